@@ -1,0 +1,1 @@
+"""The chat wing: from a conversation to an answer. Shares nothing with `convert` but the GGUF file."""

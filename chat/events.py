@@ -1,0 +1,143 @@
+"""What a reply yields while it is made, and the protocol of whoever makes it. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chat.conversation import FinishReason, ToolCall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chat.request import Request
+
+
+@dataclass(frozen=True)
+class Loading:
+    """The model is being loaded; `fraction` in 0..1."""
+
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The prompt is being read: `done` of `total` tokens that were not cached, after `seconds`."""
+
+    done: int
+    total: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Text:
+    """More of the answer: whole characters only, never the beginning of a stop string."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One sentence the person should read: a warning, or what was left out of the context."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Tokens of one reply. `prompt` is the whole prompt, `cached` its part that was not read again."""
+
+    prompt: int = 0
+    cached: int = 0
+    generated: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall time of one reply. `load` counts for the first reply of a process only."""
+
+    load: float = 0.0
+    prompt: float = 0.0
+    generate: float = 0.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """The reply is complete.
+
+    `ids` are the generated ids without the end token; `sampling` holds all effective values, seed included.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    ids: tuple[int, ...]
+    prompt_ids_sha256: str
+    tokens: TokenCounts
+    seconds: Seconds
+    sampling: dict[str, Any] = field(default_factory=dict)
+    tool_calls: tuple[ToolCall, ...] = ()
+    choice: dict[str, float] | None = None  # probability of each option, for a choice constraint
+    logprobs: tuple[dict[str, Any], ...] = ()
+
+
+Event = Loading | Reading | Text | Notice | Done
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of the loaded model, for reports and the toolbar."""
+
+    path: str
+    size: int  # bytes
+    type: str  # of the tensors, e.g. Q4_K_M
+    architecture: str
+    window: int | None  # tokens
+    context: int  # tokens that fit; the model's own limit where a window makes memory constant
+    trained_context: int
+    prompt_format: str
+    sha256: str | None = None
+    name: str = ""
+    details: dict[str, Any] = field(default_factory=dict)  # device, layers offloaded, threads, cache bytes ...
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A prompt as the model would read it."""
+
+    text: str
+    ids: tuple[int, ...]
+    prompt_format: str
+
+
+class Replier(Protocol):
+    """Whoever answers: the local engine, a scripted one in tests, a remote server."""
+
+    def info(self) -> ModelInfo:
+        """What answers; waits for the model to be loaded.
+
+        Raises:
+            ChatError: the model cannot be used.
+        """
+
+    def reply(self, request: Request) -> Iterator[Event]:
+        """Yield events, the last one `Done`.
+
+        `cancel` from another thread or a signal handler ends it with `Done(finish_reason="interrupted")`.
+
+        Raises:
+            ChatError: the request cannot be answered, or the engine died (it restarts at the next call).
+        """
+
+    def render(self, request: Request) -> Rendered:
+        """The prompt's text and ids, without making a reply."""
+
+    def count(self, texts: tuple[str, ...]) -> tuple[int, ...]:
+        """How many tokens each plain text takes."""
+
+    def cancel(self) -> None:
+        """Stop the reply that is being made, soon; harmless when there is none."""
+
+    def close(self) -> None:
+        """Let go of the model; harmless when already closed."""

@@ -1,0 +1,89 @@
+"""The errors a person may see, each with its exit code. Knows no other module."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Process exit codes; the numbers are part of the command line's contract."""
+
+    DONE = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    MODEL = 3
+    MEMORY = 4
+    CONTEXT = 5
+    DATA = 6
+    FILE = 7
+    ENGINE = 8
+    INTERRUPTED = 130
+    PIPE = 141
+
+
+class ChatError(Exception):
+    """A fault told in one sentence without a full stop, with the way out as a hint.
+
+    Raised at the place that knows why; caught only by a command line or shown by a session.
+    """
+
+    exit_code: ExitCode = ExitCode.UNEXPECTED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(ChatError):
+    """Options that contradict each other or have impossible values."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ModelError(ChatError):
+    """The model is missing or cannot be used."""
+
+    exit_code = ExitCode.MODEL
+
+
+class MemoryLimitError(ChatError):
+    """The model or its cache does not fit in memory."""
+
+    exit_code = ExitCode.MEMORY
+
+
+class ContextError(ChatError):
+    """The prompt exceeds the context."""
+
+    exit_code = ExitCode.CONTEXT
+
+
+class DataError(ChatError):
+    """Input data breaks a rule of its format."""
+
+    exit_code = ExitCode.DATA
+
+
+class FileError(ChatError):
+    """A file cannot be read or written: missing, denied, or the disk is full."""
+
+    exit_code = ExitCode.FILE
+
+
+class EngineError(ChatError):
+    """The engine child died or answered nonsense."""
+
+    exit_code = ExitCode.ENGINE
+
+
+class InterruptedByUserError(ChatError):
+    """Ctrl+C before there was anything to keep."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+ERROR_OF_CODE: dict[ExitCode, type[ChatError]] = {
+    kind.exit_code: kind
+    for kind in (ChatError, UsageError, ModelError, MemoryLimitError, ContextError, DataError, FileError, EngineError)
+}

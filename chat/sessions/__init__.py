@@ -1,0 +1,1 @@
+"""Stored conversations: SQLite, search and export."""

@@ -1,0 +1,1 @@
+"""The terminal session: keys in, rendered answers out. Knows events, not models."""
