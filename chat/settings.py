@@ -1,0 +1,293 @@
+"""Every option once: its spellings, type, limits and words. Knows no command line library and no file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from chat.ground.errors import UsageError
+
+
+class Group(Enum):
+    """Panels of `--help`, in the order in which people need them."""
+
+    MODEL = "Model"
+    PROMPT = "Prompt"
+    ANSWER = "Answer"
+    SESSION = "Session"
+    OUTPUT = "Output"
+    ENGINE = "Engine"
+
+
+@dataclass(frozen=True)
+class Option:
+    """How one setting is written, checked and explained; stored in its field's metadata.
+
+    `flags` are the spellings on the command line, the first long one is shown in messages; `lowest` and `highest`
+    bound numbers; `persistent` options may stand in the config file and the environment.
+    """
+
+    flags: tuple[str, ...]
+    help: str
+    group: Group
+    metavar: str | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    persistent: bool = True
+    live: bool = False  # may change in a session without loading the model again
+
+    @property
+    def flag(self) -> str:
+        """The spelling used in messages."""
+        return next(flag for flag in self.flags if flag.startswith("--"))
+
+
+def _option(default: Any, *flags: str, help: str, group: Group, **more: Any) -> Any:
+    return field(default=default, metadata={"option": Option(flags, help, group, **more)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The effective value of every option."""
+
+    model: str | None = _option(
+        None, "-m", "--model", group=Group.MODEL, metavar="NAME",
+        help="GGUF file, catalogue name, or hf:owner/repo[:QUANT].",
+    )  # fmt: skip
+    lora: tuple[str, ...] = _option(
+        (), "--lora", group=Group.MODEL, metavar="PATH[:SCALE]",
+        help="Adapter GGUF to add, with a scale; may be given several times.",
+    )  # fmt: skip
+    prompt_format: str | None = _option(
+        None, "--prompt-format", group=Group.MODEL, metavar="NAME",
+        help="Instruct format, instead of the one the file names: v1, v2, v3, v3-tekken, v7, ...",
+    )  # fmt: skip
+
+    system: str | None = _option(
+        None, "-s", "--system", "--sys", group=Group.PROMPT, metavar="TEXT", live=True, help="System prompt."
+    )
+    system_file: Path | None = _option(
+        None, "--system-file", group=Group.PROMPT, metavar="FILE", help="Read the system prompt from a file."
+    )
+    file: tuple[str, ...] = _option(
+        (), "-f", "--file", group=Group.PROMPT, metavar="FILE", persistent=False,
+        help="Put a text file into the prompt; may be given several times; - is stdin.",
+    )  # fmt: skip
+    raw: bool = _option(
+        False, "--raw", group=Group.PROMPT, persistent=False, help="No template: continue the text as it is."
+    )
+    raw_ids: str | None = _option(
+        None, "--raw-ids", group=Group.PROMPT, metavar="FILE", persistent=False,
+        help="A JSON list of token ids is the whole prompt, nothing added; - is stdin.",
+    )  # fmt: skip
+    dry_run: bool = _option(
+        False, "--dry-run", group=Group.PROMPT, persistent=False,
+        help="Show the prompt's text and token ids as JSON; reads the vocabulary only.",
+    )  # fmt: skip
+
+    max_tokens: int | None = _option(
+        None, "-n", "--max-tokens", "--num-predict", group=Group.ANSWER, metavar="N", lowest=0, live=True,
+        help="Longest answer in tokens; up to the context if not given.",
+    )  # fmt: skip
+    temperature: float = _option(
+        0.7, "--temperature", "--temp", group=Group.ANSWER, metavar="X", lowest=0, highest=100, live=True,
+        help="Randomness; 0 takes the likeliest token each time.",
+    )  # fmt: skip
+    top_p: float = _option(
+        0.95, "--top-p", group=Group.ANSWER, metavar="X", lowest=0, highest=1, live=True,
+        help="Sample from the likeliest tokens that hold this much probability.",
+    )  # fmt: skip
+    top_k: int = _option(
+        40, "--top-k", group=Group.ANSWER, metavar="N", lowest=0, live=True,
+        help="Sample from this many likeliest tokens; 0 is all.",
+    )  # fmt: skip
+    min_p: float = _option(
+        0.05, "--min-p", group=Group.ANSWER, metavar="X", lowest=0, highest=1, live=True,
+        help="Leave out tokens below this share of the likeliest one's probability.",
+    )  # fmt: skip
+    repeat_penalty: float = _option(
+        1.0, "--repeat-penalty", group=Group.ANSWER, metavar="X", lowest=0.01, highest=10, live=True,
+        help="Above 1 makes tokens of the last 64 less likely.",
+    )  # fmt: skip
+    seed: int | None = _option(
+        None, "--seed", group=Group.ANSWER, metavar="N", lowest=0, highest=2**32 - 2, live=True,
+        help="Draw the same answer again; drawn and reported if not given.",
+    )  # fmt: skip
+    stop: tuple[str, ...] = _option(
+        (), "--stop", group=Group.ANSWER, metavar="TEXT", live=True,
+        help="End the answer before this text; may be given several times.",
+    )  # fmt: skip
+    schema: str | None = _option(
+        None, "--schema", group=Group.ANSWER, metavar="JSON|FILE", persistent=False,
+        help="The answer is JSON that matches this schema.",
+    )  # fmt: skip
+    grammar: str | None = _option(
+        None, "--grammar", group=Group.ANSWER, metavar="TEXT|FILE", persistent=False,
+        help="The answer matches this Lark or GBNF grammar.",
+    )  # fmt: skip
+    regex: str | None = _option(
+        None, "--regex", group=Group.ANSWER, metavar="PATTERN", persistent=False,
+        help="The answer matches this regular expression.",
+    )  # fmt: skip
+    choice: tuple[str, ...] = _option(
+        (), "--choice", group=Group.ANSWER, metavar="TEXT", persistent=False,
+        help="The answer is one of these; give it several times.",
+    )  # fmt: skip
+    tools: Path | None = _option(
+        None, "--tools", group=Group.ANSWER, metavar="FILE", persistent=False,
+        help="JSON list of functions the model may call.",
+    )  # fmt: skip
+
+    continue_last: bool = _option(
+        False, "-c", "--continue", group=Group.SESSION, persistent=False, help="Go on with the last session."
+    )
+    session: str | None = _option(
+        None, "--session", group=Group.SESSION, metavar="NAME", persistent=False,
+        help="Go on with the session of this name, or begin it.",
+    )  # fmt: skip
+    no_history: bool = _option(False, "--no-history", group=Group.SESSION, help="Store nothing.")
+    preset: str | None = _option(
+        None, "--preset", group=Group.SESSION, metavar="NAME", help="Use the settings of [preset.NAME] in the file."
+    )
+
+    json: bool = _option(
+        False, "--json", group=Group.OUTPUT, persistent=False, help="One JSON object with the answer and its figures."
+    )
+    batch: str | None = _option(
+        None, "--batch", group=Group.OUTPUT, metavar="FILE", persistent=False,
+        help="Answer each line of a JSON Lines file; - is stdin.",
+    )  # fmt: skip
+    markdown: bool | None = _option(
+        None, "--markdown/--no-markdown", group=Group.OUTPUT, live=True,
+        help="Style Markdown on a terminal, or show answers as plain text.",
+    )  # fmt: skip
+    color: Literal["auto", "always", "never"] = _option(
+        "auto", "--color", group=Group.OUTPUT, help="Colours: auto, always or never."
+    )
+    quiet: bool = _option(False, "-q", "--quiet", group=Group.OUTPUT, help="Nothing on stderr but errors.")
+    verbose: bool = _option(False, "-v", "--verbose", group=Group.OUTPUT, help="Show the engine's log and tracebacks.")
+    log_file: Path | None = _option(
+        None, "--log-file", group=Group.OUTPUT, metavar="FILE", help="Write the engine's log to this file."
+    )
+
+    context: int | None = _option(
+        None, "--context", "--num-ctx", group=Group.ENGINE, metavar="N", lowest=16,
+        help="Context in tokens; what the model allows and memory holds if not given.",
+    )  # fmt: skip
+    window: str = _option(
+        "auto",
+        "--window",
+        group=Group.ENGINE,
+        metavar="auto|off|N",
+        help="Sliding window in tokens; auto is the file's.",
+    )
+    overflow: Literal["error", "drop"] | None = _option(
+        None, "--overflow", group=Group.ENGINE,
+        help="Prompt over the context: error (one shot's default), or drop the oldest turns (the session's).",
+    )  # fmt: skip
+    kv_type: Literal["f16", "f32", "q8_0", "q4_0"] = _option(
+        "f16", "--kv-type", group=Group.ENGINE, help="Type of the KV cache: f16, f32, q8_0 or q4_0."
+    )
+    gpu_layers: str = _option(
+        "auto", "--gpu-layers", group=Group.ENGINE, metavar="auto|N|all", help="Layers on the GPU; auto is what fits."
+    )
+    threads: int | None = _option(
+        None, "--threads", group=Group.ENGINE, metavar="N", lowest=1, highest=4096,
+        help="Threads; the physical cores we may use if not given.",
+    )  # fmt: skip
+    flash_attention: Literal["auto", "on", "off"] = _option(
+        "auto", "--flash-attention", group=Group.ENGINE, help="Flash attention: auto, on or off."
+    )
+    repack: Literal["auto", "on", "off"] = _option(
+        "auto", "--repack", group=Group.ENGINE,
+        help="Repack weights at load: long prompts read faster, loading takes longer and more memory.",
+    )  # fmt: skip
+    mlock: bool = _option(False, "--mlock", group=Group.ENGINE, help="Keep the model's pages in memory.")
+    draft: str = _option(
+        "lookup", "--draft", group=Group.ENGINE, metavar="lookup|off|GGUF",
+        help="Propose tokens ahead by looking them up in the conversation, or with a small model.",
+    )  # fmt: skip
+    state_cache: float = _option(
+        4.0, "--state-cache", group=Group.ENGINE, metavar="GIB", lowest=0,
+        help="Disk for saved states in GiB; 0 saves none.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A setting's name, how it is written, and the plain type of its values.
+
+    `kind` is str, int, float, bool or Path; `many` tells a tuple of them, `choices` a closed set of texts.
+    """
+
+    name: str
+    option: Option
+    kind: type
+    default: Any
+    many: bool = False
+    choices: tuple[str, ...] = ()
+
+
+@cache
+def definitions() -> dict[str, Definition]:
+    """Every setting by name, in the order of help."""
+    types = get_type_hints(Settings)
+    return {
+        each.name: _define(each.name, each.metadata["option"], types[each.name], each.default)
+        for each in fields(Settings)
+    }
+
+
+def _define(name: str, option: Option, annotation: Any, default: Any) -> Definition:
+    if get_origin(annotation) in (Union, UnionType):
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) is Literal:
+        return Definition(name, option, str, default, choices=get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return Definition(name, option, get_args(annotation)[0], default, many=True)
+    return Definition(name, option, annotation, default)
+
+
+def checked(definition: Definition, value: Any) -> Any:
+    """`value` as the setting's type, taken from text, TOML or the command line alike.
+
+    Raises:
+        UsageError: wrong type, outside the limits, or not one of the choices.
+    """
+    if definition.many:
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_checked_one(definition, part) for part in parts)
+    return _checked_one(definition, value)
+
+
+def _checked_one(definition: Definition, value: Any) -> Any:
+    name, option = definition.option.flag, definition.option
+    if definition.kind is bool:
+        return _truth(name, value)
+    try:
+        if isinstance(value, bool) or (definition.kind is int and isinstance(value, float)):
+            raise ValueError
+        converted = definition.kind(value)
+    except (TypeError, ValueError):
+        words = {int: "a whole number", float: "a number"}.get(definition.kind, "a text")
+        raise UsageError(f"{name} needs {words}, not {value!r}") from None
+    if definition.choices and converted not in definition.choices:
+        raise UsageError(f"{name} is one of {', '.join(definition.choices)}, not {value!r}")
+    if option.lowest is not None and not converted >= option.lowest:  # written so that NaN is refused as well
+        raise UsageError(f"{name} is at least {option.lowest:g}, not {value}")
+    if option.highest is not None and not converted <= option.highest:
+        raise UsageError(f"{name} is at most {option.highest:g}, not {value}")
+    return converted
+
+
+def _truth(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if str(value).lower() not in words:
+        raise UsageError(f"{name} is on or off, not {value!r}")
+    return words[str(value).lower()]
