@@ -1,0 +1,63 @@
+"""Say where our files live. The only door to platformdirs; makes no folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from chat.ground.errors import FileError
+
+_APP = "mistral-chat"
+_HOME_VARIABLE = "MISTRAL_CHAT_HOME"
+
+
+def data_folder() -> Path:
+    """Where things live that cannot be made again: the history, pulled models."""
+    return _folder("data")
+
+
+def config_folder() -> Path:
+    """Where the settings file lives."""
+    return _folder("config")
+
+
+def cache_folder() -> Path:
+    """Where things live that can be made again; it may be emptied at any time."""
+    return _folder("cache")
+
+
+def models_folder() -> Path:
+    """Where pulled and converted models live."""
+    return data_folder() / "models"
+
+
+def state_folder() -> Path:
+    """Where the engine's saved states live, in files whose names begin with a session's id."""
+    return cache_folder() / "states"
+
+
+def _folder(kind: str) -> Path:
+    """The folder for `kind`, below MISTRAL_CHAT_HOME if that is set, else where the platform wants it.
+
+    Raises:
+        FileError: there is no home folder to put it in.
+    """
+    if home := os.environ.get(_HOME_VARIABLE):
+        return Path(home).absolute() / kind
+    import platformdirs
+
+    finders = {
+        "data": platformdirs.user_data_path,
+        "config": platformdirs.user_config_path,
+        "cache": platformdirs.user_cache_path,
+    }
+    try:
+        folder = finders[kind](_APP, appauthor=False)
+    except RuntimeError:
+        folder = Path("~")
+    if folder.is_absolute():
+        return folder
+    # A user without a home: new versions of platformdirs raise, older ones leave the `~` in the path.
+    raise FileError(
+        f"there is no home folder for the {kind} of {_APP}", hint=f"set {_HOME_VARIABLE} to a folder of your own"
+    )
