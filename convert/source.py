@@ -1,4 +1,4 @@
-"""Named tensors as they lie in a file, and the file's mapped bytes. Knows no format, no model and no meaning of a name."""
+"""Named tensors as they lie in a file, and the file's mapped bytes. Knows no format, no model, no name's meaning."""
 
 from __future__ import annotations
 
