@@ -1,0 +1,213 @@
+"""Flags -> settings -> one room. The only place that catches errors and turns them into sentences and exit codes."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+from chat.ground.errors import ChatError, ExitCode, UsageError
+from chat.settings import Definition, definitions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chat.layers import Layered
+
+COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, what it does)
+    "convert": ("convert.cli", "Turn a checkpoint into a 4- or 8-bit GGUF."),
+}
+
+
+def main() -> NoReturn:
+    """The command `mistral-chat`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; every fault becomes one sentence on stderr and an exit code."""
+    verbose = "-v" in arguments or "--verbose" in arguments
+    try:
+        code = _dispatch(list(arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _silence_stdout()
+        return ExitCode.PIPE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except ChatError as error:
+        return _report(error, verbose)
+    except OSError as error:
+        return _report(_file_error(error), verbose)
+    except Exception as error:
+        if verbose:
+            raise
+        return _report(ChatError(f"unexpected: {type(error).__name__}: {error}", hint="`-v` shows where"), verbose)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    name, before = _first_word(arguments)
+    if name in COMMANDS:
+        if before:
+            raise UsageError(
+                f"options of `{name}` come after its name", hint=f"`mistral-chat -- {name} ...` asks a question instead"
+            )
+        return _call(import_module(COMMANDS[name][0]).app, arguments[1:], f"mistral-chat {name}")
+    if before_end(arguments, "-h", "--help"):
+        from chat.help import help_text
+
+        print(help_text({command: words for command, (_, words) in COMMANDS.items()}), end="")
+        return ExitCode.DONE
+    if before_end(arguments, "--version"):
+        from importlib.metadata import version
+
+        print(f"mistral-chat {version('mistral-chat')}")
+        return ExitCode.DONE
+    return _call(_chat_app(), arguments, "mistral-chat")
+
+
+def before_end(arguments: Sequence[str], *flags: str) -> bool:
+    """Whether one of the flags stands before `--`."""
+    head = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return any(flag in head for flag in flags)
+
+
+def _first_word(arguments: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """The first argument that is no option, and the options before it."""
+    takes_value = {flag: each.kind is not bool for each in definitions().values() for flag in each.option.flags}
+    at = 0
+    while at < len(arguments):
+        word = arguments[at]
+        if word == "--" or (word.startswith("-") and word != "-" and word not in takes_value and "=" not in word[:3]):
+            if word == "--":
+                return None, ()
+            at += 1
+        elif word in takes_value:
+            at += 2 if takes_value[word] else 1
+        elif word.startswith("-") and word != "-":
+            at += 1
+        else:
+            return word, arguments[:at]
+    return None, ()
+
+
+def _call(app: Any, arguments: Sequence[str], name: str) -> int:
+    """Run a Typer app; what it finds wrong with the arguments becomes a UsageError."""
+    import typer
+    from typer.exceptions import TyperException
+
+    try:
+        result = typer.main.get_command(app).main(list(arguments), prog_name=name, standalone_mode=False)
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    except TyperException as error:
+        raise UsageError(error.format_message().rstrip("."), hint=f"`{name} --help` shows what there is") from error
+    return int(result or ExitCode.DONE)
+
+
+def _chat_app() -> Any:
+    """The main command, whose flags are the settings' definitions."""
+    import typer
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    def chat(**given: Any) -> int:
+        words = given.pop("prompt") or []
+        return _enter(words, {name: value for name, value in given.items() if value not in (None, [])})
+
+    words: Any = Annotated[list[str] | None, typer.Argument()]
+    parameters = [inspect.Parameter("prompt", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=words)]
+    parameters += [_parameter(each) for each in definitions().values()]
+    _give_signature(chat, parameters)
+    app.command()(chat)
+    return app
+
+
+def _give_signature(function: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> None:
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
+    function.__annotations__ = {each.name: each.annotation for each in parameters}
+
+
+def _parameter(definition: Definition) -> inspect.Parameter:
+    """A setting as a Typer parameter whose default None means: not given."""
+    import typer
+
+    kind: Any = bool if definition.kind is bool else str  # `settings.checked` converts, with our own words
+    annotation = Annotated[
+        list[kind] | None if definition.many else kind | None, typer.Option(*definition.option.flags)
+    ]
+    return inspect.Parameter(definition.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _enter(words: Sequence[str], flags: dict[str, Any]) -> int:
+    """Settle the settings and go to the session or the one shot."""
+    from chat.layers import layer
+
+    layered = layer(flags, file=_config_file())
+    for name in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+        if name is not None:
+            signal.signal(name, _leave)
+    if _is_session(words, layered):
+        from chat.opening import enter_session
+
+        return enter_session(layered)
+    from chat.oneshot import answer_once
+
+    return answer_once(words, layered)
+
+
+def _config_file() -> Path | None:
+    """Where the settings file would be; None for a user without a home."""
+    from chat.ground.errors import FileError
+    from chat.ground.folders import config_folder
+
+    try:
+        return config_folder() / "config.toml"
+    except FileError:
+        return None
+
+
+def _is_session(words: Sequence[str], layered: Layered) -> bool:
+    settings = layered.settings
+    asked = words or settings.raw_ids or settings.batch or settings.dry_run or settings.json or settings.raw
+    return not asked and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    """SIGTERM and SIGHUP end the program as an exit, so that engines are let go and turns stored."""
+    raise SystemExit(128 + number)
+
+
+def _file_error(error: OSError) -> ChatError:
+    from chat.ground.errors import FileError
+
+    where = f"{error.filename}: " if error.filename else ""
+    return FileError(f"{where}{error.strerror or error}")
+
+
+def _report(error: ChatError, verbose: bool) -> int:
+    from chat.ground.visible import visible
+
+    if verbose and not isinstance(error, UsageError):
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"error: {visible(error.message)}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {visible(error.hint)}", file=sys.stderr)
+    return error.exit_code
+
+
+def _silence_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush finds no broken pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.argv[0] = str(Path(sys.argv[0]).parent / "mistral-chat")
+    main()

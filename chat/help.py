@@ -1,0 +1,70 @@
+"""The words of `--help`, made from the settings' definitions without loading a command line library."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from typing import TYPE_CHECKING
+
+from chat.settings import Definition, Group, definitions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+USAGE = """\
+Usage: mistral-chat [OPTIONS] [PROMPT]...
+       mistral-chat COMMAND ...
+
+Chat with a Mistral model on this machine. On a terminal and without a prompt this is
+a session; with a prompt, or text on stdin, it prints one answer and leaves.
+"""
+WIDEST = 100
+INDENT = 30
+
+
+def help_text(commands: Mapping[str, str], columns: int | None = None) -> str:
+    """The whole help page.
+
+    Args:
+        commands: what each command does, by name.
+        columns: width of the terminal; asked for if not given.
+    """
+    width = max(40, min(columns or shutil.get_terminal_size((80, 24)).columns, WIDEST))
+    parts = [USAGE]
+    parts += [_panel(group.value, _rows(group), width) for group in Group]
+    parts.append(_panel("Commands", list(commands.items()), width))
+    parts.append(
+        _fill("Each persistent option is also a key of the config file and, as MISTRAL_CHAT_NAME, a variable.", width)
+    )
+    return "\n".join(parts)
+
+
+def _rows(group: Group) -> list[tuple[str, str]]:
+    rows = [(_spelling(each), each.option.help) for each in definitions().values() if each.option.group is group]
+    if group is Group.OUTPUT:
+        rows += [("--version", "Show the version."), ("-h, --help", "Show this page.")]
+    return rows
+
+
+def _spelling(definition: Definition) -> str:
+    """`-m, --model NAME`: the short flag, the long one, and what follows it; aliases stay unmentioned."""
+    option = definition.option
+    short = next((flag for flag in option.flags if not flag.startswith("--")), None)
+    value = option.metavar or ("|".join(definition.choices) if definition.choices else "")
+    return (f"{short}, " if short else "") + option.flag + (f" {value}" if value else "")
+
+
+def _panel(title: str, rows: list[tuple[str, str]], width: int) -> str:
+    return f"{title}:\n" + "\n".join(_row(left, right, width) for left, right in rows) + "\n"
+
+
+def _row(left: str, right: str, width: int) -> str:
+    indent = INDENT if width >= 70 else 6
+    head = f"  {left}"
+    if len(head) + 2 <= indent:
+        return textwrap.fill(right, width, initial_indent=head.ljust(indent), subsequent_indent=" " * indent)
+    return head + "\n" + textwrap.fill(right, width, initial_indent=" " * indent, subsequent_indent=" " * indent)
+
+
+def _fill(text: str, width: int) -> str:
+    return textwrap.fill(text, width)

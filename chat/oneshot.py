@@ -1,0 +1,188 @@
+"""One question, one answer: stdout holds the answer and nothing else. Knows events, not engines."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from chat import wiring
+from chat.conversation import Conversation, Message
+from chat.events import Done, Notice, Text
+from chat.ground.errors import DataError, ExitCode, UsageError
+from chat.ground.visible import visible
+from chat.input_text import compose, decode, read_stdin
+from chat.request import Prompt, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from chat.events import Event, ModelInfo, Replier
+    from chat.layers import Layered
+    from chat.settings import Settings
+
+
+def answer_once(words: Sequence[str], layered: Layered) -> int:
+    """Answer one prompt.
+
+    Returns:
+        The exit code: 0, or 130 when the person stopped the answer.
+
+    Raises:
+        ChatError: anything that kept the answer from being complete.
+    """
+    from chat.opening import open_engine
+
+    settings = layered.settings
+    constraint, tools = wiring.constraint(settings), wiring.tools(settings)
+    prompt = _prompt(words, settings)
+    request = Request(
+        prompt=replace(prompt, tools=tools),
+        sampling=wiring.sampling(settings),
+        max_tokens=settings.max_tokens,
+        stop=settings.stop,
+        constraint=constraint,
+    )
+    with open_engine(settings, session=False) as engine:
+        if settings.dry_run:
+            _print_rendered(engine, request)
+            return ExitCode.DONE
+        return _answer(engine, request, settings)
+
+
+def _prompt(words: Sequence[str], settings: Settings) -> Prompt:
+    """The prompt that options, files, stdin and the argument make."""
+    if settings.raw_ids is not None:
+        return Prompt(ids=_read_ids(settings.raw_ids))
+    composed = compose(words, settings.file, read_stdin(), keep_newlines=settings.raw)
+    for warning in composed.warnings:
+        _tell(warning, settings)
+    if settings.raw:
+        return Prompt(text=composed.text)
+    conversation = Conversation(system=wiring.system_prompt(settings)).add(Message("user", composed.text))
+    return Prompt(messages=conversation.messages())
+
+
+def _read_ids(path: str) -> tuple[int, ...]:
+    """The token ids of `--raw-ids`.
+
+    Raises:
+        DataError: not a JSON list of whole numbers.
+    """
+    from pathlib import Path
+
+    name = "stdin" if path == "-" else path
+    text = decode(read_stdin(), name).text if path == "-" else wiring.read_text(Path(path))
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name}: is not JSON: {error}") from error
+    if not isinstance(plain, list) or not all(type(each) is int and 0 <= each < 2**31 for each in plain):
+        raise DataError(f"{name}: needs a JSON list of token ids")
+    if not plain:
+        raise UsageError(f"{name}: the list of token ids is empty")
+    return tuple(plain)
+
+
+def _answer(engine: Replier, request: Request, settings: Settings) -> int:
+    """Stream one reply to stdout."""
+    with _cancelling(engine):
+        info = engine.info()
+        done = _stream(engine.reply(request), settings)
+    if settings.json:
+        print(json.dumps(report(done, info), ensure_ascii=False))
+    elif not done.text.endswith("\n"):
+        print()
+    return ExitCode.INTERRUPTED if done.finish_reason == "interrupted" else ExitCode.DONE
+
+
+def _stream(events: Iterator[Event], settings: Settings) -> Done:
+    """Print text as it comes, notices on stderr; a terminal is shown control characters, never sent them."""
+    shown = visible if sys.stdout.isatty() else _encodable
+    done: Done | None = None
+    for event in events:
+        if isinstance(event, Text) and not settings.json:
+            sys.stdout.write(shown(event.text))
+            sys.stdout.flush()
+        elif isinstance(event, Notice):
+            _tell(event.text, settings)
+        elif isinstance(event, Done):
+            done = event
+    assert done is not None  # the protocol of `Replier`
+    return done
+
+
+def report(done: Done, info: ModelInfo) -> dict[str, Any]:
+    """The object that `--json` prints, as the command line's contract names its parts."""
+    plain: dict[str, Any] = {
+        "text": done.text,
+        "finish_reason": done.finish_reason,
+        "ids": list(done.ids),
+        "prompt_ids_sha256": done.prompt_ids_sha256,
+        "tokens": asdict(done.tokens),
+        "seconds": asdict(done.seconds),
+        "sampling": done.sampling,
+        "model": {
+            "path": info.path,
+            "size": info.size,
+            "sha256": info.sha256,
+            "type": info.type,
+            "window": info.window,
+            "prompt_format": info.prompt_format,
+        },
+    }
+    if done.tool_calls:
+        plain["tool_calls"] = [asdict(call) for call in done.tool_calls]
+    if done.choice is not None:
+        plain["choice"] = done.choice
+    if done.logprobs:
+        plain["logprobs"] = list(done.logprobs)
+    return plain
+
+
+def _print_rendered(engine: Replier, request: Request) -> None:
+    rendered = engine.render(request)
+    plain = {
+        "text": rendered.text,
+        "ids": list(rendered.ids),
+        "tokens": len(rendered.ids),
+        "prompt_format": rendered.prompt_format,
+    }
+    print(json.dumps(plain, ensure_ascii=False))
+
+
+@contextmanager
+def _cancelling(engine: Replier) -> Iterator[None]:
+    """The first Ctrl+C stops the answer and keeps what was said; the second one leaves."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed = False
+
+    def interrupt(_number: int, _frame: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        engine.cancel()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _encodable(text: str) -> str:
+    """The text without what stdout's encoding lacks, under a locale that is not UTF-8."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, errors="replace").decode(encoding)
+
+
+def _tell(warning: str, settings: Settings) -> None:
+    if not settings.quiet:
+        print(f"note: {visible(warning)}", file=sys.stderr)
