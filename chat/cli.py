@@ -8,7 +8,7 @@ import signal
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat.ground.errors import ChatError, ExitCode, UsageError
 from chat.settings import Definition, definitions
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, what it does)
     "convert": ("convert.cli", "Turn a checkpoint into a 4- or 8-bit GGUF."),
+    "templates": ("chat.templates.cli", "List, show and edit prompt templates."),
 }
 
 
@@ -120,8 +121,10 @@ def _chat_app() -> Any:
         words = given.pop("prompt") or []
         return _enter(words, {name: value for name, value in given.items() if value not in (None, [])})
 
-    words: Any = Annotated[list[str] | None, typer.Argument()]
-    parameters = [inspect.Parameter("prompt", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=words)]
+    words = typer.Argument(None)
+    parameters = [
+        inspect.Parameter("prompt", inspect.Parameter.KEYWORD_ONLY, default=words, annotation=list[str] | None)
+    ]
     parameters += [_parameter(each) for each in definitions().values()]
     _give_signature(chat, parameters)
     app.command()(chat)
@@ -137,18 +140,17 @@ def _parameter(definition: Definition) -> inspect.Parameter:
     """A setting as a Typer parameter whose default None means: not given."""
     import typer
 
-    kind: Any = bool if definition.kind is bool else str  # `settings.checked` converts, with our own words
-    annotation = Annotated[
-        list[kind] | None if definition.many else kind | None, typer.Option(*definition.option.flags)
-    ]
-    return inspect.Parameter(definition.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    # Texts everywhere: `settings.checked` converts them, with our own words for what is wrong.
+    kind = list[str] if definition.many else bool if definition.kind is bool else str
+    option = typer.Option(None, *definition.option.flags)
+    return inspect.Parameter(definition.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind | None)
 
 
 def _enter(words: Sequence[str], flags: dict[str, Any]) -> int:
     """Settle the settings and go to the session or the one shot."""
     from chat.layers import layer
 
-    layered = layer(flags, file=_config_file())
+    layered = layer(flags, file=_config_file(), template=_template_settings(flags))
     for name in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
         if name is not None:
             signal.signal(name, _leave)
@@ -159,6 +161,14 @@ def _enter(words: Sequence[str], flags: dict[str, Any]) -> int:
     from chat.oneshot import answer_once
 
     return answer_once(words, layered)
+
+
+def _template_settings(flags: dict[str, Any]) -> dict[str, Any]:
+    if "template" not in flags:
+        return {}
+    from chat.templates import shelf
+
+    return shelf.load(flags["template"]).settings_under(flags)
 
 
 def _config_file() -> Path | None:

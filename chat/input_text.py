@@ -64,11 +64,14 @@ def attach(path: str, stdin: bytes) -> InputText:
     return InputText(f"File `{name}`:\n{fence}{language}\n{body}{fence}", content.warnings)
 
 
-def compose(words: Sequence[str], files: Sequence[str], stdin: bytes, *, keep_newlines: bool = False) -> InputText:
+def compose(
+    words: Sequence[str], files: Sequence[str], stdin: bytes, *, keep_newlines: bool = False, may_be_empty: bool = False
+) -> InputText:
     """One prompt: files first, then stdin, then the argument, a blank line between each.
 
     Args:
-        keep_newlines: leave the ends of stdin's text alone (for a prompt without a template).
+        keep_newlines: leave the ends of stdin's text alone (for `--raw`).
+        may_be_empty: a prompt template will say something even so.
 
     Raises:
         UsageError: there is nothing at all.
@@ -81,7 +84,7 @@ def compose(words: Sequence[str], files: Sequence[str], stdin: bytes, *, keep_ne
     else:
         parts = [*(each.text for each in attached), piped.text.strip("\r\n"), typed]
     text = "\n\n".join(part for part in parts if part)
-    if not text.strip():
+    if not text.strip() and not may_be_empty:
         raise UsageError("the prompt is empty", hint='`mistral-chat "question"`, or pipe text in')
     return InputText(_without_surrogates(text), tuple(w for each in [*attached, piped] for w in each.warnings))
 

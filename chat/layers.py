@@ -1,4 +1,4 @@
-"""Lay the sources of settings over one another: defaults < file < preset < environment < flags; keep origins."""
+"""Lay the sources of settings over one another, from the defaults up to the flags, and remember each value's origin."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import UsageError
@@ -28,13 +29,19 @@ class Layered:
     presets: tuple[str, ...] = ()
 
 
-def layer(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: Path | None = None) -> Layered:
-    """Settle every option.
+def layer(
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    template: Mapping[str, Any] = MappingProxyType({}),
+) -> Layered:
+    """Settle every option: defaults < file < preset < environment < template < flags.
 
     Args:
         flags: values given on the command line, by setting name; those not given are absent.
         environment: variables, the process's own by default.
         file: a TOML file that may be missing.
+        template: checked values that a prompt template brings; they lie between the environment and the flags.
 
     Raises:
         UsageError: an unknown name or a wrong value; the message says in which file and line, or which variable.
@@ -55,6 +62,7 @@ def layer(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None
     if preset is not None:
         lay(*_from_preset(presets, preset, file, text))
     lay(*variables)
+    lay(template, dict.fromkeys(template, "template"))
     lay({name: checked(definitions()[name], value) for name, value in flags.items()}, dict.fromkeys(flags, "flag"))
     return Layered(Settings(**values), origins, tuple(presets))
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from chat import wiring
 from chat.conversation import Conversation, Message
 from chat.events import Done, Notice, Text
-from chat.ground.errors import DataError, ExitCode, UsageError
+from chat.extract import code_blocks
+from chat.ground.errors import ChatError, DataError, ExitCode, UsageError
 from chat.ground.visible import visible
 from chat.input_text import compose, decode, read_stdin
 from chat.request import Prompt, Request
@@ -46,6 +47,7 @@ def answer_once(words: Sequence[str], layered: Layered) -> int:
         max_tokens=settings.max_tokens,
         stop=settings.stop,
         constraint=constraint,
+        logprobs=settings.logprobs,
     )
     with open_engine(settings, session=False) as engine:
         if settings.dry_run:
@@ -58,13 +60,28 @@ def _prompt(words: Sequence[str], settings: Settings) -> Prompt:
     """The prompt that options, files, stdin and the argument make."""
     if settings.raw_ids is not None:
         return Prompt(ids=_read_ids(settings.raw_ids))
-    composed = compose(words, settings.file, read_stdin(), keep_newlines=settings.raw)
+    composed = compose(
+        words, settings.file, read_stdin(), keep_newlines=settings.raw, may_be_empty=settings.template is not None
+    )
     for warning in composed.warnings:
         _tell(warning, settings)
+    text = _filled(composed.text, settings)
     if settings.raw:
-        return Prompt(text=composed.text)
-    conversation = Conversation(system=wiring.system_prompt(settings)).add(Message("user", composed.text))
+        return Prompt(text=text)
+    conversation = Conversation(system=wiring.system_prompt(settings)).add(Message("user", text))
     return Prompt(messages=conversation.messages())
+
+
+def _filled(text: str, settings: Settings) -> str:
+    """The text, put into the template if one is named."""
+    if settings.template is None:
+        if settings.param:
+            raise UsageError("-p gives values to a template's variables, but no template is named", hint="`-t NAME`")
+        return text
+    from chat.templates import shelf
+    from chat.templates.template import given_values
+
+    return shelf.load(settings.template).fill(text, given_values(settings.param))
 
 
 def _read_ids(path: str) -> tuple[int, ...]:
@@ -95,17 +112,41 @@ def _answer(engine: Replier, request: Request, settings: Settings) -> int:
         done = _stream(engine.reply(request), settings)
     if settings.json:
         print(json.dumps(report(done, info), ensure_ascii=False))
+    elif settings.extract or settings.extract_last:
+        _print_block(done.text, last=settings.extract_last)
     elif not done.text.endswith("\n"):
         print()
-    return ExitCode.INTERRUPTED if done.finish_reason == "interrupted" else ExitCode.DONE
+    return _exit_code(done, settings)
+
+
+def _exit_code(done: Done, settings: Settings) -> ExitCode:
+    if done.finish_reason == "interrupted":
+        return ExitCode.INTERRUPTED
+    if done.finish_reason == "length" and settings.fail_on_length:
+        print(f"error: the answer was cut after {done.tokens.generated} tokens", file=sys.stderr)
+        return ExitCode.UNEXPECTED
+    return ExitCode.DONE
+
+
+def _print_block(text: str, *, last: bool) -> None:
+    """Print one fenced block of the answer.
+
+    Raises:
+        ChatError: there is none; the hint is the answer, so that it is not lost.
+    """
+    blocks = code_blocks(text)
+    if not blocks:
+        raise ChatError("the answer holds no code block", hint=f"it was: {text}")
+    print(_encodable(blocks[-1 if last else 0]), end="")
 
 
 def _stream(events: Iterator[Event], settings: Settings) -> Done:
     """Print text as it comes, notices on stderr; a terminal is shown control characters, never sent them."""
     shown = visible if sys.stdout.isatty() else _encodable
+    streams = not (settings.json or settings.extract or settings.extract_last)
     done: Done | None = None
     for event in events:
-        if isinstance(event, Text) and not settings.json:
+        if isinstance(event, Text) and streams:
             sys.stdout.write(shown(event.text))
             sys.stdout.flush()
         elif isinstance(event, Notice):

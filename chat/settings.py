@@ -73,6 +73,14 @@ class Settings:
     system_file: Path | None = _option(
         None, "--system-file", group=Group.PROMPT, metavar="FILE", help="Read the system prompt from a file."
     )
+    template: str | None = _option(
+        None, "-t", "--template", group=Group.PROMPT, metavar="NAME", persistent=False,
+        help="Put the prompt into a template; see `mistral-chat templates`.",
+    )  # fmt: skip
+    param: tuple[str, ...] = _option(
+        (), "-p", "--param", group=Group.PROMPT, metavar="NAME=TEXT", persistent=False,
+        help="Value of a template's variable; may be given several times.",
+    )  # fmt: skip
     file: tuple[str, ...] = _option(
         (), "-f", "--file", group=Group.PROMPT, metavar="FILE", persistent=False,
         help="Put a text file into the prompt; may be given several times; - is stdin.",
@@ -136,6 +144,24 @@ class Settings:
     choice: tuple[str, ...] = _option(
         (), "--choice", group=Group.ANSWER, metavar="TEXT", persistent=False,
         help="The answer is one of these; give it several times.",
+    )  # fmt: skip
+    extract: bool = _option(
+        False, "-x", "--extract", group=Group.OUTPUT, persistent=False, help="Print only the first fenced code block."
+    )
+    extract_last: bool = _option(
+        False,
+        "--xl",
+        "--extract-last",
+        group=Group.OUTPUT,
+        persistent=False,
+        help="Print only the last fenced code block.",
+    )
+    fail_on_length: bool = _option(
+        False, "--fail-on-length", group=Group.OUTPUT, help="An answer that was cut for its length exits with 1."
+    )
+    logprobs: int = _option(
+        0, "--logprobs", group=Group.OUTPUT, metavar="K", lowest=0, highest=100, persistent=False,
+        help="With --json: the K likeliest tokens at each place, with log probabilities.",
     )  # fmt: skip
     tools: Path | None = _option(
         None, "--tools", group=Group.ANSWER, metavar="FILE", persistent=False,

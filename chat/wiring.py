@@ -80,9 +80,9 @@ def constraint(settings: Settings) -> Constraint | None:
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other", hint="give one of them")
     if settings.schema:
-        return Constraint("schema", _json_text(_text_or_file(settings.schema, "{["), "--schema"))
+        return Constraint("schema", _schema_text(settings.schema))
     if settings.grammar:
-        text = _text_or_file(settings.grammar, ":=")
+        text = read_text(Path(settings.grammar)) if _is_file(settings.grammar) else settings.grammar
         return Constraint("gbnf" if "::=" in text else "lark", text)
     if settings.regex:
         return Constraint("regex", settings.regex)
@@ -138,13 +138,6 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
-def _text_or_file(value: str, inline_marks: str) -> str:
-    """The value itself where it holds one of `inline_marks` and names no file, else the file's text."""
-    if any(mark in value for mark in inline_marks) and not _is_file(value):
-        return value
-    return read_text(Path(value))
-
-
 def _is_file(value: str) -> bool:
     try:
         return Path(value).is_file()
@@ -152,11 +145,17 @@ def _is_file(value: str) -> bool:
         return False
 
 
-def _json_text(text: str, flag: str) -> str:
+def _schema_text(value: str) -> str:
+    """JSON text of a schema that was given as JSON, as a file with JSON, or in the short form."""
+    if not value.lstrip().startswith("{") and not _is_file(value):
+        from chat.schema_shorthand import schema_of
+
+        return json.dumps(schema_of(value))
+    text = value if value.lstrip().startswith("{") else read_text(Path(value))
     try:
         json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{flag} is not JSON: {error}") from error
+        raise UsageError(f"--schema is not JSON: {error}") from error
     return text
 
 

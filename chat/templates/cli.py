@@ -1,0 +1,68 @@
+"""`mistral-chat templates list|show|edit|rm`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from typing import Annotated
+
+import typer
+
+from chat.ground.errors import FileError, UsageError
+from chat.templates import shelf
+
+app = typer.Typer(
+    help="Prompt templates with $input and $variables, used with `mistral-chat -t NAME`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@app.command("list")
+def list_templates(as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False) -> None:
+    """List the templates: their names, variables, and whether they are your own."""
+    rows = [(name, origin, shelf.load(name).variables()) for name, origin in shelf.names().items()]
+    if as_json:
+        print(json.dumps([{"name": name, "origin": origin, "variables": list(vs)} for name, origin, vs in rows]))
+        return
+    for name, origin, variables in rows:
+        print(f"{name:<16}\t{origin}\t{' '.join('$' + each for each in variables)}")
+
+
+@app.command()
+def show(name: Name) -> None:
+    """Print a template's file."""
+    print(shelf.text_of(name), end="")
+
+
+@app.command()
+def edit(name: Name) -> None:
+    """Open your own template of this name in $EDITOR; it begins as the example of that name, or empty."""
+    path = shelf.own_path(name)
+    if not path.exists():
+        text = shelf.text_of(name) if name in shelf.names() else 'prompt = """\n$input"""\n'
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise FileError(f"{path}: cannot be written: {error.strerror}") from error
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        subprocess.run([*shlex.split(editor), str(path)], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UsageError(f"the editor `{editor}` failed", hint="set $EDITOR to yours") from error
+    shelf.load(name)
+
+
+@app.command()
+def rm(name: Name) -> None:
+    """Remove your own template of this name; an example of that name shows again."""
+    try:
+        shelf.own_path(name).unlink()
+    except FileNotFoundError:
+        raise UsageError(f"no template `{name}` of your own") from None
