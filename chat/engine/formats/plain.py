@@ -1,0 +1,91 @@
+"""Render conversations in formats that fine-tunes brought along, and as plain text. Knows no vocabulary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chat.engine.formats.rules import check_ending, check_values
+from chat.engine.formats.segments import Control, Ids, Mark, Segment, Text
+from chat.ground.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from chat.conversation import Message
+
+IM_START = "<|im_start|>"
+IM_END = "<|im_end|>"
+
+
+def chatml(messages: Sequence[Message], continues: bool) -> tuple[Segment, ...]:
+    """ChatML: `<|im_start|>role`, text, `<|im_end|>`.
+
+    Raises:
+        DataError: tool talk, an empty answer, or an end that asks for no answer.
+    """
+    _check(messages, continues)
+    segments: list[Segment] = [Mark("bos")]
+    for index, message in enumerate(messages):
+        segments += [Control(IM_START, or_text=True), Text(f"{message.role}\n", joined=True)]
+        segments += _body(message)
+        if not (continues and index == len(messages) - 1):
+            segments += [Control(IM_END, or_text=True), Text("\n", joined=True)]
+    if not continues:
+        segments += [Control(IM_START, or_text=True), Text("assistant\n", joined=True)]
+    return tuple(segments)
+
+
+def zephyr(messages: Sequence[Message], continues: bool) -> tuple[Segment, ...]:
+    """Zephyr: `<|role|>`, text, EOS, each on lines of its own.
+
+    Raises:
+        DataError: tool talk, an empty answer, or an end that asks for no answer.
+    """
+    _check(messages, continues)
+    segments: list[Segment] = [Mark("bos")]
+    for index, message in enumerate(messages):
+        segments += [Control(f"<|{message.role}|>", or_text=True), Text("\n", joined=True)]
+        segments += _body(message)
+        if not (continues and index == len(messages) - 1):
+            segments += [Mark("eos"), Text("\n", joined=True)]
+    if not continues:
+        segments += [Control("<|assistant|>", or_text=True), Text("\n", joined=True)]
+    return tuple(segments)
+
+
+def raw(messages: Sequence[Message], continues: bool) -> tuple[Segment, ...]:
+    """No format: the texts one after the other with a blank line between, for a base model to go on with.
+
+    Raises:
+        DataError: tool talk or an empty answer.
+    """
+    check_values(messages)
+    refuse_tool_talk(messages)
+    segments: list[Segment] = [Mark("bos")]
+    for index, message in enumerate(messages):
+        segments += _body(message)
+        segments += [Text("\n\n", joined=True)] if index < len(messages) - 1 else []
+    return tuple(segments)
+
+
+def _check(messages: Sequence[Message], continues: bool) -> None:
+    check_values(messages)
+    check_ending(messages, continues)
+    refuse_tool_talk(messages)
+
+
+def refuse_tool_talk(messages: Sequence[Message]) -> None:
+    """Refuse what formats without tools have no words for, and empty answers.
+
+    Raises:
+        DataError: names the message, counted from 1.
+    """
+    for number, message in enumerate(messages, 1):
+        if message.role == "tool" or message.tool_calls:
+            raise DataError(f"message {number}: this prompt format has no tool calls or results")
+        if message.role == "assistant" and not (message.content or message.ids):
+            raise DataError(f"message {number}: an empty answer", hint="leave the message out")
+
+
+def _body(message: Message) -> Iterator[Segment]:
+    yield Ids(message.ids) if message.ids else Text(message.content, joined=True)

@@ -1,0 +1,92 @@
+"""Turn a conversation into the segments of a prompt, by the name of a format. Knows no vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from chat.engine.formats import mistral, plain
+from chat.engine.formats.detect import Detected, detect_format
+from chat.engine.formats.dialect import DIALECTS, Dialect
+from chat.engine.formats.segments import Control, Ids, Mark, Markup, Segment, Text
+from chat.ground.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from chat.conversation import Message
+
+__all__ = [
+    "FORMATS",
+    "Control",
+    "Detected",
+    "Format",
+    "Ids",
+    "Mark",
+    "Markup",
+    "Segment",
+    "Text",
+    "detect_format",
+    "segments",
+]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A prompt format.
+
+    Attributes:
+        render: (messages, tools, continues) to segments.
+        tools: whether tools on offer, calls and results have a place in it; else tools on offer are left out.
+        stops: texts that end an answer where the vocabulary has no token for them.
+        system_moves: the system prompt stands in the last user message, so a turn reads again from the one before.
+    """
+
+    name: str
+    render: Callable[[Sequence[Message], Sequence[Mapping[str, Any]], bool], tuple[Segment, ...]]
+    tools: bool = False
+    stops: tuple[str, ...] = ()
+    system_moves: bool = False
+
+
+def _of_mistral(dialect: Dialect) -> Format:
+    return Format(
+        dialect.name,
+        partial(mistral.render, dialect),
+        tools=dialect.tools != "none",
+        system_moves=dialect.system == "last",
+    )
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        **{name: _of_mistral(dialect) for name, dialect in DIALECTS.items()},
+        "chatml": Format("chatml", lambda messages, _, go_on: plain.chatml(messages, go_on), stops=(plain.IM_END,)),
+        "zephyr": Format("zephyr", lambda messages, _, go_on: plain.zephyr(messages, go_on), stops=("<|user|>",)),
+        "raw": Format("raw", lambda messages, _, go_on: plain.raw(messages, go_on)),
+    }
+)
+
+
+def segments(
+    format_name: str,
+    prompt_messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]] = (),
+    continues: bool = False,
+) -> tuple[Segment, ...]:
+    """The segments of a conversation in one of `FORMATS`.
+
+    Args:
+        prompt_messages: a system message, if any, first; an own answer with `ids` goes back as these.
+        tools: functions on offer, bare or as {"type": "function", "function": ...}.
+        continues: the last message is an unfinished answer to go on with.
+
+    Raises:
+        UsageError: no such format.
+        DataError: a conversation that mistral-common refuses.
+    """
+    if format_name not in FORMATS:
+        raise UsageError(f"unknown prompt format `{format_name}`", hint=f"one of {', '.join(FORMATS)}")
+    return FORMATS[format_name].render(prompt_messages, tools, continues)

@@ -1,0 +1,251 @@
+"""Encode a prompt's segments and decode an answer's ids with a loaded vocabulary. Knows no prompt format."""
+
+from __future__ import annotations
+
+import codecs
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from chat.engine.formats.segments import Control, Ids, Mark, Segment, Text
+from chat.engine.pieces import MATCHED, Pieces, checked
+from chat.engine.tekken import PATTERN, Tekken, tekken_of
+from chat.ground.errors import ModelError
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_NORMAL_TYPE = 1  # tokenizer.ggml.token_type
+_GUARDS = ("\x01", "☺", "\x02", "\x03")
+
+
+class Vocabulary:
+    """A model's vocabulary. Text never becomes a control id, except pieces that mistral-common matches in text."""
+
+    def __init__(self, vocab: Any, metadata: Mapping[str, Any]) -> None:
+        """Look at a vocabulary.
+
+        Args:
+            vocab: llama.cpp's pointer, of a model that outlives this object; vocabulary-only models do.
+            metadata: keys and values of its file, as the GGUF reader gives them.
+        """
+        self._pieces = Pieces(vocab, metadata)
+        self._metadata = metadata
+        self._control_ids: dict[str, int | None] = {}
+        self.size = self._pieces.size
+
+    # --- ids of a prompt
+
+    def encode(self, segments: Iterable[Segment]) -> list[int]:
+        """The ids of a prompt.
+
+        Raises:
+            ModelError: the vocabulary lacks a control piece that the prompt format needs.
+            DataError: text that has no UTF-8.
+        """
+        ids: list[int] = []
+        run = ""  # text that is encoded together
+        for part in self._resolved(segments):
+            if isinstance(part, str):
+                run += part
+            else:
+                ids += self._encode_text(run)
+                run = ""
+                ids += part
+        return ids + self._encode_text(run)
+
+    def _resolved(self, segments: Iterable[Segment]) -> Iterator[str | Sequence[int]]:
+        """Texts, to be joined to the text before, and ids; () parts texts that are encoded each on its own."""
+        start: Sequence[int] = ()  # the BOS, which a template may say again
+        for segment in segments:
+            repeated, start = start, ()
+            if isinstance(segment, Text):
+                if not segment.joined:
+                    yield ()
+                yield segment.text
+            elif isinstance(segment, Ids):
+                yield segment.ids
+            elif isinstance(segment, Control):
+                yield self._control(segment)
+            elif isinstance(segment, Mark):
+                start = self._mark(segment)
+                yield start
+            else:
+                yield from self._markup(segment.text, repeated)
+
+    def _control(self, segment: Control) -> str | Sequence[int]:
+        found = self.control_id(segment.piece)
+        if found is not None:
+            return (found,)
+        if segment.or_text:
+            return segment.piece
+        raise ModelError(
+            f"the model's vocabulary has no control piece `{segment.piece}`, which the prompt format needs",
+            hint="choose another one with `--prompt-format`",
+        )
+
+    def _mark(self, mark: Mark) -> Sequence[int]:
+        token = self.eos if mark.name == "eos" else self.bos if self._pieces.wants_bos else None
+        return () if token is None else (token,)
+
+    def _markup(self, text: str, start: Sequence[int]) -> Iterator[str | Sequence[int]]:
+        """A template's words: names of special pieces are those pieces, the rest joins its neighbours."""
+        place = 0
+        for match in self._pieces.special_names.finditer(text):
+            if match.start() > place:
+                yield text[place : match.start()]
+            token = self._pieces.special[match.group()]
+            if match.start() or token not in start:
+                yield (token,)
+            place = match.end()
+        if place < len(text):
+            yield text[place:]
+
+    def control_id(self, piece: str) -> int | None:
+        """The id of a control piece, or None where the vocabulary has none of that name."""
+        if piece not in self._control_ids:
+            self._control_ids[piece] = self._pieces.control_id(piece)
+        return self._control_ids[piece]
+
+    # --- ids of a text
+
+    def _encode_text(self, text: str) -> list[int]:
+        """One text, as mistral-common encodes it: with the space that SentencePiece puts before it."""
+        if not (self._pieces.is_sentencepiece and MATCHED.search(text)):
+            return self._encode_plain(text, leads=True)
+        ids: list[int] = []
+        place = 0
+        for match in MATCHED.finditer(text):
+            found = self._pieces.id_of.get(match.group())
+            if found is not None:
+                before = text[place : match.start()]
+                ids += self._encode_plain(before, leads=not place) if before or place else self._guard[1]
+                ids.append(found)
+                place = match.end()
+        return ids + self._encode_plain(text[place:], leads=not place)
+
+    def _encode_plain(self, text: str, leads: bool) -> list[int]:
+        """A stretch of text without pieces to be matched; `leads` where it begins its text."""
+        ids = self._encode_stretch(text, leads)
+        if self._pieces.forbidden.isdisjoint(ids):
+            return ids
+        parts = _cut(text, self._pieces.forbidden_names)
+        return [token for place, part in enumerate(parts) for token in self._encode_stretch(part, leads and not place)]
+
+    def _encode_stretch(self, text: str, leads: bool) -> list[int]:
+        if self._tekken is not None:
+            return self._tekken.encode(checked(text))
+        if leads or not text:
+            return self._pieces.tokenize(text) if text else []
+        guard, before, width = self._guard
+        return self._pieces.tokenize(guard + text)[len(before) + width :]
+
+    @cached_property
+    def _tekken(self) -> Tekken | None:
+        if self._metadata.get("tokenizer.ggml.pre") != "tekken":
+            return None
+        kinds, names = self._pieces.kinds, self._pieces.names
+        ordinary = [token for token, kind in enumerate(kinds) if kind == _NORMAL_TYPE]
+        if not ordinary or ordinary[-1] - ordinary[0] != len(ordinary) - 1:
+            return None
+        pattern = self._metadata.get("mistral_chat.tekken_pattern")
+        texts = names[ordinary[0] : ordinary[-1] + 1]
+        return tekken_of(texts, ordinary[0], pattern if isinstance(pattern, str) else PATTERN)
+
+    @cached_property
+    def _guard(self) -> tuple[str, list[int], int]:
+        """A character that no piece joins to another: (it, the ids before it in a text, how many ids it is)."""
+        for guard in _GUARDS:
+            if sum(guard in name for name in self._pieces.names) <= 1:
+                once, twice = self._pieces.tokenize(guard), self._pieces.tokenize(guard + guard)
+                width = len(twice) - len(once)
+                return guard, once[: len(once) - width], width
+        raise ModelError("the model's vocabulary joins every character to others, so that no text can be parted")
+
+    # --- text of an answer
+
+    def piece_bytes(self, token: int) -> bytes:
+        """What an id adds to an answer's text: nothing for control pieces.
+
+        Raises:
+            DataError: no such id.
+        """
+        return self._pieces.text_bytes(token)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of one whole answer, without control pieces."""
+        decoder = StreamDecoder(self)
+        return "".join(decoder.push(token) for token in ids) + decoder.flush()
+
+    def text_of(self, ids: Iterable[int]) -> str:
+        """Ids as text for people, names of control pieces included; nothing that could be encoded back."""
+        return b"".join(self._pieces.named_bytes(token) for token in ids).decode("utf-8", "replace")
+
+    def is_end(self, token: int) -> bool:
+        """Whether an id ends an answer."""
+        return token in self.ends
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """All ids that end an answer."""
+        suspects = {*self._pieces.special.values(), *({self.eos} - {None})}
+        return frozenset(token for token in suspects if token is not None and self._pieces.is_end(token))
+
+    @property
+    def bos(self) -> int | None:
+        """The id that begins a prompt."""
+        return self._pieces.bos
+
+    @property
+    def eos(self) -> int | None:
+        """The id that ends an answer within a prompt."""
+        return self._pieces.eos
+
+    @cached_property
+    def adds_space(self) -> bool:
+        """Whether a space is put before each text, and so begins most answers."""
+        return self._pieces.is_sentencepiece and bool(self._guard[1])
+
+
+class StreamDecoder:
+    """Ids of one answer in, whole characters out.
+
+    A character that is not complete yet waits; bytes that can become none are U+FFFD, at the latest in `flush`. The
+    space that SentencePiece puts before a text is left out, as mistral-common's decode does.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, continues: bool = False) -> None:
+        """Start a text.
+
+        Args:
+            continues: the ids go on with an answer, so that a space before them belongs to the text.
+        """
+        self._vocabulary = vocabulary
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._strips_space = vocabulary.adds_space and not continues
+
+    def push(self, token: int) -> str:
+        """The characters that are complete with this id."""
+        return self._stripped(self._utf8.decode(self._vocabulary.piece_bytes(token)))
+
+    def flush(self) -> str:
+        """What is left at the end: U+FFFD for a character that was never completed, else nothing."""
+        return self._stripped(self._utf8.decode(b"", final=True))
+
+    def _stripped(self, text: str) -> str:
+        if not (self._strips_space and text):
+            return text
+        self._strips_space = False
+        return text.removeprefix(" ")
+
+
+def _cut(text: str, names: re.Pattern[str]) -> list[str]:
+    """The text in parts, none of which holds a whole name."""
+    parts: list[str] = []
+    place = 0
+    match = names.search(text)
+    while match:
+        parts.append(text[place : match.start() + 1])
+        place = match.start() + 1
+        match = names.search(text, place)
+    return [*parts, text[place:]]
