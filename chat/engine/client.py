@@ -1,0 +1,207 @@
+"""Answer through the engine child, and start it again when it has died. Knows calls and events, not llama.cpp."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chat.engine.child import Child
+from chat.engine.wire import build, from_line, to_line, unpack_error, unpack_event
+from chat.events import Done, Event, ModelInfo, Rendered
+from chat.ground.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chat.request import EngineOptions, Request
+
+
+class LocalEngine:
+    """A `Replier` whose model lives in a child process; one reply at a time, from one thread.
+
+    Making it starts the child, which loads while the person types. `cancel` may come from signal handlers and threads.
+    """
+
+    def __init__(self, options: EngineOptions, *, log_file: str | os.PathLike[str] | None = None) -> None:
+        """Start loading.
+
+        Args:
+            options: how to load the model.
+            log_file: keeps all that llama.cpp says; without it only what is needed to name a fault.
+        """
+        self.options = options
+        self._log_file = Path(log_file) if log_file is not None else None
+        self._child: Child | None = None
+        self._number = 0
+        self._load_call = 0
+        self._info: ModelInfo | None = None
+        self._writing = threading.Lock()
+        self._current: int | None = None  # the reply that a cancel is for
+        self._to_cancel: int | None = None
+        self._closed = False
+        self._start()
+
+    # --- what a Replier does
+
+    def info(self) -> ModelInfo:
+        """What answers; waits for the model to be loaded.
+
+        Raises:
+            ChatError: the model cannot be used.
+        """
+        self._ensure_child()
+        while self._info is None:
+            self._note_load(self._next())
+        return self._info
+
+    def reply(self, request: Request) -> Iterator[Event]:
+        """Yield events, the last one `Done`; `Loading` first where the model is not there yet.
+
+        Raises:
+            ChatError: the request cannot be answered, or the engine died: the next call starts it again.
+        """
+        self._ensure_child()
+        self._current = number = self._number + 1
+        try:
+            self._call("reply", request=request)
+            for message in self._messages(number):
+                if "event" in message:
+                    event = unpack_event(message["event"])
+                    if isinstance(event, Done):
+                        self._current = None
+                    yield event
+        finally:
+            if self._current == number:  # it failed, or the consumer went away
+                self.cancel()
+                self._current = None
+
+    def render(self, request: Request) -> Rendered:
+        """The prompt's text and ids, without making a reply.
+
+        Raises:
+            ChatError: the model or the prompt cannot be used.
+        """
+        return build(Rendered, self._result("render", request=request))
+
+    def count(self, texts: tuple[str, ...]) -> tuple[int, ...]:
+        """How many tokens each plain text takes.
+
+        Raises:
+            ChatError: the model cannot be used.
+        """
+        return tuple(self._result("count", texts=texts))
+
+    def cancel(self) -> None:
+        """Stop the reply that is being made, soon; harmless when there is none."""
+        self._to_cancel = self._current
+        self._send_cancel()
+
+    def close(self) -> None:
+        """Let go of the model; harmless when already closed."""
+        self._closed = True
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
+
+    # --- the child
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None where it does not run."""
+        return self._child.pid if self._child else None
+
+    def _start(self) -> None:
+        self._child = Child(self._log_file)
+        self._info = None
+        options = {field.name: getattr(self.options, field.name) for field in fields(self.options)}
+        self._load_call = self._call("load", options=options, verbose=self._log_file is not None)
+
+    def _ensure_child(self) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed")
+        if self._child is None:
+            self._start()
+
+    def _result(self, name: str, **arguments: Any) -> Any:
+        self.info()
+        result: Any = None
+        for message in self._messages(self._call(name, **arguments)):
+            result = message.get("result", result)
+        return result
+
+    # --- lines
+
+    def _call(self, name: str, **arguments: Any) -> int:
+        self._number += 1
+        line = to_line({"id": self._number, "call": name, **arguments})
+        assert self._child is not None
+        try:
+            with self._writing:
+                _write_all(self._child.input, line)
+        except BrokenPipeError:
+            raise self._bury() from None
+        self._send_cancel()
+        return self._number
+
+    def _send_cancel(self) -> None:
+        """Send the wanted cancel, unless a call is being written: whoever writes it sends the cancel after it."""
+        while self._to_cancel is not None and self._child is not None and self._writing.acquire(blocking=False):
+            try:
+                number, self._to_cancel = self._to_cancel, None
+                _write_all(self._child.input, to_line({"id": number, "call": "cancel"}))
+            except (BrokenPipeError, TypeError):
+                return
+            finally:
+                self._writing.release()
+
+    def _messages(self, number: int) -> Iterator[dict[str, Any]]:
+        """The messages of one call up to its end, and those of the load before it.
+
+        Messages of calls that nobody waits for any more are dropped.
+        """
+        while True:
+            message = self._next()
+            if message["id"] == self._load_call:
+                self._note_load(message)
+                if "event" in message:
+                    yield message
+            elif message["id"] == number:
+                if "error" in message:
+                    raise unpack_error(message["error"])
+                if "end" in message:
+                    return
+                yield message
+
+    def _note_load(self, message: dict[str, Any]) -> None:
+        if message["id"] != self._load_call:
+            return
+        if "result" in message:
+            self._info = build(ModelInfo, message["result"])
+        elif "error" in message:
+            child, self._child = self._child, None
+            if child is not None:
+                child.close()
+            raise unpack_error(message["error"])
+
+    def _next(self) -> dict[str, Any]:
+        assert self._child is not None
+        line = self._child.output.readline()
+        if not line.endswith(b"\n"):
+            raise self._bury()
+        return from_line(line)
+
+    def _bury(self) -> EngineError:
+        child, self._child = self._child, None
+        assert child is not None
+        error = child.why_dead()
+        child.close()
+        return error
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,85 @@
+"""Make the ids of a prompt from a request, leaving out whole turns where they do not fit. Knows no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chat.engine.overflow import answer_reserve, check_fits, dropped_turns, turns
+from chat.engine.prompt import Mark, Segment, Text, segments
+from chat.ground.errors import DataError
+
+if TYPE_CHECKING:
+    from chat.conversation import Message
+    from chat.engine.vocab import Vocabulary
+    from chat.request import Prompt, Request
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A prompt's ids, and how many of the oldest turns are not in it."""
+
+    ids: tuple[int, ...]
+    dropped: int = 0
+    turns: int = 0
+
+
+def compose(request: Request, vocabulary: Vocabulary, prompt_format: str, limit: int | None, drop: bool) -> Composed:
+    """The ids of the request's prompt.
+
+    Args:
+        limit: tokens of prompt and answer together; None where there is no end.
+        drop: leave out the oldest whole turns rather than refuse.
+
+    Raises:
+        ContextError: it does not fit.
+        DataError: it breaks a rule of the prompt format, or is empty.
+    """
+    ids = encode(request.prompt, vocabulary, prompt_format)
+    if not ids:
+        raise DataError("the prompt is empty")
+    if limit is None:
+        return Composed(ids)
+    room = limit - answer_reserve(limit, request.max_tokens)
+    if drop and request.prompt.messages is not None and len(ids) > room:
+        return _dropped(request.prompt, vocabulary, prompt_format, limit, room)
+    check_fits(len(ids), limit)
+    return Composed(ids)
+
+
+def encode(prompt: Prompt, vocabulary: Vocabulary, prompt_format: str) -> tuple[int, ...]:
+    """All ids of a prompt, whatever their number.
+
+    Raises:
+        DataError: an id that the vocabulary does not have, or a conversation that the format refuses.
+    """
+    if prompt.ids is not None:
+        for token in prompt.ids:
+            if not 0 <= token < vocabulary.size:
+                raise DataError(f"id {token} is not in the vocabulary of {vocabulary.size:,} pieces")
+        return prompt.ids
+    return tuple(vocabulary.encode(prompt_segments(prompt, prompt_format)))
+
+
+def prompt_segments(prompt: Prompt, prompt_format: str) -> tuple[Segment, ...]:
+    """The segments of a prompt of messages or of plain text."""
+    if prompt.text is not None:
+        return (Mark("bos"), Text(prompt.text))
+    return segments(prompt_format, prompt.messages or (), prompt.tools, prompt.continues)
+
+
+def _dropped(prompt: Prompt, vocabulary: Vocabulary, prompt_format: str, limit: int, room: int) -> Composed:
+    head, all_turns = turns(prompt.messages or ())
+
+    def count(messages: tuple[Message, ...]) -> int:
+        return sum(len(m.ids) or len(vocabulary.encode((Text(m.content),))) + 4 for m in messages)
+
+    dropped = dropped_turns(tuple(count(turn) for turn in all_turns), count(head), room)
+    while True:
+        kept = head + tuple(message for turn in all_turns[dropped:] for message in turn)
+        ids = tuple(vocabulary.encode(segments(prompt_format, kept, prompt.tools, prompt.continues)))
+        if len(ids) < limit and (len(ids) <= room or dropped >= len(all_turns) - 1):
+            return Composed(ids, dropped, len(all_turns))
+        if dropped >= len(all_turns) - 1:
+            check_fits(len(ids), limit)
+        dropped += 1

@@ -1,0 +1,144 @@
+"""Answer a request: compose the prompt, read it, generate, and tell it all as events. Knows no processes."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from array import array
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from chat.engine.compose import Composed, compose, encode
+from chat.engine.engine import Engine, Interrupted, Run
+from chat.engine.prompt import FORMATS
+from chat.engine.prompt import Text as Plain
+from chat.engine.sampling import Sampler, settle
+from chat.engine.stops import StopFilter
+from chat.engine.vocab import StreamDecoder
+from chat.events import Done, Event, Notice, Reading, Rendered, Seconds, Text, TokenCounts
+from chat.ground.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from chat.engine.room import Room
+    from chat.request import Request, Sampling
+
+
+class Answer:
+    """One reply in the making: what was read, what was said, how long it took."""
+
+    def __init__(self, room: Room, request: Request) -> None:
+        if room.engine is None:
+            raise UsageError("only the vocabulary was loaded: there is nothing to answer with")
+        self.room = room
+        self.engine: Engine = room.engine
+        self.request = request
+        self.sampling: Sampling = settle(request.sampling)
+        self.composed: Composed = compose(
+            request, room.vocabulary, room.prompt_format, room.limit, room.options.overflow == "drop"
+        )
+        self.cached = 0
+        self.ids: list[int] = []
+        self.texts: list[str] = []
+        self.read_seconds = self.generate_seconds = 0.0
+
+    def events(self) -> Iterator[Event]:
+        """Everything that happens, `Done` last."""
+        if self.composed.dropped:
+            yield Notice(
+                f"the first {self.composed.dropped} of {self.composed.turns} turns no longer fit the context of "
+                f"{self.room.limit:,} tokens and are left out of this prompt"
+            )
+        run = self._run()
+        try:
+            yield from self._read()
+            yield from self._generate(run)
+        except Interrupted:
+            run.finish = "interrupted"
+        finally:
+            run.sampler.close()
+        yield self._done(run)
+
+    def _run(self) -> Run:
+        prompt = self.composed.ids
+        room = self.room
+        most = room.info.trained_context if room.limit is None else room.limit - len(prompt)
+        limit = most if self.request.max_tokens is None else min(self.request.max_tokens, most)
+        sampler = Sampler(self.sampling, room.vocabulary.size, prompt)
+        return Run(sampler, limit, room.vocabulary.is_end)
+
+    def _read(self) -> Iterator[Reading]:
+        begun = time.perf_counter()
+        self.cached = self.engine.reuse(self.composed.ids)
+        try:
+            yield from self.engine.read(self.composed.ids)
+        finally:
+            self.read_seconds = time.perf_counter() - begun
+
+    def _generate(self, run: Run) -> Iterator[Text]:
+        begun = time.perf_counter()
+        decoder = StreamDecoder(self.room.vocabulary, continues=self._continues())
+        stops = StopFilter(self.request.stop + FORMATS[self.room.prompt_format].stops)
+        try:
+            for token in self.engine.generate(run) if run.limit > 0 else ():
+                self.ids.append(token)
+                yield from self._say(stops.push(decoder.push(token)))
+                if stops.stopped:
+                    run.finish = "stop"
+                    return
+            yield from self._say(stops.push(decoder.flush()))
+            yield from self._say(stops.flush())
+        finally:
+            self.generate_seconds = time.perf_counter() - begun
+
+    def _continues(self) -> bool:
+        """Whether the answer goes on with a text, so that a leading space belongs to it."""
+        prompt = self.request.prompt
+        return prompt.continues or prompt.messages is None
+
+    def _say(self, text: str) -> Iterator[Text]:
+        if text:
+            self.texts.append(text)
+            yield Text(text)
+
+    def _done(self, run: Run) -> Done:
+        return Done(
+            text="".join(self.texts),
+            finish_reason=run.finish,
+            ids=tuple(self.ids),
+            prompt_ids_sha256=ids_sha256(self.composed.ids),
+            tokens=TokenCounts(len(self.composed.ids), self.cached, len(self.ids), run.drafted, run.accepted),
+            seconds=Seconds(self.room.load_seconds, self.read_seconds, self.generate_seconds),
+            sampling=asdict(self.sampling),
+        )
+
+
+def reply(room: Room, request: Request) -> Iterator[Event]:
+    """Answer one request.
+
+    Raises:
+        ChatError: the request cannot be answered.
+    """
+    yield from Answer(room, request).events()
+    room.load_seconds = 0.0  # counts for the first reply only
+
+
+def render(room: Room, request: Request) -> Rendered:
+    """The prompt of a request as the model would read it, whether it fits or not."""
+    ids = encode(request.prompt, room.vocabulary, room.prompt_format)
+    return Rendered(room.vocabulary.text_of(ids), ids, room.prompt_format)
+
+
+def count(room: Room, texts: Sequence[str]) -> tuple[int, ...]:
+    """How many tokens each plain text takes, without BOS."""
+    return tuple(len(room.vocabulary.encode((Plain(text),))) for text in texts)
+
+
+def ids_sha256(ids: Sequence[int]) -> str:
+    """Hash of ids as little-endian 32-bit numbers."""
+    numbers = array("i", ids)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return hashlib.sha256(numbers.tobytes()).hexdigest()

@@ -1,0 +1,52 @@
+"""Tiny models made once for all tests of the engine, and how to load them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chat.engine.decoder import Decoder, DecoderSettings
+from chat.engine.model import LoadSettings, Model
+from tests.chat.engine.tiny import Array, Shape, weights, write_gguf
+
+WINDOWED = Shape(window=64)
+PLAIN = Shape(window=None, seed=2)
+
+
+@pytest.fixture(scope="session")
+def windowed_weights() -> dict[str, Array]:
+    return weights(WINDOWED)
+
+
+@pytest.fixture(scope="session")
+def plain_weights() -> dict[str, Array]:
+    return weights(PLAIN)
+
+
+@pytest.fixture(scope="session")
+def windowed_file(tmp_path_factory: pytest.TempPathFactory, windowed_weights: dict[str, Array]) -> Path:
+    return write_gguf(tmp_path_factory.mktemp("models") / "windowed.gguf", WINDOWED, windowed_weights)
+
+
+@pytest.fixture(scope="session")
+def plain_file(tmp_path_factory: pytest.TempPathFactory, plain_weights: dict[str, Array]) -> Path:
+    return write_gguf(tmp_path_factory.mktemp("models") / "plain.gguf", PLAIN, plain_weights)
+
+
+@pytest.fixture
+def open_decoder() -> Iterator[Callable[..., Decoder]]:
+    """Open a decoder with float32 cells and exact attention unless told otherwise; closed after the test."""
+    opened: list[Decoder] = []
+
+    def make(path: Path, **settings: object) -> Decoder:
+        exact = {"kv_type": "f32", "flash_attention": "off", "threads": 2, "batch": 64, "outputs": 64, "cells": 512}
+        decoder = Decoder(Model(str(path), LoadSettings()), DecoderSettings(**(exact | settings)))  # type: ignore[arg-type]
+        opened.append(decoder)
+        return decoder
+
+    yield make
+    for decoder in opened:
+        decoder.close()
+        decoder.model.close()
