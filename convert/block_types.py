@@ -1,10 +1,12 @@
-"""The element and block types a GGUF tensor can have, and what each costs. Knows sizes, not rules."""
+"""The types a tensor of the GGUF can have, by name, and what each costs. Knows sizes, not rules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from chat.ground import gguf_types
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,23 +35,15 @@ class BlockType:
         return self.block > 1
 
 
+# What convert writes; llama.cpp knows more.
+_WRITTEN = (
+    *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
+    *("Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"),
+)
 BLOCK_TYPES: Mapping[str, BlockType] = MappingProxyType(
     {
-        kind.name: kind
-        for kind in (
-            BlockType("F32", 0, 1, 4),
-            BlockType("F16", 1, 1, 2),
-            BlockType("Q4_0", 2, 32, 18),
-            BlockType("Q4_1", 3, 32, 20),
-            BlockType("Q5_0", 6, 32, 22),
-            BlockType("Q5_1", 7, 32, 24),
-            BlockType("Q8_0", 8, 32, 34),
-            BlockType("Q4_K", 12, 256, 144),
-            BlockType("Q5_K", 13, 256, 176),
-            BlockType("Q6_K", 14, 256, 210),
-            BlockType("IQ4_NL", 20, 32, 18),
-            BlockType("IQ4_XS", 23, 256, 136),
-            BlockType("BF16", 30, 1, 2),
-        )
+        kind.name: BlockType(kind.name, number, kind.block_size, kind.block_bytes)
+        for number, kind in gguf_types.BLOCK_TYPES.items()
+        if kind.name in _WRITTEN
     }
 )

@@ -1,4 +1,4 @@
-"""The model's sizes, from config.json or params.json; what a release leaves out is filled in and said. Knows no tensors."""
+"""The model's sizes, from config.json or params.json; what is left out is filled in and said. Knows no tensors."""
 
 from __future__ import annotations
 
@@ -264,10 +264,9 @@ def _kv_heads(read: Reader, fill: _Filler, name: str, head_dim: int) -> int:
 
 def _hidden(read: Reader, fill: _Filler, name: str) -> int:
     stated = read.count(name)
-    if stated is not None:
-        return stated
-    dense = find[-2] if (find := fill.find_shape("blk.0.ffn_gate.weight")) else None
-    return fill.from_shape(dense, "feed-forward width", "blk.0.ffn_gate_exps.weight", 1)
+    is_dense = fill.find_shape("blk.0.ffn_gate.weight") is not None
+    tensor, axis = ("blk.0.ffn_gate.weight", 0) if is_dense else ("blk.0.ffn_gate_exps.weight", 1)
+    return fill.from_shape(stated, "feed-forward width", tensor, axis)
 
 
 def _known_context(layers: int, width: int, vocabulary: int) -> int:

@@ -13,7 +13,7 @@ from chat.ground.errors import DataError
 from convert.rows import ConstantRow, GatheredRows, MappedRows, Rows, StackedRows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -40,6 +40,15 @@ class OutputTensor:
     name: str
     shape: Shape
     rows: Rows
+
+
+def shape_finder(sources: Sequence[SourceTensor]) -> Callable[[str], Shape | None]:
+    """Look up what shape a GGUF tensor will have by the checkpoint's own shapes; 1 for an expert's axis."""
+    shapes: dict[str, Shape] = {}
+    for source in sources:
+        axes = source.entry.shape if source.meaning.expert is None else (1, *source.entry.shape)
+        shapes.setdefault(source.meaning.gguf_name, axes)
+    return shapes.get
 
 
 def lay_out(sources: Sequence[SourceTensor], hparams: HParams) -> tuple[OutputTensor, ...]:

@@ -1,0 +1,120 @@
+"""Flags -> one conversion, a dry run or a report. Catches nothing: the chat's command line turns errors into words."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from convert.pipeline import Draft, Options, Report
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of a downloaded checkpoint.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="OUT", help="File to write.  [default: ./NAME-TYPE.gguf]"),
+    ] = None,
+    type_name: Annotated[
+        str,
+        typer.Option(
+            "-t",
+            "--type",
+            metavar="TYPE",
+            help="Q4_K_M, Q4_K_S, Q5_K_M, Q6_K, Q8_0, Q4_0, IQ4_XS, BF16, F16 or F32.",
+            show_default=True,
+        ),
+    ] = "Q4_K_M",
+    window: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|N",
+            help="Sliding window: the model's own, none (a file for other programs), or N tokens.",
+            show_default=True,
+        ),
+    ] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not read the written file again.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show where an error comes from.")] = False,
+) -> int:
+    """Turn a checkpoint into a GGUF, in one pass."""
+    from convert.pipeline import Options
+    from convert.pipeline import convert as run
+
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, _leave)
+    options = Options(source, output, type_name, window, overwrite, not no_verify, not quiet)
+    if dry_run:
+        return _show_plan(options, as_json=as_json)
+    _show_report(run(options), as_json=as_json, quiet=quiet)
+    return 0
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    """End as an exit, so that the partial file is removed."""
+    raise SystemExit(128 + number)
+
+
+def _show_report(report: Report, *, as_json: bool, quiet: bool) -> None:
+    import json
+
+    if not quiet:
+        for line in (*_notes(report), _summary(report)):
+            print(line, file=sys.stderr)
+    print(json.dumps(report.to_json(), indent=2) if as_json else report.output)
+
+
+def _notes(report: Report) -> list[str]:
+    notes = [f"warning: {warning}" for warning in report.warnings]
+    if report.filled_in:
+        notes.append(f"not said by the checkpoint, filled in: {', '.join(report.filled_in)}")
+    return notes
+
+
+def _summary(report: Report) -> str:
+    window = f"window {report.window}" if report.window else "no window"
+    words = (
+        f"{report.type}, {report.parameters / 1e9:.2f} billion weights, {report.size / 1e9:.2f} GB, {window}, "
+        f"prompt format {report.prompt_format or 'of its own template'}"
+    )
+    return f"{words}, {report.seconds['total']:.0f} s" if report.seconds else words
+
+
+def _show_plan(options: Options, *, as_json: bool) -> int:
+    from convert.gguf_file import check_target, free_bytes
+    from convert.pipeline import make_draft, make_report
+
+    draft = make_draft(options)
+    check_target(draft.path, overwrite=options.overwrite)
+    free = free_bytes(draft.path)
+    if as_json:
+        import json
+
+        tensors = [
+            {"name": tensor.name, "shape": tensor.shape, "type": tensor.type.name, "bytes": tensor.nbytes}
+            for tensor in draft.plan.tensors
+        ]
+        print(json.dumps({**make_report(draft).to_json(), "free_bytes": free, "plan": tensors}, indent=2))
+        return 0
+    _print_plan(draft, make_report(draft), free)
+    return 0
+
+
+def _print_plan(draft: Draft, report: Report, free: int) -> None:
+    width = max(len(tensor.name) for tensor in draft.plan.tensors)
+    for tensor in draft.plan.tensors:
+        shape = " x ".join(str(axis) for axis in tensor.shape)
+        print(f"{tensor.name:{width}}  {tensor.type.name:6}  {shape:20}  {tensor.nbytes:>14,}")
+    print(f"{report.output}: {report.size:,} bytes; {free:,} bytes are free on its disk")
+    for line in (*_notes(report), _summary(report)):
+        print(line, file=sys.stderr)

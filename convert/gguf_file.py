@@ -1,0 +1,235 @@
+"""Write a GGUF so that it exists whole or not at all: a temporary neighbour, then its name. Knows no model."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from chat.ground.errors import FileError
+from convert.plan import ALIGNMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from convert.plan import PlannedTensor
+
+MAGIC = b"GGUF"
+VERSION = 3
+Kind = Literal["u32", "i32", "f32", "bool", "str"]
+Scalar = int | float | bool | str | bytes
+
+# enum gguf_type and the layout of each kind; text is written as length and bytes.
+_TYPE_IDS: dict[Kind, int] = {"u32": 4, "i32": 5, "f32": 6, "bool": 7, "str": 8}
+_LAYOUTS: dict[Kind, str] = {"u32": "<I", "i32": "<i", "f32": "<f", "bool": "<?"}
+_ARRAY = 9
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """One entry of the metadata; a tuple of values is an array of that kind."""
+
+    key: str
+    kind: Kind
+    value: Scalar | tuple[Scalar, ...]
+
+
+def encode_header(keys: Sequence[KeyValue], tensors: Sequence[PlannedTensor]) -> bytes:
+    """Everything before the tensor data, padded to where the data starts."""
+    parts = [MAGIC, struct.pack("<IQQ", VERSION, len(tensors), len(keys))]
+    parts += [_text(entry.key) + _value(entry) for entry in keys]
+    parts += [_tensor_info(tensor) for tensor in tensors]
+    header = b"".join(parts)
+    return header + bytes(-len(header) % ALIGNMENT)
+
+
+def _text(text: str | bytes) -> bytes:
+    raw = text if isinstance(text, bytes) else text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def _value(entry: KeyValue) -> bytes:
+    if isinstance(entry.value, tuple):
+        head = struct.pack("<IIQ", _ARRAY, _TYPE_IDS[entry.kind], len(entry.value))
+        return head + b"".join(_scalar(entry.kind, item) for item in entry.value)
+    return struct.pack("<I", _TYPE_IDS[entry.kind]) + _scalar(entry.kind, entry.value)
+
+
+def _scalar(kind: Kind, value: Scalar) -> bytes:
+    if isinstance(value, str | bytes):
+        return _text(value)
+    return struct.pack(_LAYOUTS[kind], value)
+
+
+def _tensor_info(tensor: PlannedTensor) -> bytes:
+    axes = tuple(reversed(tensor.shape))  # ggml's order: the row's length first
+    return _text(tensor.name) + struct.pack(f"<I{len(axes)}QIQ", len(axes), *axes, tensor.type.ggml_id, tensor.offset)
+
+
+def partial_path(path: Path) -> Path:
+    """The temporary neighbour of a file that is being written."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """See that a file may be written to `path`.
+
+    Raises:
+        FileError: it exists and must not be replaced, or its folder is missing or not writable.
+    """
+    if path.is_dir():
+        raise FileError(f"{path} is a folder", hint="name the file with `-o`")
+    if os.path.lexists(path) and not overwrite:
+        raise FileError(f"{path} exists already", hint="replace it with `--overwrite`, or name another file with `-o`")
+    if not path.parent.is_dir():
+        raise FileError(f"{path.parent}: no such folder")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise FileError(f"{path.parent}: no permission to write there")
+
+
+def check_space(path: Path, needed_bytes: int) -> None:
+    """See that the disk has room, a partial file of an earlier run counted as free.
+
+    Raises:
+        FileError: it has not.
+    """
+    free = free_bytes(path)
+    if free < needed_bytes:
+        raise FileError(
+            f"{path.parent}: {needed_bytes / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are free",
+            hint="write to another disk with `-o`, or choose a smaller type with `-t`",
+        )
+
+
+def free_bytes(path: Path) -> int:
+    """Room for `path` on its disk, a partial file of an earlier run counted as free."""
+    free = shutil.disk_usage(path.parent).free
+    with contextlib.suppress(OSError):
+        free += partial_path(path).lstat().st_blocks * 512
+    return free
+
+
+class PartialFile:
+    """A file that is being written, not yet under its name. Writing from several threads is safe."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        """Put bytes at their place.
+
+        Raises:
+            FileError: the disk is full or fails.
+        """
+        view = memoryview(data).cast("B")
+        try:
+            while view:
+                written = os.pwrite(self._descriptor, view, offset)
+                view, offset = view[written:], offset + written
+        except OSError as error:
+            raise FileError(f"{self.path}: {error.strerror} while writing") from error
+
+    def sync(self) -> None:
+        """Wait until the disk has everything."""
+        os.fsync(self._descriptor)
+
+
+@contextlib.contextmanager
+def create(path: Path, size: int, *, overwrite: bool) -> Iterator[PartialFile]:
+    """Write a file of `size` bytes within the block; it gets its name when the block ends well, else it is removed.
+
+    The file is locked while it is written. One that a killed run left is not, and is removed first.
+
+    Raises:
+        FileError: it cannot be written, or another program is writing it.
+    """
+    partial = partial_path(path)
+    try:
+        descriptor = _open_exclusively(partial)
+    except OSError as error:
+        raise FileError(f"{partial}: {error.strerror}") from error
+    try:
+        _resize(descriptor, size, partial)
+        file = PartialFile(partial, descriptor)
+        yield file
+        _publish(file, descriptor, path, overwrite=overwrite)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _open_exclusively(partial: Path) -> int:
+    """Create the partial file and lock it; a leftover that nobody locks is removed."""
+    while True:
+        try:
+            descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            _remove_leftover(partial)
+            continue
+        if _lock(descriptor) and _is_same_file(descriptor, partial):
+            return descriptor
+        os.close(descriptor)  # another run took it for a leftover between the two calls
+
+
+def _remove_leftover(partial: Path) -> None:
+    try:
+        descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if not _lock(descriptor):
+            raise FileError(f"{partial}: another conversion is writing this file", hint="wait for it, or use `-o`")
+        if _is_same_file(descriptor, partial):
+            partial.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks
+    return True
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _resize(descriptor: int, size: int, partial: Path) -> None:
+    try:
+        os.ftruncate(descriptor, size)
+    except OSError as error:
+        raise FileError(f"{partial}: {error.strerror}") from error
+
+
+def _publish(file: PartialFile, descriptor: int, path: Path, *, overwrite: bool) -> None:
+    try:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        os.fchmod(descriptor, 0o666 & ~mask)
+        file.sync()
+        check_target(path, overwrite=overwrite)  # again: it may have appeared meanwhile
+        file.path.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,184 @@
+"""The corridor from a checkpoint to a GGUF, read top to bottom. Knows the order of the rooms, none of their work."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chat.ground.errors import UsageError
+from chat.ground.progress import byte_bar
+from convert import gguf_file, metadata
+from convert.checkpoint import Checkpoint, open_checkpoint
+from convert.fingerprint import fingerprint
+from convert.hparams import HParams, read_hparams
+from convert.layout import OutputTensor, SourceTensor, count_parameters, lay_out, shape_finder, sinks
+from convert.names import meaning_of
+from convert.plan import Facts, Plan, find_recipe, make_plan
+from convert.quantize import load_library
+from convert.stream import Job, usable_cpus, write_tensors
+from convert.tokenizer import read_vocabulary
+from convert.verify import verify
+
+if TYPE_CHECKING:
+    from convert.stream import Checksum
+    from convert.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person asked for."""
+
+    source: Path
+    output: Path | None = None  # None: NAME-TYPE.gguf in the current folder
+    type: str = "Q4_K_M"
+    window: str = "auto"  # auto | off | a number of tokens
+    overwrite: bool = False
+    verify: bool = True
+    show_progress: bool = True
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Everything that is known before the first weight is read."""
+
+    checkpoint: Checkpoint
+    hparams: HParams
+    vocabulary: Vocabulary
+    outputs: tuple[OutputTensor, ...]
+    plan: Plan
+    origin: metadata.Origin
+    header: bytes
+    path: Path
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file to be."""
+        return len(self.header) + self.plan.data_bytes
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was made, or would be, for `--json` and the summary."""
+
+    output: str
+    size: int  # bytes
+    type: str
+    architecture: str
+    window: int | None  # tokens, in force in this file
+    context: int  # tokens
+    prompt_format: str | None
+    parameters: int
+    tensors: int
+    tensor_bytes: int
+    source: str
+    source_bytes: int
+    source_sha256: str
+    filled_in: tuple[str, ...]
+    warnings: tuple[str, ...]
+    verified: bool
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return asdict(self)
+
+
+def convert(options: Options) -> Report:
+    """Make a GGUF of a checkpoint, in one pass, whole or not at all.
+
+    Raises:
+        ChatError: the options, the source or the disk are not usable; nothing is left under the output's name.
+    """
+    started = time.monotonic()
+    draft = make_draft(options)
+    gguf_file.check_target(draft.path, overwrite=options.overwrite)
+    gguf_file.check_space(draft.path, draft.size)
+    load_library()
+    seconds: dict[str, float] = {}
+    with gguf_file.create(draft.path, draft.size, overwrite=options.overwrite) as file:
+        jobs = make_jobs(draft)
+        checksums = _write(draft, jobs, file, options)
+        seconds["write"] = time.monotonic() - started
+        if options.verify:
+            with byte_bar("verifying", draft.plan.data_bytes, enabled=options.show_progress) as bar:
+                verify(file.path, jobs, checksums, bar)
+            seconds["verify"] = time.monotonic() - started - seconds["write"]
+    seconds["total"] = time.monotonic() - started
+    return make_report(draft, verified=options.verify, seconds=seconds)
+
+
+def make_draft(options: Options) -> Draft:
+    """Open the source and decide everything, without reading weights or writing a byte.
+
+    Raises:
+        ChatError: the options or the source are not usable.
+    """
+    recipe = find_recipe(options.type)
+    checkpoint = open_checkpoint(options.source)
+    sources = [SourceTensor(meaning_of(name), *place) for name, place in checkpoint.tensors.items()]
+    stated = read_hparams(checkpoint.config_path, checkpoint.config, shape_finder(sources))
+    hparams = choose_window(stated, options.window)
+    vocabulary = read_vocabulary(checkpoint.folder, hparams.vocabulary)
+    outputs = lay_out(sources, hparams)
+    origin = metadata.Origin(checkpoint.name, fingerprint(checkpoint), count_parameters(outputs), stated.window)
+    if metadata.architecture_of(hparams) == metadata.CARRIER:
+        outputs += sinks(hparams)
+    facts = Facts(hparams.layers, hparams.heads, hparams.kv_heads, hparams.experts, is_tied=hparams.is_tied)
+    plan = make_plan(recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts)
+    header = gguf_file.encode_header(metadata.make_keys(hparams, vocabulary, recipe, origin), plan.tensors)
+    path = options.output or Path(f"{checkpoint.name.rpartition('/')[2]}-{recipe.name}.gguf")
+    return Draft(checkpoint, hparams, vocabulary, outputs, plan, origin, header, path)
+
+
+def choose_window(hparams: HParams, wanted: str) -> HParams:
+    """The sizes with the window that `--window` asks for.
+
+    Raises:
+        UsageError: it is neither auto, off nor a number of tokens.
+    """
+    if wanted == "auto":
+        return hparams
+    if wanted == "off":
+        return hparams.with_window(None)
+    if wanted.isascii() and wanted.isdigit() and 0 < int(wanted) < 1 << 31:
+        return hparams.with_window(int(wanted))
+    raise UsageError(f"`--window {wanted}` is neither `auto`, `off` nor a number of tokens")
+
+
+def make_jobs(draft: Draft) -> tuple[Job, ...]:
+    """The planned tensors, in the order of the file, each with its rows."""
+    rows = {tensor.name: tensor.rows for tensor in draft.outputs}
+    return tuple(Job(tensor, rows[tensor.name]) for tensor in draft.plan.tensors)
+
+
+def _write(draft: Draft, jobs: tuple[Job, ...], file: gguf_file.PartialFile, options: Options) -> tuple[Checksum, ...]:
+    file.write(draft.header, 0)
+    title = f"writing {draft.path.name}"
+    with byte_bar(title, draft.plan.data_bytes, enabled=options.show_progress) as bar:
+        return write_tensors(jobs, file, len(draft.header), usable_cpus(), bar)
+
+
+def make_report(draft: Draft, *, verified: bool = False, seconds: dict[str, float] | None = None) -> Report:
+    """Say what a draft became, or would become."""
+    architecture = metadata.architecture_of(draft.hparams)
+    return Report(
+        output=str(draft.path),
+        size=draft.size,
+        type=draft.plan.recipe.name,
+        architecture=architecture,
+        window=draft.hparams.window if architecture == metadata.CARRIER else None,
+        context=draft.hparams.context,
+        prompt_format=draft.vocabulary.prompt_format,
+        parameters=draft.origin.parameters,
+        tensors=len(draft.plan.tensors),
+        tensor_bytes=draft.plan.data_bytes,
+        source=draft.origin.name,
+        source_bytes=draft.checkpoint.nbytes,
+        source_sha256=draft.origin.sha256,
+        filled_in=draft.hparams.filled_in,
+        warnings=draft.vocabulary.warnings,
+        verified=verified,
+        seconds={name: round(value, 3) for name, value in (seconds or {}).items()},
+    )

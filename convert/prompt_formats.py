@@ -1,0 +1,29 @@
+"""Recognise which of Mistral's prompt formats a checkpoint speaks. Renders nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+# A file's suffix is the surest sign: `tokenizer.model.v3`. The multimodal variants differ in image tokens only.
+FORMAT_OF_SUFFIX: Mapping[str, str] = {"v1": "v1", "v2": "v2", "v3": "v3", "v7": "v7", "v7m1": "v7"}
+
+
+def format_of_pieces(pieces: Collection[bytes]) -> str:
+    """The format of a SentencePiece vocabulary, by the control pieces that each version brought.
+
+    v2 brought the instruction and tool tokens and left ids 10 to 770 reserved as `[control_N]`; v3 gave names to
+    some of them, the first was `[control_8]`; v7 brought the system prompt's own tokens.
+    """
+    if b"[SYSTEM_PROMPT]" in pieces:
+        return "v7"
+    if b"[INST]" not in pieces:
+        return "v1"
+    return "v2" if b"[control_8]" in pieces else "v3"
+
+
+def is_foreign(chat_template: str | None) -> bool:
+    """Whether a chat template is of another family than Mistral's (ChatML, Zephyr, ...), all of which say `[INST]`."""
+    return chat_template is not None and "[INST]" not in chat_template

@@ -1,0 +1,132 @@
+"""Pack float rows into ggml blocks with llama.cpp's own code. The wing's door to libggml-base; knows no tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chat.ground.errors import ChatError, DataError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from convert.block_types import BlockType
+    from convert.rows import Floats
+
+SAFE_MAGNITUDE = 65504.0  # float16's largest number: below it no block's scale can overflow
+
+
+def library_path() -> Path:
+    """Where llama-cpp-python keeps libggml-base; the package itself is not imported.
+
+    Raises:
+        ChatError: it is not installed.
+    """
+    name = "libggml-base.dylib" if sys.platform == "darwin" else "libggml-base.so"
+    folder = os.environ.get("LLAMA_CPP_LIB_PATH")  # llama-cpp-python's own override
+    if folder is None:
+        spec = importlib.util.find_spec("llama_cpp")
+        folder = str(Path(spec.origin).parent / "lib") if spec and spec.origin else ""
+    path = Path(folder) / name
+    if not path.is_file():
+        raise ChatError(f"`{name}` of llama-cpp-python was not found", hint="reinstall the package llama-cpp-python")
+    return path
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # before the library loads: an abort must not start a debugger
+    library = ctypes.CDLL(str(library_path()))
+    library.ggml_quantize_chunk.restype = ctypes.c_size_t
+    library.ggml_quantize_chunk.argtypes = [
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_void_p,
+    ]
+    library.ggml_validate_row_data.restype = ctypes.c_bool
+    library.ggml_validate_row_data.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+    return library
+
+
+def load_library() -> None:
+    """Load libggml-base now, so that a broken installation is found before any work.
+
+    Raises:
+        ChatError: it cannot be loaded.
+    """
+    try:
+        _library()
+    except OSError as error:
+        raise ChatError(f"llama-cpp-python's library cannot be loaded ({error})") from error
+
+
+def quantize(
+    rows: Floats, kind: BlockType, name: str, first_row: int = 0, importance: Floats | None = None
+) -> npt.NDArray[np.uint8]:
+    """Pack float rows into ggml blocks. Releases the interpreter lock while it works.
+
+    Args:
+        rows: (n, columns) float32, contiguous; columns divide by the block of `kind`.
+        kind: What to pack into.
+        name: The tensor, for errors.
+        first_row: The tensor's row that is `rows[0]`, for errors.
+        importance: (columns,) float32, the importance matrix' diagonal for these rows.
+
+    Returns:
+        (n, row bytes) uint8, a new array.
+
+    Raises:
+        DataError: a number is NaN, infinite, or too large for `kind`.
+    """
+    count, columns = rows.shape
+    if (
+        not kind.fits(columns)
+        or not rows.flags.c_contiguous
+        or (importance is not None and importance.shape != (columns,))
+    ):
+        raise ValueError(f"{name}: rows of {columns} cannot be packed as {kind.name}")
+    is_large = not _is_safe(rows)
+    if is_large:
+        _check_finite(rows, name, first_row)
+    packed = np.empty((count, kind.row_bytes(columns)), dtype=np.uint8)
+    weights = None if importance is None else importance.ctypes.data
+    library = _library()
+    written = library.ggml_quantize_chunk(
+        kind.ggml_id, rows.ctypes.data, packed.ctypes.data, 0, count, columns, weights
+    )
+    if written != packed.nbytes:
+        raise ChatError(f"{name}: llama.cpp packed {written} bytes as {kind.name} where {packed.nbytes} were expected")
+    if is_large and not library.ggml_validate_row_data(kind.ggml_id, packed.ctypes.data, packed.nbytes):
+        row, column = np.unravel_index(np.argmax(np.abs(rows)), rows.shape)
+        raise DataError(
+            f"{name}: {rows[row, column]:g} in row {first_row + row} is too large for {kind.name}", hint="use `-t BF16`"
+        )
+    return packed
+
+
+def _is_safe(rows: Floats) -> bool:
+    """Whether all numbers are finite and moderate; NaN fails both comparisons."""
+    if rows.size == 0:
+        return True
+    return bool(rows.min() >= -SAFE_MAGNITUDE) and bool(rows.max() <= SAFE_MAGNITUDE)
+
+
+def _check_finite(rows: Floats, name: str, first_row: int) -> None:
+    bad = np.argwhere(~np.isfinite(rows))
+    if len(bad):
+        row, column = bad[0]
+        raise DataError(
+            f"{name}: {rows[row, column]} in row {first_row + row}, column {column}",
+            hint="the checkpoint is damaged; download it again",
+        )

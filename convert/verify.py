@@ -1,0 +1,106 @@
+"""Prove a written file: the chat's strict reader opens it, every byte reads back, sampled rows equal the source's."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from chat.ground.errors import DataError, FileError
+from chat.ground.gguf_reader import read_gguf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from chat.ground.progress import Progress
+    from convert.plan import PlannedTensor
+    from convert.rows import Floats
+    from convert.stream import Checksum, Job
+
+SAMPLED_ROWS = 4  # of each tensor
+# Largest Euclidean norm of (written - source) of a row, relative to the source's: about thrice that of normal numbers.
+ERROR_BOUNDS = {
+    "F32": 0.0,
+    "F16": 0.002,
+    "BF16": 0.01,
+    "Q8_0": 0.03,
+    "Q6_K": 0.08,
+    "Q5_K": 0.15,
+    "Q5_1": 0.15,
+    "Q5_0": 0.15,
+    "Q4_1": 0.3,
+    "Q4_0": 0.3,
+    "Q4_K": 0.3,
+    "IQ4_NL": 0.3,
+    "IQ4_XS": 0.3,
+}
+NEGLIGIBLE = 1e-4  # float16 scales lose the numbers of rows whose largest is smaller
+
+
+def verify(path: Path, jobs: Sequence[Job], checksums: Sequence[Checksum], progress: Progress) -> None:
+    """Compare a written file with what was meant.
+
+    Raises:
+        DataError: the file is not what was written, or its numbers are not the source's.
+        FileError: it cannot be read.
+    """
+    offsets = _compare_tensors(path, [job.tensor for job in jobs])
+    try:
+        with path.open("rb") as file:
+            for checksum in checksums:
+                if zlib.crc32(_read_at(file, checksum.offset, checksum.nbytes)) != checksum.crc32:
+                    raise DataError(
+                        f"{path}: `{checksum.tensor}` reads back differently", hint="the disk may be failing"
+                    )
+                progress.advance(checksum.nbytes)
+            for job in jobs:
+                for row in _sample(job.tensor):
+                    _compare_row(job, row, _read_row(file, job.tensor, offsets[job.tensor.name], row))
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror} while reading it again") from error
+
+
+def _compare_tensors(path: Path, planned: Sequence[PlannedTensor]) -> dict[str, int]:
+    """See that the header says what was planned; where each tensor starts in the file."""
+    found = read_gguf(path).tensors
+    if list(found) != [tensor.name for tensor in planned]:
+        raise DataError(f"{path}: the written file does not have the tensors that were planned")
+    for tensor in planned:
+        info = found[tensor.name]
+        if (info.shape[::-1], info.type, info.bytes) != (tensor.shape, tensor.type.name, tensor.nbytes):
+            raise DataError(f"{path}: `{tensor.name}` was written with another shape or type than planned")
+    return {name: info.offset for name, info in found.items()}
+
+
+def _read_at(file: BinaryIO, offset: int, nbytes: int) -> bytes:
+    file.seek(offset)
+    return file.read(nbytes)
+
+
+def _sample(tensor: PlannedTensor) -> list[int]:
+    """The first row, the last, and others by chance, the same ones every time."""
+    generator = np.random.default_rng(zlib.crc32(tensor.name.encode()))
+    others = generator.integers(0, tensor.row_count, SAMPLED_ROWS - 2)
+    return sorted({0, tensor.row_count - 1, *(int(row) for row in others)})
+
+
+def _read_row(file: BinaryIO, tensor: PlannedTensor, offset: int, row: int) -> Floats:
+    from gguf import GGMLQuantizationType, dequantize  # the decoders that llama.cpp's Python side wrote independently
+
+    row_bytes = tensor.type.row_bytes(tensor.columns)
+    raw = np.frombuffer(_read_at(file, offset + row * row_bytes, row_bytes), dtype=np.uint8)
+    numbers: Floats = dequantize(raw, GGMLQuantizationType(tensor.type.ggml_id))
+    return numbers
+
+
+def _compare_row(job: Job, row: int, written: Floats) -> None:
+    source = job.rows.read(row, row + 1)[0].astype(np.float64)  # a sink's square does not fit float32
+    bound = ERROR_BOUNDS[job.tensor.type.name]
+    norm, error = float(np.linalg.norm(source)), float(np.linalg.norm(written - source))
+    if error > bound * norm and (bound == 0.0 or np.abs(source).max() >= NEGLIGIBLE):
+        raise DataError(
+            f"`{job.tensor.name}` differs from its source in row {row} by {error / norm:.1%}, "
+            f"more than {job.tensor.type.name} may"
+        )
