@@ -1,0 +1,74 @@
+"""Find a session by what a person calls it. Knows the table of sessions, not their messages."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from chat.ground.errors import UsageError
+from chat.ground.visible import visible_line
+from chat.sessions.records import SessionRecord
+from chat.sessions.rows import SESSION_COLUMNS, record_of
+
+if TYPE_CHECKING:
+    import sqlite3
+
+SHORTEST_PREFIX = 4  # of an id
+
+_SELECT = (
+    f"SELECT {', '.join(SESSION_COLUMNS)}, (SELECT count(*) FROM nodes WHERE nodes.session = sessions.id) FROM sessions"
+)
+_NOT_EMPTY = "(name IS NOT NULL OR EXISTS (SELECT 1 FROM nodes WHERE nodes.session = sessions.id))"
+
+
+def listed(connection: sqlite3.Connection, limit: int | None) -> tuple[SessionRecord, ...]:
+    """Sessions with a name or a message, the last used first."""
+    query = f"{_SELECT} WHERE {_NOT_EMPTY} ORDER BY updated DESC, number DESC LIMIT ?"
+    return _records(connection, query, (-1 if limit is None else limit,))
+
+
+def by_id(connection: sqlite3.Connection, session_id: str) -> SessionRecord:
+    """The session with exactly this id.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for record in _records(connection, f"{_SELECT} WHERE id = ?", (session_id,)):
+        return record
+    raise missing(session_id)
+
+
+def by_call(connection: sqlite3.Connection, text: str) -> SessionRecord | None:
+    """The session with this name, this id, or the only one whose id begins so; None if there is none.
+
+    Raises:
+        UsageError: several ids begin so.
+    """
+    for column in ("name", "id"):
+        for record in _records(connection, f"{_SELECT} WHERE {column} = ?", (text,)):
+            return record
+    if len(text) < SHORTEST_PREFIX:
+        return None
+    found = _records(connection, f"{_SELECT} WHERE substr(id, 1, length(?1)) = ?1 ORDER BY id LIMIT 2", (text,))
+    if len(found) > 1:
+        ids = " and ".join(f"`{each.id[: len(text) + 6]}`" for each in found)
+        raise UsageError(f"several sessions begin with `{text}`", hint=f"say more of it, as in {ids}")
+    return next(iter(found), None)
+
+
+def nearest_missing(connection: sqlite3.Connection, text: str) -> UsageError:
+    """What to tell a person who asked for a session that does not exist."""
+    calls = [each.label for each in listed(connection, None)]
+    near = " or ".join(f"`{visible_line(call)}`" for call in get_close_matches(text, calls, n=3, cutoff=0.5))
+    return missing(text, hint=f"did you mean {near}" if near else None)
+
+
+def missing(text: str, *, hint: str | None = None) -> UsageError:
+    """The error that says so."""
+    return UsageError(
+        f"there is no session `{visible_line(text)}`", hint=hint or "`mistral-chat sessions list` shows all"
+    )
+
+
+def _records(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> tuple[SessionRecord, ...]:
+    return tuple(record_of(row) for row in connection.execute(query, values))
