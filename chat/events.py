@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chat.conversation import FinishReason, ToolCall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from chat.ground.errors import ChatError
     from chat.request import Request
 
 
@@ -128,6 +129,16 @@ class Replier(Protocol):
 
         Raises:
             ChatError: the request cannot be answered, or the engine died (it restarts at the next call).
+        """
+
+    def answer_all(self, requests: Iterable[Request], parallel: int | None) -> Iterator[tuple[int, Done | ChatError]]:
+        """Answer many requests, several at a time where that pays; yields (position, outcome) as each ends.
+
+        Requests are taken from the iterable as there is room. A request that fails gives its error and the rest go on;
+        `cancel` ends the iteration early.
+
+        Args:
+            parallel: how many at a time; None lets the engine decide.
         """
 
     def render(self, request: Request) -> Rendered:

@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chat import wiring
 from chat.conversation import Conversation, Message
@@ -17,13 +17,15 @@ from chat.extract import code_blocks
 from chat.ground.errors import ChatError, DataError, ExitCode, UsageError
 from chat.ground.visible import visible
 from chat.input_text import compose, decode, read_stdin
-from chat.request import Prompt, Request
+from chat.report import json_line, rendered_report, reply_report
+from chat.request import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from chat.events import Event, ModelInfo, Replier
+    from chat.events import Event, Replier
     from chat.layers import Layered
+    from chat.request import Request
     from chat.settings import Settings
 
 
@@ -39,21 +41,32 @@ def answer_once(words: Sequence[str], layered: Layered) -> int:
     from chat.opening import open_engine
 
     settings = layered.settings
-    constraint, tools = wiring.constraint(settings), wiring.tools(settings)
-    prompt = _prompt(words, settings)
-    request = Request(
-        prompt=replace(prompt, tools=tools),
-        sampling=wiring.sampling(settings),
-        max_tokens=settings.max_tokens,
-        stop=settings.stop,
-        constraint=constraint,
-        logprobs=settings.logprobs,
-    )
+    if settings.batch is not None:
+        return _answer_batch(words, settings)
+    request = wiring.request(_prompt(words, settings), settings)
     with open_engine(settings, session=False) as engine:
         if settings.dry_run:
-            _print_rendered(engine, request)
+            print(json_line(rendered_report(engine.render(request))))
             return ExitCode.DONE
         return _answer(engine, request, settings)
+
+
+def _answer_batch(words: Sequence[str], settings: Settings) -> int:
+    """Answer each line of a file; the argument is an instruction that follows each prompt."""
+    from chat.batch.run import run_batch
+    from chat.opening import open_engine
+
+    if settings.batch == "-" and "-" in settings.file:
+        raise UsageError("stdin is either the batch or an attached file")
+    attached = compose([], settings.file, b"", may_be_empty=True)
+    for warning in attached.warnings:
+        _tell(warning, settings)
+
+    def fill(prompt: str) -> str:
+        return _filled("\n\n".join(part for part in (attached.text, prompt, " ".join(words)) if part), settings)
+
+    with open_engine(settings, session=False) as engine, _cancelling(engine):
+        return run_batch(engine, settings, fill)
 
 
 def _prompt(words: Sequence[str], settings: Settings) -> Prompt:
@@ -90,8 +103,6 @@ def _read_ids(path: str) -> tuple[int, ...]:
     Raises:
         DataError: not a JSON list of whole numbers.
     """
-    from pathlib import Path
-
     name = "stdin" if path == "-" else path
     text = decode(read_stdin(), name).text if path == "-" else wiring.read_text(Path(path))
     try:
@@ -111,7 +122,7 @@ def _answer(engine: Replier, request: Request, settings: Settings) -> int:
         info = engine.info()
         done = _stream(engine.reply(request), settings)
     if settings.json:
-        print(json.dumps(report(done, info), ensure_ascii=False))
+        print(json_line(reply_report(done, info)))
     elif settings.extract or settings.extract_last:
         _print_block(done.text, last=settings.extract_last)
     elif not done.text.endswith("\n"):
@@ -155,45 +166,6 @@ def _stream(events: Iterator[Event], settings: Settings) -> Done:
             done = event
     assert done is not None  # the protocol of `Replier`
     return done
-
-
-def report(done: Done, info: ModelInfo) -> dict[str, Any]:
-    """The object that `--json` prints, as the command line's contract names its parts."""
-    plain: dict[str, Any] = {
-        "text": done.text,
-        "finish_reason": done.finish_reason,
-        "ids": list(done.ids),
-        "prompt_ids_sha256": done.prompt_ids_sha256,
-        "tokens": asdict(done.tokens),
-        "seconds": asdict(done.seconds),
-        "sampling": done.sampling,
-        "model": {
-            "path": info.path,
-            "size": info.size,
-            "sha256": info.sha256,
-            "type": info.type,
-            "window": info.window,
-            "prompt_format": info.prompt_format,
-        },
-    }
-    if done.tool_calls:
-        plain["tool_calls"] = [asdict(call) for call in done.tool_calls]
-    if done.choice is not None:
-        plain["choice"] = done.choice
-    if done.logprobs:
-        plain["logprobs"] = list(done.logprobs)
-    return plain
-
-
-def _print_rendered(engine: Replier, request: Request) -> None:
-    rendered = engine.render(request)
-    plain = {
-        "text": rendered.text,
-        "ids": list(rendered.ids),
-        "tokens": len(rendered.ids),
-        "prompt_format": rendered.prompt_format,
-    }
-    print(json.dumps(plain, ensure_ascii=False))
 
 
 @contextmanager

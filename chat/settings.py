@@ -187,6 +187,18 @@ class Settings:
         None, "--batch", group=Group.OUTPUT, metavar="FILE", persistent=False,
         help="Answer each line of a JSON Lines file; - is stdin.",
     )  # fmt: skip
+    output: Path | None = _option(
+        None, "-o", "--output", group=Group.OUTPUT, metavar="FILE", persistent=False,
+        help="Write the answers of --batch to this file instead of stdout.",
+    )  # fmt: skip
+    resume: bool = _option(
+        False, "--resume", group=Group.OUTPUT, persistent=False,
+        help="With --batch and --output: skip what the file holds already, and add to it.",
+    )  # fmt: skip
+    parallel: int | None = _option(
+        None, "--parallel", group=Group.ENGINE, metavar="N", lowest=1, highest=64,
+        help="Answer this many lines of --batch at a time; what memory allows if not given.",
+    )  # fmt: skip
     markdown: bool | None = _option(
         None, "--markdown/--no-markdown", group=Group.OUTPUT, live=True,
         help="Style Markdown on a terminal, or show answers as plain text.",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import DataError, FileError, UsageError
-from chat.request import Constraint, EngineOptions, Sampling
+from chat.request import Constraint, EngineOptions, Prompt, Request, Sampling
 
 if TYPE_CHECKING:
     from chat.settings import Settings
@@ -48,8 +49,23 @@ def engine_options(settings: Settings, model_path: Path, *, session: bool, state
     )
 
 
-def sampling(settings: Settings) -> Sampling:
-    """The sampler chain's values."""
+def request(prompt: Prompt, settings: Settings) -> Request:
+    """The prompt, with how it is to be answered.
+
+    Raises:
+        ChatError: a constraint or a file of functions that cannot be used.
+    """
+    return Request(
+        prompt=replace(prompt, tools=_tools(settings)),
+        sampling=_sampling(settings),
+        max_tokens=settings.max_tokens,
+        stop=settings.stop,
+        constraint=_constraint(settings),
+        logprobs=settings.logprobs,
+    )
+
+
+def _sampling(settings: Settings) -> Sampling:
     return Sampling(
         temperature=settings.temperature,
         top_p=settings.top_p,
@@ -60,7 +76,7 @@ def sampling(settings: Settings) -> Sampling:
     )
 
 
-def constraint(settings: Settings) -> Constraint | None:
+def _constraint(settings: Settings) -> Constraint | None:
     """What the answer must match, if anything.
 
     Raises:
@@ -91,7 +107,7 @@ def constraint(settings: Settings) -> Constraint | None:
     return None
 
 
-def tools(settings: Settings) -> tuple[dict[str, Any], ...]:
+def _tools(settings: Settings) -> tuple[dict[str, Any], ...]:
     """The functions the model may call, from the file of `--tools`.
 
     Raises:

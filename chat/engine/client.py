@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from chat.engine.child import Child
 from chat.engine.wire import build, from_line, to_line, unpack_error, unpack_event
 from chat.events import Done, Event, ModelInfo, Rendered
-from chat.ground.errors import EngineError
+from chat.ground.errors import ChatError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from chat.request import EngineOptions, Request
 
@@ -77,6 +77,18 @@ class LocalEngine:
             if self._current == number:  # it failed, or the consumer went away
                 self.cancel()
                 self._current = None
+
+    def answer_all(self, requests: Iterable[Request], parallel: int | None) -> Iterator[tuple[int, Done | ChatError]]:
+        """Answer many requests one after the other; a common beginning is read once."""
+        for position, request in enumerate(requests):
+            outcome: Done | ChatError
+            try:
+                outcome = next(event for event in self.reply(request) if isinstance(event, Done))
+            except ChatError as error:
+                outcome = error
+            yield position, outcome
+            if isinstance(outcome, Done) and outcome.finish_reason == "interrupted":
+                return
 
     def render(self, request: Request) -> Rendered:
         """The prompt's text and ids, without making a reply.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 
 class Progress(Protocol):
@@ -30,28 +31,36 @@ class Silent:
         """Name nothing."""
 
 
-@contextmanager
-def byte_bar(title: str, total_bytes: int, *, enabled: bool = True) -> Iterator[Progress]:
+def byte_bar(title: str, total_bytes: int, *, enabled: bool = True) -> AbstractContextManager[Progress]:
     """Draw a bar on stderr with bytes, speed and time left while the block runs.
 
     Silent where stderr is no terminal or `enabled` is false.
     """
+    return _bar(title, total_bytes, in_bytes=True, enabled=enabled)
+
+
+def count_bar(title: str, total: int | None, *, enabled: bool = True) -> AbstractContextManager[Progress]:
+    """Draw a bar on stderr that counts things, with the time left while the block runs; `total` None is unknown.
+
+    Silent where stderr is no terminal or `enabled` is false.
+    """
+    return _bar(title, total, in_bytes=False, enabled=enabled)
+
+
+@contextmanager
+def _bar(title: str, total: int | None, *, in_bytes: bool, enabled: bool) -> Iterator[Progress]:
     if not (enabled and sys.stderr.isatty()):
         yield Silent()
         return
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as RichProgress
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=False),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(title, total=total_bytes)
+    counted: tuple[rich.ProgressColumn, ...] = (rich.MofNCompleteColumn(), rich.TimeElapsedColumn())
+    if in_bytes:
+        counted = (rich.DownloadColumn(binary_units=False), rich.TransferSpeedColumn())
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), *counted, rich.TimeRemainingColumn())
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(title, total=total)
 
         class Bar:
             def advance(self, count: int) -> None:

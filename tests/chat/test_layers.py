@@ -47,7 +47,7 @@ def test_each_source_overrides_the_ones_before_it_and_is_remembered(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("top_k = 1\ntemprature = 0.2\n", "{file}, line 2: unknown setting `temprature`", "did you mean `temperature`?"),
+        ("top_k = 1\ntop_pp = 0.2\n", "{file}, line 2: unknown setting `top_pp`", "did you mean `top_p`?"),
         ("\n\ntop_k = 1.5", "{file}, line 3: --top-k needs a whole number, not 1.5", None),
         ("temperature = -1", "{file}, line 1: --temperature is at least 0, not -1", None),
         ("temperature = nan", "{file}, line 1: --temperature is at least 0, not nan", None),

@@ -1,0 +1,98 @@
+"""Read one line of a batch as a request, or as what is wrong with it. Knows settings, not files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from chat import wiring
+from chat.conversation import Conversation, Message
+from chat.ground.errors import ChatError, DataError
+from chat.request import Prompt, Request
+from chat.settings import Settings, checked, definitions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OPTIONS = frozenset(
+    {name for name, each in definitions().items() if each.option.live and name != "markdown"}
+    | {"schema", "grammar", "regex", "choice", "logprobs"}
+)
+ROLES = ("system", "user", "assistant", "tool")
+
+Fill = Callable[[str], str]  # puts a prompt into the template and beside the attached files
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line: its id, and the request it makes or what is wrong with it."""
+
+    id: Any
+    request: Request | None = None
+    error: ChatError | None = None
+
+
+def record_of(number: int, line: str, settings: Settings, fill: Fill) -> Record:
+    """The record on a line; its id is its line number where it gives none."""
+    record_id: Any = number
+    try:
+        plain = _json(line, number)
+        if isinstance(plain, str):
+            plain = {"prompt": plain}
+        if not isinstance(plain, dict):
+            raise DataError(f"line {number}: needs a string or an object")
+        record_id = plain.pop("id", number)
+        own = _own_settings(plain, settings, number)
+        conversation = _conversation(plain, wiring.system_prompt(own), fill, number)
+        return Record(record_id, wiring.request(Prompt(messages=conversation.messages()), own))
+    except ChatError as error:
+        return Record(record_id, error=error)
+
+
+def _json(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"line {number}: is not JSON: {error}") from error
+
+
+def _own_settings(plain: Mapping[str, Any], settings: Settings, number: int) -> Settings:
+    names = {key: key.replace("-", "_") for key in plain if key not in ("prompt", "messages")}
+    for key, name in names.items():
+        if name not in OPTIONS:
+            raise DataError(f"line {number}: unknown key `{key}`")
+    values = {name: checked(definitions()[name], _as_text(plain[key])) for key, name in names.items()}
+    if "system" in values:
+        values["system_file"] = None
+    return replace(settings, **values)
+
+
+def _as_text(value: Any) -> Any:
+    """A schema may stand in a record as an object."""
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def _conversation(plain: Mapping[str, Any], system: str | None, fill: Fill, number: int) -> Conversation:
+    if ("prompt" in plain) == ("messages" in plain):
+        raise DataError(f"line {number}: needs either `prompt` or `messages`")
+    if "prompt" in plain:
+        if not isinstance(plain["prompt"], str) or not plain["prompt"].strip():
+            raise DataError(f"line {number}: `prompt` needs a text")
+        return Conversation(system).add(Message("user", fill(plain["prompt"])))
+    return _from_messages(plain["messages"], system, number)
+
+
+def _from_messages(messages: Any, system: str | None, number: int) -> Conversation:
+    if not isinstance(messages, list) or not messages:
+        raise DataError(f"line {number}: `messages` needs a list of messages")
+    conversation = Conversation(system)
+    for each in messages:
+        if not isinstance(each, dict) or each.get("role") not in ROLES or not isinstance(each.get("content"), str):
+            raise DataError(f"line {number}: a message needs a `role` ({', '.join(ROLES)}) and a `content` text")
+        if each["role"] == "system" and not conversation.nodes:
+            conversation = conversation.with_system(each["content"])
+        else:
+            conversation = conversation.add(Message(each["role"], each["content"]))
+    return conversation

@@ -1,0 +1,101 @@
+"""Answer the records of a batch and write results in the records' order; one bad line never stops the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chat.batch.files import finished_ids, key_of, opened, writer
+from chat.batch.records import Record, record_of
+from chat.ground.errors import ChatError, ExitCode
+from chat.ground.progress import count_bar
+from chat.report import rendered_report, reply_report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chat.batch.records import Fill
+    from chat.events import Done, Replier
+    from chat.request import Request
+    from chat.settings import Settings
+
+
+def run_batch(engine: Replier, settings: Settings, fill: Fill) -> ExitCode:
+    """Answer all records.
+
+    Args:
+        fill: puts a prompt into the template and beside the attached files.
+
+    Returns:
+        0, or 1 if any record failed.
+
+    Raises:
+        ChatError: the file cannot be read or written; a record's own faults become its result instead.
+    """
+    resume, output = settings.resume, settings.output
+    finished = finished_ids(output, resume=resume)
+    with opened(settings.batch or "-") as (lines, total), writer(output, resume=resume) as write:
+        records = (
+            record
+            for number, line in enumerate(lines, 1)
+            if line.strip() and key_of((record := record_of(number, line, settings, fill)).id) not in finished
+        )
+        with count_bar("Answering", total, enabled=not settings.quiet) as progress:
+            failed = 0
+            for plain in _outcomes(engine, records, settings):
+                write(plain)
+                failed += "error" in plain
+                progress.advance(1)
+    return ExitCode.UNEXPECTED if failed else ExitCode.DONE
+
+
+def _outcomes(engine: Replier, records: Iterator[Record], settings: Settings) -> Iterator[dict[str, Any]]:
+    """The result of each record, in the order of the records."""
+    if settings.dry_run:
+        yield from (_rendered(engine, record) for record in records)
+        return
+    taken: list[Record] = []  # every record so far; answered ones are let go of
+    positions: list[int] = []  # of the engine's requests among them
+    waiting: dict[int, dict[str, Any]] = {}
+    written = 0
+
+    def requests() -> Iterator[Request]:
+        for record in records:
+            taken.append(record)
+            if record.request is None:
+                assert record.error is not None
+                waiting[len(taken) - 1] = _failure(record.id, record.error)
+            else:
+                positions.append(len(taken) - 1)
+                yield record.request
+                taken[positions[-1]] = Record(record.id)
+
+    def ready() -> Iterator[dict[str, Any]]:
+        nonlocal written
+        while written in waiting:
+            yield waiting.pop(written)
+            written += 1
+
+    for index, outcome in engine.answer_all(requests(), settings.parallel):
+        record = taken[positions[index]]
+        waiting[positions[index]] = _result(record.id, outcome, engine)
+        yield from ready()
+    yield from ready()
+
+
+def _result(record_id: Any, outcome: Done | ChatError, engine: Replier) -> dict[str, Any]:
+    if isinstance(outcome, ChatError):
+        return _failure(record_id, outcome)
+    return {"id": record_id, **reply_report(outcome, engine.info())}
+
+
+def _rendered(engine: Replier, record: Record) -> dict[str, Any]:
+    try:
+        if record.request is None:
+            return _failure(record.id, record.error or ChatError("no request"))
+        return {"id": record.id, **rendered_report(engine.render(record.request))}
+    except ChatError as error:
+        return _failure(record.id, error)
+
+
+def _failure(record_id: Any, error: ChatError) -> dict[str, Any]:
+    return {"id": record_id, "error": error.message, "exit_code": int(error.exit_code)}

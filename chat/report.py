@@ -1,0 +1,64 @@
+"""The objects that `--json`, `--dry-run` and batches print, as the command line's contract names their parts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chat.events import Done, ModelInfo, Rendered
+
+
+def json_line(plain: Mapping[str, Any]) -> str:
+    """The object on one line; readable characters stay, lone surrogates are escaped so that it is always UTF-8."""
+    text = json.dumps(plain, ensure_ascii=False)
+    return text if text.isascii() or _is_encodable(text) else json.dumps(plain)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def rendered_report(rendered: Rendered) -> dict[str, Any]:
+    """A prompt as the model would read it."""
+    return {
+        "text": rendered.text,
+        "ids": list(rendered.ids),
+        "tokens": len(rendered.ids),
+        "prompt_format": rendered.prompt_format,
+    }
+
+
+def reply_report(done: Done, info: ModelInfo) -> dict[str, Any]:
+    """An answer with its figures."""
+    plain: dict[str, Any] = {
+        "text": done.text,
+        "finish_reason": done.finish_reason,
+        "ids": list(done.ids),
+        "prompt_ids_sha256": done.prompt_ids_sha256,
+        "tokens": asdict(done.tokens),
+        "seconds": asdict(done.seconds),
+        "sampling": done.sampling,
+        "model": {
+            "path": info.path,
+            "size": info.size,
+            "sha256": info.sha256,
+            "type": info.type,
+            "window": info.window,
+            "prompt_format": info.prompt_format,
+        },
+    }
+    if done.tool_calls:
+        plain["tool_calls"] = [asdict(call) for call in done.tool_calls]
+    if done.choice is not None:
+        plain["choice"] = done.choice
+    if done.logprobs:
+        plain["logprobs"] = list(done.logprobs)
+    return plain
