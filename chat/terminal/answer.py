@@ -1,0 +1,135 @@
+"""Show an answer while it grows: as Markdown, or as the plain text it is. Knows text and lines, not events."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from chat.ground.visible import visible
+from chat.terminal.blocks import Piece, Splitter
+from chat.terminal.markdown import code_line, markdown_lines
+from chat.terminal.render import Line, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chat.terminal.screen import Screen
+
+FRAME_SECONDS = 0.05
+RENDER_SHARE = 4  # a frame waits this many times as long as the one before took
+
+
+class AnswerView(Protocol):
+    """Where an answer appears."""
+
+    def feed(self, text: str) -> None:
+        """Take more of the answer."""
+
+    def tick(self, below: Sequence[Line] = ()) -> None:
+        """Draw what is new if it is time to, with status lines below it."""
+
+    def note(self, line: Line) -> None:
+        """Show a line that is no part of the answer."""
+
+    def finish(self) -> None:
+        """Draw all of it for good."""
+
+
+class MarkdownAnswer:
+    """Finished pieces go to the scrollback once; only the unfinished one is redrawn."""
+
+    def __init__(self, screen: Screen, clock: Callable[[], float] = time.monotonic) -> None:
+        self._screen = screen
+        self._clock = clock
+        self._splitter = Splitter()
+        self._ready: list[Piece] = []
+        self._notes: list[Line] = []
+        self._begun = False
+        self._is_new = False
+        self._below: tuple[Line, ...] = ()
+        self._next_frame = 0.0
+
+    def feed(self, text: str) -> None:
+        """Take more of the answer."""
+        self._ready += self._splitter.feed(visible(text))
+        self._is_new = True
+
+    def tick(self, below: Sequence[Line] = ()) -> None:
+        """Draw what is new if it is time to, with status lines below it."""
+        started = self._clock()
+        changed = self._is_new or tuple(below) != self._below or self._screen.is_stale
+        if not changed or started < self._next_frame:
+            return
+        self._below = tuple(below)
+        self._draw()
+        self._next_frame = self._clock() + max(FRAME_SECONDS, RENDER_SHARE * (self._clock() - started))
+
+    def note(self, line: Line) -> None:
+        """Show a line that is no part of the answer, above what is unfinished."""
+        self._notes.append(line)
+        self._is_new = True
+
+    def finish(self) -> None:
+        """Draw all of it for good."""
+        self._ready += self._splitter.close()
+        self._below = ()
+        self._draw()
+
+    def _draw(self) -> None:
+        committed = [line for piece in self._ready for line in self._lines(piece)]
+        committed += self._notes
+        self._ready, self._notes, self._is_new = [], [], False
+        pending = self._splitter.pending
+        begun = self._begun
+        live = [*(self._lines(pending) if pending else ()), *self._below]
+        self._begun = begun
+        self._screen.update(committed, live)
+
+    def _lines(self, piece: Piece) -> list[Line]:
+        gap: list[Line] = [] if piece.joined or not self._begun else [()]
+        self._begun = True
+        if piece.is_fence:
+            return [*gap, plain(piece.text, "dim")]
+        if piece.language is not None:
+            return [*gap, code_line(piece.text, piece.language, piece.above)]
+        return gap + markdown_lines(piece.text, self._screen.width)
+
+
+class PlainAnswer:
+    """The text as it is, written as it comes; nothing is ever drawn again."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._at_line_start = True
+        self._has_below = False
+
+    def feed(self, text: str) -> None:
+        """Take more of the answer."""
+        self._clear_below()
+        self._screen.write(visible(text))
+        self._at_line_start = text.endswith("\n") if text else self._at_line_start
+
+    def tick(self, below: Sequence[Line] = ()) -> None:
+        """Draw status lines, where nothing else stands on the line."""
+        if below and self._at_line_start:
+            self._screen.update((), below)
+            self._has_below = self._screen.is_live
+        elif not below:
+            self._clear_below()
+
+    def note(self, line: Line) -> None:
+        """Show a line that is no part of the answer, on a line of its own."""
+        self.finish()
+        self._screen.line(line)
+
+    def finish(self) -> None:
+        """End the last line."""
+        self._clear_below()
+        if not self._at_line_start:
+            self._screen.write("\n")
+            self._at_line_start = True
+
+    def _clear_below(self) -> None:
+        if self._has_below:
+            self._screen.update()
+            self._has_below = False

@@ -1,0 +1,214 @@
+"""Let a person write a message: the chat wing's only door to prompt_toolkit. Knows keys and text, not conversations."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
+from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.filters import Condition, is_searching
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.history import History
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.styles import Style
+
+from chat.terminal.pastes import Pastes
+from chat.terminal.reader import PROMPT, Candidate, is_open_block, sendable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prompt_toolkit.document import Document
+    from prompt_toolkit.key_binding import KeyPressEvent
+
+TWICE_SECONDS = 2.0  # within which a second Ctrl+C at an empty prompt leaves
+
+STYLE = Style.from_dict({
+    "prompt": "bold",
+    "placeholder": "dim",
+    "bottom-toolbar": "noreverse dim",
+    "completion-menu": "bg:default fg:default noreverse",
+    "completion-menu.completion": "bg:default fg:default noreverse",
+    "completion-menu.completion.current": "bg:default fg:default bold underline noreverse",
+    "completion-menu.meta.completion": "bg:default fg:default dim noreverse",
+    "completion-menu.meta.completion.current": "bg:default fg:default dim noreverse",
+    "scrollbar.background": "bg:default",
+    "scrollbar.button": "bg:default",
+})  # fmt: skip
+
+
+class LineEditor:
+    """A prompt with several lines, completion, history and a toolbar."""
+
+    def __init__(
+        self,
+        *,
+        complete: Callable[[str], Iterable[Candidate]],
+        toolbar: Callable[[], str],
+        past: Callable[[], Iterable[str]],
+        vi: bool = False,
+        colour: bool = True,
+    ) -> None:
+        self._pastes = Pastes()
+        self._toolbar = toolbar
+        self._reason: BaseException | None = None
+        self._pressed_at = 0.0
+        self._session: PromptSession[str] = PromptSession(
+            FormattedText([("class:prompt", PROMPT)]),
+            multiline=True,
+            prompt_continuation=" " * len(PROMPT),
+            history=_Past(past, self._pastes),
+            completer=_Completer(complete),
+            complete_while_typing=Condition(_is_command),
+            enable_history_search=Condition(lambda: not _is_command()),
+            editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
+            cursor=ModalCursorShapeConfig() if vi else None,
+            key_bindings=self._bindings(),
+            bottom_toolbar=self._bottom,
+            style=STYLE,
+            color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
+            enable_suspend=True,
+            reserve_space_for_menu=6,
+            include_default_pygments_style=False,
+            placeholder=None,
+        )
+
+    def read(self, prefill: str = "") -> str:
+        """One message or command, folded pastes unfolded.
+
+        Raises:
+            EOFError: Ctrl+D on an empty line, or the terminal is gone.
+            KeyboardInterrupt: Ctrl+C twice on an empty line.
+        """
+        self._pressed_at = 0.0
+        text = self._session.prompt(default=self._pastes.fold(prefill), pre_run=self._leave_if_abandoned)
+        return sendable(self._pastes.unfold(text))
+
+    def use_vi(self, vi: bool) -> None:
+        """Choose vi or emacs keys."""
+        self._session.editing_mode = EditingMode.VI if vi else EditingMode.EMACS
+
+    def redraw(self) -> None:
+        """Show what changed in the toolbar; from any thread."""
+        self._session.app.invalidate()
+
+    def abandon(self, reason: BaseException) -> None:
+        """Make `read` raise `reason` now; from any thread and from signal handlers."""
+        self._reason = reason
+        app = self._session.app
+        if app.is_running and app.loop is not None:
+            app.loop.call_soon_threadsafe(self._leave_if_abandoned)
+
+    def _leave_if_abandoned(self) -> None:
+        app = self._session.app
+        if self._reason is not None and app.is_running and app.future is not None and not app.future.done():
+            reason, self._reason = self._reason, None
+            app.exit(exception=reason)
+
+    def _bottom(self) -> str:
+        if time.monotonic() - self._pressed_at < TWICE_SECONDS:
+            return "Ctrl+C again leaves"
+        return self._toolbar()
+
+    def _bindings(self) -> KeyBindings:
+        keys = KeyBindings()
+        keys.add("enter", filter=~is_searching)(_enter)
+        keys.add("c-j", filter=~is_searching)(_newline)
+        keys.add("escape", "enter", filter=~is_searching)(_newline)
+        keys.add("c-g", filter=~is_searching)(self._open_editor)
+        keys.add("c-c")(self._interrupt)
+        keys.add("<sigint>")(self._interrupt)
+        keys.add(Keys.BracketedPaste)(self._paste)
+        keys.add("backspace", filter=Condition(self._is_behind_mark))(self._delete_mark)
+        return keys
+
+    def _interrupt(self, event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.text or get_app().layout.is_searching:
+            get_app().layout.focus(self._session.default_buffer)
+            self._session.default_buffer.reset()
+            return
+        now = time.monotonic()
+        if now - self._pressed_at < TWICE_SECONDS:
+            event.app.exit(exception=KeyboardInterrupt())
+        self._pressed_at = now
+        event.app.create_background_task(self._forget_press())
+
+    async def _forget_press(self) -> None:
+        import asyncio
+
+        await asyncio.sleep(TWICE_SECONDS + 0.05)
+        self.redraw()
+
+    def _paste(self, event: KeyPressEvent) -> None:
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+        event.current_buffer.insert_text(self._pastes.fold(text))
+
+    def _is_behind_mark(self) -> bool:
+        return self._pastes.mark_before(get_app().current_buffer.document.text_before_cursor) is not None
+
+    def _delete_mark(self, event: KeyPressEvent) -> None:
+        mark = self._pastes.mark_before(event.current_buffer.document.text_before_cursor)
+        event.current_buffer.delete_before_cursor(len(mark or "x"))
+
+    def _open_editor(self, event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        buffer.tempfile_suffix = ".md"
+        buffer.text = self._pastes.unfold(buffer.text)
+        buffer.open_in_editor()
+
+
+def _enter(event: KeyPressEvent) -> None:
+    """Send; but break the line inside of a block of three quotes, and where more input is waiting.
+
+    Keys that wait behind Enter in one read are a paste into a terminal that does not mark pastes.
+    """
+    buffer = event.current_buffer
+    waiting = any(press.key != Keys.CPRResponse for press in event.key_processor.input_queue if press.data)
+    if waiting or is_open_block(buffer.text):
+        buffer.newline(copy_margin=False)
+    else:
+        buffer.validate_and_handle()
+
+
+def _newline(event: KeyPressEvent) -> None:
+    event.current_buffer.newline(copy_margin=False)
+
+
+def _is_command() -> bool:
+    text = get_app().current_buffer.document.text
+    return text.startswith("/") and not text.startswith("//") and "\n" not in text
+
+
+class _Past(History):
+    """Messages of former sessions, long ones folded; the store keeps them, not this."""
+
+    def __init__(self, past: Callable[[], Iterable[str]], pastes: Pastes) -> None:
+        super().__init__()
+        self._past = past
+        self._pastes = pastes
+
+    def load_history_strings(self) -> Iterator[str]:
+        for text in self._past():
+            yield self._pastes.fold(text)
+
+    def store_string(self, string: str) -> None:
+        pass
+
+
+class _Completer(Completer):
+    def __init__(self, complete: Callable[[str], Iterable[Candidate]]) -> None:
+        self._complete = complete
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        if not _is_command():
+            return
+        for each in self._complete(document.text_before_cursor):
+            display: Any = each.display or each.text
+            yield Completion(each.text, -each.replaced, display=display, display_meta=each.note)

@@ -1,0 +1,186 @@
+"""Measure, wrap, colour and parse text: the chat wing's only door to rich and its Markdown parser.
+
+Knows no terminal and no conversation. A style is a rich style in words ("bold cyan"); only palette colours are used,
+so that light and dark terminals both stay legible.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from markdown_it.tree import SyntaxTreeNode
+    from rich.console import Console
+    from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of text in one style."""
+
+    text: str
+    style: str = ""
+
+
+Line = tuple[Span, ...]
+
+TOKEN_STYLES = {  # pygments' token names, the most general of each family
+    "Comment": "dim italic",
+    "Keyword": "magenta",
+    "Name.Builtin": "cyan",
+    "Name.Function": "bold",
+    "Name.Class": "bold",
+    "Name.Decorator": "cyan",
+    "Name.Tag": "magenta",
+    "Name.Attribute": "cyan",
+    "Literal.String": "green",
+    "Literal.Number": "cyan",
+    "Operator.Word": "magenta",
+    "Generic.Deleted": "red",
+    "Generic.Inserted": "green",
+    "Generic.Heading": "bold",
+}
+
+
+def plain(text: str, style: str = "") -> Line:
+    """One line of one style."""
+    return (Span(text, style),)
+
+
+def text_of(line: Line) -> str:
+    """The line's characters."""
+    return "".join(span.text for span in line)
+
+
+def cell_width(text: str) -> int:
+    """Columns that `text` takes on a terminal; CJK and emoji take two."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def line_width(line: Line) -> int:
+    """Columns of a line."""
+    return cell_width(text_of(line))
+
+
+def cut(text: str, width: int) -> str:
+    """`text` on one line of at most `width` columns, the cut marked by an ellipsis."""
+    flat = " ".join(text.split())
+    if cell_width(flat) <= width:
+        return flat
+    from rich.cells import set_cell_size
+
+    return set_cell_size(flat, max(0, width - 1)).rstrip() + "…" if width > 0 else ""
+
+
+def wrap(line: Iterable[Span], width: int) -> list[Line]:
+    """Break a line at spaces, or inside words that are too long; newlines in it are kept.
+
+    Args:
+        width: columns, at least 1; below 2 a wide character still takes its own line.
+    """
+    from rich.text import Text
+
+    text = Text.assemble(*((span.text, span.style) for span in line if span.text), tab_size=4)
+    wrapped = text.wrap(_console(), max(1, width), overflow="fold", tab_size=4)
+    return [_line_of(each) for each in wrapped] or [()]
+
+
+def paint(line: Line, *, colour: bool) -> str:
+    """The line with its styles as escape sequences, colours left out if not `colour`."""
+    from rich.color import ColorSystem
+
+    parts = []
+    for span in line:
+        style = _style(span.style, colour)
+        parts.append(style.render(span.text, color_system=ColorSystem.STANDARD) if span.style else span.text)
+    return "".join(parts)
+
+
+def highlight(code: str, language: str) -> list[Line]:
+    """Source text by lines in the colours of its language, which may be unknown."""
+    lexer = _lexer(language)
+    if lexer is None:
+        return [plain(line) for line in code.split("\n")]
+    from pygments import lex
+
+    lines: list[list[Span]] = [[]]
+    for kind, value in lex(code, lexer):
+        style = _token_style(kind)
+        for number, part in enumerate(value.split("\n")):
+            if number:
+                lines.append([])
+            if part:
+                lines[-1].append(Span(part, style))
+    return [tuple(line) for line in lines]
+
+
+def parse_markdown(text: str) -> SyntaxTreeNode:
+    """The tree of a Markdown text; HTML in it stays text, because nothing may disappear."""
+    from markdown_it.tree import SyntaxTreeNode
+
+    return SyntaxTreeNode(_parser().parse(text))
+
+
+@cache
+def _parser() -> Any:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
+
+
+@cache
+def _console() -> Console:
+    import io
+
+    from rich.console import Console
+
+    return Console(file=io.StringIO(), width=80)
+
+
+@cache
+def _style(words: str, colour: bool) -> Any:
+    from rich.style import Style
+
+    style = Style.parse(words)
+    return style if colour else style.without_color
+
+
+@cache
+def _lexer(language: str) -> Any:
+    from pygments.lexers import get_lexer_by_name
+    from pygments.util import ClassNotFound
+
+    try:
+        return get_lexer_by_name(language, stripnl=False, ensurenl=False) if language else None
+    except ClassNotFound:
+        return None
+
+
+@cache
+def _token_style(kind: Any) -> str:
+    name = str(kind).removeprefix("Token.")
+    while name:
+        if name in TOKEN_STYLES:
+            return TOKEN_STYLES[name]
+        name = name.rpartition(".")[0]
+    return ""
+
+
+def _line_of(text: Text) -> Line:
+    """The spans of a rich text whose own spans do not overlap."""
+    spans: list[Span] = []
+    at = 0
+    for start, end, style in sorted(text.spans):
+        if start > at:
+            spans.append(Span(text.plain[at:start]))
+        spans.append(Span(text.plain[start:end], str(style)))
+        at = end
+    if at < len(text.plain):
+        spans.append(Span(text.plain[at:]))
+    return tuple(span for span in spans if span.text)

@@ -1,0 +1,137 @@
+"""Write lines to a terminal and redraw the last few in place. Knows columns and escape sequences, not what lines say.
+
+What is committed is written once and stays in the scrollback; what is live is redrawn from its first changed line on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, TextIO
+
+from chat.terminal.render import Line, line_width, paint, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+BEGIN_FRAME, END_FRAME = "\x1b[?2026h", "\x1b[?2026l"  # terminals that know it show a frame at once, others ignore it
+
+
+class Screen:
+    """A stream that lines are written to, and what is live on it.
+
+    `is_live` is false for a file, a pipe and a dumb terminal: there only committed lines are written, without escapes.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        is_live: bool,
+        colour: bool,
+        size: Callable[[], os.terminal_size] = shutil.get_terminal_size,
+    ) -> None:
+        self._stream = stream
+        self.is_live = is_live
+        self.colour = colour
+        self._size = size
+        self._shown: tuple[Line, ...] = ()
+        self._column_count = 0  # when `_shown` was drawn
+
+    @property
+    def width(self) -> int:
+        """Columns, at least 1."""
+        return max(1, self._size().columns)
+
+    @property
+    def height(self) -> int:
+        """Rows, at least 2."""
+        return max(2, self._size().lines)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the terminal has another width than when the live lines were drawn."""
+        return bool(self._shown) and self._column_count != self.width
+
+    def update(self, committed: Sequence[Line] = (), live: Sequence[Line] = ()) -> None:
+        """Write `committed` for good above `live`, which takes the place of what was live before.
+
+        Of live lines only as many as fit the screen are shown, the last ones.
+        """
+        if not self.is_live:
+            self.write("".join(text_of(line).rstrip() + "\n" for line in committed))
+            return
+        width = self.width
+        kept = self._fitting(live, width)
+        if not committed and kept == self._shown and width == self._column_count:
+            return
+        lines = (*committed, *kept)
+        same = self._unchanged(lines, width)
+        parts = [BEGIN_FRAME, self._back_to(same, width)]
+        parts.append("\n".join(self._painted(line) for line in lines[same:]))
+        if committed and not kept:
+            parts.append("\n")
+        parts.append(END_FRAME)
+        self._shown, self._column_count = kept, width
+        self.write("".join(parts))
+
+    def line(self, *lines: Line) -> None:
+        """Write lines for good; what was live goes."""
+        self.update(lines)
+
+    def write(self, text: str) -> None:
+        """Write text as it is, where the cursor stands."""
+        if text:
+            self._stream.write(text)
+            self._stream.flush()
+
+    def _fitting(self, live: Sequence[Line], width: int) -> tuple[Line, ...]:
+        room = self.height - 1
+        kept: list[Line] = []
+        for line in reversed(live):
+            room -= _rows(line, width)
+            if room < 0:
+                break
+            kept.append(line)
+        if live and not kept:  # one line taller than the screen
+            kept = [_tail(live[-1], width * (self.height - 1))]
+        return tuple(reversed(kept))
+
+    def _unchanged(self, lines: Sequence[Line], width: int) -> int:
+        """How many lines from the top stand on the screen already; the last one never counts, the cursor is there."""
+        if width != self._column_count:
+            return 0
+        same = 0
+        for old, new in zip(self._shown[:-1], lines[:-1], strict=False):
+            if old != new:
+                break
+            same += 1
+        return same
+
+    def _back_to(self, index: int, width: int) -> str:
+        """From the end of the live lines to the start of the one at `index`, with all below it erased.
+
+        After a change of width the rows are counted as terminals wrap them again, which nearly all do.
+        """
+        if not self._shown:
+            return ""
+        up = sum(_rows(line, width) for line in self._shown[index:]) - 1
+        up = min(up, self.height - 1)
+        return "\r" + (f"\x1b[{up}A" if up else "") + "\x1b[J"
+
+    def _painted(self, line: Line) -> str:
+        return paint(line, colour=self.colour)
+
+
+def _rows(line: Line, width: int) -> int:
+    return max(1, -(-line_width(line) // width))
+
+
+def _tail(line: Line, cells: int) -> Line:
+    """About the last `cells` columns of a line, unstyled."""
+    from chat.terminal.render import plain
+
+    text = text_of(line)
+    while line_width(plain(text)) > cells:
+        text = text[max(1, (line_width(plain(text)) - cells) // 2) :]
+    return plain(text)

@@ -1,0 +1,105 @@
+"""Say in a line how loading, reading and answering go. Pure: figures in, words out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chat.terminal.render import Line, Span, cell_width, cut, plain
+
+if TYPE_CHECKING:
+    from chat.events import Done, ModelInfo, Reading
+
+BAR_CELLS = 24
+
+
+def duration(seconds: float) -> str:
+    """A span of time as people read it: 0.8 s, 49 s, 3:07, 1:02:03."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def rate(count: int, seconds: float) -> str:
+    """Tokens per second, as many digits as mean something."""
+    if seconds <= 0:
+        return "-"
+    speed = count / seconds
+    return f"{speed:.1f}" if speed < 100 else f"{speed:.0f}"
+
+
+def bar(fraction: float, cells: int) -> tuple[Span, ...]:
+    """A bar of `cells` columns that is full at 1."""
+    full = round(max(0.0, min(1.0, fraction)) * cells)
+    return (Span("━" * full, "cyan"), Span("─" * (cells - full), "dim"))
+
+
+def reading_line(event: Reading, width: int) -> Line:
+    """How far the prompt is read, how fast, and how long still."""
+    left = (event.total - event.done) * event.seconds / event.done if event.done else 0
+    figures = f" {event.done:,} of {event.total:,} tokens"
+    speed = f" · {rate(event.done, event.seconds)}/s · {duration(left)} left" if event.done else ""
+    return _with_bar("reading ", event.done / max(1, event.total), figures, speed, width)
+
+
+def loading_line(name: str, fraction: float | None, seconds: float, width: int) -> Line:
+    """That the model is being loaded, and since when."""
+    words = f"loading {name} · {duration(seconds)}"
+    if not fraction:
+        return plain(cut(words, width - 1), "dim")
+    return _with_bar("loading ", fraction, f" {fraction:.0%}", f" · {duration(seconds)}", width)
+
+
+def waiting_line(seconds: float, width: int) -> Line:
+    """That no token came for a while (reliability.md, F27)."""
+    return plain(cut(f"no token for {duration(seconds)} · Ctrl+C stops", width - 1), "dim")
+
+
+def done_line(done: Done, width: int) -> Line:
+    """Tokens, speed, time and the cached part of a reply, as much as fits."""
+    tokens, seconds = done.tokens, done.seconds
+    parts = [
+        _counted(tokens.generated, "token"),
+        f"{rate(tokens.generated, seconds.generate)}/s" if seconds.generate > 0 and tokens.generated else "",
+        duration(seconds.prompt + seconds.generate),
+        f"prompt {tokens.prompt:,}" + (f" ({tokens.cached:,} cached)" if tokens.cached else ""),
+        f"{tokens.accepted:,} of {tokens.drafted:,} drafted" if tokens.drafted else "",
+    ]
+    return plain(_fitting([part for part in parts if part], width - 1), "dim")
+
+
+def used_of(info: ModelInfo, used: int) -> str:
+    """Tokens used of the context, or of the window that rolls over them."""
+    if info.window and info.window < info.context:
+        return f"{used:,} · window {info.window:,}"
+    return f"{used:,} / {info.context:,}"
+
+
+def toolbar(parts: list[str], width: int) -> str:
+    """Parts in order of weight, as many as fit; the first is cut if it alone does not."""
+    return _fitting(parts, width - 1)
+
+
+def _fitting(parts: list[str], width: int) -> str:
+    kept = parts[:1]
+    for part in parts[1:]:
+        if cell_width(" · ".join([*kept, part])) <= width:
+            kept.append(part)
+    return cut(" · ".join(kept), width)
+
+
+def _with_bar(before: str, fraction: float, figures: str, more: str, width: int) -> Line:
+    """A bar between words; what is least needed goes first where columns lack: the bar, then the last words."""
+    words = figures + more
+    room = width - 1 - cell_width(before + words)
+    if room >= 6:
+        return (Span(before, "dim"), *bar(fraction, min(BAR_CELLS, room)), Span(words, "dim"))
+    return plain(cut(before + words.strip(), width - 1), "dim")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,161 @@
+"""Run one reply: events come from a thread, are shown and kept as they come, and Ctrl+C is obeyed at every moment.
+
+Knows events, not engines, commands or the store.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from chat.events import Done, Loading, Notice, Reading, Text
+from chat.ground.errors import ChatError
+from chat.ground.visible import visible_line
+from chat.terminal.render import Line, plain
+from chat.terminal.status import loading_line, reading_line, waiting_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chat.events import Event, Replier
+    from chat.request import Request
+    from chat.terminal.answer import AnswerView
+    from chat.terminal.screen import Screen
+    from chat.terminal.signals import Signals
+
+POLL_SECONDS = 0.05
+PATIENCE_SECONDS = 1.0  # waits shorter than this need no words
+SILENCE_SECONDS = 15.0  # without a token or a token read, before we say so
+KEEP_SECONDS = 1.0  # between two times that the answer so far is stored
+GRACE_SECONDS = 1.0  # that an engine gets to end its answer when the program is to end
+
+
+@dataclass
+class Reply:
+    """How a reply went: `text` is all that was shown, `done` is missing where it broke off."""
+
+    text: str = ""
+    done: Done | None = None
+    error: Exception | None = None
+    is_cancelled: bool = False
+    is_left: bool = False  # the program is to end, and the engine was not waited for
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long to wait for what, in seconds."""
+
+    poll: float = POLL_SECONDS
+    patience: float = PATIENCE_SECONDS
+    silence: float = SILENCE_SECONDS
+    keep: float = KEEP_SECONDS
+    grace: float = GRACE_SECONDS
+
+
+@dataclass
+class Turn:
+    """One reply on its way to the screen."""
+
+    replier: Replier
+    request: Request
+    view: AnswerView
+    screen: Screen
+    signals: Signals
+    keep: Callable[[str], None]  # stores the answer so far
+    model_name: str = ""
+    is_loaded: Callable[[], bool] = lambda: True
+    timing: Timing = field(default_factory=Timing)
+    reply: Reply = field(default_factory=Reply)
+    _events: queue.SimpleQueue[Event | Exception | None] = field(default_factory=queue.SimpleQueue)
+    _last: Event | None = None
+    _heard_at: float = 0.0
+    _kept_at: float = 0.0
+    _cancelled_at: float = 0.0
+    _started_at: float = 0.0
+
+    def run(self) -> Reply:
+        """Show the reply until it ends, is cancelled, or the program is to end."""
+        self._started_at = self._heard_at = self._kept_at = time.monotonic()
+        threading.Thread(target=self._listen, daemon=True, name="reply").start()
+        while self._step():
+            pass
+        if isinstance(self.reply.error, ChatError) or self.reply.error is None:
+            self.view.finish()
+            return self.reply
+        self.view.finish()
+        raise self.reply.error
+
+    def _listen(self) -> None:
+        try:
+            for event in self.replier.reply(self.request):
+                self._events.put(event)
+            self._events.put(None)
+        except Exception as error:  # handed to the main thread, which tells or raises it
+            self._events.put(error)
+
+    def _step(self) -> bool:
+        """Take what has come, draw, and look at the signals; False at the end."""
+        try:
+            event = self._events.get(timeout=self.timing.poll)
+            while True:
+                if not self._take(event):
+                    return False
+                event = self._events.get_nowait()
+        except queue.Empty:
+            pass
+        self._draw()
+        return self._obey()
+
+    def _take(self, event: Event | Exception | None) -> bool:
+        if event is None or isinstance(event, Exception):
+            self.reply.error = event
+            return False
+        self._heard_at = time.monotonic()
+        self._last = event
+        if isinstance(event, Text):
+            self.reply.text += event.text
+            self.view.feed(event.text)
+        elif isinstance(event, Notice):
+            self.view.note(plain(f"note: {visible_line(event.text)}", "dim"))
+        elif isinstance(event, Done):
+            self.reply.done = event
+        return True
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        self.view.tick(self._below(now))
+        if self.reply.text and now - self._kept_at >= self.timing.keep:
+            self.keep(self.reply.text)
+            self._kept_at = now
+
+    def _below(self, now: float) -> list[Line]:
+        """The line of status under the answer, once there is something to wait for."""
+        waited, silent = now - self._started_at, now - self._heard_at
+        width = self.screen.width
+        if self._cancelled_at and now - self._cancelled_at > self.timing.patience:
+            return [plain("stopping · Ctrl+C again leaves"[: width - 1], "dim")]
+        if silent >= self.timing.silence and self.is_loaded():
+            return [waiting_line(int(silent), width)]
+        if waited < self.timing.patience:
+            return []
+        if isinstance(self._last, Reading) and self._last.done < self._last.total:
+            return [reading_line(self._last, width)]
+        if isinstance(self._last, Loading) or (self._last is None and not self.is_loaded()):
+            fraction = self._last.fraction if isinstance(self._last, Loading) else None
+            return [loading_line(self.model_name, fraction, int(waited), width)]
+        return []
+
+    def _obey(self) -> bool:
+        """Do what signals ask for; False when the engine is not to be waited for."""
+        now = time.monotonic()
+        if (self.signals.presses or self.signals.leaving) and not self._cancelled_at:
+            self._cancelled_at = now
+            self.reply.is_cancelled = True
+            self.replier.cancel()
+        if self.signals.presses >= 2 or (self.signals.leaving and now - self._cancelled_at > self.timing.grace):
+            self.reply.is_left = True
+            return False
+        return True

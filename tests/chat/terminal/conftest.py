@@ -1,0 +1,40 @@
+"""A session with a scripted engine in a pseudo-terminal, ended at the end of each test."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # importlib mode keeps this folder off it
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """A function that starts a session: scripts and engine facts, flags, columns, lines, environment."""
+    from pseudo_terminal import Terminal, python
+
+    begun: list[Any] = []
+
+    def begin(
+        *scripts: Any, columns: int = 80, lines: int = 24, environment: Any = None, ready: str = ">", **facts: Any
+    ) -> Any:
+        script = json.dumps({"scripts": scripts, **facts})
+        environment = {"MISTRAL_CHAT_HOME": str(tmp_path / "home"), **(environment or {})}
+        terminal = Terminal(
+            python(HERE / "program.py", script), columns=columns, lines=lines, environment=environment, folder=tmp_path
+        )
+        begun.append(terminal)
+        terminal.wait(ready)  # what is typed before that would be echoed by the terminal itself
+        return terminal
+
+    yield begin
+    for terminal in begun:
+        terminal.kill()
