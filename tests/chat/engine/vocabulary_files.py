@@ -1,0 +1,143 @@
+"""Vocabulary-only GGUF files made of mistral-common's real tokenizer files by our own converter, and their judges."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gguf
+import mistral_common
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+from chat.engine.model import LoadSettings, Model
+from chat.engine.vocab import Vocabulary
+from chat.ground.gguf_reader import read_gguf
+from convert.sentencepiece_file import Piece, PieceType
+from convert.tekken import parse_tekken
+from convert.tokenizer import read_vocabulary
+from convert.vocabulary import Vocabulary as Stored
+
+DATA = Path(mistral_common.__file__).parent / "data"
+SENTENCEPIECE = {
+    "v1": ("tokenizer.model.v1", 32000),
+    "v2": ("mistral_instruct_tokenizer_240216.model.v2", 32768),
+    "v3": ("mistral_instruct_tokenizer_240323.model.v3", 32768),
+    "v7": ("mistral_instruct_tokenizer_241114.model.v7", 32768),
+}
+TEKKEN = ("v3-tekken", "v7-tekken", "v11", "v13")
+FORMATS = (*SENTENCEPIECE, *TEKKEN)
+# mistral-common ships no Tekken file of v7 and later: these are theirs by the names that its formats look up
+NEWER_SPECIALS = ("[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt format: our vocabulary, loaded by llama.cpp, and mistral-common's tokenizer of the same file."""
+
+    name: str
+    vocabulary: Vocabulary
+    metadata: dict[str, Any]
+    judge: Any
+
+    def text_ids(self, text: str) -> list[int]:
+        """What mistral-common makes of one text."""
+        ids: list[int] = self.judge.instruct_tokenizer.tokenizer.encode(text, bos=False, eos=False)
+        return ids
+
+
+@cache
+def case(name: str, folder: Path, text_pieces: int = 12_000) -> Case:
+    """The vocabulary of one format, made in `folder` and kept open.
+
+    Args:
+        text_pieces: of the Tekken files after v3-tekken, so that they load soon; v3-tekken is whole.
+    """
+    folder = folder / name
+    folder.mkdir()
+    stored, tokenizer = _sentencepiece(name, folder) if name in SENTENCEPIECE else _tekken(name, folder, text_pieces)
+    assert stored.prompt_format == name
+    path = write_vocabulary(folder / "vocabulary.gguf", stored)
+    vocabulary, metadata = load(path)
+    return Case(name, vocabulary, metadata, MistralTokenizer.from_file(tokenizer))
+
+
+def load(path: Path) -> tuple[Vocabulary, dict[str, Any]]:
+    """A vocabulary-only file, loaded for as long as the tests run."""
+    metadata = dict(read_gguf(path).metadata)
+    model = Model(str(path), LoadSettings(vocab_only=True))
+    return Vocabulary(model.vocab, metadata), metadata
+
+
+def _sentencepiece(name: str, folder: Path) -> tuple[Stored, Path]:
+    file, size = SENTENCEPIECE[name]
+    tokenizer = folder / f"tokenizer.model.{name}"
+    tokenizer.symlink_to(DATA / file)
+    return read_vocabulary(folder, size), tokenizer
+
+
+def _tekken(name: str, folder: Path, text_pieces: int) -> tuple[Stored, Path]:
+    tokenizer = folder / "tekken.json"
+    content = (DATA / "tekken_240718.json").read_bytes()
+    if name != "v3-tekken":
+        content = newer_tekken(name.removesuffix("-tekken"), text_pieces)
+    tokenizer.write_bytes(content)
+    return parse_tekken(content, "tekken.json"), tokenizer
+
+
+def newer_tekken(version: str, text_pieces: int, specials: int = 100) -> bytes:
+    """A tekken.json of a later version: the real file's text pieces, its special pieces listed."""
+    data = json.loads((DATA / "tekken_240718.json").read_bytes())
+    old = MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer.DEPRECATED_SPECIAL_TOKENS
+    names = [str(token["token_str"]) for token in old] + list(NEWER_SPECIALS if version != "v7" else ())
+    data["special_tokens"] = [{"rank": rank, "token_str": name, "is_control": True} for rank, name in enumerate(names)]
+    data["config"] |= {
+        "version": version,
+        "default_num_special_tokens": specials,
+        "default_vocab_size": text_pieces + specials,
+    }
+    data["vocab"] = data["vocab"][:text_pieces]
+    return json.dumps(data).encode()
+
+
+def write_vocabulary(path: Path, stored: Stored, **more: str) -> Path:
+    """A GGUF that holds a vocabulary and no tensors; `more` are text keys, dots as double underscores."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(4096)
+    writer.add_block_count(1)
+    writer.add_embedding_length(64)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(1)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(stored.pieces))
+    writer.add_tokenizer_model(stored.model)
+    writer.add_tokenizer_pre(stored.pre)
+    writer.add_token_list([piece.text for piece in stored.pieces])
+    writer.add_token_scores([piece.score for piece in stored.pieces])
+    writer.add_token_types([int(piece.type) for piece in stored.pieces])
+    if stored.merges:
+        writer.add_token_merges(list(stored.merges))
+    writer.add_bos_token_id(stored.bos)
+    writer.add_eos_token_id(stored.eos)
+    if stored.add_bos is not None:
+        writer.add_add_bos_token(stored.add_bos)
+    if stored.prompt_format is not None:
+        writer.add_string("mistral_chat.prompt_format", stored.prompt_format)
+    for key, value in more.items():
+        writer.add_string(key.replace("__", "."), value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def small_sentencepiece(*added: tuple[str, PieceType]) -> Stored:
+    """v1's vocabulary with more pieces at its end, as fine-tunes add them."""
+    from convert.sentencepiece_file import parse_sentencepiece
+
+    file = parse_sentencepiece((DATA / SENTENCEPIECE["v1"][0]).read_bytes(), "tokenizer.model")
+    pieces = (*file.pieces, *(Piece(name.encode(), -1000.0, kind) for name, kind in added))
+    return Stored("llama", "default", pieces, bos=1, eos=2)
