@@ -81,19 +81,19 @@ class Engine:
         Raises:
             EngineError: the model computes no numbers.
         """
-        made = 0
+        made = token = 0
         while not self._cancelled:
+            if made >= run.limit:
+                run.finish = "length"
+                return
+            if made > 0 and not self.decoder.feed((token,)):
+                break
             token = self._choose(run, -1)
             if run.is_end(token):
                 run.finish = "stop"
                 return
             yield token
             made += 1
-            if made >= run.limit:
-                run.finish = "length"
-                return
-            if self._cancelled or not self.decoder.feed((token,)):
-                break
         run.finish = "interrupted"
 
     def _choose(self, run: Run, row: int) -> int:

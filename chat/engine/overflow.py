@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from chat.ground.errors import ContextError
@@ -25,9 +26,9 @@ def turns(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], tuple[tup
     head = 0
     while head < len(messages) and messages[head].role == "system":
         head += 1
-    starts = [at for at in range(head, len(messages)) if messages[at].role == "user" or at == head]
-    ends = [*starts[1:], len(messages)]
-    return messages[:head], tuple(messages[start:end] for start, end in zip(starts, ends, strict=True))
+    bounds = [at for at in range(head, len(messages)) if messages[at].role == "user" or at == head]
+    bounds.append(len(messages))
+    return messages[:head], tuple(messages[start:end] for start, end in pairwise(bounds))
 
 
 def dropped_turns(turn_tokens: tuple[int, ...], head_tokens: int, room: int) -> int:

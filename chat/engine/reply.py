@@ -82,7 +82,7 @@ class Answer:
         decoder = StreamDecoder(self.room.vocabulary, continues=self._continues())
         stops = StopFilter(self.request.stop + FORMATS[self.room.prompt_format].stops)
         try:
-            for token in self.engine.generate(run) if run.limit > 0 else ():
+            for token in self.engine.generate(run):
                 self.ids.append(token)
                 yield from self._say(stops.push(decoder.push(token)))
                 if stops.stopped:

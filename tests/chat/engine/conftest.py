@@ -35,13 +35,20 @@ def plain_file(tmp_path_factory: pytest.TempPathFactory, plain_weights: dict[str
     return write_gguf(tmp_path_factory.mktemp("models") / "plain.gguf", PLAIN, plain_weights)
 
 
+@pytest.fixture(scope="session")
+def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that takes seconds to read a prompt of thousands of ids."""
+    shape = Shape(layers=4, hidden=768, heads=16, kv_heads=4, ffn=3072, window=512)
+    return write_gguf(tmp_path_factory.mktemp("models") / "slow.gguf", shape, weights(shape))
+
+
 @pytest.fixture
 def open_decoder() -> Iterator[Callable[..., Decoder]]:
     """Open a decoder with float32 cells and exact attention unless told otherwise; closed after the test."""
     opened: list[Decoder] = []
 
     def make(path: Path, **settings: object) -> Decoder:
-        exact = {"kv_type": "f32", "flash_attention": "off", "threads": 2, "batch": 64, "outputs": 64, "cells": 512}
+        exact = {"kv_type": "f32", "flash_attention": "off", "threads": 1, "batch": 64, "outputs": 64, "cells": 512}
         decoder = Decoder(Model(str(path), LoadSettings()), DecoderSettings(**(exact | settings)))  # type: ignore[arg-type]
         opened.append(decoder)
         return decoder

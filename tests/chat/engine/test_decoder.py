@@ -14,7 +14,7 @@ from chat.engine.decoder import Decoder, DecoderSettings
 from chat.engine.model import LoadSettings, Model
 from chat.ground.errors import EngineError, ModelError, UsageError
 from tests.chat.engine.conftest import WINDOWED
-from tests.chat.engine.tiny import Array, Shape, forward, weights, write_gguf
+from tests.chat.engine.tiny import Array, forward
 
 
 def ids_of(count: int, seed: int = 1) -> list[int]:
@@ -113,11 +113,9 @@ def test_a_full_cache_is_an_error_with_numbers_and_the_decoder_goes_on(
 
 
 def test_an_abort_stops_a_batch_within_half_a_second_and_what_was_read_stays(
-    tmp_path: Path, open_decoder: Callable[..., Decoder]
+    slow_file: Path, open_decoder: Callable[..., Decoder]
 ) -> None:
-    shape = Shape(layers=8, hidden=1024, heads=16, kv_heads=4, ffn=4096, window=512)
-    path = write_gguf(tmp_path / "slow.gguf", shape, weights(shape))
-    decoder = open_decoder(path, cells=1024, batch=512, rolling=True)
+    decoder = open_decoder(slow_file, cells=1024, batch=512, rolling=True)
     first = ids_of(16)
     decoder.feed(first, 1)
     pressed: list[float] = []
@@ -134,7 +132,7 @@ def test_an_abort_stops_a_batch_within_half_a_second_and_what_was_read_stays(
     decoder.abort(False)
     assert decoder.feed([7, 8, 9], 1)
     warm = decoder.logits().copy()
-    cold = open_decoder(path, cells=1024, batch=512, rolling=True)
+    cold = open_decoder(slow_file, cells=1024, batch=512, rolling=True)
     cold.feed([*first, 7, 8, 9], 1)
     assert np.abs(warm - cold.logits()).max() < 1e-2
 
