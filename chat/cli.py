@@ -62,14 +62,39 @@ def _dispatch(arguments: list[str]) -> int:
     if before_end(arguments, "-h", "--help"):
         from chat.help import help_text
 
-        print(help_text({command: words for command, (_, words) in COMMANDS.items()}), end="")
+        rows = {command: words for command, (_, words) in COMMANDS.items()}
+        print(help_text({**rows, "completion": "Print completion for bash, zsh or fish."}), end="")
         return ExitCode.DONE
+    if before_end(arguments, "--man"):
+        return _print_manual()
+    if name == "completion":
+        return _print_completion(arguments[1:])
     if before_end(arguments, "--version"):
         from importlib.metadata import version
 
         print(f"mistral-chat {version('mistral-chat')}")
         return ExitCode.DONE
     return _call(_chat_app(), arguments, "mistral-chat")
+
+
+def _print_manual() -> int:
+    from importlib.metadata import version
+
+    from chat.command_tree import commands, main_flags
+    from chat.manual import man_page
+
+    print(man_page(version("mistral-chat"), main_flags(), commands(COMMANDS)), end="")
+    return ExitCode.DONE
+
+
+def _print_completion(arguments: Sequence[str]) -> int:
+    from chat.command_tree import commands, main_flags
+    from chat.completion import SHELLS
+
+    if len(arguments) != 1 or arguments[0] not in SHELLS:
+        raise UsageError("`completion` needs a shell", hint=f"`mistral-chat completion {'|'.join(SHELLS)}`")
+    print(SHELLS[arguments[0]](main_flags(), commands(COMMANDS)), end="")
+    return ExitCode.DONE
 
 
 def before_end(arguments: Sequence[str], *flags: str) -> bool:
@@ -99,11 +124,17 @@ def _first_word(arguments: Sequence[str]) -> tuple[str | None, Sequence[str]]:
 
 def _call(app: Any, arguments: Sequence[str], name: str) -> int:
     """Run a Typer app; what it finds wrong with the arguments becomes a UsageError."""
-    import typer
+    import typer.core
     from typer.exceptions import TyperException
 
-    try:
-        result = typer.main.get_command(app).main(list(arguments), prog_name=name, standalone_mode=False)
+    command = typer.main.get_command(app)
+    if isinstance(command, typer.core.TyperGroup) and not arguments:
+        arguments = ["--help"]
+    try:  # not `command.main`: it turns a broken pipe into exit code 1
+        with command.make_context(name, list(arguments)) as context:
+            result = command.invoke(context)
+    except typer.Exit as leaving:
+        return leaving.exit_code
     except typer.Abort:
         return ExitCode.INTERRUPTED
     except TyperException as error:

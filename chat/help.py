@@ -42,7 +42,11 @@ def help_text(commands: Mapping[str, str], columns: int | None = None) -> str:
 def _rows(group: Group) -> list[tuple[str, str]]:
     rows = [(_spelling(each), each.option.help) for each in definitions().values() if each.option.group is group]
     if group is Group.OUTPUT:
-        rows += [("--version", "Show the version."), ("-h, --help", "Show this page.")]
+        rows += [
+            ("--man", "Print the man page."),
+            ("--version", "Show the version."),
+            ("-h, --help", "Show this page."),
+        ]
     return rows
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chat.events import Replier
+    from chat.layers import Layered
     from chat.settings import Settings
 
 
@@ -30,3 +31,16 @@ def open_engine(settings: Settings, *, session: bool) -> Iterator[Replier]:
         yield engine
     finally:
         engine.close()
+
+
+def enter_session(layered: Layered) -> int:
+    """Hold a terminal session with the engine that these settings name.
+
+    Raises:
+        ChatError: the model cannot be used at all.
+    """
+    from chat.engine.client import LocalEngine
+    from chat.terminal.session import run_session
+
+    log_file = layered.settings.log_file
+    return run_session(lambda options: LocalEngine(options, log_file=log_file), layered)

@@ -15,7 +15,6 @@ from chat.templates import shelf
 
 app = typer.Typer(
     help="Prompt templates with $input and $variables, used with `mistral-chat -t NAME`.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},

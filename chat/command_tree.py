@@ -1,0 +1,82 @@
+"""Every command with its flags, for completion and the manual. Reads the settings' definitions and the Typer apps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from chat.settings import definitions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An option as a person may type it; `values` are the only ones it takes, if they are few."""
+
+    spellings: tuple[str, ...]
+    help: str
+    takes_value: bool
+    metavar: str = ""
+    values: tuple[str, ...] = ()
+    is_file: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command with its flags; `parts` are the commands below it."""
+
+    name: str
+    help: str
+    flags: tuple[Flag, ...]
+    parts: tuple[Command, ...] = ()
+    arguments: str = ""
+
+
+def main_flags() -> tuple[Flag, ...]:
+    """The flags of `mistral-chat` without a command."""
+    flags = [
+        Flag(
+            tuple(part for flag in each.option.flags for part in flag.split("/")),
+            each.option.help,
+            each.kind is not bool,
+            each.option.metavar or "|".join(each.choices),
+            each.choices,
+            is_file="FILE" in (each.option.metavar or "") or each.name in ("model", "lora"),
+        )
+        for each in definitions().values()
+    ]
+    return (*flags, Flag(("--version",), "Show the version.", False), Flag(("-h", "--help"), "Show help.", False))
+
+
+def commands(table: Mapping[str, tuple[str, str]]) -> tuple[Command, ...]:
+    """The commands of `table`: name -> (module with a Typer `app`, what it does)."""
+    import typer.main
+
+    return tuple(
+        _command(name, help, typer.main.get_command(import_module(module).app))
+        for name, (module, help) in table.items()
+    )
+
+
+def _command(name: str, help: str, command: Any) -> Command:
+    parts = getattr(command, "commands", {})
+    return Command(
+        name,
+        help,
+        tuple(_flag(each) for each in command.params if each.param_type_name == "option"),
+        tuple(_command(part, each.get_short_help_str(200), each) for part, each in parts.items()),
+        " ".join(each.metavar or each.name.upper() for each in command.params if each.param_type_name == "argument"),
+    )
+
+
+def _flag(parameter: Any) -> Flag:
+    annotation = parameter.type_descriptor.annotation
+    values = get_args(annotation) if get_origin(annotation) is Literal else ()
+    metavar = parameter.metavar or "|".join(values)
+    spellings = (*parameter.opts, *parameter.secondary_opts)
+    is_file = annotation is Path or "FILE" in metavar
+    return Flag(spellings, parameter.help or "", not parameter.is_flag, metavar, values, is_file)
