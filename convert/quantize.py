@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from convert.block_types import BlockType
     from convert.rows import Floats
 
-SAFE_MAGNITUDE = 65504.0  # float16's largest number: below it no block's scale can overflow
+# float16's largest number. Blocks keep their scales in float16, and ggml's search for a K-quant's scales goes wrong
+# without a word where the cubes of larger numbers leave float32.
+MODERATE = 65504.0
 
 
 def library_path() -> Path:
@@ -54,8 +56,6 @@ def _library() -> ctypes.CDLL:
         ctypes.c_int64,
         ctypes.c_void_p,
     ]
-    library.ggml_validate_row_data.restype = ctypes.c_bool
-    library.ggml_validate_row_data.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
     return library
 
 
@@ -96,9 +96,8 @@ def quantize(
         or (importance is not None and importance.shape != (columns,))
     ):
         raise ValueError(f"{name}: rows of {columns} cannot be packed as {kind.name}")
-    is_large = not _is_safe(rows)
-    if is_large:
-        _check_finite(rows, name, first_row)
+    if not _is_moderate(rows):
+        _check_large(rows, kind, name, first_row)
     packed = np.empty((count, kind.row_bytes(columns)), dtype=np.uint8)
     weights = None if importance is None else importance.ctypes.data
     library = _library()
@@ -107,26 +106,24 @@ def quantize(
     )
     if written != packed.nbytes:
         raise ChatError(f"{name}: llama.cpp packed {written} bytes as {kind.name} where {packed.nbytes} were expected")
-    if is_large and not library.ggml_validate_row_data(kind.ggml_id, packed.ctypes.data, packed.nbytes):
-        row, column = np.unravel_index(np.argmax(np.abs(rows)), rows.shape)
-        raise DataError(
-            f"{name}: {rows[row, column]:g} in row {first_row + row} is too large for {kind.name}", hint="use `-t BF16`"
-        )
     return packed
 
 
-def _is_safe(rows: Floats) -> bool:
-    """Whether all numbers are finite and moderate; NaN fails both comparisons."""
-    if rows.size == 0:
-        return True
-    return bool(rows.min() >= -SAFE_MAGNITUDE) and bool(rows.max() <= SAFE_MAGNITUDE)
+def _is_moderate(rows: Floats) -> bool:
+    """Whether no number is NaN or larger than the limit; NaN fails both comparisons."""
+    return rows.size == 0 or (bool(rows.min() >= -MODERATE) and bool(rows.max() <= MODERATE))
 
 
-def _check_finite(rows: Floats, name: str, first_row: int) -> None:
+def _check_large(rows: Floats, kind: BlockType, name: str, first_row: int) -> None:
     bad = np.argwhere(~np.isfinite(rows))
     if len(bad):
         row, column = bad[0]
         raise DataError(
             f"{name}: {rows[row, column]} in row {first_row + row}, column {column}",
             hint="the checkpoint is damaged; download it again",
+        )
+    if kind.name not in ("F32", "BF16"):
+        row, column = np.unravel_index(np.argmax(np.abs(rows)), rows.shape)
+        raise DataError(
+            f"{name}: {rows[row, column]:g} in row {first_row + row} is too large for {kind.name}", hint="use `-t BF16`"
         )
