@@ -1,0 +1,11 @@
+"""Say byte counts as people read them, decimal as disks are sold. Knows numbers, not what they count."""
+
+from __future__ import annotations
+
+
+def size_text(count: int) -> str:
+    """`14.5 GB`, `831 MB`, `12 kB`, `7 bytes`."""
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= limit:
+            return f"{count / limit:.1f} {unit}" if unit == "GB" else f"{count / limit:.0f} {unit}"
+    return f"{count} bytes" if count != 1 else "1 byte"
