@@ -124,12 +124,14 @@ def _merges(pieces: Sequence[bytes], letters: Mapping[int, str]) -> list[str]:
         ]
         if not ways:
             raise DataError(f"text piece {rank} of the Tekken vocabulary cannot be made of two others")
-        merges += [f"{_spelled(pieces[left], letters)} {_spelled(pieces[right], letters)}" for left, right in sorted(ways)]
+        merges += [
+            f"{_spelled(pieces[left], letters)} {_spelled(pieces[right], letters)}" for left, right in sorted(ways)
+        ]
     return merges
 
 
 def _spelled(piece: bytes, letters: Mapping[int, str]) -> str:
-    return piece.decode("latin-1").translate(letters)  # type: ignore[arg-type]
+    return piece.decode("latin-1").translate(letters)
 
 
 def _byte_letters() -> dict[int, str]:

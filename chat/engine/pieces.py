@@ -61,7 +61,11 @@ class Pieces:
     def special(self) -> Mapping[str, int]:
         """Ids of control, unknown and user-defined pieces by name."""
         pairs = zip(range(self.size), self.names, self.kinds, strict=False)
-        suspects = [token for token, name, kind in pairs if kind != _NORMAL_TYPE or _STRUCTURE.fullmatch(name)]
+        suspects = [
+            token
+            for token, name, kind in pairs
+            if kind != _NORMAL_TYPE or (name[:1] in ("<", "[") and _STRUCTURE.fullmatch(name))
+        ]
         return {self.names[token]: token for token in suspects if self._attribute(token) & _SPECIAL}
 
     @cached_property

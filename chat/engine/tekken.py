@@ -5,7 +5,10 @@ llama.cpp's own pattern for Tekken leaves `\\p{M}` out and so splits Thai or Hin
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+from chat.ground.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +21,7 @@ PATTERN = (
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_LONG_SPACE = re.compile(r"(?<!\s)\s{50000}")
 
 
 class Tekken:
@@ -28,9 +32,29 @@ class Tekken:
         self._first_id = first_id
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
-        first = self._first_id
-        return [rank + first for rank in self._encoding.encode_ordinary(text)]
+        """The ids of a text.
+
+        Raises:
+            DataError: tiktoken gives up on it.
+        """
+        if _LONG_SPACE.search(text):
+            return self.encode_by_words(text)
+        try:
+            ranks = self._encoding.encode_ordinary(text)
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception
+                raise
+            raise DataError(f"a text of {len(text):,} characters cannot be split into words: {error}") from error
+        return [rank + self._first_id for rank in ranks]
+
+    def encode_by_words(self, text: str) -> list[int]:
+        """The same, slowly but within bounded memory: tiktoken's splitter gives up on a million spaces in a row."""
+        import regex  # type: ignore[import-untyped]
+
+        ids: list[int] = []
+        for word in regex.finditer(self._encoding._pat_str, text):
+            ids += self._encoding._encode_single_piece(word.group())
+        return [rank + self._first_id for rank in ids]
 
 
 def tekken_of(pieces: Sequence[str], first_id: int, pattern: str = PATTERN) -> Tekken | None:

@@ -7,16 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from chat.engine.formats.segments import Control, Ids, Mark, Segment, Text
-from chat.engine.pieces import MATCHED, Pieces, checked
-from chat.engine.tekken import PATTERN, Tekken, tekken_of
+from chat.engine.pieces import Pieces
+from chat.engine.plain_text import PlainText
 from chat.ground.errors import ModelError
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-_NORMAL_TYPE = 1  # tokenizer.ggml.token_type
-_GUARDS = ("\x01", "☺", "\x02", "\x03")
 
 
 class Vocabulary:
@@ -30,7 +26,7 @@ class Vocabulary:
             metadata: keys and values of its file, as the GGUF reader gives them.
         """
         self._pieces = Pieces(vocab, metadata)
-        self._metadata = metadata
+        self._text = PlainText(self._pieces, metadata)
         self._control_ids: dict[str, int | None] = {}
         self.size = self._pieces.size
 
@@ -49,10 +45,10 @@ class Vocabulary:
             if isinstance(part, str):
                 run += part
             else:
-                ids += self._encode_text(run)
+                ids += self._text.encode(run)
                 run = ""
                 ids += part
-        return ids + self._encode_text(run)
+        return ids + self._text.encode(run)
 
     def _resolved(self, segments: Iterable[Segment]) -> Iterator[str | Sequence[int]]:
         """Texts, to be joined to the text before, and ids; () parts texts that are encoded each on its own."""
@@ -107,61 +103,6 @@ class Vocabulary:
             self._control_ids[piece] = self._pieces.control_id(piece)
         return self._control_ids[piece]
 
-    # --- ids of a text
-
-    def _encode_text(self, text: str) -> list[int]:
-        """One text, as mistral-common encodes it: with the space that SentencePiece puts before it."""
-        if not (self._pieces.is_sentencepiece and MATCHED.search(text)):
-            return self._encode_plain(text, leads=True)
-        ids: list[int] = []
-        place = 0
-        for match in MATCHED.finditer(text):
-            found = self._pieces.id_of.get(match.group())
-            if found is not None:
-                before = text[place : match.start()]
-                ids += self._encode_plain(before, leads=not place) if before or place else self._guard[1]
-                ids.append(found)
-                place = match.end()
-        return ids + self._encode_plain(text[place:], leads=not place)
-
-    def _encode_plain(self, text: str, leads: bool) -> list[int]:
-        """A stretch of text without pieces to be matched; `leads` where it begins its text."""
-        ids = self._encode_stretch(text, leads)
-        if self._pieces.forbidden.isdisjoint(ids):
-            return ids
-        parts = _cut(text, self._pieces.forbidden_names)
-        return [token for place, part in enumerate(parts) for token in self._encode_stretch(part, leads and not place)]
-
-    def _encode_stretch(self, text: str, leads: bool) -> list[int]:
-        if self._tekken is not None:
-            return self._tekken.encode(checked(text))
-        if leads or not text:
-            return self._pieces.tokenize(text) if text else []
-        guard, before, width = self._guard
-        return self._pieces.tokenize(guard + text)[len(before) + width :]
-
-    @cached_property
-    def _tekken(self) -> Tekken | None:
-        if self._metadata.get("tokenizer.ggml.pre") != "tekken":
-            return None
-        kinds, names = self._pieces.kinds, self._pieces.names
-        ordinary = [token for token, kind in enumerate(kinds) if kind == _NORMAL_TYPE]
-        if not ordinary or ordinary[-1] - ordinary[0] != len(ordinary) - 1:
-            return None
-        pattern = self._metadata.get("mistral_chat.tekken_pattern")
-        texts = names[ordinary[0] : ordinary[-1] + 1]
-        return tekken_of(texts, ordinary[0], pattern if isinstance(pattern, str) else PATTERN)
-
-    @cached_property
-    def _guard(self) -> tuple[str, list[int], int]:
-        """A character that no piece joins to another: (it, the ids before it in a text, how many ids it is)."""
-        for guard in _GUARDS:
-            if sum(guard in name for name in self._pieces.names) <= 1:
-                once, twice = self._pieces.tokenize(guard), self._pieces.tokenize(guard + guard)
-                width = len(twice) - len(once)
-                return guard, once[: len(once) - width], width
-        raise ModelError("the model's vocabulary joins every character to others, so that no text can be parted")
-
     # --- text of an answer
 
     def piece_bytes(self, token: int) -> bytes:
@@ -201,10 +142,10 @@ class Vocabulary:
         """The id that ends an answer within a prompt."""
         return self._pieces.eos
 
-    @cached_property
+    @property
     def adds_space(self) -> bool:
         """Whether a space is put before each text, and so begins most answers."""
-        return self._pieces.is_sentencepiece and bool(self._guard[1])
+        return self._text.adds_space
 
 
 class StreamDecoder:
@@ -237,15 +178,3 @@ class StreamDecoder:
             return text
         self._strips_space = False
         return text.removeprefix(" ")
-
-
-def _cut(text: str, names: re.Pattern[str]) -> list[str]:
-    """The text in parts, none of which holds a whole name."""
-    parts: list[str] = []
-    place = 0
-    match = names.search(text)
-    while match:
-        parts.append(text[place : match.start() + 1])
-        place = match.start() + 1
-        match = names.search(text, place)
-    return [*parts, text[place:]]
