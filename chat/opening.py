@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,14 +24,26 @@ def open_engine(settings: Settings, *, session: bool) -> Iterator[Replier]:
     Raises:
         ChatError: the model is not there, or options contradict each other.
     """
-    from chat.engine.client import LocalEngine
-
-    options = wiring.engine_options(settings, resolve(settings.model), session=session, state_folder=None)
-    engine = LocalEngine(options, log_file=settings.log_file)
+    engine = _remote(settings) if settings.remote else _local(settings, session=session)
     try:
         yield engine
     finally:
         engine.close()
+
+
+def _local(settings: Settings, *, session: bool) -> Replier:
+    from chat.engine.client import LocalEngine
+
+    options = wiring.engine_options(settings, resolve(settings.model), session=session, state_folder=None)
+    return LocalEngine(options, log_file=settings.log_file)
+
+
+def _remote(settings: Settings) -> Replier:
+    from chat.remote.client import RemoteEngine
+    from chat.remote.transport import server_at
+
+    key = os.environ.get("MISTRAL_CHAT_REMOTE_KEY")
+    return RemoteEngine(server_at(settings.remote or "", key, insecure=settings.insecure), settings.remote_model)
 
 
 def enter_session(layered: Layered) -> int:

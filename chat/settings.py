@@ -67,6 +67,17 @@ class Settings:
         help="Instruct format, instead of the one the file names: v1, v2, v3, v3-tekken, v7, ...",
     )  # fmt: skip
 
+    remote: str | None = _option(
+        None, "--remote", group=Group.MODEL, metavar="URL",
+        help="Answer through an OpenAI-compatible server; its key is $MISTRAL_CHAT_REMOTE_KEY.",
+    )  # fmt: skip
+    remote_model: str | None = _option(
+        None, "--remote-model", group=Group.MODEL, metavar="NAME", help="The server's model, if it has several."
+    )
+    insecure: bool = _option(
+        False, "--insecure", group=Group.MODEL, help="Allow --remote over http to another machine."
+    )
+
     system: str | None = _option(
         None, "-s", "--system", "--sys", group=Group.PROMPT, metavar="TEXT", live=True, help="System prompt."
     )
@@ -176,6 +187,9 @@ class Settings:
         help="Go on with the session of this name, or begin it.",
     )  # fmt: skip
     no_history: bool = _option(False, "--no-history", group=Group.SESSION, help="Store nothing.")
+    keys: Literal["emacs", "vi"] = _option(
+        "emacs", "--keys", group=Group.SESSION, live=True, help="Keys of the session's line: emacs or vi."
+    )
     preset: str | None = _option(
         None, "--preset", group=Group.SESSION, metavar="NAME", help="Use the settings of [preset.NAME] in the file."
     )

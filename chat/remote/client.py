@@ -1,0 +1,237 @@
+"""Answer through an OpenAI-compatible server. Knows its messages and our events, not sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from chat.conversation import FinishReason, Message, ToolCall
+from chat.events import Done, Event, ModelInfo, Rendered, Seconds, Text, TokenCounts
+from chat.ground.errors import ChatError, EngineError, ModelError, UsageError
+from chat.remote.transport import Exchange, Server
+from chat.request import Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from chat.request import Constraint, Request
+
+FINISH: dict[str, FinishReason] = {"length": "length"}  # every other reason is a stop
+
+
+class RemoteEngine:
+    """A `Replier` that asks a server; one reply at a time."""
+
+    def __init__(self, server: Server, model: str | None) -> None:
+        self._server = server
+        self._wanted_model = model
+        self._info: ModelInfo | None = None
+        self._exchange: Exchange | None = None
+
+    def info(self) -> ModelInfo:
+        """What answers: the model that was named, or the only one the server has.
+
+        Raises:
+            ChatError: the server cannot be reached, or has several models and none was named.
+        """
+        if self._info is None:
+            model = self._wanted_model or self._only_model()
+            self._info = ModelInfo(
+                path=self._server.url,
+                size=0,
+                type="remote",
+                architecture="",
+                window=None,
+                context=0,
+                trained_context=0,
+                prompt_format="server",
+                name=model,
+            )
+        return self._info
+
+    def reply(self, request: Request) -> Iterator[Event]:
+        """Stream one answer.
+
+        Raises:
+            ChatError: the server refuses, fails or goes away.
+        """
+        path, body = self._body(request)
+        began = time.monotonic()
+        answer = _Answer(request)
+        with Exchange(self._server) as self._exchange:
+            try:
+                for chunk in self._exchange.events(path, body):
+                    yield from answer.take(chunk)
+            except ChatError:
+                if not self._exchange.aborted:
+                    raise
+                answer.finish_reason = "interrupted"
+        self._exchange = None
+        yield answer.done(time.monotonic() - began)
+
+    def answer_all(self, requests: Iterable[Request], parallel: int | None) -> Iterator[tuple[int, Done | ChatError]]:
+        """Answer many requests, one after the other."""
+        for position, request in enumerate(requests):
+            outcome: Done | ChatError
+            try:
+                outcome = next(event for event in self.reply(request) if isinstance(event, Done))
+            except ChatError as error:
+                outcome = error
+            yield position, outcome
+            if isinstance(outcome, Done) and outcome.finish_reason == "interrupted":
+                return
+
+    def render(self, request: Request) -> Rendered:
+        """Nothing to show: the template is the server's.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("the server renders the prompt itself", hint="leave out `--dry-run`, or use a local model")
+
+    def count(self, texts: tuple[str, ...]) -> tuple[int, ...]:
+        """Nothing to count with: the vocabulary is the server's.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("the server counts tokens itself")
+
+    def cancel(self) -> None:
+        """Stop the answer that is coming in."""
+        if self._exchange is not None:
+            self._exchange.abort()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.cancel()
+
+    def _only_model(self) -> str:
+        with Exchange(self._server) as exchange:
+            plain = exchange.json("GET", "/models")
+        try:
+            names = [each["id"] for each in plain["data"]]
+        except (KeyError, TypeError) as error:
+            raise EngineError(f"{self._server.url} does not list its models") from error
+        if len(names) != 1:
+            listed = ", ".join(map(str, names[:10])) or "none"
+            raise ModelError(f"{self._server.url} has {len(names)} models", hint=f"`--remote-model` is one of {listed}")
+        return str(names[0])
+
+    def _body(self, request: Request) -> tuple[str, dict[str, Any]]:
+        """The path and the JSON of a request; what the server's API has no standard field for is sent only if changed.
+
+        Raises:
+            UsageError: a prompt or a constraint that no such server takes.
+        """
+        body: dict[str, Any] = {
+            "model": self.info().name,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": request.sampling.temperature,
+            "top_p": request.sampling.top_p,
+        }
+        optional = {"max_tokens": request.max_tokens, "stop": list(request.stop), "seed": request.sampling.seed}
+        body |= {name: value for name, value in optional.items() if value not in (None, [])}
+        plain, default = asdict(request.sampling), asdict(Sampling())
+        extras = ("top_k", "min_p", "repeat_penalty")
+        body |= {name: plain[name] for name in extras if plain[name] != default[name]}
+        if request.constraint is not None:
+            body["response_format"] = _response_format(request.constraint)
+        if request.prompt.ids is not None:
+            raise UsageError("a remote server takes no token ids", hint="leave out `--raw-ids`")
+        if request.prompt.text is not None:
+            return "/completions", {**body, "prompt": request.prompt.text}
+        if request.prompt.tools:
+            body["tools"] = [_tool(each) for each in request.prompt.tools]
+        return "/chat/completions", {**body, "messages": [_message(each) for each in request.prompt.messages or ()]}
+
+
+class _Answer:
+    """The answer so far, put together from a stream's chunks."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._texts: list[str] = []
+        self._usage: dict[str, Any] = {}
+        self._calls: dict[int, dict[str, str]] = {}
+        self.finish_reason: FinishReason = "stop"
+
+    def take(self, chunk: Any) -> Iterator[Text]:
+        """One chunk of the stream.
+
+        Raises:
+            EngineError: it is an error, or has no shape we know.
+        """
+        try:
+            if chunk.get("error"):
+                error = chunk["error"]
+                raise EngineError(
+                    f"the server failed: {error.get('message', error) if isinstance(error, dict) else error}"
+                )
+            self._usage = chunk.get("usage") or self._usage
+            for choice in chunk.get("choices", ())[:1]:
+                delta = choice.get("delta") or {}
+                text = delta.get("content") or choice.get("text") or ""
+                if choice.get("finish_reason"):
+                    self.finish_reason = FINISH.get(choice["finish_reason"], "stop")
+                for call in delta.get("tool_calls") or ():
+                    self._take_call(call)
+                if text:
+                    self._texts.append(text)
+                    yield Text(text)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise EngineError("the server sent a chunk of a shape we do not know") from error
+
+    def _take_call(self, call: dict[str, Any]) -> None:
+        known = self._calls.setdefault(call.get("index", 0), {"id": "", "name": "", "arguments": ""})
+        function = call.get("function") or {}
+        known["id"] = call.get("id") or known["id"]
+        known["name"] += function.get("name") or ""
+        known["arguments"] += function.get("arguments") or ""
+
+    def done(self, seconds: float) -> Done:
+        prompt = json.dumps([_message(each) for each in self._request.prompt.messages or ()]).encode()
+        details = self._usage.get("prompt_tokens_details") or {}
+        return Done(
+            text="".join(self._texts),
+            finish_reason=self.finish_reason,
+            ids=(),
+            prompt_ids_sha256=hashlib.sha256(prompt).hexdigest(),
+            tokens=TokenCounts(
+                prompt=self._usage.get("prompt_tokens", 0),
+                cached=details.get("cached_tokens") or 0,
+                generated=self._usage.get("completion_tokens", 0),
+            ),
+            seconds=Seconds(generate=seconds),
+            sampling=asdict(self._request.sampling),
+            tool_calls=tuple(ToolCall(each["name"], each["arguments"], each["id"]) for each in self._calls.values()),
+        )
+
+
+def _message(message: Message) -> dict[str, Any]:
+    plain: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        plain["tool_calls"] = [
+            {"id": each.id, "type": "function", "function": {"name": each.name, "arguments": each.arguments}}
+            for each in message.tool_calls
+        ]
+    if message.role == "tool":
+        plain["tool_call_id"] = message.tool_call_id
+    return plain
+
+
+def _tool(plain: dict[str, Any]) -> dict[str, Any]:
+    return plain if plain.get("type") == "function" else {"type": "function", "function": plain}
+
+
+def _response_format(constraint: Constraint) -> dict[str, Any]:
+    if constraint.kind != "schema":
+        raise UsageError(f"a remote server takes --schema, but no {constraint.kind}", hint="use a local model for it")
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": json.loads(constraint.source)},
+    }

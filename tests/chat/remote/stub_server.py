@@ -1,0 +1,101 @@
+"""A server on loopback that speaks the API, well or badly, as a test's script says."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass
+class Script:
+    """What the server does; each reply to a chat request takes the next of `replies`, the last one for ever."""
+
+    replies: list[Reply]
+    models: list[str] = field(default_factory=lambda: ["tiny"])
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@dataclass
+class Reply:
+    """One answer: `chunks` as server-sent events, after `delay` seconds, each followed by a `pause`."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    chunks: list[Any] = field(default_factory=list)
+    body: bytes = b""
+    delay: float = 0.0
+    pause: float = 0.0
+    is_whole: bool = True  # ends with [DONE]
+
+
+def words(*texts: str, finish: str = "stop", **usage: int) -> list[Any]:
+    """Chunks of a chat answer."""
+    chunks: list[Any] = [{"choices": [{"delta": {"role": "assistant"}}]}]
+    chunks += [{"choices": [{"delta": {"content": text}}]} for text in texts]
+    chunks.append({"choices": [{"delta": {}, "finish_reason": finish}]})
+    if usage:
+        chunks.append({"choices": [], "usage": usage})
+    return chunks
+
+
+@contextmanager
+def serving(script: Script) -> Iterator[Script]:
+    """Serve until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.0"
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+        def do_GET(self) -> None:
+            data = json.dumps({"data": [{"id": name} for name in script.models]}).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def do_POST(self) -> None:
+            script.times.append(time.monotonic())
+            length = int(self.headers["Content-Length"])
+            script.requests.append({"path": self.path, **json.loads(self.rfile.read(length))})
+            script.headers.append(dict(self.headers))
+            reply = script.replies.pop(0) if len(script.replies) > 1 else script.replies[0]
+            time.sleep(reply.delay)
+            self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            try:
+                self.wfile.write(reply.body)
+                for chunk in reply.chunks:
+                    self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+                    self.wfile.flush()
+                    time.sleep(reply.pause)
+                if reply.status == 200 and reply.is_whole:
+                    self.wfile.write(b"data: [DONE]\n\n")
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    script.port = server.server_address[1]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield script
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,212 @@
+"""A server as the engine: what it is asked, what comes back, and one sentence for each way it can fail."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from stub_server import Reply, Script, serving, words
+
+from chat.cli import run
+from chat.conversation import Message
+from chat.events import Done, Text
+from chat.ground.errors import ChatError, ContextError, EngineError, ModelError, UsageError
+from chat.remote.client import RemoteEngine
+from chat.remote.transport import server_at
+from chat.request import Constraint, Prompt, Request, Sampling
+
+HELLO = Request(Prompt(messages=(Message("system", "be brief"), Message("user", "hi"))), Sampling(seed=7), stop=("x",))
+KEY = "sk-very-secret"
+
+
+@pytest.fixture(autouse=True)
+def empty_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is piped in."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+
+
+def engine(script: Script, model: str | None = None) -> RemoteEngine:
+    return RemoteEngine(server_at(script.url, KEY, insecure=False), model)
+
+
+def ask(script: Script, request: Request = HELLO) -> tuple[list[str], Done]:
+    events = list(engine(script).reply(request))
+    done = events[-1]
+    assert isinstance(done, Done)
+    return [event.text for event in events if isinstance(event, Text)], done
+
+
+def test_an_answer_streams_and_carries_the_servers_counts() -> None:
+    with serving(Script([Reply(chunks=words("Hel", "lo", prompt_tokens=9, completion_tokens=2))])) as script:
+        texts, done = ask(script)
+    assert texts == ["Hel", "lo"]
+    assert (done.text, done.finish_reason, done.tokens.prompt, done.tokens.generated) == ("Hello", "stop", 9, 2)
+    assert script.requests == [
+        {
+            "path": "/v1/chat/completions",
+            "model": "tiny",
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": 0.7,
+            "top_p": 0.95,
+            "stop": ["x"],
+            "seed": 7,
+            "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}],
+        }
+    ]
+    assert script.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_a_cut_answer_says_length() -> None:
+    with serving(Script([Reply(chunks=words("a", finish="length"))])) as script:
+        assert ask(script)[1].finish_reason == "length"
+
+
+def test_a_schema_and_functions_are_passed_on() -> None:
+    tool = {"name": "clock", "parameters": {}}
+    request = Request(
+        Prompt(messages=(Message("user", "time?"),), tools=(tool,)),
+        constraint=Constraint("schema", '{"type": "object"}'),
+    )
+    call = {"index": 0, "id": "c1", "function": {"name": "clock", "arguments": '{"z'}}
+    rest = {"index": 0, "function": {"arguments": '":1}'}}
+    chunks = [{"choices": [{"delta": {"tool_calls": [part]}}]} for part in (call, rest)]
+    with serving(Script([Reply(chunks=chunks)])) as script:
+        done = ask(script, request)[1]
+    assert [(c.name, c.arguments, c.id) for c in done.tool_calls] == [("clock", '{"z":1}', "c1")]
+    assert script.requests[0]["tools"] == [{"type": "function", "function": tool}]
+    assert script.requests[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "message"),
+    [
+        (Reply(401), ModelError, "{url} refuses us (401)"),
+        (Reply(403), ModelError, "{url} refuses us (403)"),
+        (
+            Reply(404, body=b'{"error": {"message": "no model x"}}'),
+            ModelError,
+            "{url} knows no such model or address: no model x",
+        ),
+        (Reply(302, headers={"Location": "http://evil.example/"}), ModelError, "{url} has moved to http://evil.example/"),
+        (Reply(400, body=b'{"error": "bad\\n f"}'), UsageError, "{url} does not take this request (400): bad f"),
+        (
+            Reply(400, body=b'{"error": {"message": "maximum context length is 8"}}'),
+            ContextError,
+            "the prompt exceeds the server's context: maximum context length is 8",
+        ),
+        (Reply(500, body=b"<html>"), EngineError, "{url} failed (500)"),
+        (Reply(429, headers={"Retry-After": "0"}), EngineError, "{url} is too busy; 4 tries failed"),
+        (Reply(chunks=words("a")[:2], is_whole=False), EngineError, "{url} cut the answer off"),
+        (Reply(body=b"data: {nonsense\n\n"), EngineError, "{url} sent an event that is not JSON"),
+        (Reply(chunks=[[1]]), EngineError, "the server sent a chunk of a shape we do not know"),
+        (Reply(chunks=[{"error": {"message": "out of memory"}}]), EngineError, "the server failed: out of memory"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_one_sentence(reply: Reply, kind: type[ChatError], message: str) -> None:
+    with serving(Script([reply])) as script, pytest.raises(kind) as caught:
+        ask(script)
+    assert caught.value.message == message.format(url=f"{script.url}/v1")
+    assert KEY not in f"{caught.value!r} {caught.value.hint}"
+
+
+def test_a_busy_server_is_asked_again_after_the_time_it_names() -> None:
+    replies = [
+        Reply(429, headers={"Retry-After": "0.3"}),
+        Reply(503, headers={"Retry-After": "0"}),
+        Reply(chunks=words("a")),
+    ]
+    with serving(Script(replies)) as script:
+        assert ask(script)[0] == ["a"]
+    assert len(script.times) == 3
+    assert script.times[1] - script.times[0] >= 0.3
+
+
+def test_nothing_listening_is_said_so() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ModelError, match=r"nothing answers at http://127\.0\.0\.1:\d+/v1"):
+        RemoteEngine(server_at(url, None, insecure=False), None).info()
+
+
+def test_several_models_must_be_chosen_from() -> None:
+    with serving(Script([Reply()], models=["a", "b"])) as script, pytest.raises(ModelError) as caught:
+        engine(script).info()
+    assert (caught.value.message, caught.value.hint) == (
+        f"{script.url}/v1 has 2 models",
+        "`--remote-model` is one of a, b",
+    )
+
+
+@pytest.mark.parametrize("reply", [Reply(chunks=words("a", "b"), pause=30), Reply(delay=30)])
+def test_cancel_ends_at_once_and_keeps_what_came(reply: Reply) -> None:
+    with serving(Script([reply])) as script:
+        remote = engine(script, "tiny")
+        began = time.monotonic()
+        threading.Timer(0.3, remote.cancel).start()
+        events = list(remote.reply(HELLO))
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert done.finish_reason == "interrupted"
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://192.168.1.5:8000", "http to 192.168.1.5 would send everything in the open"),
+        ("ftp://localhost", "--remote needs an address like http://localhost:8000, not 'ftp://localhost'"),
+        ("http://me:secret@localhost", "--remote needs an address like http://localhost:8000, not 'localhost'"),
+        ("http://localhost:99999", "--remote needs an address like http://localhost:8000, not 'http://localhost:99999'"),
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_or_is_open_to_all_is_refused(url: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        server_at(url, None, insecure=False)
+    assert caught.value.message == message
+
+
+def test_insecure_allows_http_and_a_bare_host_means_http_on_loopback() -> None:
+    assert server_at("http://192.168.1.5:8000", None, insecure=True).url == "http://192.168.1.5:8000/v1"
+    assert server_at("localhost:8000", None, insecure=False).url == "http://localhost:8000/v1"
+    assert (
+        server_at("https://api.example.com/openai/v1/", None, insecure=False).url
+        == "https://api.example.com:443/openai/v1"
+    )
+
+
+def test_the_filter_answers_through_a_server_and_keeps_the_key_to_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISTRAL_CHAT_REMOTE_KEY", KEY)
+    with serving(Script([Reply(chunks=words("Hi", "!"))])) as script:
+        assert run(["--remote", script.url, "hello"]) == 0
+        assert capsys.readouterr() == ("Hi!\n", "")
+        assert run(["--remote", script.url, "--json", "hello"]) == 0
+        plain = json.loads(capsys.readouterr().out)
+    assert plain["text"] == "Hi!"
+    assert plain["model"]["path"] == f"{script.url}/v1"
+    assert KEY not in json.dumps(plain)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--choice", "a", "--choice", "b"], "a remote server takes --schema, but no choice"),
+        (["--dry-run"], "the server renders the prompt itself"),
+    ],
+)
+def test_what_no_server_takes_is_refused(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(Script([Reply()])) as script:
+        assert run(["--remote", script.url, *flags, "hello"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}\n")
