@@ -128,6 +128,8 @@ def _check_carrier(file: GgufFile) -> None:
         pattern = file.key(key)
         if pattern is not None and len(pattern) != layers:
             raise file.fault(f"key '{CARRIER}.{key}' has {len(pattern)} items for {layers} layers")
+    if not any(file.key("attention.sliding_window_pattern")):  # llama.cpp asserts
+        raise file.fault(f"key '{CARRIER}.attention.sliding_window_pattern' gives no layer a window")
     if file.key("logit_scale") == 0:
         raise file.fault(f"key '{CARRIER}.logit_scale' is 0, by which the logits are divided")
     if any(index >= 0 for index in file.key("deepstack_mapping", ())):

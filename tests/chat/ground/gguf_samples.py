@@ -1,0 +1,200 @@
+"""Tiny valid GGUF files of every kind that the reader's rules know, written by gguf-py. For tests only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gguf
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+WIDTH, HEADS, KV_HEADS, FEED_FORWARD, LAYERS = 64, 4, 2, 96, 2
+HEAD = WIDTH // HEADS
+WINDOW = 16
+
+
+def spm_pieces() -> tuple[list[bytes], list[float], list[int]]:
+    """Pieces, scores and types of a SentencePiece vocabulary that can write every text."""
+    words = ["▁", "▁the", "▁a", "e", "t", "he", "th", "▁t", "▁th", "é", "[INST]"]
+    pieces = [b"<unk>", b"<s>", b"</s>", *(f"<0x{byte:02X}>".encode() for byte in range(256))]
+    kinds = [2, 3, 3, *[6] * 256]
+    pieces += [word.encode() for word in words]
+    kinds += [1] * (len(words) - 1) + [3]
+    return pieces, [-float(number) for number in range(len(pieces))], kinds
+
+
+def tekken_pieces() -> tuple[list[str], list[str], list[int]]:
+    """Pieces, merges and types of a byte-pair vocabulary that can write every text."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {byte: chr(byte) for byte in plain}
+    letters |= {byte: chr(256 + place) for place, byte in enumerate(b for b in range(256) if b not in letters)}
+    pieces = ["<unk>", "<s>", "</s>", *(letters[byte] for byte in range(256)), "he", "th", "the"]
+    return pieces, ["h e", "t h", "th e"], [3, 3, 3, *[1] * 259]
+
+
+class Writer(gguf.GGUFWriter):
+    """gguf-py's writer with the tensors' numbers drawn from one seed."""
+
+    def __init__(self, path: Path, architecture: str) -> None:
+        super().__init__(path, architecture)
+        self.random = np.random.default_rng(7)
+
+    def matrix(self, name: str, *shape: int, kind: str = "F32") -> None:
+        """A tensor of `shape` in numpy's order, rows first."""
+        values = self.random.normal(0, 0.05, shape).astype(np.float32)
+        if kind == "F32":
+            self.add_tensor(name, values)
+        else:
+            block = gguf.GGMLQuantizationType[kind]
+            self.add_tensor(name, gguf.quants.quantize(values, block), raw_dtype=block)
+
+    def save(self) -> None:
+        """Write and close."""
+        self.write_header_to_file()
+        self.write_kv_data_to_file()
+        self.write_tensors_to_file()
+        self.close()
+
+
+def _keys(writer: Writer) -> None:
+    writer.add_type("model")
+    writer.add_name("tiny")
+    writer.add_block_count(LAYERS)
+    writer.add_context_length(128)
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_key_length(HEAD)
+    writer.add_value_length(HEAD)
+    writer.add_rope_dimension_count(HEAD)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+
+
+def _spm(writer: Writer) -> int:
+    pieces, scores, kinds = spm_pieces()
+    writer.add_vocab_size(len(pieces))
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(pieces)
+    writer.add_token_scores(scores)
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    return len(pieces)
+
+
+def _tekken(writer: Writer) -> int:
+    pieces, merges, kinds = tekken_pieces()
+    writer.add_vocab_size(len(pieces))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("tekken")
+    writer.add_token_list(pieces)
+    writer.add_token_merges(merges)
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    return len(pieces)
+
+
+def _layers(writer: Writer, pieces: int, *, experts: int = 0, sinks: bool = False, kind: str = "F32") -> None:
+    writer.matrix("token_embd.weight", pieces, WIDTH, kind=kind)
+    writer.matrix("output_norm.weight", WIDTH)
+    writer.matrix("output.weight", pieces, WIDTH, kind=kind)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        writer.matrix(f"{block}attn_norm.weight", WIDTH)
+        writer.matrix(f"{block}attn_q.weight", WIDTH, WIDTH, kind=kind)
+        writer.matrix(f"{block}attn_k.weight", KV_HEADS * HEAD, WIDTH, kind=kind)
+        writer.matrix(f"{block}attn_v.weight", KV_HEADS * HEAD, WIDTH, kind=kind)
+        writer.matrix(f"{block}attn_output.weight", WIDTH, WIDTH, kind=kind)
+        if sinks:
+            writer.add_tensor(f"{block}attn_sinks.weight", np.full(HEADS, -1e30, np.float32))
+        writer.matrix(f"{block}ffn_norm.weight", WIDTH)
+        if experts:
+            writer.matrix(f"{block}ffn_gate_inp.weight", experts, WIDTH)
+        stack, suffix = ((experts,), "_exps.weight") if experts else ((), ".weight")
+        writer.matrix(f"{block}ffn_gate{suffix}", *stack, FEED_FORWARD, WIDTH, kind=kind)
+        writer.matrix(f"{block}ffn_down{suffix}", *stack, WIDTH, FEED_FORWARD, kind=kind)
+        writer.matrix(f"{block}ffn_up{suffix}", *stack, FEED_FORWARD, WIDTH, kind=kind)
+
+
+def llama(path: Path) -> Path:
+    """A plain Mistral with a SentencePiece vocabulary."""
+    writer = Writer(path, "llama")
+    _keys(writer)
+    _layers(writer, _spm(writer))
+    writer.add_file_type(0)
+    writer.save()
+    return path
+
+
+def carrier(path: Path) -> Path:
+    """A Mistral with a sliding window, in the carrier architecture."""
+    writer = Writer(path, "granite_swa")
+    _keys(writer)
+    writer.add_logit_scale(1.0)
+    writer.add_sliding_window(WINDOW)
+    writer.add_sliding_window_pattern([True] * LAYERS)
+    _layers(writer, _spm(writer), sinks=True, kind="Q8_0")
+    writer.add_file_type(7)
+    writer.save()
+    return path
+
+
+def mixtral(path: Path) -> Path:
+    """A mixture of four experts."""
+    writer = Writer(path, "llama")
+    _keys(writer)
+    writer.add_expert_count(4)
+    writer.add_expert_used_count(2)
+    _layers(writer, _spm(writer), experts=4, kind="Q4_0")
+    writer.add_file_type(2)
+    writer.save()
+    return path
+
+
+def tekken(path: Path) -> Path:
+    """A plain Mistral with a Tekken vocabulary."""
+    writer = Writer(path, "llama")
+    _keys(writer)
+    _layers(writer, _tekken(writer), kind="F16")
+    writer.add_file_type(1)
+    writer.save()
+    return path
+
+
+def adapter(path: Path) -> Path:
+    """A LoRA of rank 4 for `llama`."""
+    writer = Writer(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 8.0)
+    for layer in range(LAYERS):
+        writer.matrix(f"blk.{layer}.attn_q.weight.lora_a", 4, WIDTH)
+        writer.matrix(f"blk.{layer}.attn_q.weight.lora_b", WIDTH, 4)
+    writer.save()
+    return path
+
+
+def large(path: Path, pieces: int, merges: int) -> Path:
+    """A file with the vocabulary of a real model and next to no tensors."""
+    writer = Writer(path, "llama")
+    _keys(writer)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([f"Ġpiece{number}" for number in range(pieces)])
+    writer.add_token_scores([-float(number) for number in range(pieces)])
+    writer.add_token_types([1] * pieces)
+    if merges:
+        writer.add_token_merges([f"Ġpie{number} ce{number}" for number in range(merges)])
+    writer.matrix("output_norm.weight", WIDTH)
+    writer.save()
+    return path
+
+
+MODELS: dict[str, Callable[[Any], Any]] = {"llama": llama, "carrier": carrier, "mixtral": mixtral, "tekken": tekken}
+SAMPLES: dict[str, Callable[[Any], Any]] = {**MODELS, "adapter": adapter}
