@@ -38,7 +38,8 @@ class AnswerView(Protocol):
 class MarkdownAnswer:
     """Finished pieces go to the scrollback once; only the unfinished one is redrawn."""
 
-    def __init__(self, screen: Screen, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, screen: Screen, *, before: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        """A view of an answer that goes on from `before`, of which only the unfinished piece is shown again."""
         self._screen = screen
         self._clock = clock
         self._splitter = Splitter()
@@ -48,6 +49,7 @@ class MarkdownAnswer:
         self._is_new = False
         self._below: tuple[Line, ...] = ()
         self._next_frame = 0.0
+        self._splitter.feed(visible(before))
 
     def feed(self, text: str) -> None:
         """Take more of the answer."""

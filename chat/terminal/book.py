@@ -2,22 +2,112 @@
 
 from __future__ import annotations
 
-from chat.conversation import Conversation, Message
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from chat.conversation import Conversation, Message, Node
+
+if TYPE_CHECKING:
+    from chat.sessions.records import SessionRecord
+    from chat.sessions.store import Store
 
 
 class Book:
-    """The conversation on the desk."""
+    """The conversation that is open. Every change is stored before the method returns.
 
-    def __init__(self, conversation: Conversation) -> None:
+    `record` is None until there is something to store.
+    """
+
+    def __init__(self, store: Store, conversation: Conversation, record: SessionRecord | None = None) -> None:
+        self.store = store
         self.conversation = conversation
+        self.record = record
+        self.model = ""
+        self.model_path = ""
 
-    def ask(self, text: str) -> None:
-        """Put down what the person said."""
-        self.conversation = self.conversation.add(Message("user", text))
+    @property
+    def label(self) -> str:
+        """What the toolbar calls the session."""
+        return (self.record.name or self.record.title) if self.record else ""
 
-    def keep(self, text: str) -> None:
-        """Put down the answer so far."""
+    def ask(self, message: Message) -> None:
+        """Put down what the person said, after the leaf."""
+        conversation = self.conversation.add(message)
+        self.store.append(self._session(), conversation.path()[-1])
+        self.conversation = conversation
+        self._refresh()
 
-    def answer(self, message: Message) -> None:
-        """Put down an answer that has ended, however it did."""
+    def begin_answer(self, message: Message) -> Node:
+        """Put down the beginning of an answer, which becomes the leaf."""
         self.conversation = self.conversation.add(message)
+        node = self.conversation.path()[-1]
+        self.store.begin_answer(self._session(), node)
+        return node
+
+    def grow_answer(self, node_id: str, message: Message, *, is_done: bool) -> None:
+        """Put down how far an answer is, or how it ended."""
+        node = replace(self.conversation.nodes[node_id], message=message)
+        nodes = MappingProxyType({**self.conversation.nodes, node_id: node})
+        self.conversation = replace(self.conversation, nodes=nodes)
+        if is_done:
+            self.store.finish_answer(self._session(), node)
+        else:
+            self.store.update_answer(self._session(), node)
+
+    def move(self, leaf: str | None) -> None:
+        """Look at another place of the tree."""
+        self.conversation = self.conversation.at(leaf)
+        if self.record:
+            self.record = self.store.set_leaf(self.record.id, leaf)
+
+    def set_system(self, system: str | None) -> None:
+        """Change the system prompt."""
+        self.conversation = self.conversation.with_system(system)
+        if self.record:
+            self.record = self.store.set_system(self.record.id, system)
+
+    def set_model(self, model: str, path: str) -> None:
+        """Remember which model answers now."""
+        self.model, self.model_path = model, path
+        if self.record and (self.record.model, self.record.model_path) != (model, path):
+            self.record = self.store.set_model(self.record.id, model, path)
+
+    def rename(self, name: str | None) -> None:
+        """Give the session a name.
+
+        Raises:
+            UsageError: the name is taken or impossible.
+        """
+        self.record = self.store.rename(self._session(), name)
+
+    def begin(self, name: str | None = None) -> None:
+        """Begin a new session under the same system prompt.
+
+        Raises:
+            UsageError: the name is taken or impossible.
+        """
+        conversation = Conversation(system=self.conversation.system)
+        record = self._create(conversation, name) if name else None
+        self.conversation, self.record = conversation, record
+
+    def open(self, session_id: str) -> None:
+        """Go on with a stored session.
+
+        Raises:
+            UsageError: there is none with this id.
+        """
+        self.record, self.conversation = self.store.load(session_id)
+
+    def _session(self) -> str:
+        if self.record is None:
+            self.record = self._create(self.conversation, None)
+        return self.record.id
+
+    def _create(self, conversation: Conversation, name: str | None) -> SessionRecord:
+        return self.store.create(name=name, model=self.model, model_path=self.model_path, conversation=conversation)
+
+    def _refresh(self) -> None:
+        """The store makes the title of the first question."""
+        if self.record and not self.record.title:
+            self.record = self.store.find(self.record.id) or self.record

@@ -31,6 +31,9 @@ class Reader(Protocol):
             KeyboardInterrupt: the person leaves.
         """
 
+    def use_vi(self, vi: bool) -> None:
+        """Choose vi or emacs keys."""
+
     def redraw(self) -> None:
         """Show what changed around the line; from any thread."""
 
@@ -63,6 +66,9 @@ class PlainReader:
         if self._reason is not None:
             raise self._reason
         return input(prompt)
+
+    def use_vi(self, vi: bool) -> None:
+        """The terminal itself edits the line."""
 
     def redraw(self) -> None:
         """Nothing stands around the line."""

@@ -30,11 +30,14 @@ class Screen:
         is_live: bool,
         colour: bool,
         size: Callable[[], os.terminal_size] = shutil.get_terminal_size,
+        on_gone: Callable[[], None] = lambda: None,
     ) -> None:
         self._stream = stream
         self.is_live = is_live
         self.colour = colour
         self._size = size
+        self._on_gone = on_gone
+        self._is_gone = False
         self._shown: tuple[Line, ...] = ()
         self._column_count = 0  # when `_shown` was drawn
 
@@ -80,10 +83,15 @@ class Screen:
         self.update(lines)
 
     def write(self, text: str) -> None:
-        """Write text as it is, where the cursor stands."""
-        if text:
+        """Write text as it is, where the cursor stands; a terminal that is gone is told once and then left alone."""
+        if not text or self._is_gone:
+            return
+        try:
             self._stream.write(text)
             self._stream.flush()
+        except OSError:
+            self._is_gone = True
+            self._on_gone()
 
     def _fitting(self, live: Sequence[Line], width: int) -> tuple[Line, ...]:
         room = self.height - 1

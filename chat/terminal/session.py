@@ -1,181 +1,191 @@
-"""Hold a conversation in a terminal: read, answer, again. Knows the rooms beside it, not engines, files or flags."""
+"""Hold a conversation in a terminal: read, do, again. Knows the rooms beside it, not engines, files or flags."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-import threading
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chat import wiring
-from chat.conversation import Conversation, Message
-from chat.ground.errors import ChatError, ExitCode
+from chat.conversation import Conversation
+from chat.ground.errors import ExitCode
 from chat.ground.visible import visible_line
-from chat.request import Prompt
-from chat.terminal.answer import AnswerView, MarkdownAnswer, PlainAnswer
+from chat.terminal import commands, desk_commands, talk
 from chat.terminal.book import Book
-from chat.terminal.reader import Candidate, PlainReader, Reader, without_block_marks
-from chat.terminal.render import plain
+from chat.terminal.command import is_command
+from chat.terminal.completion import candidates
+from chat.terminal.desk import Desk
+from chat.terminal.reader import PlainReader, Reader, without_block_marks
+from chat.terminal.room import Room
 from chat.terminal.screen import Screen
 from chat.terminal.signals import Leaving, Signals
-from chat.terminal.status import done_line, rate, toolbar, used_of
-from chat.terminal.turn import Turn
+from chat.terminal.status import rate, toolbar, used_of
+from chat.terminal.tree_commands import show_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
+    from pathlib import Path
 
-    from chat.events import Done, ModelInfo, Replier
+    from chat.events import Replier
     from chat.layers import Layered
     from chat.request import EngineOptions
-    from chat.terminal.turn import Reply
+    from chat.sessions.records import SessionRecord
+    from chat.sessions.store import Store
 
-HELP = """\
-Enter sends · Alt+Enter or Ctrl+J breaks the line · \"\"\" begins and ends a block · Ctrl+C stops an answer
-/help  this help
-/bye   leave (Ctrl+D)"""
+GONE = (errno.EIO, errno.EPIPE, errno.ENXIO, errno.EBADF, errno.ECONNRESET)
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What a session begins with."""
+    """What a session begins with.
 
-    conversation: Conversation = field(default_factory=Conversation)
+    `store` lives in memory where nothing is to be kept. `record` and `conversation` are the session to go on with.
+    """
+
+    store: Store
+    record: SessionRecord | None = None
+    conversation: Conversation | None = None
     prompt: str | None = None
+    files: tuple[str, ...] = ()
+    config_file: Path | None = None
+    state_folder: Path | None = None
 
 
-def run_session(
-    engine_factory: Callable[[EngineOptions], Replier], layered: Layered, opening: Opening | None = None
-) -> ExitCode:
+def run_session(engine_factory: Callable[[EngineOptions], Replier], layered: Layered, opening: Opening) -> ExitCode:
     """Talk until the person leaves.
+
+    Returns:
+        0, or 130 when the person or a signal broke it off; everything said is stored either way.
 
     Raises:
         ChatError: the model cannot be used at all.
     """
     from chat.models.resolve import resolve
 
-    settings = layered.settings
-    options = wiring.engine_options(settings, resolve(settings.model), session=True, state_folder=None)
-    engine = engine_factory(options)
+    path = resolve(layered.settings.model)
+    options = wiring.engine_options(layered.settings, path, session=True, state_folder=opening.state_folder)
+    room = Room(engine_factory, options)
     signals = Signals()
     try:
         with signals.installed():
-            return Session(engine, layered, opening or Opening(), signals).run()
+            return _Session(_desk(room, signals, layered, opening)).run(opening)
     finally:
-        engine.close()
+        room.close()
 
 
-class Session:
-    """One person, one model, one conversation."""
+def _desk(room: Room, signals: Signals, layered: Layered, opening: Opening) -> Desk:
+    is_live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+    colour = {"always": True, "never": False}.get(layered.settings.color, is_live and not os.environ.get("NO_COLOR"))
+    system = wiring.system_prompt(layered.settings)
+    conversation = opening.conversation or Conversation(system=system)
+    if system is not None and opening.conversation is not None and "system" in layered.origins:
+        conversation = conversation.with_system(system)
+    book = Book(opening.store, conversation, opening.record)
+    desk = Desk(
+        screen=Screen(sys.stdout, is_live=is_live, colour=colour, on_gone=signals.lose),
+        signals=signals,
+        room=room,
+        book=book,
+        layered=layered,
+        config_file=opening.config_file,
+        state_folder=opening.state_folder,
+        shows_markdown=layered.settings.markdown is not False,
+    )
+    book.set_model(layered.settings.model or "", room.options.model_path)
+    return desk
 
-    def __init__(self, engine: Replier, layered: Layered, opening: Opening, signals: Signals) -> None:
-        self._engine = engine
-        self._settings = layered.settings
-        self._signals = signals
-        self._book = Book(opening.conversation.with_system(wiring.system_prompt(layered.settings)))
-        self._opening = opening
-        self._info: ModelInfo | None = None
-        self._fault: ChatError | None = None
-        self._loaded = threading.Event()
-        self._last: Done | None = None
-        is_live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
-        self._screen = Screen(sys.stdout, is_live=is_live, colour=is_live and not os.environ.get("NO_COLOR"))
-        self._reader = self._make_reader(is_live)
 
-    def run(self) -> ExitCode:
-        """Read and answer until the end."""
-        self._signals.on_leave = lambda: self._reader.abandon(Leaving())
-        threading.Thread(target=self._load, daemon=True, name="load").start()
-        self._screen.line(plain(f"{self._name()} · /help for help", "dim"), ())
+class _Session:
+    """The loop around a desk."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        desk.reader = self._make_reader()
+
+    def run(self, opening: Opening) -> ExitCode:
+        """Read and do until the end."""
+        desk = self._desk
+        desk.signals.on_leave = self._abandon
+        desk.room.on_change = self._room_changed
+        if desk.room.is_settled:
+            self._room_changed()
         try:
-            if self._opening.prompt is not None:
-                self._answer(self._opening.prompt)
+            self._greet(opening)
+            if opening.prompt is not None:
+                talk.ask(desk, opening.prompt)
+            prefill = ""
             while True:
-                text = self._reader.read()
-                if text.strip():
-                    self._take(text)
+                prefill = self._take(desk.reader.read(prefill)) or ""
         except EOFError:
-            return ExitCode.DONE
+            return ExitCode.INTERRUPTED if desk.signals.leaving else ExitCode.DONE
         except (KeyboardInterrupt, Leaving):
             return ExitCode.INTERRUPTED
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            return ExitCode.INTERRUPTED
         finally:
-            self._signals.on_leave = lambda: None
+            desk.signals.on_leave = desk.room.on_change = lambda: None
 
-    def _make_reader(self, is_live: bool) -> Reader:
-        if not (is_live and sys.stdin.isatty()):
+    def _make_reader(self) -> Reader:
+        desk = self._desk
+        if not (desk.screen.is_live and sys.stdin.isatty()):
             return PlainReader()
         from chat.terminal.line_editor import LineEditor
 
-        return LineEditor(complete=self._complete, toolbar=self._toolbar, past=self._past, colour=self._screen.colour)
+        return LineEditor(
+            complete=lambda text: candidates(desk, text),
+            toolbar=self._toolbar,
+            past=desk.book.store.questions,
+            vi=desk.settings.keys == "vi",
+            colour=desk.screen.colour,
+        )
 
-    def _complete(self, text: str) -> Iterable[Candidate]:
-        return [Candidate(name, len(text)) for name in ("/help", "/bye") if name.startswith(text)]
+    def _abandon(self) -> None:
+        self._desk.reader.abandon(Leaving())
 
-    def _past(self) -> Iterable[str]:
-        return ()
+    def _room_changed(self) -> None:
+        """Loading has ended, in another thread."""
+        if self._desk.room.fault is not None and self._desk.totals.replies == 0:
+            self._desk.reader.abandon(self._desk.room.fault)
+        self._desk.reader.redraw()
 
-    def _name(self) -> str:
-        return visible_line(Path(self._settings.model or "").stem)
-
-    def _load(self) -> None:
-        try:
-            self._info = self._engine.info()
-        except ChatError as error:
-            self._fault = error
-            self._reader.abandon(error)
-        finally:
-            self._loaded.set()
-            self._reader.redraw()
+    def _greet(self, opening: Opening) -> None:
+        desk = self._desk
+        if not desk.settings.quiet:
+            desk.say(*desk.wrapped(f"{desk.model_name} · /help for help", "dim"), ())
+        desk.show_notices()
+        for path in opening.files:
+            desk_commands.attach_files(desk, path)
+        if desk.book.conversation.leaf is not None:
+            show_end(desk)
 
     def _toolbar(self) -> str:
-        if not self._loaded.is_set():
-            return f"loading {self._name()} …"
-        parts = [self._name()]
-        if self._info:
-            tokens = self._last.tokens if self._last else None
-            parts.append(used_of(self._info, tokens.prompt + tokens.generated if tokens else 0))
-        if self._last and self._last.tokens.generated:
-            parts.append(f"{rate(self._last.tokens.generated, self._last.seconds.generate)} tokens/s")
-        return toolbar(parts, self._screen.width)
+        desk = self._desk
+        if not desk.room.is_settled:
+            return f"loading {desk.model_name} …"
+        parts = [desk.model_name]
+        if desk.room.info is not None:
+            parts.append(used_of(desk.room.info, desk.used))
+        if desk.last is not None and desk.last.tokens.generated:
+            parts.append(f"{rate(desk.last.tokens.generated, desk.last.seconds.generate)} tokens/s")
+        if desk.book.label:
+            parts.append(visible_line(desk.book.label))
+        return toolbar(parts, desk.screen.width)
 
-    def _take(self, text: str) -> None:
-        """One message, or one command."""
-        text = without_block_marks(text)
-        if text in ("/bye", "/exit", "/quit"):
-            raise EOFError
-        if text in ("/help", "/?"):
-            self._screen.line(*(plain(line) for line in HELP.splitlines()))
-        elif text.startswith("/") and not text.startswith("//"):
-            self._screen.line(plain(f"no command {visible_line(text)}; /help lists them", "red"))
-        else:
-            self._answer(text[1:] if text.startswith("//") else text)
-
-    def _answer(self, text: str) -> None:
-        self._book.ask(text)
-        request = wiring.request(Prompt(messages=self._book.conversation.messages()), self._settings)
-        markdown = self._settings.markdown is not False and self._screen.is_live
-        view: AnswerView = MarkdownAnswer(self._screen) if markdown else PlainAnswer(self._screen)
-        turn = Turn(self._engine, request, view, self._screen, self._signals, self._book.keep, self._name(),
-                    self._loaded.is_set)  # fmt: skip
-        self._screen.line(())
-        with self._signals.quiet_keys():
-            self._finish(turn.run())
-
-    def _finish(self, reply: Reply) -> None:
-        if reply.done is not None:
-            done = reply.done
-            self._last = done
-            self._book.answer(Message("assistant", done.text, ids=done.ids, finish_reason=done.finish_reason))
-            ends = {"length": "cut at the limit · ", "interrupted": "interrupted · "}.get(done.finish_reason, "")
-            line = done_line(done, self._screen.width)
-            self._screen.line((), plain(ends + line[0].text, "dim"), ())
-        elif reply.text:
-            self._book.answer(Message("assistant", reply.text, finish_reason="interrupted"))
-        if isinstance(reply.error, ChatError):
-            self._screen.line(plain(f"error: {visible_line(reply.error.message)}", "red"))
-            if reply.error.hint:
-                self._screen.line(plain(f"hint: {visible_line(reply.error.hint)}"))
-            self._screen.line(())
-        if reply.is_left:
-            raise Leaving
+    def _take(self, typed: str) -> str | None:
+        """One message, or one command; a text to edit next may come back."""
+        desk = self._desk
+        text = without_block_marks(typed)
+        if not text.strip():
+            if desk.edited is not None:
+                desk.edited = None
+                desk.tell("left as it was")
+            return None
+        if text is typed and is_command(text.strip()):
+            desk.edited = None
+            return commands.run(desk, text)
+        talk.ask(desk, text[1:] if text.startswith("//") else text)
+        return None

@@ -61,6 +61,10 @@ class Signals:
             self._unhush()
             self._quiet = None
 
+    def lose(self) -> None:
+        """The terminal is gone: end as after a hangup."""
+        self.leaving = self.leaving or signal.SIGHUP
+
     def _press(self, _number: int, _frame: object) -> None:
         self.presses += 1
 

@@ -20,9 +20,10 @@ from chat.terminal.status import loading_line, reading_line, waiting_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chat.events import Event, Replier
+    from chat.events import Event
     from chat.request import Request
     from chat.terminal.answer import AnswerView
+    from chat.terminal.room import Room
     from chat.terminal.screen import Screen
     from chat.terminal.signals import Signals
 
@@ -59,14 +60,13 @@ class Timing:
 class Turn:
     """One reply on its way to the screen."""
 
-    replier: Replier
+    room: Room
     request: Request
     view: AnswerView
     screen: Screen
     signals: Signals
     keep: Callable[[str], None]  # stores the answer so far
     model_name: str = ""
-    is_loaded: Callable[[], bool] = lambda: True
     timing: Timing = field(default_factory=Timing)
     reply: Reply = field(default_factory=Reply)
     _events: queue.SimpleQueue[Event | Exception | None] = field(default_factory=queue.SimpleQueue)
@@ -82,15 +82,17 @@ class Turn:
         threading.Thread(target=self._listen, daemon=True, name="reply").start()
         while self._step():
             pass
-        if isinstance(self.reply.error, ChatError) or self.reply.error is None:
-            self.view.finish()
-            return self.reply
         self.view.finish()
-        raise self.reply.error
+        if self.reply.error is not None and not isinstance(self.reply.error, ChatError):
+            raise self.reply.error
+        return self.reply
 
     def _listen(self) -> None:
         try:
-            for event in self.replier.reply(self.request):
+            self.room.wait()
+            if self.reply.is_cancelled:
+                return
+            for event in self.room.replier.reply(self.request):
                 self._events.put(event)
             self._events.put(None)
         except Exception as error:  # handed to the main thread, which tells or raises it
@@ -137,13 +139,13 @@ class Turn:
         width = self.screen.width
         if self._cancelled_at and now - self._cancelled_at > self.timing.patience:
             return [plain("stopping · Ctrl+C again leaves"[: width - 1], "dim")]
-        if silent >= self.timing.silence and self.is_loaded():
+        if silent >= self.timing.silence and self.room.is_settled:
             return [waiting_line(int(silent), width)]
         if waited < self.timing.patience:
             return []
         if isinstance(self._last, Reading) and self._last.done < self._last.total:
             return [reading_line(self._last, width)]
-        if isinstance(self._last, Loading) or (self._last is None and not self.is_loaded()):
+        if isinstance(self._last, Loading) or (self._last is None and not self.room.is_settled):
             fraction = self._last.fraction if isinstance(self._last, Loading) else None
             return [loading_line(self.model_name, fraction, int(waited), width)]
         return []
@@ -154,7 +156,9 @@ class Turn:
         if (self.signals.presses or self.signals.leaving) and not self._cancelled_at:
             self._cancelled_at = now
             self.reply.is_cancelled = True
-            self.replier.cancel()
+            if not self.room.is_settled:
+                return False
+            self.room.replier.cancel()
         if self.signals.presses >= 2 or (self.signals.leaving and now - self._cancelled_at > self.timing.grace):
             self.reply.is_left = True
             return False

@@ -1,31 +1,48 @@
-"""The session with a scripted engine as a program of its own: `python program.py '{"scripts": [...]}' [FLAGS]`."""
+"""The session with a scripted engine as a program of its own: `python program.py '{"scripts": [...]}'`."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from scripted import Scripted  # noqa: E402
+from scripted import Scripted
 
-from chat.layers import layer  # noqa: E402
+from chat.ground.errors import ChatError
+from chat.ground.folders import config_folder
+from chat.layers import layer
+from chat.sessions.store import open_history
+from chat.terminal.session import Opening, run_session
 
 
 def main() -> int:
+    """Run it; `flags` are settings, `resume` names a session to go on with, everything else is the engine's."""
     script: dict[str, Any] = json.loads(sys.argv[1])
-    flags: dict[str, Any] = script.pop("flags", {})
-    from chat.terminal.session import run_session
+    config = config_folder() / "config.toml"
+    layered = layer({"model": sys.executable, **script.pop("flags", {})}, {}, config)
+    resume = script.pop("resume", None)
+    opening = {"prompt": script.pop("prompt", None), "files": tuple(script.pop("files", ()))}
+    others = script.pop("others", {})  # facts of engines for other models, by the file's name
+    made: list[Scripted] = []
 
-    engine = Scripted(**script)
-    return run_session(lambda options: engine, layer({"model": sys.executable, **flags}, {}, None))
+    def engine(options: Any) -> Scripted:
+        facts = script if not made else others.get(Path(options.model_path).name, {**script, "scripts": []})
+        made.append(Scripted(**facts, name=Path(options.model_path).stem))
+        return made[-1]
+
+    with open_history(enabled=not layered.settings.no_history) as store:
+        begin = Opening(store, config_file=config, **opening)
+        if resume:
+            record, conversation = store.load(store.get(resume).id)
+            begin = replace(begin, record=record, conversation=conversation)
+        return run_session(engine, layered, begin)
 
 
 if __name__ == "__main__":
-    from chat.ground.errors import ChatError
-
     try:
         sys.exit(main())
     except ChatError as error:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 POSITION_ASKED = b"\x1b[6n"
-ENTER, ALT_ENTER, CTRL_C, CTRL_D, CTRL_G, CTRL_J, CTRL_R, CTRL_Z = "\r", "\x1b\r", "\x03", "\x04", "\x07", "\n", "\x12", "\x1a"  # fmt: skip
+ENTER, ALT_ENTER, CTRL_C, CTRL_D = "\r", "\x1b\r", "\x03", "\x04"
+CTRL_G, CTRL_J, CTRL_R, CTRL_Z = "\x07", "\n", "\x12", "\x1a"
 UP, DOWN, TAB = "\x1b[A", "\x1b[B", "\t"
 
 
@@ -29,14 +30,17 @@ class Terminal:
     """
 
     def __init__(
-        self, command: Sequence[str], *, columns: int = 80, lines: int = 24, environment: Mapping[str, str] | None = None,
+        self,
+        command: Sequence[str],
+        *,
+        columns: int = 80,
+        lines: int = 24,
+        environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
-    ) -> None:  # fmt: skip
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("MISTRAL_CHAT")}
-        plain |= {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "COLUMNS": "", "LINES": ""} | dict(
-            environment or {}
-        )
-        plain = {name: value for name, value in plain.items() if name not in ("COLUMNS", "LINES")}
+    ) -> None:
+        hidden = ("MISTRAL_CHAT", "COLUMNS", "LINES", "NO_COLOR")
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+        plain |= {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **(environment or {})}
         self.screen = pyte.HistoryScreen(columns, lines, history=5000)
         self._stream = pyte.ByteStream(self.screen)
         self.output = b""

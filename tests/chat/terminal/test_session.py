@@ -16,7 +16,7 @@ def test_several_turns_are_answered_and_bye_leaves(start: Any) -> None:
     terminal.say("/bye")
     assert terminal.end() == 0
     lines = [line for line in terminal.everything().splitlines() if line.strip()]
-    assert [line for line in lines if "token" not in line and "·" not in line] == [
+    assert [line for line in lines if "·" not in line] == [
         "> one", "First answer.", "> two", "Second.", "> /bye"
     ]  # fmt: skip
 
@@ -46,7 +46,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_it_for_the_next_prompt(start: Any) -> 
     terminal.say("go")
     terminal.wait("half an ans")
     terminal.send(CTRL_C)
-    terminal.wait("interrupted · ")
+    terminal.wait("interrupted, /continue goes on")
     terminal.say("more")
     terminal.wait("You said: more")
     assert "NEVER" not in terminal.everything()

@@ -1,0 +1,70 @@
+"""What a command is, and how one is found by what a person typed. Knows no particular command."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Literal
+
+from chat.ground.errors import UsageError
+from chat.ground.visible import visible_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chat.terminal.desk import Desk
+
+Completes = Literal["nothing", "command", "option", "path", "session", "preset", "copy", "model"]
+NAME = re.compile(r"/[^\s/]*(?=\s|$)")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One row of the table of commands.
+
+    `handler` gets the desk and what stands behind the name, and may give a text to be edited in the next prompt.
+    """
+
+    name: str
+    help: str
+    details: str
+    handler: Callable[[Desk, str], str | None]
+    arguments: str = ""
+    aliases: tuple[str, ...] = ()
+    completes: Completes = "nothing"
+
+    @property
+    def usage(self) -> str:
+        """How it is written."""
+        return f"/{self.name} {self.arguments}".strip()
+
+
+def is_command(text: str) -> bool:
+    """Whether a line is a command: a slash and one word. `//` begins a message with a slash, and so does a path."""
+    return NAME.match(text) is not None
+
+
+def split(text: str) -> tuple[str, str]:
+    """The name without its slash, and the rest."""
+    name, *rest = text.strip().split(maxsplit=1)
+    return name.removeprefix("/").lower(), rest[0] if rest else ""
+
+
+def find(commands: Mapping[str, Command], name: str) -> Command:
+    """The command of this name or alias.
+
+    Raises:
+        UsageError: there is none; the hint names the nearest.
+    """
+    found = by_any_name(commands).get(name)
+    if found is not None:
+        return found
+    near = get_close_matches(name, by_any_name(commands), n=1, cutoff=0.5)
+    hint = f"did you mean `/{near[0]}`?" if near else "`/help` lists them"
+    raise UsageError(f"there is no command `/{visible_line(name)}`", hint=f"{hint} (`//` sends a slash)")
+
+
+def by_any_name(commands: Mapping[str, Command]) -> dict[str, Command]:
+    """Every command by its name and its aliases."""
+    return dict(commands) | {alias: command for command in commands.values() for alias in command.aliases}

@@ -1,0 +1,124 @@
+"""What the session's rooms work on together: screen, reader, engine, book and settings. Decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from chat.ground.visible import visible, visible_line
+from chat.layers import Layered
+from chat.terminal.render import Line, Span, plain, wrap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chat.events import Done
+    from chat.ground.errors import ChatError
+    from chat.settings import Settings
+    from chat.terminal.book import Book
+    from chat.terminal.reader import Reader
+    from chat.terminal.room import Room
+    from chat.terminal.screen import Screen
+    from chat.terminal.signals import Signals
+
+CHANGED = "/set"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A text file that goes with the next message."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a numbered line of the last list leads: a session, and a message in it if one was found."""
+
+    session_id: str
+    node_id: str | None = None
+
+
+@dataclass
+class Totals:
+    """Figures of all replies since the program began."""
+
+    replies: int = 0
+    read: int = 0  # tokens of prompts that were read
+    cached: int = 0  # tokens of prompts that were not read again
+    generated: int = 0
+    read_seconds: float = 0.0
+    generate_seconds: float = 0.0
+
+    def add(self, done: Done) -> None:
+        """Count one reply."""
+        self.replies += 1
+        self.read += done.tokens.prompt - done.tokens.cached
+        self.cached += done.tokens.cached
+        self.generated += done.tokens.generated
+        self.read_seconds += done.seconds.prompt
+        self.generate_seconds += done.seconds.generate
+
+
+@dataclass
+class Desk:
+    """The session's state."""
+
+    screen: Screen
+    signals: Signals
+    room: Room
+    book: Book
+    layered: Layered
+    config_file: Path | None = None
+    state_folder: Path | None = None
+    reader: Reader = field(init=False)
+    shows_markdown: bool = True
+    attachments: list[Attachment] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    edited: tuple[str | None] | None = None  # the next message goes after this node
+    last: Done | None = None
+    used: int = 0  # tokens of the context after the last reply
+    totals: Totals = field(default_factory=Totals)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.layered.settings
+
+    def change_settings(self, origin: str = CHANGED, **values: Any) -> None:
+        """Put other values in force."""
+        origins = {**self.layered.origins, **dict.fromkeys(values, origin)}
+        self.layered = replace(self.layered, settings=replace(self.settings, **values), origins=origins)
+
+    @property
+    def model_name(self) -> str:
+        """What to call the model: the stem of its file."""
+        from pathlib import Path
+
+        return visible_line(Path(self.room.options.model_path).stem)
+
+    def say(self, *lines: Line) -> None:
+        """Show lines."""
+        self.screen.line(*lines)
+
+    def tell(self, sentence: str) -> None:
+        """Show a short confirmation, and a blank line."""
+        self.say(*self.wrapped(sentence, "dim"), ())
+
+    def show_error(self, error: ChatError) -> None:
+        """Show what went wrong and the way out."""
+        self.say(*self.wrapped(f"error: {error.message}", "red"))
+        if error.hint:
+            self.say(*self.wrapped(f"hint: {error.hint}"))
+        self.say(())
+
+    def show_notices(self) -> None:
+        """Show what the store has to say."""
+        for notice in self.book.store.take_notices():
+            self.say(*self.wrapped(f"note: {notice.text}", "yellow"), ())
+
+    def wrapped(self, text: str, style: str = "", indent: str = "") -> list[Line]:
+        """Text of any origin as lines that fit."""
+        lines = wrap(plain(visible(text), style), self.screen.width - len(indent))
+        return [(Span(indent), *line) if indent else line for line in lines]

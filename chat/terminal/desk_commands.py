@@ -1,0 +1,172 @@
+"""Commands for what goes in and out beside the talk: files, the clipboard, figures, help."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chat.ground.errors import ChatError, UsageError
+from chat.ground.visible import visible, visible_line
+from chat.input_text import attach
+from chat.terminal import clipboard, talk
+from chat.terminal.blocks import Splitter
+from chat.terminal.desk import Attachment
+from chat.terminal.render import Span, cut, plain
+from chat.terminal.status import duration, rate, used_of
+
+if TYPE_CHECKING:
+    from chat.conversation import Message
+    from chat.terminal.desk import Desk
+    from chat.terminal.render import Line
+
+
+def attach_files(desk: Desk, argument: str) -> None:
+    """`/file [path ...]`"""
+    if argument.strip() == "clear":
+        desk.attachments.clear()
+    elif argument.strip():
+        for path in _paths(argument.strip()):
+            given = attach(path, b"")
+            desk.attachments.append(Attachment(visible_line(Path(path).name), given.text))
+            for warning in given.warnings:
+                desk.say(*desk.wrapped(f"note: {warning}", "yellow"))
+    if not desk.attachments:
+        return desk.tell("no files attached; /file PATH attaches one to the next message")
+    counts = tokens_of(desk, tuple(each.text for each in desk.attachments))
+    for each, count in zip(desk.attachments, counts, strict=True):
+        desk.say(plain(f"{each.name} · {size_words(each.text, count)}", "dim"))
+    return desk.tell("goes with the next message; /file clear drops it")
+
+
+def tokens_of(desk: Desk, texts: tuple[str, ...]) -> tuple[int | None, ...]:
+    """How many tokens each text takes; None while that cannot be told."""
+    if desk.room.info is None:
+        return (None,) * len(texts)
+    return desk.room.replier.count(texts)
+
+
+def size_words(text: str, tokens: int | None) -> str:
+    """The size of a text in words."""
+    size = f"{len(text):,} characters"
+    return size if tokens is None else f"{size}, {tokens:,} tokens"
+
+
+def _paths(argument: str) -> list[str]:
+    """One path with spaces in it if there is such a file, else several as a shell splits them."""
+    whole = Path(argument).expanduser()
+    if whole.exists():
+        return [str(whole)]
+    try:
+        return [str(Path(each).expanduser()) for each in shlex.split(argument)]
+    except ValueError:
+        return [str(whole)]
+
+
+def copy(desk: Desk, argument: str) -> None:
+    """`/copy [code|all]`"""
+    text = _to_copy(desk, argument.strip().lower())
+    took = clipboard.copy(text, desk.screen.write if desk.screen.is_live else None)
+    if not took:
+        raise ChatError("there is no clipboard within reach", hint="`/export FILE` writes a file")
+    desk.tell(f"copied {len(text):,} characters to {' and '.join(took)}")
+
+
+def _to_copy(desk: Desk, what: str) -> str:
+    messages = desk.book.conversation.messages()
+    answers = [message.content for message in messages if message.role == "assistant"]
+    if what not in ("", "code", "all"):
+        raise UsageError("copies the last answer, its last `code`, or `all`")
+    if not answers:
+        raise UsageError("there is no answer to copy yet")
+    if what == "all":
+        return "\n\n".join(f"**{message.role}**\n\n{message.content}" for message in messages) + "\n"
+    if what == "code":
+        blocks = code_blocks(answers[-1])
+        if not blocks:
+            raise UsageError("the last answer has no code block")
+        return blocks[-1]
+    return answers[-1]
+
+
+def code_blocks(text: str) -> list[str]:
+    """The code of a Markdown text, block by block."""
+    splitter = Splitter()
+    blocks: list[list[str]] = []
+    is_open = False
+    for piece in [*splitter.feed(text), *splitter.close()]:
+        if piece.is_fence:
+            is_open = not is_open
+            if is_open:
+                blocks.append([])
+        elif piece.language is not None:
+            blocks[-1].append(piece.text)
+    return ["\n".join(lines) + "\n" for lines in blocks]
+
+
+def show_context(desk: Desk, argument: str) -> None:
+    """`/context`"""
+    messages = desk.book.conversation.messages()
+    if not messages:
+        return desk.tell("nothing is in the context yet")
+    desk.room.wait()
+    counts = tokens_of(desk, tuple(message.content for message in messages))
+    for line in _context_lines(desk, messages, counts):
+        desk.say(line)
+    if desk.room.info is not None:
+        try:
+            total = len(desk.room.replier.render(talk.request_for(desk, desk.book.conversation)).ids)
+            desk.used = total
+            desk.say((), plain(f"{used_of(desk.room.info, total)} tokens, with what the format adds", "dim"))
+        except ChatError as error:
+            return desk.show_error(error)
+    return desk.say(())
+
+
+def _context_lines(desk: Desk, messages: tuple[Message, ...], counts: tuple[int | None, ...]) -> list[Line]:
+    lines: list[Line] = []
+    turn = 0
+    for message, count in zip(messages, counts, strict=True):
+        turn += message.role == "user"
+        tokens = "?" if count is None else f"{count:,}"
+        number = str(turn) if message.role == "user" else ""
+        before = f"{number:>3} {message.role:<9} {tokens:>7}  "
+        room = max(8, desk.screen.width - len(before) - 1)
+        lines.append((Span(before, "dim"), Span(cut(visible(message.content), room))))
+    return lines
+
+
+def show_stats(desk: Desk, argument: str) -> None:
+    """`/stats`"""
+    totals = desk.totals
+    if not totals.replies:
+        return desk.tell("no answers yet")
+    rows: list[tuple[str, str]] = []
+    if desk.last is not None:
+        tokens, seconds = desk.last.tokens, desk.last.seconds
+        rows += [
+            ("last prompt", f"{tokens.prompt:,} tokens, {tokens.cached:,} of them cached, {duration(seconds.prompt)}"),
+            ("last answer", f"{tokens.generated:,} tokens, {duration(seconds.generate)}, "
+                            f"{rate(tokens.generated, seconds.generate)}/s"),
+            ("sampling", ", ".join(f"{name} {value}" for name, value in desk.last.sampling.items())),
+        ]  # fmt: skip
+        if tokens.drafted:
+            rows.append(("drafts", f"{tokens.accepted:,} of {tokens.drafted:,} accepted"))
+    rows += [
+        ("answers", f"{totals.replies:,}"),
+        ("read", f"{totals.read:,} tokens, {rate(totals.read, totals.read_seconds)}/s; {totals.cached:,} were cached"),
+        ("generated", f"{totals.generated:,} tokens, {rate(totals.generated, totals.generate_seconds)}/s"),
+    ]
+    for name, value in rows:
+        lines = desk.wrapped(value, indent=" " * 13)
+        desk.say((Span(f"{name:<13}", "dim"), *lines[0][1:]), *lines[1:])
+    return desk.say(())
+
+
+def leave(desk: Desk, argument: str) -> None:
+    """`/bye`
+
+    Raises:
+        EOFError: always.
+    """
+    raise EOFError

@@ -1,0 +1,81 @@
+"""Hold the engine that answers: it loads in the background, is waited for, and gives way to another.
+
+Knows when a model is ready, not what is asked of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from chat.ground.errors import ChatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chat.events import ModelInfo, Replier
+    from chat.request import EngineOptions
+
+
+class Room:
+    """One engine at a time. Its methods wait for the load, so that no two threads speak to an engine at once."""
+
+    def __init__(self, factory: Callable[[EngineOptions], Replier], options: EngineOptions) -> None:
+        self._factory = factory
+        self.options = options
+        self.on_change: Callable[[], None] = lambda: None
+        self.info: ModelInfo | None = None
+        self.fault: ChatError | None = None
+        self.replier: Replier
+        self._settled = threading.Event()
+        self._open(options)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether loading has ended, well or not."""
+        return self._settled.is_set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until loading has ended; False when the time is over first."""
+        return self._settled.wait(seconds)
+
+    def change(self, options: EngineOptions) -> None:
+        """Let go of the model and load another, or the same one otherwise.
+
+        Raises:
+            ChatError: the new one cannot be used; the old one is being loaded again.
+        """
+        self.close()
+        try:
+            self._open(options)
+        except ChatError:
+            self._open(self.options)
+            raise
+        self.options = options
+
+    def back_to(self, options: EngineOptions) -> None:
+        """Load what was there before a change that failed."""
+        self.close()
+        self._open(options)
+        self.options = options
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self.replier.close()
+
+    def _open(self, options: EngineOptions) -> None:
+        self.replier = self._factory(options)
+        self.info = self.fault = None
+        self._settled = threading.Event()
+        threading.Thread(target=self._load, args=(self.replier, self._settled), daemon=True, name="load").start()
+
+    def _load(self, replier: Replier, settled: threading.Event) -> None:
+        info, fault = None, None
+        try:
+            info = replier.info()
+        except ChatError as error:
+            fault = error
+        if replier is self.replier:
+            self.info, self.fault = info, fault
+        settled.set()
+        self.on_change()

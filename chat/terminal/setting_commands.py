@@ -1,0 +1,231 @@
+"""Commands that change how answers are made: system prompt, model, options, presets, Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from chat import wiring
+from chat.ground.errors import ChatError, UsageError
+from chat.ground.visible import visible, visible_line
+from chat.settings import Group, checked, definitions
+from chat.terminal.render import Span, cut, plain
+from chat.terminal.status import loading_line
+
+if TYPE_CHECKING:
+    from chat.settings import Definition, Settings
+    from chat.terminal.desk import Desk
+    from chat.terminal.render import Line
+
+OF_THE_ENGINE = (Group.MODEL, Group.ENGINE)
+
+
+def changeable() -> dict[str, Definition]:
+    """The options that a session may change."""
+    return {name: each for name, each in definitions().items()
+            if each.option.live or each.option.group in OF_THE_ENGINE}  # fmt: skip
+
+
+def option_of(name: str) -> Definition:
+    """The option that a person means: its name or any of its flags, with dashes or underscores.
+
+    Raises:
+        UsageError: there is none, or a session cannot change it.
+    """
+    plain_name = name.lstrip("-").replace("-", "_").lower()
+    spellings = {
+        flag.lstrip("-").replace("-", "_"): each
+        for each in definitions().values()
+        for written in each.option.flags
+        for flag in written.split("/")
+    }
+    found = definitions().get(plain_name) or spellings.get(plain_name)
+    if found is None:
+        near = get_close_matches(plain_name, changeable(), n=1)
+        raise UsageError(
+            f"there is no option `{visible_line(name)}`", hint=f"did you mean `{near[0]}`?" if near else None
+        )
+    return found
+
+
+def change(desk: Desk, argument: str) -> None:
+    """`/set [option [value]]`"""
+    argument = argument.removeprefix("parameter ")  # as Ollama writes it
+    if not argument:
+        return show(desk, "")
+    name, _, value = argument.partition(" ")
+    definition = option_of(name)
+    if definition.name not in changeable():
+        raise UsageError(
+            f"`{definition.option.flag}` belongs to the command line, not to a session",
+            hint="`/show` lists what may change",
+        )
+    if not value.strip():
+        return show(desk, definition.name)
+    special = {"model": switch_model, "system": set_system}.get(definition.name)
+    if special is not None:
+        return special(desk, value)
+    put(desk, {definition.name: value_of(definition, value.strip())})
+    return None
+
+
+def value_of(definition: Definition, text: str) -> Any:
+    """A value as a person typed it; `default` is the default, quotes keep spaces.
+
+    Raises:
+        UsageError: it is wrong.
+    """
+    if text == "default":
+        return definition.default
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1]
+    return checked(definition, text)
+
+
+def put(desk: Desk, values: dict[str, Any], origin: str = "/set") -> None:
+    """Put values in force, with the model loaded again where they need it, and say so.
+
+    Raises:
+        ChatError: they cannot be; all is as before.
+    """
+    changed = {name: value for name, value in values.items() if getattr(desk.settings, name) != value}
+    if any(definitions()[name].option.group in OF_THE_ENGINE for name in changed):
+        reload(desk, replace(desk.settings, **changed))
+    desk.change_settings(origin, **values)
+    if "markdown" in values:
+        desk.shows_markdown = values["markdown"] is not False
+    if "keys" in values:
+        desk.reader.use_vi(values["keys"] == "vi")
+    if "system" in values:
+        desk.book.set_system(values["system"])
+    for name in values:
+        desk.say(_option_line(desk, definitions()[name]))
+    desk.say(())
+
+
+def reload(desk: Desk, settings: Settings) -> None:
+    """Load the model that these settings want, and wait; Ctrl+C goes back to the one before.
+
+    Raises:
+        ChatError: it cannot be used; the one before is being loaded again.
+    """
+    from chat.models.resolve import resolve
+
+    options = wiring.engine_options(settings, resolve(settings.model), session=True, state_folder=desk.state_folder)
+    before = desk.room.options
+    desk.room.change(options)
+    with desk.signals.quiet_keys():
+        seconds = 0.0
+        while not desk.room.wait(0.1) and not desk.signals.presses and not desk.signals.leaving:
+            seconds += 0.1
+            if seconds >= 1:
+                desk.screen.update((), [loading_line(desk.model_name, None, int(seconds), desk.screen.width)])
+        desk.screen.update()
+    if desk.room.fault is not None or not desk.room.is_settled:
+        fault = desk.room.fault or ChatError("stopped, the model before is loaded again")
+        desk.room.back_to(before)
+        raise fault
+    desk.used = 0
+    desk.book.set_model(settings.model or "", options.model_path)
+
+
+def switch_model(desk: Desk, argument: str) -> None:
+    """`/model [name]`"""
+    if argument.strip():
+        put(desk, {"model": argument.strip()}, "/model")
+    show_model(desk)
+
+
+def show_model(desk: Desk) -> None:
+    """What is known of the model."""
+    desk.room.wait()
+    info = desk.room.info
+    if info is None:
+        return desk.tell(f"{desk.model_name} cannot be used")
+    facts = {
+        "file": info.path,
+        "size": f"{info.size / 1e9:,.2f} GB" if info.size > 1e8 else f"{info.size / 1e6:,.1f} MB",
+        "type": f"{info.type}, {info.architecture}",
+        "context": f"{info.context:,} tokens (trained on {info.trained_context:,})",
+        "window": f"{info.window:,} tokens" if info.window else "none",
+        "prompts": info.prompt_format,
+        **{name.replace("_", " "): str(value) for name, value in info.details.items()},
+    }
+    width = max(len(name) for name in facts) + 2
+    for name, value in facts.items():
+        lines = desk.wrapped(value, indent=" " * width)
+        desk.say((Span(f"{name:<{width}}", "dim"), *lines[0][1:]), *lines[1:])
+    return desk.say(())
+
+
+def set_system(desk: Desk, argument: str) -> None:
+    """`/system [text]`"""
+    text = argument.strip()
+    if text:
+        text = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+        system = None if text.lower() in ("none", "clear", "") else text
+        desk.change_settings("/system", system=system)
+        desk.book.set_system(system)
+        desk.used = 0
+    system = desk.book.conversation.system
+    desk.say(*(desk.wrapped(system) if system else [plain("no system prompt", "dim")]), ())
+
+
+def show(desk: Desk, argument: str) -> None:
+    """`/show [option]`"""
+    if argument.strip() in ("model", "info"):
+        return show_model(desk)
+    if argument.strip():
+        definition = option_of(argument.strip())
+        desk.say(_option_line(desk, definition), *desk.wrapped(definition.option.help, "dim"), ())
+        return None
+    for group in Group:
+        rows = [each for each in changeable().values() if each.option.group is group]
+        if rows:
+            desk.say(plain(group.value, "bold"), *(_option_line(desk, each) for each in rows))
+    return desk.tell("/set OPTION VALUE changes one; * loads the model again")
+
+
+def use_preset(desk: Desk, argument: str) -> None:
+    """`/preset [name]`"""
+    from chat.layers import layer
+
+    name = argument.strip()
+    if not name:
+        known = ", ".join(visible_line(each) for each in desk.layered.presets)
+        return desk.tell(
+            f"presets: {known}" if known else "there are no presets; `[preset.NAME]` in the settings file makes one"
+        )
+    layered = layer({"preset": name}, {}, desk.config_file)
+    given = [each for each, origin in layered.origins.items() if origin == f"preset {name}"]
+    values = {each: getattr(layered.settings, each) for each in given if each in changeable()}
+    return put(desk, values, f"preset {name}")
+
+
+def toggle_raw(desk: Desk, argument: str) -> None:
+    """`/raw [on|off]`"""
+    words = {"": desk.shows_markdown, "on": True, "off": False}
+    if argument.strip().lower() not in words:
+        raise UsageError("needs on or off")
+    desk.shows_markdown = not words[argument.strip().lower()]
+    desk.tell(
+        "answers are shown with Markdown styled" if desk.shows_markdown else "answers are shown as they are written"
+    )
+
+
+def _option_line(desk: Desk, definition: Definition) -> Line:
+    value = desk.book.conversation.system if definition.name == "system" else getattr(desk.settings, definition.name)
+    star = "*" if definition.option.group in OF_THE_ENGINE else " "
+    name = f"{star} {definition.name.replace('_', '-'):<16} "
+    origin = desk.layered.origins.get(definition.name, "default")
+    shown = cut(visible(_words(value)), max(8, desk.screen.width - len(name) - len(origin) - 3))
+    return (Span(name, "dim"), Span(shown), Span(f"  {visible_line(origin)}", "dim"))
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return " ".join(repr(each) for each in value) or "-"
+    return "-" if value is None else str(value)

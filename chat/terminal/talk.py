@@ -1,0 +1,181 @@
+"""Make turns: ask, answer, answer again, go on. Knows the desk; decides what is put down when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chat import wiring
+from chat.conversation import Message
+from chat.ground.errors import ChatError, UsageError
+from chat.request import Prompt
+from chat.terminal.answer import AnswerView, MarkdownAnswer, PlainAnswer
+from chat.terminal.render import plain
+from chat.terminal.signals import Leaving
+from chat.terminal.status import done_line
+from chat.terminal.turn import Turn
+
+if TYPE_CHECKING:
+    from chat.conversation import Conversation, FinishReason
+    from chat.events import Done
+    from chat.request import Request
+    from chat.terminal.book import Book
+    from chat.terminal.desk import Desk
+    from chat.terminal.render import Line
+    from chat.terminal.turn import Reply
+
+ENDS = {"length": "cut at the limit, /continue goes on", "interrupted": "interrupted, /continue goes on"}
+
+
+def ask(desk: Desk, text: str) -> None:
+    """Put a message down, attached files before it, and answer it."""
+    parts = [each.text for each in desk.attachments]
+    message = Message("user", "\n\n".join([*parts, text]) if parts else text)
+    if desk.edited is not None:
+        desk.book.move(desk.edited[0])
+    desk.book.ask(message)
+    desk.edited = None
+    desk.attachments.clear()
+    desk.show_notices()
+    answer_leaf(desk)
+
+
+def answer_leaf(desk: Desk) -> None:
+    """Answer the message that the conversation ends with."""
+    _reply(desk, _Answer(desk.book))
+
+
+def answer_again(desk: Desk) -> None:
+    """Answer the last question once more; the answer it had stays in the tree.
+
+    Raises:
+        UsageError: nothing was asked.
+    """
+    path = desk.book.conversation.path()
+    at = next((node for node in reversed(path) if node.message.role in ("user", "tool")), None)
+    if at is None:
+        raise UsageError("nothing was asked yet")
+    desk.book.move(at.id)
+    answer_leaf(desk)
+
+
+def go_on(desk: Desk) -> None:
+    """Go on with an answer that was cut off.
+
+    Raises:
+        UsageError: the last answer is complete.
+    """
+    path = desk.book.conversation.path()
+    last = path[-1] if path else None
+    if last is not None and last.message.role == "user":
+        return answer_leaf(desk)
+    if last is None or last.message.finish_reason not in ENDS:
+        raise UsageError("there is no answer that was cut off", hint="`/regen` answers again")
+    return _reply(desk, _Answer(desk.book, last.id))
+
+
+def request_for(desk: Desk, conversation: Conversation, *, continues: bool = False) -> Request:
+    """What the engine is asked for the conversation as it stands.
+
+    Raises:
+        ChatError: an option names a file that cannot be used.
+    """
+    request = wiring.request(Prompt(messages=conversation.messages(), continues=continues), desk.settings)
+    record = desk.book.record
+    return replace(request, session=record.id if record and not desk.settings.no_history else None)
+
+
+class _Answer:
+    """An answer on its way into the book: begun with its first text, or already there and growing."""
+
+    def __init__(self, book: Book, node_id: str | None = None) -> None:
+        self._book = book
+        self._node_id = node_id
+        self.before = book.conversation.nodes[node_id].message if node_id else Message("assistant", "")
+
+    def keep(self, text: str) -> None:
+        """Store the answer so far."""
+        self._put(replace(self.before, content=self.before.content + text, finish_reason=None), is_done=False)
+
+    def end(self, text: str, ids: tuple[int, ...], reason: FinishReason) -> None:
+        """Store the answer as it ended."""
+        whole = self.before.ids + ids if ids and (self.before.ids or not self.before.content) else ()
+        message = Message("assistant", self.before.content + text, ids=whole, finish_reason=reason)
+        self._put(message, is_done=True)
+
+    def _put(self, message: Message, *, is_done: bool) -> None:
+        if self._node_id is None:
+            self._node_id = self._book.begin_answer(replace(message, finish_reason=None)).id
+        self._book.grow_answer(self._node_id, message, is_done=is_done)
+
+
+def _reply(desk: Desk, answer: _Answer) -> None:
+    """Show and keep one reply.
+
+    Raises:
+        Leaving: the program is to end; what was said is stored.
+    """
+    try:
+        request = request_for(desk, desk.book.conversation, continues=bool(answer.before.content))
+    except ChatError as error:
+        desk.show_error(error)
+        return
+    view = _view(desk, answer.before.content)
+    turn = Turn(desk.room, request, view, desk.screen, desk.signals, answer.keep, desk.model_name)
+    if desk.screen.is_live:
+        desk.say(())
+    with desk.signals.quiet_keys():
+        reply = turn.run()
+    _put_down(answer, reply)
+    _close(desk, reply)
+
+
+def _view(desk: Desk, before: str) -> AnswerView:
+    if desk.shows_markdown and desk.screen.is_live:
+        return MarkdownAnswer(desk.screen, before=before)
+    return PlainAnswer(desk.screen)
+
+
+def _put_down(answer: _Answer, reply: Reply) -> None:
+    done = reply.done
+    if done is not None and (done.text or answer.before.content):
+        answer.end(done.text, done.ids, done.finish_reason)
+    elif reply.text:
+        answer.end(reply.text, (), "interrupted")
+
+
+def _close(desk: Desk, reply: Reply) -> None:
+    """Say how it went."""
+    if reply.done is not None:
+        desk.last = reply.done
+        desk.used = reply.done.tokens.prompt + reply.done.tokens.generated
+        desk.totals.add(reply.done)
+        if not desk.settings.quiet:
+            desk.say(*_figures(desk, reply.done))
+    elif reply.is_cancelled and not reply.is_left:
+        desk.say(plain("stopped", "dim"))
+    desk.say(())
+    if isinstance(reply.error, ChatError):
+        desk.show_error(reply.error)
+        if desk.room.fault is not None:
+            raise desk.room.fault
+    desk.show_notices()
+    if reply.is_left:
+        raise Leaving
+
+
+def _figures(desk: Desk, done: Done) -> list[Line]:
+    """The dim line under an answer, and why the answer ends here where it is cut off."""
+    line = done_line(done, desk.screen.width)
+    if not done.text:
+        return [plain("the answer is empty, /regen asks again", "dim"), line]
+    if done.finish_reason in ENDS:
+        return [(), plain(ENDS[done.finish_reason], "dim"), line]
+    return [(), line]
+
+
+def show_text(desk: Desk, text: str) -> None:
+    """Show an answer that was given before."""
+    view = _view(desk, "")
+    view.feed(text)
+    view.finish()
