@@ -63,6 +63,14 @@ def nearest_missing(connection: sqlite3.Connection, text: str) -> UsageError:
     return missing(text, hint=f"did you mean {near}" if near else None)
 
 
+def recent_questions(connection: sqlite3.Connection, limit: int) -> tuple[str, ...]:
+    """What was asked last, in any session, newest first and each once."""
+    rows = connection.execute(
+        "SELECT content FROM nodes WHERE role = 'user' GROUP BY content ORDER BY max(number) DESC LIMIT ?", (limit,)
+    )
+    return tuple(content for (content,) in rows)
+
+
 def missing(text: str, *, hint: str | None = None) -> UsageError:
     """The error that says so."""
     return UsageError(

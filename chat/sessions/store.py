@@ -12,7 +12,7 @@ from chat.ground.errors import FileError, UsageError
 from chat.ground.visible import visible_line
 from chat.sessions.history_file import FOLDER_MODE, make_private
 from chat.sessions.keeper import Keeper
-from chat.sessions.lookup import by_call, by_id, listed, nearest_missing
+from chat.sessions.lookup import by_call, by_id, listed, nearest_missing, recent_questions
 from chat.sessions.records import SESSION_ID, SessionRecord, checked_name, storable, title_of
 from chat.sessions.rows import NODE_COLUMNS, conversation_of, node_values, session_values, settings_json
 from chat.sessions.schema import INSERT_SESSION, PUT_NODE
@@ -264,6 +264,10 @@ class Store:
     def search(self, query: str, *, limit: int = 20) -> tuple[Hit, ...]:
         """Where the words of `query` are, in messages, titles, names and system prompts; the best first."""
         return self._keeper.read(lambda connection: find_hits(connection, storable(query), limit))
+
+    def questions(self, limit: int = 1000) -> tuple[str, ...]:
+        """What was asked last, in any session, newest first and each once."""
+        return self._keeper.read(lambda connection: recent_questions(connection, limit))
 
     def _put(self, session_id: str, node: Node, *, streaming: bool, becomes_leaf: bool) -> None:
         values = node_values(node)
