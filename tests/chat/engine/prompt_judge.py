@@ -148,7 +148,9 @@ def judge_ids(
     """mistral-common's ids, or None where it refuses."""
     try:
         request = ChatCompletionRequest(
-            messages=[_theirs(message, continues and message is messages[-1]) for message in messages],
+            messages=[
+                _theirs(message, continues and number == len(messages)) for number, message in enumerate(messages, 1)
+            ],
             tools=[Tool.from_openai(tool) for tool in tools] or None,
         )
         ids: list[int] = judge.encode_chat_completion(request).tokens
