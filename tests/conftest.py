@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +24,22 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MISTRAL_CHAT_HOME", str(home / "mistral-chat"))
     monkeypatch.setenv("HF_HOME", str(home / "hub"))
     return home
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real model with a window of 64, converted from the v0.1 checkpoint beside the tests."""
+    return _converted("mistral-v0.1", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def tiny_v3_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real model without a window and with v3's control tokens."""
+    return _converted("mistral-v0.3", tmp_path_factory)
+
+
+def _converted(name: str, folders: pytest.TempPathFactory) -> Path:
+    output = folders.mktemp("models") / f"{name}.gguf"
+    command = [sys.executable, "-m", "chat.cli", "convert", str(CHECKPOINTS / name), "-t", "F32", "-o", str(output)]
+    subprocess.run(command, check=True, capture_output=True, cwd=CHECKPOINTS.parent.parent)
+    return output

@@ -1,0 +1,229 @@
+"""The command in real pipes with a real tiny model: what is on stdout, what on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+PROGRAM = [sys.executable, "-m", "chat.cli"]
+EXACT = ["--temperature", "0", "--kv-type", "f32", "--flash-attention", "off"]
+
+
+def run(*arguments: object, stdin: bytes = b"", **more: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [*PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False, **more)
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    command = [*PROGRAM, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("name", ["mistral-v0.1", "mistral-v0.3"])
+def test_greedy_answers_are_those_of_transformers(name: str, tiny_model: Path, tiny_v3_model: Path) -> None:
+    model = tiny_model if name == "mistral-v0.1" else tiny_v3_model
+    judged = np.load(CHECKPOINTS / name / "logits.npz")
+    ids = json.dumps(judged["prompt"].tolist()).encode()
+    done = run("-m", model, "--raw", "--json", *EXACT, "--raw-ids", "-", "-n", 96, stdin=ids)
+    assert done.stderr == b""
+    answer = json.loads(done.stdout)
+    assert answer["ids"] == judged["greedy"].tolist()
+    assert answer["finish_reason"] == "length"
+    assert answer["tokens"] == {"prompt": 150, "cached": 0, "generated": 96, "drafted": 0, "accepted": 0} | {
+        key: answer["tokens"][key] for key in ("drafted", "accepted")
+    }
+
+
+def test_stdout_holds_the_answer_and_one_newline_and_nothing_else(tiny_model: Path) -> None:
+    done = run("-m", tiny_model, "-n", 8, "--seed", 1, stdin=b"hello\n")
+    again = run("-m", tiny_model, "-n", 8, "--seed", 1, "--json", "hello")
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = json.loads(again.stdout)["text"]
+    assert done.stdout.decode() == text + "\n"
+
+
+def test_the_json_record_has_all_its_parts(tiny_model: Path) -> None:
+    plain = json.loads(run("-m", tiny_model, "--json", "-n", 3, "hi").stdout)
+    assert set(plain) == {
+        "text", "finish_reason", "ids", "prompt_ids_sha256", "tokens", "seconds", "sampling", "model",
+    }  # fmt: skip
+    assert set(plain["tokens"]) == {"prompt", "cached", "generated", "drafted", "accepted"}
+    assert set(plain["seconds"]) == {"load", "prompt", "generate"}
+    assert set(plain["model"]) == {"path", "size", "sha256", "type", "window", "prompt_format"}
+    assert plain["model"]["size"] == tiny_model.stat().st_size
+    assert (plain["model"]["type"], plain["model"]["window"], plain["model"]["prompt_format"]) == ("F32", 64, "v1")
+    assert isinstance(plain["sampling"]["seed"], int)
+
+
+def test_a_drawn_seed_gives_the_same_answer_again(tiny_model: Path) -> None:
+    first = json.loads(run("-m", tiny_model, "--json", "-n", 20, "hi").stdout)
+    seed = first["sampling"]["seed"]
+    second = json.loads(run("-m", tiny_model, "--json", "-n", 20, "--seed", seed, "hi").stdout)
+    assert first["ids"] == second["ids"]
+
+
+def test_dry_run_shows_the_prompt_without_an_answer(tiny_model: Path) -> None:
+    plain = json.loads(run("-m", tiny_model, "--dry-run", "and this", stdin=b"text\n").stdout)
+    assert plain["text"] == "<s> [INST] text\n\nand this [/INST]"
+    assert plain["prompt_format"] == "v1"
+    assert plain["tokens"] == len(plain["ids"])
+
+
+def test_a_reader_that_goes_away_ends_us_quietly(tiny_model: Path) -> None:
+    child = start("-m", tiny_model, "-n", 100000, "hello")
+    assert child.stdout is not None
+    assert child.stderr is not None
+    assert child.stdout.read(1)
+    child.stdout.close()
+    assert child.wait(20) == 141
+    assert child.stderr.read() == b""
+
+
+def test_ctrl_c_keeps_what_was_said_and_exits_130(tiny_model: Path) -> None:
+    child = start("-m", tiny_model, "-n", 100000, "hello")
+    assert child.stdout is not None
+    first = child.stdout.read(1)
+    child.send_signal(signal.SIGINT)
+    rest, errors = child.communicate(timeout=20)
+    assert (child.returncode, errors) == (130, b"")
+    assert (first + rest).endswith(b"\n")
+
+
+def test_sigterm_leaves_no_engine_behind(tiny_model: Path) -> None:
+    child = start("-m", tiny_model, "-n", 100000, "hello")
+    assert child.stdout is not None
+    child.stdout.read(1)
+    engines = children_of(child.pid)
+    began = time.monotonic()
+    child.terminate()
+    child.communicate(timeout=20)
+    assert child.returncode == 143
+    assert time.monotonic() - began < 2
+    assert len(engines) == 1
+    assert not any(Path(f"/proc/{pid}").exists() for pid in engines)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_an_engine_that_dies_is_exit_8_and_one_sentence(tiny_model: Path) -> None:
+    child = start("-m", tiny_model, "-n", 100000, "hello")
+    assert child.stdout is not None
+    child.stdout.read(1)
+    os.kill(children_of(child.pid)[0], signal.SIGKILL)
+    _, errors = child.communicate(timeout=20)
+    assert child.returncode == 8
+    lines = errors.decode().splitlines()
+    assert lines[0].startswith("error: ")
+    assert all(line.startswith("hint: ") for line in lines[1:])
+
+
+def test_stop_strings_are_not_printed(tiny_model: Path) -> None:
+    whole = json.loads(run("-m", tiny_model, "--json", "-n", 30, "--seed", 3, "hi").stdout)["text"]
+    stop = whole[8:11]
+    cut = json.loads(run("-m", tiny_model, "--json", "-n", 30, "--seed", 3, "--stop", stop, "hi").stdout)
+    assert (cut["text"], cut["finish_reason"]) == (whole[: whole.index(stop)], "stop")
+
+
+def test_a_cut_answer_fails_only_when_asked_to(tiny_model: Path) -> None:
+    assert run("-m", tiny_model, "-n", 2, "hi").returncode == 0
+    done = run("-m", tiny_model, "-n", 2, "--fail-on-length", "hi")
+    assert (done.returncode, done.stderr) == (1, b"error: the answer was cut after 2 tokens\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "message"),
+    [
+        (["hi"], b"", 3, "no model is named"),
+        (["-m", "nowhere.gguf", "hi"], b"", 3, "nowhere.gguf"),
+        (["-m", "MODEL"], b"", 2, "the prompt is empty"),
+        (["-m", "MODEL", "--nonsense", "hi"], b"", 2, "No such option: --nonsense"),
+        (["-m", "MODEL", "--top-p", "2", "hi"], b"", 2, "--top-p is at most 1, not 2"),
+        (["-m", "MODEL", "--raw-ids", "-"], b"[1, -2]", 6, "stdin: needs a JSON list of token ids"),
+        (["-m", "MODEL", "--raw-ids", "-"], b"[1, 999999]", 6, "999999"),
+        (["-m", "MODEL", "--raw-ids", "-"], b"{", 6, "stdin: is not JSON"),
+        (["-m", "MODEL", "-f", "nowhere.txt", "hi"], b"", 7, "nowhere.txt: cannot be read: No such file or directory"),
+        (["-m", "MODEL", "-s", "a", "--system-file", "b", "hi"], b"", 2, "--system and --system-file exclude"),
+        (["-m", "MODEL", "--kv-type", "q4_0", "--flash-attention", "off", "hi"], b"", 2, "needs flash attention"),
+        (["-m", "CHECKPOINT", "hi"], b"", 3, "is a folder, not a GGUF file"),
+        (["-m", "TEXT", "hi"], b"", 3, ""),
+        (["-q", "convert", "x"], b"", 2, "options of `convert` come after its name"),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_one_sentence_and_its_exit_code(
+    arguments: list[str], stdin: bytes, code: int, message: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.gguf"
+    text.write_text("this is no model")
+    names = {"MODEL": str(tiny_model), "CHECKPOINT": str(CHECKPOINTS / "mistral-v0.1"), "TEXT": str(text)}
+    done = run(*(names.get(each, each) for each in arguments), stdin=stdin)
+    lines = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert len(lines) <= 2
+
+
+def test_a_prompt_over_the_context_is_exit_5_with_both_numbers(tiny_v3_model: Path) -> None:
+    done = run("-m", tiny_v3_model, "--context", 256, "hi", stdin=b"word " * 2000)
+    assert done.returncode == 5
+    assert "256" in done.stderr.decode()
+
+
+def test_hostile_bytes_on_stdin_are_replaced_with_one_note(tiny_model: Path) -> None:
+    done = run("-m", tiny_model, "-n", 2, stdin=b"a\xff\0b\xed\xa0\x80")
+    assert done.returncode == 0
+    assert done.stderr == b"note: stdin is not UTF-8 from byte 1 on; unreadable bytes became U+FFFD\n"
+
+
+def test_a_batch_answers_in_order_and_reports_what_is_wrong(tiny_model: Path, tmp_path: Path) -> None:
+    lines = [
+        '"one"',
+        '{"id": "b", "prompt": "two", "max_tokens": 2, "temperature": 0}',
+        "not json",
+        '{"id": "d", "prompt": ""}',
+        '{"id": {"x": 1}, "messages": [{"role": "user", "content": "three"}]}',
+        '{"id": "f", "prompt": "x", "nonsense": 1}',
+        '{"id": "g", "prompt": "x", "top_p": 7}',
+        "",
+    ]
+    batch = tmp_path / "batch.jsonl"
+    batch.write_text("\n".join(lines) + "\n")
+    done = run("-m", tiny_model, "--batch", batch, "-n", 4, "--seed", 5)
+    assert (done.returncode, done.stderr) == (1, b"")
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["id"] for each in results] == [1, "b", 3, "d", {"x": 1}, "f", "g"]
+    assert [each.get("error") for each in results] == [
+        None, None, "line 3: is not JSON: Expecting value: line 1 column 1 (char 0)", "line 4: `prompt` needs a text",
+        None, "line 6: unknown key `nonsense`", "--top-p is at most 1, not 7",
+    ]  # fmt: skip
+    assert [each["exit_code"] for each in results if "error" in each] == [6, 6, 6, 2]
+    assert (results[1]["tokens"]["generated"], results[1]["sampling"]["temperature"]) == (2, 0)
+
+
+def test_a_batch_goes_on_after_a_crash_without_doing_anything_twice(tiny_model: Path, tmp_path: Path) -> None:
+    batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
+    batch.write_text("".join(json.dumps({"id": n, "prompt": f"question {n}"}) + "\n" for n in range(4)))
+    output.write_text('{"id": 0, "text": "kept"}\n{"id": 2, "text": "kept"}\n{"id": 1, "text": "to')
+    done = run("-m", tiny_model, "--batch", batch, "--output", output, "--resume", "-n", 2)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    results = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(each["id"], each["text"] == "kept") for each in results] == [(0, True), (2, True), (1, False), (3, False)]
+    refused = run("-m", tiny_model, "--batch", batch, "--output", output)
+    assert (refused.returncode, refused.stderr.decode().splitlines()[0]) == (2, f"error: {output} exists")
+
+
+def test_a_batch_that_is_not_there_is_exit_7(tiny_model: Path) -> None:
+    done = run("-m", tiny_model, "--batch", "nowhere.jsonl")
+    assert (done.returncode, done.stderr) == (7, b"error: nowhere.jsonl: cannot be read: No such file or directory\n")
