@@ -1,0 +1,131 @@
+"""`mistral-chat convert` as a person meets it: words, streams and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from chat.cli import run
+from tests.convert.samples import V01, V03, Sizes, copy_checkpoint, make_checkpoint
+
+
+def test_the_path_goes_to_stdout_and_a_summary_to_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["convert", str(V01)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "mistral-v0.1-Q4_K_M.gguf\n"
+    assert shown.err.startswith("Q4_K_M, 0.00 billion weights, 0.00 GB, window 64, prompt format v1, ")
+    assert (tmp_path / "mistral-v0.1-Q4_K_M.gguf").is_file()
+
+
+def test_quiet_says_nothing_but_the_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "x.gguf"
+    assert run(["convert", str(V03), "-o", str(out), "-t", "q8_0", "-q"]) == 0
+    assert capsys.readouterr() == (f"{out}\n", "")
+
+
+def test_json_is_one_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "x.gguf"
+    assert run(["convert", str(V03), "-o", str(out), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["output"] == str(out)
+    assert report["size"] == out.stat().st_size
+    assert (report["type"], report["architecture"], report["window"], report["prompt_format"], report["verified"]) == (
+        "Q4_K_M",
+        "llama",
+        None,
+        "v3",
+        True,
+    )
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "x.gguf"
+    assert run(["convert", str(V01), "-o", str(out), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 33 + 1
+    assert lines[0].split() == ["output.weight", "Q6_K", "512", "x", "256", "107,520"]
+    assert lines[-1].startswith(f"{out}: ")
+    assert " bytes are free on its disk" in lines[-1]
+    assert not out.exists()
+    assert run(["convert", str(V01), "-o", str(out), "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert run(["convert", str(V01), "-o", str(out), "-q"]) == 0
+    assert plan["size"] == out.stat().st_size
+    assert plan["free_bytes"] > 0
+    assert plan["plan"][0] == {"name": "output.weight", "shape": [512, 256], "type": "Q6_K", "bytes": 107520}
+
+
+def test_what_the_checkpoint_does_not_say_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_checkpoint(tmp_path / "model", Sizes(), head_dim=None, rope_theta=None)
+    (folder / "added_tokens.json").write_text('{"<far>": 5000}')
+    assert run(["convert", str(folder), "-o", str(tmp_path / "x.gguf")]) == 0
+    err = capsys.readouterr().err
+    assert "not said by the checkpoint, filled in: head size 32, rope theta 10000\n" in err
+    assert "warning: added token `<far>` has id 5000, but the model has rows for 512: left out\n" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["{v01}", "-t", "Q3_K_M"], 2, "error: unknown type `Q3_K_M`\nhint: types are "),
+        (["{v01}", "--window", "wide"], 2, "error: `--window wide` is neither `auto`, `off` nor a number of tokens\n"),
+        (["{tmp}/none"], 3, "error: {tmp}/none: no such folder\nhint: "),
+        (["{tmp}"], 3, "error: {tmp}: no checkpoint there\nhint: "),
+        (["{bad}"], 6, "error: {bad}: the shard `model-00002-of-00002.safetensors` is missing\nhint: "),
+        (["{v01}", "-o", "{tmp}/old.gguf"], 7, "error: {tmp}/old.gguf exists already\nhint: "),
+        (["{v01}", "-o", "{tmp}/old.gguf", "--dry-run"], 7, "error: {tmp}/old.gguf exists already\nhint: "),
+        (["{v01}", "-o", "{tmp}/no/x.gguf"], 7, "error: {tmp}/no: no such folder\n"),
+        (["{v01}", "--what"], 2, "error: No such option"),
+        ([], 2, "error: Missing argument"),
+    ],
+)
+def test_each_fault_has_its_exit_code_and_its_way_out(
+    arguments: list[str], code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.gguf").write_bytes(b"old")
+    bad = copy_checkpoint(V03, tmp_path / "bad")
+    (bad / "model-00002-of-00002.safetensors").unlink()
+    places = {"v01": str(V01), "tmp": str(tmp_path), "bad": str(bad)}
+    assert run(["convert", *(argument.format(**places) for argument in arguments)]) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(words.format(**places))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_work_and_leaves_nothing(number: int, code: int, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "model", Sizes(layers=1, hidden=4096, width=1024))
+    made = tmp_path / "made"
+    made.mkdir()
+    command = [sys.executable, "-m", "chat.cli", "convert", str(folder), "-o", str(made / "x.gguf"), "-t", "IQ4_XS"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."})
+    while process.poll() is None and not list(made.iterdir()):
+        time.sleep(0.01)
+    asked = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, "Traceback" in err) == (code, False), err
+    assert time.monotonic() - asked < 5
+    assert list(made.iterdir()) == []
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["convert", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for option in ("--output", "--type", "--window", "--overwrite", "--dry-run", "--json", "--no-verify", "--quiet"):
+        assert option in shown
+
+
+def test_looking_at_the_command_loads_neither_numpy_nor_the_library() -> None:
+    code = "import sys, convert.cli; print({'numpy', 'gguf', 'llama_cpp', 'rich'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
