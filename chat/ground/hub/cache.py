@@ -76,6 +76,17 @@ class CachedRepository:
         found = (path for path in snapshot.rglob("*") if path.is_file())
         return tuple(sorted(path.relative_to(snapshot).as_posix() for path in found))
 
+    def gguf_files(self) -> dict[str, Path]:
+        """Every GGUF of this repository by its name there: of the commit that `main` meant last, else the newest."""
+        found: dict[str, Path] = {}
+        current = self.commit()
+        snapshots = [path for path in self.folder.glob("snapshots/*") if path.is_dir()]
+        for snapshot in sorted(snapshots, key=lambda path: (path.name == current, path.stat().st_mtime), reverse=True):
+            for path in snapshot.rglob("*.gguf"):
+                if path.is_file():
+                    found.setdefault(path.relative_to(snapshot).as_posix(), path)
+        return dict(sorted(found.items()))
+
     def remember(self, revision: str | None, commit: str) -> None:
         """Note which commit a revision means, so that it is found without a network."""
         revision = revision or DEFAULT_REVISION
@@ -102,13 +113,7 @@ def cached_gguf_files() -> Iterator[tuple[CachedRepository, str, Path]]:
     """Every GGUF in the cache: its repository, its name there, and its path; the newest copy of each name."""
     for folder in sorted(hub_cache().glob("models--*--*")):
         repository = CachedRepository("/".join(folder.name.split("--", 2)[1:]))
-        seen: dict[str, Path] = {}
-        snapshots = [path for path in folder.glob("snapshots/*") if path.is_dir()]
-        for snapshot in sorted(snapshots, key=lambda path: path.stat().st_mtime, reverse=True):
-            for path in sorted(snapshot.rglob("*.gguf")):
-                if path.is_file():
-                    seen.setdefault(path.relative_to(snapshot).as_posix(), path)
-        yield from ((repository, name, path) for name, path in sorted(seen.items()))
+        yield from ((repository, name, path) for name, path in repository.gguf_files().items())
 
 
 def remove_cached(repository: CachedRepository, name: str) -> int:

@@ -103,11 +103,11 @@ def answer(url: str, repository: str, revision: str | None = None, *, start: int
         raise FileError(f"{repository} is not all here, and HF_HUB_OFFLINE forbids asking", hint=hint) from error
 
 
-def persist(attempt: Callable[[], _Result], what: str, say: Callable[[str], None]) -> _Result:
+def persist(attempt: Callable[[], _Result], what: str, say: Callable[[str], None], *, tries: int = _TRIES) -> _Result:
     """Try again after interruptions, further apart each time or as the hub asks; give up with a sentence.
 
     Raises:
-        ChatError: what the attempt raises, or a FileError after five tries without progress.
+        ChatError: what the attempt raises, or a FileError after so many tries without progress.
     """
     failed = 0
     while True:
@@ -116,14 +116,16 @@ def persist(attempt: Callable[[], _Result], what: str, say: Callable[[str], None
             return attempt()
         except BusyError as busy:
             seconds = 2 ** (failed - 1) if busy.seconds is None else busy.seconds
-            if failed == _TRIES or seconds > _LONGEST_WAIT_SECONDS:
+            if failed == tries or seconds > _LONGEST_WAIT_SECONDS:
                 raise busy.final from None
             say(f"{busy.final.message}: waiting {seconds} s for {what}")
         except BrokenOffError as broken:
             failed = 1 if broken.progressed else failed
-            if failed == _TRIES:
+            if failed >= tries:
                 raise FileError(f"no connection to {_host()} for {what}: {broken}", hint=_CHECK_NETWORK) from broken
             seconds = 2 ** (failed - 1)
+            if seconds > 1:
+                say(f"no connection for {what} ({broken}): trying again in {seconds} s")
         pause(seconds)
 
 

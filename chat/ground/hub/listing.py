@@ -56,7 +56,7 @@ def list_files(repository: str, revision: str | None, say: Callable[[str], None]
     """
     tail = f"/revision/{quote(revision, safe='')}" if revision else ""
     url = f"{endpoint()}/api/models/{repository}{tail}?blobs=true"
-    raw = persist(lambda: _read(url, repository, revision), f"the list of {repository}", say)
+    raw = persist(lambda: _read(url, repository, revision), f"the list of {repository}", say, tries=3)
     try:
         plain = json.loads(raw)
         commit, siblings = plain["sha"], plain["siblings"]

@@ -109,15 +109,14 @@ def checkpoint_size(name: str, *, say: Say = tell) -> tuple[int, int]:
 
 
 def gguf_here(asked: HubName) -> Path | None:
-    """The GGUF that is asked for, if it is whole in the hub's cache; asks no network.
-
-    The commit that the revision last meant is looked at; a file of another commit does not count.
-    """
+    """The GGUF that is asked for, if it is whole in the hub's cache; asks no network."""
     cache = CachedRepository(asked.repository)
-    commit = cache.commit(asked.revision)
-    names = cache.files(commit) if commit else ()
+    here = cache.gguf_files()
+    if asked.revision:
+        commit = cache.commit(asked.revision)
+        here = {name: cache.snapshot(commit) / name for name in cache.files(commit)} if commit else {}
     try:
-        return cache.snapshot(commit or "") / choose_gguf(names, asked)
+        return here[choose_gguf(tuple(here), asked)]
     except ModelError:
         return None
 

@@ -1,0 +1,91 @@
+"""Bring a model here by name: a GGUF from the hub, or an official checkpoint that is then converted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chat.ground.errors import FileError, ModelError
+from chat.ground.folders import models_folder
+from chat.ground.hub import (
+    PREFIX,
+    CachedRepository,
+    checkpoint_size,
+    gguf_here,
+    is_repository,
+    needed_for_conversion,
+    pull_gguf,
+    read_hub_name,
+    remove_cached,
+    require_room,
+    tell,
+)
+from chat.ground.sizes import size_text
+from chat.models.catalogue import DEFAULT, Official, find_official
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    Convert = Callable[[Sequence[str]], None]  # runs `mistral-chat convert` with these arguments
+
+RECIPE = "Q4_K_M"
+
+
+def pull(name: str, convert: Convert, *, discard: bool = False, say: Callable[[str], None] = tell) -> Path:
+    """Have a model here, asking the hub only for what is not; its path.
+
+    Args:
+        name: `hf:owner/repo[:QUANT]` for a GGUF, or the name of an official model.
+        discard: remove the checkpoint after it was converted.
+
+    Raises:
+        ChatError: it cannot be had.
+    """
+    if not name.startswith(PREFIX) and (official := find_official(name)):
+        return _pull_official(official, convert, discard=discard, say=say)
+    if not name.startswith(PREFIX) and not is_repository(name):
+        raise ModelError(
+            f"no official model is called {name}",
+            hint=f"`mistral-chat models list --official` names them; `{DEFAULT.aliases[0]}` is a good first one",
+        )
+    asked = read_hub_name(name)
+    here = gguf_here(asked)
+    if here is not None:
+        say(f"{asked} is here already")
+    return here or pull_gguf(asked, say=say)
+
+
+def _pull_official(official: Official, convert: Convert, *, discard: bool, say: Callable[[str], None]) -> Path:
+    target = models_folder() / f"{official.name}-{RECIPE}.gguf"
+    if target.exists():
+        say(f"{official.name} is here already")
+        return target
+    whole, lacking = checkpoint_size(official.repository, say=say)
+    _announce(official, whole, lacking, discard, say)
+    require_room(official.q4_bytes, target.parent, f"the {RECIPE} of {official.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise FileError(f"{target.parent}: cannot be made: {error.strerror}") from error
+    convert([official.repository, "-o", str(target), "-t", RECIPE])
+    if discard:
+        say(f"removed the checkpoint: {size_text(_discard(official.repository))} are free again")
+    return target
+
+
+def _announce(official: Official, whole: int, lacking: int, discard: bool, say: Callable[[str], None]) -> None:
+    """Say what is going to happen, with sizes, before it does."""
+    coming = "all of it is here" if not lacking else f"{size_text(lacking)} to download"
+    after = "is removed afterwards" if discard else "stays in the hub's cache (`--discard` removes it afterwards)"
+    say(
+        f"{official.repository} is a checkpoint of {size_text(whole)}, {coming}; "
+        f"about {size_text(official.q4_bytes)} of {RECIPE} are made of it, and it {after}"
+    )
+
+
+def _discard(repository: str) -> int:
+    """Remove the files of a checkpoint from the hub's cache."""
+    cache = CachedRepository(repository)
+    commit = cache.commit()
+    names = needed_for_conversion(cache.files(commit)) if commit else ()
+    return sum(remove_cached(cache, name) for name in names)

@@ -1,0 +1,153 @@
+"""The models that are here: in our folder, and GGUFs in the hub's cache. Knows files and their headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from chat.ground.errors import ChatError, FileError
+from chat.ground.folders import models_folder
+from chat.ground.hub import CachedRepository, HubName, cached_gguf_files, quant_of, remove_cached
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chat.ground.gguf_reader import GgufFile
+
+Where = Literal["models", "hub cache", "elsewhere"]
+_SUFFIX = ".gguf"
+_LONGEST_ARRAY = 64  # items shown; vocabularies are left out
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A GGUF that is here; nothing of it is read yet. `name` is what `-m` takes."""
+
+    name: str
+    path: Path
+    where: Where
+    repository: str = ""  # in the hub's cache
+    repository_file: str = ""
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """What a GGUF's header says of it. `problem` tells why it cannot be used; what is unknown then is empty."""
+
+    name: str
+    path: str
+    where: Where
+    size: int  # bytes
+    type: str = ""
+    window: int | None = None  # tokens
+    prompt_format: str = ""
+    architecture: str = ""
+    context: int | None = None  # tokens it was trained for
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The model as plain values."""
+        return dict(vars(self))
+
+
+def local_files() -> tuple[LocalFile, ...]:
+    """Every GGUF that is here, ours first."""
+    try:
+        ours = sorted(path for path in models_folder().glob(f"*{_SUFFIX}") if path.is_file())
+    except OSError:
+        ours = []
+    return (*(LocalFile(path.stem, path, "models") for path in ours), *_cached())
+
+
+def _cached() -> Sequence[LocalFile]:
+    found = list(cached_gguf_files())
+    quants = [(repository, quant_of(name)) for repository, name, _ in found]
+    files = []
+    for (repository, name, path), (_, quant) in zip(found, quants, strict=True):
+        is_unique = quant and quants.count((repository, quant)) == 1
+        called = HubName(repository.repository, None, quant if is_unique else name)
+        files.append(LocalFile(str(called), path, "hub cache", repository.repository, name))
+    return files
+
+
+def find_local(name: str, files: Sequence[LocalFile]) -> LocalFile | None:
+    """The file of exactly this name, in any case, with or without `.gguf`."""
+    wanted = name.lower().removesuffix(_SUFFIX)
+    return next((file for file in files if file.name.lower().removesuffix(_SUFFIX) == wanted), None)
+
+
+def find_by_start(name: str, files: Sequence[LocalFile]) -> tuple[LocalFile, ...]:
+    """The files whose name begins so."""
+    return tuple(file for file in files if file.name.lower().startswith(name.lower()))
+
+
+def describe(file: LocalFile) -> LocalModel:
+    """What the strict reader says of a file."""
+    size = file.path.stat().st_size if file.path.exists() else 0
+    try:
+        return _described(file, read_checked(file.path), size)
+    except ChatError as error:
+        problem = error.message.removeprefix(f"{file.path}: ")
+        return LocalModel(file.name, str(file.path), file.where, size, problem=problem)
+
+
+def read_checked(path: Path) -> GgufFile:
+    """The header of a GGUF that a model can be run from.
+
+    Raises:
+        ChatError: it cannot.
+    """
+    from chat.ground.gguf_reader import read_gguf
+    from chat.ground.gguf_rules import check_model
+
+    header = read_gguf(path)
+    check_model(header)
+    return header
+
+
+def _described(file: LocalFile, header: GgufFile, size: int) -> LocalModel:
+    from chat.engine.formats.detect import detect_format
+
+    is_adapter = header.metadata.get("general.type") == "adapter"
+    context = header.key("context_length")
+    return LocalModel(
+        name=file.name,
+        path=str(file.path),
+        where=file.where,
+        size=size,
+        type="adapter" if is_adapter else header.type_name,
+        window=header.window,
+        prompt_format="" if is_adapter else detect_format(header.metadata).name,
+        architecture=header.architecture,
+        context=context if isinstance(context, int) else None,
+    )
+
+
+def plain_metadata(header: GgufFile) -> dict[str, Any]:
+    """A header's keys as plain values; of long arrays only the length."""
+    return {
+        key: (list(value) if len(value) <= _LONGEST_ARRAY else f"{len(value)} items")
+        if isinstance(value, tuple)
+        else value
+        for key, value in header.metadata.items()
+    }
+
+
+def remove(file: LocalFile) -> int:
+    """Remove a file, in the hub's cache its bytes too.
+
+    Returns:
+        The bytes that were freed.
+
+    Raises:
+        FileError: it cannot be removed.
+    """
+    if file.repository:
+        return remove_cached(CachedRepository(file.repository), file.repository_file)
+    try:
+        size = 0 if file.path.is_symlink() else file.path.stat().st_size
+        file.path.unlink()
+    except OSError as error:
+        raise FileError(f"{file.path}: cannot be removed: {error.strerror}") from error
+    return size
