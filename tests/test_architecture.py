@@ -23,7 +23,15 @@ DOORS = {  # outside library -> the modules that may import it; a name ending in
     "huggingface_hub": ("chat.ground.hub",),
     "platformdirs": ("chat.ground.folders",),
     "sqlite3": ("chat.sessions.",),
-    "typer": ("chat.cli", "convert.cli", "chat.models.cli", "chat.sessions.cli", "chat.templates.cli"),
+    "typer": (
+        "chat.cli",
+        "convert.cli",
+        "chat.models.cli",
+        "chat.sessions.cli",
+        "chat.templates.cli",
+        "chat.config_cli",
+        "chat.command_tree",
+    ),
     "gguf": ("convert.",),
     "numpy": ("convert.", "chat.engine."),
 }

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
 from typing import Annotated
 
 import typer
 
+from chat.ground.editor import open_editor
 from chat.ground.errors import FileError, UsageError
 from chat.templates import shelf
 
@@ -50,11 +48,7 @@ def edit(name: Name) -> None:
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise FileError(f"{path}: cannot be written: {error.strerror}") from error
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-    try:
-        subprocess.run([*shlex.split(editor), str(path)], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UsageError(f"the editor `{editor}` failed", hint="set $EDITOR to yours") from error
+    open_editor(path)
     shelf.load(name)
 
 

@@ -1,0 +1,75 @@
+"""`mistral-chat config path|show|edit|init`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chat.config_file import initial_text, toml_value
+from chat.ground.editor import open_editor
+from chat.ground.errors import FileError, UsageError
+from chat.ground.folders import config_folder
+from chat.layers import layer
+from chat.settings import definitions
+
+app = typer.Typer(
+    help="The settings file: where it is, what counts and why.",
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def config_path() -> Path:
+    """Where the settings file is, or would be."""
+    return config_folder() / "config.toml"
+
+
+@app.command()
+def path() -> None:
+    """Print where the settings file is."""
+    print(config_path())
+
+
+@app.command()
+def show(as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False) -> None:
+    """Print every setting's value and where it comes from."""
+    layered = layer({}, file=config_path())
+    rows = {
+        name: (getattr(layered.settings, name), layered.origins.get(name, "default"))
+        for name, each in definitions().items()
+        if each.option.persistent
+    }
+    if as_json:
+        plain = {name: {"value": value, "origin": origin} for name, (value, origin) in rows.items()}
+        print(json.dumps(plain, default=str))
+        return
+    for name, (value, origin) in rows.items():
+        print(f"{name} = {'-' if value is None else toml_value(value)}\t{origin}")
+
+
+@app.command()
+def init() -> None:
+    """Write a commented settings file, unless there is one."""
+    file = config_path()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(initial_text())
+    except FileExistsError as error:
+        raise UsageError(f"{file} exists", hint="`mistral-chat config edit` opens it") from error
+    except OSError as error:
+        raise FileError(f"{file}: cannot be written: {error.strerror}") from error
+    print(file)
+
+
+@app.command()
+def edit() -> None:
+    """Open the settings file in $EDITOR, and check it afterwards."""
+    if not config_path().exists():
+        init()
+    open_editor(config_path())
+    layer({}, file=config_path())
