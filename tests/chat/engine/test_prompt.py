@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from chat.engine.prompt import FORMATS, Control, Ids, Mark, Text, segments
 from chat.ground.errors import DataError, ExitCode, UsageError
 from tests.chat.engine.prompt_judge import TOOLS, judge_ids
 from tests.chat.engine.vocabulary_files import FORMATS as MISTRAL_FORMATS
-from tests.chat.engine.vocabulary_files import case
+from tests.chat.engine.vocabulary_files import FULL, case
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -320,7 +319,7 @@ def test_json_that_python_cannot_hold_is_refused() -> None:
             segments("v3", (USER, Message("assistant", "", tool_calls=(call,)), USER))
 
 
-def test_every_order_of_roles_is_judged_as_the_judge_does(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_every_order_of_roles_is_judged_as_the_judge_does() -> None:
     """Exhaustive up to three messages in the full run, four in steps: equal ids, or refused by both."""
     kinds: list[Message] = [
         Message("system", "s"),
@@ -334,11 +333,10 @@ def test_every_order_of_roles_is_judged_as_the_judge_does(tmp_path_factory: pyte
     ]
     orders: list[tuple[Message, ...]] = [order for length in (1, 2, 3) for order in product(kinds, repeat=length)]
     orders += list(product(kinds, repeat=4))[::7]
-    orders = orders if os.environ.get("MISTRAL_CHAT_TEST_FULL") else orders[::9]
-    folder = tmp_path_factory.mktemp("orders")
+    orders = orders if FULL else orders[::9]
     accepted = 0
     for name in MISTRAL_FORMATS:
-        here = case(name, folder, 1000)
+        here = case(name)
         for number, order in enumerate(orders):
             continues = number % 2 == 0 and order[-1].role == "assistant"
             tools = TOOLS[: number % 3]

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chat.conversation import Message
 from chat.engine.prompt import Text, segments
 from chat.ground.errors import DataError
 from tests.chat.engine.prompt_judge import CONTROL_LOOKING, ODD, SCRIPTS, TOOLS, conversation, judge_ids, text
-from tests.chat.engine.vocabulary_files import FORMATS, Case, case
+from tests.chat.engine.vocabulary_files import FORMATS, FULL, Case, case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
+    from chat.conversation import Message
+
 CONVERSATIONS = 2000 if FULL else 300
 
 
-@pytest.fixture(scope="module")
-def open_case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
-    folder: Path = tmp_path_factory.mktemp("vocabularies")
-    return lambda name: case(name, folder, 130_000 if FULL else 12_000)
-
-
-def our_ids(case: Case, messages: Sequence[Message], tools: Sequence[dict], continues: bool) -> list[int] | None:
+def our_ids(
+    here: Case, messages: Sequence[Message], tools: Sequence[dict[str, Any]], continues: bool
+) -> list[int] | None:
     try:
-        parts = segments(case.name, messages, tools, continues)
+        parts = segments(here.name, messages, tools, continues)
     except DataError:
         return None
-    return case.vocabulary.encode(parts)
+    return here.vocabulary.encode(parts)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_conversations_have_the_judges_ids_or_are_refused_by_both(name: str, open_case: Callable[[str], Case]) -> None:
-    case = open_case(name)
+def test_conversations_have_the_judges_ids_or_are_refused_by_both(name: str) -> None:
+    here = case(name)
     refused = 0
     for seed in range(CONVERSATIONS):
         dice = random.Random(seed)
@@ -46,17 +40,17 @@ def test_conversations_have_the_judges_ids_or_are_refused_by_both(name: str, ope
         messages = conversation(dice, tools=with_tools)
         tools = TOOLS[: dice.randrange(3)] if with_tools else ()
         continues = bool(messages) and messages[-1].role == "assistant" and dice.random() < 0.7
-        theirs = judge_ids(case.judge, messages, tools, continues)
-        ours = our_ids(case, messages, tools, continues)
+        theirs = judge_ids(here.judge, messages, tools, continues)
+        ours = our_ids(here, messages, tools, continues)
         assert ours == theirs, f"seed {seed}"
         refused += ours is None
     assert refused < CONVERSATIONS * 0.6, "most conversations are in order, else nothing was compared"
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_odd_texts_alone_have_the_judges_ids(name: str, open_case: Callable[[str], Case]) -> None:
-    case = open_case(name)
+def test_odd_texts_alone_have_the_judges_ids(name: str) -> None:
+    here = case(name)
     dice = random.Random(7)
     texts = [*ODD, *SCRIPTS, *CONTROL_LOOKING, *(text(dice, 12) for _ in range(CONVERSATIONS))]
     for each in texts:
-        assert case.vocabulary.encode([Text(each)]) == case.text_ids(each), repr(each)
+        assert here.vocabulary.encode([Text(each)]) == here.text_ids(each), repr(each)

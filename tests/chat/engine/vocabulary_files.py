@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import Any
 import gguf
 import mistral_common
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
 from chat.engine.model import LoadSettings, Model
 from chat.engine.vocab import Vocabulary
@@ -20,6 +25,7 @@ from convert.tekken import parse_tekken
 from convert.tokenizer import read_vocabulary
 from convert.vocabulary import Vocabulary as Stored
 
+FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
 DATA = Path(mistral_common.__file__).parent / "data"
 SENTENCEPIECE = {
     "v1": ("tokenizer.model.v1", 32000),
@@ -49,19 +55,22 @@ class Case:
 
 
 @cache
-def case(name: str, folder: Path, text_pieces: int = 12_000) -> Case:
-    """The vocabulary of one format, made in `folder` and kept open.
-
-    Args:
-        text_pieces: of the Tekken files after v3-tekken, so that they load soon; v3-tekken is whole.
-    """
-    folder = folder / name
+def case(name: str) -> Case:
+    """The vocabulary of one format, kept open; Tekken files are cut to fewer pieces unless it is the full run."""
+    folder = _folder() / name
     folder.mkdir()
-    stored, tokenizer = _sentencepiece(name, folder) if name in SENTENCEPIECE else _tekken(name, folder, text_pieces)
+    stored, tokenizer = _sentencepiece(name, folder) if name in SENTENCEPIECE else _tekken(name, folder)
     assert stored.prompt_format == name
     path = write_vocabulary(folder / "vocabulary.gguf", stored)
     vocabulary, metadata = load(path)
     return Case(name, vocabulary, metadata, MistralTokenizer.from_file(tokenizer))
+
+
+@cache
+def _folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="vocabularies-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def load(path: Path) -> tuple[Vocabulary, dict[str, Any]]:
@@ -78,28 +87,31 @@ def _sentencepiece(name: str, folder: Path) -> tuple[Stored, Path]:
     return read_vocabulary(folder, size), tokenizer
 
 
-def _tekken(name: str, folder: Path, text_pieces: int) -> tuple[Stored, Path]:
+def _tekken(name: str, folder: Path) -> tuple[Stored, Path]:
     tokenizer = folder / "tekken.json"
-    content = (DATA / "tekken_240718.json").read_bytes()
-    if name != "v3-tekken":
-        content = newer_tekken(name.removesuffix("-tekken"), text_pieces)
+    content = tekken_json(name.removesuffix("-tekken"), 130_000 if FULL else 12_000)
     tokenizer.write_bytes(content)
     return parse_tekken(content, "tekken.json"), tokenizer
 
 
-def newer_tekken(version: str, text_pieces: int, specials: int = 100) -> bytes:
-    """A tekken.json of a later version: the real file's text pieces, its special pieces listed."""
-    data = json.loads((DATA / "tekken_240718.json").read_bytes())
-    old = MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer.DEPRECATED_SPECIAL_TOKENS
-    names = [str(token["token_str"]) for token in old] + list(NEWER_SPECIALS if version != "v7" else ())
-    data["special_tokens"] = [{"rank": rank, "token_str": name, "is_control": True} for rank, name in enumerate(names)]
-    data["config"] |= {
-        "version": version,
-        "default_num_special_tokens": specials,
-        "default_vocab_size": text_pieces + specials,
-    }
-    data["vocab"] = data["vocab"][:text_pieces]
-    return json.dumps(data).encode()
+def tekken_json(version: str, text_pieces: int, specials: int = 100) -> bytes:
+    """A tekken.json with the real file's first text pieces; special pieces are listed from v7 on, as in real files."""
+    data = _real_tekken()
+    config = {"version": version, "default_num_special_tokens": specials, "default_vocab_size": text_pieces + specials}
+    made = {"config": data["config"] | config, "vocab": data["vocab"][:text_pieces]}
+    if version != "v3":
+        names = [str(token["token_str"]) for token in Tekkenizer.DEPRECATED_SPECIAL_TOKENS]
+        names += NEWER_SPECIALS if version != "v7" else ()
+        made["special_tokens"] = [
+            {"rank": rank, "token_str": name, "is_control": True} for rank, name in enumerate(names)
+        ]
+    return json.dumps(made).encode()
+
+
+@cache
+def _real_tekken() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((DATA / "tekken_240718.json").read_bytes())
+    return data
 
 
 def write_vocabulary(path: Path, stored: Stored, **more: str) -> Path:
