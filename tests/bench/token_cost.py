@@ -1,0 +1,106 @@
+"""What a token costs beside a bare C loop on the same file: decoding, sampling, and the way to the parent.
+
+`python tests/bench/token_cost.py MODEL.gguf [TOKENS]`; a tiny model shows our own cost, a real one its share. Wall time
+is what counts on an idle machine; processor time, of one thread, is told beside it for a busy one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+from pathlib import Path
+
+from chat.engine.client import LocalEngine
+from chat.engine.decoder import Decoder, DecoderSettings
+from chat.engine.engine import Engine, Run
+from chat.engine.library import llama
+from chat.engine.model import LoadSettings, Model
+from chat.engine.sampling import Sampler
+from chat.events import Done
+from chat.request import EngineOptions, Prompt, Request, Sampling
+
+Cost = tuple[float, float]  # wall and processor seconds
+PROMPT = tuple(range(5, 69))
+SAMPLING = Sampling(seed=1)
+
+
+def bare(decoder: Decoder, count: int) -> Cost:
+    """Seconds for `count` tokens of nothing but `llama_decode` and `llama_sampler_sample`."""
+    api = llama()
+    decoder.clear()
+    decoder.feed(PROMPT)
+    sampler = Sampler(SAMPLING, decoder.model.vocabulary_size)
+    tokens = (ctypes.c_int32 * 1)()
+    begun = now()
+    for at in range(count):
+        tokens[0] = api.llama_sampler_sample(sampler._chain, decoder.pointer, -1)
+        if decoder.settings.rolling and len(PROMPT) + at >= decoder.cells:
+            api.llama_memory_seq_rm(decoder.memory, 0, 0, len(PROMPT) + at + 1 - decoder.cells)
+        api.llama_decode(decoder.pointer, api.llama_batch_get_one(tokens, 1))
+    cost = since(begun)
+    sampler.close()
+    return cost
+
+
+def engine(decoder: Decoder, count: int) -> Cost:
+    """Seconds for `count` ids of our own loop, in this process."""
+    sampler = Sampler(SAMPLING, decoder.model.vocabulary_size)
+    decoder.clear()
+    decoder.feed(PROMPT)
+    begun = now()
+    made = sum(1 for _ in Engine(decoder).generate(Run(sampler, count, lambda _: False)))
+    cost = since(begun)
+    sampler.close()
+    assert made == count
+    return cost
+
+
+def child(path: str, count: int) -> Cost:
+    """Seconds for `count` tokens as the parent waits for them."""
+    client = LocalEngine(EngineOptions(path, threads=1, draft="off", flash_attention="on"))
+    client.info()
+    request = Request(Prompt(ids=PROMPT), SAMPLING, max_tokens=count)
+    list(client.reply(request))  # pieces are looked up once
+    begun = now(client.pid)
+    done = list(client.reply(request))[-1]
+    wall, cpu = since(begun, client.pid)
+    client.close()
+    assert isinstance(done, Done)
+    share = count / max(done.tokens.generated, 1)
+    return wall * share, cpu * share
+
+
+def now(pid: int | None = None) -> Cost:
+    """Wall time, and the processor time of this process or of a child."""
+    if pid is None:
+        return time.perf_counter(), time.process_time()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return time.perf_counter(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def since(begun: Cost, pid: int | None = None) -> Cost:
+    """What has passed of both."""
+    wall, cpu = now(pid)
+    return wall - begun[0], cpu - begun[1]
+
+
+def main() -> None:
+    """Print the three, the best of three runs each, taken in turns."""
+    path, count = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1000
+    model = Model(path, LoadSettings())
+    rolling = model.window is not None
+    cells = (model.window or 0) + 256 if rolling else count + 128
+    decoder = Decoder(model, DecoderSettings(cells, rolling=rolling, flash_attention="on"))
+    runs = [(bare(decoder, count), engine(decoder, count), child(path, count)) for _ in range(3)]
+    print(f"{'ms a token, one thread':24} {'wall':>8} {'more':>8} {'processor':>10} {'more':>8}")
+    for kind, name in enumerate(("bare C loop", "engine", "through the child")):
+        (wall, cpu), (wall0, cpu0) = (
+            tuple(min(run[of][clock] for run in runs) / count * 1e3 for clock in (0, 1)) for of in (kind, 0)
+        )
+        print(f"{name:24} {wall:8.4f} {wall - wall0:+8.4f} {cpu:10.4f} {cpu - cpu0:+8.4f}")
+
+
+if __name__ == "__main__":
+    main()
