@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chat import wiring
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from chat.events import Replier
     from chat.layers import Layered
+    from chat.request import EngineOptions
+    from chat.sessions.records import SessionRecord
+    from chat.sessions.store import Store
     from chat.settings import Settings
 
 
@@ -47,13 +51,45 @@ def _remote(settings: Settings) -> Replier:
 
 
 def enter_session(layered: Layered) -> int:
-    """Hold a terminal session with the engine that these settings name.
+    """Hold a terminal session with the engine and the stored session that these settings name.
 
     Raises:
-        ChatError: the model cannot be used at all.
+        ChatError: the model cannot be used at all, or the session is not there.
     """
-    from chat.engine.client import LocalEngine
-    from chat.terminal.session import run_session
+    from chat.ground.folders import config_folder, state_folder
+    from chat.sessions.store import open_history
+    from chat.terminal.session import Opening, run_session
 
-    log_file = layered.settings.log_file
-    return run_session(lambda options: LocalEngine(options, log_file=log_file), layered)
+    settings = layered.settings
+    with open_history(enabled=not settings.no_history) as store:
+        record = _session_to_go_on(store, settings)
+        record, conversation = store.load(record.id) if record else (None, None)
+        opening = Opening(
+            store,
+            record,
+            conversation,
+            files=settings.file,
+            config_file=config_folder() / "config.toml",
+            state_folder=None if settings.no_history or not settings.state_cache else state_folder(),
+        )
+        return run_session(lambda options: _engine_of(options, settings), layered, opening)
+
+
+def _engine_of(options: EngineOptions, settings: Settings) -> Replier:
+    """The engine for a session, which may change the model by other options."""
+    if settings.remote:
+        return _remote(replace(settings, remote_model=options.model_path or None))
+    from chat.engine.client import LocalEngine
+
+    return LocalEngine(options, log_file=settings.log_file)
+
+
+def _session_to_go_on(store: Store, settings: Settings) -> SessionRecord | None:
+    """The stored session that the settings ask for; one of a new name is begun.
+
+    Raises:
+        UsageError: the name is impossible.
+    """
+    if settings.session:
+        return store.find(settings.session) or store.create(name=settings.session, model=settings.model or "")
+    return store.latest() if settings.continue_last else None

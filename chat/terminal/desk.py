@@ -96,6 +96,8 @@ class Desk:
         """What to call the model: the stem of its file."""
         from pathlib import Path
 
+        if self.settings.remote:
+            return visible_line(self.room.info.name if self.room.info else self.settings.remote)
         return visible_line(Path(self.room.options.model_path).stem)
 
     def say(self, *lines: Line) -> None:

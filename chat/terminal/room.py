@@ -8,13 +8,28 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from chat import wiring
 from chat.ground.errors import ChatError
+from chat.models.resolve import resolve
+from chat.request import EngineOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from chat.events import ModelInfo, Replier
-    from chat.request import EngineOptions
+    from chat.settings import Settings
+
+
+def options_for(settings: Settings, state_folder: Path | None) -> EngineOptions:
+    """How the engine is to be loaded for a session under these settings; a server needs only a model's name.
+
+    Raises:
+        ChatError: there is no such model, or options contradict each other.
+    """
+    if settings.remote:
+        return EngineOptions(settings.remote_model or "")
+    return wiring.engine_options(settings, resolve(settings.model), session=True, state_folder=state_folder)
 
 
 class Room:

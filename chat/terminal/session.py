@@ -18,7 +18,7 @@ from chat.terminal.command import is_command
 from chat.terminal.completion import candidates
 from chat.terminal.desk import Desk
 from chat.terminal.reader import PlainReader, Reader, without_block_marks
-from chat.terminal.room import Room
+from chat.terminal.room import Room, options_for
 from chat.terminal.screen import Screen
 from chat.terminal.signals import Leaving, Signals
 from chat.terminal.status import rate, toolbar, used_of
@@ -62,21 +62,22 @@ def run_session(engine_factory: Callable[[EngineOptions], Replier], layered: Lay
     Raises:
         ChatError: the model cannot be used at all.
     """
-    from chat.models.resolve import resolve
-
-    path = resolve(layered.settings.model)
-    options = wiring.engine_options(layered.settings, path, session=True, state_folder=opening.state_folder)
-    room = Room(engine_factory, options)
+    room = Room(engine_factory, options_for(layered.settings, opening.state_folder))
     signals = Signals()
     try:
-        with signals.installed():
+        with signals.installed(hush=_is_live() and sys.stdin.isatty()):
             return _Session(_desk(room, signals, layered, opening)).run(opening)
     finally:
         room.close()
 
 
+def _is_live() -> bool:
+    """Whether stdout is a terminal that can be redrawn."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+
+
 def _desk(room: Room, signals: Signals, layered: Layered, opening: Opening) -> Desk:
-    is_live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+    is_live = _is_live()
     colour = {"always": True, "never": False}.get(layered.settings.color, is_live and not os.environ.get("NO_COLOR"))
     system = wiring.system_prompt(layered.settings)
     conversation = opening.conversation or Conversation(system=system)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from chat import wiring
 from chat.ground.errors import ChatError, UsageError
 from chat.ground.visible import visible, visible_line
 from chat.settings import Group, checked, definitions
 from chat.terminal.render import Span, cut, plain
+from chat.terminal.room import options_for
 from chat.terminal.status import loading_line
 
 if TYPE_CHECKING:
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from chat.terminal.render import Line
 
 OF_THE_ENGINE = (Group.MODEL, Group.ENGINE)
+FIXED = ("remote", "remote_model", "insecure")
 
 
 def changeable() -> dict[str, Definition]:
     """The options that a session may change."""
     return {name: each for name, each in definitions().items()
-            if each.option.live or each.option.group in OF_THE_ENGINE}  # fmt: skip
+            if name not in FIXED and (each.option.live or each.option.group in OF_THE_ENGINE)}  # fmt: skip
 
 
 def option_of(name: str) -> Definition:
@@ -110,12 +111,10 @@ def reload(desk: Desk, settings: Settings) -> None:
     Raises:
         ChatError: it cannot be used; the one before is being loaded again.
     """
-    from chat.models.resolve import resolve
-
-    options = wiring.engine_options(settings, resolve(settings.model), session=True, state_folder=desk.state_folder)
+    options = options_for(settings, desk.state_folder)
     before = desk.room.options
     desk.room.change(options)
-    with desk.signals.quiet_keys():
+    with desk.signals.answering():
         seconds = 0.0
         while not desk.room.wait(0.1) and not desk.signals.presses and not desk.signals.leaving:
             seconds += 0.1
@@ -133,7 +132,8 @@ def reload(desk: Desk, settings: Settings) -> None:
 def switch_model(desk: Desk, argument: str) -> None:
     """`/model [name]`"""
     if argument.strip():
-        put(desk, {"model": argument.strip()}, "/model")
+        name = "remote_model" if desk.settings.remote else "model"
+        put(desk, {name: argument.strip()}, "/model")
     show_model(desk)
 
 

@@ -26,12 +26,18 @@ class Signals:
         self.presses = 0
         self.leaving: int | None = None
         self.on_leave: Callable[[], None] = lambda: None
-        self._quiet: Any = None  # the terminal's modes to return to, while typed keys are not shown
+        self._modes: Any = None  # the terminal's modes to return to
+        self._is_answering = False
 
     @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Listen while the block runs; afterwards handlers and terminal modes are as they were."""
-        modes = _modes()
+    def installed(self, *, hush: bool) -> Iterator[None]:
+        """Listen while the block runs; afterwards handlers and terminal modes are as they were.
+
+        Args:
+            hush: keep keys that are typed between two prompts for the next one instead of showing them.
+        """
+        self._modes = _modes() if hush else None
+        self._hush()
         handlers = {
             getattr(signal, name, None): handler
             for name, handler in (
@@ -47,19 +53,19 @@ class Signals:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            _set_modes(modes)
+            _set_modes(self._modes)
 
     @contextmanager
-    def quiet_keys(self) -> Iterator[None]:
-        """Keep typed keys for the next prompt instead of showing them, while an answer is written."""
+    def answering(self) -> Iterator[None]:
+        """Count presses of Ctrl+C anew, and have pastes marked as between two prompts they are not."""
         self.presses = 0
-        self._quiet = _modes()
-        self._hush()
+        self._is_answering = self._modes is not None
+        self._mark_pastes(True)
         try:
             yield
         finally:
-            self._unhush()
-            self._quiet = None
+            self._mark_pastes(False)
+            self._is_answering = False
 
     def lose(self) -> None:
         """The terminal is gone: end as after a hangup."""
@@ -74,27 +80,30 @@ class Signals:
 
     def _stop(self, _number: int, _frame: object) -> None:
         """Ctrl+Z: hand the terminal back as it was, sleep, and take it again."""
-        self._unhush()
+        self._mark_pastes(False)
+        _set_modes(self._modes)
         before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, before)
         self._hush()
+        self._mark_pastes(True)
 
     def _hush(self) -> None:
-        if self._quiet is None:
+        if self._modes is None:
             return
         import termios
 
         modes = _modes()
-        modes[0] &= ~termios.ICRNL  # so that Enter arrives at the next prompt as Enter
-        modes[3] &= ~(termios.ECHO | termios.ICANON)
-        _set_modes(modes)
-        _write(BRACKETED_PASTE_ON)
+        if modes is not None:
+            modes[0] &= ~termios.ICRNL  # so that Enter arrives at the next prompt as Enter
+            modes[3] &= ~(termios.ECHO | termios.ICANON)
+            _set_modes(modes)
 
-    def _unhush(self) -> None:
-        if self._quiet is not None:
-            _write(BRACKETED_PASTE_OFF)
-            _set_modes(self._quiet)
+    def _mark_pastes(self, on: bool) -> None:
+        if self._is_answering:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.write(BRACKETED_PASTE_ON if on else BRACKETED_PASTE_OFF)
+                sys.stdout.flush()
 
 
 def _modes() -> Any:
@@ -113,11 +122,3 @@ def _set_modes(modes: Any) -> None:
 
     with contextlib.suppress(OSError, ValueError, termios.error):
         termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, modes)
-
-
-def _write(text: str) -> None:
-    if os.environ.get("TERM", "dumb") != "dumb":
-        with contextlib.suppress(OSError, ValueError):
-            if sys.stdout.isatty():
-                sys.stdout.write(text)
-                sys.stdout.flush()

@@ -76,7 +76,7 @@ def used_of(info: ModelInfo, used: int) -> str:
     """Tokens used of the context, or of the window that rolls over them."""
     if info.window and info.window < info.context:
         return f"{used:,} · window {info.window:,}"
-    return f"{used:,} / {info.context:,}"
+    return f"{used:,} / {info.context:,}" if info.context else f"{used:,} tokens"
 
 
 def toolbar(parts: list[str], width: int) -> str:

@@ -124,7 +124,7 @@ def _reply(desk: Desk, answer: _Answer) -> None:
     turn = Turn(desk.room, request, view, desk.screen, desk.signals, answer.keep, desk.model_name)
     if desk.screen.is_live:
         desk.say(())
-    with desk.signals.quiet_keys():
+    with desk.signals.answering():
         reply = turn.run()
     _put_down(answer, reply)
     _close(desk, reply)
