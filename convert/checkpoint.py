@@ -103,8 +103,10 @@ def _open_indexed(folder: Path, layout: Layout, names: set[str]) -> Checkpoint:
         raise DataError(f"{path}: names {len(shards)} files")
     missing = sorted(shards - names)
     if missing:
-        more = f" and {len(missing) - 1} more shards" if missing[1:] else ""
-        raise DataError(f"{folder}: the shard `{missing[0]}`{more} is missing", hint="download it into the folder")
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise DataError(
+            f"{folder}: the shard `{missing[0]}`{more} is missing", hint="download what is missing into the folder"
+        )
     files = {shard: layout.opener(_inside(folder, shard)) for shard in sorted(shards)}
     tensors = {}
     for tensor, shard in weight_map.items():

@@ -11,6 +11,7 @@ from convert.added_tokens import AddedToken, TokenizerNotes, read_notes
 from convert.json_file import read_small_file
 from convert.prompt_formats import FORMAT_OF_SUFFIX, format_of_pieces, is_foreign
 from convert.sentencepiece_file import Piece, PieceType, parse_sentencepiece
+from convert.tekken import parse_tekken
 from convert.vocabulary import Vocabulary, unused_piece
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 ADDED_SCORE = -1000.0  # as llama.cpp's converter scores added tokens
 SENTENCEPIECE = "tokenizer.model"
+TEKKEN = "tekken.json"
 _MARKER = re.compile(rb"\[/?[A-Z][A-Z_0-9]*\]|<.*>")
 
 
@@ -27,14 +29,17 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
     Raises:
         DataError: there is no tokenizer, it is malformed, or it has more pieces than the model has rows.
     """
-    file = _sentencepiece_file(folder)
-    if file is None:
-        raise DataError(
-            f"{folder}: no tokenizer",
-            hint="put the release's `tokenizer.model` into the folder",
-        )
-    notes = read_notes(folder)
-    return _with_notes(_from_sentencepiece(file, size), notes, size)
+    tekken, sentencepiece = folder / TEKKEN, _sentencepiece_file(folder)
+    if tekken.exists():
+        path, vocabulary = tekken, parse_tekken(read_small_file(tekken), str(tekken))
+    elif sentencepiece is not None:
+        path, vocabulary = sentencepiece, _read_sentencepiece(sentencepiece)
+    else:
+        hint = f"put the release's `{SENTENCEPIECE}` or `{TEKKEN}` into the folder"
+        raise DataError(f"{folder}: no tokenizer", hint=hint)
+    if len(vocabulary.pieces) > size:
+        raise DataError(f"{path}: {len(vocabulary.pieces)} pieces, but the model has rows for {size}")
+    return _with_notes(vocabulary, read_notes(folder), size)
 
 
 def _sentencepiece_file(folder: Path) -> Path | None:
@@ -43,11 +48,9 @@ def _sentencepiece_file(folder: Path) -> Path | None:
     return next((folder / name for name in names if (folder / name).exists()), None)
 
 
-def _from_sentencepiece(path: Path, size: int) -> Vocabulary:
+def _read_sentencepiece(path: Path) -> Vocabulary:
     content = read_small_file(path)
     model = parse_sentencepiece(content, str(path))
-    if len(model.pieces) > size:
-        raise DataError(f"{path}: {len(model.pieces)} pieces, but the model has rows for {size}")
     pieces = tuple(replace(piece, type=_stored_type(piece)) for piece in model.pieces)
     return Vocabulary(
         model="llama",
