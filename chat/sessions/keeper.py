@@ -144,7 +144,7 @@ def _memory_copy(path: Path, error: Exception) -> sqlite3.Connection:
     if isinstance(error, RefusedError) or is_damage(error):
         return connect_memory()
     with suppress(sqlite3.Error, OSError, RefusedError):
-        if path.stat().st_size <= COPIED_BYTES:
+        if path.is_file() and path.stat().st_size <= COPIED_BYTES:
             return copy_to_memory(path)
     return connect_memory()
 

@@ -7,6 +7,7 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from chat.sessions.pages import PAGE_BYTES
 from chat.sessions.rows import NODE_COLUMNS, SESSION_COLUMNS
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ T = TypeVar("T")
 TransactionKind = Literal["IMMEDIATE", "DEFERRED"]
 
 APPLICATION_ID = 0x4D436861  # "MCha"
-PAGE_BYTES = 4096
 BUSY_SECONDS = 15.0
 CHECKED_BYTES = (
     16 << 20
