@@ -58,14 +58,14 @@ def encode(prompt: Prompt, vocabulary: Vocabulary, prompt_format: str) -> tuple[
             if not 0 <= token < vocabulary.size:
                 raise DataError(f"id {token} is not in the vocabulary of {vocabulary.size:,} pieces")
         return prompt.ids
-    return tuple(vocabulary.encode(prompt_segments(prompt, prompt_format)))
+    return tuple(vocabulary.encode(prompt_segments(prompt, prompt_format, vocabulary.template)))
 
 
-def prompt_segments(prompt: Prompt, prompt_format: str) -> tuple[Segment, ...]:
+def prompt_segments(prompt: Prompt, prompt_format: str, template: str = "") -> tuple[Segment, ...]:
     """The segments of a prompt of messages or of plain text."""
     if prompt.text is not None:
         return (Mark("bos"), Text(prompt.text))
-    return segments(prompt_format, prompt.messages or (), prompt.tools, prompt.continues)
+    return segments(prompt_format, prompt.messages or (), prompt.tools, prompt.continues, template)
 
 
 def _dropped(prompt: Prompt, vocabulary: Vocabulary, prompt_format: str, limit: int, room: int) -> Composed:
@@ -77,7 +77,8 @@ def _dropped(prompt: Prompt, vocabulary: Vocabulary, prompt_format: str, limit: 
     dropped = dropped_turns(tuple(count(turn) for turn in all_turns), count(head), room)
     while True:
         kept = head + tuple(message for turn in all_turns[dropped:] for message in turn)
-        ids = tuple(vocabulary.encode(segments(prompt_format, kept, prompt.tools, prompt.continues)))
+        parts = segments(prompt_format, kept, prompt.tools, prompt.continues, vocabulary.template)
+        ids = tuple(vocabulary.encode(parts))
         if len(ids) < limit and (len(ids) <= room or dropped >= len(all_turns) - 1):
             return Composed(ids, dropped, len(all_turns))
         if dropped >= len(all_turns) - 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from chat.engine.formats import mistral, plain
 from chat.engine.formats.detect import Detected, detect_format
 from chat.engine.formats.dialect import DIALECTS, Dialect
 from chat.engine.formats.segments import Control, Ids, Mark, Markup, Segment, Text
+from chat.engine.formats.template import apply_template, template_segments
 from chat.ground.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ class Format:
     """A prompt format.
 
     Attributes:
-        render: (messages, tools, continues) to segments.
+        render: (messages, tools, whether the last answer goes on, the model's chat template) to segments.
         tools: whether tools on offer, calls and results have a place in it; else tools on offer are left out.
         stops: texts that end an answer where the vocabulary has no token for them.
         system_moves: the system prompt stands in the last user message, so a turn reads again from the one before.
     """
 
     name: str
-    render: Callable[[Sequence[Message], Sequence[Mapping[str, Any]], bool], tuple[Segment, ...]]
+    render: Callable[[Sequence[Message], Sequence[Mapping[str, Any]], bool, str], tuple[Segment, ...]]
     tools: bool = False
     stops: tuple[str, ...] = ()
     system_moves: bool = False
@@ -54,20 +54,26 @@ class Format:
 def _of_mistral(dialect: Dialect) -> Format:
     return Format(
         dialect.name,
-        partial(mistral.render, dialect),
+        lambda messages, tools, continues, _: mistral.render(dialect, messages, tools, continues),
         tools=dialect.tools != "none",
         system_moves=dialect.system == "last",
     )
 
 
-FORMATS: Mapping[str, Format] = MappingProxyType(
-    {
-        **{name: _of_mistral(dialect) for name, dialect in DIALECTS.items()},
-        "chatml": Format("chatml", lambda messages, _, go_on: plain.chatml(messages, go_on), stops=(plain.IM_END,)),
-        "zephyr": Format("zephyr", lambda messages, _, go_on: plain.zephyr(messages, go_on), stops=("<|user|>",)),
-        "raw": Format("raw", lambda messages, _, go_on: plain.raw(messages, go_on)),
-    }
+def _of_template(
+    messages: Sequence[Message], _: Sequence[Mapping[str, Any]], continues: bool, template: str
+) -> tuple[Segment, ...]:
+    return template_segments(template, messages, continues, apply_template)
+
+
+_ALL = (
+    *(_of_mistral(dialect) for dialect in DIALECTS.values()),
+    Format("chatml", lambda messages, _, continues, __: plain.chatml(messages, continues), stops=(plain.IM_END,)),
+    Format("zephyr", lambda messages, _, continues, __: plain.zephyr(messages, continues), stops=("<|user|>",)),
+    Format("raw", lambda messages, _, continues, __: plain.raw(messages, continues)),
+    Format("template", _of_template),
 )
+FORMATS: Mapping[str, Format] = MappingProxyType({each.name: each for each in _ALL})
 
 
 def segments(
@@ -75,6 +81,7 @@ def segments(
     prompt_messages: Sequence[Message],
     tools: Sequence[Mapping[str, Any]] = (),
     continues: bool = False,
+    template: str = "",
 ) -> tuple[Segment, ...]:
     """The segments of a conversation in one of `FORMATS`.
 
@@ -82,11 +89,13 @@ def segments(
         prompt_messages: a system message, if any, first; an own answer with `ids` goes back as these.
         tools: functions on offer, bare or as {"type": "function", "function": ...}.
         continues: the last message is an unfinished answer to go on with.
+        template: the model's chat template, which the format `template` needs; only the engine child can use that one.
 
     Raises:
         UsageError: no such format.
         DataError: a conversation that mistral-common refuses.
+        ModelError: a chat template that llama.cpp does not know.
     """
     if format_name not in FORMATS:
         raise UsageError(f"unknown prompt format `{format_name}`", hint=f"one of {', '.join(FORMATS)}")
-    return FORMATS[format_name].render(prompt_messages, tools, continues)
+    return FORMATS[format_name].render(prompt_messages, tools, continues, template)

@@ -29,6 +29,8 @@ class Vocabulary:
         self._text = PlainText(self._pieces, metadata)
         self._control_ids: dict[str, int | None] = {}
         self.size = self._pieces.size
+        template = metadata.get("tokenizer.chat_template")
+        self.template = template if isinstance(template, str) else ""  # for the prompt format `template`
 
     # --- ids of a prompt
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OWN_KEY = "mistral_chat.prompt_format"
-_NAMES = {*DIALECTS, "chatml", "zephyr", "raw"}
+_NAMES = {*DIALECTS, "chatml", "zephyr", "raw", "template"}
 _SPECIAL_TYPES = {3, 4}  # CONTROL, USER_DEFINED
 _ZEPHYR = re.compile(r"<\|user\|>(?:\\n|\n).{0,40}content.{0,8}eos_token", re.DOTALL)
 _INSTRUCT = re.compile(r"\b(instruct|chat|it)\b", re.IGNORECASE)

@@ -174,7 +174,7 @@ def test_tools_stand_before_the_last_user_message_and_in_v13_before_the_first() 
     assert segments("v13", messages, OFFER) == first
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "raw"])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("raw", "template")])
 def test_own_answers_go_back_as_the_ids_they_were(name: str) -> None:
     """An answer's ids replace its text alone: what stands around it is as it is around text."""
     plain = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
@@ -201,7 +201,7 @@ def test_own_tool_calls_go_back_as_ids_and_v2_forgets_them_with_their_results() 
     assert segments("v3", messages) == (BOS, INST, Text("a"), END_INST, Ids((5, 9)), EOS, *result, *end)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"template"}))
 def test_a_continued_answer_is_left_open(name: str) -> None:
     messages = (Message("user", "a"), Message("assistant", "b", ids=(5,)))
     assert segments(name, messages, continues=True)[-1] == Ids((5,))
