@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from chat.ground.errors import UsageError
@@ -51,8 +52,11 @@ def split(text: str) -> tuple[str, str]:
     return name.removeprefix("/").lower(), rest[0] if rest else ""
 
 
-def find(commands: Mapping[str, Command], name: str) -> Command:
+def find(commands: Mapping[str, Command], name: str, others: Mapping[str, str] = MappingProxyType({})) -> Command:
     """The command of this name or alias.
+
+    Args:
+        others: words that are no commands, but may be meant, and what to propose for them.
 
     Raises:
         UsageError: there is none; the hint names the nearest.
@@ -60,8 +64,8 @@ def find(commands: Mapping[str, Command], name: str) -> Command:
     found = by_any_name(commands).get(name)
     if found is not None:
         return found
-    near = get_close_matches(name, by_any_name(commands), n=1, cutoff=0.5)
-    hint = f"did you mean `/{near[0]}`?" if near else "`/help` lists them"
+    near = get_close_matches(name, [*by_any_name(commands), *others], n=1, cutoff=0.6)
+    hint = f"did you mean `/{others.get(near[0], near[0])}`?" if near else "`/help` lists them"
     raise UsageError(f"there is no command `/{visible_line(name)}`", hint=f"{hint} (`//` sends a slash)")
 
 

@@ -45,7 +45,8 @@ def run(desk: Desk, text: str) -> str | None:
     """
     name, argument = split(text)
     try:
-        prefill = find(COMMANDS, name).handler(desk, argument)
+        options = {each: f"set {each}" for each in setting_commands.changeable()}
+        prefill = find(COMMANDS, name, options).handler(desk, argument)
     except ChatError as error:
         if error is desk.room.fault:
             raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from chat.ground.errors import UsageError
 from chat.ground.visible import visible_line
 from chat.sessions.search import newest_leaf
+from chat.terminal import talk
 from chat.terminal.desk import Place
 from chat.terminal.render import Span, cut, wrap
 from chat.terminal.tree_commands import show_end
@@ -40,7 +41,7 @@ def clear(desk: Desk, argument: str) -> None:
 
 def forget_place(desk: Desk) -> None:
     """Drop what belongs to the conversation that was open."""
-    desk.used = 0
+    talk.recount(desk)
     desk.edited = None
     desk.last = None
 

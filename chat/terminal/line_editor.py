@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.document import Document
     from prompt_toolkit.key_binding import KeyPressEvent
 
+TYPED_AHEAD_SECONDS = 0.3  # after a prompt begins, keys that come together were typed before it
 TWICE_SECONDS = 2.0  # within which a second Ctrl+C at an empty prompt leaves
 
 STYLE = Style.from_dict({
@@ -58,7 +59,7 @@ class LineEditor:
         self._pastes = Pastes()
         self._toolbar = toolbar
         self._reason: BaseException | None = None
-        self._pressed_at = 0.0
+        self._pressed_at = self._began_at = 0.0
         self._session: PromptSession[str] = PromptSession(
             FormattedText([("class:prompt", PROMPT)]),
             multiline=True,
@@ -87,6 +88,7 @@ class LineEditor:
             KeyboardInterrupt: Ctrl+C twice on an empty line.
         """
         self._pressed_at = 0.0
+        self._began_at = time.monotonic()
         text = self._session.prompt(default=self._pastes.fold(prefill), pre_run=self._leave_if_abandoned)
         return sendable(self._pastes.unfold(text))
 
@@ -118,7 +120,7 @@ class LineEditor:
 
     def _bindings(self) -> KeyBindings:
         keys = KeyBindings()
-        keys.add("enter", filter=~is_searching)(_enter)
+        keys.add("enter", filter=~is_searching)(self._enter)
         keys.add("c-j", filter=~is_searching)(_newline)
         keys.add("escape", "enter", filter=~is_searching)(_newline)
         keys.add("c-g", filter=~is_searching)(self._open_editor)
@@ -127,6 +129,20 @@ class LineEditor:
         keys.add(Keys.BracketedPaste)(self._paste)
         keys.add("backspace", filter=Condition(self._is_behind_mark))(self._delete_mark)
         return keys
+
+    def _enter(self, event: KeyPressEvent) -> None:
+        """Send; but break the line inside of a block of three quotes, and where more input is waiting.
+
+        Keys that wait behind Enter in one read are a paste into a terminal that does not mark pastes; right after the
+        prompt came up they were typed ahead.
+        """
+        buffer = event.current_buffer
+        waiting = any(press.key != Keys.CPRResponse for press in event.key_processor.input_queue if press.data)
+        is_paste = waiting and time.monotonic() - self._began_at > TYPED_AHEAD_SECONDS
+        if is_paste or is_open_block(buffer.text):
+            buffer.newline(copy_margin=False)
+        else:
+            buffer.validate_and_handle()
 
     def _interrupt(self, event: KeyPressEvent) -> None:
         buffer = event.current_buffer
@@ -162,19 +178,6 @@ class LineEditor:
         buffer.tempfile_suffix = ".md"
         buffer.text = self._pastes.unfold(buffer.text)
         buffer.open_in_editor()
-
-
-def _enter(event: KeyPressEvent) -> None:
-    """Send; but break the line inside of a block of three quotes, and where more input is waiting.
-
-    Keys that wait behind Enter in one read are a paste into a terminal that does not mark pastes.
-    """
-    buffer = event.current_buffer
-    waiting = any(press.key != Keys.CPRResponse for press in event.key_processor.input_queue if press.data)
-    if waiting or is_open_block(buffer.text):
-        buffer.newline(copy_margin=False)
-    else:
-        buffer.validate_and_handle()
 
 
 def _newline(event: KeyPressEvent) -> None:

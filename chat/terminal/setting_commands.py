@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chat.ground.errors import ChatError, UsageError
 from chat.ground.visible import visible, visible_line
 from chat.settings import Group, checked, definitions
+from chat.terminal import talk
 from chat.terminal.render import Span, cut, plain
 from chat.terminal.room import options_for
 from chat.terminal.status import loading_line
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from chat.terminal.render import Line
 
 OF_THE_ENGINE = (Group.MODEL, Group.ENGINE)
-FIXED = ("remote", "remote_model", "insecure")
+FIXED = ("remote", "remote_model", "insecure", "parallel")
 
 
 def changeable() -> dict[str, Definition]:
@@ -125,7 +126,7 @@ def reload(desk: Desk, settings: Settings) -> None:
         fault = desk.room.fault or ChatError("stopped, the model before is loaded again")
         desk.room.back_to(before)
         raise fault
-    desk.used = 0
+    talk.recount(desk)
     desk.book.set_model(settings.model or "", options.model_path)
 
 
@@ -167,7 +168,7 @@ def set_system(desk: Desk, argument: str) -> None:
         system = None if text.lower() in ("none", "clear", "") else text
         desk.change_settings("/system", system=system)
         desk.book.set_system(system)
-        desk.used = 0
+        talk.recount(desk)
     system = desk.book.conversation.system
     desk.say(*(desk.wrapped(system) if system else [plain("no system prompt", "dim")]), ())
 

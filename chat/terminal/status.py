@@ -41,9 +41,10 @@ def bar(fraction: float, cells: int) -> tuple[Span, ...]:
 def reading_line(event: Reading, width: int) -> Line:
     """How far the prompt is read, how fast, and how long still."""
     left = (event.total - event.done) * event.seconds / event.done if event.done else 0
-    figures = f" {event.done:,} of {event.total:,} tokens"
-    speed = f" · {rate(event.done, event.seconds)}/s · {duration(left)} left" if event.done else ""
-    return _with_bar("reading ", event.done / max(1, event.total), figures, speed, width)
+    parts = [f"{event.done:,} of {event.total:,} tokens"]
+    if event.done:
+        parts += [f"{duration(left)} left", f"{rate(event.done, event.seconds)}/s"]
+    return _with_bar("reading ", event.done / max(1, event.total), parts, width)
 
 
 def loading_line(name: str, fraction: float | None, seconds: float, width: int) -> Line:
@@ -51,7 +52,7 @@ def loading_line(name: str, fraction: float | None, seconds: float, width: int) 
     words = f"loading {name} · {duration(seconds)}"
     if not fraction:
         return plain(cut(words, width - 1), "dim")
-    return _with_bar("loading ", fraction, f" {fraction:.0%}", f" · {duration(seconds)}", width)
+    return _with_bar("loading ", fraction, [f"{fraction:.0%}", duration(seconds)], width)
 
 
 def waiting_line(seconds: float, width: int) -> Line:
@@ -92,13 +93,13 @@ def _fitting(parts: list[str], width: int) -> str:
     return cut(" · ".join(kept), width)
 
 
-def _with_bar(before: str, fraction: float, figures: str, more: str, width: int) -> Line:
-    """A bar between words; what is least needed goes first where columns lack: the bar, then the last words."""
-    words = figures + more
-    room = width - 1 - cell_width(before + words)
-    if room >= 6:
-        return (Span(before, "dim"), *bar(fraction, min(BAR_CELLS, room)), Span(words, "dim"))
-    return plain(cut(before + words.strip(), width - 1), "dim")
+def _with_bar(before: str, fraction: float, parts: list[str], width: int) -> Line:
+    """A bar and words behind it, in order of weight as many as fit; the bar where there is still room."""
+    words = _fitting(parts, width - 1 - cell_width(before))
+    room = width - 2 - cell_width(before + words)
+    if room < 6:
+        return plain(before + words, "dim")
+    return (Span(before, "dim"), *bar(fraction, min(BAR_CELLS, room)), Span(" " + words, "dim"))
 
 
 def _counted(count: int, noun: str) -> str:

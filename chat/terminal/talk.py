@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,15 @@ def request_for(desk: Desk, conversation: Conversation, *, continues: bool = Fal
     request = wiring.request(Prompt(messages=conversation.messages(), continues=continues), desk.settings)
     record = desk.book.record
     return replace(request, session=record.id if record and not desk.settings.no_history else None)
+
+
+def recount(desk: Desk) -> None:
+    """Find out how much of the context the conversation takes now, where that can be told at once."""
+    desk.used = 0
+    if desk.room.info is None or desk.book.conversation.leaf is None:
+        return
+    with contextlib.suppress(ChatError):  # too long for the context, or a server that does not tell
+        desk.used = len(desk.room.replier.render(request_for(desk, desk.book.conversation)).ids)
 
 
 class _Answer:

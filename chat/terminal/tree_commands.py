@@ -37,7 +37,7 @@ def undo(desk: Desk, argument: str) -> None:
         raise UsageError("there are not so many turns to undo" if turns > 1 else "there is nothing to undo")
     desk.book.move(question.parent)
     desk.edited = None
-    desk.used = 0
+    talk.recount(desk)
     words = f"undone: {turns} turns" if turns > 1 else "undone"
     desk.tell(f"{words}, back before “{_short(desk, question.message.content)}” · /branches finds it again")
 
@@ -70,7 +70,7 @@ def show_branches(desk: Desk, argument: str) -> None:
         if number > len(found):
             raise UsageError(f"there is no branch {number}", hint="`/branches` lists them")
         desk.book.move(found[number - 1].leaf)
-        desk.used = 0
+        talk.recount(desk)
         desk.tell(f"on branch {number}")
         show_end(desk)
     elif not found:
