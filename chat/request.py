@@ -30,6 +30,7 @@ class EngineOptions:
     prompt_format: str | None = None
     overflow: Literal["error", "drop"] = "error"
     vocab_only: bool = False
+    first_prompt_bytes: int = 0  # about how long the first prompt is, where that is known while loading
     state_cache_bytes: int = 4 << 30
     state_folder: str | None = None  # None: states live in memory only
 

@@ -46,6 +46,8 @@ class Answer:
 
     def events(self) -> Iterator[Event]:
         """Everything that happens, `Done` last."""
+        while self.room.notices:
+            yield Notice(self.room.notices.pop(0))
         if self.composed.dropped:
             yield Notice(
                 f"the first {self.composed.dropped} of {self.composed.turns} turns no longer fit the context of "

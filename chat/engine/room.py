@@ -1,21 +1,25 @@
-"""Load everything that answers: file, model, vocabulary, context. Knows the order, and the reasons for the defaults."""
+"""Load everything that answers: file, memory, model, vocabulary, context. Knows the order in which it happens."""
 
 from __future__ import annotations
 
+import importlib
+import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.engine.decoder import Decoder, DecoderSettings
+from chat.engine.devices import devices, host_free_bytes
 from chat.engine.engine import Engine
 from chat.engine.model import LoadSettings, Model
+from chat.engine.offload import OUTPUTS, Fit, Host, fit, sizes_of
 from chat.engine.prompt import FORMATS, detect_format
 from chat.engine.threads import worker_threads
 from chat.engine.vocab import Vocabulary
-from chat.engine.window import Window, choose_window, padded, rolling_cells
+from chat.engine.window import Window, choose_window
 from chat.events import ModelInfo
-from chat.ground.errors import UsageError
+from chat.ground.errors import MemoryLimitError, UsageError
 from chat.ground.gguf_reader import read_gguf
 from chat.ground.gguf_rules import check_model
 
@@ -25,8 +29,7 @@ if TYPE_CHECKING:
     from chat.ground.gguf_reader import GgufFile
     from chat.request import EngineOptions
 
-DEFAULT_CONTEXT = 8192  # where nothing else is asked for: its cache is 1 GiB for a 7B
-BATCH = 256  # larger reads no faster on a CPU, and its steps would pass half a second before a cancel is seen
+BYTES_PER_TOKEN = 4  # of ordinary text, about
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Room:
     """A loaded model and all that is needed to answer with it; `engine` is None with the vocabulary alone.
 
     `limit` is the number of tokens that prompt and answer may have together; None where a window makes it endless.
+    `notices` are for the person, with the next reply.
     """
 
     options: EngineOptions
@@ -45,6 +49,7 @@ class Room:
     limit: int | None
     info: ModelInfo
     load_seconds: float
+    notices: list[str] = field(default_factory=list)
 
     def close(self) -> None:
         """Free all of it."""
@@ -54,7 +59,7 @@ class Room:
 
 
 def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | None = None) -> Room:
-    """Check the file, then load it.
+    """Check the file and the memory, then load it.
 
     Raises:
         ChatError: the file, the options or the memory do not allow it.
@@ -64,46 +69,77 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     check_model(file)
     prompt_format = _prompt_format(options, file)
     window = choose_window(file, options.window)
-    overrides = () if window.override is None else ((f"{file.architecture}.attention.sliding_window", window.override),)
-    settings = LoadSettings(
-        repack=options.repack == "on", mlock=options.mlock, vocab_only=options.vocab_only, overrides=overrides
-    )
-    model = Model(str(file.path), settings, on_progress)
-    vocabulary = Vocabulary(model.vocab, file.metadata)
-    trained = _trained_context(file)
-    info = ModelInfo(
-        path=str(file.path),
-        size=file.size,
-        type=file.type_name,
-        architecture=file.architecture,
-        window=window.size,
-        context=trained,
-        trained_context=trained,
-        prompt_format=prompt_format,
-        name=str(file.metadata.get("general.name", "")),
-    )
     if options.vocab_only:
-        return Room(options, file, model, vocabulary, prompt_format, None, None, info, time.perf_counter() - begun)
-    shape = decoder_settings(options, window, trained)
-    decoder = Decoder(model, shape)
-    limit = None if shape.rolling else decoder.cells
-    info = replace(info, context=limit or trained, details=_details(decoder))
+        model = Model(str(file.path), LoadSettings(vocab_only=True))
+        info = _info(file, window, prompt_format)
+        seconds = time.perf_counter() - begun
+        return Room(
+            options, file, model, Vocabulary(model.vocab, file.metadata), prompt_format, None, None, info, seconds
+        )
+    # numpy takes a tenth of a second to import: meanwhile the weights are mapped
+    threading.Thread(target=importlib.import_module, args=("numpy",), daemon=True).start()
+    chosen = _fit(options, file, window)
+    notices: list[str] = []
+    model, decoder, chosen = _load(options, file, window, chosen, notices, on_progress)
+    limit = None if chosen.rolling else decoder.cells
+    info = _info(file, window, prompt_format)
+    info = replace(info, context=limit or info.trained_context, details=_details(decoder, chosen))
+    vocabulary = Vocabulary(model.vocab, file.metadata)
     seconds = time.perf_counter() - begun
-    return Room(options, file, model, vocabulary, prompt_format, Engine(decoder), limit, info, seconds)
+    return Room(options, file, model, vocabulary, prompt_format, Engine(decoder), limit, info, seconds, notices)
 
 
-def decoder_settings(options: EngineOptions, window: Window, trained_context: int) -> DecoderSettings:
-    """The shape of the context: constant where the window rolls, else as large as asked for.
+def _fit(options: EngineOptions, file: GgufFile, window: Window) -> Fit:
+    sizes = sizes_of(file)
+    if options.context is not None and options.context > sizes.trained_context:
+        raise UsageError(f"`--context {options.context}` is more than the {sizes.trained_context:,} the model knows")
+    gpus = tuple(each.free_bytes for each in devices() if each.kind in ("gpu", "integrated"))
+    host = Host(host_free_bytes(), gpus, options.threads or worker_threads())
+    return fit(sizes, options, window, host, options.first_prompt_bytes // BYTES_PER_TOKEN)
 
-    A context no larger than the window never needs to roll: every token sees all.
-    """
-    wanted = options.context or min(trained_context, DEFAULT_CONTEXT)
-    rolling = window.rolling and window.size is not None and (options.context is None or options.context > window.size)
-    cells = rolling_cells(window.size or 0, BATCH) if rolling else padded(wanted)
+
+def _load(
+    options: EngineOptions,
+    file: GgufFile,
+    window: Window,
+    chosen: Fit,
+    notices: list[str],
+    on_progress: Callable[[float], bool] | None,
+) -> tuple[Model, Decoder, Fit]:
+    """Load as chosen; where a GPU has less memory than it said, with fewer layers on it."""
+    while True:
+        model: Model | None = None
+        try:
+            model = Model(str(file.path), _load_settings(options, file, window, chosen), on_progress)
+            return model, Decoder(model, _decoder_settings(options, chosen)), chosen
+        except MemoryLimitError:
+            if model is not None:
+                model.close()
+            if chosen.gpu_layers == 0 or options.gpu_layers != "auto":
+                raise
+            fewer = chosen.gpu_layers * 3 // 4
+            chosen = replace(
+                chosen, gpu_layers=fewer, reason=f"{fewer} layers on the GPU: its memory ran out with more"
+            )
+            notices[:] = [f"the GPU's memory ran out: {fewer} layers are on it now, the others on the processor"]
+
+
+def _load_settings(options: EngineOptions, file: GgufFile, window: Window, chosen: Fit) -> LoadSettings:
+    key = f"{file.architecture}.attention.sliding_window"
+    return LoadSettings(
+        gpu_layers=chosen.gpu_layers,
+        repack=chosen.repack,
+        mlock=options.mlock,
+        overrides=() if window.override is None else ((key, window.override),),
+    )
+
+
+def _decoder_settings(options: EngineOptions, chosen: Fit) -> DecoderSettings:
     return DecoderSettings(
-        cells=cells,
-        batch=min(BATCH, cells),
-        rolling=rolling,
+        cells=chosen.cells,
+        batch=chosen.batch,
+        outputs=OUTPUTS,
+        rolling=chosen.rolling,
         kv_type=options.kv_type,
         flash_attention=options.flash_attention,
         threads=options.threads or worker_threads(),
@@ -118,12 +154,22 @@ def _prompt_format(options: EngineOptions, file: GgufFile) -> str:
     return options.prompt_format
 
 
-def _trained_context(file: GgufFile) -> int:
-    length = file.key("context_length")
-    return length if isinstance(length, int) and length > 0 else DEFAULT_CONTEXT
+def _info(file: GgufFile, window: Window, prompt_format: str) -> ModelInfo:
+    trained = file.key("context_length")
+    return ModelInfo(
+        path=str(file.path),
+        size=file.size,
+        type=file.type_name,
+        architecture=file.architecture,
+        window=window.size,
+        context=trained,
+        trained_context=trained,
+        prompt_format=prompt_format,
+        name=str(file.metadata.get("general.name", "")),
+    )
 
 
-def _details(decoder: Decoder) -> dict[str, Any]:
+def _details(decoder: Decoder, chosen: Fit) -> dict[str, Any]:
     settings = decoder.settings
     return {
         "cells": decoder.cells,
@@ -132,4 +178,11 @@ def _details(decoder: Decoder) -> dict[str, Any]:
         "kv_type": settings.kv_type,
         "flash_attention": settings.flash_attention,
         "batch": settings.batch,
+        "gpu_layers": chosen.gpu_layers,
+        "repack": chosen.repack,
+        "weights_bytes": chosen.weights_bytes,
+        "cache_bytes": chosen.cache_bytes,
+        "work_bytes": chosen.work_bytes,
+        "host_bytes": chosen.host_bytes,
+        "reason": chosen.reason,
     }

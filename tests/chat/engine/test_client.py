@@ -182,6 +182,8 @@ def test_a_bad_request_is_refused_and_the_next_one_answered(
         ({"window": "x"}, UsageError, "`--window x` is neither auto, off nor a number of tokens"),
         ({"prompt_format": "v99"}, UsageError, "unknown prompt format `v99`"),
         ({"kv_type": "q4_0"}, UsageError, "a q4_0 cache needs flash attention"),
+        ({"context": 32769}, UsageError, "`--context 32769` is more than the 32,768 the model knows"),
+        ({"gpu_layers": "x"}, UsageError, "`--gpu-layers x` is neither auto, all nor a number of layers"),
     ],
 )
 def test_options_that_cannot_be_are_refused_by_every_call(
@@ -202,7 +204,7 @@ def test_a_smaller_window_and_none_change_the_answer_only_past_it(windowed_file:
     ids = tuple(3 + (i * 7919) % 390 for i in range(200))
     long, short = (Request(Prompt(ids=ids[:n]), GREEDY, max_tokens=10) for n in (200, 20))
     own, off, small = (open_engine(windowed_file, window=window) for window in ("auto", "off", "16"))
-    assert (off.info().window, off.info().context, small.info().window) == (None, 8192, 16)
+    assert (off.info().window, off.info().context, small.info().window) == (None, 32768, 16)
     assert done(own.reply(short)).ids == done(off.reply(short)).ids
     answers = {done(engine.reply(long)).ids for engine in (own, off, small)}
     assert len(answers) == 3

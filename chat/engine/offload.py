@@ -1,0 +1,228 @@
+"""Compute what a model needs and where its layers go, before anything loads. Knows sizes, not devices' names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chat.engine.window import Window, padded, rolling_cells
+from chat.ground.errors import MemoryLimitError, UsageError
+
+if TYPE_CHECKING:
+    from chat.ground.gguf_reader import GgufFile
+    from chat.request import EngineOptions, KvType
+
+GIB = 1 << 30
+CELL_BYTES: dict[KvType, float] = {"f32": 4, "f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}  # of one number
+PROCESS_BYTES = 48 << 20  # Python, the libraries, the vocabulary
+GPU_RESERVE_BYTES = 384 << 20  # the driver's context, and what other programs take meanwhile
+SMALLEST_CONTEXT = 4096
+CACHE_SHARE = 0.25  # of the memory left beside the weights: what a default context may take
+BATCH = 256  # larger reads no faster on a CPU, and its steps would pass half a second before a cancel is seen
+GPU_BATCH = 512
+OUTPUTS = 8  # rows of logits: a draft and one more
+REPACKED_SHARE = 0.75  # of the weights is copied when rows are repacked
+REPACK_TOKENS_PER_THREAD = 100  # a prompt this long earns back what one core spends on repacking at load
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What of a model takes memory. Bytes, and numbers of one cell of one layer's cache."""
+
+    path: str
+    layer_bytes: tuple[int, ...]
+    input_bytes: int
+    output_bytes: int
+    cell_numbers: int
+    windowed: tuple[bool, ...]
+    hidden: int
+    feed_forward: int
+    heads: int
+    vocabulary: int
+    trained_context: int
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all tensors."""
+        return sum(self.layer_bytes) + self.input_bytes + self.output_bytes
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the machine offers: free memory of the host and of each GPU, and threads."""
+
+    free_bytes: int
+    gpu_free_bytes: tuple[int, ...] = ()
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a model is loaded, what that takes, and why, in words."""
+
+    cells: int
+    batch: int
+    rolling: bool
+    gpu_layers: int
+    repack: bool
+    weights_bytes: int
+    cache_bytes: int
+    work_bytes: int
+    host_bytes: int  # of the above what lies in the host's memory, with copies and the process itself
+    reason: str
+
+
+def sizes_of(file: GgufFile) -> Sizes:
+    """The sizes of a checked file."""
+    layers = max(int(file.key("block_count", 0)), 1)
+    layer_bytes = [0] * layers
+    rest = {"token_embd": 0}
+    for tensor in file.tensors.values():
+        head, _, tail = tensor.name.partition(".")
+        number = tail.partition(".")[0]
+        if head == "blk" and number.isdigit() and int(number) < layers:
+            layer_bytes[int(number)] += tensor.bytes
+        else:
+            rest[head] = rest.get(head, 0) + tensor.bytes
+    heads = _most(file.key("attention.head_count", 1))
+    hidden = int(file.key("embedding_length", 1))
+    head_size = hidden // max(heads, 1)
+    keys, values = (int(file.key(f"attention.{kind}_length", head_size)) for kind in ("key", "value"))
+    pattern = file.key("attention.sliding_window_pattern")
+    everywhere = bool(file.key("attention.sliding_window"))
+    windowed = pattern[:layers] if isinstance(pattern, tuple) else (everywhere and file.window is not None,) * layers
+    return Sizes(
+        path=str(file.path),
+        layer_bytes=tuple(layer_bytes),
+        input_bytes=rest.pop("token_embd"),
+        output_bytes=sum(rest.values()),
+        cell_numbers=_most(file.key("attention.head_count_kv", heads)) * (keys + values),
+        windowed=tuple(bool(each) for each in windowed),
+        hidden=hidden,
+        feed_forward=_most(file.key("feed_forward_length", 0)) * max(int(file.key("expert_used_count", 1)), 1),
+        heads=heads,
+        vocabulary=file.vocabulary_size,
+        trained_context=_positive(file.key("context_length"), SMALLEST_CONTEXT),
+    )
+
+
+def fit(sizes: Sizes, options: EngineOptions, window: Window, host: Host, prompt_tokens: int = 0) -> Fit:
+    """Decide context, layers on GPUs and repacking, and refuse what does not fit.
+
+    Args:
+        prompt_tokens: about how long the first prompt is; 0 where nobody knows.
+
+    Raises:
+        MemoryLimitError: with need, free memory and three ways out.
+        UsageError: `--gpu-layers` is no number.
+    """
+    batch = GPU_BATCH if host.gpu_free_bytes and options.gpu_layers != "0" else BATCH
+    rolling = window.rolling and window.size is not None and (options.context is None or options.context > window.size)
+    if rolling:
+        cells, why = rolling_cells(window.size or 0, batch), f"a rolling window of {window.size:,} tokens"
+    else:
+        cells, why = _context(sizes, options, window, host)
+    batch = min(batch, cells)
+    cache = cache_bytes(sizes, options.kv_type, cells, window, batch)
+    work = work_bytes(sizes, batch, cells, options.flash_attention == "off")
+    gpu_layers, where = _gpu_layers(sizes, options, host, cache, work)
+    share = gpu_share(sizes, gpu_layers)
+    resident = round(sizes.weights * (1 - share)) + round(cache * (1 - share)) + work + PROCESS_BYTES
+    copies = round(sizes.weights * (1 - share) * REPACKED_SHARE)
+    repack = _repack(options, prompt_tokens, host.threads, resident + copies <= host.free_bytes)
+    host_bytes = resident + (copies if repack else 0)
+    if host_bytes > host.free_bytes:
+        raise _too_large(sizes, host_bytes, host.free_bytes, cache, work, rolling)
+    return Fit(cells, batch, rolling, gpu_layers, repack, sizes.weights, cache, work, host_bytes, f"{why}; {where}")
+
+
+def cache_bytes(sizes: Sizes, kv_type: KvType, cells: int, window: Window, batch: int) -> int:
+    """Bytes of the cache: layers with a window hold the window and a batch, the others every cell."""
+    held = min(cells, rolling_cells(window.size, batch)) if window.size is not None else cells
+    per_cell = sizes.cell_numbers * CELL_BYTES[kv_type]
+    return round(sum((held if windowed else cells) * per_cell for windowed in sizes.windowed))
+
+
+def work_bytes(sizes: Sizes, batch: int, cells: int, scores: bool) -> int:
+    """Bytes that one batch computes in, as measured on llama.cpp's graphs.
+
+    Args:
+        scores: attention scores are written out, which flash attention avoids.
+    """
+    feed_forward = 16 * sizes.feed_forward + 2 * sizes.hidden + 2 * cells
+    attention = 4 * sizes.heads * cells + 4 * cells + 20 * sizes.hidden if scores else 0
+    return batch * max(feed_forward, attention) + OUTPUTS * sizes.vocabulary * 4
+
+
+def gpu_share(sizes: Sizes, gpu_layers: int) -> float:
+    """The part of the weights that lies on GPUs: the last layers, and the output with one more."""
+    layers = len(sizes.layer_bytes)
+    moved = sum(sizes.layer_bytes[max(layers - gpu_layers, 0) :]) if gpu_layers else 0
+    moved += sizes.output_bytes if gpu_layers > layers else 0
+    return moved / sizes.weights if sizes.weights else 0.0
+
+
+def _context(sizes: Sizes, options: EngineOptions, window: Window, host: Host) -> tuple[int, str]:
+    if options.context is not None:
+        wanted = min(options.context, max(sizes.trained_context, 1))
+        return padded(wanted), f"a context of {padded(wanted):,} tokens, as asked"
+    left = host.free_bytes + sum(host.gpu_free_bytes) - sizes.weights - PROCESS_BYTES
+    context = padded(sizes.trained_context)
+    while (
+        context > SMALLEST_CONTEXT and cache_bytes(sizes, options.kv_type, context, window, BATCH) > left * CACHE_SHARE
+    ):
+        context = padded(max(context // 2, SMALLEST_CONTEXT))
+    of = "the model's own" if context >= sizes.trained_context else "its cache takes a quarter of what is free at most"
+    return context, f"a context of {context:,} tokens ({of})"
+
+
+def _gpu_layers(sizes: Sizes, options: EngineOptions, host: Host, cache: int, work: int) -> tuple[int, str]:
+    layers = len(sizes.layer_bytes)
+    if options.gpu_layers not in ("auto", "all"):
+        if not (options.gpu_layers.isascii() and options.gpu_layers.isdigit()):
+            raise UsageError(f"`--gpu-layers {options.gpu_layers}` is neither auto, all nor a number of layers")
+        wanted = int(options.gpu_layers)
+        if wanted == 0 or not host.gpu_free_bytes:
+            return 0, "everything on the processor"
+        return min(wanted, layers + 1), f"{min(wanted, layers)} of {layers} layers on the GPU, as asked"
+    if not host.gpu_free_bytes:
+        return 0, "everything on the processor: this build or machine has no GPU"
+    if options.gpu_layers == "all":
+        return layers + 1, "all layers on the GPU, as asked"
+    room = sum(max(0, free - GPU_RESERVE_BYTES - work) for free in host.gpu_free_bytes)
+    placed = 0
+    room -= sizes.output_bytes  # the output goes with the last layer
+    for layer in reversed(range(layers)):
+        room -= sizes.layer_bytes[layer] + cache // layers
+        if room < 0:
+            break
+        placed += 1
+    if placed == layers:
+        return layers + 1, f"all {layers} layers on the GPU"
+    return placed, f"{placed} of {layers} layers on the GPU, as many as its free memory takes"
+
+
+def _repack(options: EngineOptions, prompt_tokens: int, threads: int, fits: bool) -> bool:
+    if options.repack != "auto":
+        return options.repack == "on"
+    return fits and prompt_tokens >= REPACK_TOKENS_PER_THREAD * threads
+
+
+def _too_large(sizes: Sizes, need: int, free: int, cache: int, work: int, rolling: bool) -> MemoryLimitError:
+    smaller = "`--window` of fewer tokens" if rolling else "a smaller `--context`"
+    return MemoryLimitError(
+        f"{sizes.path} needs {need / GIB:.1f} GiB of memory (weights {sizes.weights / GIB:.1f}, "
+        f"cache {cache / GIB:.1f}, work {work / GIB:.1f}), but {free / GIB:.1f} GiB are free",
+        hint=f"close other programs or use a smaller quantization, {smaller}, or `--kv-type q8_0`",
+    )
+
+
+def _most(value: object) -> int:
+    """The largest of a number per layer, or the one number for all."""
+    if isinstance(value, tuple):
+        return max((int(each) for each in value), default=0)
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+def _positive(value: object, otherwise: int) -> int:
+    return value if isinstance(value, int) and value > 0 else otherwise

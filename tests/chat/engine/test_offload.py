@@ -1,0 +1,127 @@
+"""What fits is decided by arithmetic alone: context, layers on GPUs, repacking, and a refusal with numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chat.engine.client import LocalEngine
+from chat.engine.offload import GIB, Fit, Host, Sizes, cache_bytes, fit, gpu_share, sizes_of, work_bytes
+from chat.engine.window import Window
+from chat.ground.errors import ExitCode, MemoryLimitError
+from chat.ground.gguf_reader import read_gguf
+from chat.request import EngineOptions, Prompt, Request, Sampling
+
+LAYER, EMBEDDING = 130_000_000, 74_000_000
+SEVEN = Sizes(
+    path="7B.gguf",
+    layer_bytes=(LAYER,) * 32,
+    input_bytes=EMBEDDING,
+    output_bytes=107_000_000,
+    cell_numbers=2048,
+    windowed=(True,) * 32,
+    hidden=4096,
+    feed_forward=14336,
+    heads=32,
+    vocabulary=32000,
+    trained_context=32768,
+)
+PLAIN = replace(SEVEN, windowed=(False,) * 32)
+ROLLING = Window(4096, None, True)
+OPTIONS = EngineOptions("7B.gguf")
+
+
+def of(
+    sizes: Sizes, window: Window, free: float, gpus: tuple[float, ...] = (), tokens: int = 0, **options: object
+) -> Fit:
+    host = Host(round(free * GIB), tuple(round(each * GIB) for each in gpus), 2)
+    return fit(sizes, replace(OPTIONS, **options), window, host, tokens)  # type: ignore[arg-type]
+
+
+def test_a_window_of_4096_needs_the_same_cache_at_any_length() -> None:
+    assert cache_bytes(SEVEN, "f16", 4352, ROLLING, 256) == 544 << 20
+    assert cache_bytes(PLAIN, "f16", 32768, Window(), 256) == 4 << 30
+    assert cache_bytes(PLAIN, "q8_0", 32768, Window(), 256) == (4 << 30) * 17 // 32
+    chosen = of(SEVEN, ROLLING, 8)
+    assert (chosen.cells, chosen.rolling, chosen.cache_bytes) == (4352, True, 544 << 20)
+    assert chosen.reason.startswith("a rolling window of 4,096 tokens; ")
+
+
+def test_layers_without_the_window_hold_every_cell() -> None:
+    half = replace(SEVEN, windowed=(True, False) * 16)
+    assert cache_bytes(half, "f16", 32768, Window(4096), 256) == (544 << 20) // 2 + (2 << 30)
+
+
+def test_work_is_what_llama_cpp_reserves() -> None:
+    """Its log, in MiB, for 7B shapes: 60.13, 62.01 and 286.00."""
+    for cells, scores, measured in ((4352, False, 60.13), (8192, False, 62.01), (8192, True, 286.0)):
+        assert work_bytes(SEVEN, 256, cells, scores) / 2**20 == pytest.approx(measured, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("free", "context"),
+    [(64, 32768), (20.5, 32768), (16, 16384), (9, 8192), (7, 4096), (5.2, 4096)],
+)
+def test_the_default_context_takes_a_quarter_of_what_is_free_beside_the_weights(free: float, context: int) -> None:
+    chosen = of(PLAIN, Window(), free)
+    assert chosen.cells == context
+    assert f"a context of {context:,} tokens (" in chosen.reason
+
+
+def test_what_does_not_fit_is_refused_with_need_free_and_three_ways_out() -> None:
+    with pytest.raises(MemoryLimitError) as caught:
+        of(PLAIN, Window(), 4)
+    assert caught.value.exit_code == ExitCode.MEMORY == 4
+    assert caught.value.message == (
+        "7B.gguf needs 4.7 GiB of memory (weights 4.0, cache 0.5, work 0.1), but 4.0 GiB are free"
+    )
+    assert caught.value.hint == (
+        "close other programs or use a smaller quantization, a smaller `--context`, or `--kv-type q8_0`"
+    )
+    assert of(PLAIN, Window(), 4, gpus=(3,)).gpu_layers > 0  # a GPU takes its share
+
+
+def test_layers_go_to_the_gpu_as_its_memory_allows() -> None:
+    assert of(SEVEN, ROLLING, 16).gpu_layers == 0
+    everything = of(SEVEN, ROLLING, 16, (8,))
+    assert everything.gpu_layers == 33
+    assert everything.host_bytes < 1 * GIB
+    half = of(SEVEN, ROLLING, 16, (2.7,))
+    assert 12 <= half.gpu_layers <= 16
+    assert "of 32 layers on the GPU, as many as its free memory takes" in half.reason
+    assert of(SEVEN, ROLLING, 16, (1.4, 1.4)).gpu_layers >= half.gpu_layers - 6
+    assert of(SEVEN, ROLLING, 16, (0.1,)).gpu_layers == 0
+    assert [of(SEVEN, ROLLING, 16, (8,), gpu_layers=n).gpu_layers for n in ("0", "5", "99", "all")] == [0, 5, 33, 33]
+    assert [gpu_share(SEVEN, n) > 0.98 for n in (0, 16, 33)] == [False, False, True]
+
+
+def test_rows_are_repacked_for_long_first_prompts_where_memory_allows() -> None:
+    assert [of(SEVEN, ROLLING, 20, tokens=n).repack for n in (0, 199, 200, 9999)] == [False, False, True, True]
+    assert not of(SEVEN, ROLLING, 6, tokens=9999).repack
+    assert of(SEVEN, ROLLING, 20, repack="on").repack
+    assert of(SEVEN, ROLLING, 20, tokens=9999, repack="off").repack is False
+    with pytest.raises(MemoryLimitError):
+        of(SEVEN, ROLLING, 6, repack="on")
+
+
+def test_sizes_are_read_from_the_file(windowed_file: Path, plain_file: Path) -> None:
+    sizes = sizes_of(read_gguf(windowed_file))
+    file = read_gguf(windowed_file)
+    assert sizes.weights == sum(tensor.bytes for tensor in file.tensors.values())
+    assert (sizes.cell_numbers, sizes.windowed, sizes.hidden, sizes.feed_forward) == (64, (True, True), 64, 96)
+    assert (sizes.heads, sizes.vocabulary, sizes.trained_context) == (4, 400, 32768)
+    assert sizes_of(read_gguf(plain_file)).windowed == (False, False)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_the_estimate_is_within_a_tenth_of_what_is_measured(slow_file: Path) -> None:
+    engine = LocalEngine(EngineOptions(str(slow_file), window="off", context=32768, threads=1))
+    info = engine.info()
+    list(engine.reply(Request(Prompt(ids=tuple(range(5, 300))), Sampling(temperature=0), max_tokens=2)))
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{engine.pid}/status").read_text().splitlines())
+    measured = int(fields["VmHWM"].split()[0]) * 1024
+    engine.close()
+    print(f"estimated {info.details['host_bytes']:,}, measured {measured:,}")
+    assert info.details["host_bytes"] == pytest.approx(measured, rel=0.1)
