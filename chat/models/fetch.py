@@ -9,9 +9,9 @@ from chat.ground.folders import models_folder
 from chat.ground.hub import (
     PREFIX,
     CachedRepository,
+    checkpoint_files,
     checkpoint_size,
     gguf_here,
-    is_repository,
     needed_for_conversion,
     pull_gguf,
     read_hub_name,
@@ -43,7 +43,7 @@ def pull(name: str, convert: Convert, *, discard: bool = False, say: Callable[[s
     """
     if not name.startswith(PREFIX) and (official := find_official(name)):
         return _pull_official(official, convert, discard=discard, say=say)
-    if not name.startswith(PREFIX) and not is_repository(name):
+    if not name.startswith(PREFIX) and "/" not in name:
         raise ModelError(
             f"no official model is called {name}",
             hint=f"`mistral-chat models list --official` names them; `{DEFAULT.aliases[0]}` is a good first one",
@@ -62,12 +62,12 @@ def _pull_official(official: Official, convert: Convert, *, discard: bool, say: 
         return target
     whole, lacking = checkpoint_size(official.repository, say=say)
     _announce(official, whole, lacking, discard, say)
-    require_room(official.q4_bytes, target.parent, f"the {RECIPE} of {official.name}")
+    require_room(official.q4_bytes, target.parent, f"the {RECIPE} of {official.name}", "MISTRAL_CHAT_HOME")
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise FileError(f"{target.parent}: cannot be made: {error.strerror}") from error
-    convert([official.repository, "-o", str(target), "-t", RECIPE])
+    convert([str(checkpoint_files(official.repository, say=say)), "-o", str(target), "-t", RECIPE])
     if discard:
         say(f"removed the checkpoint: {size_text(_discard(official.repository))} are free again")
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,8 +12,6 @@ from chat.ground.folders import models_folder
 from chat.ground.hub import CachedRepository, HubName, cached_gguf_files, quant_of, remove_cached
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from chat.ground.gguf_reader import GgufFile
 
 Where = Literal["models", "hub cache", "elsewhere"]
@@ -126,12 +125,13 @@ def _described(file: LocalFile, header: GgufFile, size: int) -> LocalModel:
 
 def plain_metadata(header: GgufFile) -> dict[str, Any]:
     """A header's keys as plain values; of long arrays only the length."""
-    return {
-        key: (list(value) if len(value) <= _LONGEST_ARRAY else f"{len(value)} items")
-        if isinstance(value, tuple)
-        else value
-        for key, value in header.metadata.items()
-    }
+    return {key: _plain(value) for key, value in header.metadata.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return value
+    return list(value) if len(value) <= _LONGEST_ARRAY else f"{len(value)} items"
 
 
 def remove(file: LocalFile) -> int:

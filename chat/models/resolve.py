@@ -53,7 +53,7 @@ def resolve(name: str | None, *, say: Callable[[str], None] = tell) -> Path:
 def _existing(name: str) -> Path | None:
     try:
         path = Path(name).expanduser()
-        return path if path.exists() else None
+        return path if name and path.exists() else None
     except (OSError, ValueError, RuntimeError):  # too long for a path, or with a NUL; `~` of nobody
         return None
 

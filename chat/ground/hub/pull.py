@@ -160,8 +160,12 @@ def _require_room(listing: Listing, files: Sequence[RemoteFile], cache: CachedRe
     require_room(sum(file.size - bytes_here(file, cache) for file in files), hub_cache(), f"{listing.repository}")
 
 
-def require_room(needed: int, folder: Path, what: str) -> None:
-    """Raise a FileError unless the disk of a folder, which need not exist yet, has `needed` bytes free."""
+def require_room(needed: int, folder: Path, what: str, variable: str = "HF_HOME") -> None:
+    """Raise a FileError unless the disk of a folder, which need not exist yet, has `needed` bytes free.
+
+    Args:
+        variable: the environment's name for another folder.
+    """
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -169,7 +173,7 @@ def require_room(needed: int, folder: Path, what: str) -> None:
     if needed + _SPARE_BYTES > free:
         raise FileError(
             f"{what} needs {size_text(needed)} more on the disk, but {folder} has {size_text(free)} free",
-            hint="make room, or name a folder on a larger disk: `export HF_HOME=FOLDER`",
+            hint=f"make room, or name a folder on a larger disk: `export {variable}=FOLDER`",
         )
 
 

@@ -484,33 +484,28 @@ def test_a_file_too_large_for_the_hub_is_refused_with_the_way_to_it(
     )
 
 
+def pulling_program(server: HubServer) -> subprocess.Popen[str]:
+    code = f"from chat.ground import hub; hub.pull_files({NAME!r}, lambda names: ['model.safetensors'])"
+    environment = {**os.environ, "HF_ENDPOINT": server.url, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment)
+
+
 def test_two_programs_at_once_fetch_a_file_once(server: HubServer, said: list[str]) -> None:
     server.faults["model.safetensors"] = [Fault(hold_after=1000)]
-    results: list[Path] = []
-
-    def run(say: Callable[[str], None]) -> None:
-        results.extend(hub.pull_files(NAME, weights, say=say))
-
-    first = threading.Thread(target=run, args=(lambda _: None,))
-    first.start()
-    assert server.held.wait(20)
+    program = pulling_program(server)
+    assert server.held.wait(60)
 
     def release_when_waiting(sentence: str) -> None:
         said.append(sentence)
         if "another program" in sentence:
             server.release.set()
 
-    run(release_when_waiting)
-    first.join(20)
+    [path] = hub.pull_files(NAME, weights, say=release_when_waiting)
+    program.communicate(timeout=60)
+    assert program.returncode == 0
     assert said[-1] == "another program is downloading model.safetensors: waiting for it"
-    assert [path.read_bytes() for path in results] == [WEIGHTS, WEIGHTS]
+    assert path.read_bytes() == WEIGHTS
     assert server.ranges() == [None]
-
-
-def pulling_program(server: HubServer) -> subprocess.Popen[str]:
-    code = f"from chat.ground import hub; hub.pull_files({NAME!r}, lambda names: ['model.safetensors'])"
-    environment = {**os.environ, "HF_ENDPOINT": server.url, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment)
 
 
 @pytest.mark.parametrize("number", [2, 9])

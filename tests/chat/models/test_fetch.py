@@ -1,0 +1,97 @@
+"""`models pull`: a GGUF as it is, an official checkpoint converted, said before it happens."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from chat.ground.errors import ChatError, ExitCode
+from chat.ground.folders import models_folder
+from chat.ground.hub import CachedRepository, hub_cache
+from chat.models.fetch import pull
+from tests.chat.models.conftest import HUB_NAME
+from tests.hub_server import HubServer
+
+OFFICIAL = "mistralai/Mistral-7B-Instruct-v0.3"
+
+
+def refuse(arguments: Sequence[str]) -> None:
+    raise AssertionError(arguments)
+
+
+def refusal(attempt: Callable[[], object]) -> tuple[int, str, str | None]:
+    with pytest.raises(ChatError) as caught:
+        attempt()
+    return int(caught.value.exit_code), caught.value.message, caught.value.hint
+
+
+@pytest.mark.parametrize("name", [f"hf:{HUB_NAME}", HUB_NAME, f"https://huggingface.co/{HUB_NAME}"])
+def test_a_gguf_comes_as_it_is_into_the_hubs_cache(server: HubServer, gguf: Path, name: str) -> None:
+    said: list[str] = []
+    path = pull(name, refuse, say=said.append)
+    assert path.read_bytes() == gguf.read_bytes()
+    assert path.is_relative_to(hub_cache())
+    assert said == [f"downloading 1 file of {HUB_NAME}, 1 MB"]
+    assert pull(name, refuse, say=said.append) == path
+    assert said[1:] == [f"hf:{HUB_NAME} is here already"]
+
+
+def test_an_official_model_is_announced_with_sizes_then_converted(server: HubServer, gguf: Path) -> None:
+    said: list[str] = []
+    calls: list[Sequence[str]] = []
+
+    def convert(arguments: Sequence[str]) -> None:
+        calls.append(arguments)
+        shutil.copy(gguf, arguments[2])
+
+    path = pull("mistral", convert, say=said.append)
+    assert path == models_folder() / "mistral-7b-instruct-v0.3-Q4_K_M.gguf"
+    commit = server.repositories[OFFICIAL].commit
+    assert calls == [[str(CachedRepository(OFFICIAL).snapshot(commit)), "-o", str(path), "-t", "Q4_K_M"]]
+    assert said == [
+        f"{OFFICIAL} is a checkpoint of 4 MB, 4 MB to download; about 4.4 GB of Q4_K_M are made of it, "
+        "and it stays in the hub's cache (`--discard` removes it afterwards)",
+        f"downloading 6 files of {OFFICIAL}, 4 MB",
+    ]
+    assert pull("mistral", refuse, say=said.append) == path
+    assert said[2:] == ["mistral-7b-instruct-v0.3 is here already"]
+
+
+def test_a_checkpoint_can_be_discarded_after_its_conversion(server: HubServer, gguf: Path) -> None:
+    said: list[str] = []
+
+    def convert(arguments: Sequence[str]) -> None:
+        assert Path(arguments[0], "config.json").is_file()
+        shutil.copy(gguf, arguments[2])
+
+    pull("mistral", convert, discard=True, say=said.append)
+    assert said[-1] == "removed the checkpoint: 4 MB are free again"
+    assert not CachedRepository(OFFICIAL).folder.exists()
+
+
+def test_the_disk_is_measured_before_the_download(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 4_000_000_000))
+    assert refusal(lambda: pull("mistral", refuse, say=lambda _: None)) == (
+        ExitCode.FILE,
+        f"the Q4_K_M of mistral-7b-instruct-v0.3 needs 4.4 GB more on the disk, but {models_folder()} has 4.0 GB free",
+        "make room, or name a folder on a larger disk: `export MISTRAL_CHAT_HOME=FOLDER`",
+    )
+
+
+def test_a_name_that_nothing_has_is_one_sentence() -> None:
+    assert refusal(lambda: pull("mixtrall", refuse)) == (
+        ExitCode.MODEL,
+        "no official model is called mixtrall",
+        "`mistral-chat models list --official` names them; `mistral` is a good first one",
+    )
+
+
+def test_a_repository_of_checkpoints_says_how_to_convert_it(server: HubServer) -> None:
+    assert refusal(lambda: pull(f"hf:{OFFICIAL}", refuse, say=lambda _: None)) == (
+        ExitCode.MODEL,
+        f"{OFFICIAL} holds no GGUF file",
+        f"if it holds a checkpoint: `mistral-chat convert {OFFICIAL}`",
+    )

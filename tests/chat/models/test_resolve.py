@@ -1,0 +1,141 @@
+"""A model's name leads to one file, or one sentence says where to go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chat.ground.errors import ChatError, ExitCode
+from chat.ground.hub import hub_cache
+from chat.models.resolve import WAYS_TO_A_MODEL, resolve
+from tests.chat.models.conftest import HUB_NAME
+from tests.hub_server import HubServer
+
+Put = Callable[[str], Path]
+
+
+def refusal(name: str | None) -> tuple[int, str, str | None]:
+    with pytest.raises(ChatError) as caught:
+        resolve(name)
+    return int(caught.value.exit_code), caught.value.message, caught.value.hint
+
+
+def test_a_path_is_taken_as_it_is(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve(str(gguf)) == gguf
+    monkeypatch.setenv("HOME", str(gguf.parent))
+    assert resolve(f"~/{gguf.name}") == gguf
+
+
+@pytest.mark.parametrize("name", ["mine-Q4_K_M", "mine-Q4_K_M.gguf", "MINE-q4_k_m", "mine", "m"])
+def test_a_name_in_the_models_folder_is_found_whole_or_by_its_beginning(pulled: Put, name: str) -> None:
+    path = pulled("mine-Q4_K_M")
+    pulled("other")
+    assert resolve(name) == path
+
+
+def test_a_whole_name_goes_before_a_longer_one(pulled: Put) -> None:
+    short, _ = pulled("mine"), pulled("mine-too")
+    assert resolve("mine") == short
+
+
+def test_a_beginning_of_several_names_is_refused(pulled: Put) -> None:
+    pulled("mine-a")
+    pulled("mine-b")
+    assert refusal("mine") == (
+        ExitCode.MODEL,
+        "`mine` could be 2 models: mine-a, mine-b",
+        "write more of the name",
+    )
+
+
+@pytest.mark.parametrize("name", ["mistral", "7b", "mistral-7b-instruct-v0.3", "mistralai/Mistral-7B-Instruct-v0.3"])
+def test_an_official_name_means_what_was_pulled(pulled: Put, name: str) -> None:
+    pulled("mistral-7b-instruct-v0.1-Q4_K_M")
+    path = pulled("mistral-7b-instruct-v0.3-Q4_K_M")
+    assert resolve(name) == path
+
+
+def test_an_official_name_that_was_not_pulled_says_what_pulling_takes() -> None:
+    assert refusal("nemo") == (
+        ExitCode.MODEL,
+        "mistral-nemo-instruct-2407 is not here yet",
+        "`mistral-chat models pull nemo` fetches it: downloads 24.5 GB, makes 7.5 GB of it",
+    )
+
+
+def test_no_name_means_the_only_model(pulled: Put) -> None:
+    path = pulled("mine")
+    assert resolve(None) == path
+
+
+def test_no_name_and_no_model_shows_the_ways_to_one() -> None:
+    assert refusal(None) == (ExitCode.MODEL, "no model is named", WAYS_TO_A_MODEL)
+    assert "`mistral-chat models pull mistral` fetches mistral-7b-instruct-v0.3" in WAYS_TO_A_MODEL
+
+
+def test_no_name_and_several_models_asks_for_one(pulled: Put) -> None:
+    pulled("a")
+    pulled("b")
+    assert refusal(None) == (
+        ExitCode.MODEL,
+        "no model is named, and 2 are here",
+        "say `-m a` or `-m b`; `export MISTRAL_CHAT_MODEL=NAME` names it for good",
+    )
+
+
+def test_a_folder_is_to_be_converted(tmp_path: Path) -> None:
+    assert refusal(str(tmp_path)) == (
+        ExitCode.MODEL,
+        f"{tmp_path} is a folder, not a GGUF file",
+        f"`mistral-chat convert {tmp_path}` makes one of it",
+    )
+
+
+@pytest.mark.parametrize("name", ["mistrall", "mistrel", "mine-Q4_K_N"])
+def test_a_slip_of_the_finger_is_shown_the_nearest_names(pulled: Put, name: str) -> None:
+    pulled("mine-Q4_K_M")
+    code, message, hint = refusal(name)
+    assert (code, message) == (ExitCode.MODEL, f"no model at {name}")
+    assert hint and hint.startswith("near it: `mi")
+
+
+@pytest.mark.parametrize("name", ["/nowhere/x.gguf", "a\0b", "x" * 5000, "~nobody/x", ""])
+def test_what_is_no_name_at_all_is_one_sentence(name: str) -> None:
+    assert refusal(name) == (ExitCode.MODEL, f"no model at {name}", WAYS_TO_A_MODEL)
+
+
+def test_a_repository_without_its_prefix_is_recognised() -> None:
+    assert refusal("someone/Model") == (
+        ExitCode.MODEL,
+        "no model at someone/Model",
+        "on the hub it would be `hf:someone/Model` (GGUF files) or `mistral-chat convert someone/Model` (a checkpoint)",
+    )
+
+
+def test_a_gguf_on_the_hub_is_fetched_once_with_a_word_about_its_size(
+    server: HubServer, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    path = resolve(f"hf:{HUB_NAME}", say=said.append)
+    assert path.read_bytes() == gguf.read_bytes()
+    assert path.is_relative_to(hub_cache())
+    assert said == [f"downloading 1 file of {HUB_NAME}, 1 MB"]
+    server.seen.clear()
+    for name in (f"hf:{HUB_NAME}", f"hf:{HUB_NAME}:Q4_K_M", f"hf:{HUB_NAME}:tiny.Q4_K_M.gguf", f"hf:{HUB_NAME}@main"):
+        assert resolve(name, say=said.append) == path
+    assert (server.seen, len(said)) == ([], 1), "no network is asked for what is here"
+
+
+def test_another_quantization_is_fetched_beside(server: HubServer) -> None:
+    first = resolve(f"hf:{HUB_NAME}")
+    assert resolve(f"hf:{HUB_NAME}:q8_0").name == "tiny.Q8_0.gguf"
+    assert resolve(f"hf:{HUB_NAME}") == first
+
+
+def test_a_pipe_is_not_opened_to_find_out(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    assert resolve(str(path)) == path  # the strict reader refuses it by name
