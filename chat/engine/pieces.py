@@ -101,6 +101,10 @@ class Pieces:
             return None
         return ids[0] if self._api.llama_vocab_get_text(self._vocab, ids[0]) == name.encode() else None
 
+    def is_control(self, token: int) -> bool:
+        """Whether an id is no part of any text."""
+        return not self.text_bytes(token) and bool(self.named_bytes(token))
+
     def is_end(self, token: int) -> bool:
         """Whether llama.cpp takes an id for the end of an answer."""
         return bool(self._api.llama_vocab_is_eog(self._vocab, token))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from chat.engine.formats.segments import Control, Ids, Mark, Segment, Text
@@ -119,6 +120,16 @@ class Vocabulary:
         """The text of one whole answer, without control pieces."""
         decoder = StreamDecoder(self)
         return "".join(decoder.push(token) for token in ids) + decoder.flush()
+
+    def segments_of(self, ids: Iterable[int]) -> tuple[Control | Text, ...]:
+        """Generated ids as control pieces and the texts between them, each decoded on its own."""
+        parts: list[Control | Text] = []
+        for is_control, group in groupby(ids, key=self._pieces.is_control):
+            if is_control:
+                parts += [Control(self._pieces.named_bytes(token).decode("utf-8", "replace")) for token in group]
+            else:
+                parts.append(Text(self.decode(group)))
+        return tuple(parts)
 
     def text_of(self, ids: Iterable[int]) -> str:
         """Ids as text for people, names of control pieces included; nothing that could be encoded back."""
