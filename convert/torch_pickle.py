@@ -75,10 +75,11 @@ class _Machine:
         return self.pop()
 
     def refuse(self, code: int) -> None:
-        if code in FORBIDDEN_NAMED:
+        place = self.at - 1
+        if code == INST:
             self.allow(self.line(), self.line())
         name = FORBIDDEN.get(code, f"0x{code:02x}")
-        raise DataError(f"{self.where} uses the opcode {name} at byte {self.at - 1}, which no checkpoint needs")
+        raise DataError(f"{self.where} uses the opcode {name} at byte {place}, which no checkpoint needs")
 
     def take(self, count: int) -> bytes:
         end = self.at + count
@@ -244,9 +245,9 @@ STEPS: dict[int, Callable[[_Machine], Any]] = {
     ord("Q"): _storage,
 }
 
-# opcodes that are refused under their names, and among them those that name a class
+INST = ord("i")  # names its class itself
 FORBIDDEN: dict[int, str] = {
-    ord("i"): "INST",
+    INST: "INST",
     ord("o"): "OBJ",
     0x81: "NEWOBJ",
     0x92: "NEWOBJ_EX",
@@ -257,7 +258,24 @@ FORBIDDEN: dict[int, str] = {
     0x97: "NEXT_BUFFER",
     0x98: "READONLY_BUFFER",
     ord("0"): "POP",
-    ord("2"): "DUP",
     ord("1"): "POP_MARK",
+    ord("2"): "DUP",
+    ord("B"): "BINBYTES",
+    ord("C"): "SHORT_BINBYTES",
+    0x8E: "BINBYTES8",
+    0x96: "BYTEARRAY8",
+    ord("F"): "FLOAT",
+    ord("I"): "INT",
+    ord("L"): "LONG",
+    ord("S"): "STRING",
+    ord("T"): "BINSTRING",
+    ord("U"): "SHORT_BINSTRING",
+    ord("V"): "UNICODE",
+    ord("d"): "DICT",
+    ord("g"): "GET",
+    ord("l"): "LIST",
+    ord("p"): "PUT",
+    0x8F: "EMPTY_SET",
+    0x90: "ADDITEMS",
+    0x91: "FROZENSET",
 }
-FORBIDDEN_NAMED = (ord("i"),)
