@@ -14,6 +14,7 @@ from chat.sessions.pages import PAGE_BYTES, Pages, read_rows
 from chat.sessions.records import SESSION_ID
 from chat.sessions.rows import NODE_COLUMNS, SESSION_COLUMNS, node_of
 from chat.sessions.schema import INSERT_SESSION, PUT_NODE, migrate, transact
+from chat.sessions.whole_file import sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,13 +122,3 @@ def _swap(path: Path, fresh: Path) -> Path:
     fresh.replace(path)
     sync_folder(path.parent)
     return aside
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in `folder` survive a power cut, where the system can."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

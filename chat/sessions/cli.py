@@ -1,0 +1,275 @@
+"""`mistral-chat sessions list|show|search|export|rename|rm`. Knows how answers look; catches nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chat.ground.errors import ExitCode, FileError, UsageError
+from chat.ground.folders import data_folder
+from chat.ground.visible import visible, visible_line
+from chat.sessions.export import ExportFormat, export_text, format_of
+from chat.sessions.session_json import iso_time
+from chat.sessions.store import FILE_NAME, Store, open_history
+from chat.sessions.whole_file import write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from chat.sessions.records import SessionRecord
+    from chat.sessions.search import Hit
+
+app = typer.Typer(
+    help="The sessions that are stored here.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Which = Annotated[str, typer.Argument(metavar="SESSION", help="A name, an id, or the beginning of one.")]
+
+_WIDEST_LABEL = 24  # columns
+_ROOM_FOR_ALL = 60  # columns of the terminal
+
+
+@app.command("list")
+def list_sessions(
+    limit: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="This many at most.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the sessions, the last used first."""
+    with _history() as store:
+        records = store.list(limit)
+    if as_json:
+        return print(json.dumps([_plain(record) for record in records], ensure_ascii=False))
+    if not sys.stdout.isatty():
+        for record in records:
+            cells = (record.id, record.name or "", record.title, str(record.messages), record.model)
+            print("\t".join((*map(visible_line, cells), iso_time(record.updated))))
+        return None
+    if not records:
+        return _tell("no sessions are stored yet")
+    return _print_table(records)
+
+
+@app.command()
+def show(
+    session: Annotated[
+        str | None, typer.Argument(metavar="SESSION", help="A name or id; the last one if none.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what was said, as Markdown."""
+    with _history() as store:
+        record = store.get(session) if session is not None else store.latest()
+        if record is None:
+            raise UsageError("no sessions are stored yet")
+        text = export_text(*store.load(record.id), "json" if as_json else "markdown")
+    _print(text)
+
+
+@app.command()
+def search(
+    words: Annotated[
+        list[str], typer.Argument(metavar="WORD...", help='Words, or "a phrase"; the last may be a beginning.')
+    ],
+    limit: Annotated[int, typer.Option("-n", "--limit", metavar="N", min=1, help="This many hits at most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Find words in everything that was said."""
+    with _history() as store:
+        hits = store.search(" ".join(f'"{word}"' if " " in word else word for word in words), limit=limit)
+    if as_json:
+        return print(json.dumps([_plain_hit(hit) for hit in hits], ensure_ascii=False))
+    if not sys.stdout.isatty():
+        for hit in hits:
+            print(
+                "\t".join(map(visible_line, (hit.session_id, hit.name or "", hit.node_id or "", hit.role, hit.snippet)))
+            )
+        return None
+    if not hits:
+        return _tell("nothing found")
+    return _print_hits(hits)
+
+
+@app.command()
+def export(
+    sessions: Annotated[
+        list[str] | None, typer.Argument(metavar="SESSION...", help="Names or ids; several for sharegpt only.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All sessions.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="A file; else stdout.")] = None,
+    kind: Annotated[
+        ExportFormat | None, typer.Option("--format", help="What to write; by FILE's ending if not given, or Markdown.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
+) -> None:
+    """Write sessions as Markdown, JSON (the whole tree), HTML (one file) or ShareGPT-style JSON Lines."""
+    kind = kind or (format_of(output) if output else "markdown")
+    with _history() as store:
+        records = store.list() if every else [store.get(name) for name in sessions or ()]
+        if not records:
+            raise UsageError("there is nothing to export", hint="name a session, or use `--all`")
+        if len(records) > 1 and kind != "sharegpt":
+            raise UsageError(f"{len(records)} sessions do not fit in one {kind} file", hint="use `--format sharegpt`")
+        text = "".join(export_text(*store.load(record.id), kind) for record in records)
+    if output is None:
+        return _print(text)
+    write_file(output, text, overwrite=overwrite)
+    return _tell(f"wrote {output}")
+
+
+@app.command()
+def rename(
+    session: Which, name: Annotated[str, typer.Argument(metavar="NAME", help="The new name; empty for none.")]
+) -> None:
+    """Give a session a name."""
+    with _history() as store:
+        _need_file(store)
+        store.rename(store.get(session).id, name or None)
+        _need_file(store)
+
+
+@app.command()
+def rm(
+    sessions: Annotated[list[str], typer.Argument(metavar="SESSION...", help="Names, ids, or beginnings of ids.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """Delete sessions with their messages, search entries and saved states."""
+    with _history() as store:
+        _need_file(store)
+        records = {record.id: record for record in map(store.get, sessions)}
+        labels = ", ".join(_called(record) for record in records.values())
+        if not yes and not _confirm(f"delete {labels}?"):
+            return ExitCode.UNEXPECTED
+        for record in records.values():
+            store.remove(record.id)
+    return ExitCode.DONE
+
+
+@contextmanager
+def _history() -> Iterator[Store]:
+    """The history, with its notices told; looking for one makes none."""
+    try:
+        enabled = (data_folder() / FILE_NAME).exists()
+    except FileError:
+        enabled = True  # the store says what is wrong
+    with open_history(enabled=enabled) as store:
+        for notice in store.take_notices():
+            _tell(notice.text)
+        yield store
+
+
+def _need_file(store: Store) -> None:
+    if store.failed:
+        raise FileError("the history cannot be written", hint="nothing was changed")
+
+
+def _confirm(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask on", hint="`--yes` deletes without asking")
+    print(f"{visible_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _called(record: SessionRecord) -> str:
+    return f"`{record.label}`" + (f" ({record.title})" if record.title else "")
+
+
+def _tell(text: str) -> None:
+    print(visible_line(text), file=sys.stderr)
+
+
+def _print(text: str) -> None:
+    """Raw into a pipe, harmless onto a terminal."""
+    print(visible(text) if sys.stdout.isatty() else text, end="")
+
+
+def _plain(record: SessionRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "title": record.title,
+        "model": record.model,
+        "messages": record.messages,
+        "created": iso_time(record.created),
+        "updated": iso_time(record.updated),
+    }
+
+
+def _plain_hit(hit: Hit) -> dict[str, Any]:
+    return {
+        "session": hit.session_id,
+        "name": hit.name,
+        "title": hit.title,
+        "node": hit.node_id,
+        "role": hit.role,
+        "created": iso_time(hit.created),
+        "snippet": hit.snippet,
+        "marks": [list(mark) for mark in hit.marks],
+    }
+
+
+def _local_time(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+def _print_table(records: Sequence[SessionRecord]) -> None:
+    """One line for a session, as wide as the terminal: the title gives way, then count and hour."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    is_wide = console.width >= _ROOM_FOR_ALL
+    head = ("SESSION", "MESSAGES", "USED")
+    sides = [
+        (
+            visible_line(each.label),
+            str(each.messages),
+            _local_time(each.updated)[: None if is_wide else len("2026-11-21")],
+        )
+        for each in records
+    ]
+    label_width, count_width, time_width = (max(map(cell_len, column)) for column in zip(head, *sides, strict=True))
+    label_width = min(label_width, _WIDEST_LABEL)
+    count_width = count_width if is_wide else 0
+    title_width = max(console.width - label_width - count_width - time_width - 6, 5)
+    titles = ["TITLE", *(visible_line(record.title) for record in records)]
+    for title, (label, count, used) in zip(titles, (head, *sides), strict=True):
+        line = Text(style="bold" if label == "SESSION" and title == "TITLE" else "")
+        for cell, width in ((label, label_width), (title, title_width)):
+            part = Text(cell)
+            part.truncate(width, overflow="ellipsis", pad=True)
+            line.append_text(part).append("  ")
+        line.append(f"{count:>{count_width}}  " if count_width else "").append(used)
+        console.print(line, no_wrap=True, overflow="crop")
+
+
+def _print_hits(hits: Sequence[Hit]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for hit in hits:
+        head = Text(visible_line(hit.name or hit.session_id[:8]), style="bold")
+        head.append(f"  {_local_time(hit.created)}  {visible_line(hit.title)}", style="dim not bold")
+        console.print(head, no_wrap=True, overflow="ellipsis")
+        body = Text(f"  {hit.role}: ", style="dim")
+        at = 0
+        for start, end in hit.marks:
+            body.append(visible_line(hit.snippet[at:start]), style="not dim")
+            body.append(visible_line(hit.snippet[start:end]), style="bold not dim")
+            at = end
+        body.append(visible_line(hit.snippet[at:]), style="not dim")
+        console.print(body)
