@@ -13,16 +13,16 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home that our folders, the hub's cache and child processes live in."""
-    home = tmp_path / "home"
-    home.mkdir()
+    home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
         if name.startswith(("MISTRAL_CHAT_", "HF_", "XDG_")) and name != "MISTRAL_CHAT_TEST_FULL":
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("MISTRAL_CHAT_HOME", str(home / "mistral-chat"))
     monkeypatch.setenv("HF_HOME", str(home / "hub"))
+    monkeypatch.setenv("MISTRAL_CHAT_THREADS", "1")  # two workers of tests share two cores; waiting threads spin
     return home
 
 
