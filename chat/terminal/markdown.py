@@ -20,7 +20,8 @@ DEEPEST = 20  # levels of nesting that are still indented
 
 def markdown_lines(text: str, width: int) -> list[Line]:
     """A Markdown text as lines of at most `width` columns; only code may be longer, so that it copies as it is."""
-    return _blocks(parse_markdown(text).children, width, 0)
+    tree = parse_markdown(text)
+    return wrap((Span(text),), width) if tree is None else _blocks(tree.children, width, 0)
 
 
 def code_line(text: str, language: str, above: Sequence[str]) -> Line:

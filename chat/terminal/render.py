@@ -28,6 +28,7 @@ class Span:
 
 Line = tuple[Span, ...]
 
+DEEPEST = 60  # levels of nesting that are parsed
 TOKEN_STYLES = {  # pygments' token names, the most general of each family
     "Comment": "dim italic",
     "Keyword": "magenta",
@@ -120,18 +121,25 @@ def highlight(code: str, language: str) -> list[Line]:
     return [tuple(line) for line in lines]
 
 
-def parse_markdown(text: str) -> SyntaxTreeNode:
-    """The tree of a Markdown text; HTML in it stays text, because nothing may disappear."""
+def parse_markdown(text: str) -> SyntaxTreeNode | None:
+    """The tree of a Markdown text, None where it is nested too deep.
+
+    HTML and definitions of references stay text, because nothing may disappear.
+    """
     from markdown_it.tree import SyntaxTreeNode
 
-    return SyntaxTreeNode(_parser().parse(text))
+    tokens = _parser().parse(text)
+    if max((token.level for token in tokens), default=0) >= DEEPEST - 2:  # the parser drops what lies deeper
+        return None
+    return SyntaxTreeNode(tokens)
 
 
 @cache
 def _parser() -> Any:
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
+    options = {"html": False, "maxNesting": DEEPEST}
+    return MarkdownIt("commonmark", options).enable(["strikethrough", "table"]).disable("reference")
 
 
 @cache

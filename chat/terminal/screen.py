@@ -9,7 +9,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING, TextIO
 
-from chat.terminal.render import Line, line_width, paint, text_of
+from chat.terminal.render import Line, line_width, paint, text_of, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,16 +94,13 @@ class Screen:
             self._on_gone()
 
     def _fitting(self, live: Sequence[Line], width: int) -> tuple[Line, ...]:
-        room = self.height - 1
+        """The last live lines that fit, folded by us: terminals differ in where they wrap wide characters."""
         kept: list[Line] = []
         for line in reversed(live):
-            room -= _rows(line, width)
-            if room < 0:
+            kept[:0] = wrap(line, width) if line_width(line) > width else [line]
+            if len(kept) >= self.height - 1:
                 break
-            kept.append(line)
-        if live and not kept:  # one line taller than the screen
-            kept = [_tail(live[-1], width * (self.height - 1))]
-        return tuple(reversed(kept))
+        return tuple(kept[-(self.height - 1) :])
 
     def _unchanged(self, lines: Sequence[Line], width: int) -> int:
         """How many lines from the top stand on the screen already; the last one never counts, the cursor is there."""
@@ -133,13 +130,3 @@ class Screen:
 
 def _rows(line: Line, width: int) -> int:
     return max(1, -(-line_width(line) // width))
-
-
-def _tail(line: Line, cells: int) -> Line:
-    """About the last `cells` columns of a line, unstyled."""
-    from chat.terminal.render import plain
-
-    text = text_of(line)
-    while line_width(plain(text)) > cells:
-        text = text[max(1, (line_width(plain(text)) - cells) // 2) :]
-    return plain(text)

@@ -24,13 +24,20 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     begun: list[Any] = []
 
     def begin(
-        *scripts: Any, columns: int = 80, lines: int = 24, environment: Any = None, ready: str = ">", **facts: Any
+        *scripts: Any,
+        columns: int = 80,
+        lines: int = 24,
+        environment: Any = None,
+        ready: str = ">",
+        shell: str = "",
+        **facts: Any,
     ) -> Any:
         script = json.dumps({"scripts": scripts, **facts})
         environment = {"MISTRAL_CHAT_HOME": str(tmp_path / "home"), **(environment or {})}
-        terminal = Terminal(
-            python(HERE / "program.py", script), columns=columns, lines=lines, environment=environment, folder=tmp_path
-        )
+        command = python(HERE / "program.py", script)
+        if shell:
+            command = ["bash", "-c", shell, "bash", *command]
+        terminal = Terminal(command, columns=columns, lines=lines, environment=environment, folder=tmp_path)
         begun.append(terminal)
         terminal.wait(ready)  # what is typed before that would be echoed by the terminal itself
         return terminal

@@ -44,6 +44,7 @@ class Terminal:
         self.screen = pyte.HistoryScreen(columns, lines, history=5000)
         self._stream = pyte.ByteStream(self.screen)
         self.output = b""
+        self._is_closed = False
         self.child = pexpect.spawn(
             command[0], list(command[1:]), env=plain, dimensions=(lines, columns), cwd=folder, timeout=10, echo=True
         )
@@ -115,11 +116,17 @@ class Terminal:
         self.child.close()
         return self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus
 
+    def hang_up(self) -> None:
+        """Close the terminal under the program."""
+        os.close(self.child.child_fd)
+        self._is_closed = True
+
     def kill(self) -> None:
         """End it, whatever it does."""
         if self.child.isalive():
             self.child.kill(signal.SIGKILL)
-        self.child.close(force=True)
+        if not self._is_closed:
+            self.child.close(force=True)
 
 
 def python(program: Path, *arguments: Any) -> list[str]:

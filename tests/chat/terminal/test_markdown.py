@@ -1,0 +1,92 @@
+"""Markdown fits its width, loses no word, and looks as it should."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from samples import document
+
+from chat.terminal.markdown import code_line, markdown_lines
+from chat.terminal.render import Span, line_width, text_of
+
+
+def shown(text: str, width: int) -> list[str]:
+    return [text_of(line).rstrip() for line in markdown_lines(text, width)]
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+@pytest.mark.parametrize("number", range(60))
+def test_lines_fit_and_no_letter_is_lost(number: int, width: int) -> None:
+    """Code may be longer than the screen, so that it copies as it is: it is left out here."""
+    text = re.sub(r"(?s)(```|~~~).*?\1", "", document(number))
+    lines = markdown_lines(text, width)
+    assert max((line_width(line) for line in lines), default=0) <= width
+    letters = "".join(re.findall(r"\w", "".join(text_of(line) for line in lines)))
+    for word in re.findall(r"[^\W\d_]{3,}", text):
+        assert word in letters
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("number", range(20))
+def test_the_narrowest_terminals_do_not_break_it(number: int, width: int) -> None:
+    assert markdown_lines(document(number), width)
+
+
+def test_html_stays_text() -> None:
+    assert shown("<think>why</think>\n\n<div>\nx\n</div>", 40) == ["<think>why</think>", "", "<div>", "x", "</div>"]
+
+
+def test_items_hang_and_nest() -> None:
+    assert shown("1. one two three four\n   - five six seven eight\n10. ten", 16) == [
+        "1. one two three",
+        "   four",
+        "   ◦ five six",
+        "     seven eight",
+        "2. ten",
+    ]
+
+
+def test_line_breaks_of_a_poem_stay() -> None:
+    assert shown("Roses are red\nViolets are blue", 40) == ["Roses are red", "Violets are blue"]
+
+
+def test_links_show_where_they_lead_and_never_become_escapes() -> None:
+    assert shown("[here](https://e.org/) <https://f.org>", 60) == ["here (https://e.org/) https://f.org"]
+
+
+def test_a_table_keeps_its_columns_where_they_are_legible() -> None:
+    text = "| Name | N |\n|:--|--:|\n| 日本 | 7 |\n| b | 1234 |"
+    assert shown(text, 40) == ["Name     N", "────  ────", "日本     7", "b     1234"]
+
+
+def test_a_table_too_wide_becomes_records() -> None:
+    text = (
+        "| Model | Window | Notes | Speed |\n|--|--|--|--|\n"
+        + "| Mistral seven | four thousand | rather long words | 2.5 tokens |\n" * 2
+    )
+    record = ["Model: Mistral seven", "Window: four thousand", "Notes: rather long words", "Speed: 2.5 tokens"]
+    assert shown(text, 30) == [*record, "", *record]
+
+
+def test_wide_cells_wrap_inside_their_column() -> None:
+    text = "| a | b |\n|--|--|\n| " + "word " * 20 + "| x |"
+    lines = shown(text, 40)
+    assert lines[2] == "word word word word word word word     x" and all(len(line) <= 40 for line in lines)
+
+
+def test_code_is_coloured_by_what_stands_above_it() -> None:
+    assert code_line("inside", "python", ['"""']) == (Span("inside", "green"),)
+    assert code_line("inside", "nosuchlanguage", []) == (Span("inside", ""),)
+    assert text_of(code_line("\tx", "", [])) == "    x"
+
+
+@pytest.mark.parametrize(
+    "text", ["> " * 500 + "kept", "[1]: https://e.org/kept", "- " * 500 + "kept", "*" * 500 + "kept"]
+)
+def test_what_markdown_would_swallow_is_kept(text: str) -> None:
+    assert any("kept" in line for line in shown(text, 4000))
+
+
+def test_deep_lists_end() -> None:
+    assert len(markdown_lines("".join("  " * depth + "- x\n" for depth in range(100)), 40)) >= 50

@@ -1,0 +1,173 @@
+"""What is committed is written once; what is live is redrawn in place and never grows beyond the screen."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import re
+
+import pyte
+import pytest
+from samples import chunks, document
+
+from chat.ground.visible import visible
+from chat.terminal.answer import MarkdownAnswer, PlainAnswer
+from chat.terminal.blocks import Splitter
+from chat.terminal.markdown import code_line, markdown_lines
+from chat.terminal.render import Line, plain, text_of
+from chat.terminal.screen import Screen
+
+FRAMES = re.compile(r"\x1b\[\?2026[hl]")
+OURS = re.compile(r"\x1b\[(?:\?2026[hl]|[0-9;]*m|\d+A|J)|\r")  # all that we ever write to steer a terminal
+
+
+class Watched:
+    """A screen whose output goes through a terminal emulator."""
+
+    def __init__(self, columns: int = 40, lines: int = 12, **options: bool) -> None:
+        self.stream = io.StringIO()
+        self.terminal = pyte.HistoryScreen(columns, lines, history=10_000)
+        self.terminal.set_mode(pyte.modes.LNM)
+        self.size = os.terminal_size((columns, lines))
+        self.screen = Screen(self.stream, **{"is_live": True, "colour": True, **options}, size=lambda: self.size)
+
+    def shown(self) -> list[str]:
+        """Scrollback and screen, without the empty lines at the end."""
+        pyte.Stream(self.terminal).feed(FRAMES.sub("", self.stream.getvalue()))
+        above = ["".join(row[x].data for x in range(self.terminal.columns)) for row in self.terminal.history.top]
+        return "\n".join(line.rstrip() for line in [*above, *self.terminal.display]).rstrip().split("\n")
+
+
+def expected(text: str, width: int) -> list[str]:
+    """The lines of an answer, drawn at once."""
+    splitter = Splitter()
+    lines: list[Line] = []
+    for piece in [*splitter.feed(visible(text)), *splitter.close()]:
+        if lines and not piece.joined:
+            lines.append(())
+        if piece.is_fence:
+            lines.append(plain(piece.text))
+        elif piece.language is not None:
+            lines.append(code_line(piece.text, piece.language, piece.above))
+        else:
+            lines += markdown_lines(piece.text, width)
+    return "\n".join(text_of(line).rstrip() for line in lines).rstrip().split("\n")
+
+
+def test_a_status_line_goes_without_a_trace() -> None:
+    watched = Watched()
+    watched.screen.line(plain("before"))
+    watched.screen.update((), [plain("reading 1")])
+    watched.screen.update((), [plain("reading 2")])
+    watched.screen.update((plain("answer"),))
+    assert watched.shown() == ["before", "answer"]
+
+
+def test_lines_that_stay_are_not_written_again() -> None:
+    watched = Watched()
+    watched.screen.update((), [plain("first"), plain("second")])
+    watched.screen.update((), [plain("first"), plain("second more")])
+    assert watched.stream.getvalue().count("first") == 1
+    assert watched.shown() == ["first", "second more"]
+
+
+def test_live_lines_taller_than_the_screen_show_their_end_and_are_committed_whole() -> None:
+    watched = Watched(lines=6)
+    lines = [plain(f"line {number}") for number in range(20)]
+    for count in range(1, 21):
+        watched.screen.update((), lines[:count])
+    assert watched.shown() == [f"line {number}" for number in range(15, 20)]
+    watched = Watched(lines=6)
+    for count in range(1, 21):
+        watched.screen.update((), lines[:count])
+    watched.screen.update(lines)
+    assert watched.shown()[-20:] == [text_of(line) for line in lines]
+
+
+def test_a_line_wider_than_the_screen_is_redrawn_from_its_start() -> None:
+    watched = Watched(columns=10)
+    watched.screen.update((), [plain("x" * 25)])
+    watched.screen.update((), [plain("y" * 35)])
+    watched.screen.update((plain("end"),))
+    assert watched.shown() == ["end"]
+
+
+def test_a_stream_that_is_no_terminal_gets_plain_lines_once() -> None:
+    watched = Watched(is_live=False)
+    watched.screen.update((), [plain("status")])
+    watched.screen.line(plain("bold", "bold red"))
+    assert watched.stream.getvalue() == "bold\n"
+
+
+def test_no_colour_keeps_weights_and_drops_colours() -> None:
+    watched = Watched(colour=False)
+    watched.screen.line(plain("word", "bold red"))
+    assert watched.stream.getvalue().count("\x1b[1mword\x1b[0m") == 1 and "31" not in watched.stream.getvalue()
+
+
+def test_a_terminal_that_is_gone_is_told_once() -> None:
+    class Broken(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(5, "gone")
+
+    told: list[int] = []
+    screen = Screen(Broken(), is_live=True, colour=True, on_gone=lambda: told.append(1))
+    screen.line(plain("a"))
+    screen.line(plain("b"))
+    assert told == [1]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("number", range(40))
+def test_an_answer_streamed_in_chunks_ends_as_if_drawn_at_once(number: int, columns: int) -> None:
+    text = document(number)
+    watched = Watched(columns)
+    moments = iter(range(1_000_000))
+    view = MarkdownAnswer(watched.screen, clock=lambda: next(moments))  # every tick is time for a frame
+    for chunk in chunks(text, random.Random(number)):
+        view.feed(chunk)
+        view.tick()
+    view.finish()
+    wrapped = [part for line in expected(text, columns) for part in pieces_of(line, columns)]
+    assert watched.shown() == wrapped
+
+
+def pieces_of(line: str, columns: int) -> list[str]:
+    """A line as a terminal wraps it."""
+    terminal = pyte.Screen(columns, 60)
+    pyte.Stream(terminal).feed(line)
+    return "\n".join(row.rstrip() for row in terminal.display).rstrip().split("\n")
+
+
+def test_an_answer_that_goes_on_shows_only_its_unfinished_piece_again() -> None:
+    watched = Watched()
+    view = MarkdownAnswer(watched.screen, before="# Shown\n\nA half sen")
+    view.feed("tence.\n\nMore.")
+    view.finish()
+    assert watched.shown() == ["A half sentence.", "", "More."]
+
+
+PAYLOADS = [
+    "\x1b[31mred", "\x1b]52;c;aGk=\x07", "\x1b]8;;http://evil\x1b\\x", "\x1bP1$q\x1b\\", "\x9b2J",
+    "\x9d0;title\x9c", "a\rb", "\x07", "\x08\x08x", "\x1b[2J\x1b[H", "\x1bc", "\u202etxt", "\u2066x\u2069", "\x00",
+    "\x7f", "\x1b]0;t\x07", "\x1b[?1049h", "\x0e", "\x85", "\x1b[6n", "```\x1b[2J\nx\x1b]0;a\x07\n```",
+    "| \x1b[1A | b |\n|--|--|\n| \x9b1m | \r |", "[a](http://\x1b]8;;x\x07)", "# \x1b#8", "```\x1b[31m\ncode\n```",
+    "1. \x1b[5m\n2. `\x1b[6m`",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [MarkdownAnswer, PlainAnswer])
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_no_escape_of_an_answer_reaches_the_terminal_however_it_is_split(payload: str, kind: type) -> None:
+    text = f"before {payload} after\n"
+    for at in range(len(text) + 1):
+        watched = Watched()
+        view = kind(watched.screen)
+        for chunk in (text[:at], text[at:]):
+            view.feed(chunk)
+            view.tick()
+        view.finish()
+        rest = OURS.sub("", watched.stream.getvalue())
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", rest), repr(rest)
+        assert "before" in rest and "after" in rest
