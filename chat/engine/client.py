@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,8 +112,15 @@ class LocalEngine:
         self._to_cancel = self._current
         self._send_cancel()
 
-    def close(self) -> None:
-        """Let go of the model; harmless when already closed."""
+    def close(self, *, keep_state: bool = True) -> None:
+        """Let go of the model; harmless when already closed.
+
+        Args:
+            keep_state: save the cache for the next time, where the options name a folder; it may take seconds.
+        """
+        if keep_state and self._info is not None and self.options.state_folder and not self._closed:
+            with suppress(ChatError):
+                self._result("leave")
         self._closed = True
         child, self._child = self._child, None
         if child is not None:

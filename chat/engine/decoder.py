@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chat.engine.library import LOG, llama
+from chat.engine.snapshot import Snapshot, reachable
 from chat.ground.errors import EngineError, MemoryLimitError, UsageError
 
 if TYPE_CHECKING:
@@ -159,10 +161,14 @@ class Decoder:
         return 0
 
     def can_rewind(self, position: int) -> bool:
-        """Whether the cells that a token at `position` looks back to are all there."""
-        oldest: int = self._api.llama_memory_seq_pos_min(self.memory, 0)
-        needed = max(0, position - self.window + 1) if self.window else 0
-        return oldest <= needed and position <= len(self.ids)
+        """Whether the cells that an id at `position` looks back to are all there."""
+        return position == 0 or reachable(position, self.oldest, self.window) > 0
+
+    @property
+    def oldest(self) -> int:
+        """The first position whose cells are still there; -1 where there are none."""
+        position: int = self._api.llama_memory_seq_pos_min(self.memory, 0)
+        return position
 
     def clear(self) -> None:
         """Forget everything."""
@@ -187,6 +193,40 @@ class Decoder:
             row_memory: Any = (ctypes.c_float * self.model.vocabulary_size).from_address(address)
             view = self._rows[address] = np.frombuffer(row_memory, dtype=np.float32)
         return view
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of a snapshot taken now."""
+        size: int = self._api.llama_state_seq_get_size_ext(self.pointer, 0, 0)
+        return size
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the cells that the last id looks back to; llama.cpp saves no others."""
+        size = self.state_bytes
+        data = bytearray(size)
+        buffer: Any = (ctypes.c_uint8 * size).from_buffer(data)
+        written = self._api.llama_state_seq_get_data_ext(self.pointer, buffer, size, 0, 0)
+        if written != size:
+            raise EngineError(f"llama.cpp saved {written:,} of {size:,} bytes of its cache")
+        oldest = max(self.oldest, len(self.ids) - self.window) if self.window else self.oldest
+        return Snapshot(array("i", self.ids), oldest, data)
+
+    def restore(self, snapshot: Snapshot) -> bool:
+        """Hold what the snapshot held; the last id must be read again before there are logits.
+
+        Returns:
+            False where llama.cpp refuses it; the cache is then empty.
+        """
+        self.clear()
+        size = len(snapshot.data)
+        buffer: Any = (ctypes.c_uint8 * size).from_buffer(snapshot.data)
+        if self._api.llama_state_seq_set_data_ext(self.pointer, buffer, size, 0, 0) == size:
+            newest = self._api.llama_memory_seq_pos_max(self.memory, 0)
+            if newest + 1 == len(snapshot.ids) and self.oldest <= max(snapshot.oldest, 0):
+                self.ids[:] = snapshot.ids
+                return True
+        self.clear()
+        return False
 
     def abort(self, flag: bool = True) -> None:
         """Stop the batch that is being read, from any thread, or let batches be read again; works on CPUs only."""

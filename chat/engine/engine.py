@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from chat.engine.snapshot import Snapshot, Snapshots, common_prefix
 from chat.events import Reading
 from chat.ground.errors import EngineError
 
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from chat.conversation import FinishReason
     from chat.engine.decoder import Decoder
     from chat.engine.sampling import Sampler
+    from chat.engine.states import States
+
+STATE_TOKENS = 128  # fewer are read again sooner than a state is looked for
+LONG_PROMPT_CHUNKS = 4
 
 
 class Interrupted(Exception):  # noqa: N818 - a signal to the caller, not a fault
@@ -42,8 +48,12 @@ class Run:
 class Engine:
     """Answers one prompt at a time on one decoder; its cached ids are the decoder's."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, snapshots: Snapshots, states: States | None = None) -> None:
         self.decoder = decoder
+        self.snapshots = snapshots
+        self.states = states
+        self.restored_from: str | None = None  # the state on disk that the cache goes on from
+        self._end = 0  # the position that this turn may reach
         self._cancelled = False
 
     def cancel(self, flag: bool = True) -> None:
@@ -51,13 +61,60 @@ class Engine:
         self._cancelled = flag
         self.decoder.abort(flag)
 
-    def reuse(self, prompt: Sequence[int]) -> int:
-        """Rewind to what the prompt has in common with the cache; at least its last id is left to be read.
+    def reuse(self, prompt: Sequence[int], limit: int = 0) -> int:
+        """Hold as much of the prompt as the cache or a saved state has; at least its last id is left to be read.
+
+        Args:
+            limit: how long the answer may become.
 
         Returns:
             How many ids of the prompt need not be read.
         """
-        return self.decoder.rewind(min(common_prefix(self.decoder.ids, prompt), len(prompt) - 1))
+        decoder = self.decoder
+        wanted = min(common_prefix(decoder.ids, prompt), len(prompt) - 1)
+        if decoder.ids and wanted == 0:
+            self.restored_from = None
+        reach = wanted if decoder.can_rewind(wanted) else 0
+        snapshot, from_memory = self.snapshots.best(prompt, decoder.window)
+        if snapshot is not None and from_memory > reach and decoder.restore(snapshot):
+            reach = from_memory
+        if self.states is not None and len(prompt) - reach > STATE_TOKENS:
+            head, from_disk = self.states.best(prompt, decoder.window)
+            if head is not None and from_disk > reach + STATE_TOKENS:
+                saved = self.states.load(head)
+                if saved is not None and decoder.restore(saved):
+                    self.restored_from = head.key
+                    reach = from_disk
+        kept = decoder.rewind(reach)
+        self._end = len(prompt) + limit
+        self._remember()
+        return kept
+
+    def save(self, key: str, prompt: Sequence[int] = ()) -> bool:
+        """Save the cache on disk under a name, where there is a folder and enough of it to be worth it.
+
+        Args:
+            prompt: save a state that goes back to before the end of this prompt, rather than the newest.
+        """
+        decoder = self.decoder
+        if self.states is None or decoder.position < STATE_TOKENS:
+            return False
+        snapshot: Snapshot | None = None
+        if prompt and decoder.settings.rolling:
+            half = decoder.settings.batch // 2  # see chunk_bounds
+            snapshot, _ = self.snapshots.best(prompt[: max(len(prompt) - half, 1) + 1], decoder.window)
+        return self.states.save(key, snapshot or decoder.snapshot()) is not None
+
+    def _remember(self) -> None:
+        """Keep a copy of the cells where the window may forget them before the turn ends.
+
+        Undo, edit and another try come back here: to the beginning of a turn, or to that of its answer.
+        """
+        decoder = self.decoder
+        if not decoder.settings.rolling or decoder.position == 0 or self._end <= decoder.cells:
+            return
+        if self.snapshots.has_room(decoder.state_bytes) and not self.snapshots.holds(decoder.ids):
+            self.snapshots.keep(decoder.snapshot())
 
     def read(self, prompt: Sequence[int]) -> Iterator[Reading]:
         """Read the rest of the prompt in batches, after `reuse`; then the logits after its last id are there.
@@ -67,13 +124,16 @@ class Engine:
         """
         decoder = self.decoder
         begun = time.perf_counter()
-        first, batch = decoder.position, decoder.settings.batch
-        for start in range(first, len(prompt), batch):
-            chunk = prompt[start : start + batch]
-            is_last = start + batch >= len(prompt)
-            if self._cancelled or not decoder.feed(chunk, 1 if is_last else 0):
+        first = decoder.position
+        bounds = chunk_bounds(first, len(prompt), decoder.settings.batch)
+        for start, stop in pairwise(bounds):
+            is_last = stop == len(prompt)
+            if is_last and len(bounds) > LONG_PROMPT_CHUNKS:
+                self._remember()  # another question after the same document comes back here
+            if self._cancelled or not decoder.feed(prompt[start:stop], 1 if is_last else 0):
                 raise Interrupted
-            yield Reading(start + len(chunk) - first, len(prompt) - first, time.perf_counter() - begun)
+            yield Reading(stop - first, len(prompt) - first, time.perf_counter() - begun)
+        self._remember()
 
     def generate(self, run: Run) -> Iterator[int]:
         """Yield ids after what was read, without the end token; `run.finish` then tells why it ended.
@@ -109,9 +169,12 @@ class Engine:
         return token
 
 
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many ids from the start are equal."""
-    length = min(len(left), len(right))
-    if list(left[:length]) == list(right[:length]):
-        return length
-    return next(at for at in range(length) if left[at] != right[at])
+def chunk_bounds(first: int, end: int, batch: int) -> list[int]:
+    """Where the chunks of a prompt begin and end; the last of several is at least half a batch long.
+
+    So there is room for a question in it: what comes before it can be kept for another one.
+    """
+    bounds = [*range(first, end, batch), end]
+    if len(bounds) > 2 and bounds[-1] - bounds[-2] < batch // 2:
+        bounds[-2] = end - batch // 2
+    return bounds

@@ -69,6 +69,14 @@ def llama() -> Any:
     return bindings
 
 
+def build_name() -> str:
+    """llama.cpp's version and what this build of it can use."""
+    api = llama()
+    version = getattr(api, "llama_version", None)
+    named = version().decode("utf-8", "replace") if version is not None else ""
+    return f"{named} {api.llama_print_system_info().decode('utf-8', 'replace')}".strip()
+
+
 @functools.cache
 def ggml() -> ctypes.CDLL:
     """The library below llama.cpp, whose functions llama-cpp-python does not bind."""

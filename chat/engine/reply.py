@@ -55,7 +55,7 @@ class Answer:
             )
         run = self._run()
         try:
-            yield from self._read()
+            yield from self._read(run.limit)
             yield from self._generate(run)
         except Interrupted:
             run.finish = "interrupted"
@@ -71,9 +71,10 @@ class Answer:
         sampler = Sampler(self.sampling, room.vocabulary.size, prompt)
         return Run(sampler, limit, room.vocabulary.is_end)
 
-    def _read(self) -> Iterator[Reading]:
+    def _read(self, limit: int) -> Iterator[Reading]:
         begun = time.perf_counter()
-        self.cached = self.engine.reuse(self.composed.ids)
+        self.room.session, self.room.prompt = self.request.session, self.composed.ids
+        self.cached = self.engine.reuse(self.composed.ids, limit)
         try:
             yield from self.engine.read(self.composed.ids)
         finally:

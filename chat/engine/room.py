@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import platform
 import threading
 import time
+from array import array
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 from chat.engine.decoder import Decoder, DecoderSettings
 from chat.engine.devices import devices, host_free_bytes
 from chat.engine.engine import Engine
+from chat.engine.library import build_name
 from chat.engine.model import LoadSettings, Model
 from chat.engine.offload import OUTPUTS, Fit, Host, fit, sizes_of
 from chat.engine.prompt import FORMATS, detect_format
+from chat.engine.snapshot import Snapshots
+from chat.engine.states import States, fingerprint_of_file
 from chat.engine.threads import worker_threads
 from chat.engine.vocab import Vocabulary
 from chat.engine.window import Window, choose_window
@@ -30,6 +36,9 @@ if TYPE_CHECKING:
     from chat.request import EngineOptions
 
 BYTES_PER_TOKEN = 4  # of ordinary text, about
+LONG_PROMPT_TOKENS = 1024  # without a session, what is worth a saved state: a document that is asked about again
+SNAPSHOT_SHARE = 0.25  # of the free memory is for saved states, but no more than this:
+SNAPSHOT_BYTES = 2 << 30
 
 
 @dataclass
@@ -50,6 +59,18 @@ class Room:
     info: ModelInfo
     load_seconds: float
     notices: list[str] = field(default_factory=list)
+    session: str | None = None  # whose turns the cache holds
+    prompt: tuple[int, ...] = ()  # the last one that was read
+
+    def save_state(self) -> None:
+        """Keep the cache on disk for the next time, under the session's name or for questions after a long prompt."""
+        if self.engine is None:
+            return
+        if self.session is not None:
+            self.engine.save(self.session)
+        elif len(self.prompt) >= LONG_PROMPT_TOKENS:
+            first = array("i", self.prompt[:LONG_PROMPT_TOKENS]).tobytes()
+            self.engine.save(self.engine.restored_from or f"prompt {hashlib.sha256(first).hexdigest()}", self.prompt)
 
     def close(self) -> None:
         """Free all of it."""
@@ -86,7 +107,9 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     info = replace(info, context=limit or info.trained_context, details=_details(decoder, chosen))
     vocabulary = Vocabulary(model.vocab, file.metadata)
     seconds = time.perf_counter() - begun
-    return Room(options, file, model, vocabulary, prompt_format, Engine(decoder), limit, info, seconds, notices)
+    budget = min(SNAPSHOT_BYTES, int(host_free_bytes() * SNAPSHOT_SHARE))
+    engine = Engine(decoder, Snapshots(budget), _states(options, file, window, decoder, chosen))
+    return Room(options, file, model, vocabulary, prompt_format, engine, limit, info, seconds, notices)
 
 
 def _fit(options: EngineOptions, file: GgufFile, window: Window) -> Fit:
@@ -144,6 +167,26 @@ def _decoder_settings(options: EngineOptions, chosen: Fit) -> DecoderSettings:
         flash_attention=options.flash_attention,
         threads=options.threads or worker_threads(),
     )
+
+
+def _states(options: EngineOptions, file: GgufFile, window: Window, decoder: Decoder, chosen: Fit) -> States | None:
+    """The folder of saved states, and all that their bytes depend on."""
+    if options.state_folder is None or options.state_cache_bytes <= 0:
+        return None
+    places = [(tensor.offset, tensor.bytes) for tensor in file.tensors.values()]
+    fingerprint = {
+        "build": build_name(),
+        "machine": platform.machine(),
+        "model": fingerprint_of_file(file.path, places),
+        "lora": [[fingerprint_of_file(Path(path), ()), scale] for path, scale in options.lora],
+        "window": window.size,
+        "rolling": chosen.rolling,
+        "cells": decoder.cells,
+        "kv_type": options.kv_type,
+        "flash_attention": options.flash_attention,
+        "gpu_layers": chosen.gpu_layers,
+    }
+    return States(Path(options.state_folder), fingerprint, options.state_cache_bytes)
 
 
 def _prompt_format(options: EngineOptions, file: GgufFile) -> str:

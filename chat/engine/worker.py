@@ -120,6 +120,10 @@ class Worker:
         from chat.engine import reply
 
         room = self._room
+        if call["call"] == "leave":
+            if room is not None:
+                room.save_state()
+            return
         if room is None:
             raise RuntimeError("called before the model was loaded")
         if call["call"] == "reply":

@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_refused_with_need_free_and_three_ways_out() -> Non
         of(PLAIN, Window(), 4)
     assert caught.value.exit_code == ExitCode.MEMORY == 4
     assert caught.value.message == (
-        "7B.gguf needs 4.7 GiB of memory (weights 4.0, cache 0.5, work 0.1), but 4.0 GiB are free"
+        "7B.gguf needs 4.6 GiB of memory (weights 4.0, cache 0.5, work 0.1), but 4.0 GiB are free"
     )
     assert caught.value.hint == (
         "close other programs or use a smaller quantization, a smaller `--context`, or `--kv-type q8_0`"
