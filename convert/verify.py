@@ -9,6 +9,7 @@ import numpy as np
 
 from chat.ground.errors import DataError, FileError
 from chat.ground.gguf_reader import read_gguf
+from convert.stream import Checksum, Job, checksum_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from chat.ground.progress import Progress
     from convert.plan import PlannedTensor
     from convert.rows import Floats
-    from convert.stream import Checksum, Job
 
 SAMPLED_ROWS = 4  # of each tensor
 # Largest Euclidean norm of (written - source) of a row, relative to the source's: about thrice that of normal numbers.
@@ -50,7 +50,7 @@ def verify(path: Path, jobs: Sequence[Job], checksums: Sequence[Checksum], progr
     try:
         with path.open("rb") as file:
             for checksum in checksums:
-                if zlib.crc32(_read_at(file, checksum.offset, checksum.nbytes)) != checksum.crc32:
+                if checksum_of(_read_at(file, checksum.offset, checksum.nbytes)) != checksum.value:
                     raise DataError(
                         f"{path}: `{checksum.tensor}` reads back differently", hint="the disk may be failing"
                     )
