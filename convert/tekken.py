@@ -26,7 +26,7 @@ _OLD_SPECIALS = (
     *("[PREFIX]", "[MIDDLE]", "[SUFFIX]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]"),
 )
 _FORMATS = {"v3": "v3-tekken", "v7": "v7-tekken", "v11": "v11", "v13": "v13"}
-_KNOWN_PATTERN = (
+KNOWN_PATTERN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -49,7 +49,7 @@ def parse_tekken(content: bytes, what: str) -> Vocabulary:
         raise DataError(f"{what} is not a Tekken vocabulary ({reason})") from error
     letters = _byte_letters()
     spelled = [text.decode("latin-1").translate(letters) for text in texts]
-    if config.get("pattern", _KNOWN_PATTERN) != _KNOWN_PATTERN:
+    if config.get("pattern", KNOWN_PATTERN) != KNOWN_PATTERN:
         raise DataError(
             f"{what} splits text by another pattern than all Tekken vocabularies so far",
             hint="this program has to learn it first; update it",

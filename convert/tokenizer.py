@@ -12,6 +12,7 @@ from convert.json_file import read_small_file
 from convert.prompt_formats import FORMAT_OF_SUFFIX, format_of_pieces, is_foreign
 from convert.sentencepiece_file import Piece, PieceType, parse_sentencepiece
 from convert.tekken import parse_tekken
+from convert.tokenizer_json import parse_tokenizer_json
 from convert.vocabulary import Vocabulary, unused_piece
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 ADDED_SCORE = -1000.0  # as llama.cpp's converter scores added tokens
 SENTENCEPIECE = "tokenizer.model"
 TEKKEN = "tekken.json"
+FAST = "tokenizer.json"  # of transformers; last, as it leaves things out that the others say
 _MARKER = re.compile(rb"\[/?[A-Z][A-Z_0-9]*\]|<.*>")
 
 
@@ -34,6 +36,8 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
         path, vocabulary = tekken, parse_tekken(read_small_file(tekken), str(tekken))
     elif sentencepiece is not None:
         path, vocabulary = sentencepiece, _read_sentencepiece(sentencepiece)
+    elif (fast := folder / FAST).exists():
+        path, vocabulary = fast, parse_tokenizer_json(read_small_file(fast), str(fast))
     else:
         hint = f"put the release's `{SENTENCEPIECE}` or `{TEKKEN}` into the folder"
         raise DataError(f"{folder}: no tokenizer", hint=hint)

@@ -62,7 +62,7 @@ def test_the_real_file_loads_in_llama_cpp_and_has_the_judges_ids_on_a_large_mixe
 
 
 def test_both_wings_know_the_same_pattern_and_it_is_the_real_files() -> None:
-    assert tekken._KNOWN_PATTERN == PATTERN == json.loads(REAL.read_bytes())["config"]["pattern"]
+    assert tekken.KNOWN_PATTERN == PATTERN == json.loads(REAL.read_bytes())["config"]["pattern"]
 
 
 def small(**changes: Any) -> bytes:
