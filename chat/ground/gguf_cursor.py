@@ -40,16 +40,18 @@ class Texts(Sequence[str]):
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """All strings."""
-        return tuple([piece.decode(errors="replace") for piece in self.pieces()])
-
-    def pieces(self) -> Iterator[bytes]:
-        """All strings as bytes."""
-        at = 0
+        """All strings. Decoding them joined by a NUL, which hardly any string holds, takes half the time."""
+        raw, at = self.raw, 0
+        pieces: list[bytes] = []
+        append = pieces.append
         for _ in range(self._count):
-            end = at + 8 + U64(self.raw, at)[0]
-            yield self.raw[at + 8 : end]
-            at = end
+            start = at + 8
+            at = start + U64(raw, at)[0]
+            append(raw[start:at])
+        joined = b"\0".join(pieces)
+        if pieces and joined.count(b"\0") == len(pieces) - 1:
+            return tuple(joined.decode().split("\0"))
+        return tuple([piece.decode() for piece in pieces])
 
     def __len__(self) -> int:
         return self._count
@@ -189,15 +191,18 @@ class Cursor:
         """Many strings; the loop is what reading a vocabulary costs, so it does nothing it need not."""
         self.need(8 * count)
         first, data, at, last = self.at, self.data, self.at, len(self.data) - 8
+        long: list[int] = []
         for _ in range(count):
             if at > last:
                 data, last = self.more(at)
-            at += 8 + U64(data, at)[0]
+            length = U64(data, at)[0]
+            if length > 127:
+                long.append(at)
+            at += 8 + length
         self.at = at
         self.need(0)
-        texts = Texts(self.data[first:at], count)
-        self.check_texts(texts)
-        return texts
+        self.check_texts(first, long)
+        return Texts(self.data[first:at], count)
 
     def more(self, at: int) -> tuple[bytes, int]:
         """Have the length of a string at `at`: what has been read now, and the last place a length can start at."""
@@ -205,10 +210,10 @@ class Cursor:
         self.need(8)
         return self.data, len(self.data) - 8
 
-    def check_texts(self, texts: Texts) -> None:
-        """Refuse what is not UTF-8. Lengths below 128 are UTF-8 too, so mostly one look at all bytes is enough."""
-        try:
-            texts.raw.decode()
-        except UnicodeDecodeError:
-            for number, raw in enumerate(texts.pieces()):
-                self.decode(raw, f"{self.subject}, item {number},")
+    def check_texts(self, first: int, long: list[int]) -> None:
+        """Refuse what is not UTF-8. A length below 128 is ASCII, so only the places in `long` must be stepped over."""
+        for start, end in zip([first, *[place + 8 for place in long]], [*long, self.at], strict=True):
+            try:
+                self.data[start:end].decode()
+            except UnicodeDecodeError as error:
+                self.fail(f"{self.subject} is not UTF-8 (byte {start + error.start} of the file)")

@@ -186,7 +186,8 @@ def large(path: Path, pieces: int, merges: int) -> Path:
     writer = Writer(path, "llama")
     _keys(writer)
     writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([f"Ġpiece{number}" for number in range(pieces)])
+    long = "Ġ" * 80  # real vocabularies hold runs of spaces of over 127 bytes
+    writer.add_token_list([f"Ġpiece{number}" + (long if number % 5000 == 7 else "") for number in range(pieces)])
     writer.add_token_scores([-float(number) for number in range(pieces)])
     writer.add_token_types([1] * pieces)
     if merges:
