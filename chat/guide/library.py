@@ -62,6 +62,15 @@ def off_topic() -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
 
 
 @cache
+def synonyms() -> dict[str, tuple[tuple[str, ...], ...]]:
+    """The groups a word belongs to, each with all its words."""
+    text = (files("chat.guide") / "synonyms.txt").read_text(encoding="utf-8")
+    groups = [tuple(line.split()) for line in text.splitlines() if line and not line.startswith("#")]
+    words = {word for group in groups for word in group}
+    return {word: tuple(group for group in groups if word in group) for word in words}
+
+
+@cache
 def refusal() -> Topic:
     """What the guide says to everything else."""
     answer = read_table("dialogues.toml")["refusal"]["answer"]

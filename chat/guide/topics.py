@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from chat.guide.library import ELSE, ELSE_TITLE, facts, off_topic, talk
+from chat.guide.library import ELSE, ELSE_TITLE, facts, off_topic, synonyms, talk
 from chat.guide.phrasing import covering
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SENTENCES_PER_PATTERN = 8
-SENTENCES_PER_STRANGER = 4
+SENTENCES_PER_STRANGER = 6
 SHOWN = 3
 PATTERNS_COUNTED = 6  # of a topic: measured best on questions whose own pattern was left out
 TOO_COMMON = 0.08  # features of more sentences than this share tell nothing and cost time
@@ -45,13 +45,15 @@ class Match:
 
 
 def features(text: str) -> dict[str, float]:
-    """Words and letter triples of a text with their counts; fillers weigh little."""
+    """Words, their groups of synonyms, and letter triples of a text with their counts; fillers weigh little."""
     counts: Counter[str] = Counter()
     for word in _WORD.findall(text.lower()):
         if word in _FILLERS:
             counts[f"={word}"] += 0.3  # type: ignore[assignment]  # Counter's stubs know whole numbers only
             continue
         counts[f"={word}"] += 1
+        for group in synonyms().get(word, ()):
+            counts[f"~{group[0]}"] += 1
         padded = f"<{word}>"
         for start in range(len(padded) - 2):
             counts[padded[start : start + 3]] += 0.5  # type: ignore[assignment]
@@ -66,6 +68,11 @@ class Index:
         found = [features(sentence.text) for sentence in self.sentences]
         frequency = Counter(name for each in found for name in each)
         total = len(found)
+        self.known: dict[str, set[str]] = defaultdict(set)  # words of what the guide knows -> the patterns they are in
+        for sentence in self.sentences:
+            if sentence.topic != ELSE:
+                for word in _words(sentence.text):
+                    self.known[word].add(sentence.pattern)
         self.weights = {name: math.log(1 + total / count) for name, count in frequency.items()}
         self.postings: dict[str, list[tuple[int, float]]] = defaultdict(list)
         for number, each in enumerate(found):
@@ -90,6 +97,19 @@ class Index:
             if sentence.pattern != without and score > best[sentence.topic].get(sentence.pattern, 0.0):
                 best[sentence.topic][sentence.pattern] = score
         return {topic: _together(patterns.values()) for topic, patterns in best.items()}
+
+
+    def unknown(self, text: str, without: str | None = None) -> int:
+        """How many words of a text are in no fact's patterns, `without` left out, and are no synonyms of such words."""
+        return sum(not self._is_known(word, without) for word in _words(text))
+
+    def _is_known(self, word: str, without: str | None) -> bool:
+        group = {other for words in synonyms().get(word, ()) for other in words}
+        return any(self.known.get(each, set()) - {without} for each in {word} | group)
+
+
+def _words(text: str) -> set[str]:
+    return {word for word in _WORD.findall(text.lower()) if len(word) > 1 and word not in _FILLERS}
 
 
 def _together(scores: Iterable[float]) -> float:
@@ -122,13 +142,18 @@ def titles() -> dict[str, str]:
 
 
 def matches(question: str, without: str | None = None) -> tuple[Match, ...]:
-    """The nearest topics, the nearest first; topics of one title count once."""
+    """The nearest topics, the nearest first; topics of one title count once. The pattern `without` does not count."""
     found: dict[str, Match] = {}
     for topic, nearness in sorted(index().nearness(question, without).items(), key=lambda pair: (-pair[1], pair[0])):
         found.setdefault(titles()[topic], Match(topic, titles()[topic], nearness))
     return tuple(found.values())[:SHOWN]
 
 
-def help_text(found: Iterable[Match]) -> str:
-    """What the guide is shown before the question, as its system prompt: `Topics: the licence 8, pipes 3`."""
-    return "Topics: " + ", ".join(f"{match.title} {min(9, round(12 * match.nearness))}" for match in found)
+def help_text(question: str, without: str | None = None) -> str:
+    """What the guide is shown before the question, as its system prompt.
+
+    `Topics: the licence 8, pipes 3. New words: 1` names the nearest topics with their nearness from 0 to 9, and how
+    many words of the question are in nothing that the guide was taught.
+    """
+    near = ", ".join(f"{each.title} {min(9, round(12 * each.nearness))}" for each in matches(question, without))
+    return f"Topics: {near}. New words: {min(9, index().unknown(question, without))}"

@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chat.guide.library import ELSE, Topic, facts, off_topic, read_table, refusal, talk
+from chat.guide.library import ELSE, Topic, facts, off_topic, read_table, refusal, synonyms, talk
 from chat.guide.phrasing import patterns, unfold
-from chat.guide.topics import help_text, matches
+from chat.guide.topics import help_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ class Writer:
         """Dialogues without end, of one to five turns."""
         kinds = (self._single, self._follow, self._memory, self._names, self._session)
         while True:
-            [kind] = self.random.choices(kinds, (60, 14, 8, 8, 10))
+            [kind] = self.random.choices(kinds, (78, 8, 5, 5, 4))
             yield kind()
 
     def _single(self) -> tuple[Turn, ...]:
@@ -140,7 +140,7 @@ class Writer:
     def _turn(self, question: str, answer: str, topic: str, help: bool = False, pattern: str | None = None) -> Turn:
         question = self.worn(question, is_name=topic == "name")
         if help and self.random.random() < self.helped:
-            return Turn(question, answer, topic, help_text(matches(question, without=pattern)))
+            return Turn(question, answer, topic, help_text(question, without=pattern))
         return Turn(question, answer, topic)
 
     def worn(self, text: str, is_name: bool = False) -> str:
@@ -149,6 +149,8 @@ class Writer:
         if not is_name:
             if chance() < 0.08:
                 text = self.random.choice(OPENERS) + text
+            if chance() < 0.4:
+                text = self._in_other_words(text)
             if chance() < 0.12:
                 text = self._shortened(text)
             if chance() < 0.15:
@@ -162,6 +164,14 @@ class Writer:
         if not text.endswith("?") and chance() < 0.45:
             text += self.random.choices(("?", "??", " ?", ".", "!", "..."), (80, 5, 5, 5, 3, 2))[0]
         return text
+
+    def _in_other_words(self, text: str) -> str:
+        """One or two words replaced by synonyms."""
+        words = text.split(" ")
+        places = [at for at, word in enumerate(words) if word in synonyms()]
+        for at in self.random.sample(places, min(len(places), self.random.choice((1, 1, 2)))):
+            words[at] = self.random.choice(self.random.choice(synonyms()[words[at]]))
+        return " ".join(words)
 
     def _shortened(self, text: str) -> str:
         long = self.random.choice(list(SHORT))

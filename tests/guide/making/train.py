@@ -37,7 +37,7 @@ SEED = 1871
 ROW = 384  # tokens
 ROWS = 6
 POOL = 48  # dialogues to choose from when a row is filled
-CUT = 0.65  # share of dialogues whose last answer is learnt only in its beginning, where it is decided which it is
+CUT = 0.8  # share of dialogues whose last answer is learnt only in its beginning, where it is decided which it is
 WARM_UP = 0.02  # share of the run
 MATRIX_RATE = 0.02
 REST_RATE = 0.003
@@ -73,7 +73,7 @@ class Reader:
             prompt = self.prompt(turn.prompt, unsure=unsure)
             answer = [*self.pieces.encode(turn.answer), EOS]
             if cut and turn is turns[-1]:
-                answer = answer[: self.random.randint(6, 14)]
+                answer = answer[: self.random.randint(5, 11)]
             ids += prompt + answer
             learnt += [False] * len(prompt) + [True] * len(answer)
         return ids, learnt
