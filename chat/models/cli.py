@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chat.ground.errors import ExitCode, ModelError, UsageError
-from chat.ground.hub import tell
+from chat.ground.hub import PREFIX, gguf_here, read_hub_name, tell
 from chat.ground.sizes import size_text
 from chat.ground.visible import visible_line
 from chat.models import catalogue, inventory
@@ -68,6 +68,8 @@ def pull(
             app.main([*arguments, *(["-q"] if quiet else [])], prog_name="convert", standalone_mode=False)
 
     path = fetch(name, convert, discard=discard, say=_nothing if quiet else tell)
+    if problem := inventory.describe(inventory.LocalFile(name, path, "elsewhere")).problem:
+        tell(f"warning: it is here, but cannot be run: {problem}")
     print(path)
 
 
@@ -126,6 +128,8 @@ def _file(name: str) -> inventory.LocalFile | None:
     found = inventory.find_local(name, inventory.local_files())
     if found is not None:
         return found
+    if name.startswith(PREFIX) and gguf_here(read_hub_name(name)) is None:  # to look is not to download
+        raise ModelError(f"{name} is not here", hint=f"`mistral-chat models pull {name}` fetches it")
     try:
         path = resolve(name)
     except ModelError:

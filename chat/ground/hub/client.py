@@ -100,7 +100,7 @@ def answer(url: str, repository: str, revision: str | None = None, *, start: int
         raise BrokenOffError(str(error) or type(error).__name__) from error
     except OfflineModeIsEnabled as error:
         hint = "`unset HF_HUB_OFFLINE` to let it"
-        raise FileError(f"{repository} is not all here, and HF_HUB_OFFLINE forbids asking", hint=hint) from error
+        raise FileError(f"HF_HUB_OFFLINE forbids asking the hub for {repository}", hint=hint) from error
 
 
 def persist(attempt: Callable[[], _Result], what: str, say: Callable[[str], None], *, tries: int = _TRIES) -> _Result:
@@ -157,13 +157,17 @@ def _headers() -> dict[str, str]:
     Raises:
         UsageError: the token cannot be one; said here, since the network library would quote it.
     """
-    headers: dict[str, str] = _library().build_hf_headers(library_name="mistral-chat")
-    headers["accept-encoding"] = "identity"  # sizes and ranges are of the file itself
-    token = headers.get("authorization", "")
+    from huggingface_hub import constants, get_token
+
+    # not the library's own headers: making them asks the hub which programs it should tell itself it runs under
+    headers = {"user-agent": "mistral-chat", "accept-encoding": "identity"}  # sizes and ranges are of the file itself
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    if token is None:
+        return headers
     if not (token.isascii() and token.isprintable()):
         hint = "`hf auth login` stores a new one; HF_TOKEN goes before it"
         raise UsageError("the hub token holds characters that no token has", hint=hint)
-    return headers
+    return {**headers, "authorization": f"Bearer {token}"}
 
 
 def _refusal(response: Any, repository: str, revision: str | None) -> ChatError | BusyError:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 64 << 20
 _GIT_HASH = re.compile(r"[0-9a-f]{40}")
+_ODD = re.compile(r"[\0-\x1f\x7f\\:\ud800-\udfff]")  # in a name
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -57,13 +58,23 @@ def list_files(repository: str, revision: str | None, say: Callable[[str], None]
     tail = f"/revision/{quote(revision, safe='')}" if revision else ""
     url = f"{endpoint()}/api/models/{repository}{tail}?blobs=true"
     raw = persist(lambda: _read(url, repository, revision), f"the list of {repository}", say, tries=3)
+    return read_listing(raw, repository)
+
+
+def read_listing(raw: bytes, repository: str) -> Listing:
+    """Read the hub's answer, which may be anything.
+
+    Raises:
+        DataError: it makes no sense, or lists a name that could leave its folder.
+        FileError: it is a web page.
+    """
     try:
         plain = json.loads(raw)
         commit, siblings = plain["sha"], plain["siblings"]
         if not _GIT_HASH.fullmatch(commit):
             raise ValueError("no commit")
         return Listing(repository, commit, tuple(_remote_file(each) for each in siblings))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if raw.lstrip()[:1] == b"<":
             raise web_page(f"the list of {repository}") from error
         hint = f"is {endpoint()} a hub that gives sizes and checksums? HF_ENDPOINT says which hub is asked"
@@ -86,7 +97,7 @@ def _remote_file(plain: dict[str, Any]) -> RemoteFile:
 
     Raises:
         DataError: such a name.
-        ValueError, KeyError, TypeError: it makes no sense.
+        ValueError, KeyError, TypeError, AttributeError: it makes no sense.
     """
     name, large = plain["rfilename"], plain.get("lfs")
     size, digest = (large["size"], large["sha256"]) if large else (plain["size"], plain["blobId"])
@@ -94,6 +105,6 @@ def _remote_file(plain: dict[str, Any]) -> RemoteFile:
         raise ValueError("no size")
     if not (_SHA256 if large else _GIT_HASH).fullmatch(digest):
         raise ValueError("no checksum")
-    if any(part in ("", ".", "..") for part in name.split("/")) or re.search(r"[\0\\:]", name):
+    if any(part in ("", ".", "..") for part in name.split("/")) or _ODD.search(name):
         raise DataError(f"the hub lists a file {name!r}, which is no plain name inside a folder")
     return RemoteFile(name, size, digest)

@@ -99,9 +99,19 @@ def checkpoint_files(name: str, revision: str | None = None, *, say: Say = tell)
 
 
 def checkpoint_size(name: str, *, say: Say = tell) -> tuple[int, int]:
-    """How many bytes a conversion of this repository reads, and how many of them are still to be fetched."""
+    """How many bytes a conversion of this repository reads, and how many of them are still to be fetched.
+
+    Without a network a whole copy that is here is measured.
+    """
     asked = read_hub_name(name)
-    listing = list_files(asked.repository, asked.revision, say)
+    try:
+        listing = list_files(asked.repository, asked.revision, say)
+    except FileError:
+        here = _checkpoint_here(asked.repository, asked.revision)
+        if here is None:
+            raise
+        names = needed_for_conversion([path.name for path in here.iterdir()])
+        return sum((here / name).stat().st_size for name in names), 0
     needed = set(needed_for_conversion(listing.names))
     cache = CachedRepository(asked.repository)
     files = [file for file in listing.files if file.name in needed]

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from chat.ground import hub
 from chat.ground.errors import ChatError, ExitCode
 from chat.ground.hub import client, download, pull
+from chat.ground.hub.listing import read_listing
 from tests.hub_server import GOOD_TOKEN, Fault, HubServer, etag, hub_server
 
 NAME = "mistralai/Tiny"
@@ -260,7 +262,8 @@ def test_a_list_that_makes_no_sense_is_refused(server: HubServer, listed: bytes)
 
 
 @pytest.mark.parametrize(
-    "name", ["../../../evil", "/etc/evil", "a/../../evil", "a//b", "a\\..\\b", "C:evil", "a\0b", ""]
+    "name",
+    ["../../../evil", "/etc/evil", "a/../../evil", "a//b", "a\\..\\b", "C:evil", "a\0b", "\ud800", "\x1b[2J", ""],
 )
 def test_a_listed_name_never_leaves_its_folder(server: HubServer, name: str) -> None:
     sibling = {"rfilename": name, "size": 4, "blobId": "a" * 40}
@@ -269,6 +272,63 @@ def test_a_listed_name_never_leaves_its_folder(server: HubServer, name: str) -> 
         ExitCode.DATA,
         f"the hub lists a file {name!r}, which is no plain name inside a folder",
     )
+
+
+def mutant(plain: bytes, chance: random.Random) -> bytes:
+    """A list with one value replaced, or some bytes."""
+    if chance.random() < 0.4:
+        data = bytearray(plain)
+        for _ in range(chance.randint(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        return bytes(data[: chance.randint(0, len(data))] if chance.random() < 0.3 else data)
+    tree = json.loads(plain)
+    odd: list[object] = [
+        None,
+        True,
+        -1,
+        2**70,
+        1.5,
+        "",
+        "../x",
+        "a\x1bb",
+        "\ud800",
+        [],
+        {},
+        [[]],
+        {"sha256": 1},
+        "a" * 64,
+        "b" * 40,
+    ]
+    sibling = chance.choice(tree["siblings"])
+    place = chance.choice([tree, sibling, sibling.get("lfs", tree)])
+    place[chance.choice(list(place))] = chance.choice(odd)
+    return json.dumps(tree).encode()
+
+
+def test_no_list_whatever_it_holds_breaks_the_program_or_names_a_file_outside() -> None:
+    siblings: list[dict[str, object]] = [
+        {"rfilename": name, "size": 1, "blobId": "a" * 40} for name in ("config.json", "deep/er.txt")
+    ]
+    siblings.append({**siblings[0], "rfilename": "w.safetensors", "lfs": {"sha256": "c" * 64, "size": 9}})
+    plain = json.dumps({"sha": "b" * 40, "siblings": siblings}).encode()
+    chance = random.Random(7)
+    root = Path("/somewhere/snapshot")
+    outcomes = {"taken": 0, "refused": 0}
+    for _ in range(10_000 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 1000):
+        try:
+            listing = read_listing(mutant(plain, chance), NAME)
+        except ChatError:
+            outcomes["refused"] += 1
+            continue
+        outcomes["taken"] += 1
+        assert len(listing.commit) == 40
+        for file in listing.files:
+            assert Path(os.path.normpath(root / file.name)).is_relative_to(root)
+            assert file.name.isprintable()
+            assert type(file.size) is int
+            assert file.size >= 0
+            assert len(file.digest) in (40, 64)
+    assert min(outcomes.values()) > 50, outcomes
 
 
 def test_a_request_limit_is_waited_for_as_long_as_the_hub_asks(
@@ -394,7 +454,7 @@ def test_offline_mode_is_obeyed(server: HubServer, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert refusal(lambda: hub.pull_files(NAME, weights)) == (
         ExitCode.FILE,
-        f"{NAME} is not all here, and HF_HUB_OFFLINE forbids asking",
+        f"HF_HUB_OFFLINE forbids asking the hub for {NAME}",
         "`unset HF_HUB_OFFLINE` to let it",
     )
     assert server.seen == []
@@ -506,6 +566,8 @@ def test_two_programs_at_once_fetch_a_file_once(server: HubServer, said: list[st
     assert said[-1] == "another program is downloading model.safetensors: waiting for it"
     assert path.read_bytes() == WEIGHTS
     assert server.ranges() == [None]
+    asked = {each.split("?")[0].rpartition("/")[2] for each in server.paths()}
+    assert asked == {"Tiny", "model.safetensors"}, "a fresh process asks for nothing else: no telemetry"
 
 
 @pytest.mark.parametrize("number", [2, 9])
@@ -592,6 +654,16 @@ def test_without_a_network_the_checkpoint_that_is_here_serves(
         f"no connection for the list of {NAME} ([Errno 111] Connection refused): trying again in 2 s",
         f"{sentence}; using the copy that is here, commit {folder.name[:8]}",
     ]
+
+
+def test_without_a_network_the_size_is_that_of_the_copy(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+) -> None:
+    assert hub.checkpoint_size(NAME) == (300_002, 300_002)
+    hub.checkpoint_files(NAME)
+    assert hub.checkpoint_size(NAME) == (300_002, 0)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    assert hub.checkpoint_size(NAME) == (300_002, 0)
 
 
 def test_without_a_network_half_a_checkpoint_does_not_serve(

@@ -157,6 +157,27 @@ def test_show_describes_an_official_model_that_is_not_here(command: Command) -> 
     assert said.out.splitlines()[0].split() == ["name", "mistral-nemo-instruct-2407"]
 
 
+def test_show_looks_and_does_not_download(command: Command, server: HubServer) -> None:
+    assert command("models", "show", f"hf:{HUB_NAME}") == Said(
+        3,
+        "",
+        f"error: hf:{HUB_NAME} is not here\nhint: `mistral-chat models pull hf:{HUB_NAME}` fetches it\n",
+    )
+    assert server.seen == []
+    command("models", "pull", HUB_NAME)
+    assert command("models", "show", f"hf:{HUB_NAME}").out.startswith(f"name           hf:{HUB_NAME}:Q4_K_M\n")
+
+
+def test_pull_warns_of_what_cannot_be_run(command: Command, server: HubServer) -> None:
+    server.add("a/b", {"x.gguf": b"no model" * 200})
+    said = command("models", "pull", "hf:a/b")
+    assert said.code == 0
+    assert said.err == (
+        "downloading 1 file of a/b, 2 kB\n"
+        "warning: it is here, but cannot be run: is not a GGUF file but something that starts with b'no m'\n"
+    )
+
+
 def test_show_refuses_what_the_engine_would_not_read(command: Command) -> None:
     models_folder().mkdir(parents=True)
     path = models_folder() / "broken.gguf"
