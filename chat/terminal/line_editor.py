@@ -15,9 +15,12 @@ from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
+from prompt_toolkit.layout.utils import explode_text_fragments
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
+from chat.ground.visible import visible
 from chat.terminal.pastes import Pastes
 from chat.terminal.reader import PROMPT, Candidate, is_open_block, sendable
 
@@ -77,7 +80,7 @@ class LineEditor:
             enable_suspend=True,
             reserve_space_for_menu=6,
             include_default_pygments_style=False,
-            placeholder=None,
+            input_processors=[_NoOverrides()],
         )
 
     def read(self, prefill: str = "") -> str:
@@ -203,6 +206,18 @@ class _Past(History):
 
     def store_string(self, string: str) -> None:
         pass
+
+
+class _NoOverrides(Processor):
+    """Characters that turn the direction of text around are shown as unknown; prompt_toolkit shows other controls."""
+
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        fragments = explode_text_fragments(transformation_input.fragments)
+        shown: Any = [
+            (fragment[0], "\ufffd" if visible(fragment[1]) != fragment[1] and fragment[1] > "\xff" else fragment[1])
+            for fragment in fragments
+        ]
+        return Transformation(shown)
 
 
 class _Completer(Completer):

@@ -1,0 +1,277 @@
+"""Every command in the session, typed into a pseudo-terminal, with what the person sees."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pseudo_terminal import CTRL_C, CTRL_D, ENTER, TAB, Terminal
+
+from chat.terminal.commands import COMMANDS, NAMES
+
+
+def do(terminal: Terminal, line: str, answer: str) -> None:
+    """Type a line at a prompt that is ready, and wait for an answer and the next prompt."""
+    terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+    terminal.send(line, ENTER)
+    terminal.wait(answer)
+    terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y].startswith(">"))
+
+
+def test_every_command_of_the_design_is_there_and_explained() -> None:
+    wanted = (
+        "help new clear system model set show file undo edit regen continue branches save load sessions search export"
+    )
+    wanted += " copy context stats bye raw preset"
+    assert set(COMMANDS) == set(wanted.split())
+    assert {"?", "exit", "quit", "read"} <= set(NAMES)
+    assert len(NAMES) == sum(1 + len(command.aliases) for command in COMMANDS.values()), "an alias stands for two"
+    for command in COMMANDS.values():
+        assert len(command.help) <= 45 and command.details.endswith("."), command.name
+
+
+def test_help_lists_all_and_explains_one(start: Any) -> None:
+    terminal = start(lines=50)
+    do(terminal, "/?", "Ctrl+D leaves")
+    for command in COMMANDS.values():
+        assert f"/{command.name}" in terminal.text() and command.help in terminal.text()
+    do(terminal, "/help undo", "also /u")
+    assert "Goes back before the last turn, or the last n." in terminal.text()
+
+
+def test_unknown_commands_name_the_nearest_and_slashes_can_be_sent(start: Any) -> None:
+    terminal = start()
+    do(terminal, "/regn", "did you mean `/regen`?")
+    do(terminal, "/temperature 0.3", "did you mean `/set temperature`?")
+    do(terminal, "/xyzzy", "`/help` lists them")
+    do(terminal, "//regen", "You said: /regen")
+    do(terminal, "/etc/hosts is what?", "You said: /etc/hosts is what?")
+
+
+def test_undo_edit_regen_and_branches_keep_what_they_replace(start: Any) -> None:
+    terminal = start([["text", "A1"]], [["text", "B1"]], [["text", "B2"]], [["text", "C1"]])
+    do(terminal, "first", "A1")
+    do(terminal, "second", "B1")
+    do(terminal, "/regen", "B2")
+    do(terminal, "/undo 2", "undone: 2 turns, back before “first”")
+    do(terminal, "/undo", "there is nothing to undo")
+    do(terminal, "/branches 1", "B1")
+    terminal.send("/edit", ENTER)
+    terminal.wait("> second")
+    terminal.send(" again", ENTER)
+    terminal.wait("C1")
+    do(terminal, "/branches", "/branches NUMBER switches")
+    shown = [line for line in terminal.lines() if re.match(r" +\d", line)]
+    assert shown == [
+        "  1   from turn 2, 2 turns: “second”",
+        "  2   from turn 2, 2 turns: “second”",
+        "  3 ▸ here, 2 turns",
+    ]
+    do(terminal, "/branches 2", "on branch 2")
+    assert "B2" in terminal.text().split("on branch 2")[1]
+    do(terminal, "/branches 9", "there is no branch 9")
+
+
+def test_leaving_an_edit_changes_nothing(start: Any) -> None:
+    terminal = start()
+    do(terminal, "first", "You said: first")
+    terminal.send("/edit", ENTER)
+    terminal.wait("> first\n")
+    terminal.send(CTRL_C)
+    do(terminal, "", "left as it was")
+    do(terminal, "second", "You said: second")
+    do(terminal, "/context", "first")
+    assert "You said: first" in terminal.text().rsplit("/context", 1)[1]
+
+
+def test_continue_goes_on_with_a_cut_answer_as_one_message(start: Any) -> None:
+    terminal = start([["text", "Half a sen"], ["length"]], [["text", "tence."]])
+    do(terminal, "go", "cut at the limit, /continue goes on")
+    do(terminal, "/continue", "Half a sentence.")
+    do(terminal, "/continue", "there is no answer that was cut off")
+    do(terminal, "/context", "/ 32,768 tokens")
+    context = terminal.text().rsplit("/context", 1)[1]
+    assert context.count("assistant") == 1 and "Half a sentence." in context
+
+
+def test_settings_are_checked_shown_and_used(start: Any) -> None:
+    terminal = start(lines=40)
+    do(terminal, "/set temperature 0.2", "temperature      0.2  /set")
+    do(terminal, "/set temp 900", "--temperature is at most 100, not 900")
+    do(terminal, "/set tempratur 1", "did you mean `temperature`?")
+    do(terminal, "/set json on", "`--json` belongs to the command line, not to a session")
+    do(terminal, "/set stop '### '", "stop             '### '  /set")
+    do(terminal, "/show temperature", "Randomness; 0 takes the likeliest token each time.")
+    do(terminal, "/set temperature default", "temperature      0.7  /set")
+    do(terminal, "/set temperature 0.2", "temperature      0.2  /set")
+    do(terminal, "hello", "You said: hello")
+    do(terminal, "/stats", "temperature 0.2")
+    do(terminal, "/show", "/set OPTION VALUE changes one")
+    assert "kv-type          f16  default" in terminal.text()
+
+
+def test_the_system_prompt_is_shown_changed_and_taken_away(start: Any) -> None:
+    terminal = start(flags={"system": "Be brief."})
+    do(terminal, "/system", "Be brief.")
+    do(terminal, "/system Be long.", "Be long.")
+    do(terminal, "hi", "You said: hi")
+    do(terminal, "/context", "Be long.")
+    do(terminal, "/system none", "no system prompt")
+
+
+def test_the_model_is_switched_within_the_conversation(start: Any, tmp_path: Path) -> None:
+    (tmp_path / "other.gguf").touch()
+    (tmp_path / "bad.gguf").touch()
+    others = {
+        "other.gguf": {"scripts": [[["text", "other speaks"]]], "window": 64},
+        "bad.gguf": {"load": "bad.gguf is no GGUF file"},
+    }
+    terminal = start(others=others)
+    do(terminal, "hello", "You said: hello")
+    do(terminal, "/model other.gguf", "64 tokens")
+    do(terminal, "and you?", "other speaks")
+    do(terminal, "/context", "You said: hello")
+    do(terminal, "/model missing.gguf", "error: no model at missing.gguf")
+    do(terminal, "/model bad.gguf", "error: bad.gguf is no GGUF file")
+    do(terminal, "/model", "other.gguf")
+    do(terminal, "/set context 64", "context          64  /set")
+
+
+def test_files_are_attached_to_the_next_message_only(start: Any, tmp_path: Path) -> None:
+    (tmp_path / "my notes.txt").write_text("line one\nline two\n")
+    (tmp_path / "latin.txt").write_bytes("na\xefve\n".encode("latin-1"))
+    (tmp_path / "image.png").write_bytes(b"\x89PNG\0\0")
+    terminal = start()
+    do(terminal, "/file", "no files attached")
+    do(terminal, "/file my notes.txt", "my notes.txt · 49 characters, 12 tokens")
+    do(terminal, "/file latin.txt", "note: latin.txt is not UTF-8 from byte 2 on")
+    do(terminal, "/file clear", "no files attached")
+    do(terminal, "/read 'my notes.txt'", "goes with the next message")
+    do(terminal, "/file image.png", "image.png: is binary, not text")
+    do(terminal, "/file nowhere.txt", "nowhere.txt: cannot be read: No such file or directory")
+    do(terminal, "What is it?", "line two")
+    do(terminal, "And now?", "You said: And now?")
+
+
+def test_sessions_are_saved_listed_searched_and_opened(start: Any) -> None:
+    terminal = start(lines=40)
+    do(terminal, "the needle is here", "You said: the needle")
+    do(terminal, "/save haystack", "saved as `haystack`")
+    do(terminal, "/new", "new session")
+    do(terminal, "something else", "You said: something else")
+    do(terminal, "/sessions", "/load NUMBER opens one")
+    assert "  1 ▸ something else  2 msg · just now\n  2   haystack · the needle is here  2 msg" in terminal.text()
+    do(terminal, "/search needle", "/load NUMBER opens one there")
+    do(terminal, "/load 1", "session haystack")
+    do(terminal, "more", "You said: more")
+    do(terminal, "/load nosuch", "there is no session `nosuch`")
+    do(terminal, "/load model.gguf", "is a model, not a session")
+    do(terminal, "/search", "needs words to search for")
+    do(terminal, "/search unfindable", "nothing found for unfindable")
+    do(terminal, "/new haystack", "error: ")
+    do(terminal, "/clear", "cleared")
+    assert "needle" not in terminal.text()
+    do(terminal, "/branches 1", "You said: more")
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+    again = start(resume="haystack")
+    again.wait("You said: more")
+    again.wait("… 2 earlier messages")
+
+
+@pytest.mark.parametrize("suffix", ["md", "json", "html", "jsonl"])
+def test_export_writes_by_the_name_and_replaces_nothing_unasked(start: Any, tmp_path: Path, suffix: str) -> None:
+    terminal = start()
+    do(terminal, f"/export talk.{suffix}", "nothing was said yet")
+    do(terminal, "question?", "You said: question?")
+    do(terminal, f"/export talk.{suffix}", f"wrote talk.{suffix}, ")
+    written = (tmp_path / f"talk.{suffix}").read_text()
+    assert "question?" in written and "You said: question?" in written
+    if suffix.startswith("json"):
+        json.loads(written)
+    do(terminal, f"/export talk.{suffix}", f"talk.{suffix} exists")
+    do(terminal, f"/export talk.{suffix} --overwrite", "wrote talk")
+    do(terminal, "/export talk.doc", "`.doc` says no format")
+
+
+def test_copy_speaks_to_the_terminal(start: Any) -> None:
+    terminal = start([["text", "Text\n\n```py\nx = 1\n```\n"]], environment={"DISPLAY": "", "WAYLAND_DISPLAY": ""})
+    do(terminal, "/copy", "there is no answer to copy yet")
+    do(terminal, "go", "x = 1")
+    do(terminal, "/copy code", "copied 6 characters to the terminal (OSC 52)")
+    do(terminal, "/copy", "copied 22 characters to the terminal (OSC 52)")
+    copied = [base64.b64decode(found) for found in re.findall(rb"\x1b\]52;c;([^\x07]*)\x07", terminal.output)]
+    assert copied == [b"x = 1\n", b"Text\n\n```py\nx = 1\n```\n"]
+
+
+def test_raw_shows_answers_as_they_are(start: Any) -> None:
+    terminal = start([["text", "**bold**"]], [["text", "**bold**"]])
+    do(terminal, "/raw", "answers are shown as they are written")
+    do(terminal, "go", "**bold**")
+    do(terminal, "/raw off", "answers are shown with Markdown styled")
+    do(terminal, "go", "\nbold\n")
+
+
+def test_presets_bring_their_values(start: Any, tmp_path: Path) -> None:
+    config = tmp_path / "home" / "config"
+    config.mkdir(parents=True)
+    (config / "config.toml").write_text('[preset.code]\nsystem = "You write code."\ntemperature = 0.1\n')
+    terminal = start()
+    do(terminal, "/preset", "presets: code")
+    do(terminal, "/preset code", "temperature      0.1  preset code")
+    do(terminal, "/system", "You write code.")
+    do(terminal, "/preset cod", "no preset `cod`")
+
+
+def test_commands_options_paths_and_sessions_are_completed(start: Any, tmp_path: Path) -> None:
+    (tmp_path / "chapter.txt").write_text("x")
+    terminal = start()
+    terminal.wait("/ 32,768")
+    for typed, completed in (
+        ("/bra", "> /branches"),
+        ("/set temp", "> /set temperature"),
+        ("/file cha", "> /file chapter.txt"),
+    ):
+        terminal.send(typed)
+        terminal.wait(typed)
+        terminal.send(TAB)
+        terminal.wait(completed)
+        terminal.send(CTRL_C)
+        terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+
+
+def test_names_and_titles_with_escapes_are_shown_not_obeyed(start: Any) -> None:
+    terminal = start([["text", "ok"]])
+    terminal.wait("/ 32,768")
+    terminal.paste("a\x1b[31mb\x07c \u202e d")
+    terminal.send(ENTER)
+    terminal.wait("ok")
+    do(terminal, "/sessions", "a␛[31mb␇c")
+    do(terminal, "/search ok", "/load NUMBER opens one there")
+    do(terminal, "/load 1", "a␛[31mb␇c")
+    do(terminal, "/context", "a␛[31mb␇c")
+    do(terminal, "/branches", "one branch")
+    assert b"\x1b[31mb" not in terminal.output and "\u202e".encode() not in terminal.output
+
+
+def test_a_dumb_terminal_and_a_log_see_plain_text_in_order(start: Any, tmp_path: Path) -> None:
+    terminal = start([["text", "# Head\n\n**bold** text"]], environment={"TERM": "dumb"})
+    terminal.say("go")
+    terminal.wait("**bold** text")
+    terminal.wait("prompt 3")
+    terminal.send('"""one\r', 'two"""\r')
+    terminal.wait("You said: one\ntwo")
+    terminal.say("/bye")
+    assert terminal.end() == 0
+    assert b"\x1b" not in terminal.output
+
+
+def test_no_color_drops_colours(start: Any) -> None:
+    terminal = start([["text", "`code` **bold**\n```py\ndef f(): 1\n```"]], environment={"NO_COLOR": "1"})
+    do(terminal, "go", "def f(): 1")
+    colours = re.findall(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-7]|4[0-7]|9[0-7]|38|48)[;0-9]*m", terminal.output)
+    assert colours == []
