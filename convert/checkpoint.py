@@ -147,13 +147,15 @@ def _open_files(folder: Path, layout: Layout, files: list[str], names: set[str])
 def _inside(folder: Path, name: str) -> Path:
     """The path of a file of the folder; links may lead to other files of the same folder or hub cache only.
 
-    The hub's cache keeps `snapshots/REVISION/NAME` as links to `blobs/HASH` of the same repository.
+    The hub's cache keeps `snapshots/REVISION/NAME` as links to `blobs/HASH` of the same repository, which since hub
+    library 2.4 may be links to `blobs/HA/HASH` beside the repositories, shared by all of them.
     """
     path = folder / name
     home = folder.resolve()
-    allowed = home.parent.parent if home.parent.name == "snapshots" else home
+    repository = home.parent.parent
+    allowed = (repository, repository.parent / "blobs") if home.parent.name == "snapshots" else (home,)
     target = path.resolve()
-    if not target.is_relative_to(allowed):
+    if not any(target.is_relative_to(place) for place in allowed):
         raise DataError(f"{path}: is a link that leads out of the folder")
     return path
 
