@@ -166,7 +166,7 @@ def _from_config(read: Reader, find_shape: Callable[[str], Shape | None]) -> HPa
     width = fill.from_shape(read.count("hidden_size"), "width", "token_embd.weight", 1)
     heads = _required(read, "num_attention_heads")
     vocabulary = fill.from_shape(read.count("vocab_size"), "vocabulary", "token_embd.weight", 0)
-    head_dim = _head_dim(read, fill, heads)
+    head_dim = _head_dim(read, fill, heads, width)
     rope = read.get("rope_parameters", "rope_scaling") or {}
     _check_rope(read.path, rope)
     theta = read.number("rope_theta") or Reader(read.path, rope).number("rope_theta")
@@ -203,7 +203,7 @@ def _from_params(read: Reader, find_shape: Callable[[str], Shape | None]) -> HPa
     vocabulary = fill.from_shape(
         None if stated == -1 else read.count("vocab_size"), "vocabulary", "token_embd.weight", 0
     )
-    head_dim = _head_dim(read, fill, heads)
+    head_dim = _head_dim(read, fill, heads, width)
     windows = _params_windows(read, layers)
     theta = read.number("rope_theta")
     if theta is None:  # mistral-inference's rule
@@ -240,7 +240,7 @@ def _layers(read: Reader, name: str) -> int:
     return _required(read, name, LAYER_LIMIT)
 
 
-def _head_dim(read: Reader, fill: _Filler, heads: int) -> int:
+def _head_dim(read: Reader, fill: _Filler, heads: int, width: int) -> int:
     stated = read.count("head_dim")
     if stated is not None:
         return stated
@@ -248,7 +248,7 @@ def _head_dim(read: Reader, fill: _Filler, heads: int) -> int:
     fill.said.pop()
     if rows % heads:
         raise DataError(f"{read.path}: {rows} query rows do not divide into {heads} heads")
-    if rows == read.count("hidden_size", "dim"):  # as every reader of such a file takes it
+    if rows == width:  # as every reader of such a file takes it
         return rows // heads
     return fill.known(None, "head size", rows // heads)
 

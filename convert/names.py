@@ -87,7 +87,7 @@ def meaning_of(name: str) -> Meaning:
     """
     layer, expert = _LAYER.search(name), _EXPERT.search(name)
     template = _EXPERT.sub(".experts.@.", _LAYER.sub(r"\1layers.#.", name, count=1), count=1)
-    if template not in SPELLINGS:
+    if template not in SPELLINGS or "#" in name or "@" in name:
         raise DataError(
             f"unknown tensor `{name[:120]}`", hint="the checkpoint is not one of a Mistral model, or of a newer kind"
         )

@@ -70,7 +70,7 @@ def test_what_the_checkpoint_does_not_say_is_said(tmp_path: Path, capsys: pytest
     (folder / "added_tokens.json").write_text('{"<far>": 5000}')
     assert run(["convert", str(folder), "-o", str(tmp_path / "x.gguf")]) == 0
     err = capsys.readouterr().err
-    assert "not said by the checkpoint, filled in: head size 32, rope theta 10000\n" in err
+    assert "not said by the checkpoint, filled in: rope theta 10000\n" in err
     assert "warning: added token `<far>` has id 5000, but the model has rows for 512: left out\n" in err
 
 

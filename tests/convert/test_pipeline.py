@@ -324,7 +324,7 @@ def test_an_existing_file_is_replaced_only_when_asked_and_kept_when_the_source_i
     assert out.read_bytes() == b"old"
     convert(Options(V01, out, overwrite=True))
     assert out.read_bytes()[:4] == b"GGUF"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "model", "out.gguf"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out.gguf"]
 
 
 def test_a_full_disk_is_seen_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

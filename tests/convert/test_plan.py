@@ -20,7 +20,7 @@ from tests.convert.samples import Sizes, make_checkpoint, tensor_bytes
 MODELS = {
     "nine layers, wide groups": Sizes(layers=9, width=256, heads=8, kv_heads=2, hidden=256, vocabulary=512),
     "eight layers, single heads": Sizes(layers=8, width=256, heads=2, kv_heads=2, hidden=256),
-    "eight experts": Sizes(layers=3, hidden=256, experts=8),
+    "eight experts": Sizes(layers=2, hidden=256, experts=8),
     "four experts": Sizes(layers=2, hidden=256, experts=4),
     "tied": Sizes(layers=2, is_tied=True),
     "columns of 32 but not of 256": Sizes(layers=2, width=320, heads=4, kv_heads=2, hidden=352),
