@@ -81,16 +81,26 @@ def answer(url: str, repository: str, revision: str | None = None, *, start: int
         BusyError: the hub asks to come back later.
     """
     from huggingface_hub import constants
-    from huggingface_hub.errors import OfflineModeIsEnabled
 
     session = _library().get_session()
-    network = import_module(type(session).__module__.partition(".")[0])  # httpx or httpx2, by the library's version
     headers = _headers() | ({"Range": f"bytes={start}-"} if start else {})
+    with (
+        _network_errors_told(session, repository),
+        session.stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response,
+    ):
+        if response.status_code not in (200, 206) and not (start and response.status_code == 416):
+            raise _refusal(response, repository, revision)
+        yield response
+
+
+@contextmanager
+def _network_errors_told(session: Any, repository: str) -> Iterator[None]:
+    """Turn what the network library raises into our errors."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    network = import_module(type(session).__module__.partition(".")[0])  # httpx or httpx2, by the library's version
     try:
-        with session.stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
-            if response.status_code not in (200, 206) and not (start and response.status_code == 416):
-                raise _refusal(response, repository, revision)
-            yield response
+        yield
     except network.TooManyRedirects as error:
         hint = f"is {_host()} a hub? HF_ENDPOINT says which hub is asked"
         raise FileError(f"the hub sends requests for {repository} in a circle", hint=hint) from error

@@ -39,7 +39,6 @@ def fetch(
         ChatError: it cannot be had; a file with wrong bytes is deleted.
     """
     progress.describe(file.name)
-    partial = cache.partial(file.digest)
     try:
         with ExitStack() as stack:
             lock = cache.lock(file.digest)
@@ -49,18 +48,11 @@ def fetch(
                 say(f"another program is downloading {file.name}: waiting for it")
                 stack.enter_context(lock_file(lock))
             if not is_whole(cache.blob(file.digest), file):
-                _download(listing, file, cache, progress, say)
+                _download_or_clean(listing, file, cache, progress, say)
             return cache.link(file.name, listing.commit, file.digest)
-    except DataError:
-        partial.unlink(missing_ok=True)
-        raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            partial.unlink(missing_ok=True)
-            hint = "what was fetched before it is kept; make room and try again, or set HF_HOME to a larger disk"
-            raise FileError(f"the disk is full: {file.name} was given up", hint=hint) from error
         hint = "HF_HOME names another folder for the hub's cache"
-        raise FileError(f"{error.filename or partial}: cannot be written: {error.strerror}", hint=hint) from error
+        raise FileError(f"{error.filename or file.name}: cannot be written: {error.strerror}", hint=hint) from error
 
 
 def is_whole(path: Path, file: RemoteFile) -> bool:
@@ -74,6 +66,24 @@ def bytes_here(file: RemoteFile, cache: CachedRepository) -> int:
         return file.size
     partial = cache.partial(file.digest)
     return min(file.size, partial.stat().st_size) if partial.is_file() else 0
+
+
+def _download_or_clean(
+    listing: Listing, file: RemoteFile, cache: CachedRepository, progress: Progress, say: Callable[[str], None]
+) -> None:
+    """Download, and delete what can never become right. Needs the lock: the partial file is nobody else's then."""
+    partial = cache.partial(file.digest)
+    try:
+        _download(listing, file, cache, progress, say)
+    except DataError:
+        partial.unlink(missing_ok=True)
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        partial.unlink(missing_ok=True)
+        hint = "what was fetched before it is kept; make room and try again, or set HF_HOME to a larger disk"
+        raise FileError(f"the disk is full: {file.name} was given up", hint=hint) from error
 
 
 def _download(
