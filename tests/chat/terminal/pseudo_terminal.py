@@ -64,6 +64,14 @@ class Terminal:
             self.child.send(f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R")
         return True
 
+    def settle(self, seconds: float) -> None:
+        """Pump until nothing was written for so long."""
+        quiet_since, size = time.monotonic(), len(self.output)
+        while time.monotonic() - quiet_since < seconds:
+            self.pump()
+            if len(self.output) != size:
+                quiet_since, size = time.monotonic(), len(self.output)
+
     def wait(self, what: str | Callable[[], bool], seconds: float = 15.0) -> None:
         """Pump until a text stands on the screen, or something is true."""
         deadline = time.monotonic() + seconds

@@ -1,0 +1,141 @@
+"""The line as a person writes it: pastes, history, blocks, the editor, vi keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pseudo_terminal import CTRL_C, CTRL_G, CTRL_R, ENTER, UP, Terminal
+
+
+def ready(terminal: Terminal) -> None:
+    """Wait for an empty prompt."""
+    terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+
+
+def test_a_large_paste_folds_and_is_sent_whole(start: Any) -> None:
+    terminal = start(lines=60)
+    ready(terminal)
+    pasted = "\n".join(f"row {number}" for number in range(30))
+    terminal.send("look: ")
+    terminal.paste(pasted)
+    terminal.wait("> look: [paste 1: 30 lines, row 0]")
+    terminal.send(" please", ENTER)
+    terminal.wait(f"You said: look: {pasted} please")
+
+
+def test_a_folded_paste_goes_as_a_whole(start: Any) -> None:
+    terminal = start()
+    ready(terminal)
+    terminal.paste("x\n" * 20)
+    terminal.wait("[paste 1: 20 lines, x]")
+    terminal.send("\x7f")
+    ready(terminal)
+    terminal.send("kept", ENTER)
+    terminal.wait("You said: kept")
+
+
+def test_a_small_paste_stays_open_and_is_never_sent(start: Any) -> None:
+    terminal = start()
+    ready(terminal)
+    terminal.paste("one\ntwo\n")
+    terminal.wait("> one\n  two")
+    terminal.send("three", ENTER)
+    terminal.wait("You said: one\ntwo\nthree")
+
+
+def test_an_unmarked_paste_is_not_sent_line_by_line(start: Any) -> None:
+    terminal = start()
+    ready(terminal)
+    terminal.settle(0.4)  # keys that come right after a prompt count as typed before it
+    terminal.child.send("alpha\rbeta\rgamma")
+    terminal.wait("> alpha\n  beta\n  gamma")
+    terminal.send(ENTER)
+    terminal.wait("You said: alpha\nbeta\ngamma")
+
+
+def test_what_is_typed_during_an_answer_waits_for_the_next_prompt(start: Any) -> None:
+    terminal = start([["text", "slow "], ["sleep", 0.8], ["text", "answer"]])
+    ready(terminal)
+    terminal.say("first")
+    terminal.wait("slow")
+    terminal.send("second", ENTER, "third", ENTER)
+    assert "second" not in terminal.text()
+    terminal.wait("You said: third")
+    order = [terminal.everything().index(text) for text in ("slow answer", "> second", "You said: second", "> third")]
+    assert order == sorted(order)
+
+
+def test_three_quotes_hold_a_block(start: Any) -> None:
+    terminal = start()
+    ready(terminal)
+    terminal.send('"""first', ENTER, "/help", ENTER, 'last"""', ENTER)
+    terminal.wait("You said: first\n/help\nlast")
+
+
+def test_up_finds_earlier_messages_by_their_beginning_across_sessions(start: Any) -> None:
+    terminal = start()
+    for message in ("apple pie", "banana split", "apple cake"):
+        ready(terminal)
+        terminal.say(message)
+        terminal.wait(f"You said: {message}")
+    ready(terminal)
+    terminal.say("/bye")
+    terminal.end()
+    terminal = start()
+    ready(terminal)
+    terminal.send("app", UP)
+    terminal.wait("> apple cake")
+    terminal.send(UP)
+    terminal.wait("> apple pie")
+    terminal.send(CTRL_C, UP, UP)
+    terminal.wait("> banana split")
+
+
+def test_ctrl_r_searches_history(start: Any) -> None:
+    terminal = start()
+    for message in ("red fox", "blue whale"):
+        ready(terminal)
+        terminal.say(message)
+        terminal.wait(f"You said: {message}")
+    ready(terminal)
+    terminal.send(CTRL_R, "fox")
+    terminal.wait("red fox")
+    terminal.send(ENTER, ENTER)
+    terminal.wait(lambda: terminal.everything().count("You said: red fox") == 2)
+
+
+def test_ctrl_g_opens_the_editor_and_brings_its_text_back(start: Any, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\ncase "$1" in *.md) ;; *) exit 1;; esac\necho " and edited" >> "$1"\n')
+    editor.chmod(0o755)
+    terminal = start(environment={"EDITOR": str(editor), "VISUAL": ""})
+    ready(terminal)
+    terminal.send("typed", CTRL_G)
+    terminal.wait("and edited")
+    terminal.send(ENTER)
+    terminal.wait("You said: typed")
+    terminal.wait("and edited")
+
+
+def test_vi_keys_edit_the_line(start: Any) -> None:
+    terminal = start(flags={"keys": "vi"})
+    ready(terminal)
+    terminal.send("helpo")
+    terminal.wait("> helpo")
+    terminal.send("\x1b")
+    terminal.pump(0.8)
+    terminal.send("h", "x", "A", "!", ENTER)
+    terminal.wait("You said: helo!")
+    ready(terminal)
+    terminal.say("/set keys emacs")
+    terminal.wait("keys             emacs  /set")
+
+
+def test_bytes_that_are_no_utf8_become_a_mark(start: Any) -> None:
+    terminal = start()
+    ready(terminal)
+    terminal.child.send(b"caf\xe9 ok")
+    terminal.pump(0.3)
+    terminal.send(ENTER)
+    terminal.wait("You said: caf\ufffd ok")

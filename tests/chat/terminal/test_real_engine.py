@@ -1,0 +1,128 @@
+"""The whole program on a real tiny model: streamed, stopped, killed, gone on with."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pseudo_terminal import CTRL_C, CTRL_D, ENTER, Terminal
+
+Begin = Callable[..., Terminal]
+
+
+@pytest.fixture
+def begin(tmp_path: Path, tiny_model: Path) -> Iterator[Begin]:
+    """A function that runs `mistral-chat -m MODEL FLAGS` in a terminal."""
+    begun: list[Terminal] = []
+
+    def run(*flags: str, model: Path = tiny_model) -> Terminal:
+        command = [sys.executable, "-m", "chat.cli", "-m", str(model), *flags]
+        environment = {"MISTRAL_CHAT_HOME": str(tmp_path / "home"), "MISTRAL_CHAT_THREADS": "1"}
+        terminal = Terminal(command, environment=environment, folder=tmp_path)
+        begun.append(terminal)
+        terminal.wait(">")
+        return terminal
+
+    yield run
+    for terminal in begun:
+        terminal.kill()
+
+
+def ready(terminal: Terminal) -> None:
+    """Wait for an empty prompt."""
+    terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+
+
+def child_of(process: int) -> int:
+    """The engine: the child of the program that is no helper of multiprocessing."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return int(children[-1])
+
+
+def test_a_session_is_answered_stopped_killed_and_gone_on_with(begin: Begin) -> None:
+    terminal = begin("--temperature", "0", "-n", "30")
+    ready(terminal)
+    terminal.say("hello there")
+    terminal.wait("/continue goes on")
+    terminal.wait("30 tokens · ")
+    ready(terminal)
+    terminal.say("/continue")
+    terminal.wait(lambda: terminal.everything().count("30 tokens · ") == 2)
+    terminal.send("/set max-tokens default", ENTER)
+    terminal.wait("max-tokens       -  ")
+    ready(terminal)
+    engine = child_of(terminal.child.pid)
+    os.kill(engine, signal.SIGSTOP)
+    terminal.say("on and on")
+    terminal.settle(0.2)
+    os.kill(engine, signal.SIGKILL)
+    terminal.wait("error: the engine")
+    assert "Traceback" not in terminal.everything()
+    terminal.say("/set max-tokens 5")
+    terminal.say("/regen")
+    terminal.wait(lambda: "5 tokens · " in terminal.everything().rsplit("/regen", 1)[-1])
+    ready(terminal)
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+    again = begin("-c")
+    again.wait("on and on")
+    ready(again)
+    again.say("/sessions")
+    again.wait("1 ▸ hello there")
+
+
+def test_ctrl_c_stops_decoding_at_once_and_the_next_turn_is_answered(begin: Begin) -> None:
+    terminal = begin("--temperature", "0", "--stop", "never to be said")
+    ready(terminal)
+    terminal.say("count")
+    terminal.wait(lambda: len(re.findall(r"\S", "".join(terminal.lines()[4:20]))) > 20)
+    before = time.monotonic()
+    terminal.send(CTRL_C)
+    ready(terminal)
+    assert time.monotonic() - before < 1.0
+    terminal.say("/set max-tokens 4")
+    ready(terminal)
+    terminal.say("more")
+    terminal.wait("4 tokens · ")
+
+
+def test_sigterm_in_an_answer_takes_the_engine_along(begin: Begin) -> None:
+    terminal = begin("--temperature", "0")
+    ready(terminal)
+    terminal.say("count")
+    terminal.wait(lambda: len(re.findall(r"\S", "".join(terminal.lines()[4:20]))) > 20)
+    engine = child_of(terminal.child.pid)
+    before = time.monotonic()
+    terminal.child.kill(signal.SIGTERM)
+    terminal.end(3)
+    assert time.monotonic() - before < 2.0
+    deadline = time.monotonic() + 2.0
+    while Path(f"/proc/{engine}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{engine}").exists()
+
+
+def test_a_name_for_the_session_goes_on_with_it(begin: Begin) -> None:
+    terminal = begin("--session", "talk", "-n", "3")
+    ready(terminal)
+    terminal.say("remember the lighthouse")
+    terminal.wait("3 tokens")
+    ready(terminal)
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+    again = begin("--session", "talk", "-n", "3")
+    again.wait("remember the lighthouse")
+
+
+def test_a_file_that_is_no_model_ends_with_its_sentence(begin: Begin, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(b"GGUX" + bytes(100))
+    terminal = Terminal([sys.executable, "-m", "chat.cli", "-m", str(bad)], folder=tmp_path)
+    assert terminal.end() in (3, 6)
+    assert "error: " in terminal.text() and "Traceback" not in terminal.everything()
