@@ -63,7 +63,7 @@ class Vocabulary:
                     yield ()
                 yield segment.text
             elif isinstance(segment, Ids):
-                yield segment.ids
+                yield from (segment.ids,) if self._is_own(segment) else self._resolved(segment.instead)
             elif isinstance(segment, Control):
                 yield self._control(segment)
             elif isinstance(segment, Mark):
@@ -71,6 +71,15 @@ class Vocabulary:
                 yield start
             else:
                 yield from self._markup(segment.text, repeated)
+
+    def _is_own(self, segment: Ids) -> bool:
+        """Whether ids are of this vocabulary and still what the answer says."""
+        if not segment.instead:
+            return True
+        if not all(0 <= token < self.size for token in segment.ids):
+            return False
+        decoded = self.decode(segment.ids)
+        return all(text in decoded for text in segment.says)
 
     def _control(self, segment: Control) -> str | Sequence[int]:
         found = self.control_id(segment.piece)
@@ -137,7 +146,7 @@ class Vocabulary:
 
     def is_end(self, token: int) -> bool:
         """Whether an id ends an answer."""
-        return token in self.ends
+        return self._pieces.is_end(token)
 
     @cached_property
     def ends(self) -> frozenset[int]:

@@ -105,11 +105,17 @@ def _answer(scene: _Scene, turn: Turn, index: int) -> Iterator[Segment]:
         raise DataError("an empty answer", hint="leave the message out")
     if _is_left_out(scene, turn, index):
         return
+    written = tuple(_written(scene, turn))
     if turn.ids:
-        yield Ids(turn.ids)
-        return
+        yield Ids(turn.ids, (turn.content, *(call.name for call in turn.calls)), written)
+    else:
+        yield from written
+
+
+def _written(scene: _Scene, turn: Turn) -> Iterator[Segment]:
+    """An answer's text and calls, as they are when nobody knows the ids."""
     if turn.content:
-        yield Text(turn.content.rstrip(" ") if dialect.strips_answers else turn.content)
+        yield Text(turn.content.rstrip(" ") if scene.dialect.strips_answers else turn.content)
     if turn.calls:
         yield from _calls(scene, turn)
 

@@ -88,4 +88,5 @@ def refuse_tool_talk(messages: Sequence[Message]) -> None:
 
 
 def _body(message: Message) -> Iterator[Segment]:
-    yield Ids(message.ids) if message.ids else Text(message.content, joined=True)
+    text = Text(message.content, joined=True)
+    yield Ids(message.ids, (message.content,), (text,)) if message.ids else text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -30,9 +30,15 @@ class Text:
 
 @dataclass(frozen=True)
 class Ids:
-    """Ids that were generated: an answer goes back as what it was."""
+    """Ids that were generated: an answer goes back as what it was.
+
+    Where they do not decode to text with all of `says` in it, because another vocabulary made them or the answer was
+    edited since, the segments `instead` take their place.
+    """
 
     ids: tuple[int, ...]
+    says: tuple[str, ...] = field(default=(), compare=False)
+    instead: tuple[Segment, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

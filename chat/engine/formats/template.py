@@ -52,7 +52,8 @@ def template_segments(template: str, messages: Sequence[Message], continues: boo
             segments += [Markup(part)] if part else []
         else:
             message = messages[int(part)]
-            segments.append(Ids(message.ids) if message.ids else Text(message.content, joined=True))
+            text = Text(message.content, joined=True)
+            segments.append(Ids(message.ids, (message.content,), (text,)) if message.ids else text)
     return tuple(segments)
 
 

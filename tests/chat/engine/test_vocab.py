@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 
-from chat.conversation import Message
+from chat.conversation import Message, ToolCall
 from chat.engine.prompt import Control, Ids, Mark, Markup, Text, segments
 from chat.engine.vocab import StreamDecoder, Vocabulary
 from chat.ground.errors import DataError, ModelError
@@ -129,6 +129,43 @@ def test_each_kind_of_segment_becomes_its_ids() -> None:
     assert encode([Mark("bos"), Markup("<s>[INST]")]) == [1, 3], "a template may say the BOS again"
     assert encode([Markup("[INST]<s>")]) == [3, 1]
     assert encode([Text("")]) == encode([]) == []
+
+
+@pytest.mark.parametrize("name", ["v1", "v3", "v7", "chatml"])
+def test_ids_of_another_vocabulary_or_of_an_edited_answer_give_way_to_the_text(name: str) -> None:
+    """A session goes on with another model, or its answer was edited: then the ids say something else."""
+    here = case("v3" if name == "chatml" else name)
+
+    def ids_of(content: str, ids: tuple[int, ...]) -> list[int]:
+        asked = (Message("user", "x"), Message("assistant", content, ids=ids), Message("user", "y"))
+        return here.vocabulary.encode(segments(name, asked))
+
+    pieces = list(here.metadata["tokenizer.ggml.tokens"])
+    own = tuple(pieces.index(f"<0x{byte:02X}>") for byte in b"Hello")  # bytes: not how one would encode it
+    said = here.vocabulary.decode(own)
+    as_text = ids_of(said, ())
+    assert ids_of(said, own) != as_text
+    assert contains(ids_of(said, own), own)
+    assert contains(ids_of(said[:2], own), own), "a stop string cut the text"
+    foreign = tuple(case("v11").text_ids(said))
+    assert ids_of(said, foreign) == as_text
+    assert ids_of(said, (here.vocabulary.size,)) == as_text
+    assert ids_of("Edited.", own) == ids_of("Edited.", ())
+
+
+def contains(ids: list[int], part: tuple[int, ...]) -> bool:
+    return any(tuple(ids[at : at + len(part)]) == part for at in range(len(ids)))
+
+
+def test_own_calls_go_back_as_they_were_written() -> None:
+    here = case("v3")
+    call = ToolCall("now", "{}", "abcdefghi")
+    own = (5, *here.text_ids('[{"name":"now", "arguments":{}, "id":"abcdefghi"}]'))
+    asked = [Message("user", "x"), Message("assistant", "", ids=own, tool_calls=(call,))]
+    asked.append(Message("tool", "12", tool_call_id="abcdefghi"))
+    assert contains(here.vocabulary.encode(segments("v3", asked)), own)
+    asked[1] = Message("assistant", "", ids=own, tool_calls=(ToolCall("later", "{}", "abcdefghi"),))
+    assert not contains(here.vocabulary.encode(segments("v3", asked)), own)
 
 
 def test_control_ids_are_found_by_name_and_text_pieces_are_none() -> None:
