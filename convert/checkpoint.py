@@ -79,7 +79,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         DataError: a shard is missing or damaged, or the folder's files contradict each other.
     """
     if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder", hint="name the folder of a downloaded checkpoint")
+        problem = "is not a folder" if folder.exists() else "no such folder"
+        raise ModelError(f"{folder}: {problem}", hint="name the folder of a downloaded checkpoint")
     names = {path.name for path in folder.iterdir()}
     for layout in LAYOUTS:
         if layout.index in names and layout.index is not None:

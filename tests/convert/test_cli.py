@@ -80,6 +80,7 @@ def test_what_the_checkpoint_does_not_say_is_said(tmp_path: Path, capsys: pytest
         (["{v01}", "-t", "Q3_K_M"], 2, "error: unknown type `Q3_K_M`\nhint: types are "),
         (["{v01}", "--window", "wide"], 2, "error: `--window wide` is neither `auto`, `off` nor a number of tokens\n"),
         (["{tmp}/none"], 3, "error: {tmp}/none: no such folder\nhint: "),
+        (["{tmp}/old.gguf"], 3, "error: {tmp}/old.gguf: is not a folder\nhint: "),
         (["{tmp}"], 3, "error: {tmp}: no checkpoint there\nhint: "),
         (["{bad}"], 6, "error: {bad}: the shard `model-00002-of-00002.safetensors` is missing\nhint: "),
         (["{v01}", "-o", "{tmp}/old.gguf"], 7, "error: {tmp}/old.gguf exists already\nhint: "),
