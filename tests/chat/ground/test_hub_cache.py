@@ -62,13 +62,16 @@ def test_a_gguf_that_is_here_is_found_by_its_revision(repository: CachedReposito
     asked = read_hub_name("hf:someone/Model-GGUF")
     assert gguf_here(asked) is None
     path = put(repository, NEW, "x.Q4_K_M.gguf", b"data", "e")
-    assert gguf_here(asked) is None, "no revision is known to mean this commit"
-    repository.remember(None, NEW)
+    assert gguf_here(read_hub_name("hf:someone/Model-GGUF@main")) is None, "it is not known which commit that is"
     assert gguf_here(asked) == path
+    repository.remember(None, NEW)
+    put(repository, OLD, "x.Q4_K_M.gguf", b"old", "o")
+    assert gguf_here(asked) == path, "what `main` meant last goes before what came last"
+    assert gguf_here(read_hub_name("hf:someone/Model-GGUF@main")) == path
     assert gguf_here(read_hub_name(f"hf:someone/Model-GGUF@{NEW}:Q4_K_M")) == path
     assert gguf_here(read_hub_name("hf:someone/Model-GGUF:Q8_0")) is None
     repository.blob("e").unlink()
-    assert gguf_here(asked) is None, "a link that leads nowhere is no file"
+    assert gguf_here(read_hub_name("hf:someone/Model-GGUF@main")) is None, "a link that leads nowhere is no file"
 
 
 def test_every_gguf_of_the_cache_is_listed_once(repository: CachedRepository) -> None:
