@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, what it does)
     "convert": ("convert.cli", "Turn a checkpoint into a 4- or 8-bit GGUF."),
     "models": ("chat.models.cli", "List, fetch, show and remove models."),
+    "sessions": ("chat.sessions.cli", "List, show, search, export, rename and remove sessions."),
     "config": ("chat.config_cli", "Show and edit the settings file."),
     "templates": ("chat.templates.cli", "List, show and edit prompt templates."),
 }

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="The sessions that are stored here.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -189,7 +188,8 @@ def _tell(text: str) -> None:
 
 def _print(text: str) -> None:
     """Raw into a pipe, harmless onto a terminal."""
-    print(visible(text) if sys.stdout.isatty() else text, end="")
+    shown = visible(text) if sys.stdout.isatty() else text
+    sys.stdout.writelines(shown.splitlines(keepends=True))  # one huge write would not notice a reader that left
 
 
 def _plain(record: SessionRecord) -> dict[str, Any]:

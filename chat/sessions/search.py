@@ -23,6 +23,8 @@ _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 
+_INDEXED = re.compile(r"[\w' ]+")  # the index drops punctuation: `C++` would find every word with a C
+
 _IN_NODES = f"""
     SELECT s.id, s.name, s.title, n.id, n.role, n.created,
         snippet(node_texts, -1, '{_OPEN}', '{_CLOSE}', '…', {_SNIPPET_WORDS})
@@ -68,7 +70,7 @@ def find_hits(connection: sqlite3.Connection, query: str, limit: int) -> tuple[H
     terms = parse_terms(query)
     if not terms:
         return ()
-    if not _UNSPACED.search(query):
+    if not _UNSPACED.search(query) and all(_INDEXED.fullmatch(term) for term in terms):
         match = _match_expression(terms, query)
         by_index = [_hit(row) for sql in (_IN_NODES, _IN_SESSIONS) for row in connection.execute(sql, (match, limit))]
         if by_index:
