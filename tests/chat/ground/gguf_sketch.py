@@ -77,18 +77,20 @@ class Sketch:
         """The file's bytes."""
         tensor_count = len(self.tensors) if self.tensor_count is None else self.tensor_count
         key_count = len(self.keys) if self.key_count is None else self.key_count
-        head = self.magic + struct.pack("<IQQ", self.version & 0xFFFFFFFF, tensor_count, key_count)
+        head = [self.magic, struct.pack("<IQQ", self.version & 0xFFFFFFFF, tensor_count, key_count)]
         for key in self.keys:
-            head += text(key.name) + struct.pack("<I", key.kind & 0xFFFFFFFF) + key.raw
-        data = b""
+            head += [text(key.name), struct.pack("<I", key.kind & 0xFFFFFFFF), key.raw]
+        data, end = [], 0
         for tensor in self.tensors:
-            offset = len(data) if tensor.offset is None else tensor.offset
+            offset = end if tensor.offset is None else tensor.offset
             count = len(tensor.shape) if tensor.dimensions is None else tensor.dimensions
-            head += text(tensor.name) + struct.pack("<I", count)
-            head += b"".join(struct.pack("<Q", size & (1 << 64) - 1) for size in tensor.shape)
-            head += struct.pack("<IQ", tensor.kind & 0xFFFFFFFF, offset & (1 << 64) - 1)
-            data += tensor.data + bytes(-len(tensor.data) % self.alignment)
-        whole = bytearray(head + bytes(-len(head) % self.alignment) + data + self.tail)
+            head += [text(tensor.name), struct.pack("<I", count)]
+            head += [struct.pack("<Q", size & (1 << 64) - 1) for size in tensor.shape]
+            head.append(struct.pack("<IQ", tensor.kind & 0xFFFFFFFF, offset & (1 << 64) - 1))
+            data += [tensor.data, bytes(-len(tensor.data) % self.alignment)]
+            end += len(tensor.data) + len(data[-1])
+        padding = bytes(-sum(map(len, head)) % self.alignment)
+        whole = bytearray().join([*head, padding, *data, self.tail])
         for place, patch in self.patches:
             place %= len(whole)
             whole[place : place + len(patch)] = patch
