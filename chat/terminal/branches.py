@@ -11,13 +11,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Branch:
-    """One end of the tree; `fork` is its first message that the open path lacks, None on the open path itself."""
+    """One end of the tree; `fork` is its first message that the open path lacks, None on the open path itself.
+
+    `turn` is, from 1, the turn of the fork, `question` what was asked in it; `ending` the last message if it is an
+    answer.
+    """
 
     leaf: str
     turns: int
     is_open: bool
     fork: Node | None
-    fork_turn: int  # from 1: the turn that the fork belongs to
+    turn: int
+    question: str
+    ending: str
 
 
 def branches(conversation: Conversation) -> list[Branch]:
@@ -44,6 +50,14 @@ def turns_of(path: tuple[Node, ...]) -> int:
 def _branch(conversation: Conversation, end: str, here: set[str]) -> Branch:
     path = conversation.at(end).path()
     fork_at = next((at for at, node in enumerate(path) if node.id not in here), None)
-    fork = None if fork_at is None else path[fork_at]
-    turn = turns_of(path if fork_at is None else path[: fork_at + 1])
-    return Branch(end, turns_of(path), end == conversation.leaf, fork, turn)
+    until = path if fork_at is None else path[: fork_at + 1]
+    questions = [node.message.content for node in until if node.message.role == "user"]
+    return Branch(
+        leaf=end,
+        turns=turns_of(path),
+        is_open=end == conversation.leaf,
+        fork=None if fork_at is None else path[fork_at],
+        turn=turns_of(until),
+        question=questions[-1] if questions else "",
+        ending=path[-1].message.content if path[-1].message.role == "assistant" else "",
+    )

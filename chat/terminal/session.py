@@ -18,6 +18,7 @@ from chat.terminal.command import is_command
 from chat.terminal.completion import candidates
 from chat.terminal.desk import Desk
 from chat.terminal.reader import PlainReader, Reader, without_block_marks
+from chat.terminal.render import cut, plain
 from chat.terminal.room import Room, options_for
 from chat.terminal.screen import Screen
 from chat.terminal.signals import Leaving, Signals
@@ -156,7 +157,8 @@ class _Session:
     def _greet(self, opening: Opening) -> None:
         desk = self._desk
         if not desk.settings.quiet:
-            desk.say(*desk.wrapped(f"{desk.model_name} · /help for help", "dim"), ())
+            help_words = " · /help for help"
+            desk.say(plain(cut(desk.model_name, desk.screen.width - len(help_words) - 1) + help_words, "dim"), ())
         desk.show_notices()
         for path in opening.files:
             desk_commands.attach_files(desk, path)
@@ -167,14 +169,13 @@ class _Session:
         desk = self._desk
         if not desk.room.is_settled:
             return f"loading {desk.model_name} …"
-        parts = [desk.model_name]
-        if desk.room.info is not None:
-            parts.append(used_of(desk.room.info, desk.used))
+        parts = []
         if desk.last is not None and desk.last.tokens.generated:
             parts.append(f"{rate(desk.last.tokens.generated, desk.last.seconds.generate)} tokens/s")
         if desk.book.label:
             parts.append(visible_line(desk.book.label))
-        return toolbar(parts, desk.screen.width)
+        used = used_of(desk.room.info, desk.used) if desk.room.info is not None else ""
+        return toolbar(desk.model_name, used, parts, desk.screen.width)
 
     def _take(self, typed: str) -> str | None:
         """One message, or one command; a text to edit next may come back."""

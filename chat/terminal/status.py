@@ -80,9 +80,10 @@ def used_of(info: ModelInfo, used: int) -> str:
     return f"{used:,} / {info.context:,}" if info.context else f"{used:,} tokens"
 
 
-def toolbar(parts: list[str], width: int) -> str:
-    """Parts in order of weight, as many as fit; the first is cut if it alone does not."""
-    return _fitting(parts, width - 1)
+def toolbar(name: str, used: str, more: list[str], width: int) -> str:
+    """The model's name, what is used, and of the rest as much as fits; the name is cut first."""
+    room = width - 1 - (cell_width(used) + 3 if used else 0)
+    return _fitting([part for part in (cut(name, max(8, room)), used, *more) if part], width - 1)
 
 
 def _fitting(parts: list[str], width: int) -> str:

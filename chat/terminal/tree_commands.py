@@ -48,7 +48,7 @@ def edit(desk: Desk, argument: str) -> str:
     if question is None:
         raise UsageError("there is no message to edit")
     desk.edited = (question.parent,)
-    desk.say(plain("edit and send; Ctrl+C on an empty line leaves all as it is", "dim"))
+    desk.say(plain("edit and send; an empty message leaves all as it is", "dim"))
     return question.message.content
 
 
@@ -104,17 +104,16 @@ def _quoted(desk: Desk, text: str) -> list[Line]:
 
 
 def _branch_line(desk: Desk, number: int, branch: Branch) -> Line:
+    """Where a branch leaves the open one, with what question, and how it ends."""
     mark = "▸" if branch.is_open else " "
     before = f"{number:>3} {mark} "
-    turns = f"{branch.turns} turn{'s' if branch.turns != 1 else ''}"
-    if branch.fork is None:
-        words = f"here, {turns}" if branch.is_open else f"{turns}, further along"
-    else:
-        words = f"from turn {branch.fork_turn}, {turns}"
-        who = "" if branch.fork.message.role == "user" else "answer "
-        room = desk.screen.width - len(before) - len(words) - len(who) - 6
-        if room > 8:
-            words += f": {who}“{cut(visible(branch.fork.message.content), room)}”"
+    words = f"turn {branch.turn}" if branch.fork is not None else "here"
+    if branch.turns > branch.turn:
+        words += f" to {branch.turns}"
+    texts = [visible(text) for text in (branch.question, branch.ending) if text]
+    room = (desk.screen.width - len(before) - len(words) - 1 - 5 * len(texts)) // max(1, len(texts))
+    if texts and room >= 6:
+        words += ": " + " → ".join(f"“{cut(text, room)}”" for text in texts)
     return (Span(before, "bold" if branch.is_open else "dim"), Span(words))
 
 

@@ -23,6 +23,15 @@ CTRL_G, CTRL_J, CTRL_R, CTRL_Z = "\x07", "\n", "\x12", "\x1a"
 UP, DOWN, TAB = "\x1b[A", "\x1b[B", "\t"
 
 
+class FaintScreen(pyte.HistoryScreen):
+    """pyte's screen, which knows no faint text: it is kept as blinking, which nothing here ever is."""
+
+    def select_graphic_rendition(self, *attributes: int, private: bool = False) -> None:
+        super().select_graphic_rendition(*attributes)
+        if 2 in attributes:
+            self.cursor.attrs = self.cursor.attrs._replace(blink=True)
+
+
 class Terminal:
     """A program, the bytes it wrote, and the screen they make.
 
@@ -41,7 +50,7 @@ class Terminal:
         hidden = ("MISTRAL_CHAT", "COLUMNS", "LINES", "NO_COLOR")
         plain = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
         plain |= {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **(environment or {})}
-        self.screen = pyte.HistoryScreen(columns, lines, history=5000)
+        self.screen = FaintScreen(columns, lines, history=5000)
         self._stream = pyte.ByteStream(self.screen)
         self.output = b""
         self._is_closed = False

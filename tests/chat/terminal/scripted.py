@@ -22,6 +22,7 @@ class Scripted:
 
     A script is a list of steps: ["text", "..."] (one event per character run given), ["chars", "..."] (one event per
     character), ["sleep", s], ["read", done, total, s], ["notice", "..."], ["length"] (ends by length), ["die"],
+    ["figures", prompt, cached, generated, seconds of reading, seconds of answering],
     ["hang"] (deaf to `cancel`), ["wait"] (until `cancel`). `load` is the time that loading takes, in seconds; a text
     there is the message of a ModelError.
     """
@@ -57,6 +58,7 @@ class Scripted:
             yield Loading(0.5)
             time.sleep(max(0.0, self._ready_at - time.monotonic()))
         text, reason, ids = "", "stop", []
+        figures: Sequence[Any] = ()
         for name, *values in script:
             if self._cancelled.is_set():
                 reason = "interrupted"
@@ -75,14 +77,17 @@ class Scripted:
                 yield Text(values[0])
             elif name == "length":
                 reason = "length"
+            elif name == "figures":
+                figures = values
             else:
                 yield from self._other(name, values)
         if self._cancelled.is_set():
             reason = "interrupted"
         prompt = sum(len(message.content) // 4 + 3 for message in messages)
+        prompt, cached, generated, read_seconds, seconds = figures or (prompt, max(0, prompt - 10), len(ids), 0.1, 0.5)
         yield Done(
-            text, reason, tuple(ids), "0" * 64, TokenCounts(prompt, max(0, prompt - 10), len(ids)),
-            Seconds(0.0, 0.1, 0.5), {"temperature": request.sampling.temperature},
+            text, reason, tuple(ids), "0" * 64, TokenCounts(prompt, cached, generated),
+            Seconds(0.0, read_seconds, seconds), {"temperature": request.sampling.temperature},
         )  # fmt: skip
 
     def _other(self, name: str, values: Sequence[Any]) -> Iterator[Event]:

@@ -67,9 +67,9 @@ def test_undo_edit_regen_and_branches_keep_what_they_replace(start: Any) -> None
     do(terminal, "/branches", "/branches NUMBER switches")
     shown = [line for line in terminal.lines() if re.match(r" +\d", line)]
     assert shown == [
-        "  1   from turn 2, 2 turns: “second”",
-        "  2   from turn 2, 2 turns: “second”",
-        "  3 ▸ here, 2 turns",
+        "  1   turn 2: “second” → “B1”",
+        "  2   turn 2: “second” → “B2”",
+        "  3 ▸ here: “second again” → “C1”",
     ]
     do(terminal, "/branches 2", "on branch 2")
     assert "B2" in terminal.text().split("on branch 2")[1]

@@ -1,0 +1,185 @@
+"""Draw the README's pictures of the session: `python tests/pictures.py` runs it in terminals and writes SVG files.
+
+The program, its keys and its screen are real; what the model says is scripted, so that the pictures come out the same.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.style import Style
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "chat" / "terminal"))
+
+from pseudo_terminal import CTRL_D, ENTER, Terminal, python  # noqa: E402  # found by the line above
+
+MODEL = "mistral-7b-instruct-v0.3.Q4_K_M.gguf"
+HUES = [(224, 108, 117), (152, 195, 121), (229, 192, 123), (97, 175, 239), (198, 120, 221), (86, 182, 194)]
+THEME = TerminalTheme(
+    (24, 26, 31), (214, 218, 224),
+    [(40, 44, 52), *HUES, (214, 218, 224)],
+    [(92, 99, 112), *HUES, (255, 255, 255)],
+)  # fmt: skip
+NAMES = {"brown": "yellow", "default": None}
+
+WINDOW = """## Sliding window attention
+
+Each token looks back at the last **4,096** tokens only, so the cache stays *small*:
+
+1. **Memory** is constant, whatever the length.
+2. **Depth** carries information further: after `k` layers a token has seen up to `k × W` tokens.
+
+```python
+def sees(query: int, key: int, window: int = 4096) -> bool:
+    \"\"\"Whether a query may look at a key.\"\"\"
+    return 0 <= query - key < window  # causal and near
+```
+"""
+TABLE = """| Model | Window | 文脈 |
+|:--|--:|--:|
+| 7B v0.1 | 4,096 | 32,768 |
+| 7B v0.3 | – | 32,768 |
+| Mixtral | – | 32,768 |
+
+> 缓存从不增长。 The cache never grows. 🎉
+"""
+
+
+class Scene:
+    """One terminal with the session in it."""
+
+    def __init__(self, home: Path, *scripts: Any, columns: int = 80, lines: int = 24, **facts: Any) -> None:
+        (home / MODEL).touch()
+        script = json.dumps({"scripts": scripts, "model": MODEL, **facts})
+        command = python(HERE / "chat" / "terminal" / "program.py", script)
+        environment = {"MISTRAL_CHAT_HOME": str(home / "home")}
+        self.terminal = Terminal(command, columns=columns, lines=lines, environment=environment, folder=home)
+        self.ready()
+
+    def ready(self) -> None:
+        """Wait for an empty prompt."""
+        self.terminal.wait(lambda: self.terminal.lines()[self.terminal.screen.cursor.y] == ">")
+        self.terminal.wait(lambda: "window 4,096" in self.terminal.text() or "/ 32,768" in self.terminal.text())
+
+    def do(self, line: str) -> None:
+        """Type a line, and wait for the next prompt."""
+        self.terminal.send(line, ENTER)
+        self.terminal.settle(0.4)
+        self.ready()
+
+    def leave(self) -> None:
+        """End the session."""
+        self.terminal.send(CTRL_D)
+        self.terminal.end()
+
+    def draw(self, name: str, title: str) -> None:
+        """Write the screen as a picture."""
+        screen = self.terminal.screen
+        console = Console(width=screen.columns, record=True, file=io.StringIO(), force_terminal=True)
+        for y in range(screen.lines):
+            console.print(_line(screen, y), no_wrap=True, overflow="ignore", crop=False)
+        console.print()  # else the last line loses what hangs below it
+        svg = console.export_svg(title=title, theme=THEME, unique_id=name)
+        folder = HERE / "pictures"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.svg").write_text(svg + "\n", encoding="utf-8")
+        print(f"tests/pictures/{name}.svg")
+
+
+def _line(screen: Any, y: int) -> Text:
+    text = Text()
+    for x in range(screen.columns):
+        cell = screen.buffer[y][x]
+        if cell.data:  # empty behind a wide character
+            cursor = (screen.cursor.x, screen.cursor.y) == (x, y)
+            style = Style(
+                color=_colour(cell.fg), bold=cell.bold, italic=cell.italics, underline=cell.underscore,
+                strike=cell.strikethrough, dim=cell.blink, reverse=cell.reverse or cursor,
+            )  # fmt: skip
+            text.append(cell.data, style)
+    return text
+
+
+def _colour(name: str) -> str | None:
+    return NAMES.get(name, name)
+
+
+def chat(home: Path) -> None:
+    """A question, an answer in Markdown."""
+    scene = Scene(home, [["text", WINDOW], ["figures", 23, 0, 118, 2.9, 42.7]], lines=30)
+    scene.do("What is sliding window attention? Show it in Python.")
+    scene.terminal.send("And how far does information travel?")
+    scene.terminal.settle(0.3)
+    scene.draw("chat", "mistral-chat")
+
+
+def branches(home: Path) -> None:
+    """Another answer, an edited question, and the branches they leave."""
+    scene = Scene(
+        home,
+        [["text", "A library hums at night; the books are dreaming of rain."], ["figures", 14, 0, 15, 1.6, 5.6]],
+        [["text", "At closing time the last page sighed and turned itself."], ["figures", 14, 13, 13, 0.4, 4.8]],
+        [["text", "The ship's cat kept the log, and the log was mostly about fish."], ["figures", 15, 9, 16, 0.9, 6.0]],
+        lines=30,
+    )
+    scene.do("One line for a story about a library")
+    scene.do("/regen")
+    scene.terminal.send("/edit", ENTER)
+    scene.terminal.wait("about a library", 5)
+    scene.terminal.settle(0.3)
+    scene.terminal.send("\x7f" * len("library"), "ship", ENTER)
+    scene.terminal.settle(0.5)
+    scene.ready()
+    scene.do("/branches")
+    scene.draw("branches", "mistral-chat: every edit and new answer is kept")
+
+
+def search(home: Path) -> None:
+    """Words found in earlier sessions, and one opened there."""
+    talks = [
+        (
+            "How do I sharpen a kitchen knife?",
+            "Hold the blade at about 20 degrees to the stone and draw it edge first.",
+        ),
+        ("Explain rotary embeddings", "A rotary embedding turns query and key by an angle that grows with position."),
+        (
+            "What does the rolling buffer do?",
+            "It keeps the keys of the last window only, so an old position is overwritten.",
+        ),
+    ]
+    for question, answer in talks:
+        scene = Scene(home, [["text", answer]])
+        scene.do(question)
+        scene.leave()
+    scene = Scene(home)
+    scene.do("/search position")
+    scene.do("/load 1")
+    scene.draw("search", "mistral-chat: search in everything that was said")
+
+
+def narrow(home: Path) -> None:
+    """Forty columns, a table, wide characters."""
+    scene = Scene(home, [["text", TABLE], ["figures", 19, 0, 74, 2.1, 27.0]], columns=40, lines=24, window=4096)
+    scene.do("Compare the windows")
+    scene.draw("narrow", "40 columns")
+
+
+def main() -> None:
+    """Draw all, or those named."""
+    for scene in (chat, branches, search, narrow):
+        if not sys.argv[1:] or scene.__name__ in sys.argv[1:]:
+            with tempfile.TemporaryDirectory() as home:
+                scene(Path(home))
+
+
+if __name__ == "__main__":
+    main()
