@@ -58,7 +58,7 @@ def off_topic() -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """Patterns of questions that are not the guide's, and the slots in them."""
     table = read_table("off_topic.toml")
     slots = {name: tuple(text.split("|")) for name, text in table["slots"].items()}
-    return tuple(pattern for group in table["group"] for pattern in patterns(group["ask"])), slots
+    return (*(pattern for group in table["group"] for pattern in patterns(group["ask"])), *_phrasings()[ELSE]), slots
 
 
 @cache
@@ -77,6 +77,17 @@ def refusal() -> Topic:
     return Topic(ELSE, ELSE_TITLE, answer, (("I am only the guide",),))
 
 
+@cache
+def _phrasings() -> dict[str, tuple[str, ...]]:
+    """Whole questions by the fact they ask for, small letters without a mark at the end."""
+    found: dict[str, list[str]] = {}
+    for line in (files("chat.guide") / "phrasings.txt").read_text(encoding="utf-8").splitlines():
+        topic, colon, question = line.partition(": ")
+        if colon and not line.startswith("#"):
+            found.setdefault(topic, []).append(question.lower().rstrip("?.! "))
+    return {topic: tuple(questions) for topic, questions in found.items()}
+
+
 def _topic(table: dict[str, Any], title: str) -> Topic:
     return Topic(
         id=table["id"],
@@ -84,6 +95,6 @@ def _topic(table: dict[str, Any], title: str) -> Topic:
         answer=table["answer"],
         keys=tuple(tuple(alternatives) for alternatives in table["keys"]),
         wants=patterns(table.get("do", "")),
-        questions=patterns(table.get("ask", "")),
+        questions=(*patterns(table.get("ask", "")), *_phrasings().get(table["id"], ())),
         words=patterns(table.get("word", "")),
     )

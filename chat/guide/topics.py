@@ -14,10 +14,11 @@ from chat.guide.phrasing import covering
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
 SENTENCES_PER_PATTERN = 8
 SENTENCES_PER_STRANGER = 6
-SHOWN = 3
+SHOWN = 4
 PATTERNS_COUNTED = 6  # of a topic: measured best on questions whose own pattern was left out
 TOO_COMMON = 0.08  # features of more sentences than this share tell nothing and cost time
 _WORD = re.compile(r"[a-z0-9_$]+|[-/.+?]")
@@ -85,8 +86,8 @@ class Index:
         length = math.sqrt(sum(value * value for value in weighed.values())) or 1.0
         return {name: value / length for name, value in weighed.items()}
 
-    def nearness(self, text: str, without: str | None = None) -> dict[str, float]:
-        """How near each topic is, by the cosines of its nearest patterns; the pattern `without` does not count."""
+    def nearness(self, text: str, without: AbstractSet[str] = frozenset()) -> dict[str, float]:
+        """How near each topic is, by the cosines of its nearest patterns; the patterns `without` do not count."""
         scores: dict[int, float] = defaultdict(float)
         for name, value in self._unit(features(text)).items():
             for number, other in self.postings.get(name, ()):
@@ -94,18 +95,18 @@ class Index:
         best: dict[str, dict[str, float]] = defaultdict(dict)
         for number, score in scores.items():
             sentence = self.sentences[number]
-            if sentence.pattern != without and score > best[sentence.topic].get(sentence.pattern, 0.0):
+            if sentence.pattern not in without and score > best[sentence.topic].get(sentence.pattern, 0.0):
                 best[sentence.topic][sentence.pattern] = score
         return {topic: _together(patterns.values()) for topic, patterns in best.items()}
 
 
-    def unknown(self, text: str, without: str | None = None) -> int:
-        """How many words of a text are in no fact's patterns, `without` left out, and are no synonyms of such words."""
+    def unknown(self, text: str, without: AbstractSet[str] = frozenset()) -> int:
+        """How many words of a text are in no fact's patterns, those of `without` left out, and are no synonyms of such words."""
         return sum(not self._is_known(word, without) for word in _words(text))
 
-    def _is_known(self, word: str, without: str | None) -> bool:
+    def _is_known(self, word: str, without: AbstractSet[str]) -> bool:
         group = {other for words in synonyms().get(word, ()) for other in words}
-        return any(self.known.get(each, set()) - {without} for each in {word} | group)
+        return any(self.known.get(each, set()) - without for each in {word} | group)
 
 
 def _words(text: str) -> set[str]:
@@ -141,15 +142,15 @@ def titles() -> dict[str, str]:
     return {ELSE: ELSE_TITLE} | {topic.id: topic.title for topic in (*facts(), *talk())}
 
 
-def matches(question: str, without: str | None = None) -> tuple[Match, ...]:
-    """The nearest topics, the nearest first; topics of one title count once. The pattern `without` does not count."""
+def matches(question: str, without: AbstractSet[str] = frozenset()) -> tuple[Match, ...]:
+    """The nearest topics, the nearest first; topics of one title count once. The patterns `without` do not count."""
     found: dict[str, Match] = {}
     for topic, nearness in sorted(index().nearness(question, without).items(), key=lambda pair: (-pair[1], pair[0])):
         found.setdefault(titles()[topic], Match(topic, titles()[topic], nearness))
     return tuple(found.values())[:SHOWN]
 
 
-def help_text(question: str, without: str | None = None) -> str:
+def help_text(question: str, without: AbstractSet[str] = frozenset()) -> str:
     """What the guide is shown before the question, as its system prompt.
 
     `Topics: the licence 8, pipes 3. New words: 1` names the nearest topics with their nearness from 0 to 9, and how

@@ -24,6 +24,7 @@ BEFORE = (
 )
 AFTER = (" please", " with mistral-chat", " here", " in this program", " from the command line", " in the session", " now")
 OPENERS = ("hi, ", "hello, ", "hey ", "please, ", "excuse me, ", "ok, ", "so ", "and ", "sorry, ", "quick question: ", "um ")
+HALVED = 0.5  # share of questions for which retrieval sees half of the corpus
 KEYS = {a: b for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm") for a, b in zip(row, row[1:] + row[-2], strict=True)}
 SHORT = {"you": "u", "are": "r", "please": "pls", "what is": "whats", "how do i": "howto", "to": "2", "for": "4"}
 SHORT |= {"i want to": "wanna", "because": "cuz", "with": "w/", "and": "&", "does not": "doesnt", "do not": "dont"}
@@ -58,6 +59,8 @@ class Writer:
         table = read_table("dialogues.toml")
         self.follows, self.memories, self.name = table["follow"], table["memory"], table["name"]
         self.follows_of = {id: [follow for follow in self.follows if id in follow["after"]] for id in self.facts}
+        every = [*self.strangers, *(each for topic in facts() for each in (*topic.wants, *topic.questions, *topic.words))]
+        self.halves = [frozenset(self.random.sample(every, len(every) // 2)) for _ in range(40)]
         self.names = self.name["names"].split("|")[::2]  # the others are for the test
 
     def dialogues(self) -> Iterator[tuple[Turn, ...]]:
@@ -140,8 +143,16 @@ class Writer:
     def _turn(self, question: str, answer: str, topic: str, help: bool = False, pattern: str | None = None) -> Turn:
         question = self.worn(question, is_name=topic == "name")
         if help and self.random.random() < self.helped:
-            return Turn(question, answer, topic, help_text(question, without=pattern))
+            return Turn(question, answer, topic, help_text(question, without=self._hidden(pattern)))
         return Turn(question, answer, topic)
+
+    def _hidden(self, pattern: str | None) -> frozenset[str]:
+        """What retrieval must not see of the corpus: the question itself, and often half of the rest.
+
+        A question that was never written down finds less that is like it, and more words are new in it.
+        """
+        half = self.random.choice(self.halves) if self.random.random() < HALVED else frozenset()
+        return half | {pattern} if pattern else half
 
     def worn(self, text: str, is_name: bool = False) -> str:
         """The question as a person might type it: capitals, marks, short forms, lost words, typos."""
