@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chat.ground.visible import visible
 from chat.terminal.blocks import Piece, Splitter
-from chat.terminal.markdown import code_line, markdown_lines
+from chat.terminal.markdown import Code, markdown_lines
 from chat.terminal.render import Line, plain
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class MarkdownAnswer:
         self._screen = screen
         self._clock = clock
         self._splitter = Splitter()
-        self._ready: list[Piece] = []
-        self._notes: list[Line] = []
+        self._ready: list[Piece | Line] = []  # notes are lines
         self._begun = False
+        self._code: Code | None = None
         self._is_new = False
         self._below: tuple[Line, ...] = ()
         self._next_frame = 0.0
@@ -68,7 +68,7 @@ class MarkdownAnswer:
 
     def note(self, line: Line) -> None:
         """Show a line that is no part of the answer, above what is unfinished."""
-        self._notes.append(line)
+        self._ready.append(line)
         self._is_new = True
 
     def finish(self) -> None:
@@ -78,22 +78,25 @@ class MarkdownAnswer:
         self._draw()
 
     def _draw(self) -> None:
-        committed = [line for piece in self._ready for line in self._lines(piece)]
-        committed += self._notes
-        self._ready, self._notes, self._is_new = [], [], False
+        committed = [line for piece in self._ready for line in self._lines(piece, is_final=True)]
+        self._ready, self._is_new = [], False
         pending = self._splitter.pending
         begun = self._begun
-        live = [*(self._lines(pending) if pending else ()), *self._below]
+        live = [*(self._lines(pending, is_final=False) if pending else ()), *self._below]
         self._begun = begun
         self._screen.update(committed, live)
 
-    def _lines(self, piece: Piece) -> list[Line]:
+    def _lines(self, piece: Piece | Line, *, is_final: bool) -> list[Line]:
+        if not isinstance(piece, Piece):
+            return [piece]
         gap: list[Line] = [] if piece.joined or not self._begun else [()]
         self._begun = True
         if piece.is_fence:
+            self._code = None
             return [*gap, plain(piece.text, "dim")]
         if piece.language is not None:
-            return [*gap, code_line(piece.text, piece.language, piece.above)]
+            self._code = self._code or Code(piece.language)
+            return [self._code.take(piece.text) if is_final else self._code.peek(piece.text)]
         return gap + markdown_lines(piece.text, self._screen.width)
 
 

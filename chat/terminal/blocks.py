@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([^`]*)$")
 HEADING = re.compile(r"^ {0,3}#{1,6}([ \t]|$)")
@@ -17,14 +17,12 @@ QUOTE = re.compile(r"^ {0,3}>")
 class Piece:
     """Markdown that is complete: a block, one item of a list, or one line of a fence.
 
-    `joined` pieces follow the one before without a blank line. A line of code carries its language and the code
-    above it, so that what spans lines can be coloured.
+    `joined` pieces follow the one before without a blank line.
     """
 
     text: str
     joined: bool = False
     language: str | None = None  # of a line of code; "" where none was named
-    above: tuple[str, ...] = ()
     is_fence: bool = False  # the line that opens or closes a fence
 
 
@@ -32,7 +30,6 @@ class Piece:
 class _Fence:
     mark: str
     language: str
-    lines: list[str] = field(default_factory=list)
 
     def is_closed_by(self, line: str) -> bool:
         bare = line.strip()
@@ -57,7 +54,7 @@ class Splitter:
         if self._fence is not None:
             if not self._partial:
                 return None
-            return Piece(self._partial, True, self._fence.language, tuple(self._fence.lines))
+            return Piece(self._partial, True, self._fence.language)
         blank = [""] if self._blank and self._lines and self._partial else []
         lines = [*self._lines, *blank, *([self._partial] if self._partial else [])]
         return Piece("\n".join(lines), self._joins) if lines else None
@@ -96,8 +93,7 @@ class Splitter:
             self._out.append(Piece(line.strip(), True, is_fence=True))
             self._fence = None
             return
-        self._out.append(Piece(line, True, fence.language, tuple(fence.lines[-200:])))
-        fence.lines.append(line)
+        self._out.append(Piece(line, True, fence.language))
 
     def _take_blank(self) -> None:
         self._blank = True

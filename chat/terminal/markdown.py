@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HEADING_STYLES = {"h1": "bold underline", "h2": "bold", "h3": "bold italic"}
 INLINE_STYLES = {"strong": "bold", "em": "italic", "s": "strike", "link": "underline"}
+CONTEXT_LINES, LONGEST_LINES = 6, 80  # of code above a line that its colours depend on, as a rule and at most
 BULLETS = ("•", "◦", "▪")
 DEEPEST = 20  # levels of nesting that are still indented
 
@@ -24,9 +25,34 @@ def markdown_lines(text: str, width: int) -> list[Line]:
     return wrap((Span(text),), width) if tree is None else _blocks(tree.children, width, 0)
 
 
-def code_line(text: str, language: str, above: Sequence[str]) -> Line:
-    """One line of source in colours, given the lines above it."""
-    return highlight("\n".join([*above, text]).expandtabs(4), language)[-1]
+class Code:
+    """The lines of a fence, coloured one by one nearly as if all of it were coloured at once."""
+
+    def __init__(self, language: str) -> None:
+        self._language = language
+        self._above: list[str] = []
+        self._fresh: list[bool] = []  # whether each line above begins outside of strings and comments
+        self._is_fresh = True
+
+    def peek(self, text: str) -> Line:
+        """A line that may still change."""
+        return self._coloured(text)[0]
+
+    def take(self, text: str) -> Line:
+        """The next line for good."""
+        line, goes_on = self._coloured(text)
+        self._above.append(text)
+        self._fresh.append(self._is_fresh)
+        self._is_fresh = not goes_on
+        latest = len(self._above) - CONTEXT_LINES
+        start = max((at for at, fresh in enumerate(self._fresh) if fresh and at <= latest), default=0)
+        start = max(start, len(self._above) - LONGEST_LINES)
+        del self._above[:start], self._fresh[:start]
+        return line
+
+    def _coloured(self, text: str) -> tuple[Line, bool]:
+        lines, goes_on = highlight("\n".join([*self._above, text]).expandtabs(4), self._language)
+        return lines[-1], goes_on
 
 
 def _blocks(nodes: Sequence[SyntaxTreeNode], width: int, depth: int) -> list[Line]:
@@ -48,7 +74,7 @@ def _heading(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
 
 def _code(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
     words = node.info.split()
-    lines = highlight(node.content.removesuffix("\n").expandtabs(4), words[0].lower() if words else "")
+    lines, _ = highlight(node.content.removesuffix("\n").expandtabs(4), words[0].lower() if words else "")
     mark = node.markup or "```"
     return [plain(mark + "".join(words[:1]), "dim"), *lines, plain(mark, "dim")]
 

@@ -28,6 +28,7 @@ class Span:
 
 Line = tuple[Span, ...]
 
+GOING_ON = ("Token.Literal.String", "Token.Comment")  # what a token at the end of a line may be the middle of
 DEEPEST = 60  # levels of nesting that are parsed
 TOKEN_STYLES = {  # pygments' token names, the most general of each family
     "Comment": "dim italic",
@@ -103,22 +104,28 @@ def paint(line: Line, *, colour: bool) -> str:
     return "".join(parts)
 
 
-def highlight(code: str, language: str) -> list[Line]:
-    """Source text by lines in the colours of its language, which may be unknown."""
+def highlight(code: str, language: str) -> tuple[list[Line], bool]:
+    """Source text by lines in the colours of its language, which may be unknown.
+
+    Returns:
+        The lines, and whether a string or comment at the end goes on with the next line.
+    """
     lexer = _lexer(language)
     if lexer is None:
-        return [plain(line) for line in code.split("\n")]
+        return [plain(line) for line in code.split("\n")], False
     from pygments import lex
 
     lines: list[list[Span]] = [[]]
-    for kind, value in lex(code, lexer):
+    kind: Any = ""
+    for kind, value in lex(code + "\n", lexer):
         style = _token_style(kind)
         for number, part in enumerate(value.split("\n")):
             if number:
                 lines.append([])
             if part:
                 lines[-1].append(Span(part, style))
-    return [tuple(line) for line in lines]
+    goes_on = str(kind).startswith(GOING_ON) and "Single" not in str(kind)
+    return [tuple(line) for line in lines[:-1]], goes_on
 
 
 def parse_markdown(text: str) -> SyntaxTreeNode | None:

@@ -34,9 +34,9 @@ def test_blocks_items_and_lines_of_code_are_pieces() -> None:
         Piece("- one\n  deeper"),
         Piece("- two", joined=True),
         Piece("```py", is_fence=True),
-        Piece("a", True, "py", ()),
-        Piece("", True, "py", ("a",)),
-        Piece("b", True, "py", ("a", "")),
+        Piece("a", True, "py"),
+        Piece("", True, "py"),
+        Piece("b", True, "py"),
         Piece("```", True, is_fence=True),
         Piece("end"),
     ]
@@ -70,4 +70,4 @@ def test_pending_is_what_no_piece_holds_yet() -> None:
     assert splitter.feed("\n\nthree") == [Piece("one\ntwo")]
     assert splitter.pending == Piece("three")
     assert splitter.feed("\n```sh\nls") == [Piece("three"), Piece("```sh", is_fence=True)]
-    assert splitter.pending == Piece("ls", True, "sh", ())
+    assert splitter.pending == Piece("ls", True, "sh")

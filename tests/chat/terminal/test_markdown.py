@@ -7,8 +7,8 @@ import re
 import pytest
 from samples import document
 
-from chat.terminal.markdown import code_line, markdown_lines
-from chat.terminal.render import Span, line_width, text_of
+from chat.terminal.markdown import Code, markdown_lines
+from chat.terminal.render import Line, Span, highlight, line_width, text_of
 
 
 def shown(text: str, width: int) -> list[str]:
@@ -76,9 +76,18 @@ def test_wide_cells_wrap_inside_their_column() -> None:
 
 
 def test_code_is_coloured_by_what_stands_above_it() -> None:
-    assert code_line("inside", "python", ['"""']) == (Span("inside", "green"),)
-    assert code_line("inside", "nosuchlanguage", []) == (Span("inside", ""),)
-    assert text_of(code_line("\tx", "", [])) == "    x"
+    code = Code("python")
+    lines = ["def f():", '    """Doc', *["", "words"] * 30, '"""', "    return 1"]
+    assert [merged(code.take(line)) for line in lines] == [
+        merged(line) for line in highlight("\n".join(lines), "python")[0]
+    ]
+    assert Code("nosuchlanguage").peek("inside") == (Span("inside", ""),)
+    assert text_of(Code("").take("\tx")) == "    x"
+
+
+def merged(line: Line) -> list[tuple[str, str]]:
+    """Each character with its style."""
+    return [(character, span.style) for span in line for character in span.text]
 
 
 @pytest.mark.parametrize(

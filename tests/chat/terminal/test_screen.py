@@ -14,7 +14,7 @@ from samples import chunks, document
 from chat.ground.visible import visible
 from chat.terminal.answer import MarkdownAnswer, PlainAnswer
 from chat.terminal.blocks import Splitter
-from chat.terminal.markdown import code_line, markdown_lines
+from chat.terminal.markdown import markdown_lines
 from chat.terminal.render import Line, plain, text_of
 from chat.terminal.screen import Screen
 
@@ -49,7 +49,7 @@ def expected(text: str, width: int) -> list[str]:
         if piece.is_fence:
             lines.append(plain(piece.text))
         elif piece.language is not None:
-            lines.append(code_line(piece.text, piece.language, piece.above))
+            lines.append(plain(piece.text.expandtabs(4)))
         else:
             lines += markdown_lines(piece.text, width)
     return "\n".join(text_of(line).rstrip() for line in lines).rstrip().split("\n")

@@ -1,0 +1,62 @@
+"""Figures in words that fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from chat.events import Done, ModelInfo, Reading, Seconds, TokenCounts
+from chat.terminal.render import line_width, text_of
+from chat.terminal.status import done_line, duration, rate, reading_line, toolbar, used_of
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0.0 s"), (0.84, "0.8 s"), (9.96, "10 s"), (59.6, "1:00"), (187, "3:07"), (3723, "1:02:03")],
+)
+def test_durations_are_read_at_a_glance(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_rates_have_digits_that_mean_something() -> None:
+    assert [rate(5, 2), rate(1500, 10), rate(5, 0)] == ["2.5", "150", "-"]
+
+
+DONE = Done("x", "stop", (), "", TokenCounts(1234, 1200, 128, 40, 30), Seconds(0, 1.0, 49.2))
+
+
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [
+        (80, "128 tokens · 2.6/s · 50 s · prompt 1,234 (1,200 cached) · 30 of 40 drafted"),
+        (60, "128 tokens · 2.6/s · 50 s · prompt 1,234 (1,200 cached)"),
+        (40, "128 tokens · 2.6/s · 50 s"),
+        (10, "128 toke…"),
+    ],
+)
+def test_the_line_after_an_answer_drops_what_does_not_fit(width: int, words: str) -> None:
+    assert text_of(done_line(DONE, width)) == words
+
+
+@pytest.mark.parametrize("width", [10, 20, 40, 60, 80, 200])
+def test_bars_fit(width: int) -> None:
+    assert line_width(reading_line(Reading(1200, 4000, 160.0), width)) < width
+
+
+def test_a_bar_shows_part_speed_and_time_left() -> None:
+    words = text_of(reading_line(Reading(1000, 4000, 160.0), 80))
+    assert words == "reading ━━━━━━────────────────── 1,000 of 4,000 tokens · 8:00 left · 6.2/s"
+
+
+def info(window: int | None, context: int) -> ModelInfo:
+    return ModelInfo("m", 1, "Q8_0", "llama", window, context, 32768, "v3")
+
+
+def test_what_is_used_is_told_of_the_context_or_beside_the_window() -> None:
+    assert used_of(info(None, 32768), 1204) == "1,204 / 32,768"
+    assert used_of(info(4096, 32768), 1204) == "1,204 · window 4,096"
+    assert used_of(info(None, 0), 1204) == "1,204 tokens"
+
+
+def test_the_toolbar_keeps_figures_and_cuts_the_name() -> None:
+    assert toolbar("model", "1 / 2", ["3/s", "title"], 80) == "model · 1 / 2 · 3/s · title"
+    assert toolbar("a-long-name-of-a-model", "1 / 2", ["3/s"], 20) == "a-long-nam… · 1 / 2"

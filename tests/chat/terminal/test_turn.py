@@ -1,0 +1,121 @@
+"""What stands under an answer while one waits, and when an answer is kept."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+from scripted import Scripted
+
+from chat.ground.errors import EngineError
+from chat.request import EngineOptions, Prompt, Request
+from chat.terminal.answer import MarkdownAnswer
+from chat.terminal.room import Room
+from chat.terminal.screen import Screen
+from chat.terminal.signals import Signals
+from chat.terminal.turn import Timing, Turn
+
+QUICK = Timing(poll=0.01, patience=0.1, silence=0.3, keep=0.05, grace=0.2)
+
+
+class Watch:
+    """A turn of a scripted engine, with what it wrote and kept."""
+
+    def __init__(self, *scripts: Any, **facts: Any) -> None:
+        self.stream = io.StringIO()
+        self.kept: list[str] = []
+        self.signals = Signals()
+        self.engine = Scripted(scripts, **facts)
+        screen = Screen(self.stream, is_live=True, colour=False, size=lambda: os.terminal_size((80, 24)))
+        self.turn = Turn(
+            Room(lambda options: self.engine, EngineOptions("/x.gguf")),
+            Request(Prompt(text="x")),
+            MarkdownAnswer(screen),
+            screen,
+            self.signals,
+            self.kept.append,
+            "tiny",
+            timing=QUICK,
+        )
+
+    def press_after(self, seconds: float, times: int = 1) -> None:
+        """Press Ctrl+C later."""
+
+        def press() -> None:
+            self.signals.presses += times
+
+        threading.Timer(seconds, press).start()
+
+
+def test_a_silent_engine_is_named_after_a_while_and_can_be_stopped() -> None:
+    watch = Watch([["text", "begun"], ["sleep", 60]])
+    watch.press_after(0.7)
+    reply = watch.turn.run()
+    assert "no token for 0.0 s · Ctrl+C stops" in watch.stream.getvalue()
+    assert (reply.text, reply.done and reply.done.finish_reason) == ("begun", "interrupted")
+
+
+def test_an_engine_deaf_to_the_first_press_is_left_at_the_second() -> None:
+    watch = Watch([["text", "begun"], ["hang"]])
+    watch.press_after(0.05)
+    watch.press_after(0.5)
+    before = time.monotonic()
+    reply = watch.turn.run()
+    assert 0.4 < time.monotonic() - before < 2
+    assert "stopping · Ctrl+C again leaves" in watch.stream.getvalue()
+    assert (reply.text, reply.done, reply.is_left, reply.is_cancelled) == ("begun", None, True, True)
+
+
+def test_short_waits_need_no_words() -> None:
+    watch = Watch([["read", 10, 100, 0.02], ["text", "answer"]])
+    watch.turn.run()
+    assert "reading" not in watch.stream.getvalue()
+
+
+def test_long_reading_shows_figures_and_goes_without_a_trace() -> None:
+    watch = Watch([["sleep", 0.15], ["read", 25, 100, 5.0], ["sleep", 0.1], ["text", "answer"]])
+    watch.turn.run()
+    assert "25 of 100 tokens · 15 s left · 5.0/s" in watch.stream.getvalue()
+    assert watch.stream.getvalue().rsplit("\x1b[J", 1)[1].startswith("answer")
+
+
+def test_loading_is_shown_and_given_up_at_once() -> None:
+    watch = Watch([], load=30.0)
+    watch.press_after(0.4)
+    before = time.monotonic()
+    reply = watch.turn.run()
+    assert time.monotonic() - before < 2
+    assert "loading tiny · " in watch.stream.getvalue()
+    assert (reply.text, reply.done, reply.is_cancelled, reply.is_left) == ("", None, True, False)
+    assert watch.engine.requests == []
+
+
+def test_the_answer_so_far_is_kept_again_and_again() -> None:
+    watch = Watch([["chars", "x" * 40, 0.01]])
+    watch.turn.run()
+    assert len(watch.kept) >= 3 and watch.kept == sorted(watch.kept, key=len)
+
+
+def test_a_fault_comes_back_with_what_was_said() -> None:
+    watch = Watch([["text", "half"], ["die"]])
+    reply = watch.turn.run()
+    assert isinstance(reply.error, EngineError) and reply.text == "half" and reply.done is None
+
+
+def test_an_unexpected_fault_is_not_swallowed() -> None:
+    watch = Watch([["nonsense"]])
+    with pytest.raises(AssertionError, match="nonsense"):
+        watch.turn.run()
+
+
+def test_notices_stand_above_what_is_unfinished() -> None:
+    watch = Watch(
+        [["text", "Done.\n\nhalf "], ["sleep", 0.1], ["notice", "turn 1 left\x1b the context"], ["text", "way"]]
+    )
+    watch.turn.run()
+    shown = watch.stream.getvalue()
+    assert shown.index("Done.") < shown.index("note: turn 1 left␛ the context") < shown.rindex("half way")
