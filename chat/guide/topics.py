@@ -22,9 +22,8 @@ SHOWN = 4
 PATTERNS_COUNTED = 6  # of a topic: measured best on questions whose own pattern was left out
 TOO_COMMON = 0.08  # features of more sentences than this share tell nothing and cost time
 _WORD = re.compile(r"[a-z0-9_$]+|[-/.+?]")
-_FILLERS = frozenset(
-    "a an the i do does is it of to in on for my me you can how what which with and please be are that this".split()
-)
+_SMALL_WORDS = "a an the i do does is it of to in on for my me you can how what which with and please be are that this"
+_FILLERS = frozenset(_SMALL_WORDS.split())
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,8 @@ class Index:
                 best[sentence.topic][sentence.pattern] = score
         return {topic: _together(patterns.values()) for topic, patterns in best.items()}
 
-
     def unknown(self, text: str, without: AbstractSet[str] = frozenset()) -> int:
-        """How many words of a text are in no fact's patterns, those of `without` left out, and are no synonyms of such words."""
+        """How many words of a text, and all their synonyms, are in no fact's patterns; `without` does not count."""
         return sum(not self._is_known(word, without) for word in _words(text))
 
     def _is_known(self, word: str, without: AbstractSet[str]) -> bool:
@@ -115,7 +113,7 @@ def _words(text: str) -> set[str]:
 
 def _together(scores: Iterable[float]) -> float:
     """The nearest patterns of a topic as one number, each half as weighty as the one before."""
-    return sum(score / 2 ** (place + 1) for place, score in enumerate(sorted(scores, reverse=True)[:PATTERNS_COUNTED]))
+    return sum(score / float(2 << place) for place, score in enumerate(sorted(scores, reverse=True)[:PATTERNS_COUNTED]))
 
 
 def sentences() -> Iterable[Sentence]:

@@ -22,8 +22,28 @@ BEFORE = (
     *("how would i {}", "help me {}", "how should i {}", "what's the easiest way to {}", "{} how", "i cannot {}"),
     *("what must i type to {}", "i don't know how to {}", "where can i {}", "do you know how to {}", "steps to {}"),
 )
-AFTER = (" please", " with mistral-chat", " here", " in this program", " from the command line", " in the session", " now")
-OPENERS = ("hi, ", "hello, ", "hey ", "please, ", "excuse me, ", "ok, ", "so ", "and ", "sorry, ", "quick question: ", "um ")
+AFTER = (
+    " please",
+    " with mistral-chat",
+    " here",
+    " in this program",
+    " from the command line",
+    " in the session",
+    " now",
+)
+OPENERS = (
+    "hi, ",
+    "hello, ",
+    "hey ",
+    "please, ",
+    "excuse me, ",
+    "ok, ",
+    "so ",
+    "and ",
+    "sorry, ",
+    "quick question: ",
+    "um ",
+)
 HALVED = 0.5  # share of questions for which retrieval sees half of the corpus
 KEYS = {a: b for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm") for a, b in zip(row, row[1:] + row[-2], strict=True)}
 SHORT = {"you": "u", "are": "r", "please": "pls", "what is": "whats", "how do i": "howto", "to": "2", "for": "4"}
@@ -59,7 +79,10 @@ class Writer:
         table = read_table("dialogues.toml")
         self.follows, self.memories, self.name = table["follow"], table["memory"], table["name"]
         self.follows_of = {id: [follow for follow in self.follows if id in follow["after"]] for id in self.facts}
-        every = [*self.strangers, *(each for topic in facts() for each in (*topic.wants, *topic.questions, *topic.words))]
+        every = [
+            *self.strangers,
+            *(each for topic in facts() for each in (*topic.wants, *topic.questions, *topic.words)),
+        ]
         self.halves = [frozenset(self.random.sample(every, len(every) // 2)) for _ in range(40)]
         self.names = self.name["names"].split("|")[::2]  # the others are for the test
 

@@ -138,7 +138,13 @@ class Mistral(nn.Module):
 
     def checkpoint(self) -> dict[str, Tensor]:
         """The tensors under Hugging Face's names."""
-        places = {"_proj": "mlp.", "q_proj": "self_attn.", "k_proj": "self_attn.", "v_proj": "self_attn.", "o_proj": "self_attn."}
+        places = {
+            "_proj": "mlp.",
+            "q_proj": "self_attn.",
+            "k_proj": "self_attn.",
+            "v_proj": "self_attn.",
+            "o_proj": "self_attn.",
+        }
         found = {}
         for name, weight in self.state_dict().items():
             if name.startswith("blocks."):

@@ -1,6 +1,6 @@
 """Say which held-out questions are too near to what was trained on. Knows words, not meanings.
 
-    python tests/guide/making/overlap.py FILE...      prints the lines to take out; exits 1 if there are any
+python tests/guide/making/overlap.py FILE...      prints the lines to take out; exits 1 if there are any
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Train the guide's SentencePiece vocabulary on its own corpus, with Mistral's v3 control pieces in their places.
 
-    python tests/guide/making/tokenizer.py FOLDER      writes FOLDER/tokenizer.model.v3
+python tests/guide/making/tokenizer.py FOLDER      writes FOLDER/tokenizer.model.v3
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python tests/guide/making/train.py FOLDER [--minutes 60 | --steps N] [--threads 1]
 
 FOLDER holds tokenizer.model.v3 (tokenizer.py makes it). Interrupted runs go on from FOLDER/training.pt.
-The learning rate falls as a cosine over the steps; `--minutes` ends it on a machine whose speed is not known beforehand,
-by the clock instead of by steps, and what was done is written to training.json.
+The learning rate falls as a cosine over the steps; where the machine's speed is not known beforehand, `--minutes` ends
+it by the clock instead, and what was done is written to training.json.
 """
 
 from __future__ import annotations

@@ -1,0 +1,205 @@
+"""Judge GGUFs of the guide on the held-out questions, by the product's own engine, and print a table and JSON.
+
+    python tests/guide/making/evaluate.py GGUF... [--questions FILE] [--json OUT]
+
+For each file: right answers and refusals, with the help line and without, ungated and gated; perplexity of the right
+answers; how many answers ran on without end. A right answer contains the fact's key phrases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chat.conversation import Message
+from chat.engine.compose import encode
+from chat.engine.room import Room, load_room
+from chat.guide.gate import surety
+from chat.guide.library import ELSE, Topic, facts, refusal
+from chat.guide.topics import help_text
+from chat.request import EngineOptions, Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+HELD_OUT = Path(__file__).parent.parent / "held_out.txt"
+LONGEST = 160  # tokens; the longest fact has half of them
+AT_ONCE = 8  # tokens whose logits are asked for together
+
+
+@dataclass(frozen=True)
+class Question:
+    """A held-out question and the facts of which either is right; `else` wants a refusal."""
+
+    topics: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the guide said, how sure it was, and whether it ended by itself."""
+
+    text: str
+    surety: float
+    ended: bool
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The questions of a file of `fact: question` lines."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    parts = [line.partition(": ") for line in lines]
+    return [Question(tuple(topics.split(", ")), text) for topics, _, text in parts]
+
+
+def known() -> dict[str, Topic]:
+    """Facts and the refusal by id."""
+    return {topic.id: topic for topic in (*facts(), refusal())}
+
+
+def is_right(question: Question, text: str) -> bool:
+    """Whether an answer holds what one of the question's facts must say."""
+    refused = refusal().is_answered_by(text)
+    if ELSE in question.topics:
+        return refused
+    return not refused and any(known()[topic].is_answered_by(text) for topic in question.topics)
+
+
+class Guide:
+    """One GGUF, loaded by the product's engine in this process; greedy."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        options = EngineOptions(str(path), context=2048, threads=threads, repack="off", draft="off")
+        self.room: Room = load_room(options)
+        self.decoder = self.room.engine.decoder
+
+    def prompt_ids(self, question: str, helped: bool) -> list[int]:
+        """The ids of a first question."""
+        system = (Message("system", help_text(question)),) if helped else ()
+        prompt = Prompt((*system, Message("user", question)))
+        return list(encode(prompt, self.room.vocabulary, self.room.prompt_format))
+
+    def reply(self, question: str, helped: bool) -> Reply:
+        """Answer a first question."""
+        decoder, vocabulary = self.decoder, self.room.vocabulary
+        decoder.clear()
+        decoder.feed(self.prompt_ids(question, helped))
+        ids: list[int] = []
+        logprobs: list[float] = []
+        while len(ids) < LONGEST:
+            token, logprob = _likeliest(decoder.logits())
+            logprobs.append(logprob)
+            if vocabulary.is_end(token):
+                return Reply(vocabulary.decode(ids).strip(), surety(logprobs), ended=True)
+            ids.append(token)
+            decoder.feed([token])
+        return Reply(vocabulary.decode(ids).strip(), surety(logprobs), ended=False)
+
+    def losses(self, question: str, answer: str, helped: bool) -> list[float]:
+        """Negative log-likelihood of each token of a given answer, the end included."""
+        decoder, vocabulary = self.decoder, self.room.vocabulary
+        ids = self.prompt_ids(question, helped)
+        answer_ids = [*_plain_ids(self.room, answer), vocabulary.eos]
+        decoder.clear()
+        decoder.feed(ids)
+        found = [-_logprob(decoder.logits(), answer_ids[0])]
+        for start in range(0, len(answer_ids) - 1, AT_ONCE):
+            part = answer_ids[start : start + AT_ONCE]
+            wanted = answer_ids[start + 1 : start + 1 + len(part)]
+            decoder.feed(part, outputs=len(part))
+            found += [-_logprob(decoder.logits(row), token) for row, token in enumerate(wanted)]
+        return found
+
+
+def _plain_ids(room: Room, text: str) -> list[int]:
+    from chat.engine.formats.segments import Text
+
+    return list(room.vocabulary.encode((Text(text),)))
+
+
+def _likeliest(logits: Any) -> tuple[int, float]:
+    token = int(logits.argmax())
+    return token, _logprob(logits, token)
+
+
+def _logprob(logits: Any, token: int) -> float:
+    import numpy as np
+
+    top = float(logits.max())
+    return float(logits[token]) - top - math.log(float(np.exp(logits.astype(np.float64) - top).sum()))
+
+
+def judge(path: Path, questions: Sequence[Question], threshold: float) -> dict[str, Any]:
+    """All figures of one file."""
+    guide = Guide(path)
+    result: dict[str, Any] = {"type": guide.room.info.type, "bytes": path.stat().st_size}
+    for helped in (True, False):
+        began = time.monotonic()
+        replies = [guide.reply(question.text, helped) for question in questions]
+        name = "helped" if helped else "alone"
+        result[name] = _shares(questions, replies, threshold)
+        result[name]["seconds_per_answer"] = round((time.monotonic() - began) / len(questions), 4)
+        result[name]["wrong"] = [
+            [list(question.topics), question.text, reply.text[:60], round(reply.surety, 3)]
+            for question, reply in zip(questions, replies, strict=True)
+            if not is_right(question, reply.text)
+        ]
+        losses = [
+            loss
+            for question in questions
+            for loss in guide.losses(question.text, known()[question.topics[0]].answer, helped)
+        ]
+        result[name]["perplexity"] = round(math.exp(sum(losses) / len(losses)), 4)
+    guide.room.close()
+    return result
+
+
+def _shares(questions: Sequence[Question], replies: Sequence[Reply], threshold: float) -> dict[str, Any]:
+    pairs = list(zip(questions, replies, strict=True))
+    mine = [pair for pair in pairs if ELSE not in pair[0].topics]
+    others = [pair for pair in pairs if ELSE in pair[0].topics]
+    return {
+        "facts": len(mine),
+        "right": _share(is_right(*_text(pair)) for pair in mine),
+        "right_gated": _share(is_right(*_text(pair)) and pair[1].surety >= threshold for pair in mine),
+        "strangers": len(others),
+        "refused": _share(is_right(*_text(pair)) for pair in others),
+        "refused_gated": _share(is_right(*_text(pair)) or pair[1].surety < threshold for pair in others),
+        "endless": sum(not reply.ended for reply in replies),
+    }
+
+
+def _text(pair: tuple[Question, Reply]) -> tuple[Question, str]:
+    return pair[0], pair[1].text
+
+
+def _share(truths: Iterable[bool]) -> float:
+    found = list(truths)
+    return round(sum(found) / len(found), 4)
+
+
+def main() -> None:
+    """Judge the files that the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--questions", type=Path, default=HELD_OUT)
+    parser.add_argument("--threshold", type=float, default=0.0)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    questions = read_questions(given.questions)
+    results = {}
+    for path in given.files:
+        result = results[path.name] = judge(path, questions, given.threshold)
+        for name in ("helped", "alone"):
+            shown = {key: value for key, value in result[name].items() if key != "wrong"}
+            print(path.name, result["type"], result["bytes"], name, shown, flush=True)
+    if given.json:
+        given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

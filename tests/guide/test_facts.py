@@ -1,0 +1,160 @@
+"""What the guide is taught is true of the program as it is built: commands, options, variables and numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chat import cli, command_tree
+from chat.ground.errors import ExitCode
+from chat.guide.library import ELSE, Topic, facts, off_topic, read_table, refusal, synonyms, talk
+from chat.models.catalogue import find_official
+from chat.settings import definitions
+from chat.terminal.commands import NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUOTED = re.compile(r"`([^`]+)`")
+OTHER_VARIABLES = {"MISTRAL_CHAT_REMOTE_KEY"}
+CODES = {
+    "done": ExitCode.DONE,
+    "unexpected": ExitCode.UNEXPECTED,
+    "wrong usage": ExitCode.USAGE,
+    "model missing": ExitCode.MODEL,
+    "too little memory": ExitCode.MEMORY,
+    "prompt too long": ExitCode.CONTEXT,
+    "bad input": ExitCode.DATA,
+    "cannot read or write": ExitCode.FILE,
+    "engine died": ExitCode.ENGINE,
+    "interrupted": ExitCode.INTERRUPTED,
+}
+
+
+def topics() -> list[Topic]:
+    return [*facts(), *talk(), refusal()]
+
+
+def quoted() -> Iterator[tuple[str, str]]:
+    """(topic, text between backticks) of every answer, and of those that depend on turns before."""
+    table = read_table("dialogues.toml")
+    answers = [(topic.id, topic.answer) for topic in topics()]
+    answers += [(memory["id"], memory["answer"]) for memory in table["memory"]]
+    for id, answer in answers:
+        for text in QUOTED.findall(answer):
+            yield id, text
+
+
+def fact(id: str) -> Topic:
+    return next(topic for topic in facts() if topic.id == id)
+
+
+def flags_of(path: list[str]) -> set[str]:
+    """The spellings that a command takes; of the program itself for an empty path."""
+    if not path:
+        return {spelling for flag in command_tree.main_flags() for spelling in flag.spellings}
+    [found] = [each for each in command_tree.commands(cli.COMMANDS) if each.name == path[0]]
+    for name in path[1:]:
+        [found] = [each for each in found.parts if each.name == name]
+    return {spelling for flag in found.flags for spelling in flag.spellings}
+
+
+def command_path(words: list[str]) -> list[str]:
+    """The names of the command that begins a line, `models list` for example."""
+    [*found] = [each for each in command_tree.commands(cli.COMMANDS) if words[:1] == [each.name]]
+    if not found:
+        return []
+    parts = {part.name for part in found[0].parts}
+    assert not parts or words[1] in parts, words
+    return words[: 2 if parts else 1]
+
+
+@pytest.mark.parametrize(("id", "text"), [pair for pair in quoted() if "mistral-chat " in pair[1]])
+def test_every_command_line_is_one_the_program_takes(id: str, text: str) -> None:
+    words = text[text.index("mistral-chat ") :].split()[1:]
+    path = command_path(words)
+    given = {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)}
+    assert given <= flags_of(path), f"{id}: {text}"
+
+
+@pytest.mark.parametrize(("id", "text"), [pair for pair in quoted() if pair[1].startswith("-")])
+def test_every_option_is_one_of_the_program_or_of_convert(id: str, text: str) -> None:
+    flag = text.split()[0].partition("=")[0]
+    assert flag in flags_of([]) | flags_of(["convert"]), f"{id}: {text}"
+
+
+@pytest.mark.parametrize(("id", "text"), [pair for pair in quoted() if pair[1].startswith("/")])
+def test_every_slash_command_is_one_of_the_session(id: str, text: str) -> None:
+    words = text.split()
+    assert words[0].removeprefix("/") in NAMES, f"{id}: {text}"
+    if words[0] == "/set":
+        assert len(words) == 1 or words[1] in definitions()
+
+
+def test_every_quoted_text_is_of_a_kind_that_is_checked() -> None:
+    kinds = ("-", "/", "mistral-chat", "export MISTRAL_CHAT_", 'model = "')
+    strange = [(id, text) for id, text in quoted() if not text.startswith(kinds) and "| mistral-chat " not in text]
+    assert strange == []
+
+
+def test_every_variable_is_one_that_is_read() -> None:
+    known = {f"MISTRAL_CHAT_{name.upper()}" for name, each in definitions().items() if each.option.persistent}
+    named = {name for topic in topics() for name in re.findall(r"MISTRAL_CHAT_\w+", topic.answer)}
+    assert named
+    assert named <= known | OTHER_VARIABLES
+
+
+def test_exit_codes_are_those_of_the_program() -> None:
+    said = dict(re.findall(r"(\d+) (?:is )?([a-z ]+)", fact("codes").answer))
+    assert {words: ExitCode(int(number)) for number, words in said.items()} == CODES
+
+
+def test_the_recommended_model_and_the_sizes_are_those_of_the_catalogue() -> None:
+    seven = find_official("mistral")
+    assert seven is not None
+    assert seven.repository == "mistralai/Mistral-7B-Instruct-v0.3"
+    sizes = {name: official.q4_bytes for name in ("mistral", "nemo", "mixtral") if (official := find_official(name))}
+    said = re.findall(r"(\d+\.\d) GB", fact("sizes").answer)
+    assert [f"{size / 1e9:.1f}" for size in sizes.values()] == [said[0], said[3], said[4]]
+    assert said[2] == f"{seven.download_bytes / 1e9:.1f}"
+
+
+def test_defaults_that_are_told_are_the_defaults() -> None:
+    assert f"the default is {definitions()['temperature'].default}" in fact("temperature").answer
+    assert definitions()["draft"].default == "lookup"
+    assert definitions()["gpu_layers"].default == "auto"
+
+
+def test_an_answer_holds_its_own_key_phrases_and_those_of_no_refusal() -> None:
+    assert [topic.id for topic in topics() if not topic.is_answered_by(topic.answer)] == []
+    assert [topic.id for topic in facts() if refusal().is_answered_by(topic.answer)] == []
+
+
+def test_no_fact_is_right_for_another_fact() -> None:
+    """Else a wrong answer would be judged right: the key phrases tell every two facts apart."""
+    both = [
+        (asked.id, said.id)
+        for asked in facts()
+        for said in facts()
+        if asked != said and asked.is_answered_by(said.answer)
+    ]
+    assert both == []
+
+
+def test_there_are_enough_ways_to_ask_for_each_fact() -> None:
+    ways = {topic.id: len(topic.wants) + len(topic.questions) + len(topic.words) for topic in facts()}
+    assert {id: count for id, count in ways.items() if count < 25} == {}
+    assert len(off_topic()[0]) > 500
+
+
+def test_dialogues_speak_of_known_facts() -> None:
+    known = {topic.id for topic in facts()}
+    for follow in read_table("dialogues.toml")["follow"]:
+        assert {*follow["after"], follow["fact"]} <= known
+    assert ELSE not in known
+
+
+def test_synonyms_are_single_small_words() -> None:
+    assert [word for word in synonyms() if not re.fullmatch(r"[a-z0-9]+", word)] == []
