@@ -64,6 +64,9 @@ def enter_session(layered: Layered) -> int:
     with open_history(enabled=not settings.no_history) as store:
         record = _session_to_go_on(store, settings)
         record, conversation = store.load(record.id) if record else (None, None)
+        if record and record.model_path and not (settings.model or settings.remote):
+            settings = replace(settings, model=record.model_path)
+            layered = replace(layered, settings=settings, origins={**layered.origins, "model": "session"})
         opening = Opening(
             store,
             record,

@@ -116,9 +116,9 @@ def show_context(desk: Desk, argument: str) -> None:
         desk.say(line)
     if desk.room.info is not None:
         try:
-            total = len(desk.room.replier.render(talk.request_for(desk, desk.book.conversation)).ids)
-            desk.used = total
-            desk.say((), plain(f"{used_of(desk.room.info, total)} tokens, with what the format adds", "dim"))
+            desk.used = talk.context_tokens(desk)
+            words = f"{used_of(desk.room.info, desk.used)} tokens, with what the format adds"
+            desk.say((), *desk.wrapped(words, "dim"))
         except ChatError as error:
             return desk.show_error(error)
     return desk.say(())

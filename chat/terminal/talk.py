@@ -92,7 +92,19 @@ def recount(desk: Desk) -> None:
     if desk.room.info is None or desk.book.conversation.leaf is None:
         return
     with contextlib.suppress(ChatError):  # too long for the context, or a server that does not tell
-        desk.used = len(desk.room.replier.render(request_for(desk, desk.book.conversation)).ids)
+        desk.used = context_tokens(desk)
+
+
+def context_tokens(desk: Desk) -> int:
+    """How many tokens the conversation takes with what the prompt format adds.
+
+    Raises:
+        ChatError: it is too long for the context, or a server does not tell.
+    """
+    path = desk.book.conversation.path()
+    is_answered = bool(path) and path[-1].message.role == "assistant"
+    request = request_for(desk, desk.book.conversation, continues=is_answered)
+    return len(desk.room.replier.render(request).ids)
 
 
 class _Answer:

@@ -126,3 +126,20 @@ def test_a_file_that_is_no_model_ends_with_its_sentence(begin: Begin, tmp_path: 
     terminal = Terminal([sys.executable, "-m", "chat.cli", "-m", str(bad)], folder=tmp_path)
     assert terminal.end() in (3, 6)
     assert "error: " in terminal.text() and "Traceback" not in terminal.everything()
+
+
+def test_a_stored_session_goes_on_under_its_model_without_naming_it(begin: Begin, tmp_path: Path) -> None:
+    terminal = begin("-n", "3")
+    ready(terminal)
+    terminal.say("which model?")
+    terminal.wait("3 tokens")
+    ready(terminal)
+    terminal.say("/context")
+    terminal.wait("window 64 tokens, with what the format adds")
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+    command = [sys.executable, "-m", "chat.cli", "-c"]
+    again = Terminal(command, environment={"MISTRAL_CHAT_HOME": str(tmp_path / "home")}, folder=tmp_path)
+    again.wait("which model?")
+    again.wait("mistral-v0.1 · ")
+    again.kill()
