@@ -57,9 +57,13 @@ class PlainReader:
         """
         if prefill:
             print(prefill)
-        text = self._line(self._prompt)
-        while is_open_block(text):
-            text += "\n" + self._line("")
+        try:
+            text = self._line(self._prompt)
+            while is_open_block(text):
+                text += "\n" + self._line("")
+        except KeyboardInterrupt:  # drops the line; at once again, it leaves
+            print("\nCtrl+C again leaves")
+            text = self._line(self._prompt)
         return sendable(text)
 
     def _line(self, prompt: str) -> str:

@@ -119,7 +119,12 @@ class _Session:
                 talk.ask(desk, opening.prompt)
             prefill = ""
             while True:
-                prefill = self._take(desk.reader.read(prefill)) or ""
+                typed = desk.reader.read(prefill)
+                try:
+                    prefill = self._take(typed) or ""
+                except KeyboardInterrupt:
+                    desk.tell("stopped")
+                    prefill = ""
         except EOFError:
             return ExitCode.INTERRUPTED if desk.signals.leaving else ExitCode.DONE
         except (KeyboardInterrupt, Leaving):

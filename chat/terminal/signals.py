@@ -59,7 +59,7 @@ class Signals:
     def answering(self) -> Iterator[None]:
         """Count presses of Ctrl+C anew, and have pastes marked as between two prompts they are not."""
         self.presses = 0
-        self._is_answering = self._modes is not None
+        self._is_answering = True
         self._mark_pastes(True)
         try:
             yield
@@ -73,6 +73,8 @@ class Signals:
 
     def _press(self, _number: int, _frame: object) -> None:
         self.presses += 1
+        if not self._is_answering:
+            raise KeyboardInterrupt
 
     def _leave(self, number: int, _frame: object) -> None:
         self.leaving = number
@@ -100,7 +102,7 @@ class Signals:
             _set_modes(modes)
 
     def _mark_pastes(self, on: bool) -> None:
-        if self._is_answering:
+        if self._is_answering and self._modes is not None:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.write(BRACKETED_PASTE_ON if on else BRACKETED_PASTE_OFF)
                 sys.stdout.flush()

@@ -17,7 +17,7 @@ from chat.terminal.status import done_line
 from chat.terminal.turn import Turn
 
 if TYPE_CHECKING:
-    from chat.conversation import Conversation, FinishReason
+    from chat.conversation import Conversation
     from chat.events import Done
     from chat.request import Request
     from chat.terminal.book import Book
@@ -119,10 +119,16 @@ class _Answer:
         """Store the answer so far."""
         self._put(replace(self.before, content=self.before.content + text, finish_reason=None), is_done=False)
 
-    def end(self, text: str, ids: tuple[int, ...], reason: FinishReason) -> None:
+    def end(self, done: Done) -> None:
         """Store the answer as it ended."""
-        whole = self.before.ids + ids if ids and (self.before.ids or not self.before.content) else ()
-        message = Message("assistant", self.before.content + text, ids=whole, finish_reason=reason)
+        before = self.before
+        ids = before.ids + done.ids if done.ids and (before.ids or not before.content) else ()
+        message = replace(before, content=before.content + done.text, ids=ids, finish_reason=done.finish_reason)
+        self._put(replace(message, tool_calls=done.tool_calls), is_done=True)
+
+    def break_off(self, text: str) -> None:
+        """Store what there is of an answer that the engine did not end."""
+        message = Message("assistant", self.before.content + text, finish_reason="interrupted")
         self._put(message, is_done=True)
 
     def _put(self, message: Message, *, is_done: bool) -> None:
@@ -160,10 +166,10 @@ def _view(desk: Desk, before: str) -> AnswerView:
 
 def _put_down(answer: _Answer, reply: Reply) -> None:
     done = reply.done
-    if done is not None and (done.text or answer.before.content):
-        answer.end(done.text, done.ids, done.finish_reason)
-    elif reply.text:
-        answer.end(reply.text, (), "interrupted")
+    if done is not None and (done.text or done.tool_calls or answer.before.content):
+        answer.end(done)
+    elif done is None and reply.text:
+        answer.break_off(reply.text)
 
 
 def _close(desk: Desk, reply: Reply) -> None:
@@ -189,6 +195,9 @@ def _close(desk: Desk, reply: Reply) -> None:
 def _figures(desk: Desk, done: Done) -> list[Line]:
     """The dim line under an answer, and why the answer ends here where it is cut off."""
     line = done_line(done, desk.screen.width)
+    if done.tool_calls:
+        calls = [f"asks for {call.name}({call.arguments})" for call in done.tool_calls]
+        return [(), *(each for call in calls for each in desk.wrapped(call, "cyan")), line]
     if not done.text:
         return [plain("the answer is empty, /regen asks again", "dim"), line]
     if done.finish_reason in ENDS:

@@ -187,3 +187,39 @@ def test_no_history_writes_nothing(start: Any, tmp_path: Path) -> None:
     terminal.send(CTRL_D)
     assert terminal.end() == 0
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_ctrl_c_at_a_plain_prompt_drops_the_line_and_then_leaves(start: Any) -> None:
+    terminal = start([["text", "half"], ["wait"]], environment={"TERM": "dumb"})
+    terminal.send("unwanted", CTRL_C)
+    terminal.wait("Ctrl+C again leaves")
+    terminal.say("go")
+    terminal.wait("half")
+    terminal.send(CTRL_C)
+    terminal.wait("interrupted, /continue goes on")
+    terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+    terminal.send(CTRL_C)
+    terminal.wait(lambda: terminal.text().count("Ctrl+C again leaves") == 2)
+    terminal.send(CTRL_C)
+    assert terminal.end() == 130
+
+
+def test_ctrl_c_stops_a_command_that_waits(start: Any) -> None:
+    terminal = start([], load=60.0)
+    terminal.say("hello")
+    terminal.wait("loading python ·")
+    terminal.send(CTRL_C)
+    terminal.wait("stopped")
+    terminal.say("/context")
+    terminal.settle(0.3)
+    terminal.send(CTRL_C)
+    terminal.wait(lambda: terminal.text().count("stopped") == 2)
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+
+
+def test_a_signal_at_a_plain_prompt_ends_the_program(start: Any) -> None:
+    terminal = start(environment={"TERM": "dumb"})
+    terminal.settle(0.2)
+    terminal.child.kill(signal.SIGTERM)
+    assert terminal.end(3) == 130
