@@ -1,0 +1,21 @@
+"""The guide: a small Mistral inside the package that knows mistral-chat and the Mistral 7B family, and nothing else.
+
+What is here is read when the guide answers:
+
+- `guide.gguf`, the model: grouped-query attention, a sliding window of 256 tokens, the v3 instruct format, a vocabulary
+  of its own; made by `mistral-chat convert`;
+- `facts.toml`, `talk.toml`, `dialogues.toml`, `off_topic.toml`, `phrasings.txt`, `synonyms.txt`: what it was taught, as
+  data; `library` reads them, `phrasing` unfolds their patterns;
+- `topics`: which help topics a question is nearest to. Its line stands before the question as the system prompt, where
+  `--dry-run` shows it; the model reads it and writes the answer;
+- `gate`: whether an answer is sure enough to be given.
+
+How it was made, and how well it answers, is in tests/guide/making.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NAME = "guide"
+PATH = Path(__file__).parent / "guide.gguf"

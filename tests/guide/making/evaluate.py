@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from corpus import Turn, Writer
+
 from chat.conversation import Message
 from chat.engine.compose import encode
 from chat.engine.room import Room, load_room
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 HELD_OUT = Path(__file__).parent.parent / "held_out.txt"
+DIALOGUE_SEED = 9000
+DIALOGUES = 60  # of each kind
 LONGEST = 160  # tokens; the longest fact has half of them
+BATCH = 256  # tokens that are read at once
 AT_ONCE = 8  # tokens whose logits are asked for together
 
 
@@ -85,9 +90,13 @@ class Guide:
 
     def reply(self, question: str, helped: bool) -> Reply:
         """Answer a first question."""
+        return self._greedy(self.prompt_ids(question, helped))
+
+    def _greedy(self, prompt: list[int]) -> Reply:
         decoder, vocabulary = self.decoder, self.room.vocabulary
         decoder.clear()
-        decoder.feed(self.prompt_ids(question, helped))
+        for start in range(0, len(prompt), BATCH):
+            decoder.feed(prompt[start : start + BATCH])
         ids: list[int] = []
         logprobs: list[float] = []
         while len(ids) < LONGEST:
@@ -98,6 +107,14 @@ class Guide:
             ids.append(token)
             decoder.feed([token])
         return Reply(vocabulary.decode(ids).strip(), surety(logprobs), ended=False)
+
+    def dialogue(self, turns: Sequence[Turn]) -> str:
+        """The answer to the last turn of a dialogue whose earlier answers are given, with the help line."""
+        messages = [Message("system", help_text(turns[-1].question))]
+        for turn in turns[:-1]:
+            messages += [Message("user", turn.question), Message("assistant", turn.answer)]
+        prompt = Prompt((*messages, Message("user", turns[-1].question)))
+        return self._greedy(list(encode(prompt, self.room.vocabulary, self.room.prompt_format))).text
 
     def losses(self, question: str, answer: str, helped: bool) -> list[float]:
         """Negative log-likelihood of each token of a given answer, the end included."""
@@ -113,6 +130,18 @@ class Guide:
             decoder.feed(part, outputs=len(part))
             found += [-_logprob(decoder.logits(row), token) for row, token in enumerate(wanted)]
         return found
+
+
+def remembered(guide: Guide, count: int) -> dict[str, float]:
+    """The share of right last answers by kind of dialogue: follow-up, memory and name; the names were never trained."""
+    writer = Writer(DIALOGUE_SEED)
+    writer.names = writer.name["names"].split("|")[1::2]
+    kinds = {"follow": writer._follow, "memory": writer._memory, "name": writer._names}
+    found = {}
+    for kind, draw in kinds.items():
+        dialogues = [draw() for _ in range(count)]
+        found[kind] = _share(guide.dialogue(turns) == turns[-1].answer for turns in dialogues)
+    return found
 
 
 def _plain_ids(room: Room, text: str) -> list[int]:
@@ -154,6 +183,7 @@ def judge(path: Path, questions: Sequence[Question], threshold: float) -> dict[s
             for loss in guide.losses(question.text, known()[question.topics[0]].answer, helped)
         ]
         result[name]["perplexity"] = round(math.exp(sum(losses) / len(losses)), 4)
+    result["remembered"] = remembered(guide, DIALOGUES)
     guide.room.close()
     return result
 
@@ -197,6 +227,7 @@ def main() -> None:
         for name in ("helped", "alone"):
             shown = {key: value for key, value in result[name].items() if key != "wrong"}
             print(path.name, result["type"], result["bytes"], name, shown, flush=True)
+        print(path.name, "dialogues", result["remembered"], flush=True)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
