@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,10 +35,9 @@ def copy(text: str, write: Callable[[str], None] | None, environment: Mapping[st
     """
     environment = os.environ if environment is None else environment
     took = []
-    if program := _program(environment):
-        took.append(program)
-        if not _feed(program, text):
-            took.clear()
+    command = _command(environment)
+    if command and _feed(command, text):
+        took.append(Path(command[0]).name)
     data = text.encode()
     if write is not None and len(data) <= OSC_52_BYTES:
         write(f"\x1b]52;c;{base64.b64encode(data).decode()}\x07")
@@ -45,16 +45,17 @@ def copy(text: str, write: Callable[[str], None] | None, environment: Mapping[st
     return took
 
 
-def _program(environment: Mapping[str, str]) -> str | None:
-    for variable, command in PROGRAMS:
-        needed = sys.platform == "darwin" if variable is None else environment.get(variable)
-        if needed and shutil.which(command[0], path=environment.get("PATH")):
-            return command[0]
+def _command(environment: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The first program that is here and has what it needs."""
+    for variable, (name, *options) in PROGRAMS:
+        is_usable = sys.platform == "darwin" if variable is None else environment.get(variable)
+        path = shutil.which(name, path=environment.get("PATH")) if is_usable else None
+        if path:
+            return path, *options
     return None
 
 
-def _feed(program: str, text: str) -> bool:
-    command = next(command for _, command in PROGRAMS if command[0] == program)
+def _feed(command: tuple[str, ...], text: str) -> bool:
     try:
         ended = subprocess.run(
             command, input=text.encode(), timeout=PROGRAM_SECONDS, check=False,

@@ -1,50 +1,31 @@
-"""Let a person write a message: the chat wing's only door to prompt_toolkit. Knows keys and text, not conversations."""
+"""Let a person write a message. With `line_parts` the only door to prompt_toolkit; knows keys, not conversations."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.formatted_text import FormattedText
-from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
-from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
-from prompt_toolkit.layout.utils import explode_text_fragments
 from prompt_toolkit.output import ColorDepth
-from prompt_toolkit.styles import Style
 
-from chat.ground.visible import visible
+from chat.terminal.line_parts import STYLE, CommandCompleter, NoOverrides, Past, is_command_line
 from chat.terminal.pastes import Pastes
 from chat.terminal.reader import PROMPT, Candidate, is_open_block, sendable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
-    from prompt_toolkit.document import Document
     from prompt_toolkit.key_binding import KeyPressEvent
 
 TYPED_AHEAD_SECONDS = 0.3  # after a prompt begins, keys that come together were typed before it
 TWICE_SECONDS = 2.0  # within which a second Ctrl+C at an empty prompt leaves
-
-STYLE = Style.from_dict({
-    "prompt": "bold",
-    "placeholder": "dim",
-    "bottom-toolbar": "noreverse dim",
-    "completion-menu": "bg:default fg:default noreverse",
-    "completion-menu.completion": "bg:default fg:default noreverse",
-    "completion-menu.completion.current": "bg:default fg:default bold underline noreverse",
-    "completion-menu.meta.completion": "bg:default fg:default dim noreverse",
-    "completion-menu.meta.completion.current": "bg:default fg:default dim noreverse",
-    "scrollbar.background": "bg:default",
-    "scrollbar.button": "bg:default",
-})  # fmt: skip
 
 
 class LineEditor:
@@ -67,10 +48,10 @@ class LineEditor:
             FormattedText([("class:prompt", PROMPT)]),
             multiline=True,
             prompt_continuation=" " * len(PROMPT),
-            history=_Past(past, self._pastes),
-            completer=_Completer(complete),
-            complete_while_typing=Condition(_is_command),
-            enable_history_search=Condition(lambda: not _is_command()),
+            history=Past(past, self._pastes),
+            completer=CommandCompleter(complete),
+            complete_while_typing=Condition(is_command_line),
+            enable_history_search=Condition(lambda: not is_command_line()),
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
             cursor=ModalCursorShapeConfig() if vi else None,
             key_bindings=self._bindings(),
@@ -80,7 +61,7 @@ class LineEditor:
             enable_suspend=True,
             reserve_space_for_menu=6,
             include_default_pygments_style=False,
-            input_processors=[_NoOverrides()],
+            input_processors=[NoOverrides()],
         )
 
     def read(self, prefill: str = "") -> str:
@@ -185,48 +166,3 @@ class LineEditor:
 
 def _newline(event: KeyPressEvent) -> None:
     event.current_buffer.newline(copy_margin=False)
-
-
-def _is_command() -> bool:
-    text = get_app().current_buffer.document.text
-    return text.startswith("/") and not text.startswith("//") and "\n" not in text
-
-
-class _Past(History):
-    """Messages of former sessions, long ones folded; the store keeps them, not this."""
-
-    def __init__(self, past: Callable[[], Iterable[str]], pastes: Pastes) -> None:
-        super().__init__()
-        self._past = past
-        self._pastes = pastes
-
-    def load_history_strings(self) -> Iterator[str]:
-        for text in self._past():
-            yield self._pastes.fold(text)
-
-    def store_string(self, string: str) -> None:
-        pass
-
-
-class _NoOverrides(Processor):
-    """Characters that turn the direction of text around are shown as unknown; prompt_toolkit shows other controls."""
-
-    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
-        fragments = explode_text_fragments(transformation_input.fragments)
-        shown: Any = [
-            (fragment[0], "\ufffd" if visible(fragment[1]) != fragment[1] and fragment[1] > "\xff" else fragment[1])
-            for fragment in fragments
-        ]
-        return Transformation(shown)
-
-
-class _Completer(Completer):
-    def __init__(self, complete: Callable[[str], Iterable[Candidate]]) -> None:
-        self._complete = complete
-
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
-        if not _is_command():
-            return
-        for each in self._complete(document.text_before_cursor):
-            display: Any = each.display or each.text
-            yield Completion(each.text, -each.replaced, display=display, display_meta=each.note)

@@ -1,6 +1,6 @@
-"""Measure, wrap, colour and parse text: the chat wing's only door to rich and its Markdown parser.
+"""Measure, wrap, colour and parse text: the session's only door to rich and its Markdown parser. Knows no terminal.
 
-Knows no terminal and no conversation. A style is a rich style in words ("bold cyan"); only palette colours are used,
+A style is a rich style in words ("bold cyan"); only palette colours are used,
 so that light and dark terminals both stay legible.
 """
 

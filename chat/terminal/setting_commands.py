@@ -6,16 +6,15 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from chat.ground.errors import ChatError, UsageError
+from chat.ground.errors import UsageError
 from chat.ground.visible import visible, visible_line
 from chat.settings import Group, checked, definitions
 from chat.terminal import talk
+from chat.terminal.model_commands import reload, show_model
 from chat.terminal.render import Span, cut, plain
-from chat.terminal.room import options_for
-from chat.terminal.status import loading_line
 
 if TYPE_CHECKING:
-    from chat.settings import Definition, Settings
+    from chat.settings import Definition
     from chat.terminal.desk import Desk
     from chat.terminal.render import Line
 
@@ -106,58 +105,12 @@ def put(desk: Desk, values: dict[str, Any], origin: str = "/set") -> None:
     desk.say(())
 
 
-def reload(desk: Desk, settings: Settings) -> None:
-    """Load the model that these settings want, and wait; Ctrl+C goes back to the one before.
-
-    Raises:
-        ChatError: it cannot be used; the one before is being loaded again.
-    """
-    options = options_for(settings, desk.state_folder)
-    before = desk.room.options
-    desk.room.change(options)
-    with desk.signals.answering():
-        seconds = 0.0
-        while not desk.room.wait(0.1) and not desk.signals.presses and not desk.signals.leaving:
-            seconds += 0.1
-            if seconds >= 1:
-                desk.screen.update((), [loading_line(desk.model_name, None, int(seconds), desk.screen.width)])
-        desk.screen.update()
-    if desk.room.fault is not None or not desk.room.is_settled:
-        fault = desk.room.fault or ChatError("stopped, the model before is loaded again")
-        desk.room.back_to(before)
-        raise fault
-    talk.recount(desk)
-    desk.book.set_model(settings.model or "", options.model_path)
-
-
 def switch_model(desk: Desk, argument: str) -> None:
     """`/model [name]`"""
     if argument.strip():
         name = "remote_model" if desk.settings.remote else "model"
         put(desk, {name: argument.strip()}, "/model")
     show_model(desk)
-
-
-def show_model(desk: Desk) -> None:
-    """What is known of the model."""
-    desk.room.wait()
-    info = desk.room.info
-    if info is None:
-        return desk.tell(f"{desk.model_name} cannot be used")
-    facts = {
-        "file": info.path,
-        "size": f"{info.size / 1e9:,.2f} GB" if info.size > 1e8 else f"{info.size / 1e6:,.1f} MB",
-        "type": f"{info.type}, {info.architecture}",
-        "context": f"{info.context:,} tokens (trained on {info.trained_context:,})",
-        "window": f"{info.window:,} tokens" if info.window else "none",
-        "prompts": info.prompt_format,
-        **{name.replace("_", " "): str(value) for name, value in info.details.items()},
-    }
-    width = max(len(name) for name in facts) + 2
-    for name, value in facts.items():
-        lines = desk.wrapped(value, indent=" " * width)
-        desk.say((Span(f"{name:<{width}}", "dim"), *lines[0][1:]), *lines[1:])
-    return desk.say(())
 
 
 def set_system(desk: Desk, argument: str) -> None:

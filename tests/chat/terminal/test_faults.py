@@ -109,6 +109,7 @@ def test_terminal_modes_are_the_same_before_and_after(start: Any, phase: str, wa
         if phase == "answering" and way != "dead engine":
             terminal.send(CTRL_C)
             terminal.wait("/continue goes on")
+            terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
         terminal.send(*{"ctrl-d": (CTRL_D,), "ctrl-c": (CTRL_C, CTRL_C)}.get(way, ("/bye", ENTER)))
     terminal.end()
     modes = re.findall(r"(?:[0-9a-f]+:){10,}[0-9a-f]+", terminal.output.decode())

@@ -1,0 +1,81 @@
+"""What the line is made of: its looks, history, completion and filter. Knows prompt_toolkit's parts, no keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prompt_toolkit.application import get_app
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.history import History
+from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
+from prompt_toolkit.layout.utils import explode_text_fragments
+from prompt_toolkit.styles import Style
+
+from chat.ground.visible import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prompt_toolkit.document import Document
+
+    from chat.terminal.pastes import Pastes
+    from chat.terminal.reader import Candidate
+
+STYLE = Style.from_dict({
+    "prompt": "bold",
+    "placeholder": "dim",
+    "bottom-toolbar": "noreverse dim",
+    "completion-menu": "bg:default fg:default noreverse",
+    "completion-menu.completion": "bg:default fg:default noreverse",
+    "completion-menu.completion.current": "bg:default fg:default bold underline noreverse",
+    "completion-menu.meta.completion": "bg:default fg:default dim noreverse",
+    "completion-menu.meta.completion.current": "bg:default fg:default dim noreverse",
+    "scrollbar.background": "bg:default",
+    "scrollbar.button": "bg:default",
+})  # fmt: skip
+
+
+def is_command_line() -> bool:
+    """Whether what is being written is a command, all on one line."""
+    text = get_app().current_buffer.document.text
+    return text.startswith("/") and not text.startswith("//") and "\n" not in text
+
+
+class Past(History):
+    """Messages of former sessions, long ones folded; the store keeps them, not this."""
+
+    def __init__(self, past: Callable[[], Iterable[str]], pastes: Pastes) -> None:
+        super().__init__()
+        self._past = past
+        self._pastes = pastes
+
+    def load_history_strings(self) -> Iterator[str]:
+        for text in self._past():
+            yield self._pastes.fold(text)
+
+    def store_string(self, string: str) -> None:
+        pass
+
+
+class NoOverrides(Processor):
+    """Characters that turn the direction of text around are shown as unknown; prompt_toolkit shows other controls."""
+
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        fragments = explode_text_fragments(transformation_input.fragments)
+        shown: Any = [
+            (fragment[0], "\ufffd" if visible(fragment[1]) != fragment[1] and fragment[1] > "\xff" else fragment[1])
+            for fragment in fragments
+        ]
+        return Transformation(shown)
+
+
+class CommandCompleter(Completer):
+    def __init__(self, complete: Callable[[str], Iterable[Candidate]]) -> None:
+        self._complete = complete
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        if not is_command_line():
+            return
+        for each in self._complete(document.text_before_cursor):
+            display: Any = each.display or each.text
+            yield Completion(each.text, -each.replaced, display=display, display_meta=each.note)
