@@ -62,7 +62,7 @@ def _open_torch(path: Path) -> TensorFile:
 # In order of preference: both layouts share a folder as a rule, and only one of them must be read.
 LAYOUTS = (
     Layout("model.safetensors.index.json", re.compile(r"(?!)"), "config.json", open_safetensors),
-    Layout(None, re.compile(r"model\.safetensors"), "config.json", open_safetensors),
+    Layout(None, re.compile(r"model\.safetensors|gptq_model-[\w.-]+\.safetensors"), "config.json", open_safetensors),
     Layout("consolidated.safetensors.index.json", re.compile(r"(?!)"), "params.json", open_safetensors),
     Layout(None, re.compile(r"consolidated(\.\d+|-\d+-of-\d+)?\.safetensors"), "params.json", open_safetensors),
     Layout("pytorch_model.bin.index.json", re.compile(r"(?!)"), "config.json", _open_torch),
@@ -108,7 +108,7 @@ def _open_indexed(folder: Path, layout: Layout, names: set[str]) -> Checkpoint:
         raise DataError(
             f"{folder}: the shard `{missing[0]}`{more} is missing", hint="download what is missing into the folder"
         )
-    files = {shard: layout.opener(_inside(folder, shard)) for shard in sorted(shards)}
+    files = {shard: layout.opener(inside(folder, shard)) for shard in sorted(shards)}
     tensors = {}
     for tensor, shard in weight_map.items():
         if tensor not in files[shard].tensors:
@@ -136,7 +136,7 @@ def _check_shards_agree(files: Mapping[str, TensorFile], weight_map: Mapping[str
 
 def _open_files(folder: Path, layout: Layout, files: list[str], names: set[str]) -> Checkpoint:
     tensors: dict[str, tuple[TensorFile, TensorEntry]] = {}
-    opened = tuple(layout.opener(_inside(folder, name)) for name in files)
+    opened = tuple(layout.opener(inside(folder, name)) for name in files)
     for file in opened:
         for name, entry in file.tensors.items():
             if name in tensors:
@@ -145,7 +145,7 @@ def _open_files(folder: Path, layout: Layout, files: list[str], names: set[str])
     return _with_config(folder, layout, opened, tensors, names)
 
 
-def _inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str) -> Path:
     """The path of a file of the folder; links may lead to other files of the same folder or hub cache only.
 
     The hub's cache keeps `snapshots/REVISION/NAME` as links to `blobs/HASH` of the same repository, which since hub
@@ -172,5 +172,5 @@ def _with_config(
     name = next((name for name in (layout.config, other) if name in names), None)
     if name is None:
         raise DataError(f"{folder}: neither `config.json` nor `params.json` is there to say the model's sizes")
-    path = _inside(folder, name)
+    path = inside(folder, name)
     return Checkpoint(folder, files, tensors, path, read_json_object(path))

@@ -40,6 +40,10 @@ def convert(
             show_default=True,
         ),
     ] = "auto",
+    lora: Annotated[
+        list[str] | None,
+        typer.Option("--lora", metavar="PATH[:SCALE]", help="Merge a LoRA adapter while converting. (Repeatable.)"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -53,7 +57,7 @@ def convert(
 
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _leave)
-    options = Options(source, output, type_name, window, overwrite, not no_verify, not quiet)
+    options = Options(source, output, type_name, window, overwrite, not no_verify, not quiet, tuple(lora or ()))
     if dry_run:
         return _show_plan(options, as_json=as_json)
     _show_report(run(options), as_json=as_json, quiet=quiet)

@@ -6,7 +6,11 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from convert.checkpoint import Checkpoint
+    from convert.lora import Adapter
+    from convert.source import TensorEntry, TensorFile
 
 SAMPLE_BYTES = 4096
 
@@ -19,11 +23,26 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     trained differently differ in it; it does not prove that every byte between the samples is the same.
     """
     digest = hashlib.sha256(checkpoint.config_path.read_bytes())
-    for name in sorted(checkpoint.tensors):
-        file, entry = checkpoint.tensors[name]
+    _add(digest, checkpoint.tensors)
+    return digest.hexdigest()
+
+
+def fingerprint_with(base: str, adapters: Sequence[tuple[Adapter, float]]) -> str:
+    """Hash a base's fingerprint with the adapters that are merged into it; the base's own where there are none."""
+    if not adapters:
+        return base
+    digest = hashlib.sha256(base.encode())
+    for adapter, strength in adapters:
+        digest.update(f"\0{strength!r}\0{[pair.scale for pair in adapter.pairs]}\0".encode())
+        _add(digest, {part.entry.name: (part.file, part.entry) for part in adapter.parts})
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, tensors: Mapping[str, tuple[TensorFile, TensorEntry]]) -> None:
+    for name in sorted(tensors):
+        file, entry = tensors[name]
         digest.update(f"{name}\0{entry.dtype}\0{list(entry.shape)}\0".encode())
         size = min(SAMPLE_BYTES, entry.nbytes)
         for offset in (entry.offset, entry.offset + entry.nbytes - size):
             digest.update(file.file.view(offset, size))
             file.file.release(offset, size)
-    return digest.hexdigest()

@@ -31,6 +31,12 @@ class SourceTensor:
     meaning: Meaning
     file: TensorFile
     entry: TensorEntry
+    unpacked: Rows | None = None  # where the numbers are not simply what lies at `entry`
+
+    @property
+    def rows(self) -> Rows:
+        """Its numbers."""
+        return self.unpacked or MappedRows(self.file, self.entry)
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def _assemble(name: str, shape: Shape, found: Sequence[SourceTensor], hparams: H
         raise DataError(f"tensors `{found[0].entry.name}` and `{found[1].entry.name}` are the same one")
     source = found[0]
     _check_shape(source, shape)
-    rows: Rows = MappedRows(source.file, source.entry)
+    rows = source.rows
     if source.meaning.form == "rotary":
         rows = GatheredRows(rows, rotary_order(shape[0], hparams.head_dim))
     return OutputTensor(name, shape, rows)
@@ -130,7 +136,7 @@ def _stack_experts(name: str, shape: Shape, found: Sequence[SourceTensor]) -> Ro
     ordered = [by_expert[expert] for expert in range(shape[0])]
     for source in ordered:
         _check_shape(source, shape[1:])
-    return StackedRows([MappedRows(source.file, source.entry) for source in ordered])
+    return StackedRows([source.rows for source in ordered])
 
 
 def _check_shape(source: SourceTensor, shape: Shape) -> None:

@@ -11,12 +11,14 @@ from chat.ground.errors import UsageError
 from chat.ground.progress import byte_bar
 from convert import gguf_file, metadata
 from convert.checkpoint import Checkpoint, open_checkpoint
-from convert.fingerprint import fingerprint
+from convert.fingerprint import fingerprint, fingerprint_with
 from convert.hparams import HParams, read_hparams
-from convert.layout import OutputTensor, SourceTensor, count_parameters, lay_out, shape_finder, sinks
-from convert.names import meaning_of
+from convert.layout import OutputTensor, count_parameters, lay_out, shape_finder, sinks
+from convert.lora import open_adapter, split_scale
+from convert.merge import merge
 from convert.plan import Facts, Plan, find_recipe, make_plan
 from convert.quantize import load_library
+from convert.sources import read_sources
 from convert.stream import Job, usable_cpus, write_tensors
 from convert.tokenizer import read_vocabulary
 from convert.verify import verify
@@ -37,6 +39,7 @@ class Options:
     overwrite: bool = False
     verify: bool = True
     show_progress: bool = True
+    adapters: tuple[str, ...] = ()  # PATH[:SCALE], merged in this order
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Draft:
     origin: metadata.Origin
     header: bytes
     path: Path
+    warnings: tuple[str, ...] = ()  # about the weights; the vocabulary has its own
 
     @property
     def size(self) -> int:
@@ -117,19 +121,25 @@ def make_draft(options: Options) -> Draft:
     """
     recipe = find_recipe(options.type)
     checkpoint = open_checkpoint(options.source)
-    sources = [SourceTensor(meaning_of(name), *place) for name, place in checkpoint.tensors.items()]
-    stated = read_hparams(checkpoint.config_path, checkpoint.config, shape_finder(sources))
+    sources = read_sources(checkpoint)
+    stated = read_hparams(checkpoint.config_path, sources.config, shape_finder(sources.tensors))
     hparams = choose_window(stated, options.window)
     vocabulary = read_vocabulary(checkpoint.folder, hparams.vocabulary)
-    outputs = lay_out(sources, hparams)
-    origin = metadata.Origin(checkpoint.name, fingerprint(checkpoint), count_parameters(outputs), stated.window)
+    outputs = lay_out(sources.tensors, hparams)
+    adapters = [(open_adapter(path), scale) for path, scale in map(split_scale, options.adapters)]
+    for adapter, scale in adapters:
+        outputs = merge(outputs, adapter, scale, hparams.head_dim)
+    name = "+".join((checkpoint.name, *(adapter.name for adapter, _ in adapters)))
+    sha256 = fingerprint_with(fingerprint(checkpoint), adapters)
+    origin = metadata.Origin(name, sha256, count_parameters(outputs), stated.window)
     if metadata.architecture_of(hparams) == metadata.CARRIER:
         outputs += sinks(hparams)
     facts = Facts(hparams.layers, hparams.heads, hparams.kv_heads, hparams.experts, is_tied=hparams.is_tied)
     plan = make_plan(recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts)
     header = gguf_file.encode_header(metadata.make_keys(hparams, vocabulary, recipe, origin), plan.tensors)
-    path = options.output or Path(f"{checkpoint.name.rpartition('/')[2]}-{recipe.name}.gguf")
-    return Draft(checkpoint, hparams, vocabulary, outputs, plan, origin, header, path)
+    path = options.output or Path(f"{name.rpartition('/')[2]}-{recipe.name}.gguf")
+    warnings = (*sources.warnings, *(warning for adapter, _ in adapters for warning in adapter.warnings))
+    return Draft(checkpoint, hparams, vocabulary, outputs, plan, origin, header, path, warnings)
 
 
 def choose_window(hparams: HParams, wanted: str) -> HParams:
@@ -178,7 +188,7 @@ def make_report(draft: Draft, *, verified: bool = False, seconds: dict[str, floa
         source_bytes=draft.checkpoint.nbytes,
         source_sha256=draft.origin.sha256,
         filled_in=draft.hparams.filled_in,
-        warnings=draft.vocabulary.warnings,
+        warnings=(*draft.warnings, *draft.vocabulary.warnings),
         verified=verified,
         seconds={name: round(value, 3) for name, value in (seconds or {}).items()},
     )
