@@ -8,37 +8,44 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chat import wiring
+from chat.conversation import Conversation
 from chat.models.resolve import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from chat.events import Replier
     from chat.layers import Layered
     from chat.request import EngineOptions
+    from chat.sessions.book import Book
     from chat.sessions.records import SessionRecord
     from chat.sessions.store import Store
     from chat.settings import Settings
 
 
 @contextmanager
-def open_engine(settings: Settings, *, session: bool) -> Iterator[Replier]:
-    """The engine that answers under these settings; it loads while the caller goes on, and is let go at the end.
+def open_engine(settings: Settings, *, keeps_states: bool = False) -> Iterator[Replier]:
+    """The engine that answers one shots; it loads while the caller goes on, and is let go at the end.
+
+    Args:
+        keeps_states: save the engine's state for the session that the prompt belongs to.
 
     Raises:
         ChatError: the model is not there, or options contradict each other.
     """
-    engine = _remote(settings) if settings.remote else _local(settings, session=session)
+    engine = _remote(settings) if settings.remote else _local(settings, keeps_states=keeps_states)
     try:
         yield engine
     finally:
         engine.close()
 
 
-def _local(settings: Settings, *, session: bool) -> Replier:
+def _local(settings: Settings, *, keeps_states: bool) -> Replier:
     from chat.engine.client import LocalEngine
 
-    options = wiring.engine_options(settings, resolve(settings.model), session=session, state_folder=None)
+    folder = _state_folder(settings) if keeps_states else None
+    options = wiring.engine_options(settings, resolve(settings.model), session=False, state_folder=folder)
     return LocalEngine(options, log_file=settings.log_file)
 
 
@@ -50,32 +57,55 @@ def _remote(settings: Settings) -> Replier:
     return RemoteEngine(server_at(settings.remote or "", key, insecure=settings.insecure), settings.remote_model)
 
 
+@contextmanager
+def open_book(settings: Settings) -> Iterator[tuple[Book, Settings]]:
+    """The stored session that the settings ask for, and the settings with the model that it was held with.
+
+    Raises:
+        UsageError: the session's name is impossible.
+    """
+    from chat.sessions.book import Book
+    from chat.sessions.store import open_history
+
+    with open_history(enabled=not settings.no_history) as store:
+        record, conversation, settings = _stored_session(store, settings)
+        book = Book(store, conversation, record)
+        system = wiring.system_prompt(settings)
+        if system is not None:
+            book.set_system(system)
+        yield book, settings
+
+
 def enter_session(layered: Layered) -> int:
     """Hold a terminal session with the engine and the stored session that these settings name.
 
     Raises:
         ChatError: the model cannot be used at all, or the session is not there.
     """
-    from chat.ground.folders import config_folder, state_folder
+    from chat.ground.folders import config_folder
     from chat.sessions.store import open_history
     from chat.terminal.session import Opening, run_session
 
-    settings = layered.settings
-    with open_history(enabled=not settings.no_history) as store:
-        record = _session_to_go_on(store, settings)
-        record, conversation = store.load(record.id) if record else (None, None)
-        if record and record.model_path and not (settings.model or settings.remote):
-            settings = replace(settings, model=record.model_path)
+    with open_history(enabled=not layered.settings.no_history) as store:
+        record, conversation, settings = _stored_session(store, layered.settings)
+        if settings.model != layered.settings.model:
             layered = replace(layered, settings=settings, origins={**layered.origins, "model": "session"})
         opening = Opening(
             store,
             record,
-            conversation,
+            conversation if record else None,
             files=settings.file,
             config_file=config_folder() / "config.toml",
-            state_folder=None if settings.no_history or not settings.state_cache else state_folder(),
+            state_folder=_state_folder(settings),
         )
         return run_session(lambda options: _engine_of(options, settings), layered, opening)
+
+
+def _state_folder(settings: Settings) -> Path | None:
+    """Where the engine's states are saved; None where nothing is to be stored."""
+    from chat.ground.folders import state_folder
+
+    return None if settings.no_history or not settings.state_cache else state_folder()
 
 
 def _engine_of(options: EngineOptions, settings: Settings) -> Replier:
@@ -87,12 +117,22 @@ def _engine_of(options: EngineOptions, settings: Settings) -> Replier:
     return LocalEngine(options, log_file=settings.log_file)
 
 
-def _session_to_go_on(store: Store, settings: Settings) -> SessionRecord | None:
-    """The stored session that the settings ask for; one of a new name is begun.
+def _stored_session(store: Store, settings: Settings) -> tuple[SessionRecord | None, Conversation, Settings]:
+    """The session that the settings ask for, its conversation, and the settings with its model where they name none.
+
+    One of a new name is begun; without a session to go on with there is none yet.
 
     Raises:
         UsageError: the name is impossible.
     """
+    record = None
     if settings.session:
-        return store.find(settings.session) or store.create(name=settings.session, model=settings.model or "")
-    return store.latest() if settings.continue_last else None
+        record = store.find(settings.session) or store.create(name=settings.session, model=settings.model or "")
+    elif settings.continue_last:
+        record = store.latest()
+    if record is None:
+        return None, Conversation(), settings
+    record, conversation = store.load(record.id)
+    if record.model_path and not (settings.model or settings.remote):
+        settings = replace(settings, model=record.model_path)
+    return record, conversation, settings

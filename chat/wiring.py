@@ -49,8 +49,8 @@ def engine_options(settings: Settings, model_path: Path, *, session: bool, state
     )
 
 
-def request(prompt: Prompt, settings: Settings) -> Request:
-    """The prompt, with how it is to be answered.
+def request(prompt: Prompt, settings: Settings, *, session: str | None = None) -> Request:
+    """The prompt, with how it is to be answered; `session` is whose saved state it goes on from.
 
     Raises:
         ChatError: a constraint or a file of functions that cannot be used.
@@ -62,6 +62,7 @@ def request(prompt: Prompt, settings: Settings) -> Request:
         stop=settings.stop,
         constraint=_constraint(settings),
         logprobs=settings.logprobs,
+        session=session,
     )
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from chat.events import Done
     from chat.ground.errors import ChatError
+    from chat.sessions.book import Book
     from chat.settings import Settings
-    from chat.terminal.book import Book
     from chat.terminal.reader import Reader
     from chat.terminal.room import Room
     from chat.terminal.screen import Screen

@@ -12,8 +12,8 @@ from chat import wiring
 from chat.conversation import Conversation
 from chat.ground.errors import ExitCode
 from chat.ground.visible import visible_line
+from chat.sessions.book import Book
 from chat.terminal import commands, desk_commands, talk
-from chat.terminal.book import Book
 from chat.terminal.command import is_command
 from chat.terminal.completion import candidates
 from chat.terminal.desk import Desk

@@ -10,6 +10,7 @@ from chat import wiring
 from chat.conversation import Message
 from chat.ground.errors import ChatError, UsageError
 from chat.request import Prompt
+from chat.sessions.book import GrowingAnswer
 from chat.terminal.answer import AnswerView, MarkdownAnswer, PlainAnswer
 from chat.terminal.render import plain
 from chat.terminal.signals import Leaving
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from chat.conversation import Conversation
     from chat.events import Done
     from chat.request import Request
-    from chat.terminal.book import Book
     from chat.terminal.desk import Desk
     from chat.terminal.render import Line
     from chat.terminal.turn import Reply
@@ -43,7 +43,7 @@ def ask(desk: Desk, text: str) -> None:
 
 def answer_leaf(desk: Desk) -> None:
     """Answer the message that the conversation ends with."""
-    _reply(desk, _Answer(desk.book))
+    _reply(desk, GrowingAnswer(desk.book))
 
 
 def answer_again(desk: Desk) -> None:
@@ -72,7 +72,7 @@ def go_on(desk: Desk) -> None:
         return answer_leaf(desk)
     if last is None or last.message.finish_reason not in ENDS:
         raise UsageError("there is no answer that was cut off", hint="`/regen` answers again")
-    return _reply(desk, _Answer(desk.book, last.id))
+    return _reply(desk, GrowingAnswer(desk.book, last.id))
 
 
 def request_for(desk: Desk, conversation: Conversation, *, continues: bool = False) -> Request:
@@ -107,37 +107,7 @@ def context_tokens(desk: Desk) -> int:
     return len(desk.room.replier.render(request).ids)
 
 
-class _Answer:
-    """An answer on its way into the book: begun with its first text, or already there and growing."""
-
-    def __init__(self, book: Book, node_id: str | None = None) -> None:
-        self._book = book
-        self._node_id = node_id
-        self.before = book.conversation.nodes[node_id].message if node_id else Message("assistant", "")
-
-    def keep(self, text: str) -> None:
-        """Store the answer so far."""
-        self._put(replace(self.before, content=self.before.content + text, finish_reason=None), is_done=False)
-
-    def end(self, done: Done) -> None:
-        """Store the answer as it ended."""
-        before = self.before
-        ids = before.ids + done.ids if done.ids and (before.ids or not before.content) else ()
-        message = replace(before, content=before.content + done.text, ids=ids, finish_reason=done.finish_reason)
-        self._put(replace(message, tool_calls=done.tool_calls), is_done=True)
-
-    def break_off(self, text: str) -> None:
-        """Store what there is of an answer that the engine did not end."""
-        message = Message("assistant", self.before.content + text, finish_reason="interrupted")
-        self._put(message, is_done=True)
-
-    def _put(self, message: Message, *, is_done: bool) -> None:
-        if self._node_id is None:
-            self._node_id = self._book.begin_answer(replace(message, finish_reason=None)).id
-        self._book.grow_answer(self._node_id, message, is_done=is_done)
-
-
-def _reply(desk: Desk, answer: _Answer) -> None:
+def _reply(desk: Desk, answer: GrowingAnswer) -> None:
     """Show and keep one reply.
 
     Raises:
@@ -164,7 +134,7 @@ def _view(desk: Desk, before: str) -> AnswerView:
     return PlainAnswer(desk.screen)
 
 
-def _put_down(answer: _Answer, reply: Reply) -> None:
+def _put_down(answer: GrowingAnswer, reply: Reply) -> None:
     done = reply.done
     if done is not None and (done.text or done.tool_calls or answer.before.content):
         answer.end(done)

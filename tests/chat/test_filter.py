@@ -227,3 +227,25 @@ def test_a_batch_goes_on_after_a_crash_without_doing_anything_twice(tiny_model: 
 def test_a_batch_that_is_not_there_is_exit_7(tiny_model: Path) -> None:
     done = run("-m", tiny_model, "--batch", "nowhere.jsonl")
     assert (done.returncode, done.stderr) == (7, b"error: nowhere.jsonl: cannot be read: No such file or directory\n")
+
+
+def test_one_shots_of_a_session_remember_each_other(tiny_model: Path) -> None:
+    first = json.loads(run("-m", tiny_model, "--session", "trip", "--json", "-n", 4, "one").stdout)
+    second = json.loads(run("-c", "--dry-run", "two").stdout)
+    assert second["text"] == f"<s> [INST] one [/INST]{first['text']}</s> [INST] two [/INST]"
+    assert run("-c", "-n", 4, "two").returncode == 0
+    shown = json.loads(run("sessions", "show", "trip", "--json").stdout)
+    assert [each["message"]["content"] for each in shown["nodes"]][::2] == ["one", "two"]
+
+
+def test_a_one_shot_without_a_session_stores_nothing(tiny_model: Path, own_home: Path) -> None:
+    assert run("-m", tiny_model, "-n", 2, "hi").returncode == 0
+    assert run("-m", tiny_model, "-n", 2, "-c", "--no-history", "hi").returncode == 0
+    assert [path for path in own_home.rglob("*") if path.is_file()] == []
+
+
+def test_a_question_without_a_word_of_an_answer_is_no_part_of_the_session(tiny_model: Path) -> None:
+    assert run("-m", tiny_model, "--session", "s", "-n", 2, "one").returncode == 0
+    assert run("-c", "-m", "nowhere.gguf", "lost").returncode == 3
+    assert run("-c", "--regex", "(", "lost").returncode == 2
+    assert "lost" not in json.loads(run("-c", "--dry-run", "two").stdout)["text"]

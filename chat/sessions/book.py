@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from chat.conversation import Conversation, Message, Node
 
 if TYPE_CHECKING:
+    from chat.events import Done
     from chat.sessions.records import SessionRecord
     from chat.sessions.store import Store
 
@@ -111,3 +112,34 @@ class Book:
         """The store makes the title of the first question."""
         if self.record and not self.record.title:
             self.record = self.store.find(self.record.id) or self.record
+
+
+class GrowingAnswer:
+    """An answer on its way into the book: begun with its first text, or already there and growing."""
+
+    def __init__(self, book: Book, node_id: str | None = None) -> None:
+        """An answer after the leaf of `book`, or one that goes on from the text of the node `node_id`."""
+        self._book = book
+        self._node_id = node_id
+        self.before = book.conversation.nodes[node_id].message if node_id else Message("assistant", "")
+
+    def keep(self, text: str) -> None:
+        """Store the answer so far."""
+        self._put(replace(self.before, content=self.before.content + text, finish_reason=None), is_done=False)
+
+    def end(self, done: Done) -> None:
+        """Store the answer as it ended."""
+        before = self.before
+        ids = before.ids + done.ids if done.ids and (before.ids or not before.content) else ()
+        message = replace(before, content=before.content + done.text, ids=ids, finish_reason=done.finish_reason)
+        self._put(replace(message, tool_calls=done.tool_calls), is_done=True)
+
+    def break_off(self, text: str) -> None:
+        """Store what there is of an answer that the engine did not end."""
+        message = Message("assistant", self.before.content + text, finish_reason="interrupted")
+        self._put(message, is_done=True)
+
+    def _put(self, message: Message, *, is_done: bool) -> None:
+        if self._node_id is None:
+            self._node_id = self._book.begin_answer(replace(message, finish_reason=None)).id
+        self._book.grow_answer(self._node_id, message, is_done=is_done)

@@ -1,0 +1,155 @@
+"""Put an answer on stdout as it comes, and all else on stderr. Knows events, pipes and terminals, not engines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from chat.events import Done, Loading, Notice, Reading, Text
+from chat.extract import code_blocks
+from chat.ground.errors import ChatError, ExitCode
+from chat.ground.visible import visible
+from chat.report import json_line, reply_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chat.events import Event, ModelInfo
+    from chat.settings import Settings
+    from chat.terminal.answer import AnswerView
+    from chat.terminal.screen import Screen
+
+PATIENCE_SECONDS = 1.0  # waits shorter than this need no words
+KEEP_SECONDS = 1.0  # between two times that the answer so far is stored
+
+
+class AnswerOutput:
+    """Where a one shot's answer goes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._is_held = settings.json or settings.extract or settings.extract_last  # shown only when it is whole
+        self._view = None if self._is_held else _styled_view(settings)
+        self._encode = visible if sys.stdout.isatty() else _encodable
+        self._status = _status_screen(settings)
+        self._began = time.monotonic()
+        self.text = ""  # of the answer so far
+
+    def stream(self, events: Iterator[Event], keep: Callable[[str], None]) -> Done:
+        """Show a reply as it comes; `keep` is given the text so far every second."""
+        kept_at = self._began
+        for event in events:
+            if isinstance(event, Text):
+                self.text += event.text
+                self._show(event.text)
+                if time.monotonic() - kept_at >= KEEP_SECONDS:
+                    keep(self.text)
+                    kept_at = time.monotonic()
+            elif isinstance(event, (Loading, Reading)):
+                self._show_wait(event)
+            elif isinstance(event, Notice):
+                self.tell(event.text)
+            elif isinstance(event, Done):
+                self._clear_wait()
+                return event
+        raise AssertionError("a reply ends with Done")
+
+    def finish(self, done: Done, info: ModelInfo) -> ExitCode:
+        """Show what is shown only of a whole answer, and say how it went.
+
+        Raises:
+            ChatError: a code block is wanted, but there is none.
+        """
+        if self._view is not None:
+            self._view.finish()
+        elif self._settings.json:
+            print(json_line(reply_report(done, info)))
+        elif self._is_held:
+            _print_block(done.text, last=self._settings.extract_last)
+        elif not done.text.endswith("\n"):
+            print()
+        if done.finish_reason == "interrupted":
+            return ExitCode.INTERRUPTED
+        if done.finish_reason == "length" and self._settings.fail_on_length:
+            raise ChatError(f"the answer was cut after {done.tokens.generated} tokens")
+        return ExitCode.DONE
+
+    def tell(self, warning: str) -> None:
+        """Say something on stderr, unless nothing is to be said."""
+        self._clear_wait()
+        if not self._settings.quiet:
+            print(f"note: {visible(warning)}", file=sys.stderr)
+
+    def _show(self, text: str) -> None:
+        self._clear_wait()
+        if self._is_held:
+            return
+        if self._view is not None:
+            self._view.feed(text)
+            self._view.tick()
+        else:
+            sys.stdout.write(self._encode(text))
+            sys.stdout.flush()
+
+    def _show_wait(self, event: Loading | Reading) -> None:
+        waited = time.monotonic() - self._began
+        if self._status is None or waited < PATIENCE_SECONDS:
+            return
+        from chat.terminal.status import loading_line, reading_line
+
+        width = self._status.width
+        if isinstance(event, Reading):
+            self._status.update((), [reading_line(event, width)])
+        else:
+            self._status.update((), [loading_line("the model", event.fraction, waited, width)])
+
+    def _clear_wait(self) -> None:
+        if self._status is not None:
+            self._status.update()
+
+
+def _is_live(stream: object) -> bool:
+    return bool(getattr(stream, "isatty", bool)()) and os.environ.get("TERM", "dumb") not in ("dumb", "")
+
+
+def _has_colour(settings: Settings) -> bool:
+    return settings.color == "always" or (settings.color == "auto" and not os.environ.get("NO_COLOR"))
+
+
+def _styled_view(settings: Settings) -> AnswerView | None:
+    """Markdown on a terminal; None where the answer is to be plain text."""
+    if settings.markdown is False or settings.raw or settings.raw_ids or not _is_live(sys.stdout):
+        return None
+    from chat.terminal.answer import MarkdownAnswer
+    from chat.terminal.screen import Screen
+
+    return MarkdownAnswer(Screen(sys.stdout, is_live=True, colour=_has_colour(settings)))
+
+
+def _status_screen(settings: Settings) -> Screen | None:
+    """Where waits are shown: a terminal on stderr."""
+    if settings.quiet or not _is_live(sys.stderr):
+        return None
+    from chat.terminal.screen import Screen
+
+    return Screen(sys.stderr, is_live=True, colour=_has_colour(settings))
+
+
+def _print_block(text: str, *, last: bool) -> None:
+    """Print one fenced block of the answer.
+
+    Raises:
+        ChatError: there is none; the hint is the answer, so that it is not lost.
+    """
+    blocks = code_blocks(text)
+    if not blocks:
+        raise ChatError("the answer holds no code block", hint=f"it was: {text}")
+    print(_encodable(blocks[-1 if last else 0]), end="")
+
+
+def _encodable(text: str) -> str:
+    """The text without what stdout's encoding lacks, under a locale that is not UTF-8."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, errors="replace").decode(encoding)
