@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from chat.ground.errors import FileError
+from chat.ground.gguf_types import ARRAY, STRING, VALUE_TYPES
 from convert.plan import ALIGNMENT
 
 if TYPE_CHECKING:
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
 
 MAGIC = b"GGUF"
 VERSION = 3
-Kind = Literal["u32", "i32", "f32", "bool", "str"]
+Kind = Literal["u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "str", "u64", "i64", "f64"]
 Scalar = int | float | bool | str | bytes
 
 # enum gguf_type and the layout of each kind; text is written as length and bytes.
-_TYPE_IDS: dict[Kind, int] = {"u32": 4, "i32": 5, "f32": 6, "bool": 7, "str": 8}
-_LAYOUTS: dict[Kind, str] = {"u32": "<I", "i32": "<i", "f32": "<f", "bool": "<?"}
-_ARRAY = 9
+_TYPE_IDS: dict[str, int] = {kind.name: number for number, kind in VALUE_TYPES.items()} | {"str": STRING}
+_LAYOUTS: dict[str, str] = {kind.name: f"<{kind.letter}" for kind in VALUE_TYPES.values()}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _text(text: str | bytes) -> bytes:
 
 def _value(entry: KeyValue) -> bytes:
     if isinstance(entry.value, tuple):
-        head = struct.pack("<IIQ", _ARRAY, _TYPE_IDS[entry.kind], len(entry.value))
+        head = struct.pack("<IIQ", ARRAY, _TYPE_IDS[entry.kind], len(entry.value))
         return head + b"".join(_scalar(entry.kind, item) for item in entry.value)
     return struct.pack("<I", _TYPE_IDS[entry.kind]) + _scalar(entry.kind, entry.value)
 

@@ -6,6 +6,7 @@ Source of the rules: llama_tensor_get_type_impl and tensor_type_fallback in llam
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
@@ -163,8 +164,9 @@ def make_plan(
     """Lay out named shapes (row-major) in the order and with the types of llama-quantize."""
     planned: list[PlannedTensor] = []
     offset = 0
+    ruled: Counter[str] = Counter()
     for name, shape in sorted(tensors, key=lambda tensor: _order(tensor[0])):
-        kind = choose_type(recipe, name, shape, facts, overrides)
+        kind = _choose_type(recipe, name, shape, facts, overrides, ruled)
         nbytes = prod(shape[:-1]) * kind.row_bytes(shape[-1])
         planned.append(PlannedTensor(name, shape, kind, offset, nbytes))
         offset += -(-nbytes // ALIGNMENT) * ALIGNMENT
@@ -181,33 +183,36 @@ def _layer(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def choose_type(
-    recipe: Recipe, name: str, shape: tuple[int, ...], facts: Facts, overrides: Sequence[Override] = ()
+def _choose_type(
+    recipe: Recipe, name: str, shape: tuple[int, ...], facts: Facts, overrides: Sequence[Override], ruled: Counter[str]
 ) -> BlockType:
-    """The type of one tensor."""
+    """The type of one tensor; `ruled` counts those of each kind that the recipe's rules decided before."""
     if len(shape) < 2 or name.endswith(("_norm.weight", "ffn_gate_inp.weight")):
         return BLOCK_TYPES["F32"]
     base = BLOCK_TYPES[recipe.base]
     if not base.is_quantized:
         return base
     forced = next((override.type for override in overrides if override.pattern.search(name)), None)
-    return _fitting(forced or BLOCK_TYPES[_recipe_type(recipe, name, shape[-1], facts)], shape[-1])
+    return _fitting(forced or BLOCK_TYPES[_recipe_type(recipe, name, shape[-1], facts, ruled)], shape[-1])
 
 
-def _recipe_type(recipe: Recipe, name: str, columns: int, facts: Facts) -> str:
+def _recipe_type(recipe: Recipe, name: str, columns: int, facts: Facts, ruled: Counter[str]) -> str:
     if name == "output.weight" or (name == "token_embd.weight" and facts.is_tied):
         return recipe.output if BLOCK_TYPES[recipe.base].fits(columns) else "Q8_0"
     layer = _layer(name)
     if layer is None:
         return recipe.base
-    part = name.split(".")[2]
+    part = name.split(".")[2].removesuffix("_exps")
+    if part == "attn_v" or not facts.experts:  # llama.cpp counts what its rules decide: no overrides
+        layer = ruled[part]
+    ruled[part] += 1
     if facts.experts == 8 and part in ("attn_v", "attn_k"):
         return "Q8_0"
     if facts.experts == 8 and part == "attn_output":
         return recipe.attn_output_of_8_experts or recipe.base
     if part == "attn_v":
         return recipe.attn_v(layer, facts) or recipe.base
-    if part in ("ffn_down", "ffn_down_exps"):
+    if part == "ffn_down":
         return recipe.ffn_down(layer, facts) or recipe.base
     return recipe.base
 
