@@ -150,5 +150,9 @@ class Replier(Protocol):
     def cancel(self) -> None:
         """Stop the reply that is being made, soon; harmless when there is none."""
 
-    def close(self) -> None:
-        """Let go of the model; harmless when already closed."""
+    def close(self, *, keep_state: bool = True) -> None:
+        """Let go of the model; harmless when already closed.
+
+        Args:
+            keep_state: the state may be saved for the next time, which may take seconds; without, be gone soon.
+        """

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from chat.request import EngineOptions, Request
 
+PATIENCE_SECONDS, HURRY_SECONDS = 2.0, 0.3  # that the child gets to end by itself, at leisure and without
+
 
 class LocalEngine:
     """A `Replier` whose model lives in a child process; one reply at a time, from one thread.
@@ -124,7 +126,7 @@ class LocalEngine:
         self._closed = True
         child, self._child = self._child, None
         if child is not None:
-            child.close()
+            child.close(patience_seconds=PATIENCE_SECONDS if keep_state else HURRY_SECONDS)
 
     # --- the child
 

@@ -105,7 +105,7 @@ class RemoteEngine:
         if self._exchange is not None:
             self._exchange.abort()
 
-    def close(self) -> None:
+    def close(self, *, keep_state: bool = True) -> None:
         """Let go of the connection."""
         self.cancel()
 

@@ -118,7 +118,7 @@ class Desk:
     def show_notices(self) -> None:
         """Show what the store has to say."""
         for notice in self.book.store.take_notices():
-            self.say(*self.wrapped(f"note: {notice.text}", "yellow"), ())
+            self.say(*self.wrapped(f"note: {notice.text}", "magenta"), ())
 
     def wrapped(self, text: str, style: str = "", indent: str = "") -> list[Line]:
         """Text of any origin as lines that fit."""

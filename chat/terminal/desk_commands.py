@@ -30,7 +30,7 @@ def attach_files(desk: Desk, argument: str) -> None:
             given = attach(path, b"")
             desk.attachments.append(Attachment(visible_line(Path(path).name), given.text))
             for warning in given.warnings:
-                desk.say(*desk.wrapped(f"note: {warning}", "yellow"))
+                desk.say(*desk.wrapped(f"note: {warning}", "magenta"))
     if not desk.attachments:
         return desk.tell("no files attached; /file PATH attaches one to the next message")
     counts = tokens_of(desk, tuple(each.text for each in desk.attachments))

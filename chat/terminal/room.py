@@ -74,9 +74,9 @@ class Room:
         self._open(options)
         self.options = options
 
-    def close(self) -> None:
-        """Let go of the model."""
-        self.replier.close()
+    def close(self, *, keep_state: bool = True) -> None:
+        """Let go of the model, without its state where there is no time for it."""
+        self.replier.close(keep_state=keep_state)
 
     def _open(self, options: EngineOptions) -> None:
         self.replier = self._factory(options)
@@ -90,6 +90,8 @@ class Room:
             info = replier.info()
         except ChatError as error:
             fault = error
+        except Exception as error:  # must not leave everyone waiting
+            fault = ChatError(f"unexpected: {type(error).__name__}: {error}")
         if replier is self.replier:
             self.info, self.fault = info, fault
         settled.set()

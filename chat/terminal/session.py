@@ -69,7 +69,7 @@ def run_session(engine_factory: Callable[[EngineOptions], Replier], layered: Lay
         with signals.installed(hush=_is_live() and sys.stdin.isatty()):
             return _Session(_desk(room, signals, layered, opening)).run(opening)
     finally:
-        room.close()
+        room.close(keep_state=not signals.is_hurried)
 
 
 def _is_live() -> bool:

@@ -25,6 +25,7 @@ class Signals:
     def __init__(self) -> None:
         self.presses = 0
         self.leaving: int | None = None
+        self.is_hurried = False  # there is no time to wait for the engine
         self.on_leave: Callable[[], None] = lambda: None
         self._modes: Any = None  # the terminal's modes to return to
         self._is_answering = False
@@ -70,6 +71,7 @@ class Signals:
     def lose(self) -> None:
         """The terminal is gone: end as after a hangup."""
         self.leaving = self.leaving or signal.SIGHUP
+        self.is_hurried = True
 
     def _press(self, _number: int, _frame: object) -> None:
         self.presses += 1
@@ -78,6 +80,7 @@ class Signals:
 
     def _leave(self, number: int, _frame: object) -> None:
         self.leaving = number
+        self.is_hurried = True
         self.on_leave()
 
     def _stop(self, _number: int, _frame: object) -> None:

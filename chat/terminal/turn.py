@@ -160,6 +160,6 @@ class Turn:
                 return False
             self.room.replier.cancel()
         if self.signals.presses >= 2 or (self.signals.leaving and now - self._cancelled_at > self.timing.grace):
-            self.reply.is_left = True
+            self.reply.is_left = self.signals.is_hurried = True
             return False
         return True

@@ -118,5 +118,5 @@ class Scripted:
     def cancel(self) -> None:
         self._cancelled.set()
 
-    def close(self) -> None:
+    def close(self, *, keep_state: bool = True) -> None:
         self.closed = True

@@ -143,3 +143,24 @@ def test_a_stored_session_goes_on_under_its_model_without_naming_it(begin: Begin
     again.wait("which model?")
     again.wait("mistral-v0.1 · ")
     again.kill()
+
+
+@pytest.mark.parametrize("way", ["ctrl-c twice", "sigterm"])
+def test_an_engine_that_hangs_does_not_keep_the_program(begin: Begin, way: str) -> None:
+    terminal = begin()
+    ready(terminal)
+    terminal.wait("window 64")
+    engine = child_of(terminal.child.pid)
+    os.kill(engine, signal.SIGSTOP)
+    terminal.say("anybody there?")
+    terminal.settle(0.3)
+    before = time.monotonic()
+    if way == "sigterm":
+        terminal.child.kill(signal.SIGTERM)
+    else:
+        terminal.send(CTRL_C)
+        terminal.settle(0.2)
+        terminal.send(CTRL_C)
+    assert terminal.end(6) == 130
+    assert time.monotonic() - before < 2.0
+    assert not Path(f"/proc/{engine}").exists() or "Z" in Path(f"/proc/{engine}/stat").read_text().rsplit(")", 1)[1][:3]
