@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from chat.ground.errors import UsageError
+
 if TYPE_CHECKING:
     from convert.pipeline import Draft, Options, Report
 
@@ -23,15 +25,15 @@ def convert(
         typer.Option("-o", "--output", metavar="OUT", help="File to write.  [default: ./NAME-TYPE.gguf]"),
     ] = None,
     type_name: Annotated[
-        str,
+        str | None,
         typer.Option(
             "-t",
             "--type",
             metavar="TYPE",
             help="Q4_K_M, Q4_K_S, Q5_K_M, Q6_K, Q8_0, Q4_0, IQ4_XS, BF16, F16 or F32.",
-            show_default=True,
+            show_default="Q4_K_M; F32 for an adapter",
         ),
-    ] = "Q4_K_M",
+    ] = None,
     window: Annotated[
         str,
         typer.Option(
@@ -44,6 +46,12 @@ def convert(
         list[str] | None,
         typer.Option("--lora", metavar="PATH[:SCALE]", help="Merge a LoRA adapter while converting. (Repeatable.)"),
     ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            "--base", metavar="MODEL", help="SOURCE is a LoRA adapter: write it as a GGUF for this GGUF or folder."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -52,12 +60,17 @@ def convert(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show where an error comes from.")] = False,
 ) -> int:
     """Turn a checkpoint into a GGUF, in one pass."""
+    from convert.lora import is_adapter
     from convert.pipeline import Options
     from convert.pipeline import convert as run
 
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _leave)
-    options = Options(source, output, type_name, window, overwrite, not no_verify, not quiet, tuple(lora or ()))
+    is_lora = base is not None or is_adapter(source)
+    chosen = type_name or ("F32" if is_lora else "Q4_K_M")
+    options = Options(source, output, chosen, window, overwrite, not no_verify, not quiet, tuple(lora or ()))
+    if is_lora:
+        return _convert_adapter(options, base, dry_run=dry_run, as_json=as_json)
     if dry_run:
         return _show_plan(options, as_json=as_json)
     _show_report(run(options), as_json=as_json, quiet=quiet)
@@ -92,6 +105,29 @@ def _summary(report: Report) -> str:
         f"prompt format {report.prompt_format or 'of its own template'}"
     )
     return f"{words}, {report.seconds['total']:.0f} s" if report.seconds else words
+
+
+def _convert_adapter(options: Options, base: Path | None, *, dry_run: bool, as_json: bool) -> int:
+    import json
+
+    from convert.adapter_gguf import draft_adapter, report_of, write_adapter
+
+    if base is None:
+        raise UsageError(
+            f"{options.source} is an adapter",
+            hint="write it for a model with `--base MODEL`, or merge it with `convert MODEL --lora ADAPTER`",
+        )
+    if options.adapters:
+        raise UsageError("`--base` and `--lora` exclude each other")
+    draft = draft_adapter(options, base)
+    report = report_of(draft) if dry_run else write_adapter(draft, options)
+    if options.show_progress:
+        for warning in report.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        words = f"adapter of {report.tensors} tensors for the architecture {report.architecture}, {report.type}"
+        print(f"{words}, {report.size / 1e6:.1f} MB", file=sys.stderr)
+    print(json.dumps(report.to_json(), indent=2) if as_json else report.output)
+    return 0
 
 
 def _show_plan(options: Options, *, as_json: bool) -> int:

@@ -28,23 +28,23 @@ BLOCK_ROWS = 16
 
 @dataclass(frozen=True)
 class TransposedRows:
-    """A small matrix of a file with rows and columns exchanged, held in memory from its first use on."""
+    """A small matrix with rows and columns exchanged, held in memory from its first use on."""
 
-    part: Part
+    base: Rows
 
     @property
     def count(self) -> int:
-        """Columns of the matrix."""
-        return self.part.entry.shape[1]
+        """Columns of the base."""
+        return self.base.columns
 
     @property
     def columns(self) -> int:
-        """Rows of the matrix."""
-        return self.part.entry.shape[0]
+        """Rows of the base."""
+        return self.base.count
 
     @cached_property
     def _matrix(self) -> Floats:
-        return np.ascontiguousarray(self.part.floats().T)
+        return np.ascontiguousarray(self.base.read(0, self.base.count).T)
 
     def read(self, start: int, stop: int) -> Floats:
         """Rows [start, stop)."""
@@ -162,7 +162,7 @@ def _change(pair: Pair, adapter: Adapter, shape: Shape, head_dim: int) -> Change
     a: Rows = MappedRows(pair.a.file, pair.a.entry)
     b: Rows = MappedRows(pair.b.file, pair.b.entry)
     if pair.is_embedding:  # the transposed product: (B A)^T = A^T B^T
-        a, b = TransposedRows(pair.b), TransposedRows(pair.a)
+        a, b = TransposedRows(b), TransposedRows(a)
     matrix = shape[-2:]
     if (b.count, a.columns) != matrix:
         raise ModelError(
