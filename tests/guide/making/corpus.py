@@ -44,7 +44,8 @@ OPENERS = (
     "quick question: ",
     "um ",
 )
-HALVED = 0.5  # share of questions for which retrieval sees half of the corpus
+LEFT_OUT = 0.6  # share of questions that retrieval has never seen; of the others it knows the very pattern
+HALVED = 0.3  # share of questions for which retrieval sees half of the corpus
 KEYS = {a: b for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm") for a, b in zip(row, row[1:] + row[-2], strict=True)}
 SHORT = {"you": "u", "are": "r", "please": "pls", "what is": "whats", "how do i": "howto", "to": "2", "for": "4"}
 SHORT |= {"i want to": "wanna", "because": "cuz", "with": "w/", "and": "&", "does not": "doesnt", "do not": "dont"}
@@ -71,7 +72,7 @@ class Turn:
 class Writer:
     """Draws dialogues."""
 
-    def __init__(self, seed: int, helped: float = 0.65) -> None:
+    def __init__(self, seed: int, helped: float = 0.9) -> None:
         self.random = random.Random(seed)
         self.helped = helped  # share of questions that come with their topics
         self.facts = {topic.id: topic for topic in facts()}
@@ -90,7 +91,7 @@ class Writer:
         """Dialogues without end, of one to five turns."""
         kinds = (self._single, self._follow, self._memory, self._names, self._session)
         while True:
-            [kind] = self.random.choices(kinds, (78, 8, 5, 5, 4))
+            [kind] = self.random.choices(kinds, (76, 8, 6, 6, 4))
             yield kind()
 
     def _single(self) -> tuple[Turn, ...]:
@@ -170,12 +171,13 @@ class Writer:
         return Turn(question, answer, topic)
 
     def _hidden(self, pattern: str | None) -> frozenset[str]:
-        """What retrieval must not see of the corpus: the question itself, and often half of the rest.
+        """What retrieval must not see of the corpus: often the question itself, and sometimes half of the rest.
 
-        A question that was never written down finds less that is like it, and more words are new in it.
+        A question that was never written down finds less that is like it, and more words are new in it; still most
+        people ask for most things in much the same words.
         """
         half = self.random.choice(self.halves) if self.random.random() < HALVED else frozenset()
-        return half | {pattern} if pattern else half
+        return half | {pattern} if pattern and self.random.random() < LEFT_OUT else half
 
     def worn(self, text: str, is_name: bool = False) -> str:
         """The question as a person might type it: capitals, marks, short forms, lost words, typos."""

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import sentencepiece
@@ -125,6 +127,19 @@ def _longest(pool: list[tuple[list[int], list[bool]]], room: int, *, oldest: boo
     return at - 1 if at else None
 
 
+def ahead(stream: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, made by another thread while the processor multiplies matrices."""
+    waiting: Queue[Batch] = Queue(maxsize=4)
+
+    def make() -> None:
+        for batch in stream:
+            waiting.put(batch)
+
+    Thread(target=make, daemon=True).start()
+    while True:
+        yield waiting.get()
+
+
 def _padded(rows: list[_Row]) -> Batch:
     def fill(values: list[Any], value: Any) -> list[Any]:
         return values + [value] * (ROW - len(values))
@@ -195,7 +210,7 @@ def run(folder: Path, minutes: float, steps: int | None) -> None:
     optimizers = (Muon(matrices, MATRIX_RATE), torch.optim.AdamW(rest, REST_RATE, betas=(0.9, 0.95), weight_decay=0.01))
     progress = _resumed(folder, model, optimizers)
     held_back = list(islice(batches(Writer(SEED + 1), Reader(folder, SEED)), 6))
-    stream = batches(Writer(SEED + 2 + progress.step), reader)
+    stream = ahead(batches(Writer(SEED + 2 + progress.step), reader))
     _count(model)
     window: deque[float] = deque(maxlen=50)
     while (done := progress.step / steps if steps else progress.seconds / (60 * minutes)) < 1:

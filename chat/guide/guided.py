@@ -1,0 +1,67 @@
+"""Answer as the guide: every question is given its help topics, and the likeliest words are taken. Knows no llama.cpp."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chat.conversation import Message
+from chat.guide.topics import help_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from chat.events import Done, Event, ModelInfo, Rendered, Replier
+    from chat.ground.errors import ChatError
+    from chat.request import Request
+
+
+def with_topics(request: Request) -> Request:
+    """The request as the guide was taught to read it: the topics of its last question as the system prompt, greedy.
+
+    A system prompt of the person's gives way: the guide understands none. A prompt of text or ids stays as it is, and
+    so does a conversation that goes on with an answer.
+    """
+    messages = request.prompt.messages
+    if messages is None:
+        return request
+    spoken = tuple(message for message in messages if message.role != "system")
+    asked = next((message.content for message in reversed(spoken) if message.role == "user"), "")
+    prompt = replace(request.prompt, messages=(Message("system", help_text(asked)), *spoken))
+    return replace(request, prompt=prompt, sampling=replace(request.sampling, temperature=0.0))
+
+
+class Guided:
+    """A `Replier` that asks another one as the guide is asked."""
+
+    def __init__(self, engine: Replier) -> None:
+        """Wrap an engine that has loaded the guide, or is loading it; it is closed with this."""
+        self._engine = engine
+
+    def info(self) -> ModelInfo:
+        """What answers."""
+        return self._engine.info()
+
+    def reply(self, request: Request) -> Iterator[Event]:
+        """Yield events, the last one `Done`."""
+        return self._engine.reply(with_topics(request))
+
+    def answer_all(self, requests: Iterable[Request], parallel: int | None) -> Iterator[tuple[int, Done | ChatError]]:
+        """Answer many requests."""
+        return self._engine.answer_all(map(with_topics, requests), parallel)
+
+    def render(self, request: Request) -> Rendered:
+        """The prompt's text and ids, help line included."""
+        return self._engine.render(with_topics(request))
+
+    def count(self, texts: tuple[str, ...]) -> tuple[int, ...]:
+        """How many tokens each plain text takes."""
+        return self._engine.count(texts)
+
+    def cancel(self) -> None:
+        """Stop the reply that is being made."""
+        self._engine.cancel()
+
+    def close(self, *, keep_state: bool = True) -> None:
+        """Let go of the model."""
+        self._engine.close(keep_state=keep_state)

@@ -1,0 +1,30 @@
+"""The guide is asked with its help line, whatever the person's own settings are."""
+
+from __future__ import annotations
+
+from chat.conversation import Message
+from chat.guide.guided import with_topics
+from chat.guide.topics import help_text
+from chat.request import Prompt, Request, Sampling
+
+
+def test_the_last_question_comes_with_its_topics_as_the_system_prompt() -> None:
+    turns = (Message("user", "hi"), Message("assistant", "Hello!"), Message("user", "how do i leave"))
+    request = with_topics(Request(Prompt(turns)))
+    assert request.prompt.messages == (Message("system", help_text("how do i leave")), *turns)
+
+
+def test_a_system_prompt_of_the_persons_gives_way() -> None:
+    request = with_topics(Request(Prompt((Message("system", "Be a pirate."), Message("user", "hi")))))
+    assert request.prompt.messages == (Message("system", help_text("hi")), Message("user", "hi"))
+
+
+def test_the_likeliest_words_are_taken_and_the_seed_stays() -> None:
+    request = with_topics(Request(Prompt((Message("user", "hi"),)), Sampling(temperature=0.9, seed=7)))
+    assert request.sampling == Sampling(temperature=0.0, seed=7)
+
+
+def test_prompts_without_messages_stay_as_they_are() -> None:
+    for prompt in (Prompt(text="Once"), Prompt(ids=(1, 2))):
+        request = Request(prompt, Sampling(temperature=0.9))
+        assert with_topics(request) == request
