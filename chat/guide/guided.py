@@ -1,4 +1,4 @@
-"""Answer as the guide: every question is given its help topics, and the likeliest words are taken. Knows no llama.cpp."""
+"""Answer as the guide: each question is given its help topics, the likeliest words are taken. Knows no llama.cpp."""
 
 from __future__ import annotations
 
