@@ -11,12 +11,13 @@ from chat.ground.errors import UsageError
 from chat.ground.progress import byte_bar
 from convert import gguf_file, metadata
 from convert.checkpoint import Checkpoint, open_checkpoint
+from convert.choices import Choices, read_choices
 from convert.fingerprint import fingerprint, fingerprint_with
 from convert.hparams import HParams, read_hparams
 from convert.layout import OutputTensor, count_parameters, lay_out, shape_finder, sinks
 from convert.lora import open_adapter, split_scale
 from convert.merge import merge
-from convert.plan import Facts, Plan, find_recipe, make_plan
+from convert.plan import ALIGNMENT, Facts, Plan, make_plan
 from convert.quantize import load_library
 from convert.sources import read_sources
 from convert.stream import Job, usable_cpus, write_tensors
@@ -24,8 +25,10 @@ from convert.tokenizer import read_vocabulary
 from convert.verify import verify
 
 if TYPE_CHECKING:
-    from convert.stream import Checksum
     from convert.vocabulary import Vocabulary
+
+
+DEFAULT_TYPE = "Q4_K_M"
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,14 @@ class Options:
 
     source: Path
     output: Path | None = None  # None: NAME-TYPE.gguf in the current folder
-    type: str = "Q4_K_M"
+    type: str | None = None  # None: DEFAULT_TYPE; a GGUF keeps its own types
     window: str = "auto"  # auto | off | a number of tokens
     overwrite: bool = False
     verify: bool = True
     show_progress: bool = True
     adapters: tuple[str, ...] = ()  # PATH[:SCALE], merged in this order
+    imatrix: Path | None = None
+    tensor_types: tuple[str, ...] = ()  # REGEX=TYPE, the first that matches counts
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Draft:
     origin: metadata.Origin
     header: bytes
     path: Path
+    choices: Choices
     warnings: tuple[str, ...] = ()  # about the weights; the vocabulary has its own
 
     @property
@@ -97,20 +103,33 @@ def convert(options: Options) -> Report:
     """
     started = time.monotonic()
     draft = make_draft(options)
-    gguf_file.check_target(draft.path, overwrite=options.overwrite)
-    gguf_file.check_space(draft.path, draft.size)
+    seconds = write_model(draft.path, draft.header, make_jobs(draft), options, started)
+    return make_report(draft, verified=options.verify, seconds=seconds)
+
+
+def write_model(path: Path, header: bytes, jobs: tuple[Job, ...], options: Options, started: float) -> dict[str, float]:
+    """Write a planned file and prove it before it gets its name; how long each part took since `started`.
+
+    Raises:
+        ChatError: the target or the disk is not usable, or a tensor cannot be written.
+    """
+    data_bytes = jobs[-1].tensor.offset + -(-jobs[-1].tensor.nbytes // ALIGNMENT) * ALIGNMENT
+    size = len(header) + data_bytes
+    gguf_file.check_target(path, overwrite=options.overwrite)
+    gguf_file.check_space(path, size)
     load_library()
     seconds: dict[str, float] = {}
-    with gguf_file.create(draft.path, draft.size, overwrite=options.overwrite) as file:
-        jobs = make_jobs(draft)
-        checksums = _write(draft, jobs, file, options)
+    with gguf_file.create(path, size, overwrite=options.overwrite) as file:
+        file.write(header, 0)
+        with byte_bar(f"writing {path.name}", data_bytes, enabled=options.show_progress) as bar:
+            checksums = write_tensors(jobs, file, len(header), usable_cpus(), bar)
         seconds["write"] = time.monotonic() - started
         if options.verify:
-            with byte_bar("verifying", draft.plan.data_bytes, enabled=options.show_progress) as bar:
+            with byte_bar("verifying", data_bytes, enabled=options.show_progress) as bar:
                 verify(file.path, jobs, checksums, bar)
             seconds["verify"] = time.monotonic() - started - seconds["write"]
     seconds["total"] = time.monotonic() - started
-    return make_report(draft, verified=options.verify, seconds=seconds)
+    return seconds
 
 
 def make_draft(options: Options) -> Draft:
@@ -119,7 +138,7 @@ def make_draft(options: Options) -> Draft:
     Raises:
         ChatError: the options or the source are not usable.
     """
-    recipe = find_recipe(options.type)
+    choices = read_choices(options.type or DEFAULT_TYPE, options.tensor_types, options.imatrix)
     checkpoint = open_checkpoint(options.source)
     sources = read_sources(checkpoint)
     stated = read_hparams(checkpoint.config_path, sources.config, shape_finder(sources.tensors))
@@ -134,12 +153,22 @@ def make_draft(options: Options) -> Draft:
     origin = metadata.Origin(name, sha256, count_parameters(outputs), stated.window)
     if metadata.architecture_of(hparams) == metadata.CARRIER:
         outputs += sinks(hparams)
-    facts = Facts(hparams.layers, hparams.heads, hparams.kv_heads, hparams.experts, is_tied=hparams.is_tied)
-    plan = make_plan(recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts)
-    header = gguf_file.encode_header(metadata.make_keys(hparams, vocabulary, recipe, origin), plan.tensors)
+    facts = Facts(
+        hparams.layers,
+        hparams.heads,
+        hparams.kv_heads,
+        hparams.experts,
+        has_importance=choices.importance is not None,
+        is_tied=hparams.is_tied,
+    )
+    recipe = choices.recipe
+    plan = make_plan(recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts, choices.overrides)
+    keys = (*metadata.make_keys(hparams, vocabulary, recipe, origin), *choices.keys())
+    header = gguf_file.encode_header(keys, plan.tensors)
     path = options.output or Path(f"{name.rpartition('/')[2]}-{recipe.name}.gguf")
-    warnings = (*sources.warnings, *(warning for adapter, _ in adapters for warning in adapter.warnings))
-    return Draft(checkpoint, hparams, vocabulary, outputs, plan, origin, header, path, warnings)
+    of_adapters = (warning for adapter, _ in adapters for warning in adapter.warnings)
+    warnings = (*sources.warnings, *of_adapters, *choices.warnings(plan))
+    return Draft(checkpoint, hparams, vocabulary, outputs, plan, origin, header, path, choices, warnings)
 
 
 def choose_window(hparams: HParams, wanted: str) -> HParams:
@@ -160,14 +189,7 @@ def choose_window(hparams: HParams, wanted: str) -> HParams:
 def make_jobs(draft: Draft) -> tuple[Job, ...]:
     """The planned tensors, in the order of the file, each with its rows."""
     rows = {tensor.name: tensor.rows for tensor in draft.outputs}
-    return tuple(Job(tensor, rows[tensor.name]) for tensor in draft.plan.tensors)
-
-
-def _write(draft: Draft, jobs: tuple[Job, ...], file: gguf_file.PartialFile, options: Options) -> tuple[Checksum, ...]:
-    file.write(draft.header, 0)
-    title = f"writing {draft.path.name}"
-    with byte_bar(title, draft.plan.data_bytes, enabled=options.show_progress) as bar:
-        return write_tensors(jobs, file, len(draft.header), usable_cpus(), bar)
+    return tuple(Job(tensor, rows[tensor.name], draft.choices.importance_of(tensor)) for tensor in draft.plan.tensors)
 
 
 def make_report(draft: Draft, *, verified: bool = False, seconds: dict[str, float] | None = None) -> Report:
