@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chat.ground.visible import visible
 from chat.terminal.blocks import Piece, Splitter
-from chat.terminal.markdown import Code, markdown_lines
+from chat.terminal.markdown import Code, closed, markdown_lines
 from chat.terminal.render import Line, plain
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class AnswerView(Protocol):
     def tick(self, below: Sequence[Line] = ()) -> None:
         """Draw what is new if it is time to, with status lines below it."""
 
-    def note(self, line: Line) -> None:
-        """Show a line that is no part of the answer."""
+    def note(self, *lines: Line) -> None:
+        """Show lines that are no part of the answer."""
 
     def finish(self) -> None:
         """Draw all of it for good."""
@@ -66,9 +66,9 @@ class MarkdownAnswer:
         self._draw()
         self._next_frame = self._clock() + max(FRAME_SECONDS, RENDER_SHARE * (self._clock() - started))
 
-    def note(self, line: Line) -> None:
-        """Show a line that is no part of the answer, above what is unfinished."""
-        self._ready.append(line)
+    def note(self, *lines: Line) -> None:
+        """Show lines that are no part of the answer, above what is unfinished."""
+        self._ready += lines
         self._is_new = True
 
     def finish(self) -> None:
@@ -97,7 +97,7 @@ class MarkdownAnswer:
         if piece.language is not None:
             self._code = self._code or Code(piece.language)
             return [self._code.take(piece.text) if is_final else self._code.peek(piece.text)]
-        return gap + markdown_lines(piece.text, self._screen.width)
+        return gap + markdown_lines(piece.text if is_final else closed(piece.text), self._screen.width)
 
 
 class PlainAnswer:
@@ -122,10 +122,10 @@ class PlainAnswer:
         elif not below:
             self._clear_below()
 
-    def note(self, line: Line) -> None:
-        """Show a line that is no part of the answer, on a line of its own."""
+    def note(self, *lines: Line) -> None:
+        """Show lines that are no part of the answer, on lines of their own."""
         self.finish()
-        self._screen.line(line)
+        self._screen.line(*lines)
 
     def finish(self) -> None:
         """End the last line."""

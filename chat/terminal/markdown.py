@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from chat.terminal.render import Line, Span, cell_width, highlight, parse_markdown, plain, text_of, wrap
@@ -23,6 +24,17 @@ def markdown_lines(text: str, width: int) -> list[Line]:
     """A Markdown text as lines of at most `width` columns; only code may be longer, so that it copies as it is."""
     tree = parse_markdown(text)
     return wrap((Span(text),), width) if tree is None else _blocks(tree.children, width, 0)
+
+
+def closed(text: str) -> str:
+    """A growing text with its last open emphasis or code closed, so that marks do not show until they are."""
+    last = text.rpartition("\n\n")[2]
+    if last.count("`") % 2:
+        return text.removesuffix("`") if text.endswith("`") else text + "`"
+    bold = re.sub(r"`[^`]*`", "", last).count("**")
+    if bold % 2:
+        return text[:-2] if text.endswith("**") else text.rstrip().removesuffix("*") + "**"
+    return text
 
 
 class Code:

@@ -152,11 +152,13 @@ def _close(desk: Desk, reply: Reply) -> None:
             desk.say(*_figures(desk, reply.done))
     elif reply.is_cancelled and not reply.is_left:
         desk.say(plain("stopped", "dim"))
-    desk.say(())
+    if reply.done or reply.text or reply.is_cancelled:
+        desk.say(())
+    if desk.room.fault is not None:
+        raise desk.room.fault
     if isinstance(reply.error, ChatError):
         desk.show_error(reply.error)
-        if desk.room.fault is not None:
-            raise desk.room.fault
+        desk.tell("your message is kept: /regen asks again, /undo takes it back")
     desk.show_notices()
     if reply.is_left:
         raise Leaving

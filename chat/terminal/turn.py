@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from chat.events import Done, Loading, Notice, Reading, Text
 from chat.ground.errors import ChatError
 from chat.ground.visible import visible_line
-from chat.terminal.render import Line, plain
+from chat.terminal.render import Line, plain, wrap
 from chat.terminal.status import loading_line, reading_line, waiting_line
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Turn:
             self.reply.text += event.text
             self.view.feed(event.text)
         elif isinstance(event, Notice):
-            self.view.note(plain(f"note: {visible_line(event.text)}", "dim"))
+            self.view.note(*wrap(plain(f"note: {visible_line(event.text)}", "magenta"), self.screen.width), ())
         elif isinstance(event, Done):
             self.reply.done = event
         return True

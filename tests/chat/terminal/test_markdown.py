@@ -7,7 +7,7 @@ import re
 import pytest
 from samples import document
 
-from chat.terminal.markdown import Code, markdown_lines
+from chat.terminal.markdown import Code, closed, markdown_lines
 from chat.terminal.render import Line, Span, highlight, line_width, text_of
 
 
@@ -99,3 +99,21 @@ def test_what_markdown_would_swallow_is_kept(text: str) -> None:
 
 def test_deep_lists_end() -> None:
     assert len(markdown_lines("".join("  " * depth + "- x\n" for depth in range(100)), 40)) >= 50
+
+
+@pytest.mark.parametrize(
+    ("text", "complete"),
+    [
+        ("a **bo", "a **bo**"),
+        ("a **", "a "),
+        ("a **bold*", "a **bold**"),
+        ("a **bold**", "a **bold**"),
+        ("a `co", "a `co`"),
+        ("a `", "a "),
+        ("`**` and", "`**` and"),
+        ("**open before\n\nnow", "**open before\n\nnow"),
+        ("plain", "plain"),
+    ],
+)
+def test_open_marks_are_closed_while_a_text_grows(text: str, complete: str) -> None:
+    assert closed(text) == complete

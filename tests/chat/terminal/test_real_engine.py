@@ -112,7 +112,7 @@ def test_a_name_for_the_session_goes_on_with_it(begin: Begin) -> None:
     terminal = begin("--session", "talk", "-n", "3")
     ready(terminal)
     terminal.say("remember the lighthouse")
-    terminal.wait("3 tokens")
+    terminal.wait(" · prompt ")
     ready(terminal)
     terminal.send(CTRL_D)
     assert terminal.end() == 0
@@ -132,7 +132,7 @@ def test_a_stored_session_goes_on_under_its_model_without_naming_it(begin: Begin
     terminal = begin("-n", "3")
     ready(terminal)
     terminal.say("which model?")
-    terminal.wait("3 tokens")
+    terminal.wait(" · prompt ")
     ready(terminal)
     terminal.say("/context")
     terminal.wait("window 64 tokens, with what the format adds")

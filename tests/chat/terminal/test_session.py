@@ -91,6 +91,7 @@ def test_a_dead_engine_costs_one_answer_and_not_the_session(start: Any) -> None:
     terminal = start([["text", "half"], ["die"]])
     terminal.say("go")
     terminal.wait("error: the engine died: SIGSEGV")
+    terminal.wait("your message is kept: /regen asks again, /undo takes it back")
     assert "half" in terminal.text() and "Traceback" not in terminal.everything()
     terminal.say("again")
     terminal.wait("You said: again")
