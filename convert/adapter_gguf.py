@@ -115,7 +115,7 @@ def draft_adapter(options: Options, base_path: Path) -> AdapterDraft:
     Raises:
         ChatError: they are not usable, or do not belong together.
     """
-    recipe = find_recipe(options.type)
+    recipe = find_recipe(options.type or "F32")
     if recipe.name not in TYPES:
         raise UsageError(f"an adapter cannot be of type {recipe.name}", hint=f"types are {', '.join(TYPES)}")
     adapter, base = open_adapter(options.source), open_base(base_path, options.window)

@@ -19,7 +19,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of a downloaded checkpoint.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="Folder of a checkpoint, OWNER/NAME on the hub, or a GGUF (--window or -t)."
+        ),
+    ],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="OUT", help="File to write.  [default: ./NAME-TYPE.gguf]"),
@@ -31,7 +36,7 @@ def convert(
             "--type",
             metavar="TYPE",
             help="Q4_K_M, Q4_K_S, Q5_K_M, Q6_K, Q8_0, Q4_0, IQ4_XS, BF16, F16 or F32.",
-            show_default="Q4_K_M; F32 for an adapter",
+            show_default="Q4_K_M; F32 for an adapter, a GGUF's own",
         ),
     ] = None,
     window: Annotated[
@@ -52,6 +57,18 @@ def convert(
             "--base", metavar="MODEL", help="SOURCE is a LoRA adapter: write it as a GGUF for this GGUF or folder."
         ),
     ] = None,
+    imatrix: Annotated[
+        Path | None,
+        typer.Option("--imatrix", metavar="FILE", help="Importance matrix of llama-imatrix, for better small types."),
+    ] = None,
+    tensor_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tensor-type",
+            metavar="REGEX=TYPE",
+            help="Another type for the tensors whose name matches; the first match counts. (Repeatable.)",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -60,21 +77,37 @@ def convert(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show where an error comes from.")] = False,
 ) -> int:
     """Turn a checkpoint into a GGUF, in one pass."""
+    from chat.ground.hub import tell
     from convert.lora import is_adapter
     from convert.pipeline import Options
     from convert.pipeline import convert as run
+    from convert.source_name import find_source
 
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _leave)
-    is_lora = base is not None or is_adapter(source)
-    chosen = type_name or ("F32" if is_lora else "Q4_K_M")
-    options = Options(source, output, chosen, window, overwrite, not no_verify, not quiet, tuple(lora or ()))
-    if is_lora:
+    folder = find_source(source, _nothing if quiet else tell)
+    options = Options(
+        folder,
+        output,
+        type_name,
+        window,
+        overwrite,
+        not no_verify,
+        not quiet,
+        tuple(lora or ()),
+        imatrix,
+        tuple(tensor_type or ()),
+    )
+    if base is not None or is_adapter(folder):
         return _convert_adapter(options, base, dry_run=dry_run, as_json=as_json)
     if dry_run:
         return _show_plan(options, as_json=as_json)
     _show_report(run(options), as_json=as_json, quiet=quiet)
     return 0
+
+
+def _nothing(_sentence: str) -> None:
+    """Say nothing."""
 
 
 def _leave(number: int, _frame: object) -> NoReturn:
