@@ -67,12 +67,14 @@ def open_float8(weight: Part, scale: Part, block: tuple[int, int]) -> Weight:
     if len(weight.entry.shape) != 2:
         raise weight.fault(f"has shape {list(weight.entry.shape)}, but FP8 is read from matrices only")
     rows, columns = weight.entry.shape
+    if not rows or not columns:
+        raise weight.fault(f"has shape {list(weight.entry.shape)}, which holds no weight")
     shape = scale.entry.shape
     scales = scale.floats()
     if scale.entry.elements == 1:
-        block = (max(rows, 1), max(columns, 1))
+        block = (rows, columns)
     elif shape in ((rows,), (rows, 1)):
-        block = (1, max(columns, 1))
+        block = (1, columns)
     elif shape != (-(-rows // block[0]), -(-columns // block[1])):
         raise scale.fault(
             f"has shape {list(shape)}, which is no scale for a weight of {rows} x {columns} "

@@ -80,6 +80,8 @@ def open_gptq(
     if len(qweight.entry.shape) != 2 or len(scales.entry.shape) != 2:
         raise qweight.fault(f"has shape {list(qweight.entry.shape)}, but GPTQ packs matrices")
     words, outputs = qweight.entry.shape
+    if not words or not outputs:
+        raise qweight.fault(f"has shape {list(qweight.entry.shape)}, which holds no weight")
     order = Part(*tensors[f"{module}.g_idx"]) if f"{module}.g_idx" in tensors else None
     bits = _bits(qweight, words, order, bits)
     inputs, group_count = words * 32 // bits, scales.entry.shape[0]

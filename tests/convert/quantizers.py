@@ -1,0 +1,127 @@
+"""Pack weights as GPTQ, AWQ and FP8 programs do, written from their formulas one number at a time. For tests only."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.convert.samples import Array, safetensors_bytes
+
+DTYPES = {"int32": "I32", "int64": "I64", "uint16": "BF16", "float16": "F16", "float32": "F32", "uint8": "U8"}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Array], dtypes: Mapping[str, str] | None = None) -> None:
+    """A safetensors file; `dtypes` names other types than the arrays' own."""
+    header: dict[str, Any] = {}
+    parts, at = [], 0
+    for name, array in tensors.items():
+        raw = np.ascontiguousarray(array).tobytes()
+        kind = (dtypes or {}).get(name, DTYPES.get(array.dtype.name, ""))
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + len(raw)]}
+        parts.append(raw)
+        at += len(raw)
+    path.write_bytes(safetensors_bytes(header, b"".join(parts)))
+
+
+def write_json(path: Path, **values: Any) -> None:
+    """A JSON object."""
+    path.write_text(json.dumps(values))
+
+
+def put(word: int, place: int, bits: int, number: int) -> int:
+    """A word with one number added to it."""
+    assert 0 <= number < 1 << bits
+    return word | number << place * bits
+
+
+def as_words(values: list[list[int]]) -> Array:
+    """Whole numbers as signed 32-bit words."""
+    return np.array(values, dtype=np.uint64).astype(np.uint32).view(np.int32)
+
+
+def gptq(
+    outputs: int, inputs: int, bits: int, group: int, seed: int, *, is_v2: bool, is_sorted: bool, is_symmetric: bool
+) -> tuple[dict[str, Array], Array]:
+    """A GPTQ layer's tensors, and the weight (outputs, inputs) that they mean, in float64."""
+    generator = np.random.default_rng(seed)
+    levels, each = 1 << bits, 32 // bits
+    groups = inputs // group
+    numbers = generator.integers(0, levels, (inputs, outputs))
+    zeros = (
+        np.full((groups, outputs), levels // 2) if is_symmetric else generator.integers(0, levels, (groups, outputs))
+    )
+    scales = (generator.random((groups, outputs)) * 0.02 + 0.001).astype(np.float16)
+    order = np.arange(inputs) // group
+    if is_sorted:  # groups follow the sizes of activations, not the inputs' places
+        order = order[generator.permutation(inputs)]
+    qweight = [[0] * outputs for _ in range(inputs // each)]
+    for i in range(inputs):
+        for o in range(outputs):
+            qweight[i // each][o] = put(qweight[i // each][o], i % each, bits, int(numbers[i, o]))
+    qzeros = [[0] * (outputs // each) for _ in range(groups)]
+    for g in range(groups):
+        for o in range(outputs):
+            stored = int(zeros[g, o]) if is_v2 else (int(zeros[g, o]) - 1) % levels
+            qzeros[g][o // each] = put(qzeros[g][o // each], o % each, bits, stored)
+    weight = np.empty((outputs, inputs))
+    for i in range(inputs):
+        weight[:, i] = scales[order[i]].astype(np.float64) * (numbers[i] - zeros[order[i]])
+    tensors = {
+        "qweight": as_words(qweight),
+        "qzeros": as_words(qzeros),
+        "scales": scales,
+        "g_idx": order.astype(np.int32),
+    }
+    return tensors, weight
+
+
+def awq(outputs: int, inputs: int, group: int, seed: int) -> tuple[dict[str, Array], Array]:
+    """An AWQ GEMM layer's tensors, and the weight (outputs, inputs) that they mean, in float64."""
+    generator = np.random.default_rng(seed)
+    numbers = generator.integers(0, 16, (inputs, outputs))
+    zeros = generator.integers(0, 16, (inputs // group, outputs))
+    scales = (generator.random((inputs // group, outputs)) * 0.02 + 0.001).astype(np.float16)
+    places = [0, 2, 4, 6, 1, 3, 5, 7]  # AutoAWQ's order_map: nibble n of a word is the column with this number
+
+    def pack(matrix: Array) -> Array:
+        words = [[0] * (outputs // 8) for _ in range(len(matrix))]
+        for row in range(len(matrix)):
+            for column in range(outputs // 8):
+                for nibble in range(8):
+                    number = int(matrix[row, column * 8 + places[nibble]])
+                    words[row][column] = put(words[row][column], nibble, 4, number)
+        return as_words(words)
+
+    weight = np.empty((outputs, inputs))
+    for i in range(inputs):
+        weight[:, i] = scales[i // group].astype(np.float64) * (numbers[i] - zeros[i // group])
+    return {"qweight": pack(numbers), "qzeros": pack(zeros), "scales": scales}, weight
+
+
+def e4m3(code: int) -> float:
+    """What a byte of float8 e4m3fn means: sign, 4 bits of exponent (bias 7), 3 bits of fraction, no infinities."""
+    sign = -1.0 if code & 0x80 else 1.0
+    exponent, fraction = code >> 3 & 15, code & 7
+    if exponent == 15 and fraction == 7:
+        return float("nan")
+    if exponent == 0:
+        return sign * fraction / 8 * 2.0**-6
+    return sign * (1 + fraction / 8) * 2.0 ** (exponent - 7)
+
+
+def e5m2(code: int) -> float:
+    """What a byte of float8 e5m2 means: the upper half of a float16."""
+    return float(struct.unpack("<e", bytes([0, code]))[0])
+
+
+def float8(outputs: int, inputs: int, seed: int) -> tuple[Array, Array]:
+    """Bytes without NaN (outputs, inputs), and what they mean without a scale, in float64."""
+    codes = np.random.default_rng(seed).integers(0, 256, (outputs, inputs))
+    codes[codes & 127 == 127] = 0
+    meanings = np.array([e4m3(code) for code in range(256)])
+    return codes.astype(np.uint8), meanings[codes]
