@@ -120,11 +120,16 @@ def read_hparams(path: Path, values: Mapping[str, Any], find_shape: Callable[[st
     if "dim" in values or "n_layers" in values:
         return _from_params(Reader(path, values), find_shape)
     inner = values.get("text_config")
-    _check_architecture(path, values)
+    check_architecture(path, values)
     return _from_config(Reader(path, {**values, **inner} if isinstance(inner, dict) else values), find_shape)
 
 
-def _check_architecture(path: Path, values: Mapping[str, Any]) -> None:
+def check_architecture(path: Path, values: Mapping[str, Any]) -> None:
+    """See that a config.json is of a kind whose graph is Mistral's.
+
+    Raises:
+        ModelError: it is not.
+    """
     names = values.get("architectures") or []
     known = [name for name in names if name in ARCHITECTURES] if isinstance(names, list) else []
     if names and not known:

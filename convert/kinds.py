@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import ModelError
+from convert.hparams import check_architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -101,9 +102,10 @@ def text_config(path: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
         kind = text.get("model_type", "mistral")
         if kind not in TEXT_TYPES:
             raise ModelError(f"{path}: {outer[0]} with a text model of type {str(kind)[:60]} cannot be run")
-        return {**_without(config, "text_config"), **text, "architectures": [_text_architecture(text)]}
-    if outer and outer[0] == "MinistralForCausalLM":  # the same graph, with a window on some layers
-        return {**config, "architectures": [PLAIN]}
+        config = {**_without(config, "text_config"), **text, "architectures": [_text_architecture(text)]}
+    elif outer and outer[0] == "MinistralForCausalLM":  # the same graph, with a window on some layers
+        config = {**config, "architectures": [PLAIN]}
+    check_architecture(path, config)
     return config
 
 
