@@ -130,9 +130,11 @@ def _refuse_params(path: Path, config: Mapping[str, Any]) -> None:
     reasons = (
         (("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim"), _MLA),
         (("llama_4_scaling",), _MINISTRAL3),
-        (("multimodal", "whisper_model_args", "audio_encoder", "audio_model_args"), _AUDIO),
+        (("whisper_model_args", "audio_model_args", "audio_encoder", "audio_encoder_args"), _AUDIO),
     )
+    inner = config.get("multimodal")
+    stated = {**config, **inner} if isinstance(inner, dict) else config
     for keys, reason in reasons:
-        found = next((key for key in keys if config.get(key)), None)
+        found = next((key for key in keys if stated.get(key) not in (None, False)), None)
         if found is not None:
             raise ModelError(f"{path}: has `{found}`: {reason}", hint=LLAMA_CPP)

@@ -178,7 +178,7 @@ def test_kinds_that_cannot_be_run_are_refused_by_name(config: dict[str, Any], wo
         ({"q_lora_rank": 1536, "kv_lora_rank": 512}, "has `kv_lora_rank`: Mistral models with latent attention"),
         ({"llama_4_scaling": {"beta": 0.1}}, "has `llama_4_scaling`: Ministral 3"),
         ({"model_type": "mamba"}, "mamba: Mamba models"),
-        ({"multimodal": {"whisper_model_args": {}}}, "has `multimodal`: Voxtral models hear"),
+        ({"multimodal": {"whisper_model_args": {}}}, "has `whisper_model_args`: Voxtral models hear"),
     ],
 )
 def test_newer_originals_are_refused_by_their_keys(extra: dict[str, Any], words: str, tmp_path: Path) -> None:
