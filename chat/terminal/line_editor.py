@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyPressEvent
 
 TYPED_AHEAD_SECONDS = 0.3  # after a prompt begins, keys that come together were typed before it
+EDITED_LINES = 100  # of a text that comes back to be edited, before it is folded
 TWICE_SECONDS = 2.0  # within which a second Ctrl+C at an empty prompt leaves
 
 
@@ -73,7 +74,7 @@ class LineEditor:
         """
         self._pressed_at = 0.0
         self._began_at = time.monotonic()
-        text = self._session.prompt(default=self._pastes.fold(prefill), pre_run=self._leave_if_abandoned)
+        text = self._session.prompt(default=self._pastes.fold(prefill, EDITED_LINES), pre_run=self._leave_if_abandoned)
         return sendable(self._pastes.unfold(text))
 
     def use_vi(self, vi: bool) -> None:

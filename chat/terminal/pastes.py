@@ -14,10 +14,10 @@ class Pastes:
 
     texts: dict[str, str] = field(default_factory=dict)
 
-    def fold(self, text: str) -> str:
+    def fold(self, text: str, most_lines: int = FOLD_LINES) -> str:
         """`text`, or a mark for it if it is long; the same text keeps its mark."""
         lines = text.rstrip("\n").count("\n") + 1
-        if lines <= FOLD_LINES:
+        if lines <= most_lines:
             return text
         for mark, known in self.texts.items():
             if known == text:

@@ -38,6 +38,7 @@ class Room:
     def __init__(self, factory: Callable[[EngineOptions], Replier], options: EngineOptions) -> None:
         self._factory = factory
         self.options = options
+        self.on_loaded: Callable[[], None] = lambda: None  # in the loading thread, while nobody else asks the engine
         self.on_change: Callable[[], None] = lambda: None
         self.info: ModelInfo | None = None
         self.fault: ChatError | None = None
@@ -94,5 +95,6 @@ class Room:
             fault = ChatError(f"unexpected: {type(error).__name__}: {error}")
         if replier is self.replier:
             self.info, self.fault = info, fault
+            self.on_loaded()
         settled.set()
         self.on_change()

@@ -111,7 +111,9 @@ class _Session:
         desk = self._desk
         desk.signals.on_leave = self._abandon
         desk.room.on_change = self._room_changed
+        desk.room.on_loaded = lambda: talk.recount(desk)
         if desk.room.is_settled:
+            talk.recount(desk)
             self._room_changed()
         try:
             self._greet(opening)
@@ -134,7 +136,7 @@ class _Session:
                 raise
             return ExitCode.INTERRUPTED
         finally:
-            desk.signals.on_leave = desk.room.on_change = lambda: None
+            desk.signals.on_leave = desk.room.on_change = desk.room.on_loaded = lambda: None
 
     def _make_reader(self) -> Reader:
         desk = self._desk

@@ -11,6 +11,7 @@ from chat.conversation import Message
 from chat.ground.errors import ChatError, UsageError
 from chat.request import Prompt
 from chat.sessions.book import GrowingAnswer
+from chat.sessions.records import title_of
 from chat.terminal.answer import AnswerView, MarkdownAnswer, PlainAnswer
 from chat.terminal.render import plain
 from chat.terminal.signals import Leaving
@@ -34,7 +35,10 @@ def ask(desk: Desk, text: str) -> None:
     message = Message("user", "\n\n".join([*parts, text]) if parts else text)
     if desk.edited is not None:
         desk.book.move(desk.edited[0])
+    is_untitled = desk.book.record is None or not desk.book.record.title
     desk.book.ask(message)
+    if parts and is_untitled and desk.book.record is not None:  # else the first file would be the title
+        desk.book.record = desk.book.store.set_title(desk.book.record.id, title_of(text))
     desk.edited = None
     desk.attachments.clear()
     desk.show_notices()

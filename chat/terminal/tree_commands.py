@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from chat.terminal.desk import Desk
     from chat.terminal.render import Line
 
+SHOWN_LINES = 4  # of the beginning and of the end of a long question
+
 
 def count_of(argument: str, default: int = 1) -> int:
     """A number of turns.
@@ -98,8 +100,11 @@ def show_end(desk: Desk, messages: int = 2) -> None:
 
 
 def _quoted(desk: Desk, text: str) -> list[Line]:
-    """A question as it stood behind the prompt."""
+    """A question as it stood behind the prompt, without the middle of a long one."""
     lines = desk.wrapped(text, indent="  ")
+    left_out = len(lines) - 2 * SHOWN_LINES
+    if left_out > 1:
+        lines[SHOWN_LINES:-SHOWN_LINES] = [plain(f"  … {left_out:,} more lines", "dim")]
     return [(Span("> ", "bold"), *lines[0][1:]), *lines[1:]]
 
 

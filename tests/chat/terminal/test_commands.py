@@ -76,6 +76,20 @@ def test_undo_edit_regen_and_branches_keep_what_they_replace(start: Any) -> None
     do(terminal, "/branches 9", "there is no branch 9")
 
 
+def test_a_message_of_many_lines_comes_back_unfolded_to_be_edited(start: Any) -> None:
+    terminal = start([["text", "ok"]], lines=60)
+    terminal.wait("/ 32,768")
+    terminal.paste("\n".join(f"row {number}" for number in range(20)))
+    terminal.send(ENTER)
+    terminal.wait("ok")
+    terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+    terminal.send("/edit", ENTER)
+    terminal.wait("row 19")
+    terminal.send("!", ENTER)
+    terminal.wait("You said: row 0")
+    terminal.wait(lambda: terminal.text().count("row 19!") == 2)
+
+
 def test_leaving_an_edit_changes_nothing(start: Any) -> None:
     terminal = start()
     do(terminal, "first", "You said: first")
@@ -155,6 +169,20 @@ def test_files_are_attached_to_the_next_message_only(start: Any, tmp_path: Path)
     do(terminal, "/file nowhere.txt", "nowhere.txt: cannot be read: No such file or directory")
     do(terminal, "What is it?", "line two")
     do(terminal, "And now?", "You said: And now?")
+    do(terminal, "/sessions", "▸ What is it?")
+
+
+def test_a_long_question_is_shown_without_its_middle_when_a_session_is_opened(start: Any) -> None:
+    terminal = start([["text", "short"]])
+    terminal.wait("/ 32,768")
+    terminal.paste("\n".join(f"row {number}" for number in range(100)))
+    terminal.send(ENTER)
+    terminal.wait("short")
+    do(terminal, "/load 1", "there is no session `1`")
+    do(terminal, "/sessions", "/load NUMBER opens one")
+    do(terminal, "/load 1", "short")
+    shown = terminal.text().rsplit("/load 1", 1)[1].split("short")[0].split()
+    assert " ".join(shown) == ("session row 0 > row 0 row 1 row 2 row 3 … 92 more lines row 96 row 97 row 98 row 99")
 
 
 def test_sessions_are_saved_listed_searched_and_opened(start: Any) -> None:
