@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 # How the rows of a tensor become rows of the GGUF's:
 #   plain          as they are
 #   rotary         undo Hugging Face's half-split order of query and key rows
+#   experts        all experts of a layer one below the other
+#   transposed     all experts one below the other, each with rows and columns exchanged
+#   gate_and_up    all experts one below the other, each one's gate above its up
 #   ignored        not part of the model's function
-Form = Literal["plain", "rotary", "ignored"]
+Form = Literal["plain", "rotary", "experts", "transposed", "gate_and_up", "ignored"]
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What one tensor of a checkpoint is; `expert` is None for what is not one expert's own."""
+    """What one tensor of a checkpoint is; `expert` is None for what is not one expert's own.
+
+    Of the form `gate_and_up`, `part` names the gate.
+    """
 
     part: str  # the GGUF's name without `blk.N.` and `.weight`
     form: Form
@@ -54,6 +60,10 @@ HUGGING_FACE: Mapping[str, tuple[str, Form]] = MappingProxyType(
         "model.layers.#.block_sparse_moe.experts.@.w1.weight": ("ffn_gate_exps", "plain"),
         "model.layers.#.block_sparse_moe.experts.@.w2.weight": ("ffn_down_exps", "plain"),
         "model.layers.#.block_sparse_moe.experts.@.w3.weight": ("ffn_up_exps", "plain"),
+        # as transformers 5 keeps them in memory, and may save them
+        "model.layers.#.mlp.gate.weight": ("ffn_gate_inp", "plain"),
+        "model.layers.#.mlp.experts.gate_up_proj": ("ffn_gate_exps", "gate_and_up"),
+        "model.layers.#.mlp.experts.down_proj": ("ffn_down_exps", "experts"),
     }
 )
 ORIGINAL: Mapping[str, tuple[str, Form]] = MappingProxyType(
@@ -71,6 +81,18 @@ ORIGINAL: Mapping[str, tuple[str, Form]] = MappingProxyType(
         "layers.#.feed_forward.w1.weight": ("ffn_gate", "plain"),
         "layers.#.feed_forward.w2.weight": ("ffn_down", "plain"),
         "layers.#.feed_forward.w3.weight": ("ffn_up", "plain"),
+        "layers.#.feed_forward.gate.weight": ("ffn_gate_inp", "plain"),
+        "layers.#.feed_forward.experts.@.w1.weight": ("ffn_gate_exps", "plain"),
+        "layers.#.feed_forward.experts.@.w2.weight": ("ffn_down_exps", "plain"),
+        "layers.#.feed_forward.experts.@.w3.weight": ("ffn_up_exps", "plain"),
+        "layers.#.block_sparse_moe.gate.weight": ("ffn_gate_inp", "plain"),
+        "layers.#.block_sparse_moe.experts.@.w1.weight": ("ffn_gate_exps", "plain"),
+        "layers.#.block_sparse_moe.experts.@.w2.weight": ("ffn_down_exps", "plain"),
+        "layers.#.block_sparse_moe.experts.@.w3.weight": ("ffn_up_exps", "plain"),
+        # the first Mixtral: every file has some of the layers, and an expert's rows are always its inner width
+        "layers.#.block_sparse_moe.w1": ("ffn_gate_exps", "experts"),
+        "layers.#.block_sparse_moe.w2": ("ffn_down_exps", "transposed"),
+        "layers.#.block_sparse_moe.w3": ("ffn_up_exps", "experts"),
     }
 )
 SPELLINGS: Mapping[str, tuple[str, Form]] = MappingProxyType({**HUGGING_FACE, **ORIGINAL})

@@ -81,6 +81,35 @@ class MappedRows:
 
 
 @dataclass(frozen=True)
+class TransposedRows:
+    """The columns of the rows [first, first + columns) of a file's tensor, as rows.
+
+    Each run of rows is gathered from all over the matrix, so its pages stay mapped until the last run has been read.
+    """
+
+    file: TensorFile
+    entry: TensorEntry
+    first: int
+    columns: int
+
+    @property
+    def count(self) -> int:
+        """Columns of the tensor."""
+        return self.entry.shape[-1]
+
+    def read(self, start: int, stop: int) -> Floats:
+        """Rows [start, stop)."""
+        row_bytes = self.entry.nbytes // (self.entry.elements // self.count)
+        item_bytes = row_bytes // self.count
+        offset, nbytes = self.entry.offset + self.first * row_bytes, self.columns * row_bytes
+        stored = np.frombuffer(self.file.file.view(offset, nbytes), dtype=f"u{item_bytes}")
+        turned = np.ascontiguousarray(stored.reshape(self.columns, self.count)[:, start:stop].T)
+        if stop == self.count:
+            self.file.file.release(offset, nbytes)
+        return DECODERS[self.entry.dtype](turned.data.cast("B")).reshape(stop - start, self.columns)
+
+
+@dataclass(frozen=True)
 class GatheredRows:
     """Another matrix with its rows in the order `order`, an index for each row."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import DataError
+from convert.experts import divide_experts
 from convert.kinds import text_config, text_names
 from convert.layout import SourceTensor
 from convert.names import meaning_of
@@ -43,4 +44,4 @@ def read_sources(checkpoint: Checkpoint) -> Sources:
         SourceTensor(meaning_of(name), weight.file, weight.entry, weight.rows)
         for name, weight in unpacked.tensors.items()
     )
-    return Sources(tensors, config, (*names.warnings, *unpacked.warnings))
+    return Sources(divide_experts(tensors), config, (*names.warnings, *unpacked.warnings))

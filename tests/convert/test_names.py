@@ -13,10 +13,9 @@ from tests.convert.samples import V01, V03
 
 def test_both_spellings_cover_the_same_parts() -> None:
     def parts(table: object) -> set[str]:
-        return {part for part, form in dict(table).values() if form != "ignored" and "exps" not in part}  # type: ignore[call-overload]
+        return {part for part, form in dict(table).values() if form != "ignored"}  # type: ignore[call-overload]
 
-    assert parts(HUGGING_FACE) - parts(ORIGINAL) == set() or parts(HUGGING_FACE) - parts(ORIGINAL) == {"ffn_gate_inp"}
-    assert parts(ORIGINAL) <= parts(HUGGING_FACE)
+    assert parts(HUGGING_FACE) == parts(ORIGINAL)
 
 
 def test_the_tiny_checkpoints_names_become_the_references_names() -> None:
@@ -35,6 +34,12 @@ def test_the_tiny_checkpoints_names_become_the_references_names() -> None:
             "model.layers.0.block_sparse_moe.experts.7.w2.weight",
             Meaning("ffn_down_exps", "plain", 0, 7),
         ),
+        ("layers.3.feed_forward.experts.7.w1.weight", Meaning("ffn_gate_exps", "plain", 3, 7)),
+        ("layers.3.block_sparse_moe.experts.0.w3.weight", Meaning("ffn_up_exps", "plain", 3, 0)),
+        ("layers.3.block_sparse_moe.w2", Meaning("ffn_down_exps", "transposed", 3)),
+        ("layers.3.feed_forward.gate.weight", Meaning("ffn_gate_inp", "plain", 3)),
+        ("model.layers.3.mlp.experts.gate_up_proj", Meaning("ffn_gate_exps", "gate_and_up", 3)),
+        ("model.layers.3.mlp.experts.down_proj", Meaning("ffn_down_exps", "experts", 3)),
         ("model.layers.4.self_attn.rotary_emb.inv_freq", Meaning("", "ignored", 4)),
     ],
 )
