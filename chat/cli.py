@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, wh
     "sessions": ("chat.sessions.cli", "List, show, search, export, rename and remove sessions."),
     "config": ("chat.config_cli", "Show and edit the settings file."),
     "templates": ("chat.templates.cli", "List, show and edit prompt templates."),
+    "doctor": ("chat.doctor.cli", "Say what works here, what would be chosen and why."),
 }
 
 

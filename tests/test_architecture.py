@@ -35,9 +35,16 @@ DOORS = {  # outside library -> the modules that may import it; a name ending in
         "chat.bench.cli",
     ),
     "gguf": ("convert.",),
-    "numpy": ("convert.", "chat.engine."),
+    "numpy": ("convert.", "chat.engine.", "chat.doctor.probe", "chat.doctor.reference"),
 }
-PARENT_OF_THE_CHILD = ("chat.engine.client", "chat.engine.wire", "chat.cli", "chat.oneshot", "chat.opening")
+PARENT_OF_THE_CHILD = (
+    "chat.engine.client",
+    "chat.engine.wire",
+    "chat.cli",
+    "chat.oneshot",
+    "chat.opening",
+    "chat.doctor.cli",
+)
 
 
 @cache

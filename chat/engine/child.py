@@ -22,9 +22,9 @@ ASSERTION = ("GGML_ASSERT", "GGML_ABORT", "terminate called", "what():", "error:
 
 
 class Child:
-    """One process of `chat.engine.worker` and the three files that connect us."""
+    """One process of a module of ours, the engine's worker as a rule, and the three files that connect us."""
 
-    def __init__(self, log_file: Path | None = None) -> None:
+    def __init__(self, log_file: Path | None = None, module: str = "chat.engine.worker") -> None:
         """Start it; it waits for its first call.
 
         Raises:
@@ -37,7 +37,7 @@ class Child:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "chat.engine.worker"],
+                [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,

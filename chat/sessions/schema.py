@@ -130,7 +130,7 @@ def copy_to_memory(path: Path) -> sqlite3.Connection:
 
 def _backup(path: Path, mode: str, memory: sqlite3.Connection) -> None:
     with closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, isolation_level=None)) as source:
-        if _check_version(source) == SCHEMA:
+        if check_version(source) == SCHEMA:
             source.backup(memory)
 
 
@@ -142,14 +142,14 @@ def migrate(connection: sqlite3.Connection) -> None:
     """
 
     def steps(_: sqlite3.Connection) -> None:
-        version = _check_version(connection)
+        version = check_version(connection)
         for migration in MIGRATIONS[version:]:
             for statement in migration:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
-    if _check_version(connection) < SCHEMA:
+    if check_version(connection) < SCHEMA:
         transact(connection, steps)
 
 
@@ -188,7 +188,7 @@ def _refuse_foreign(path: Path) -> None:
     with suppress(sqlite3.Error):
         uri = f"{path.as_uri()}?{mode}"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
-            _check_version(connection)
+            check_version(connection)
 
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
@@ -198,7 +198,7 @@ def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
             raise DamagedError(verdict)
 
 
-def _check_version(connection: sqlite3.Connection) -> int:
+def check_version(connection: sqlite3.Connection) -> int:
     """The version of the tables, 0 for none."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     application = int(connection.execute("PRAGMA application_id").fetchone()[0])

@@ -1,0 +1,125 @@
+"""Word what the probe found out about the engine. Knows its answers as plain values; loads nothing."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chat.doctor.finding import Finding
+from chat.ground.sizes import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chat.engine.errand import Message
+
+TOLERANCE = 2e-3  # of logits as large as 20, in float32; measured 2e-4
+SLOW_TOKENS_PER_SECOND = 300  # of the tiny model, whose arithmetic takes next to no time
+INSTALL = "`CMAKE_ARGS=-DGGML_{backend}=on pip install --force-reinstall --no-cache-dir llama-cpp-python=={version}`"
+
+
+def word(message: Message, seen_gpu: str | None, version: str) -> list[Finding]:
+    """The lines for one answer of the probe.
+
+    Args:
+        seen_gpu: the backend of a GPU that the system seems to have.
+        version: of llama-cpp-python, for the line that installs it again.
+    """
+    stage = message["stage"]
+    if stage == "devices":
+        return check_devices(message["found"], seen_gpu, version)
+    if stage == "choice" and "error_of" in message:
+        error = message["error_of"]
+        return [Finding("choice", "problem", error["message"], error["hint"])]
+    return [CHECKS[stage](message["found"])]
+
+
+def check_build(found: Mapping[str, Any]) -> Finding:
+    """What this build of llama.cpp was compiled for."""
+    name, _, info = str(found["name"]).partition(" ")
+    features = re.findall(r"(\w+) = 1", info)
+    gpu = "with GPU support" if found["gpu_offload"] else "without GPU support"
+    return Finding("build", "ok", f"llama.cpp {name}, {gpu}; uses {', '.join(features) or 'no extensions'}")
+
+
+def check_threads(found: Mapping[str, int]) -> Finding:
+    """How many threads decode, and why."""
+    words = f"{found['chosen']}: {found['physical']} physical cores among {found['allowed']} allowed processors"
+    if found["quota"] < found["allowed"]:
+        words += f", within the container's quota of {found['quota']}"
+    return Finding("threads", "ok", words)
+
+
+def check_devices(found: Mapping[str, Any], seen_gpu: str | None, version: str) -> list[Finding]:
+    """Every device of ggml's list; a note where the system has a GPU that this build cannot use."""
+    lines = []
+    for device in found["list"]:
+        is_cpu = device["kind"] == "cpu"
+        free = found["free_bytes"] if is_cpu else device["free_bytes"]
+        words = f"{device['name']} ({device['kind']}): {device['description']}, {size_text(free)} free"
+        lines.append(Finding("device", "ok", words))
+    if not lines:
+        return [
+            Finding(
+                "device",
+                "problem",
+                "llama.cpp lists no device at all",
+                INSTALL.format(backend="NATIVE", version=version),
+            )
+        ]
+    if seen_gpu and not any(device["kind"] in ("gpu", "integrated") for device in found["list"]):
+        words = "there seems to be a GPU, but this build of llama.cpp cannot use it"
+        lines.append(Finding("gpu", "note", words, INSTALL.format(backend=seen_gpu, version=version)))
+    return lines
+
+
+def check_choice(found: Mapping[str, Any]) -> Finding:
+    """How the model would be loaded, by the arithmetic that the engine itself uses."""
+    repack = "rows repacked" if found["repack"] else "rows not repacked unless the prompt is long"
+    words = (
+        f"{Path(found['path']).name} ({found['type']}) with {found['threads']} threads: {found['reason']}; {repack}; "
+        f"needs {size_text(found['host_bytes'])} of {size_text(found['free_bytes'])} free"
+    )
+    if not found["rolling"] and found["cells"] < found["trained_context"]:
+        words += f"; the model itself knows {found['trained_context']:,} tokens"
+    return Finding("choice", "ok", words)
+
+
+def check_exactness(found: Mapping[str, Any]) -> Finding:
+    """Whether llama.cpp computes the sliding window as Mistral defined it."""
+    difference = float(found["difference"])
+    words = f"logits of {found['ids']} tokens through a window of 64 differ by {difference:.0e} at most"
+    if not difference < TOLERANCE:  # written so that NaN is refused as well
+        words = f"WRONG ANSWERS: {words}, and {TOLERANCE:g} is the limit"
+        return Finding("exactness", "problem", words, "install the version of llama-cpp-python named above")
+    return Finding("exactness", "ok", f"{words} from the definition")
+
+
+def check_speed(found: Mapping[str, Any]) -> Finding:
+    """Whether this build computes at an ordinary speed."""
+    speed = float(found["tokens_per_second"])
+    words = f"{speed:,.0f} tokens a second with the tiny model (`mistral-chat bench -m MODEL` measures yours)"
+    if speed < SLOW_TOKENS_PER_SECOND:
+        return Finding("speed", "note", f"only {words}: the machine is busy, or the build is a slow one")
+    return Finding("speed", "ok", words)
+
+
+CHECKS: dict[str, Callable[[Mapping[str, Any]], Finding]] = {
+    "build": check_build,
+    "threads": check_threads,
+    "choice": check_choice,
+    "exactness": check_exactness,
+    "speed": check_speed,
+}
+
+
+def gpu_of_system() -> str | None:
+    """The backend for a GPU that the system shows, whatever our build can use."""
+    if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
+        return "CUDA"
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return "METAL"
+    return None

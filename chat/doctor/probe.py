@@ -1,0 +1,138 @@
+"""What only the engine's process can find out: the build, the devices, the choice for a model, exactness, speed.
+
+`python -m chat.doctor.probe`, by `chat.engine.errand`: each answer is sent as soon as it is known, so that what was
+found out before a crash is not lost. Knows llama.cpp through the engine's rooms, not how answers are worded.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chat.doctor.tiny_model import Shape, make_weights, write_model
+from chat.engine.decoder import Decoder, DecoderSettings
+from chat.engine.devices import devices, host_free_bytes
+from chat.engine.errand import serve_errand
+from chat.engine.library import build_name, llama
+from chat.engine.model import LoadSettings, Model
+from chat.engine.offload import Host, fit, sizes_of
+from chat.engine.threads import allowed_cpus, physical_cores, quota_cores, worker_threads
+from chat.engine.window import choose_window
+from chat.engine.wire import build, pack_error
+from chat.ground.errors import ChatError
+from chat.ground.gguf_reader import read_gguf
+from chat.ground.gguf_rules import check_model
+from chat.request import EngineOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chat.engine.errand import Message
+
+CHUNKS = (50, 3, 64, 1, 17)  # batches that cross the window in different ways
+EXACT_IDS = 270
+EXACT = DecoderSettings(cells=128, batch=64, outputs=64, rolling=True, kv_type="f32", flash_attention="off")
+FAST = DecoderSettings(cells=320, rolling=True, flash_attention="on")
+SPEED_TOKENS = 300
+
+
+def answer(question: Message, send: Callable[[Message], None]) -> None:
+    """Find out everything; `question` may hold the `options` of a model."""
+    for stage, find in (("build", _build), ("threads", _threads), ("devices", _devices)):
+        send({"stage": stage, "found": find()})
+    if question.get("options"):
+        send({"stage": "choice", **_choice(build(EngineOptions, question["options"]))})
+    with tempfile.TemporaryDirectory(prefix="mistral-chat-doctor-") as folder:
+        shape = Shape()
+        tensors = make_weights(shape)
+        path = Path(folder) / "tiny.gguf"
+        write_model(path, shape, tensors)
+        check_model(read_gguf(path))
+        model = Model(str(path), LoadSettings())
+        send({"stage": "exactness", "found": {"difference": _difference(model, shape, tensors), "ids": EXACT_IDS}})
+        send({"stage": "speed", "found": {"tokens_per_second": _speed(model)}})
+        model.close()
+
+
+def _build() -> dict[str, Any]:
+    api = llama()
+    return {"name": build_name(), "gpu_offload": bool(api.llama_supports_gpu_offload())}
+
+
+def _threads() -> dict[str, int]:
+    cpus = allowed_cpus()
+    return {
+        "allowed": len(cpus),
+        "physical": physical_cores(cpus),
+        "quota": quota_cores(otherwise=len(cpus)),
+        "chosen": worker_threads(),
+    }
+
+
+def _devices() -> dict[str, Any]:
+    return {"free_bytes": host_free_bytes(), "list": [asdict(device) for device in devices()]}
+
+
+def _choice(options: EngineOptions) -> Message:
+    """How the model would be loaded, by the engine's own arithmetic; nothing of it is loaded."""
+    try:
+        file = read_gguf(Path(options.model_path))
+        check_model(file)
+        window = choose_window(file, options.window)
+        gpus = tuple(each.free_bytes for each in devices() if each.kind in ("gpu", "integrated"))
+        host = Host(host_free_bytes(), gpus, options.threads or worker_threads())
+        sizes = sizes_of(file)
+        chosen = fit(sizes, options, window, host)
+    except ChatError as error:
+        return {"error_of": pack_error(error)}
+    found = asdict(chosen) | {
+        "path": str(file.path),
+        "type": file.type_name,
+        "architecture": file.architecture,
+        "window": window.size,
+        "trained_context": sizes.trained_context,
+        "layers": len(sizes.layer_bytes),
+        "threads": host.threads,
+        "free_bytes": host.free_bytes,
+    }
+    return {"found": found}
+
+
+def _difference(model: Model, shape: Shape, tensors: dict[str, Any]) -> float:
+    """The largest difference of any logit from the reference; NaN where the engine computes one."""
+    import numpy as np
+
+    from chat.doctor.reference import reference_logits
+
+    ids = [3 + (at * at * 7 + at * 31) % (shape.vocabulary - 3) for at in range(EXACT_IDS)]
+    decoder = Decoder(model, EXACT)
+    rows = []
+    at = turn = 0
+    while at < len(ids):
+        chunk = ids[at : at + CHUNKS[turn % len(CHUNKS)]]
+        decoder.feed(chunk, len(chunk))
+        rows += [decoder.logits(row).copy() for row in range(len(chunk))]
+        at, turn = at + len(chunk), turn + 1
+    decoder.close()
+    return float(np.abs(np.array(rows) - reference_logits(shape, tensors, ids)).max())
+
+
+def _speed(model: Model) -> float:
+    """Tokens a second, one by one, with the product's own cache and attention and one thread."""
+    decoder = Decoder(model, FAST)
+    for at in range(20):
+        decoder.feed((3 + at,))
+    begun = time.perf_counter()
+    for at in range(SPEED_TOKENS):
+        decoder.feed((3 + at % 200,))
+        decoder.logits()
+    seconds = time.perf_counter() - begun
+    decoder.close()
+    return SPEED_TOKENS / seconds
+
+
+if __name__ == "__main__":
+    serve_errand(answer)

@@ -1,0 +1,96 @@
+"""What the probe finds becomes sentences; wrong logits are a loud problem."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from pathlib import Path
+
+import pytest
+
+from chat.doctor.engine import check_devices, check_exactness, check_speed, check_threads
+from chat.doctor.probe import CHUNKS, EXACT, EXACT_IDS, _difference
+from chat.doctor.tiny_model import Shape, Tensor, make_weights, write_model
+from chat.engine.model import LoadSettings, Model
+from chat.ground.gguf_reader import read_gguf
+from chat.ground.gguf_rules import check_model
+
+SHAPE = Shape()
+CPU = {"name": "CPU", "kind": "cpu", "description": "Chip", "free_bytes": 9, "total_bytes": 9}
+
+
+@pytest.mark.parametrize("difference", [0.1, math.nan, 2e-3])
+def test_a_difference_over_the_limit_is_a_loud_problem(difference: float) -> None:
+    finding = check_exactness({"difference": difference, "ids": 270})
+    assert finding.state == "problem"
+    assert finding.words == (
+        f"WRONG ANSWERS: logits of 270 tokens through a window of 64 differ by {difference:.0e} at most, "
+        "and 0.002 is the limit"
+    )
+
+
+def test_the_engine_agrees_with_the_definition_beyond_the_window(tmp_path: Path) -> None:
+    tensors = make_weights(SHAPE)
+    write_model(tmp_path / "tiny.gguf", SHAPE, tensors)
+    model = Model(str(tmp_path / "tiny.gguf"), LoadSettings())
+    difference = _difference(model, SHAPE, tensors)
+    print(f"worst difference {difference:.1e}")
+    assert EXACT_IDS > 200 > sum(CHUNKS) > SHAPE.window
+    assert (EXACT.rolling, difference < 1e-3) == (True, True)
+    assert check_exactness({"difference": difference, "ids": EXACT_IDS}).state == "ok"
+    model.close()
+
+
+@pytest.mark.parametrize("change", ["window", "weights"])
+def test_the_judge_can_tell_another_window_and_another_weight(tmp_path: Path, change: str) -> None:
+    """The file has a window of 63, or one changed number: neither passes for the model that is meant."""
+    tensors = make_weights(SHAPE)
+    written = Shape(window=63) if change == "window" else SHAPE
+    changed = dict(tensors)
+    if change == "weights":
+        values = array("f", tensors["blk.1.attn_v.weight"].values)
+        values[0] += 0.5
+        changed["blk.1.attn_v.weight"] = Tensor(tensors["blk.1.attn_v.weight"].shape, values)
+    write_model(tmp_path / "tiny.gguf", written, changed)
+    model = Model(str(tmp_path / "tiny.gguf"), LoadSettings())
+    assert _difference(model, SHAPE, tensors) > 0.01
+    model.close()
+
+
+def test_the_tiny_model_is_the_same_each_time_and_passes_the_strict_reader(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_model(tmp_path / name, SHAPE, make_weights(SHAPE))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    file = read_gguf(tmp_path / "one")
+    check_model(file)
+    assert (file.architecture, file.window, file.vocabulary_size, file.type_name) == ("granite_swa", 64, 259, "F32")
+
+
+def test_a_gpu_that_the_build_cannot_use_is_a_note_with_the_line_that_installs_it() -> None:
+    found = check_devices({"list": [CPU], "free_bytes": 5_000_000_000}, "CUDA", "0.3.36")
+    assert [(each.check, each.state, each.words) for each in found] == [
+        ("device", "ok", "CPU (cpu): Chip, 5.0 GB free"),
+        ("gpu", "note", "there seems to be a GPU, but this build of llama.cpp cannot use it"),
+    ]
+    assert found[1].hint == (
+        "`CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36`"
+    )
+    gpu = CPU | {"name": "CUDA0", "kind": "gpu", "free_bytes": 2_000_000_000}
+    assert [each.words for each in check_devices({"list": [gpu, CPU], "free_bytes": 7}, "CUDA", "0.3.36")] == [
+        "CUDA0 (gpu): Chip, 2.0 GB free",
+        "CPU (cpu): Chip, 7 bytes free",
+    ]
+
+
+def test_threads_are_told_with_their_reason() -> None:
+    plain = {"allowed": 16, "physical": 8, "quota": 16, "chosen": 8}
+    assert check_threads(plain).words == "8: 8 physical cores among 16 allowed processors"
+    tight = plain | {"quota": 3, "chosen": 3}
+    assert check_threads(tight).words == (
+        "3: 8 physical cores among 16 allowed processors, within the container's quota of 3"
+    )
+
+
+def test_a_crawling_build_is_a_note() -> None:
+    assert check_speed({"tokens_per_second": 12.0}).state == "note"
+    assert check_speed({"tokens_per_second": 4000.0}).state == "ok"
