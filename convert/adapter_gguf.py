@@ -163,7 +163,7 @@ def report_of(draft: AdapterDraft, *, verified: bool = False) -> AdapterReport:
     return AdapterReport(
         output=str(draft.path),
         size=draft.size,
-        type=draft.plan.recipe.name,
+        type=draft.plan.type_name,
         architecture=draft.base.architecture,
         alpha=draft.alpha,
         tensors=len(draft.plan.tensors),

@@ -35,15 +35,17 @@ class BlockType:
         return self.block > 1
 
 
-# What convert writes; llama.cpp knows more.
+ALL_TYPES: Mapping[str, BlockType] = MappingProxyType(
+    {
+        kind.name: BlockType(kind.name, number, kind.block_size, kind.block_bytes)
+        for number, kind in gguf_types.BLOCK_TYPES.items()
+    }
+)
+# What convert makes of floats; llama.cpp knows more.
 _WRITTEN = (
     *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
     *("Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"),
 )
 BLOCK_TYPES: Mapping[str, BlockType] = MappingProxyType(
-    {
-        kind.name: BlockType(kind.name, number, kind.block_size, kind.block_bytes)
-        for number, kind in gguf_types.BLOCK_TYPES.items()
-        if kind.name in _WRITTEN
-    }
+    {name: kind for name, kind in ALL_TYPES.items() if name in _WRITTEN}
 )

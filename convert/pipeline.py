@@ -198,7 +198,7 @@ def make_report(draft: Draft, *, verified: bool = False, seconds: dict[str, floa
     return Report(
         output=str(draft.path),
         size=draft.size,
-        type=draft.plan.recipe.name,
+        type=draft.plan.type_name,
         architecture=architecture,
         window=draft.hparams.window if architecture == metadata.CARRIER else None,
         context=draft.hparams.context,

@@ -133,7 +133,7 @@ class PlannedTensor:
 class Plan:
     """What will be written: the tensors in their order, and the bytes of all of them with padding."""
 
-    recipe: Recipe
+    type_name: str  # of the recipe
     tensors: tuple[PlannedTensor, ...]
     data_bytes: int
 
@@ -162,15 +162,23 @@ def make_plan(
     recipe: Recipe, tensors: Iterable[tuple[str, tuple[int, ...]]], facts: Facts, overrides: Sequence[Override] = ()
 ) -> Plan:
     """Lay out named shapes (row-major) in the order and with the types of llama-quantize."""
+    ruled: Counter[str] = Counter()
+    chosen = [
+        (name, shape, _choose_type(recipe, name, shape, facts, overrides, ruled))
+        for name, shape in sorted(tensors, key=lambda tensor: _order(tensor[0]))
+    ]
+    return place_tensors(recipe.name, chosen)
+
+
+def place_tensors(type_name: str, tensors: Iterable[tuple[str, tuple[int, ...], BlockType]]) -> Plan:
+    """Lay out tensors whose types are known already, in the order of llama-quantize."""
     planned: list[PlannedTensor] = []
     offset = 0
-    ruled: Counter[str] = Counter()
-    for name, shape in sorted(tensors, key=lambda tensor: _order(tensor[0])):
-        kind = _choose_type(recipe, name, shape, facts, overrides, ruled)
+    for name, shape, kind in sorted(tensors, key=lambda tensor: _order(tensor[0])):
         nbytes = prod(shape[:-1]) * kind.row_bytes(shape[-1])
         planned.append(PlannedTensor(name, shape, kind, offset, nbytes))
         offset += -(-nbytes // ALIGNMENT) * ALIGNMENT
-    return Plan(recipe, tuple(planned), offset)
+    return Plan(type_name, tuple(planned), offset)
 
 
 def _order(name: str) -> tuple[int, bytes]:

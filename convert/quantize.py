@@ -42,6 +42,23 @@ def library_path() -> Path:
     return path
 
 
+_TO_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+
+
+class _TypeTraits(ctypes.Structure):
+    """struct ggml_type_traits."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", _TO_FLOAT),
+        ("from_float_ref", ctypes.c_void_p),
+    )
+
+
 @cache
 def _library() -> ctypes.CDLL:
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # before the library loads: an abort must not start a debugger
@@ -56,6 +73,8 @@ def _library() -> ctypes.CDLL:
         ctypes.c_int64,
         ctypes.c_void_p,
     ]
+    library.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
+    library.ggml_get_type_traits.argtypes = [ctypes.c_int]
     return library
 
 
@@ -107,6 +126,28 @@ def quantize(
     if written != packed.nbytes:
         raise ChatError(f"{name}: llama.cpp packed {written} bytes as {kind.name} where {packed.nbytes} were expected")
     return packed
+
+
+def dequantize(raw: bytes, kind: BlockType, count: int, columns: int) -> Floats:
+    """Unpack ggml blocks with llama.cpp's own code. Releases the interpreter lock while it works.
+
+    Args:
+        raw: `count` rows of `columns` numbers, as they lie in a GGUF.
+
+    Returns:
+        (count, columns) float32, a new array.
+
+    Raises:
+        DataError: llama.cpp cannot unpack the type.
+    """
+    traits = _library().ggml_get_type_traits(kind.ggml_id).contents
+    if not traits.to_float or traits.blck_size != kind.block or traits.type_size != kind.block_bytes:
+        raise DataError(f"llama.cpp cannot unpack {kind.name}")
+    if len(raw) != count * kind.row_bytes(columns):
+        raise ValueError(f"{len(raw)} bytes are not {count} rows of {columns} as {kind.name}")
+    numbers = np.empty((count, columns), dtype=np.float32)
+    traits.to_float(raw, numbers.ctypes.data, count * columns)
+    return numbers
 
 
 def _is_moderate(rows: Floats) -> bool:

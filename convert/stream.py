@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convert.packed_rows import PackedRows
 from convert.quantize import quantize
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ class Job:
     tensor: PlannedTensor
     rows: Rows
     importance: Floats | None = None
+
+    @property
+    def copied(self) -> PackedRows | None:
+        """The rows where they lie packed as the tensor is to be, so that nothing is computed."""
+        return self.rows if isinstance(self.rows, PackedRows) and self.rows.kind == self.tensor.type else None
 
 
 @dataclass(frozen=True)
@@ -103,9 +109,12 @@ def write_tensors(
 
 def _pack(chunk: Chunk) -> tuple[memoryview, int]:
     job, tensor = chunk.job, chunk.job.tensor
+    offset = tensor.offset + chunk.start * tensor.type.row_bytes(tensor.columns)
+    if job.copied:
+        return memoryview(job.copied.raw(chunk.start, chunk.stop)), offset
     importance = None if job.importance is None else job.importance[chunk.start // tensor.rows_per_matrix]
     packed = quantize(job.rows.read(chunk.start, chunk.stop), tensor.type, tensor.name, chunk.start, importance)
-    return packed.data.cast("B"), tensor.offset + chunk.start * tensor.type.row_bytes(tensor.columns)
+    return packed.data.cast("B"), offset
 
 
 class _Shared:
