@@ -171,3 +171,14 @@ def test_no_escape_of_an_answer_reaches_the_terminal_however_it_is_split(payload
         rest = OURS.sub("", watched.stream.getvalue())
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", rest), repr(rest)
         assert "before" in rest and "after" in rest
+
+
+def test_after_a_change_of_width_rows_are_counted_as_the_terminal_wrapped_them() -> None:
+    watched = Watched(columns=40)
+    watched.screen.update((), [plain("a" * 35), plain("b" * 10)])
+    assert not watched.screen.is_stale
+    watched.size = os.terminal_size((20, 12))
+    assert watched.screen.is_stale
+    written = len(watched.stream.getvalue())
+    watched.screen.update((), [plain("c")])
+    assert watched.stream.getvalue()[written:] == "\x1b[?2026h\r\x1b[2A\x1b[Jc\x1b[?2026l"

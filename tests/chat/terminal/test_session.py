@@ -95,3 +95,18 @@ def test_a_dead_engine_costs_one_answer_and_not_the_session(start: Any) -> None:
     assert "half" in terminal.text() and "Traceback" not in terminal.everything()
     terminal.say("again")
     terminal.wait("You said: again")
+
+
+def test_a_resize_while_an_answer_streams_lays_the_rest_out_anew(start: Any) -> None:
+    words = [f"word{number}" for number in range(60)]
+    terminal = start([["chars", "# Head\n\n" + " ".join(words[:30]) + "\n\n", 0.002], ["sleep", 0.5],
+                      ["chars", " ".join(words[30:]) + "\n", 0.002]], columns=80)  # fmt: skip
+    terminal.say("go")
+    terminal.wait("word29")
+    terminal.resize(40, 24)
+    terminal.wait("· prompt 3")
+    rest = [
+        line for line in terminal.everything().splitlines() if "word3" in line or "word4" in line or "word5" in line
+    ]
+    assert " ".join(rest).split()[-30:] == words[30:]
+    assert max(len(line) for line in rest) <= 40
