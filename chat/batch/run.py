@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from chat.settings import Settings
 
 
+class Interrupted(Exception):  # noqa: N818 - a signal to the caller, not a fault
+    """The batch was cancelled; nothing more comes."""
+
+
 def run_batch(engine: Replier, settings: Settings, fill: Fill) -> ExitCode:
     """Answer all records.
 
@@ -26,7 +30,8 @@ def run_batch(engine: Replier, settings: Settings, fill: Fill) -> ExitCode:
         fill: puts a prompt into the template and beside the attached files.
 
     Returns:
-        0, or 1 if any record failed.
+        0, 1 if any record failed, or 130 if it was cancelled: what had been finished is written, what had not is not,
+        so that `--resume` answers it.
 
     Raises:
         ChatError: the file cannot be read or written; a record's own faults become its result instead.
@@ -41,10 +46,13 @@ def run_batch(engine: Replier, settings: Settings, fill: Fill) -> ExitCode:
         )
         with count_bar("Answering", total, enabled=not settings.quiet) as progress:
             failed = 0
-            for plain in _outcomes(engine, records, settings):
-                write(plain)
-                failed += "error" in plain
-                progress.advance(1)
+            try:
+                for plain in _outcomes(engine, records, settings):
+                    write(plain)
+                    failed += "error" in plain
+                    progress.advance(1)
+            except Interrupted:
+                return ExitCode.INTERRUPTED
     return ExitCode.UNEXPECTED if failed else ExitCode.DONE
 
 
@@ -57,8 +65,11 @@ def _outcomes(engine: Replier, records: Iterator[Record], settings: Settings) ->
     positions: list[int] = []  # of the engine's requests among them
     waiting: dict[int, dict[str, Any]] = {}
     written = 0
+    interrupted = False
+    all_taken = False
 
     def requests() -> Iterator[Request]:
+        nonlocal all_taken
         for record in records:
             taken.append(record)
             if record.request is None:
@@ -68,6 +79,7 @@ def _outcomes(engine: Replier, records: Iterator[Record], settings: Settings) ->
                 positions.append(len(taken) - 1)
                 yield record.request
                 taken[positions[-1]] = Record(record.id)
+        all_taken = True
 
     def ready() -> Iterator[dict[str, Any]]:
         nonlocal written
@@ -76,10 +88,16 @@ def _outcomes(engine: Replier, records: Iterator[Record], settings: Settings) ->
             written += 1
 
     for index, outcome in engine.answer_all(requests(), settings.parallel):
+        if not isinstance(outcome, ChatError) and outcome.finish_reason == "interrupted":
+            interrupted = True
+            continue
         record = taken[positions[index]]
         waiting[positions[index]] = _result(record.id, outcome, engine)
         yield from ready()
     yield from ready()
+    if interrupted or not all_taken:
+        yield from (waiting[at] for at in sorted(waiting))  # finished after one that was not
+        raise Interrupted
 
 
 def _result(record_id: Any, outcome: Done | ChatError, engine: Replier) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.engine.child import Child
+from chat.engine.outgoing import Outgoing
 from chat.engine.wire import build, from_line, to_line, unpack_error, unpack_event
-from chat.events import Done, Event, ModelInfo, Rendered
+from chat.events import Done, Event, ModelInfo, Rendered, Seconds, TokenCounts
 from chat.ground.errors import ChatError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from chat.request import EngineOptions, Request
 
@@ -82,16 +83,74 @@ class LocalEngine:
                 self._current = None
 
     def answer_all(self, requests: Iterable[Request], parallel: int | None) -> Iterator[tuple[int, Done | ChatError]]:
-        """Answer many requests one after the other; a common beginning is read once."""
-        for position, request in enumerate(requests):
-            outcome: Done | ChatError
-            try:
-                outcome = next(event for event in self.reply(request) if isinstance(event, Done))
-            except ChatError as error:
-                outcome = error
-            yield position, outcome
-            if isinstance(outcome, Done) and outcome.finish_reason == "interrupted":
-                return
+        """Answer many requests together; a common beginning is read once.
+
+        When the child dies, those that it was answering are answered again, each alone, so that only one that kills it
+        alone gets an error; the others go on together with a new child.
+
+        Raises:
+            ChatError: the model cannot be used.
+        """
+        outgoing = Outgoing(requests, parallel, self._tell)
+        try:
+            while True:
+                self._ensure_child()
+                self._current = number = self._number + 1
+                self._call("batch", parallel=parallel)
+                outgoing.send_to(number)
+                suspects = yield from self._outcomes(number, outgoing)
+                if suspects is None:
+                    break
+                for index, request in suspects:
+                    outcome = self._outcome(request)
+                    outgoing.settle(index)
+                    yield index, outcome
+                    if isinstance(outcome, Done) and outcome.finish_reason == "interrupted":
+                        return
+        finally:
+            outgoing.close()
+            if self._current is not None:  # it failed, or the consumer went away
+                self.cancel()
+                self._current = None
+        if outgoing.error is not None:
+            raise outgoing.error
+        for index in outgoing.left():
+            yield index, Done("", "interrupted", (), "", TokenCounts(), Seconds())
+
+    def _outcomes(
+        self, number: int, outgoing: Outgoing
+    ) -> Generator[tuple[int, Done | ChatError], None, list[tuple[int, Request]] | None]:
+        """The outcomes of a batch; then None, or what the child was answering when it died.
+
+        Raises:
+            EngineError: it died without having begun a request.
+        """
+        try:
+            for message in self._messages(number):
+                if "index" not in message:
+                    continue
+                index = message["index"]
+                if "failed" in message:
+                    outgoing.settle(index)
+                    yield index, unpack_error(message["failed"])
+                elif message["done"] is None:
+                    outgoing.note_begin(index)
+                elif isinstance(done := unpack_event(message["done"]), Done):
+                    outgoing.settle(index)
+                    yield index, done
+        except EngineError:
+            suspects = outgoing.pause()
+            if self._child is not None or not suspects:
+                raise
+            return suspects
+        self._current = None
+        return None
+
+    def _outcome(self, request: Request) -> Done | ChatError:
+        try:
+            return next(event for event in self.reply(request) if isinstance(event, Done))
+        except ChatError as error:
+            return error
 
     def render(self, request: Request) -> Rendered:
         """The prompt's text and ids, without making a reply.
@@ -168,6 +227,13 @@ class LocalEngine:
         self._send_cancel()
         return self._number
 
+    def _tell(self, message: dict[str, Any]) -> None:
+        """Say more about a call, from any thread; that the child is dead is noticed by who waits for its answer."""
+        with suppress(OSError), self._writing:
+            if self._child is not None:
+                _write_all(self._child.input, to_line(message))
+        self._send_cancel()
+
     def _send_cancel(self) -> None:
         """Send the wanted cancel, unless a call is being written: whoever writes it sends the cancel after it."""
         while self._to_cancel is not None and self._child is not None and self._writing.acquire(blocking=False):
@@ -216,7 +282,8 @@ class LocalEngine:
         return from_line(line)
 
     def _bury(self) -> EngineError:
-        child, self._child = self._child, None
+        with self._writing:  # nobody is in the middle of a line to it
+            child, self._child = self._child, None
         assert child is not None
         error = child.why_dead()
         child.close()

@@ -39,6 +39,7 @@ class Answer:
         self.composed: Composed = compose(
             request, room.vocabulary, room.prompt_format, room.limit, room.options.overflow == "drop"
         )
+        self.options: tuple[str, ...] = ()
         self.cached = 0
         self.ids: list[int] = []
         self.texts: list[str] = []
@@ -53,7 +54,7 @@ class Answer:
                 f"the first {self.composed.dropped} of {self.composed.turns} turns no longer fit the context of "
                 f"{self.room.limit:,} tokens and are left out of this prompt"
             )
-        run = self._run()
+        run = self.begin()
         try:
             yield from self._read(run.limit)
             yield from self._generate(run)
@@ -61,9 +62,10 @@ class Answer:
             run.finish = "interrupted"
         finally:
             run.sampler.close()
-        yield self._done(run)
+        yield self.done(run)
 
-    def _run(self) -> Run:
+    def begin(self) -> Run:
+        """What decides the answer; its sampler is to be closed."""
         prompt = self.composed.ids
         room = self.room
         most = room.info.trained_context if room.limit is None else room.limit - len(prompt)
@@ -82,7 +84,7 @@ class Answer:
 
     def _generate(self, run: Run) -> Iterator[Text]:
         begun = time.perf_counter()
-        decoder = StreamDecoder(self.room.vocabulary, continues=self._continues())
+        decoder = StreamDecoder(self.room.vocabulary, continues=self.continues())
         stops = StopFilter(self.request.stop + FORMATS[self.room.prompt_format].stops)
         try:
             for token in self.engine.generate(run):
@@ -96,7 +98,7 @@ class Answer:
         finally:
             self.generate_seconds = time.perf_counter() - begun
 
-    def _continues(self) -> bool:
+    def continues(self) -> bool:
         """Whether the answer goes on with a text, so that a leading space belongs to it."""
         prompt = self.request.prompt
         return prompt.continues or prompt.messages is None
@@ -106,7 +108,8 @@ class Answer:
             self.texts.append(text)
             yield Text(text)
 
-    def _done(self, run: Run) -> Done:
+    def done(self, run: Run) -> Done:
+        """The reply as it is now."""
         return Done(
             text="".join(self.texts),
             finish_reason=run.finish,

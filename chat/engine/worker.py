@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
+    from chat.engine.parallel import Together
     from chat.engine.room import Room
 
 LOADING_STEP = 0.02
@@ -38,6 +39,8 @@ class Calls:
         self._lock = threading.Lock()
         self._waiting: set[int] = set()
         self._current: int | None = None
+        self._cancelled: int | None = None
+        self._more: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self.on_cancel: Callable[[bool], None] = lambda _: None
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -47,6 +50,9 @@ class Calls:
             if call["call"] == "cancel":
                 self._cancel(call["id"])
                 continue
+            if call["call"] == "more":
+                self._more.put(call)
+                continue
             with self._lock:
                 self._waiting.add(call["id"])
             self._queue.put(call)
@@ -55,7 +61,9 @@ class Calls:
     def _cancel(self, number: int) -> None:
         with self._lock:
             if number == self._current:
+                self._cancelled = number
                 self.on_cancel(True)
+                self._more.put(None)
             elif number in self._waiting:  # asked for while the model loads: answered now, dropped later
                 self._waiting.discard(number)
                 nothing = Done("", "interrupted", (), "", TokenCounts(), Seconds())
@@ -73,10 +81,43 @@ class Calls:
                     self.on_cancel(False)
                     return call
 
+    def is_cancelled(self, number: int) -> bool:
+        """Whether the current call was cancelled before there was anything to cancel."""
+        return self._cancelled == number
+
+    def more(self, number: int, wait_seconds: float | None) -> dict[str, Any] | None:
+        """What else the parent says to a call; None where nothing comes in time, or the call is cancelled."""
+        while True:
+            try:
+                said = self._more.get(timeout=wait_seconds) if wait_seconds != 0 else self._more.get_nowait()
+            except queue.Empty:
+                return None
+            if said is None or said["id"] == number:  # the rest is of a call that was cancelled
+                return said
+
     def finished(self) -> None:
         """The current call is answered; cancels that come late do nothing."""
         with self._lock:
             self._current = None
+
+
+class BatchSource:
+    """The requests of one batch as the parent sends them."""
+
+    def __init__(self, calls: Calls, number: int) -> None:
+        self._calls = calls
+        self._number = number
+        self.ended = False
+
+    def take(self, wait_seconds: float | None) -> tuple[int, Request] | None:
+        """The next one; None where none came in time, or none will. None as the time waits for ever."""
+        said = None if self.ended else self._calls.more(self._number, wait_seconds)
+        if said is None:
+            return None
+        if "request" not in said:
+            self.ended = True
+            return None
+        return said["index"], build(Request, said["request"])
 
 
 class Worker:
@@ -87,6 +128,7 @@ class Worker:
         self._sending = threading.Lock()
         self._calls = Calls(source, self.send)
         self._room: Room | None = None
+        self._together: Together | None = None
         self._loaded = 0.0
 
     def send(self, message: dict[str, Any]) -> None:
@@ -129,10 +171,35 @@ class Worker:
         if call["call"] == "reply":
             for event in reply.reply(room, build(Request, call["request"])):
                 self.send({"id": number, "event": pack_event(event)})
+        elif call["call"] == "batch":
+            self._answer_batch(number, room, call["parallel"])
         elif call["call"] == "render":
             self.send({"id": number, "result": reply.render(room, build(Request, call["request"]))})
         elif call["call"] == "count":
             self.send({"id": number, "result": reply.count(room, call["texts"])})
+
+    def _answer_batch(self, number: int, room: Room, parallel: int | None) -> None:
+        from chat.engine.parallel import Together
+
+        together = self._together = Together(room, parallel)
+        if self._calls.is_cancelled(number):
+            return
+        try:
+            for index, outcome in together.outcomes(BatchSource(self._calls, number)):
+                if isinstance(outcome, ChatError):
+                    self.send({"id": number, "index": index, "failed": pack_error(outcome)})
+                else:
+                    done = None if outcome is None else pack_event(outcome)
+                    self.send({"id": number, "index": index, "done": done})
+        finally:
+            self._together = None
+
+    def _cancel(self, flag: bool) -> None:
+        room, together = self._room, self._together
+        if room is not None and room.engine is not None:
+            room.engine.cancel(flag)
+        if together is not None:
+            together.cancel(flag)
 
     def _load(self, number: int, options: EngineOptions, verbose: bool) -> None:
         from chat.engine.library import LOG, WARNING
@@ -147,8 +214,7 @@ class Worker:
             return True
 
         room = self._room = load_room(options, progress)
-        if room.engine is not None:
-            self._calls.on_cancel = room.engine.cancel
+        self._calls.on_cancel = self._cancel
         self.send({"id": number, "result": room.info})
 
 
