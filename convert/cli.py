@@ -12,7 +12,8 @@ import typer
 from chat.ground.errors import UsageError
 
 if TYPE_CHECKING:
-    from convert.pipeline import Draft, Options, Report
+    from convert.pipeline import Options, Report
+    from convert.plan import Plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -78,9 +79,11 @@ def convert(
 ) -> int:
     """Turn a checkpoint into a GGUF, in one pass."""
     from chat.ground.hub import tell
+    from convert.gguf_source import is_gguf
     from convert.lora import is_adapter
-    from convert.pipeline import Options
+    from convert.pipeline import Options, preview
     from convert.pipeline import convert as run
+    from convert.remake import preview_remake, remake
     from convert.source_name import find_source
 
     for name in (signal.SIGTERM, signal.SIGHUP):
@@ -101,8 +104,8 @@ def convert(
     if base is not None or is_adapter(folder):
         return _convert_adapter(options, base, dry_run=dry_run, as_json=as_json)
     if dry_run:
-        return _show_plan(options, as_json=as_json)
-    _show_report(run(options), as_json=as_json, quiet=quiet)
+        return _show_plan(*(preview_remake if is_gguf(folder) else preview)(options), options, as_json=as_json)
+    _show_report((remake if is_gguf(folder) else run)(options), as_json=as_json, quiet=quiet)
     return 0
 
 
@@ -163,29 +166,27 @@ def _convert_adapter(options: Options, base: Path | None, *, dry_run: bool, as_j
     return 0
 
 
-def _show_plan(options: Options, *, as_json: bool) -> int:
+def _show_plan(plan: Plan, report: Report, options: Options, *, as_json: bool) -> int:
     from convert.gguf_file import check_target, free_bytes
-    from convert.pipeline import make_draft, make_report
 
-    draft = make_draft(options)
-    check_target(draft.path, overwrite=options.overwrite)
-    free = free_bytes(draft.path)
+    check_target(Path(report.output), overwrite=options.overwrite)
+    free = free_bytes(Path(report.output))
     if as_json:
         import json
 
         tensors = [
             {"name": tensor.name, "shape": tensor.shape, "type": tensor.type.name, "bytes": tensor.nbytes}
-            for tensor in draft.plan.tensors
+            for tensor in plan.tensors
         ]
-        print(json.dumps({**make_report(draft).to_json(), "free_bytes": free, "plan": tensors}, indent=2))
+        print(json.dumps({**report.to_json(), "free_bytes": free, "plan": tensors}, indent=2))
         return 0
-    _print_plan(draft, make_report(draft), free)
+    _print_plan(plan, report, free)
     return 0
 
 
-def _print_plan(draft: Draft, report: Report, free: int) -> None:
-    width = max(len(tensor.name) for tensor in draft.plan.tensors)
-    for tensor in draft.plan.tensors:
+def _print_plan(plan: Plan, report: Report, free: int) -> None:
+    width = max(len(tensor.name) for tensor in plan.tensors)
+    for tensor in plan.tensors:
         shape = " x ".join(str(axis) for axis in tensor.shape)
         print(f"{tensor.name:{width}}  {tensor.type.name:6}  {shape:20}  {tensor.nbytes:>14,}")
     print(f"{report.output}: {report.size:,} bytes; {free:,} bytes are free on its disk")

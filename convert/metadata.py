@@ -84,11 +84,21 @@ def _model_keys(h: HParams, architecture: str) -> Iterator[KeyValue]:
     yield KeyValue(key("attention.value_length"), "u32", h.head_dim)
     yield KeyValue(key("vocab_size"), "u32", h.vocabulary)
     yield KeyValue(key("rope.dimension_count"), "u32", h.head_dim)
-    if architecture == CARRIER and h.window is not None:
-        yield KeyValue(key("logit_scale"), "f32", 1.0)
-        yield KeyValue(key("attention.sliding_window"), "u32", h.window)
-        has_window = tuple(window is not None for window in h.windows)
-        yield KeyValue(key("attention.sliding_window_pattern"), "bool", has_window)
+    if architecture == CARRIER:
+        yield from window_keys(h)
+
+
+def window_keys(h: HParams) -> tuple[KeyValue, ...]:
+    """What the carrier has beyond the plain architecture's keys; none for a model without a window."""
+    if h.window is None:
+        return ()
+    return (
+        KeyValue(f"{CARRIER}.logit_scale", "f32", 1.0),
+        KeyValue(f"{CARRIER}.attention.sliding_window", "u32", h.window),
+        KeyValue(
+            f"{CARRIER}.attention.sliding_window_pattern", "bool", tuple(window is not None for window in h.windows)
+        ),
+    )
 
 
 def _tokenizer_keys(v: Vocabulary) -> Iterator[KeyValue]:

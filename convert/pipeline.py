@@ -132,6 +132,16 @@ def write_model(path: Path, header: bytes, jobs: tuple[Job, ...], options: Optio
     return seconds
 
 
+def preview(options: Options) -> tuple[Plan, Report]:
+    """What `convert` would write, decided without reading weights or writing a byte.
+
+    Raises:
+        ChatError: the options or the source are not usable.
+    """
+    draft = make_draft(options)
+    return draft.plan, make_report(draft)
+
+
 def make_draft(options: Options) -> Draft:
     """Open the source and decide everything, without reading weights or writing a byte.
 

@@ -80,7 +80,8 @@ def test_what_the_checkpoint_does_not_say_is_said(tmp_path: Path, capsys: pytest
         (["{v01}", "-t", "Q3_K_M"], 2, "error: unknown type `Q3_K_M`\nhint: types are "),
         (["{v01}", "--window", "wide"], 2, "error: `--window wide` is neither `auto`, `off` nor a number of tokens\n"),
         (["{tmp}/none"], 3, "error: {tmp}/none: no such folder\nhint: "),
-        (["{tmp}/old.gguf"], 3, "error: {tmp}/old.gguf: is not a folder\nhint: "),
+        (["{tmp}/old.gguf"], 3, "error: {tmp}/old.gguf: is not a GGUF file but something that starts with "),
+        (["{tmp}/weights.bin"], 3, "error: {tmp}/weights.bin: is not a folder\nhint: "),
         (["{tmp}"], 3, "error: {tmp}: no checkpoint there\nhint: "),
         (["{bad}"], 6, "error: {bad}: the shard `model-00002-of-00002.safetensors` is missing\nhint: "),
         (["{v01}", "-o", "{tmp}/old.gguf"], 7, "error: {tmp}/old.gguf exists already\nhint: "),
@@ -94,6 +95,7 @@ def test_each_fault_has_its_exit_code_and_its_way_out(
     arguments: list[str], code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "old.gguf").write_bytes(b"old")
+    (tmp_path / "weights.bin").write_bytes(b"old")
     bad = copy_checkpoint(V03, tmp_path / "bad")
     (bad / "model-00002-of-00002.safetensors").unlink()
     places = {"v01": str(V01), "tmp": str(tmp_path), "bad": str(bad)}

@@ -1,0 +1,169 @@
+"""Open a GGUF as a source: refused where it is damaged or no Mistral graph, its sizes read, its tensors as rows.
+
+Knows what the file says, not what it will become.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chat.ground.errors import DataError, ModelError
+from chat.ground.gguf_layers import CARRIER, LAYERED
+from chat.ground.gguf_reader import MAGIC, GgufFile, read_gguf
+from chat.ground.gguf_rules import check_model
+from convert.block_types import ALL_TYPES
+from convert.hparams import HParams
+from convert.layout import OutputTensor
+from convert.packed_rows import PackedRows
+from convert.rows import DECODERS, MappedRows
+from convert.source import MappedFile, TensorEntry, TensorFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chat.ground.gguf_reader import TensorInfo
+    from convert.rows import Floats, Rows
+
+SINKS = ".attn_sinks.weight"
+DEFAULT_THETA = 10000.0  # llama.cpp's
+
+
+@dataclass(frozen=True)
+class GgufSource:
+    """An opened GGUF of one of the two architectures that convert writes."""
+
+    file: GgufFile
+    mapped: MappedFile
+
+    @property
+    def is_carrier(self) -> bool:
+        """Whether its window is applied."""
+        return self.file.architecture == CARRIER
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it has been quantized."""
+        return any(ALL_TYPES[info.type].is_quantized for info in self.file.tensors.values())
+
+    def tensors(self, *, as_floats: bool) -> tuple[OutputTensor, ...]:
+        """All tensors but the carrier's sinks; plain floats are checked when they are read `as_floats`."""
+        return tuple(
+            OutputTensor(info.name, info.shape[::-1], self._rows(info, as_floats))
+            for info in self.file.tensors.values()
+            if not info.name.endswith(SINKS)
+        )
+
+    def sinks(self) -> tuple[OutputTensor, ...]:
+        """The carrier's sinks."""
+        found = (info for info in self.file.tensors.values() if info.name.endswith(SINKS))
+        return tuple(OutputTensor(info.name, info.shape[::-1], self._rows(info, as_floats=True)) for info in found)
+
+    def _rows(self, info: TensorInfo, as_floats: bool) -> Rows:
+        kind = ALL_TYPES[info.type]
+        if as_floats and kind.name in DECODERS:
+            entry = TensorEntry(info.name, kind.name, info.shape[::-1], info.offset, info.bytes)
+            return MappedRows(TensorFile(self.mapped, {info.name: entry}), entry)
+        columns = info.shape[0]
+        return PackedRows(self.mapped, kind, info.offset, info.bytes // kind.row_bytes(columns), columns)
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file is, or says that it is, a GGUF."""
+    if not path.is_file():
+        return False
+    if path.suffix == ".gguf":
+        return True
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def open_gguf(path: Path) -> GgufSource:
+    """Open a GGUF and check it as the chat does before it loads one.
+
+    Raises:
+        ModelError: it cannot be run, or is of another architecture than Mistral's.
+        DataError: it breaks a rule of the format or of its architecture.
+        FileError: it cannot be read.
+    """
+    file = read_gguf(path)
+    if file.metadata.get("general.type") == "adapter":
+        raise ModelError(f"{path}: is an adapter, not a model")
+    if file.architecture not in LAYERED:
+        raise ModelError(
+            f"{path}: the architecture {file.architecture[:60]!r} cannot be changed",
+            hint=f"convert knows {' and '.join(LAYERED)}",
+        )
+    check_model(file)
+    return GgufSource(file, MappedFile(path))
+
+
+def read_sizes(file: GgufFile) -> HParams:
+    """The sizes that the file's keys give, the window it applies included."""
+    layers, heads, width = file.key("block_count"), _first(file.key("attention.head_count")), _width(file)
+    windows: tuple[int | None, ...] = (None,) * layers
+    if file.window is not None:
+        windows = tuple(file.window if on else None for on in file.key("attention.sliding_window_pattern"))
+    return HParams(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=_first(file.key("attention.head_count_kv", heads)) or heads,
+        head_dim=file.key("attention.key_length") or width // heads,
+        hidden=_first(file.key("feed_forward_length")),
+        vocabulary=file.vocabulary_size,
+        norm_epsilon=file.key("attention.layer_norm_rms_epsilon"),
+        rope_theta=file.key("rope.freq_base", DEFAULT_THETA),
+        context=file.key("context_length"),
+        windows=windows,
+        experts=file.key("expert_count", 0),
+        experts_used=_first(file.key("expert_used_count", 0)),
+        is_tied="output.weight" not in file.tensors,
+    )
+
+
+def _width(file: GgufFile) -> int:
+    return int(file.key("embedding_length"))
+
+
+def _first(value: Any) -> int:
+    """A number that a file may give once or for each layer; llama-quantize's rules ask the first."""
+    return int(value[0] if isinstance(value, tuple) else value)
+
+
+# What the carrier's graph computes beyond Mistral's, and the values with which it does not.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "logit_scale": (1.0,),
+    "embedding_scale": (None, 0.0, 1.0),
+    "residual_scale": (None, 0.0, 1.0),
+    "attention.scale": (None, 0.0),
+    "expert_shared_feed_forward_length": (None, 0),
+}
+LARGEST_SINK = -1e9  # exp() of anything below is 0 beside any score
+
+
+def check_plain(source: GgufSource) -> None:
+    """Refuse a carrier that the plain graph could not compute: a model of Granite's own, not one of Mistral's.
+
+    Raises:
+        ModelError: it is one.
+        DataError: a sink is NaN.
+    """
+    file = source.file
+    for name, values in NEUTRAL.items():
+        if file.key(name) not in values:
+            raise _not_mistral(file, f"its `{name}` is {file.key(name)}")
+    if not all(file.key("attention.rope_pattern", (True,))):
+        raise _not_mistral(file, "it has layers without rotary positions")
+    if any(".ffn_gate_up_exps." in name for name in file.tensors):
+        raise _not_mistral(file, "its experts' matrices are fused")
+    for sinks in source.sinks():
+        numbers: Floats = sinks.rows.read(0, 1)
+        if numbers.size and not numbers.max() <= LARGEST_SINK:
+            raise _not_mistral(file, f"`{sinks.name}` takes attention")
+
+
+def _not_mistral(file: GgufFile, reason: str) -> DataError | ModelError:
+    return ModelError(
+        f"{file.path}: its window cannot be taken from it, for {reason}", hint="it is no model of Mistral's kind"
+    )
