@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Products are taken in blocks that start at multiples of this row, so that a row is the same bits however it is read.
 BLOCK_ROWS = 16
+# OpenBLAS starts threads of its own from here on, which wait for each other beside ours: ten times the time was seen.
+BLOCK_PRODUCTS = 262_144
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,13 @@ def _add(total: np.ndarray[tuple[int, ...], np.dtype[np.float64]], change: Chang
     a = change.a.read(0, change.a.count).astype(np.float64)  # (rank, columns)
     a *= change.scale
     b = change.b.read(first, last).astype(np.float64)  # (rows, rank)
+    width = max(64, BLOCK_PRODUCTS // (BLOCK_ROWS * len(a)))
     for at in range(first, last, BLOCK_ROWS):
-        product = b[at - first : at - first + BLOCK_ROWS] @ a
+        left = b[at - first : at - first + BLOCK_ROWS]
         low, high = max(at, start), min(at + BLOCK_ROWS, stop, last)
-        total[low - start : high - start] += product[low - at : high - at]
+        for column in range(0, a.shape[1], width):
+            product = left @ a[:, column : column + width]
+            total[low - start : high - start, column : column + width] += product[low - at : high - at]
 
 
 def merge(
