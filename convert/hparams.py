@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import DataError, ModelError
+from convert.releases import Release, find_release
+from convert.rope_scaling import RopeScaling, read_rope_scaling
+from convert.stated import SIZE_LIMIT, Filler, Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 Shape = tuple[int, ...]
 
 LAYER_LIMIT = 512
-SIZE_LIMIT = 1 << 24  # no axis of a model comes near it
 ARCHITECTURES = ("MistralForCausalLM", "MixtralForCausalLM", "LlamaForCausalLM")
 
 
 @dataclass(frozen=True)
 class HParams:
-    """What the graph needs to know. `windows` has one entry per layer, None where a layer sees the whole context."""
+    """What the graph needs to know.
+
+    `windows` has one entry per layer, None where a layer sees the whole context: a release's window that is no smaller
+    than the context is none.
+    """
 
     layers: int
     width: int  # of the residual stream
@@ -37,6 +42,7 @@ class HParams:
     experts: int = 0
     experts_used: int = 0
     is_tied: bool = False
+    scaling: RopeScaling | None = None
     filled_in: tuple[str, ...] = ()  # values the release does not give, as sentences' parts: "rope theta 10000"
 
     @property
@@ -53,56 +59,7 @@ class HParams:
         return replace(self, windows=tuple(old and window for old in self.windows))
 
 
-# What a release is known to have where its own files do not say: (layers, width, vocabulary) -> context in tokens.
-KNOWN_CONTEXTS: Mapping[tuple[int, int, int], int] = MappingProxyType(
-    {
-        (32, 4096, 32000): 32768,  # 7B v0.1, v0.2; Mixtral 8x7B
-        (32, 4096, 32768): 32768,  # 7B v0.3
-        (56, 6144, 32000): 65536,  # Mixtral 8x22B
-        (56, 6144, 32768): 65536,
-        (40, 5120, 131072): 131072,  # Nemo; Small 3 says it itself
-        (36, 4096, 131072): 131072,  # Ministral 8B
-    }
-)
-DEFAULT_CONTEXT = 32768
-
-
-class Reader:
-    """Take checked values out of one JSON object, whichever of several names they have."""
-
-    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
-        self.path = path
-        self.values = values
-
-    def get(self, *names: str) -> Any:
-        """The first value among `names` that is there and not null."""
-        return next((self.values[name] for name in names if self.values.get(name) is not None), None)
-
-    def count(self, *names: str, limit: int = SIZE_LIMIT) -> int | None:
-        """A whole number from 1 to `limit`, or None when it is missing.
-
-        Raises:
-            DataError: it is something else.
-        """
-        value = self.get(*names)
-        if value is None:
-            return None
-        if type(value) is not int or not 1 <= value <= limit:
-            raise DataError(f"{self.path}: `{names[0]}` is {value!r}, but must be a whole number from 1 to {limit}")
-        return value
-
-    def number(self, *names: str) -> float | None:
-        """A positive number, or None when it is missing.
-
-        Raises:
-            DataError: it is something else.
-        """
-        value = self.get(*names)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
-            raise DataError(f"{self.path}: `{names[0]}` is {value!r}, but must be a positive number")
-        return float(value)
+DEFAULT_CONTEXT = 32768  # of a model that is like no release
 
 
 def read_hparams(path: Path, values: Mapping[str, Any], find_shape: Callable[[str], Shape | None]) -> HParams:
@@ -142,93 +99,80 @@ def check_architecture(path: Path, values: Mapping[str, Any]) -> None:
         raise ModelError(f"{path}: the activation {str(activation)[:60]} cannot be run; Mistral models use silu")
 
 
-@dataclass
-class _Filler:
-    """Fills missing values and remembers which."""
-
-    path: Path
-    find_shape: Callable[[str], Shape | None]
-    said: list[str]
-
-    def from_shape(self, value: int | None, what: str, tensor: str, axis: int) -> int:
-        if value is not None:
-            return value
-        shape = self.find_shape(tensor)
-        if shape is None or axis >= len(shape):
-            raise DataError(f"{self.path}: does not give the {what}, and there is no tensor to tell it from")
-        return self.known(None, what, shape[axis])
-
-    def known(self, value: int | None, what: str, default: int) -> int:
-        if value is not None:
-            return value
-        self.said.append(f"{what} {default}")
-        return default
-
-
 def _from_config(read: Reader, find_shape: Callable[[str], Shape | None]) -> HParams:
-    fill = _Filler(read.path, find_shape, [])
+    fill = Filler(read.path, find_shape, [])
+    is_mixtral = read.get("architectures") == ["MixtralForCausalLM"]
     layers = _layers(read, "num_hidden_layers")
     width = fill.from_shape(read.count("hidden_size"), "width", "token_embd.weight", 1)
     heads = _required(read, "num_attention_heads")
     vocabulary = fill.from_shape(read.count("vocab_size"), "vocabulary", "token_embd.weight", 0)
     head_dim = _head_dim(read, fill, heads, width)
     rope = read.get("rope_parameters", "rope_scaling") or {}
-    _check_rope(read.path, rope)
-    theta = read.number("rope_theta") or Reader(read.path, rope).number("rope_theta")
-    if theta is None:
-        theta = float(fill.known(None, "rope theta", 10000))  # transformers' default
     context = read.count("max_position_embeddings")
+    scaling = read_rope_scaling(read.path, rope, context)
+    theta = read.number("rope_theta") or Reader(read.path, rope).number("rope_theta")
+    theta = fill.number(theta, "rope theta", 1_000_000 if is_mixtral else 10_000)  # transformers' defaults
+    kv_heads = _kv_heads(read, fill, "num_key_value_heads", head_dim)
+    hidden = _hidden(read, fill, "intermediate_size")
+    experts = read.count("num_local_experts", limit=256) or 0
+    release = find_release(layers, width, hidden, vocabulary, experts, theta, None)
+    windows = _config_windows(read, fill, layers, release)
+    context = fill.known(_stretched(context, scaling), "context length", _known_context(release, windows))
     return HParams(
         layers=layers,
         width=width,
         heads=heads,
-        kv_heads=_kv_heads(read, fill, "num_key_value_heads", head_dim),
+        kv_heads=kv_heads,
         head_dim=head_dim,
-        hidden=_hidden(read, fill, "intermediate_size"),
+        hidden=hidden,
         vocabulary=vocabulary,
-        norm_epsilon=read.number("rms_norm_eps") or 1e-6,  # transformers' default
+        norm_epsilon=fill.number(read.number("rms_norm_eps"), "norm epsilon", 1e-5 if is_mixtral else 1e-6),  # same
         rope_theta=theta,
-        context=fill.known(context, "context length", _known_context(layers, width, vocabulary)),
-        windows=_config_windows(read, layers),
-        experts=read.count("num_local_experts", limit=256) or 0,
-        experts_used=_experts_used(read, "num_experts_per_tok", read.count("num_local_experts")),
+        context=context,
+        windows=_effective(read.path, windows, context),
+        experts=experts,
+        experts_used=_experts_used(read, "num_experts_per_tok", experts),
         is_tied=bool(read.get("tie_word_embeddings")),
+        scaling=scaling,
         filled_in=tuple(fill.said),
     )
 
 
 def _from_params(read: Reader, find_shape: Callable[[str], Shape | None]) -> HParams:
-    fill = _Filler(read.path, find_shape, [])
+    fill = Filler(read.path, find_shape, [])
     if "llama_4_scaling" in read.values or read.get("yarn", "yarn_factor") is not None:
         raise ModelError(f"{read.path}: a model with scaled rotary positions cannot be run")
     layers = _layers(read, "n_layers")
     width = fill.from_shape(read.count("dim"), "width", "token_embd.weight", 1)
     heads = _required(read, "n_heads")
-    stated = read.get("vocab_size")
-    vocabulary = fill.from_shape(
-        None if stated == -1 else read.count("vocab_size"), "vocabulary", "token_embd.weight", 0
-    )
+    stated = None if read.get("vocab_size") == -1 else read.count("vocab_size")
+    vocabulary = fill.from_shape(stated, "vocabulary", "token_embd.weight", 0)
     head_dim = _head_dim(read, fill, heads, width)
     windows = _params_windows(read, layers)
-    theta = read.number("rope_theta")
-    if theta is None:  # mistral-inference's rule
-        theta = float(fill.known(None, "rope theta", 1_000_000 if windows[0] is None else 10_000))
+    kv_heads = _kv_heads(read, fill, "n_kv_heads", head_dim)
+    hidden = _hidden(read, fill, "hidden_dim")
     moe = Reader(read.path, read.get("moe") or {})
+    experts = moe.count("num_experts", limit=256) or 0
+    theta = read.number("rope_theta")
+    release = find_release(layers, width, hidden, vocabulary, experts, theta, windows[0])
+    usual = 1_000_000 if windows[0] is None else 10_000  # mistral-inference's rule
+    theta = fill.number(theta, "rope theta", round(release.theta) if release else usual)
     context = read.count("max_seq_len", "max_position_embeddings")
+    context = fill.known(context, "context length", _known_context(release, windows))
     return HParams(
         layers=layers,
         width=width,
         heads=heads,
-        kv_heads=_kv_heads(read, fill, "n_kv_heads", head_dim),
+        kv_heads=kv_heads,
         head_dim=head_dim,
-        hidden=_hidden(read, fill, "hidden_dim"),
+        hidden=hidden,
         vocabulary=vocabulary,
-        norm_epsilon=read.number("norm_eps") or 1e-5,
+        norm_epsilon=fill.number(read.number("norm_eps"), "norm epsilon", 1e-5),
         rope_theta=theta,
-        context=fill.known(context, "context length", _known_context(layers, width, vocabulary)),
-        windows=windows,
-        experts=moe.count("num_experts", limit=256) or 0,
-        experts_used=_experts_used(moe, "num_experts_per_tok", moe.count("num_experts")),
+        context=context,
+        windows=_effective(read.path, windows, context),
+        experts=experts,
+        experts_used=_experts_used(moe, "num_experts_per_tok", experts),
         is_tied=bool(read.get("tied_embeddings")),
         filled_in=tuple(fill.said),
     )
@@ -245,7 +189,7 @@ def _layers(read: Reader, name: str) -> int:
     return _required(read, name, LAYER_LIMIT)
 
 
-def _head_dim(read: Reader, fill: _Filler, heads: int, width: int) -> int:
+def _head_dim(read: Reader, fill: Filler, heads: int, width: int) -> int:
     stated = read.count("head_dim")
     if stated is not None:
         return stated
@@ -258,7 +202,7 @@ def _head_dim(read: Reader, fill: _Filler, heads: int, width: int) -> int:
     return fill.known(None, "head size", rows // heads)
 
 
-def _kv_heads(read: Reader, fill: _Filler, name: str, head_dim: int) -> int:
+def _kv_heads(read: Reader, fill: Filler, name: str, head_dim: int) -> int:
     stated = read.count(name)
     if stated is not None:
         return stated
@@ -269,15 +213,26 @@ def _kv_heads(read: Reader, fill: _Filler, name: str, head_dim: int) -> int:
     return fill.known(None, "key-value heads", rows // head_dim)
 
 
-def _hidden(read: Reader, fill: _Filler, name: str) -> int:
+def _hidden(read: Reader, fill: Filler, name: str) -> int:
     stated = read.count(name)
     is_dense = fill.find_shape("blk.0.ffn_gate.weight") is not None
     tensor, axis = ("blk.0.ffn_gate.weight", 0) if is_dense else ("blk.0.ffn_gate_exps.weight", 1)
     return fill.from_shape(stated, "feed-forward width", tensor, axis)
 
 
-def _known_context(layers: int, width: int, vocabulary: int) -> int:
-    return KNOWN_CONTEXTS.get((layers, width, vocabulary), DEFAULT_CONTEXT)
+def _known_context(release: Release | None, windows: Sequence[int | None]) -> int:
+    """The release's context; of an unknown one with windows of several sizes, the largest, as Ministral 8B says it."""
+    if release is not None:
+        return release.context
+    sizes = {window for window in windows if window is not None}
+    return max(sizes) if len(sizes) > 1 else max((DEFAULT_CONTEXT, *sizes))
+
+
+def _stretched(context: int | None, scaling: RopeScaling | None) -> int | None:
+    """What YaRN makes of the context: some releases state the length from before, others the one after."""
+    if context is None or scaling is None or scaling.original_context is None:
+        return context
+    return max(context, round(scaling.original_context * scaling.factor))
 
 
 def _experts_used(read: Reader, name: str, experts: int | None) -> int:
@@ -289,17 +244,13 @@ def _experts_used(read: Reader, name: str, experts: int | None) -> int:
     return used
 
 
-def _check_rope(path: Path, rope: Any) -> None:
-    if not isinstance(rope, dict):
-        raise DataError(f"{path}: the rope parameters must be an object")
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise ModelError(f"{path}: a model with {str(kind)[:40]} rotary positions cannot be run")
-
-
-def _config_windows(read: Reader, layers: int) -> tuple[int | None, ...]:
+def _config_windows(read: Reader, fill: Filler, layers: int, release: Release | None) -> tuple[int | None, ...]:
     window = read.count("sliding_window")
     kinds = read.get("layer_types")
+    is_silent = "sliding_window" not in read.values and kinds is None
+    has_windows = read.get("architectures") != ["LlamaForCausalLM"]
+    if is_silent and has_windows and release is not None and release.window is not None:
+        window = fill.known(None, "window", release.window)
     if kinds is None:
         return (window,) * layers
     if not isinstance(kinds, list) or len(kinds) != layers:
@@ -317,6 +268,12 @@ def _params_windows(read: Reader, layers: int) -> tuple[int | None, ...]:
     if not value or layers % len(value):
         raise DataError(f"{read.path}: a list of {len(value)} windows cannot be repeated over {layers} layers")
     pattern = tuple(Reader(read.path, {"sliding_window": window}).count("sliding_window") for window in value)
-    if len(set(pattern) - {None}) > 1:
-        raise ModelError(f"{read.path}: windows of different sizes in one model cannot be run")
     return pattern * (layers // len(pattern))
+
+
+def _effective(path: Path, windows: Sequence[int | None], context: int) -> tuple[int | None, ...]:
+    """The windows that hide anything. llama.cpp has one size for all layers that have one."""
+    smaller = tuple(window if window is not None and window < context else None for window in windows)
+    if len(set(smaller) - {None}) > 1:
+        raise ModelError(f"{path}: windows of different sizes in one model cannot be run")
+    return smaller

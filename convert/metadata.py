@@ -84,6 +84,13 @@ def _model_keys(h: HParams, architecture: str) -> Iterator[KeyValue]:
     yield KeyValue(key("attention.value_length"), "u32", h.head_dim)
     yield KeyValue(key("vocab_size"), "u32", h.vocabulary)
     yield KeyValue(key("rope.dimension_count"), "u32", h.head_dim)
+    if h.scaling is not None:
+        yield KeyValue(key("rope.scaling.type"), "str", h.scaling.kind)
+        yield KeyValue(key("rope.scaling.factor"), "f32", h.scaling.factor)
+        if h.scaling.original_context is not None:
+            yield KeyValue(key("rope.scaling.original_context_length"), "u32", h.scaling.original_context)
+        if h.scaling.attention_factor != 1.0:
+            yield KeyValue(key("rope.scaling.attn_factor"), "f32", h.scaling.attention_factor)
     if architecture == CARRIER:
         yield from window_keys(h)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import pytest
 
 from chat.ground.errors import ChatError, DataError, ModelError
 from convert.hparams import HParams, Shape, read_hparams
+from convert.releases import RELEASES, Release
+from convert.rope_scaling import RopeScaling
 from tests.convert.samples import Sizes, config_of
 
 PATH = Path("config.json")
@@ -30,6 +34,17 @@ TORRENT = {  # params.json of the September 2023 torrent
     "vocab_size": 32000,
 }
 V01 = HParams(32, 4096, 32, 8, 128, 14336, 32000, 1e-5, 10000.0, 32768, (4096,) * 32)
+
+
+MINISTRAL = {  # params.json of Ministral 8B, with the windows that its model card describes
+    **TORRENT,
+    "n_layers": 36,
+    "hidden_dim": 12288,
+    "vocab_size": 131072,
+    "rope_theta": 1e8,
+    "sliding_window": [131072, 32768, 32768, 32768],
+}
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192}
 
 
 def read(values: dict[str, Any], shapes: dict[str, Shape] = SHAPES) -> HParams:
@@ -59,9 +74,9 @@ def test_sizes_that_are_missing_come_from_the_tensors() -> None:
     assert found.filled_in == (
         "width 4096",
         "vocabulary 32000",
-        "rope theta 10000",
         "key-value heads 8",
         "feed-forward width 14336",
+        "rope theta 10000",
         "context length 32768",
     )
 
@@ -92,11 +107,95 @@ def test_a_vision_models_text_part_is_read() -> None:
 def test_windows_can_differ_by_layer() -> None:
     kinds = ["sliding_attention", "full_attention"]
     assert read(config(sliding_window=64, layer_types=kinds)).windows == (64, None)
-    found = read({**TORRENT, "n_layers": 8, "sliding_window": [None, 32768, 32768, 32768]})
-    assert found.windows == (None, 32768, 32768, 32768) * 2
+    found = read({**TORRENT, "n_layers": 8, "sliding_window": [None, 4096, 4096, 4096]})
+    assert found.windows == (None, 4096, 4096, 4096) * 2
     assert found.with_window(100).windows == (None, 100, 100, 100) * 2
     assert found.with_window(None).windows == (None,) * 8
     assert read(config()).with_window(7).windows == (7, 7)
+
+
+def test_ministrals_widest_windows_are_full_attention() -> None:
+    found = read(MINISTRAL)
+    assert found.windows == (None, 32768, 32768, 32768) * 9
+    assert (found.window, found.context, found.filled_in) == (32768, 131072, ("context length 131072",))
+    assert read(MINISTRAL | {"max_seq_len": 32768}).windows == (None,) * 36
+
+
+def test_the_largest_of_several_windows_is_the_context_of_an_unknown_model() -> None:
+    found = read({**TORRENT, "n_layers": 8, "sliding_window": [512, 64, 64, 64]})
+    assert (found.windows, found.context) == ((None, 64, 64, 64) * 2, 512)
+
+
+def test_hugging_faces_window_that_is_the_context_is_none() -> None:
+    assert read(config(sliding_window=32768)).windows == (None, None)
+    assert read(config(sliding_window=32767)).windows == (32767, 32767)
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
+def test_what_a_release_leaves_out_is_what_it_is_known_to_have(release: Release) -> None:
+    params: dict[str, Any] = {
+        "dim": release.width,
+        "n_layers": release.layers,
+        "head_dim": 128,
+        "hidden_dim": release.hidden,
+        "n_heads": 32,
+        "n_kv_heads": 8,
+        "norm_eps": 1e-5,
+        "vocab_size": release.vocabulary,
+        "rope_theta": release.theta,
+    }
+    if release.experts:
+        params["moe"] = {"num_experts": 8, "num_experts_per_tok": 2}
+    found = read(params)
+    assert (found.context, found.filled_in) == (release.context, (f"context length {release.context}",))
+    del params["rope_theta"]
+    first_of_its_sizes = next(
+        each
+        for each in RELEASES
+        if replace(release, context=0, theta=0, name="", window=None)
+        == replace(each, context=0, theta=0, name="", window=None)
+        and each.window is None
+    )
+    assert read(params).rope_theta == first_of_its_sizes.theta
+    if release.window is not None:
+        assert read(params | {"sliding_window": release.window}).rope_theta == release.theta
+
+
+def test_a_config_that_forgets_the_first_releases_window_gets_it() -> None:
+    sizes = Sizes(32, 4096, 32, 8, 128, 14336, 32000)
+    given = {name: value for name, value in config_of(sizes).items() if name != "sliding_window"}
+    assert (read(given).window, read(given).filled_in) == (4096, ("window 4096",))
+    assert read(given | {"sliding_window": None}).window is None  # said to be none
+    assert read(given | {"rope_theta": 1e6}).window is None  # v0.2
+    assert read(given | {"architectures": ["LlamaForCausalLM"]}).window is None
+
+
+def test_transformers_defaults_differ_between_mistral_and_mixtral() -> None:
+    dense = read(config(rope_theta=None, rms_norm_eps=None))
+    assert (dense.rope_theta, dense.norm_epsilon, dense.filled_in) == (
+        1e4,
+        1e-6,
+        ("rope theta 10000", "norm epsilon 1e-06"),
+    )
+    mixtral = config_of(Sizes(experts=8)) | {"rope_theta": None, "rms_norm_eps": None}
+    assert (read(mixtral).rope_theta, read(mixtral).norm_epsilon) == (1e6, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rope", "scaling", "context"),
+    [
+        ({"type": "linear", "factor": 2}, RopeScaling("linear", 2.0), 32768),
+        (YARN, RopeScaling("yarn", 4.0, 8192), 32768),
+        (YARN | {"factor": 16, "finetuned": True}, RopeScaling("yarn", 16.0, 8192), 131072),
+        ({"rope_type": "yarn", "factor": 4}, RopeScaling("yarn", 4.0, 32768), 131072),
+        (YARN | {"attention_factor": 1.0}, RopeScaling("yarn", 4.0, 8192, 1 / (0.1 * log(4) + 1)), 32768),
+        (YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}, RopeScaling("yarn", 4.0, 8192, 1 / (0.1 * log(4) + 1)), 32768),
+        (YARN | {"beta_fast": 32, "beta_slow": 1.0}, RopeScaling("yarn", 4.0, 8192), 32768),
+    ],
+)
+def test_stretched_positions_are_kept(rope: dict[str, Any], scaling: RopeScaling, context: int) -> None:
+    found = read(config(rope_scaling=rope))
+    assert (found.scaling, found.context) == (scaling, context)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +216,22 @@ def test_windows_can_differ_by_layer() -> None:
         (config(hidden_size=None), DataError, "does not give the width, and there is no tensor to tell it from"),
         (config(layer_types=["full_attention"]), DataError, "`layer_types` must name each of the 2 layers"),
         (config(layer_types=["a", "b"]), ModelError, "layers of type a cannot be run"),
-        (config(rope_scaling={"rope_type": "yarn", "factor": 4}), ModelError, "yarn rotary positions cannot be run"),
-        (config(rope_scaling={"type": "linear"}), ModelError, "linear rotary positions cannot be run"),
+        (config(rope_scaling={"type": "dynamic", "factor": 2}), ModelError, "dynamic rotary positions cannot be run"),
+        (config(rope_scaling={"rope_type": "llama3"}), ModelError, "llama3 rotary positions cannot be run"),
+        (config(rope_scaling={"type": "linear"}), DataError, "`factor` of the rotary positions is None, but must be"),
+        (
+            config(rope_scaling={"type": "yarn", "factor": 0.5}),
+            DataError,
+            "`factor` of the rotary positions is 0.5, but",
+        ),
+        (config(rope_scaling=YARN | {"factor": float("nan")}), DataError, "`factor` of the rotary positions is nan"),
+        (config(rope_scaling=YARN | {"beta_fast": 16}), ModelError, "yarn rotary positions with a `beta_fast` of 16"),
+        (config(rope_scaling=YARN | {"truncate": False}), ModelError, "with `truncate` off cannot be run"),
+        (
+            config(rope_scaling=YARN | {"original_max_position_embeddings": -1}),
+            DataError,
+            "`original_max_position_embeddings` is -1, but must be",
+        ),
         (config(rope_scaling=[]), None, ""),
         (config(rope_scaling=[1]), DataError, "the rope parameters must be an object"),
         (config(hidden_act="gelu"), ModelError, "the activation gelu cannot be run"),
@@ -130,7 +243,7 @@ def test_windows_can_differ_by_layer() -> None:
         ),
         (config(num_local_experts=4, num_experts_per_tok=5), DataError, "`num_experts_per_tok` is 5, but must be"),
         ({**TORRENT, "yarn": {"factor": 2}}, ModelError, "scaled rotary positions cannot be run"),
-        ({**TORRENT, "sliding_window": [1, 2]}, ModelError, "windows of different sizes in one model"),
+        ({**TORRENT, "sliding_window": [1, 2, 3, 4]}, ModelError, "windows of different sizes in one model"),
         ({**TORRENT, "sliding_window": [1] * 5}, DataError, "a list of 5 windows cannot be repeated over 32 layers"),
         ({**TORRENT, "sliding_window": []}, DataError, "a list of 0 windows"),
     ],
