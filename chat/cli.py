@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, wh
     "config": ("chat.config_cli", "Show and edit the settings file."),
     "templates": ("chat.templates.cli", "List, show and edit prompt templates."),
     "doctor": ("chat.doctor.cli", "Say what works here, what would be chosen and why."),
+    "bench": ("chat.bench.cli", "Measure a model on this machine."),
 }
 
 

@@ -44,6 +44,7 @@ PARENT_OF_THE_CHILD = (
     "chat.oneshot",
     "chat.opening",
     "chat.doctor.cli",
+    "chat.bench.cli",
 )
 
 

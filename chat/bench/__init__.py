@@ -1,0 +1,1 @@
+"""Measure a model on this machine, beside a bare C loop on the same file."""

@@ -1,0 +1,195 @@
+"""Measure a model in a process of its own. Knows the order of the measurements, not how they are shown.
+
+`python -m chat.bench.measure`, by `chat.engine.errand`: messages are `progress` and in the end the `report`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from chat.bench.bare import BareLoop, bare_chain
+from chat.bench.memory import memory_now
+from chat.bench.results import Beside, Point, Report, Resume, Rows, Subject
+from chat.bench.turns import SAMPLING, bounds_of, generate, plain_engine, prompt_ids, read
+from chat.engine.engine import STATE_TOKENS, Engine
+from chat.engine.errand import serve_errand
+from chat.engine.library import build_name, llama
+from chat.engine.offload import OUTPUTS
+from chat.engine.room import Room, load_room
+from chat.engine.snapshot import Snapshots
+from chat.engine.window import choose_window
+from chat.engine.wire import build
+from chat.ground.errors import UsageError
+from chat.ground.gguf_reader import read_gguf
+from chat.ground.gguf_rules import check_model
+from chat.request import EngineOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chat.engine.errand import Message
+
+MOST_BESIDE_TOKENS = 512  # of the prompt that both loops read
+ENOUGH_SECONDS = 4.0  # of measuring one thing; slow models get two rounds
+MOST_ROUNDS = 8
+BATCHES = tuple(rows for rows in (1, 2, 4, 8) if rows <= OUTPUTS)
+BATCH_DEPTH = 64
+
+
+def answer(question: Message, send: Callable[[Message], None]) -> None:
+    """Measure everything that `question` asks for: its `options`, `tokens` and `contexts`."""
+    options = build(EngineOptions, question["options"])
+    tokens, contexts = int(question["tokens"]), [int(each) for each in question["contexts"]]
+    with tempfile.TemporaryDirectory(prefix="mistral-chat-bench-") as folder:
+        options = _with_context(replace(options, draft="off", state_folder=folder), contexts[-1] + tokens * 2 + 2)
+
+        def say(words: str, seconds_left: float | None = None) -> None:
+            send({"progress": words, "seconds_left": seconds_left})
+
+        say("loading")
+        room = load_room(options)
+        subject = _subject(room)
+        say("reading and decoding, beside a bare loop")
+        beside = _beside(room, min(contexts[0], MOST_BESIDE_TOKENS), tokens)
+        points, reading_seconds = _points(room, contexts, tokens, beside.read, say)
+        say("going on from a saved state")
+        resume = _resume(room, reading_seconds)
+        say("batches of several tokens")
+        send({"report": Report(subject, beside, tuple(points), resume, _batches(room))})
+
+
+def _with_context(options: EngineOptions, needed: int) -> EngineOptions:
+    """The options with a cache as large as the bench needs it, where no window makes it endless."""
+    file = read_gguf(Path(options.model_path))
+    check_model(file)
+    trained = file.key("context_length", needed)
+    if choose_window(file, options.window).rolling and options.context is None:
+        return options
+    limit = min(trained, options.context or trained)
+    if needed > limit:
+        raise UsageError(
+            f"`--contexts` and `-n` need {needed:,} tokens of context, but {limit:,} is the limit",
+            hint="give smaller `--contexts`",
+        )
+    return replace(options, context=needed)
+
+
+def _subject(room: Room) -> Subject:
+    details = room.info.details
+    return Subject(
+        path=room.info.path,
+        type=room.info.type,
+        architecture=room.info.architecture,
+        window=room.info.window,
+        build=build_name(),
+        threads=details["threads"],
+        batch=details["batch"],
+        kv_type=details["kv_type"],
+        gpu_layers=details["gpu_layers"],
+        repack=details["repack"],
+        load_seconds=room.load_seconds,
+    )
+
+
+def _beside(room: Room, prompt: int, tokens: int) -> Beside:
+    """Both loops in turns; medians of the single tokens, the best of the rounds."""
+    engine = plain_engine(room)
+    bare = BareLoop(room.model, engine.decoder.settings)
+    ids, bounds = prompt_ids(prompt, room.vocabulary.size), bounds_of(room, prompt)
+    ours: list[tuple[float, float]] = []
+    theirs: list[tuple[float, float]] = []
+    python: list[float] = []
+    begun = time.perf_counter()
+    while len(ours) < 2 or (len(ours) < MOST_ROUNDS and time.perf_counter() - begun < ENOUGH_SECONDS):
+        engine.decoder.clear()
+        seconds = read(engine, ids)
+        taken = generate(room, engine, tokens)
+        ours.append((seconds, median(taken.steps)))
+        python.append(taken.python_seconds)
+        seconds = bare.read(ids, bounds)
+        chain = bare_chain(SAMPLING)
+        theirs.append((seconds, median(bare.decode(chain, tokens))))
+        llama().llama_sampler_free(chain)
+    bare.close()
+    best = [min(each[kind] for each in runs) for runs in (ours, theirs) for kind in (0, 1)]
+    return Beside(
+        prompt_tokens=prompt,
+        tokens=tokens,
+        rounds=len(ours),
+        read=prompt / best[0],
+        bare_read=prompt / best[2],
+        decode=1 / best[1],
+        bare_decode=1 / best[3],
+        python_ms=min(python) * 1e3,
+    )
+
+
+def _points(
+    room: Room, contexts: list[int], tokens: int, speed: float, say: Callable[[str, float | None], None]
+) -> tuple[list[Point], float]:
+    """Speed and memory at each context, one growing text; and what reading all of it would take."""
+    engine = plain_engine(room)
+    decoder = engine.decoder
+    decoder.clear()
+    ids = prompt_ids(contexts[-1], room.vocabulary.size)
+    points: list[Point] = []
+    total = 0.0
+    for context in contexts:
+        held = decoder.position
+        say(f"reading up to {context:,} tokens", (contexts[-1] - held) / speed)
+        new = max(context - held, 1)
+        seconds = read(engine, [*decoder.ids, *ids[held : held + new]])
+        total += seconds / new * (decoder.position + tokens - held)
+        step = median(generate(room, engine, tokens).steps)
+        points.append(Point(context, new / seconds, 1 / step, *memory_now()))
+    return points, total
+
+
+def _resume(room: Room, reading_seconds: float) -> Resume | None:
+    """Save what the cache holds, forget it, and go on from the disk as a new process would."""
+    assert room.engine is not None
+    decoder, states = room.engine.decoder, room.engine.states
+    ids = list(decoder.ids)
+    if states is None or len(ids) <= STATE_TOKENS:
+        return None
+    snapshot = decoder.snapshot()
+    size = len(snapshot.data)
+    if states.save("bench", snapshot) is None:
+        return None
+    del snapshot
+    decoder.clear()
+    engine = Engine(decoder, Snapshots(0), states)
+    begun = time.perf_counter()
+    kept = engine.reuse(ids)
+    read(engine, ids)
+    seconds = time.perf_counter() - begun
+    return Resume(len(ids), size, seconds, reading_seconds) if kept else None
+
+
+def _batches(room: Room) -> tuple[Rows, ...]:
+    """The best time of batches of several tokens, each with its logits, after a short text."""
+    decoder = plain_engine(room).decoder
+    ids = prompt_ids(BATCH_DEPTH + BATCHES[-1], room.vocabulary.size)
+    decoder.clear()
+    decoder.feed(ids[:BATCH_DEPTH])
+    best: dict[int, float] = {}
+    begun = time.perf_counter()
+    for turn in range(MOST_ROUNDS * 4):
+        if turn >= 2 and time.perf_counter() - begun > ENOUGH_SECONDS:
+            break
+        for rows in BATCHES:
+            since = time.perf_counter()
+            decoder.feed(ids[BATCH_DEPTH : BATCH_DEPTH + rows], rows)
+            decoder.logits(rows - 1)
+            best[rows] = min(best.get(rows, float("inf")), time.perf_counter() - since)
+            decoder.rewind(BATCH_DEPTH)
+    return tuple(Rows(rows, seconds) for rows, seconds in best.items())
+
+
+if __name__ == "__main__":
+    serve_errand(answer)

@@ -1,0 +1,96 @@
+"""What a bench measures, as values that go over the wire. Knows units, not how they were taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured, and how it was loaded."""
+
+    path: str
+    type: str
+    architecture: str
+    window: int | None
+    build: str
+    threads: int
+    batch: int
+    kv_type: str
+    gpu_layers: int
+    repack: bool
+    load_seconds: float
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Our engine and a bare C loop on the same file, taken in turns; the best of each."""
+
+    prompt_tokens: int
+    tokens: int
+    rounds: int
+    read: float  # tokens a second, as all speeds here
+    bare_read: float
+    decode: float
+    bare_decode: float
+    python_ms: float  # a token, of everything that is not llama.cpp
+
+    @property
+    def read_ratio(self) -> float:
+        """Our reading speed as a part of the bare loop's."""
+        return self.read / self.bare_read
+
+    @property
+    def decode_ratio(self) -> float:
+        """Our decoding speed as a part of the bare loop's."""
+        return self.decode / self.bare_decode
+
+
+@dataclass(frozen=True)
+class Point:
+    """Speed and memory where the cache holds this many tokens; bytes are None where the system does not tell."""
+
+    context: int
+    read: float
+    decode: float
+    resident_bytes: int | None
+    private_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Resume:
+    """A saved state from the disk against reading the same tokens again, both up to the first logits."""
+
+    tokens: int
+    state_bytes: int
+    seconds: float
+    reading_seconds: float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One batch of several tokens."""
+
+    rows: int
+    seconds: float
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second."""
+        return self.rows / self.seconds
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it; `resume` is None for contexts that are not worth a saved state."""
+
+    subject: Subject
+    beside: Beside
+    points: tuple[Point, ...]
+    resume: Resume | None
+    batches: tuple[Rows, ...]
+
+    @property
+    def sweet_spot(self) -> int:
+        """The batch that makes most tokens a second."""
+        return max(self.batches, key=lambda each: each.speed).rows

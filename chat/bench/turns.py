@@ -1,0 +1,109 @@
+"""Our engine's loop, with all that the product does for a token, timed token by token. Knows ids and clocks."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from chat.engine.engine import Engine, Run, chunk_bounds
+from chat.engine.library import llama
+from chat.engine.sampling import Sampler
+from chat.engine.snapshot import Snapshots
+from chat.engine.vocab import StreamDecoder
+from chat.engine.wire import pack_event, to_line
+from chat.events import Text
+from chat.request import Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from chat.engine.room import Room
+
+SAMPLING = Sampling(seed=1)
+IN_C = ("llama_decode", "llama_sampler_sample", "llama_get_logits_ith")  # a GPU is waited for in the last
+
+
+@dataclass
+class Clock:
+    """Seconds spent inside llama.cpp."""
+
+    seconds: float = 0.0
+
+
+@dataclass
+class Taken:
+    """Seconds from each token to the next, and what of all of them was spent outside of llama.cpp."""
+
+    steps: list[float] = field(default_factory=list)
+    python_seconds: float = 0.0
+
+
+def prompt_ids(count: int, vocabulary: int) -> list[int]:
+    """Ids without a pattern that a cache or a draft could use, the same each time."""
+    return [3 + (at * at * 31 + at * 7919) % (vocabulary - 3) for at in range(count)]
+
+
+def plain_engine(room: Room) -> Engine:
+    """An engine on the room's decoder that keeps no states in memory and drafts nothing."""
+    assert room.engine is not None
+    return Engine(room.engine.decoder, Snapshots(0))
+
+
+def read(engine: Engine, ids: Sequence[int]) -> float:
+    """Seconds for reading what the cache does not hold yet of a prompt, as the product reads it."""
+    begun = time.perf_counter()
+    for event in engine.read(ids):
+        to_line(pack_event(event))
+    engine.decoder.logits()
+    return time.perf_counter() - begun
+
+
+def generate(room: Room, engine: Engine, count: int) -> Taken:
+    """Make `count` tokens after the first, each as far as the line that goes to the parent."""
+    taken = Taken()
+    text = StreamDecoder(room.vocabulary)
+    sampler = Sampler(SAMPLING, room.vocabulary.size)
+    run = Run(sampler, count + 1, lambda _: False)
+    with _timed() as clock:
+        begun = since = time.perf_counter()
+        for token in engine.generate(run):
+            to_line({"id": 1, "event": pack_event(Text(text.push(token)))})
+            now = time.perf_counter()
+            taken.steps.append(now - since)
+            since = now
+        taken.python_seconds = (since - begun - clock.seconds) / (count + 1)
+    sampler.close()
+    del taken.steps[0]  # the first was read already: it is drawn only
+    return taken
+
+
+def bounds_of(room: Room, count: int) -> list[int]:
+    """Where the chunks of a prompt end, the cache being empty."""
+    assert room.engine is not None
+    return chunk_bounds(0, count, room.engine.decoder.settings.batch)
+
+
+@contextmanager
+def _timed() -> Iterator[Clock]:
+    """Count what is spent in llama.cpp's functions, whoever calls them."""
+    api, clock = llama(), Clock()
+    kept = {name: getattr(api, name) for name in IN_C}
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            begun = time.perf_counter()
+            result = function(*arguments)
+            clock.seconds += time.perf_counter() - begun
+            return result
+
+        return call
+
+    for name, function in kept.items():
+        setattr(api, name, timed(function))
+    try:
+        yield clock
+    finally:
+        for name, function in kept.items():
+            setattr(api, name, function)

@@ -1,0 +1,87 @@
+"""`mistral-chat bench` whole, on a real tiny model: every part is measured, shown and drawn."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from chat.bench.cli import parse_contexts
+from chat.ground.errors import UsageError
+
+QUICK = ("-n", "16", "--contexts", "64,256,1024")
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "chat.cli", "bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_window_model_is_measured_whole_and_its_memory_is_flat(tiny_model: Path, tmp_path: Path) -> None:
+    done = bench("-m", str(tiny_model), *QUICK, "--json", "--svg", str(tmp_path / "picture.svg"))
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert list(report) == ["subject", "beside", "points", "resume", "batches", "sweet_spot"]
+    assert (report["subject"]["window"], report["subject"]["threads"]) == (64, 1)
+    beside = report["beside"]
+    assert (beside["prompt_tokens"], beside["tokens"]) == (64, 16)
+    assert beside["decode_ratio"] == pytest.approx(beside["decode"] / beside["bare_decode"])
+    assert 0 < beside["python_ms"] < 20
+    assert [point["context"] for point in report["points"]] == [64, 256, 1024]
+    assert all(point["read"] > 0 and point["decode"] > 0 for point in report["points"])
+    if sys.platform == "linux":
+        private = [point["private_bytes"] for point in report["points"]]
+        assert max(private) - min(private) < 2_000_000
+    assert report["resume"]["tokens"] == 1040
+    assert 0 < report["resume"]["seconds"] < report["resume"]["reading_seconds"]
+    assert [each["rows"] for each in report["batches"]] == [1, 2, 4, 8]
+    assert report["sweet_spot"] in (1, 2, 4, 8)
+    assert ElementTree.parse(tmp_path / "picture.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_a_model_without_a_window_gets_the_context_that_the_bench_needs(tiny_v3_model: Path) -> None:
+    done = bench("-m", str(tiny_v3_model), "-n", "4", "--contexts", "64,100")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(
+        "mistral-v0.3.gguf (llama, F32, no window): 1 thread, batch 256, f16 cache, no GPU, not repacked; loaded in "
+    )
+    firsts = [line.split("  ")[0] for line in lines[1:] if line]
+    assert [first for first in firsts if first] == [
+        *("reading 64 tokens", "decoding 4 tokens", firsts[3], "context", "64", "100", "batch of", "1", "2", "4", "8")
+    ]
+    assert firsts[3].startswith("Python takes 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("-m", "missing.gguf"), 3, "error: no model at missing.gguf"),
+        (("--contexts", "12"), 2, "error: --contexts needs numbers of at least 16, such as 512,1024,2048, not '12'"),
+        (("-n", "1"), 2, "error: -n is at least 2, not 1"),
+        (("--svg", "nowhere/a.svg"), 7, "error: nowhere/a.svg: there is no such folder"),
+        (("--kv-type", "q5"), 2, "error: --kv-type is one of f16, f32, q8_0, q4_0, not 'q5'"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = bench(*arguments)
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (code, "", message)
+
+
+def test_contexts_beyond_what_the_model_knows_are_refused_before_anything_loads(tiny_v3_model: Path) -> None:
+    done = bench("-m", str(tiny_v3_model), "-n", "4", "--contexts", "999999")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: `--contexts` and `-n` need 1,000,009 tokens of context, but ")
+
+
+def test_contexts_are_sorted_and_each_is_measured_once() -> None:
+    assert parse_contexts("512, 64,512") == [64, 512]
+    for text in ("", "a", "64,,128", "-5", "64;128", "²²", "1e3", "9999999999"):
+        with pytest.raises(UsageError, match="--contexts needs numbers"):
+            parse_contexts(text)
+    with pytest.raises(UsageError, match="33 numbers, and 32 is the limit"):
+        parse_contexts(",".join(["64"] * 33))
