@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chat.engine.lost_window import known_context
 from chat.engine.window import Window, padded, rolling_cells
 from chat.ground.errors import MemoryLimitError, UsageError
 
@@ -102,7 +103,7 @@ def sizes_of(file: GgufFile) -> Sizes:
         feed_forward=_most(file.key("feed_forward_length", 0)) * max(int(file.key("expert_used_count", 1)), 1),
         heads=heads,
         vocabulary=file.vocabulary_size,
-        trained_context=_positive(file.key("context_length"), SMALLEST_CONTEXT),
+        trained_context=known_context(file, _positive(file.key("context_length"), SMALLEST_CONTEXT)),
     )
 
 

@@ -16,6 +16,7 @@ from chat.engine.decoder import Decoder, DecoderSettings
 from chat.engine.devices import devices, host_free_bytes
 from chat.engine.engine import Engine
 from chat.engine.library import build_name
+from chat.engine.lost_window import lost_window_notice
 from chat.engine.model import LoadSettings, Model
 from chat.engine.offload import OUTPUTS, Fit, Host, fit, sizes_of
 from chat.engine.prompt import FORMATS, detect_format
@@ -102,6 +103,7 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     chosen = _fit(options, file, window)
     notices: list[str] = []
     model, decoder, chosen = _load(options, file, window, chosen, notices, on_progress)
+    notices += filter(None, [lost_window_notice(file)])
     limit = None if chosen.rolling else decoder.cells
     info = _info(file, window, prompt_format)
     info = replace(info, context=limit or info.trained_context, details=_details(decoder, chosen))
