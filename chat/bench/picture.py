@@ -17,16 +17,16 @@ WIDTH, HEIGHT = 760, 330
 PANEL_WIDTH, PANEL_HEIGHT = 300, 190
 TOP, LEFTS = 80, (60, 440)
 STYLE = """\
-text { font: 12px system-ui, sans-serif; fill: #57606a }
+text { font: 12px system-ui, "Helvetica Neue", Arial, "DejaVu Sans", sans-serif; fill: #57606a }
 .title { font-size: 14px; font-weight: 600 }
 .grid { stroke: #8c959f; stroke-opacity: .35 }
-.first { stroke: #0969da; fill: #0969da }
-.second { stroke: #bc4c00; fill: #bc4c00 }
-polyline { fill: none !important; stroke-width: 2 }
+polyline { fill: none; stroke-width: 2 }
+polyline.first { stroke: #0969da } circle.first { fill: #0969da }
+polyline.second { stroke: #bc4c00 } circle.second { fill: #bc4c00 }
 @media (prefers-color-scheme: dark) {
   text { fill: #adbac7 }
-  .first { stroke: #539bf5; fill: #539bf5 }
-  .second { stroke: #e0823d; fill: #e0823d }
+  polyline.first { stroke: #539bf5 } circle.first { fill: #539bf5 }
+  polyline.second { stroke: #e0823d } circle.second { fill: #e0823d }
 }"""
 CLASSES = ("first", "second")
 

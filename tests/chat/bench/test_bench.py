@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -85,3 +87,18 @@ def test_contexts_are_sorted_and_each_is_measured_once() -> None:
             parse_contexts(text)
     with pytest.raises(UsageError, match="33 numbers, and 32 is the limit"):
         parse_contexts(",".join(["64"] * 33))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the child in /proc")
+def test_ctrl_c_ends_the_bench_and_its_process_with_130(tiny_model: Path) -> None:
+    command = [sys.executable, "-m", "chat.cli", "bench", "-m", str(tiny_model), "--contexts", "20000000"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+    deadline = time.monotonic() + 30
+    while not (pids := children.read_text().split()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    while b"chat.bench.measure" not in Path(f"/proc/{pids[0]}/cmdline").read_bytes():
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    assert (running.communicate(timeout=10), running.returncode) == ((b"", b""), 130)
+    assert not Path(f"/proc/{pids[0]}").exists()
