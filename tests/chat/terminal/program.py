@@ -23,7 +23,7 @@ def main() -> int:
     """Run it; `flags` are settings, `resume` names a session to go on with, everything else is the engine's."""
     script: dict[str, Any] = json.loads(sys.argv[1])
     config = config_folder() / "config.toml"
-    layered = layer({"model": script.pop("model", sys.executable), **script.pop("flags", {})}, {}, config)
+    layered = layer({"model": script.pop("model", __file__), **script.pop("flags", {})}, {}, config)
     resume = script.pop("resume", None)
     opening = {"prompt": script.pop("prompt", None), "files": tuple(script.pop("files", ()))}
     others = script.pop("others", {})  # facts of engines for other models, by the file's name

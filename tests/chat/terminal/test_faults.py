@@ -34,7 +34,7 @@ def reach(terminal: Terminal, phase: str) -> None:
         terminal.wait("unsent words")
     elif phase != "prompt":
         terminal.say("the question")
-        terminal.wait({"loading": "loading python ·", "reading": "reading", "answering": "word word"}[phase])
+        terminal.wait({"loading": "loading program ·", "reading": "reading", "answering": "word word"}[phase])
 
 
 PHASES: dict[str, dict[str, Any]] = {
@@ -208,7 +208,7 @@ def test_ctrl_c_at_a_plain_prompt_drops_the_line_and_then_leaves(start: Any) -> 
 def test_ctrl_c_stops_a_command_that_waits(start: Any) -> None:
     terminal = start([], load=60.0)
     terminal.say("hello")
-    terminal.wait("loading python ·")
+    terminal.wait("loading program ·")
     terminal.send(CTRL_C)
     terminal.wait("stopped")
     terminal.say("/context")

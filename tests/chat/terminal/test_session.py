@@ -73,7 +73,7 @@ def test_alt_enter_ctrl_j_and_pastes_break_the_line_without_sending(start: Any) 
 
 def test_typing_is_possible_while_the_model_loads(start: Any) -> None:
     terminal = start(load=2.5)
-    terminal.wait("loading python")
+    terminal.wait("loading program")
     terminal.send("early")
     terminal.wait("> early")
     terminal.send(ENTER)
