@@ -79,11 +79,14 @@ def check_devices(found: Mapping[str, Any], seen_gpu: str | None, version: str) 
 def check_choice(found: Mapping[str, Any]) -> Finding:
     """How the model would be loaded, by the arithmetic that the engine itself uses."""
     repack = "rows repacked" if found["repack"] else "rows not repacked unless the prompt is long"
+    threads = f"{found['threads']} {'thread' if found['threads'] == 1 else 'threads'}"
     words = (
-        f"{Path(found['path']).name} ({found['type']}) with {found['threads']} threads: {found['reason']}; {repack}; "
+        f"{Path(found['path']).name} ({found['type']}) with {threads}: {found['reason']}; {repack}; "
         f"needs {size_text(found['host_bytes'])} of {size_text(found['free_bytes'])} free"
     )
-    if not found["rolling"] and found["cells"] < found["trained_context"]:
+    if found["rolling"]:
+        words += f"; a text has no end, but the model was trained on {found['trained_context']:,} tokens"
+    elif found["cells"] < found["trained_context"]:
         words += f"; the model itself knows {found['trained_context']:,} tokens"
     return Finding("choice", "ok", words)
 

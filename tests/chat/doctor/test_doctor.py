@@ -58,8 +58,9 @@ def test_json_has_the_same_findings_and_says_what_would_be_chosen_for_a_model(ti
     assert (done.returncode, report["problems"]) == (0, 0)
     assert found["model"]["words"] == str(tiny_model)
     choice = found["choice"]["words"]
-    assert choice.startswith("mistral-v0.1.gguf (F32) with 1 threads: a rolling window of 64 tokens; everything on")
+    assert choice.startswith("mistral-v0.1.gguf (F32) with 1 thread: a rolling window of 64 tokens; everything on")
     assert "rows not repacked unless the prompt is long; needs " in choice
+    assert choice.endswith(" free; a text has no end, but the model was trained on 32,768 tokens")
 
 
 def test_the_process_that_asks_loads_neither_llama_cpp_nor_numpy() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chat.doctor.engine import check_devices, check_exactness, check_speed, check_threads
+from chat.doctor.engine import check_choice, check_devices, check_exactness, check_speed, check_threads
 from chat.doctor.probe import CHUNKS, EXACT, EXACT_IDS, _difference
 from chat.doctor.tiny_model import Shape, Tensor, make_weights, write_model
 from chat.engine.model import LoadSettings, Model
@@ -94,3 +94,27 @@ def test_threads_are_told_with_their_reason() -> None:
 def test_a_crawling_build_is_a_note() -> None:
     assert check_speed({"tokens_per_second": 12.0}).state == "note"
     assert check_speed({"tokens_per_second": 4000.0}).state == "ok"
+
+
+def test_a_choice_is_told_with_its_reason_its_need_and_what_the_model_was_trained_on() -> None:
+    found = {
+        "path": "/m/big.gguf",
+        "type": "Q4_K_M",
+        "threads": 2,
+        "reason": "a context of 8,192 tokens, as asked; everything on the processor",
+        "repack": True,
+        "host_bytes": 5_000_000_000,
+        "free_bytes": 9_000_000_000,
+        "rolling": False,
+        "cells": 8192,
+        "trained_context": 32768,
+    }
+    assert check_choice(found).words == (
+        "big.gguf (Q4_K_M) with 2 threads: a context of 8,192 tokens, as asked; everything on the processor; "
+        "rows repacked; needs 5.0 GB of 9.0 GB free; the model itself knows 32,768 tokens"
+    )
+    rolling = found | {"rolling": True, "repack": False, "threads": 1, "reason": "a rolling window of 64 tokens"}
+    assert check_choice(rolling).words == (
+        "big.gguf (Q4_K_M) with 1 thread: a rolling window of 64 tokens; rows not repacked unless the prompt is long; "
+        "needs 5.0 GB of 9.0 GB free; a text has no end, but the model was trained on 32,768 tokens"
+    )
