@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from convert.layout import OutputTensor, count_parameters, lay_out, shape_finder
 from convert.lora import open_adapter, split_scale
 from convert.merge import merge
 from convert.plan import ALIGNMENT, Facts, Plan, make_plan
+from convert.prompt_formats import RAW, is_base_model
 from convert.quantize import load_library
 from convert.sources import read_sources
 from convert.stream import Job, usable_cpus, write_tensors
@@ -153,7 +154,7 @@ def make_draft(options: Options) -> Draft:
     sources = read_sources(checkpoint)
     stated = read_hparams(checkpoint.config_path, sources.config, shape_finder(sources.tensors))
     hparams = choose_window(stated, options.window)
-    vocabulary = read_vocabulary(checkpoint.folder, hparams.vocabulary)
+    vocabulary = choose_prompt_format(read_vocabulary(checkpoint.folder, hparams.vocabulary), checkpoint.name, options)
     outputs = lay_out(sources.tensors, hparams)
     adapters = [(open_adapter(path), scale) for path, scale in map(split_scale, options.adapters)]
     for adapter, scale in adapters:
@@ -179,6 +180,16 @@ def make_draft(options: Options) -> Draft:
     of_adapters = (warning for adapter, _ in adapters for warning in adapter.warnings)
     warnings = (*sources.warnings, *of_adapters, *choices.warnings(plan))
     return Draft(checkpoint, hparams, vocabulary, outputs, plan, origin, header, path, choices, warnings)
+
+
+def choose_prompt_format(vocabulary: Vocabulary, name: str, options: Options) -> Vocabulary:
+    """A base model without a chat template continues text, whatever its vocabulary has; an adapter may teach it more."""
+    if vocabulary.chat_templates or options.adapters or not is_base_model(name):
+        return vocabulary
+    taught = vocabulary.prompt_format
+    way_out = f"; `--prompt-format {taught}` at chat time asks it as if it were" if taught else ""
+    warning = f"{name} is a base model, which continues text and was not taught to answer{way_out}"
+    return replace(vocabulary, prompt_format=RAW, warnings=(*vocabulary.warnings, warning))
 
 
 def choose_window(hparams: HParams, wanted: str) -> HParams:

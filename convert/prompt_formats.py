@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,3 +28,17 @@ def format_of_pieces(pieces: Collection[bytes]) -> str:
 def is_foreign(chat_template: str | None) -> bool:
     """Whether a chat template is of another family than Mistral's (ChatML, Zephyr, ...), all of which say `[INST]`."""
     return chat_template is not None and "[INST]" not in chat_template
+
+
+RAW = "raw"  # no format: the text is continued as it is
+# Official models that only continue text, by the names of their repositories and torrents
+_BASE = re.compile(
+    r"mi[sx]tral-(7b|8x7b|8x22b)-v0\.[1-3]|mixtral-8x7b-32kseqlen|(.*[-_.])?base([-_.].*)?", re.IGNORECASE
+)
+_TAUGHT = re.compile(r"instruct|chat", re.IGNORECASE)
+
+
+def is_base_model(name: str) -> bool:
+    """Whether a repository's or folder's name clearly says that the model was not taught to answer."""
+    own = name.rpartition("/")[2]
+    return _BASE.fullmatch(own) is not None and _TAUGHT.search(own) is None
