@@ -183,7 +183,7 @@ def make_draft(options: Options) -> Draft:
 
 
 def choose_prompt_format(vocabulary: Vocabulary, name: str, options: Options) -> Vocabulary:
-    """A base model without a chat template continues text, whatever its vocabulary has; an adapter may teach it more."""
+    """A base model without a chat template continues text, whatever its vocabulary has; an adapter may teach it."""
     if vocabulary.chat_templates or options.adapters or not is_base_model(name):
         return vocabulary
     taught = vocabulary.prompt_format
