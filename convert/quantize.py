@@ -60,11 +60,16 @@ class _TypeTraits(ctypes.Structure):
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
+    """libggml-base, loaded once.
+
+    Raises:
+        OSError: it cannot be loaded.
+    """
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # before the library loads: an abort must not start a debugger
-    library = ctypes.CDLL(str(library_path()))
-    library.ggml_quantize_chunk.restype = ctypes.c_size_t
-    library.ggml_quantize_chunk.argtypes = [
+    loaded = ctypes.CDLL(str(library_path()))
+    loaded.ggml_quantize_chunk.restype = ctypes.c_size_t
+    loaded.ggml_quantize_chunk.argtypes = [
         ctypes.c_int,
         ctypes.c_void_p,
         ctypes.c_void_p,
@@ -73,9 +78,9 @@ def _library() -> ctypes.CDLL:
         ctypes.c_int64,
         ctypes.c_void_p,
     ]
-    library.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
-    library.ggml_get_type_traits.argtypes = [ctypes.c_int]
-    return library
+    loaded.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
+    loaded.ggml_get_type_traits.argtypes = [ctypes.c_int]
+    return loaded
 
 
 def load_library() -> None:
@@ -85,7 +90,7 @@ def load_library() -> None:
         ChatError: it cannot be loaded.
     """
     try:
-        _library()
+        library()
     except OSError as error:
         raise ChatError(f"llama-cpp-python's library cannot be loaded ({error})") from error
 
@@ -119,8 +124,7 @@ def quantize(
         _check_large(rows, kind, name, first_row)
     packed = np.empty((count, kind.row_bytes(columns)), dtype=np.uint8)
     weights = None if importance is None else importance.ctypes.data
-    library = _library()
-    written = library.ggml_quantize_chunk(
+    written = library().ggml_quantize_chunk(
         kind.ggml_id, rows.ctypes.data, packed.ctypes.data, 0, count, columns, weights
     )
     if written != packed.nbytes:
@@ -140,7 +144,7 @@ def dequantize(raw: bytes, kind: BlockType, count: int, columns: int) -> Floats:
     Raises:
         DataError: llama.cpp cannot unpack the type.
     """
-    traits = _library().ggml_get_type_traits(kind.ggml_id).contents
+    traits = library().ggml_get_type_traits(kind.ggml_id).contents
     if not traits.to_float or traits.blck_size != kind.block or traits.type_size != kind.block_bytes:
         raise DataError(f"llama.cpp cannot unpack {kind.name}")
     if len(raw) != count * kind.row_bytes(columns):

@@ -1,4 +1,4 @@
-"""Prove a written file: the chat's strict reader opens it, every byte reads back, sampled rows equal the source's."""
+"""Prove a written file: two readers agree on it, every byte reads back, sampled rows equal the source's, it runs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from chat.ground.errors import DataError, FileError
+from chat.ground.errors import ChatError, DataError, FileError, MemoryLimitError
 from chat.ground.gguf_reader import read_gguf
+from chat.ground.gguf_rules import check_model
+from convert.independent_reader import Place, read_places
 from convert.stream import Checksum, Job, checksum_of
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ ERROR_BOUNDS = {
     "IQ4_NL": 0.3,
     "IQ4_XS": 0.3,
 }
+TRIAL_CONTEXT = 256  # tokens
 NEGLIGIBLE = 1e-4  # float16 scales lose the numbers of rows whose largest is smaller
 
 
@@ -62,16 +65,54 @@ def verify(path: Path, jobs: Sequence[Job], checksums: Sequence[Checksum], progr
         raise FileError(f"{path}: {error.strerror} while reading it again") from error
 
 
+def try_out(path: Path) -> str | None:
+    """Load a written model in the engine's child process, and decode one token.
+
+    Returns:
+        Why that could not be tried on this machine, in words; None where it was.
+
+    Raises:
+        DataError: the model cannot be run.
+    """
+    from chat.engine.client import LocalEngine
+    from chat.request import EngineOptions, Prompt, Request, Sampling
+
+    context = min(TRIAL_CONTEXT, read_gguf(path).key("context_length"))
+    engine = LocalEngine(EngineOptions(str(path), context=context, gpu_layers="0", repack="off", draft="off"))
+    try:
+        for _ in engine.reply(Request(Prompt(text="Hello"), Sampling(temperature=0.0), max_tokens=1)):
+            pass
+    except MemoryLimitError as error:
+        return f"the file was not tried out: {error.message}"
+    except ChatError as error:
+        raise DataError(f"{path}: was written, but cannot be run: {error.message}", hint=error.hint) from error
+    finally:
+        engine.close()
+    return None
+
+
 def _compare_tensors(path: Path, planned: Sequence[PlannedTensor]) -> dict[str, int]:
-    """See that the header says what was planned; where each tensor starts in the file."""
-    found = read_gguf(path).tensors
+    """See that the header says what was planned, to both readers; where each tensor starts in the file."""
+    file = read_gguf(path)
+    check_model(file)
+    found = file.tensors
     if list(found) != [tensor.name for tensor in planned]:
         raise DataError(f"{path}: the written file does not have the tensors that were planned")
     for tensor in planned:
         info = found[tensor.name]
         if (info.shape[::-1], info.type, info.bytes) != (tensor.shape, tensor.type.name, tensor.nbytes):
             raise DataError(f"{path}: `{tensor.name}` was written with another shape or type than planned")
+    expected = [
+        Place(tensor.name, _four_axes(tensor), tensor.type.ggml_id, found[tensor.name].offset, tensor.nbytes)
+        for tensor in planned
+    ]
+    if list(read_places(path)) != expected:
+        raise DataError(f"{path}: llama.cpp reads other tensors than were planned")
     return {name: info.offset for name, info in found.items()}
+
+
+def _four_axes(tensor: PlannedTensor) -> tuple[int, ...]:
+    return (*reversed(tensor.shape), *(1,) * (4 - len(tensor.shape)))
 
 
 def _read_at(file: BinaryIO, offset: int, nbytes: int) -> bytes:
