@@ -128,3 +128,12 @@ def test_an_unknown_option_is_a_usage_error() -> None:
     done = doctor("--mode", "x")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: No such option: --mode")
+
+
+def test_an_encoding_without_our_letters_is_told_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = doctor("-m", "mod\u00e8le.gguf")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "problem  encoding         ascii cannot show every letter" in done.stdout
+    assert "problem  model            no model at mod?le.gguf" in done.stdout
+    assert done.stdout.rstrip().endswith("2 problems")
