@@ -23,7 +23,7 @@ from convert.quantize import load_library
 from convert.sources import read_sources
 from convert.stream import Job, usable_cpus, write_tensors
 from convert.tokenizer import read_vocabulary
-from convert.verify import verify
+from convert.verify import try_out, verify
 
 if TYPE_CHECKING:
     from convert.vocabulary import Vocabulary
@@ -96,6 +96,19 @@ class Report:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Written:
+    """How the writing went: the seconds of each part, and what a person should know."""
+
+    seconds: dict[str, float]
+    warnings: tuple[str, ...]
+
+    def added_to(self, report: Report, *, verified: bool) -> Report:
+        """The report of what was planned, after the fact."""
+        seconds = {name: round(value, 3) for name, value in self.seconds.items()}
+        return replace(report, warnings=(*report.warnings, *self.warnings), verified=verified, seconds=seconds)
+
+
 def convert(options: Options) -> Report:
     """Make a GGUF of a checkpoint, in one pass, whole or not at all.
 
@@ -104,12 +117,15 @@ def convert(options: Options) -> Report:
     """
     started = time.monotonic()
     draft = make_draft(options)
-    seconds = write_model(draft.path, draft.header, make_jobs(draft), options, started)
-    return make_report(draft, verified=options.verify, seconds=seconds)
+    written = write_model(draft.path, draft.header, make_jobs(draft), options, started)
+    return written.added_to(make_report(draft), verified=options.verify)
 
 
-def write_model(path: Path, header: bytes, jobs: tuple[Job, ...], options: Options, started: float) -> dict[str, float]:
-    """Write a planned file and prove it before it gets its name; how long each part took since `started`.
+def write_model(path: Path, header: bytes, jobs: tuple[Job, ...], options: Options, started: float) -> Written:
+    """Write a planned file, and prove it before it gets its name.
+
+    Args:
+        started: When the work began, as `time.monotonic()` says it.
 
     Raises:
         ChatError: the target or the disk is not usable, or a tensor cannot be written.
@@ -120,6 +136,7 @@ def write_model(path: Path, header: bytes, jobs: tuple[Job, ...], options: Optio
     gguf_file.check_space(path, size)
     load_library()
     seconds: dict[str, float] = {}
+    untried: str | None = None
     with gguf_file.create(path, size, overwrite=options.overwrite) as file:
         file.write(header, 0)
         with byte_bar(f"writing {path.name}", data_bytes, enabled=options.show_progress) as bar:
@@ -128,9 +145,10 @@ def write_model(path: Path, header: bytes, jobs: tuple[Job, ...], options: Optio
         if options.verify:
             with byte_bar("verifying", data_bytes, enabled=options.show_progress) as bar:
                 verify(file.path, jobs, checksums, bar)
+            untried = try_out(file.path)
             seconds["verify"] = time.monotonic() - started - seconds["write"]
     seconds["total"] = time.monotonic() - started
-    return seconds
+    return Written(seconds, (untried,) if untried else ())
 
 
 def preview(options: Options) -> tuple[Plan, Report]:
@@ -213,7 +231,7 @@ def make_jobs(draft: Draft) -> tuple[Job, ...]:
     return tuple(Job(tensor, rows[tensor.name], draft.choices.importance_of(tensor)) for tensor in draft.plan.tensors)
 
 
-def make_report(draft: Draft, *, verified: bool = False, seconds: dict[str, float] | None = None) -> Report:
+def make_report(draft: Draft) -> Report:
     """Say what a draft became, or would become."""
     architecture = metadata.architecture_of(draft.hparams)
     return Report(
@@ -232,6 +250,6 @@ def make_report(draft: Draft, *, verified: bool = False, seconds: dict[str, floa
         source_sha256=draft.origin.sha256,
         filled_in=draft.hparams.filled_in,
         warnings=(*draft.warnings, *draft.vocabulary.warnings),
-        verified=verified,
-        seconds={name: round(value, 3) for name, value in (seconds or {}).items()},
+        verified=False,
+        seconds={},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,9 +48,8 @@ def remake(options: Options) -> Report:
     """
     started = time.monotonic()
     draft = draft_remake(options)
-    seconds = write_model(draft.path, draft.header, make_jobs(draft), options, started)
-    rounded = {name: round(value, 3) for name, value in seconds.items()}
-    return replace(report_of(draft), verified=options.verify, seconds=rounded)
+    written = write_model(draft.path, draft.header, make_jobs(draft), options, started)
+    return written.added_to(report_of(draft), verified=options.verify)
 
 
 def preview_remake(options: Options) -> tuple[Plan, Report]:

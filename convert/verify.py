@@ -83,7 +83,7 @@ def try_out(path: Path) -> str | None:
         for _ in engine.reply(Request(Prompt(text="Hello"), Sampling(temperature=0.0), max_tokens=1)):
             pass
     except MemoryLimitError as error:
-        return f"the file was not tried out: {error.message}"
+        return f"the file was not tried out here: {error.message.replace(str(path), 'it')}"
     except ChatError as error:
         raise DataError(f"{path}: was written, but cannot be run: {error.message}", hint=error.hint) from error
     finally:

@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chat.ground.errors import ChatError, DataError
+from chat.ground.errors import ChatError, DataError, MemoryLimitError
 from chat.ground.gguf_reader import read_gguf
 from chat.ground.progress import Silent
 from convert import pipeline
 from convert.gguf_file import PartialFile
+from convert.independent_reader import read_places
 from convert.pipeline import Options, convert
 from convert.stream import Checksum, Job, checksum_of, write_tensors
-from convert.verify import verify
-from tests.convert.samples import V01
+from convert.verify import try_out, verify
+from tests.convert.samples import V01, Sizes, hugging_face_tensors, make_checkpoint
 
 
 def spoiled(path: Path, kind: str, spoil: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +92,64 @@ def test_a_checksum_changes_with_every_word_and_counts_the_last_bytes() -> None:
     for at in range(1003):
         assert checksum_of(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]) != expected
     assert checksum_of(b"") == 0
+
+
+@pytest.mark.usefixtures("tried_out")
+@pytest.mark.parametrize("window", ["64", "off"])
+def test_a_token_of_the_file_is_decoded_before_it_gets_its_name(
+    window: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    def watched(path: Path) -> str | None:
+        assert not (tmp_path / "out.gguf").exists()
+        seen.append((path.name, try_out(path)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(pipeline, "try_out", watched)
+    report = convert(Options(V01, tmp_path / "out.gguf", window=window))
+    assert seen == [(".out.gguf.partial", None)]
+    assert (report.verified, report.warnings) == (True, ())
+
+
+@pytest.mark.usefixtures("tried_out")
+def test_a_file_that_the_engine_cannot_run_gets_no_name(tmp_path: Path) -> None:
+    """Every logit is NaN: the numbers are finite, but their products are not."""
+    sizes = Sizes(layers=1)
+    tensors = {name: bits.copy() for name, bits in hugging_face_tensors(sizes).items()}
+    for name in ("model.norm.weight", "model.layers.0.input_layernorm.weight", "lm_head.weight"):
+        tensors[name][:] = 0x7F00  # bfloat16's 1.7e38
+    folder = make_checkpoint(tmp_path / "model", sizes, tensors)
+    with pytest.raises(DataError, match=r"was written, but cannot be run: ") as caught:
+        convert(Options(folder, tmp_path / "out.gguf", "F32"))
+    assert "\n" not in caught.value.message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+@pytest.mark.usefixtures("tried_out")
+def test_a_model_too_large_for_this_machine_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryLimitError(f"{tmp_path / '.out.gguf.partial'} needs 90 GiB of memory")
+
+    monkeypatch.setattr("chat.engine.client.LocalEngine.reply", refuse)
+    report = convert(Options(V01, tmp_path / "out.gguf"))
+    assert report.warnings == ("the file was not tried out here: it needs 90 GiB of memory",)
+    assert (tmp_path / "out.gguf").is_file()
+
+
+def test_both_readers_must_agree_with_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out.gguf"
+    convert(Options(V01, out, "Q8_0"))
+    file, places = read_gguf(out), read_places(out)
+    assert [(each.name, each.offset, each.nbytes) for each in places] == [
+        (info.name, info.offset, info.bytes) for info in file.tensors.values()
+    ]
+    moved = (replace(places[0], offset=places[0].offset + 32), *places[1:])
+    monkeypatch.setattr("convert.verify.read_places", lambda _: moved)
+    jobs = pipeline.make_jobs(pipeline.make_draft(Options(V01, out, "Q8_0")))
+    with pytest.raises(DataError, match=r"llama\.cpp reads other tensors than were planned"):
+        verify(out, jobs, (), Silent())
+    with pytest.raises(DataError, match=r"llama\.cpp cannot read what was written"):
+        read_places(V01 / "config.json")
