@@ -5,6 +5,7 @@ llama.cpp adds `alpha / rank * b @ a` (rank: columns of b), and refuses an adapt
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chat.ground.errors import DataError, ModelError, UsageError
-from chat.ground.gguf_adapter import check_adapter
 from chat.ground.gguf_reader import read_gguf
-from chat.ground.progress import byte_bar
 from convert import gguf_file, metadata
 from convert.checkpoint import open_checkpoint
 from convert.fingerprint import fingerprint_with
@@ -22,14 +21,12 @@ from convert.gguf_file import KeyValue
 from convert.hparams import read_hparams
 from convert.layout import OutputTensor, expected_shapes, shape_finder
 from convert.lora import open_adapter
-from convert.merge import Change, TransposedRows, changes_of
-from convert.pipeline import choose_window
+from convert.merge import Change, TurnedRows, changes_of
+from convert.pipeline import choose_window, write_model
 from convert.plan import Facts, Plan, find_recipe, make_plan
-from convert.quantize import load_library
 from convert.rows import Rows, StackedRows
 from convert.sources import read_sources
-from convert.stream import Job, usable_cpus, write_tensors
-from convert.verify import verify
+from convert.stream import Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,19 +139,9 @@ def write_adapter(draft: AdapterDraft, options: Options) -> AdapterReport:
     Raises:
         ChatError: the source or the disk is not usable; nothing is left under the output's name.
     """
-    gguf_file.check_target(draft.path, overwrite=options.overwrite)
-    gguf_file.check_space(draft.path, draft.size)
-    load_library()
     rows = {tensor.name: tensor.rows for tensor in draft.outputs}
-    jobs = [Job(tensor, rows[tensor.name]) for tensor in draft.plan.tensors]
-    with gguf_file.create(draft.path, draft.size, overwrite=options.overwrite) as file:
-        file.write(draft.header, 0)
-        with byte_bar(f"writing {draft.path.name}", draft.plan.data_bytes, enabled=options.show_progress) as bar:
-            checksums = write_tensors(jobs, file, len(draft.header), usable_cpus(), bar)
-        if options.verify:
-            check_adapter(read_gguf(file.path))
-            with byte_bar("verifying", draft.plan.data_bytes, enabled=options.show_progress) as bar:
-                verify(file.path, jobs, checksums, bar)
+    jobs = tuple(Job(tensor, rows[tensor.name]) for tensor in draft.plan.tensors)
+    write_model(draft.path, draft.header, jobs, options, time.monotonic())
     return report_of(draft, verified=options.verify)
 
 
@@ -242,7 +229,7 @@ def _halves(
     if name == EMBEDDING:  # looked up by piece, so the two are exchanged and turned
         return (
             OutputTensor(f"{name}.lora_a", (height, rank), b_rows(change)),
-            OutputTensor(f"{name}.lora_b", (width, rank), TransposedRows(a_rows(change))),
+            OutputTensor(f"{name}.lora_b", (width, rank), TurnedRows(a_rows(change))),
         )
     return (
         OutputTensor(f"{name}.lora_a", (rank, width), a_rows(change)),

@@ -103,12 +103,11 @@ def split_scale(text: str) -> tuple[Path, float]:
 
 def is_adapter(path: Path) -> bool:
     """Whether a folder or file is a LoRA adapter rather than a model."""
-    if path.is_dir():
-        return (
-            any((path / name).is_file() for name in ("adapter_config.json", *PEFT_WEIGHTS, MISTRAL_WEIGHTS))
-            and not (path / "config.json").is_file()
-        )
-    return path.name in (*PEFT_WEIGHTS, MISTRAL_WEIGHTS)
+    if not path.is_dir():
+        return path.name in (*PEFT_WEIGHTS, MISTRAL_WEIGHTS)
+    is_model = any((path / name).is_file() for name in ("config.json", "consolidated.safetensors"))
+    names = ("adapter_config.json", *PEFT_WEIGHTS, MISTRAL_WEIGHTS)
+    return not is_model and any((path / name).is_file() for name in names)
 
 
 def open_adapter(path: Path) -> Adapter:

@@ -29,7 +29,7 @@ BLOCK_PRODUCTS = 262_144
 
 
 @dataclass(frozen=True)
-class TransposedRows:
+class TurnedRows:
     """A small matrix with rows and columns exchanged, held in memory from its first use on."""
 
     base: Rows
@@ -167,7 +167,7 @@ def _change(pair: Pair, adapter: Adapter, shape: Shape, head_dim: int) -> Change
     a: Rows = MappedRows(pair.a.file, pair.a.entry)
     b: Rows = MappedRows(pair.b.file, pair.b.entry)
     if pair.is_embedding:  # the transposed product: (B A)^T = A^T B^T
-        a, b = TransposedRows(b), TransposedRows(a)
+        a, b = TurnedRows(b), TurnedRows(a)
     matrix = shape[-2:]
     if (b.count, a.columns) != matrix:
         raise ModelError(
