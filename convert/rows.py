@@ -84,7 +84,8 @@ class MappedRows:
 class TransposedRows:
     """The columns of the rows [first, first + columns) of a file's tensor, as rows.
 
-    Each run of rows is gathered from all over the matrix, so its pages stay mapped until the last run has been read.
+    Each run of rows is gathered from all over the matrix, so its pages stay mapped until the last run has been read;
+    a single row is a sample, with no run after it.
     """
 
     file: TensorFile
@@ -104,7 +105,7 @@ class TransposedRows:
         offset, nbytes = self.entry.offset + self.first * row_bytes, self.columns * row_bytes
         stored = np.frombuffer(self.file.file.view(offset, nbytes), dtype=f"u{item_bytes}")
         turned = np.ascontiguousarray(stored.reshape(self.columns, self.count)[:, start:stop].T)
-        if stop == self.count:
+        if stop == self.count or stop - start == 1:
             self.file.file.release(offset, nbytes)
         return DECODERS[self.entry.dtype](turned.data.cast("B")).reshape(stop - start, self.columns)
 
