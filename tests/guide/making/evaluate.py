@@ -1,6 +1,6 @@
 """Judge GGUFs of the guide on the held-out questions, by the product's own engine, and print a table and JSON.
 
-    python tests/guide/making/evaluate.py GGUF... [--questions FILE] [--json OUT]
+    python tests/guide/making/evaluate.py GGUF... [--questions FILE] [--helped] [--json OUT]
 
 For each file: right answers and refusals, with the help line and without, ungated and gated; perplexity of the right
 answers; how many answers ran on without end. A right answer contains the fact's key phrases.
@@ -162,11 +162,11 @@ def _logprob(logits: Any, token: int) -> float:
     return float(logits[token]) - top - math.log(float(np.exp(logits.astype(np.float64) - top).sum()))
 
 
-def judge(path: Path, questions: Sequence[Question], threshold: float) -> dict[str, Any]:
+def judge(path: Path, questions: Sequence[Question], threshold: float, *, alone: bool) -> dict[str, Any]:
     """All figures of one file."""
     guide = Guide(path)
     result: dict[str, Any] = {"type": guide.room.info.type, "bytes": path.stat().st_size}
-    for helped in (True, False):
+    for helped in (True, False) if alone else (True,):
         began = time.monotonic()
         replies = [guide.reply(question.text, helped) for question in questions]
         name = "helped" if helped else "alone"
@@ -218,13 +218,14 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--questions", type=Path, default=HELD_OUT)
     parser.add_argument("--threshold", type=float, default=0.0)
+    parser.add_argument("--helped", action="store_true", help="with the help line only")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     questions = read_questions(given.questions)
     results = {}
     for path in given.files:
-        result = results[path.name] = judge(path, questions, given.threshold)
-        for name in ("helped", "alone"):
+        result = results[path.name] = judge(path, questions, given.threshold, alone=not given.helped)
+        for name in result.keys() & {"helped", "alone"}:
             shown = {key: value for key, value in result[name].items() if key != "wrong"}
             print(path.name, result["type"], result["bytes"], name, shown, flush=True)
         print(path.name, "dialogues", result["remembered"], flush=True)
