@@ -69,6 +69,8 @@ class LaneDecoder:
             EngineError: llama.cpp failed.
         """
         width = max(fewest, *(len(ids) for _, ids in parts))
+        if width * len(parts) > self.batch:
+            raise EngineError(f"{width * len(parts)} rows are more than a batch of {self.batch}")
         rows: dict[int, int] = {}
         count = 0
         for lane, ids in parts:

@@ -8,24 +8,23 @@ logits differ by about 1e-3 and an answer may take another turn where two ids ar
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from chat.engine import batch_plan as plan
 from chat.engine.devices import host_free_bytes
-from chat.engine.engine import chunk_bounds
+from chat.engine.lane_reading import PromptReader
 from chat.engine.lanes import LaneDecoder
 from chat.engine.reply import reply
-from chat.engine.snapshot import common_prefix
 from chat.engine.strand import Strand
 from chat.events import Done
 from chat.ground.errors import ChatError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from typing import Protocol
 
     from chat.engine.room import Room
@@ -60,10 +59,11 @@ class Together:
         self._running: dict[int, Strand] = {}  # by lane
         self._waited = 0
         self._cancelled = False
+        self._reader = PromptReader(self._engine.snapshots, self._engine.decoder.window)
 
     def cancel(self, flag: bool = True) -> None:
         """End all that runs, from any thread."""
-        self._cancelled = flag
+        self._cancelled = self._reader.cancelled = flag
         if self._lanes is not None:
             self._lanes.context.abort(flag)
 
@@ -175,24 +175,38 @@ class Together:
 
     def _read_some(self, lanes: LaneDecoder, free: int) -> Iterator[Outcome]:
         """Read the first waiting prompt, and others beside it where they are short."""
-        fitting = [each for each in self._waiting if not each.alone][:free]
         target = len(self._running)
-        self._read_beginning(lanes, target)
-        reaches = [self._reach(each) for each in fitting]
-        count = plan.group([len(e.prompt) - r for e, r in zip(fitting, reaches, strict=True)], free, lanes.batch)
-        count = min(count, next((at for at, each in enumerate(self._waiting) if each.alone), count))
-        group = {target + at: self._waiting.popleft() for at in range(count)}
-        for strand in group.values():
-            strand.begun = time.perf_counter()
-            yield strand.index, None
+        first, *others = (each.prompt for each in self._waiting)
         try:
-            rows = self._read(lanes, group)
+            self._reader.read_beginning(lanes, target, first, others)
+        except EngineError as error:
+            yield from self._fail({target: self._waiting.popleft()}, error)
+            return
+        group = self._group(lanes, target, free)
+        yield from ((strand.index, None) for strand in group.values())
+        try:
+            rows = self._reader.read(lanes, {lane: strand.prompt for lane, strand in group.items()})
         except EngineError as error:
             yield from self._fail(group, error)
             return
-        self._running |= group
+        for lane, strand in group.items():
+            strand.prompt_is_read()
+            self._running[lane] = strand
         if rows is not None:
             yield from self._draw(rows)
+
+    def _group(self, lanes: LaneDecoder, target: int, free: int) -> dict[int, Strand]:
+        """Take the first waiting requests that are read together, their lanes filled from saved states."""
+        fitting = list(itertools.takewhile(lambda strand: not strand.alone, self._waiting))[:free]
+        lengths = [len(each.prompt) - self._reader.reach(each.prompt) for each in fitting]
+        taken = {target + at: self._waiting.popleft() for at in range(plan.group(lengths, free, lanes.batch))}
+        for lane, strand in taken.items():
+            strand.begin(self._reader.restore(lanes, lane, strand.prompt))
+        count = plan.group([len(e.prompt) - e.answer.cached for e in taken.values()], free, lanes.batch)
+        for lane in reversed([*taken][count:]):  # a state did not fit, and so they are longer than they seemed
+            lanes.clear(lane)
+            self._waiting.appendleft(taken.pop(lane))
+        return taken
 
     def _fail(self, group: dict[int, Strand], error: EngineError) -> Iterator[Outcome]:
         """Let go of strands whose batch failed."""
@@ -201,66 +215,6 @@ class Together:
             self._lanes.clear(lane)
             strand.run.sampler.close()
             yield strand.index, error
-
-    def _read_beginning(self, lanes: LaneDecoder, lane: int) -> None:
-        """Read what the first waiting prompt has in common with others, and keep it."""
-        first = self._waiting[0]
-        reach = self._reach(first)
-        common = max(
-            (common_prefix(first.prompt, each.prompt) for each in self._waiting if each is not first), default=0
-        )
-        common = min(common, len(first.prompt) - 1)
-        if common < reach + plan.SHARED:
-            return
-        if self._restore(lanes, lane, first.prompt, common) + plan.SHARED > common:
-            return
-        if self._read_long(lanes, lane, first.prompt[:common]) is not None:
-            self._keep(lanes, lane)
-        lanes.clear(lane)
-
-    def _read(self, lanes: LaneDecoder, group: dict[int, Strand]) -> dict[int, int] | None:
-        """Read the rest of the prompts; the rows of their last ids, or None where it was cancelled."""
-        for lane, strand in group.items():
-            strand.prompt_is_read(self._restore(lanes, lane, strand.prompt, len(strand.prompt) - 1))
-        fresh = [(lane, strand.prompt[len(lanes.ids[lane]) :]) for lane, strand in group.items()]
-        reused = len(lanes.ids[fresh[0][0]])
-        if len(fresh) > 1 or len(fresh[0][1]) < plan.SHORT:
-            rows = lanes.feed(fresh, plan.FEWEST_ROWS)
-        else:
-            lane = fresh[0][0]
-            rows = self._read_long(lanes, lane, group[lane].prompt)
-            if rows is not None and plan.is_worth_keeping(reused, len(fresh[0][1])):
-                self._keep(lanes, lane)
-        for strand in group.values():
-            strand.prompt_is_read(strand.answer.cached)
-        return rows
-
-    def _read_long(self, lanes: LaneDecoder, lane: int, prompt: Sequence[int]) -> dict[int, int] | None:
-        """Read a prompt in the chunks that it would be read in alone."""
-        rows: dict[int, int] | None = None
-        for start, stop in pairwise(chunk_bounds(len(lanes.ids[lane]), len(prompt), lanes.batch)):
-            rows = None if self._cancelled else lanes.feed([(lane, prompt[start:stop])], plan.FEWEST_ROWS)
-            if rows is None:
-                return None
-        return rows
-
-    def _reach(self, strand: Strand) -> int:
-        """Ids of a prompt that a kept state spares."""
-        _, reach = self._engine.snapshots.best(strand.prompt, self._engine.decoder.window)
-        return reach
-
-    def _restore(self, lanes: LaneDecoder, lane: int, prompt: Sequence[int], most: int) -> int:
-        """Let a lane hold what a kept state has of a prompt; how many ids that is."""
-        lanes.clear(lane)
-        snapshot, reach = self._engine.snapshots.best(prompt, self._engine.decoder.window)
-        reach = min(reach, most)
-        if snapshot is None or reach < plan.SHARED or not lanes.restore(lane, snapshot, reach):
-            return 0
-        return reach
-
-    def _keep(self, lanes: LaneDecoder, lane: int) -> None:
-        if not self._engine.snapshots.holds(lanes.ids[lane]):
-            self._engine.snapshots.keep(lanes.snapshot(lane))
 
     # --- requests go on
 

@@ -47,9 +47,13 @@ class Strand:
         """Whether it is answered without others: a choice is read, not generated."""
         return bool(self.answer.options)
 
-    def prompt_is_read(self, cached: int) -> None:
-        """Note that logits come now, and how much of the prompt was there before."""
+    def begin(self, cached: int) -> None:
+        """Note that its prompt is read now, and how much of it was there before."""
         self.answer.cached = cached
+        self.begun = time.perf_counter()
+
+    def prompt_is_read(self) -> None:
+        """Note that logits come now."""
         self._read = time.perf_counter()
 
     def take(self, decoder: Decoder, row: int) -> bool:
@@ -95,7 +99,7 @@ class Strand:
         if not self._stops.stopped:
             answer.texts.append(self._stops.push(self._text.flush()))
             answer.texts.append(self._stops.flush())
-        answer.read_seconds = self._read - self.begun
+        answer.read_seconds = max(self._read - self.begun, 0.0)
         answer.generate_seconds = time.perf_counter() - self._read
         self.run.sampler.close()
         return answer.done(self.run)
