@@ -77,7 +77,7 @@ def test_a_gguf_of_a_repository_is_fetched_where_its_type_is_named(server: HubSe
 @pytest.mark.parametrize(
     ("source", "fault", "code", "words"),
     [
-        ("mistralai/None", None, 3, "error: mistralai/None: "),
+        ("mistralai/None", None, 3, "error: the hub has no repository"),
         (NAME, Fault(status=401), 3, "error: "),
         (NAME, Fault(status=403), 3, "error: "),
         ("hf:a b", None, 2, "error: `hf:a b` names no repository\nhint: "),
