@@ -80,12 +80,15 @@ class MappedRows:
         return numbers.reshape(stop - start, self.columns)
 
 
+LAST_RUNS = 4  # of a transposed matrix, each of which gives its pages back
+
+
 @dataclass(frozen=True)
 class TransposedRows:
     """The columns of the rows [first, first + columns) of a file's tensor, as rows.
 
-    Each run of rows is gathered from all over the matrix, so its pages stay mapped until the last run has been read;
-    a single row is a sample, with no run after it.
+    Each run of rows is gathered from all over the matrix, so its pages stay mapped until the last runs have been read
+    (the last few, as threads may finish in another order); a single row is a sample, with no run after it.
     """
 
     file: TensorFile
@@ -105,7 +108,7 @@ class TransposedRows:
         offset, nbytes = self.entry.offset + self.first * row_bytes, self.columns * row_bytes
         stored = np.frombuffer(self.file.file.view(offset, nbytes), dtype=f"u{item_bytes}")
         turned = np.ascontiguousarray(stored.reshape(self.columns, self.count)[:, start:stop].T)
-        if stop == self.count or stop - start == 1:
+        if stop - start == 1 or stop + LAST_RUNS * (stop - start) > self.count:
             self.file.file.release(offset, nbytes)
         return DECODERS[self.entry.dtype](turned.data.cast("B")).reshape(stop - start, self.columns)
 
