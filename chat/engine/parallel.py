@@ -2,8 +2,9 @@
 
 The same bits as alone, and so at temperature 0 the same text, with flash attention and without repacking, as long as
 llama.cpp computes single rows like several: of weights in Q8_0, Q4_0, Q4_K, Q5_K and Q6_K, by up to four rows, in up to
-512 cells or on one thread. Elsewhere (float weights, more rows, repacked rows, GPUs, long contexts on several threads)
-logits differ by about 1e-3 and an answer may take another turn where two ids are as likely.
+256 cells or on one thread; beyond, several threads share the cells of a single row, but not those of several rows.
+Elsewhere (float weights, more rows, repacked rows, GPUs, longer texts on several threads, a beginning that was read
+before) logits differ by 1e-3 to 1e-1, and an answer may take another turn where two ids are as likely.
 """
 
 from __future__ import annotations
