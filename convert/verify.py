@@ -77,7 +77,10 @@ def try_out(path: Path) -> str | None:
     from chat.engine.client import LocalEngine
     from chat.request import EngineOptions, Prompt, Request, Sampling
 
-    context = min(TRIAL_CONTEXT, read_gguf(path).key("context_length"))
+    written = read_gguf(path)
+    if written.metadata.get("general.type") == "adapter":
+        return None  # it runs only beside its model; the readers have checked it
+    context = min(TRIAL_CONTEXT, written.key("context_length"))
     engine = LocalEngine(EngineOptions(str(path), context=context, gpu_layers="0", repack="off", draft="off"))
     try:
         for _ in engine.reply(Request(Prompt(text="Hello"), Sampling(temperature=0.0), max_tokens=1)):

@@ -60,10 +60,12 @@ class Decoder:
                 f"no memory for a context of {settings.cells:,} tokens: {LOG.last_error() or 'no reason given'}",
                 hint="use a smaller `--context`, or `--kv-type q8_0`",
             )
+        if model.adapters is not None:
+            model.adapters.attach(self.pointer)
         self.memory: Any = api.llama_get_memory(self.pointer)
         self.cells: int = api.llama_n_ctx(self.pointer)
         self.window = model.window
-        self.ids: list[int] = []
+        self.ids = array("i")
         self._tokens: Any = (ctypes.c_int32 * settings.batch)()
         self._wanted: Any = (ctypes.c_int8 * settings.batch)()
         self._last_only = api.llama_batch(token=self._tokens)  # without flags the last token's logits are made
@@ -173,7 +175,7 @@ class Decoder:
     def clear(self) -> None:
         """Forget everything."""
         self._api.llama_memory_clear(self.memory, False)
-        self.ids.clear()
+        del self.ids[:]
 
     def logits(self, row: int = -1) -> NDArray[np.float32]:
         """A view of the logits of one id of the last batch, valid until the next.
@@ -209,7 +211,7 @@ class Decoder:
         if written != size:
             raise EngineError(f"llama.cpp saved {written:,} of {size:,} bytes of its cache")
         oldest = max(self.oldest, len(self.ids) - self.window) if self.window else self.oldest
-        return Snapshot(array("i", self.ids), oldest, data)
+        return Snapshot(self.ids[:], oldest, data)
 
     def restore(self, snapshot: Snapshot) -> bool:
         """Hold what the snapshot held; the last id must be read again before there are logits.
@@ -223,7 +225,7 @@ class Decoder:
         if self._api.llama_state_seq_set_data_ext(self.pointer, buffer, size, 0, 0) == size:
             newest = self._api.llama_memory_seq_pos_max(self.memory, 0)
             if newest + 1 == len(snapshot.ids) and self.oldest <= max(snapshot.oldest, 0):
-                self.ids[:] = snapshot.ids
+                self.ids = snapshot.ids[:]
                 return True
         self.clear()
         return False

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from chat.engine.drafting import LENGTHS, LONGEST, Drafter, Purse
 from chat.engine.snapshot import Snapshot, Snapshots, common_prefix
 from chat.events import Reading
 from chat.ground.errors import EngineError
@@ -40,6 +41,7 @@ class Run:
     is_end: Callable[[int], bool]
     before: list[Callable[[NDArray[np.float32]], None]] = field(default_factory=list)  # may change the logits
     after: list[Callable[[int], None]] = field(default_factory=list)
+    is_complete: Callable[[], bool] = lambda: False  # nothing more can come
     finish: FinishReason = "stop"
     drafted: int = 0
     accepted: int = 0
@@ -48,8 +50,12 @@ class Run:
 class Engine:
     """Answers one prompt at a time on one decoder; its cached ids are the decoder's."""
 
-    def __init__(self, decoder: Decoder, snapshots: Snapshots, states: States | None = None) -> None:
+    def __init__(
+        self, decoder: Decoder, snapshots: Snapshots, states: States | None = None, drafter: Drafter | None = None
+    ) -> None:
         self.decoder = decoder
+        self.drafter = drafter
+        self._purse = Purse()
         self.snapshots = snapshots
         self.states = states
         self.restored_from: str | None = None  # the state on disk that the cache goes on from
@@ -105,6 +111,19 @@ class Engine:
             snapshot, _ = self.snapshots.best(prompt[: max(len(prompt) - half, 1) + 1], decoder.window)
         return self.states.save(key, snapshot or decoder.snapshot()) is not None
 
+    def logits_after(self, prompt: Sequence[int], ids: Sequence[int]) -> NDArray[np.float32]:
+        """The logits after a prompt that was read and ids after it, of which any were fed before.
+
+        Raises:
+            Interrupted: it was cancelled.
+        """
+        if ids or self.decoder.position > len(prompt):
+            whole = [*prompt, *ids]
+            self.decoder.rewind(min(common_prefix(self.decoder.ids, whole), len(whole) - 1))
+            for _ in self.read(whole):
+                pass
+        return self.decoder.logits()
+
     def _remember(self) -> None:
         """Keep a copy of the cells where the window may forget them before the turn ends.
 
@@ -141,20 +160,61 @@ class Engine:
         Raises:
             EngineError: the model computes no numbers.
         """
-        made = token = 0
-        while not self._cancelled:
-            if made >= run.limit:
-                run.finish = "length"
+        decoder = self.decoder
+        draft: list[int] = []  # ids that were read on trust after the last certain one
+        seconds, made = 0.0, 0
+        run.finish = "length"
+        while made < run.limit:
+            for row in range(len(draft) + 1):
+                if self._cancelled:
+                    run.finish = "interrupted"
+                    return
+                token = self._choose(run, row if draft else -1)
+                if run.is_end(token):
+                    run.finish = "stop"
+                    return
+                yield token
+                made += 1
+                if run.is_complete():
+                    run.finish = "stop"
+                    return
+                if made == run.limit:
+                    return
+                if row == len(draft) or token != draft[row]:
+                    break
+            self._forget(len(draft) - row)
+            run.accepted += row
+            self._account(draft, row, seconds)
+            draft = self._guess(token, run.limit - made)
+            begun = time.perf_counter()
+            if self._cancelled or not decoder.feed((token, *draft), len(draft) + 1):
+                run.finish = "interrupted"
                 return
-            if made > 0 and not self.decoder.feed((token,)):
-                break
-            token = self._choose(run, -1)
-            if run.is_end(token):
-                run.finish = "stop"
-                return
-            yield token
-            made += 1
-        run.finish = "interrupted"
+            seconds = time.perf_counter() - begun
+            run.drafted += len(draft)
+
+    def _forget(self, count: int) -> None:
+        """Take back ids of a draft that did not come."""
+        position = self.decoder.position - count
+        if count > 0 and self.decoder.rewind(position) != position:
+            raise EngineError(f"the cache cannot go back {count} ids")
+
+    def _account(self, draft: list[int], accepted: int, seconds: float) -> None:
+        if draft:
+            self._purse.settle(len(draft), accepted, seconds)
+        elif seconds:
+            self._purse.earn(seconds)
+
+    def _guess(self, token: int, left: int) -> list[int]:
+        """A draft of what follows `token`, where one can be afforded and there is room for it."""
+        decoder = self.decoder
+        most = min(LONGEST, left - 1, LONGEST if decoder.free is None else decoder.free - 1)
+        if self.drafter is None or most <= 0 or not self._purse.allows:
+            return []
+        ids = decoder.ids[:]
+        ids.append(token)
+        guess = self.drafter.guess(ids, most)
+        return guess[: LENGTHS[len(guess)]]
 
     def _choose(self, run: Run, row: int) -> int:
         logits = self.decoder.logits(row)

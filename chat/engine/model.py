@@ -11,6 +11,8 @@ from chat.ground.errors import MemoryLimitError, ModelError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chat.engine.adapters import Adapters
+
 NO_MEMORY = ("unable to allocate", "failed to allocate", "out of memory", "Cannot allocate memory")
 
 
@@ -59,11 +61,18 @@ class Model:
         self.vocab: Any = api.llama_model_get_vocab(self.pointer)
         self.vocabulary_size: int = api.llama_vocab_n_tokens(self.vocab)
         self.trained_context: int = api.llama_model_n_ctx_train(self.pointer)
+        self.adapters: Adapters | None = None  # in force in every context made from now on
 
     @property
     def window(self) -> int | None:
         """The sliding window that llama.cpp applies on at least one layer; None where there is none."""
         return llama().llama_model_n_swa(self.pointer) or None
+
+    @property
+    def can_rewind(self) -> bool:
+        """Whether ids can be taken back one by one: not where a recurrence has swallowed them."""
+        api = llama()
+        return not (api.llama_model_is_recurrent(self.pointer) or api.llama_model_is_hybrid(self.pointer))
 
     def close(self) -> None:
         """Free the weights; contexts made of the model must be closed before."""

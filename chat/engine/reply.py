@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import time
 from array import array
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from chat.engine.choice import check_options, choose, option_tree, probabilities
 from chat.engine.compose import Composed, compose, encode
 from chat.engine.engine import Engine, Interrupted, Run
+from chat.engine.formats.answer import read_answer
 from chat.engine.prompt import FORMATS
 from chat.engine.prompt import Text as Plain
 from chat.engine.sampling import Sampler, settle
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from chat.engine.room import Room
+    from chat.engine.vocab import Vocabulary
     from chat.request import Request, Sampling
 
 
@@ -39,7 +43,12 @@ class Answer:
         self.composed: Composed = compose(
             request, room.vocabulary, room.prompt_format, room.limit, room.options.overflow == "drop"
         )
-        self.options: tuple[str, ...] = ()
+        if request.prompt.tools and not FORMATS[room.prompt_format].tools:
+            raise UsageError(
+                f"the prompt format {room.prompt_format} has no function calls", hint="`--tools` needs v2 or later"
+            )
+        self.options = self._options()
+        self.chances: dict[str, float] | None = None
         self.cached = 0
         self.ids: list[int] = []
         self.texts: list[str] = []
@@ -57,7 +66,7 @@ class Answer:
         run = self.begin()
         try:
             yield from self._read(run.limit)
-            yield from self._generate(run)
+            yield from self._choose() if self.options else self._generate(run)
         except Interrupted:
             run.finish = "interrupted"
         finally:
@@ -70,8 +79,15 @@ class Answer:
         room = self.room
         most = room.info.trained_context if room.limit is None else room.limit - len(prompt)
         limit = most if self.request.max_tokens is None else min(self.request.max_tokens, most)
-        sampler = Sampler(self.sampling, room.vocabulary.size, prompt)
-        return Run(sampler, limit, room.vocabulary.is_end)
+        guide = None
+        if self.request.constraint is not None and not self.options:
+            guide = room.grammars.guide(self.request.constraint, continues=self.continues())
+        run = Run(Sampler(self.sampling, room.vocabulary.size, prompt), limit, room.vocabulary.is_end)
+        if guide is not None:
+            run.before.append(guide.mask)
+            run.after.append(lambda token: None if run.is_end(token) else guide.consume(token))
+            run.is_complete = guide.is_complete
+        return run
 
     def _read(self, limit: int) -> Iterator[Reading]:
         begun = time.perf_counter()
@@ -85,7 +101,8 @@ class Answer:
     def _generate(self, run: Run) -> Iterator[Text]:
         begun = time.perf_counter()
         decoder = StreamDecoder(self.room.vocabulary, continues=self.continues())
-        stops = StopFilter(self.request.stop + FORMATS[self.room.prompt_format].stops)
+        constrained = self.request.constraint is not None  # then its grammar alone says where the answer ends
+        stops = StopFilter(() if constrained else self.request.stop + FORMATS[self.room.prompt_format].stops)
         try:
             for token in self.engine.generate(run):
                 self.ids.append(token)
@@ -97,6 +114,26 @@ class Answer:
             yield from self._say(stops.flush())
         finally:
             self.generate_seconds = time.perf_counter() - begun
+
+    def _options(self) -> tuple[str, ...]:
+        constraint = self.request.constraint
+        if constraint is None or constraint.kind != "choice":
+            return ()
+        options = tuple(json.loads(constraint.source))
+        check_options(options)
+        return options
+
+    def _choose(self) -> Iterator[Text]:
+        """Say one of the options, whole."""
+        begun = time.perf_counter()
+        vocabulary, prompt = self.room.vocabulary, self.composed.ids
+        coded = [option_ids(vocabulary, option, self.continues()) for option in self.options]
+        chances = probabilities(option_tree(coded), vocabulary.ends, lambda ids: self.engine.logits_after(prompt, ids))
+        chosen = choose(chances, self.sampling)
+        self.chances = {option: chances[at] for at, option in enumerate(self.options)}
+        self.ids = list(coded[chosen])
+        self.generate_seconds = time.perf_counter() - begun
+        yield from self._say(self.options[chosen])
 
     def continues(self) -> bool:
         """Whether the answer goes on with a text, so that a leading space belongs to it."""
@@ -110,14 +147,17 @@ class Answer:
 
     def done(self, run: Run) -> Done:
         """The reply as it is now."""
+        answer = read_answer(self.room.prompt_format, self.room.vocabulary.segments_of(self.ids))
         return Done(
-            text="".join(self.texts),
+            text=answer.text if answer.calls else "".join(self.texts),
             finish_reason=run.finish,
             ids=tuple(self.ids),
             prompt_ids_sha256=ids_sha256(self.composed.ids),
             tokens=TokenCounts(len(self.composed.ids), self.cached, len(self.ids), run.drafted, run.accepted),
             seconds=Seconds(self.room.load_seconds, self.read_seconds, self.generate_seconds),
             sampling=asdict(self.sampling),
+            choice=self.chances,
+            tool_calls=answer.calls,
         )
 
 
@@ -140,6 +180,14 @@ def render(room: Room, request: Request) -> Rendered:
 def count(room: Room, texts: Sequence[str]) -> tuple[int, ...]:
     """How many tokens each plain text takes, without BOS."""
     return tuple(len(room.vocabulary.encode((Plain(text),))) for text in texts)
+
+
+def option_ids(vocabulary: Vocabulary, option: str, continues: bool) -> tuple[int, ...]:
+    """The ids of an option as an answer; where it goes on with a text, without the space put before a text."""
+    if not (continues and vocabulary.adds_space):
+        return tuple(vocabulary.encode((Plain(option),)))
+    before = vocabulary.encode((Plain("\n"),))
+    return tuple(vocabulary.encode((Plain("\n" + option),))[len(before) :])
 
 
 def ids_sha256(ids: Sequence[int]) -> str:

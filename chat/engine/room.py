@@ -9,11 +9,15 @@ import threading
 import time
 from array import array
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chat.engine.adapters import Adapters
+from chat.engine.constraint import Grammars
 from chat.engine.decoder import Decoder, DecoderSettings
 from chat.engine.devices import devices, host_free_bytes
+from chat.engine.drafting import EQUAL_TYPES, Drafter, Lookup
 from chat.engine.engine import Engine
 from chat.engine.library import build_name
 from chat.engine.lost_window import lost_window_notice
@@ -26,7 +30,7 @@ from chat.engine.threads import worker_threads
 from chat.engine.vocab import Vocabulary
 from chat.engine.window import Window, choose_window
 from chat.events import ModelInfo
-from chat.ground.errors import MemoryLimitError, UsageError
+from chat.ground.errors import MemoryLimitError, ModelError, UsageError
 from chat.ground.gguf_reader import read_gguf
 from chat.ground.gguf_rules import check_model
 
@@ -63,6 +67,11 @@ class Room:
     session: str | None = None  # whose turns the cache holds
     prompt: tuple[int, ...] = ()  # the last one that was read
 
+    @cached_property
+    def grammars(self) -> Grammars:
+        """What constrains answers; its table of pieces takes a moment to make, so it waits to be asked for."""
+        return Grammars(self.vocabulary)
+
     def save_state(self) -> None:
         """Keep the cache on disk for the next time, under the session's name or for questions after a long prompt."""
         if self.engine is None:
@@ -88,6 +97,8 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     """
     begun = time.perf_counter()
     file = read_gguf(Path(options.model_path))
+    if file.metadata.get("general.type") == "adapter":
+        raise ModelError(f"{file.path}: is an adapter, not a model", hint="`-m MODEL --lora` adds it to its model")
     check_model(file)
     prompt_format = _prompt_format(options, file)
     window = choose_window(file, options.window)
@@ -110,7 +121,9 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     vocabulary = Vocabulary(model.vocab, file.metadata)
     seconds = time.perf_counter() - begun
     budget = min(SNAPSHOT_BYTES, int(host_free_bytes() * SNAPSHOT_SHARE))
-    engine = Engine(decoder, Snapshots(budget), _states(options, file, window, decoder, chosen))
+    drafter, drafting = _drafter(options, file, model, decoder, chosen)
+    info.details["draft"] = drafting
+    engine = Engine(decoder, Snapshots(budget), _states(options, file, window, decoder, chosen), drafter)
     return Room(options, file, model, vocabulary, prompt_format, engine, limit, info, seconds, notices)
 
 
@@ -136,6 +149,8 @@ def _load(
         model: Model | None = None
         try:
             model = Model(str(file.path), _load_settings(options, file, window, chosen), on_progress)
+            if options.lora:
+                model.adapters = Adapters(model, file, options.lora)
             return model, Decoder(model, _decoder_settings(options, chosen)), chosen
         except MemoryLimitError:
             if model is not None:
@@ -169,6 +184,26 @@ def _decoder_settings(options: EngineOptions, chosen: Fit) -> DecoderSettings:
         flash_attention=options.flash_attention,
         threads=options.threads or worker_threads(),
     )
+
+
+def _drafter(
+    options: EngineOptions, file: GgufFile, model: Model, decoder: Decoder, chosen: Fit
+) -> tuple[Drafter | None, str]:
+    """What guesses ids ahead, only where drafts cannot change an answer by a bit; and the reason in words."""
+    if options.draft == "off":
+        return None, "off"
+    kinds = {tensor.type for tensor in file.tensors.values() if len(tensor.shape) > 1}
+    reasons = (
+        (chosen.repack, "repacked rows"),
+        (chosen.gpu_layers > 0, "layers on a GPU"),
+        (options.flash_attention == "off", "attention without flash attention"),
+        (not kinds <= EQUAL_TYPES, f"tensors of type {', '.join(sorted(kinds - EQUAL_TYPES))}"),
+        (not model.can_rewind, "a recurrent model"),
+    )
+    for differs, what in reasons:
+        if differs:
+            return None, f"off: {what} would not compute drafts bit for bit like single tokens"
+    return Lookup(), "lookup"
 
 
 def _states(options: EngineOptions, file: GgufFile, window: Window, decoder: Decoder, chosen: Fit) -> States | None:

@@ -1,0 +1,89 @@
+"""Constrained answers always match, whatever the model says; what cannot be compiled is refused in time."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"mood": {"enum": ["good", "bad"]}, "count": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["mood", "count"],
+    "additionalProperties": False,
+}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "chat.cli", *map(str, arguments)]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+
+
+@pytest.fixture(params=["v1", "v3"])
+def model(request: pytest.FixtureRequest, tiny_model: Path, tiny_v3_model: Path) -> Path:
+    return {"v1": tiny_model, "v3": tiny_v3_model}[request.param]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_an_answer_under_a_schema_is_valid_json_of_it(model: Path, seed: int) -> None:
+    done = run("-m", model, "--schema", json.dumps(SCHEMA), "--seed", seed, "--temperature", 1.5, "hi")
+    assert (done.returncode, done.stderr) == (0, b"")
+    jsonschema.validate(json.loads(done.stdout), SCHEMA)
+
+
+def test_the_short_form_of_a_schema_is_one(model: Path) -> None:
+    answer = json.loads(run("-m", model, "--schema", "mood good|bad, ok bool", "--seed", 4, "hi").stdout)
+    assert set(answer) == {"mood", "ok"}
+
+
+@pytest.mark.parametrize(
+    ("flag", "source", "pattern"),
+    [
+        ("--regex", "[a-c]{3}-[0-9]+x", r"[a-c]{3}-[0-9]+x"),
+        ("--grammar", 'root ::= "yes" | "no" " " [0-9]', r"yes|no [0-9]"),
+        ("--grammar", 'start: "a" NUMBER\nNUMBER: /[0-9]{2}/', r"a[0-9]{2}"),
+    ],
+)
+def test_an_answer_under_a_grammar_matches_all_of_it(model: Path, flag: str, source: str, pattern: str) -> None:
+    done = run("-m", model, flag, source, "--seed", 5, "hi")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert re.fullmatch(pattern, done.stdout.decode().removesuffix("\n"))
+
+
+def test_a_choice_is_one_of_the_options_with_their_probabilities(model: Path) -> None:
+    options = ["yes", "no", "no way", "[INST]"]
+    flags = [part for option in options for part in ("--choice", option)]
+    answer = json.loads(run("-m", model, *flags, "--json", "--temperature", 0, "hi").stdout)
+    assert set(answer["choice"]) == set(options)
+    assert abs(sum(answer["choice"].values()) - 1) < 1e-6
+    assert answer["text"] == max(answer["choice"], key=answer["choice"].get)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--regex", "("],
+        ["--schema", '{"type": "nonsense"}'],
+        ["--schema", '{"$ref": "https://example.com/x.json"}'],
+        ["--grammar", "start: nowhere"],
+        ["--grammar", "root ::= " + "(" * 60000 + '"a"' + ")" * 60000],
+        ["--regex", "a", "--choice", "b"],
+    ],
+)
+def test_what_does_not_compile_is_exit_2_within_seconds_and_never_no_constraint(
+    arguments: list[str], tiny_model: Path, tmp_path: Path
+) -> None:
+    if len(arguments[1]) > 100_000:  # more than a command line takes
+        (tmp_path / "long").write_text(arguments[1])
+        arguments = [arguments[0], str(tmp_path / "long")]
+    began = time.monotonic()
+    done = run("-m", tiny_model, *arguments, "hi")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"error: ")
+    assert time.monotonic() - began < 10  # the limit of two seconds is for compiling; the machine may be busy
