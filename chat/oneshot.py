@@ -12,7 +12,7 @@ from chat import wiring
 from chat.answer_output import AnswerOutput
 from chat.conversation import Conversation, Message
 from chat.ground.errors import ChatError, ExitCode, UsageError
-from chat.opening import open_book, open_engine
+from chat.opening import answers_as_guide, open_book, open_engine
 from chat.prompt_input import BatchPrompt, question, token_ids
 from chat.report import json_line, rendered_report
 from chat.request import Prompt
@@ -41,6 +41,10 @@ def answer_once(words: Sequence[str], layered: Layered) -> int:
     if settings.batch is not None:
         return _answer_batch(words, settings)
     output = AnswerOutput(settings)
+    if answers_as_guide(settings):
+        from chat.welcome import GUIDE_WORDS
+
+        output.tell(f"no model is named, so {GUIDE_WORDS}")
     if settings.session or settings.continue_last:
         return _answer_in_session(words, settings, output)
     prompt = _prompt(words, settings, output)

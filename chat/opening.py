@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat import wiring
 from chat.conversation import Conversation
+from chat.guide import PATH as GUIDE_FILE
 from chat.models.resolve import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from chat.events import Replier
     from chat.layers import Layered
@@ -46,7 +47,16 @@ def _local(settings: Settings, *, keeps_states: bool) -> Replier:
 
     folder = _state_folder(settings) if keeps_states else None
     options = wiring.engine_options(settings, resolve(settings.model), session=False, state_folder=folder)
-    return LocalEngine(options, log_file=settings.log_file)
+    return _guided(LocalEngine(options, log_file=settings.log_file), options)
+
+
+def _guided(engine: Replier, options: EngineOptions) -> Replier:
+    """The engine; the guide is asked as it was taught to be."""
+    if Path(options.model_path) != GUIDE_FILE:
+        return engine
+    from chat.guide.guided import Guided
+
+    return Guided(engine)
 
 
 def _remote(settings: Settings) -> Replier:
@@ -88,6 +98,10 @@ def enter_session(layered: Layered) -> int:
 
     with open_history(enabled=not layered.settings.no_history) as store:
         record, conversation, settings = _stored_session(store, layered.settings)
+        if answers_as_guide(settings):
+            from chat.welcome import choose_model
+
+            settings = replace(settings, model=choose_model())
         if settings.model != layered.settings.model:
             layered = replace(layered, settings=settings, origins={**layered.origins, "model": "session"})
         opening = Opening(
@@ -99,6 +113,11 @@ def enter_session(layered: Layered) -> int:
             state_folder=_state_folder(settings),
         )
         return run_session(lambda options: _engine_of(options, settings), layered, opening)
+
+
+def answers_as_guide(settings: Settings) -> bool:
+    """Whether the guide answers because nobody named a model."""
+    return settings.model is None and not settings.remote and resolve(None) == GUIDE_FILE
 
 
 def _state_folder(settings: Settings) -> Path | None:
@@ -114,7 +133,7 @@ def _engine_of(options: EngineOptions, settings: Settings) -> Replier:
         return _remote(replace(settings, remote_model=options.model_path or None))
     from chat.engine.client import LocalEngine
 
-    return LocalEngine(options, log_file=settings.log_file)
+    return _guided(LocalEngine(options, log_file=settings.log_file), options)
 
 
 def _stored_session(store: Store, settings: Settings) -> tuple[SessionRecord | None, Conversation, Settings]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from chat.ground.errors import ModelError
 from chat.ground.hub import PREFIX, HubName, gguf_here, is_repository, pull_gguf, read_hub_name, tell
 from chat.ground.sizes import size_text
+from chat.guide import NAME as GUIDE
+from chat.guide import PATH as GUIDE_FILE
 from chat.models.catalogue import DEFAULT, Official, find_official, official_names
 from chat.models.inventory import LocalFile, find_by_start, find_local, local_files
 
@@ -26,7 +28,8 @@ def resolve(name: str | None, *, say: Callable[[str], None] = tell) -> Path:
     """The GGUF file that `name` means.
 
     A path; a name in the models folder, or how one of them begins; `hf:owner/repo[:QUANT]`, which is downloaded where
-    it is not here; the name of an official model that was pulled. None means the only model that was pulled.
+    it is not here; the name of an official model that was pulled; `guide`. None means the only model that was pulled,
+    and the guide inside this program where there is none.
 
     Args:
         say: hears of downloads.
@@ -40,6 +43,8 @@ def resolve(name: str | None, *, say: Callable[[str], None] = tell) -> Path:
     path = _existing(name)
     if path and not path.is_dir():
         return path
+    if name == GUIDE:
+        return GUIDE_FILE
     if name.startswith(PREFIX):
         asked = read_hub_name(name)
         return gguf_here(asked) or pull_gguf(asked, say=say)
@@ -62,6 +67,8 @@ def _only_model() -> Path:
     ours = [file for file in local_files() if file.where == "models"]
     if len(ours) == 1:
         return ours[0].path
+    if not ours and GUIDE_FILE.exists():
+        return GUIDE_FILE
     if not ours:
         raise ModelError("no model is named", hint=WAYS_TO_A_MODEL)
     names = " or ".join(f"`-m {file.name}`" for file in ours[:3])

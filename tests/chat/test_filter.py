@@ -145,7 +145,6 @@ def test_a_cut_answer_fails_only_when_asked_to(tiny_model: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "stdin", "code", "message"),
     [
-        (["hi"], b"", 3, "no model is named"),
         (["-m", "nowhere.gguf", "hi"], b"", 3, "nowhere.gguf"),
         (["-m", "MODEL"], b"", 2, "the prompt is empty"),
         (["-m", "MODEL", "--nonsense", "hi"], b"", 2, "No such option: --nonsense"),
@@ -250,3 +249,11 @@ def test_a_question_without_a_word_of_an_answer_is_no_part_of_the_session(tiny_m
     assert run("-c", "-m", "nowhere.gguf", "lost").returncode == 3
     assert run("-c", "--regex", "(", "lost").returncode == 2
     assert "lost" not in json.loads(run("-c", "--dry-run", "two").stdout)["text"]
+
+
+def test_without_a_model_the_guide_answers_and_says_so() -> None:
+    done = run(stdin=b"How do I convert a checkpoint?\n")
+    assert done.returncode == 0
+    assert "mistral-chat convert" in done.stdout.decode()
+    assert done.stderr.startswith(b"note: no model is named, so the guide answers: ")
+    assert run("-q", "-m", "guide", "hello").stderr == b""

@@ -10,6 +10,7 @@ import pytest
 
 from chat.ground.errors import ChatError, ExitCode
 from chat.ground.hub import hub_cache
+from chat.guide import PATH as GUIDE_FILE
 from chat.models.resolve import WAYS_TO_A_MODEL, resolve
 from tests.chat.models.conftest import HUB_NAME
 from tests.hub_server import HubServer
@@ -71,7 +72,12 @@ def test_no_name_means_the_only_model(pulled: Put) -> None:
     assert resolve(None) == path
 
 
-def test_no_name_and_no_model_shows_the_ways_to_one() -> None:
+def test_no_name_and_no_model_means_the_guide() -> None:
+    assert resolve(None) == resolve("guide") == GUIDE_FILE
+
+
+def test_no_name_and_no_model_at_all_shows_the_ways_to_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("chat.models.resolve.GUIDE_FILE", tmp_path / "left-out.gguf")
     assert refusal(None) == (ExitCode.MODEL, "no model is named", WAYS_TO_A_MODEL)
     assert "`mistral-chat models pull mistral` fetches mistral-7b-instruct-v0.3" in WAYS_TO_A_MODEL
 

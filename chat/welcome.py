@@ -1,0 +1,52 @@
+"""Ask a person who has no model which one it is to be. Knows the catalogue and the guide, not sessions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from chat.ground.errors import ModelError
+from chat.ground.sizes import size_text
+from chat.ground.visible import visible_line
+from chat.guide import NAME as GUIDE
+from chat.models.catalogue import DEFAULT
+
+GUIDE_WORDS = (
+    "the guide answers: a small model that knows this program and the Mistral 7B family, and nothing else; "
+    f"`mistral-chat models pull {DEFAULT.aliases[0]}` gets a full one"
+)
+
+
+def choose_model() -> str:
+    """The name of a model that is here, after asking; a download happens on the way.
+
+    Raises:
+        EOFError: the person leaves.
+        ModelError: the download failed; it has said why.
+    """
+    print(
+        "There is no model here yet.\n"
+        "  1  talk to the guide, a small model inside this program that explains it\n"
+        f"  2  download {DEFAULT.name}: {size_text(DEFAULT.download_bytes)}, kept as {size_text(DEFAULT.q4_bytes)}\n"
+        "  3  use a GGUF file"
+    )
+    while True:
+        match input("Choice [1]: ").strip():
+            case "" | "1":
+                print(f"note: {GUIDE_WORDS}")
+                return GUIDE
+            case "2":
+                return _download()
+            case "3":
+                path = Path(input("File: ").strip()).expanduser()
+                if path.is_file():
+                    return str(path)
+                print(f"no file at {visible_line(str(path))}")
+
+
+def _download() -> str:
+    command = [sys.executable, "-m", "chat.cli", "models", "pull", DEFAULT.name]
+    if subprocess.run(command, check=False).returncode:
+        raise ModelError("there is still no model", hint=f"`mistral-chat -m {GUIDE}` talks to the guide meanwhile")
+    return DEFAULT.name

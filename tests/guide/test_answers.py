@@ -1,0 +1,123 @@
+"""The shipped guide answers held-out questions, refuses strangers, remembers, and always comes to an end."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chat.conversation import Message
+from chat.engine.client import LocalEngine
+from chat.events import Done
+from chat.guide import PATH
+from chat.guide.guided import Guided
+from chat.guide.library import ELSE, facts, refusal
+from chat.request import EngineOptions, Prompt, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+FULL = os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1"
+SAMPLE = 70  # questions in a quick run
+LARGEST_BYTES = 16_000_000
+RIGHT, REFUSED = 0.73, 0.83  # of all held-out questions; making/README.md has the figures, and what was hoped for
+SLACK = 0.10  # what a sample may differ
+
+
+@pytest.fixture(scope="module")
+def evaluate() -> Iterator[Any]:
+    """The module that judged the guide when it was made; it is run from its own folder."""
+    sys.path.insert(0, str(HERE / "making"))
+    try:
+        import evaluate
+
+        yield evaluate
+    finally:
+        sys.path.remove(str(HERE / "making"))
+
+
+@pytest.fixture(scope="module")
+def guide() -> Iterator[Guided]:
+    engine = Guided(LocalEngine(EngineOptions(str(PATH), threads=1)))
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def answer(guide: Guided, *messages: Message) -> Done:
+    done = list(guide.reply(Request(Prompt(messages), max_tokens=200)))[-1]
+    assert isinstance(done, Done)
+    return done
+
+
+def ask(guide: Guided, question: str) -> Done:
+    return answer(guide, Message("user", question))
+
+
+def test_the_file_is_small_and_a_mistral_with_a_window(guide: Guided) -> None:
+    assert PATH.stat().st_size <= LARGEST_BYTES
+    info = guide.info()
+    assert (info.window, info.prompt_format) == (256, "v3")
+    assert info.trained_context > 256
+
+
+def test_held_out_questions_are_answered_and_strangers_refused(guide: Guided, evaluate: Any) -> None:
+    """Never trained on; a quick run asks a seeded sample of them, and allows for its chance."""
+    questions = evaluate.read_questions(HERE / "held_out.txt")
+    if not FULL:
+        questions = random.Random(7).sample(questions, SAMPLE)
+    replies = [ask(guide, question.text) for question in questions]
+    pairs = list(zip(questions, replies, strict=True))
+    assert [question.text for question, done in pairs if done.finish_reason != "stop"] == []
+    right = [evaluate.is_right(question, done.text) for question, done in pairs if ELSE not in question.topics]
+    refused = [evaluate.is_right(question, done.text) for question, done in pairs if ELSE in question.topics]
+    print(f"right {sum(right)} of {len(right)}, refused {sum(refused)} of {len(refused)}")
+    slack = 0 if FULL else SLACK
+    assert sum(right) / len(right) >= RIGHT - slack
+    assert sum(refused) / len(refused) >= REFUSED - slack
+
+
+def test_its_answers_are_whole_sentences_that_it_was_taught(guide: Guided) -> None:
+    """It may take one fact for another, but it makes nothing up."""
+    taught = {fact.answer for fact in facts()}
+    asked = (
+        "how do i convert a checkpoint",
+        "what is the licence of mistral 7b",
+        "how do i stop an answer",
+        "what is gqa",
+    )
+    assert {ask(guide, text).text.strip() for text in asked} <= taught
+
+
+def test_what_it_does_not_know_is_refused_with_the_way_to_a_full_model(guide: Guided) -> None:
+    assert ask(guide, "What is the capital of France?").text.strip() == refusal().answer
+
+
+def test_a_session_longer_than_the_window_goes_on_answering(guide: Guided) -> None:
+    licence = next(fact for fact in facts() if fact.id == "licence")
+    messages: list[Message] = []
+    for _ in range(20):  # of some 80 tokens each, in a window of 256
+        messages.append(Message("user", "What is the licence?"))
+        done = answer(guide, *messages)
+        messages.append(Message("assistant", done.text, done.ids, done.finish_reason))
+    assert messages[-1].content.strip() == licence.answer
+
+
+def test_the_first_answer_is_there_within_two_seconds() -> None:
+    """Of processor time and waiting for the disk: a machine that is busy with other tests takes longer."""
+    began = time.monotonic(), os.times()
+    engine = Guided(LocalEngine(EngineOptions(str(PATH), threads=1, repack="off")))
+    try:
+        assert ask(engine, "How do I convert a checkpoint?").finish_reason == "stop"
+    finally:
+        engine.close()
+    used = os.times()
+    assert used.user - began[1].user + used.children_user - began[1].children_user < 2
+    assert time.monotonic() - began[0] < 20
