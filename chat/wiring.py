@@ -27,6 +27,8 @@ def engine_options(settings: Settings, model_path: Path, *, session: bool, state
             f"--kv-type {settings.kv_type} needs flash attention, but --flash-attention is off",
             hint="leave out `--flash-attention off`, or use `--kv-type f16`",
         )
+    if settings.draft not in ("lookup", "off"):
+        raise UsageError(f"--draft is lookup or off, not {settings.draft!r}", hint="a small model cannot draft yet")
     _require_number_or(settings.window, "--window", ("auto", "off"))
     _require_number_or(settings.gpu_layers, "--gpu-layers", ("auto", "all"))
     return EngineOptions(

@@ -14,6 +14,7 @@ from chat.engine.choice import check_options, choose, option_tree, probabilities
 from chat.engine.compose import Composed, compose, encode
 from chat.engine.engine import Engine, Interrupted, Run
 from chat.engine.formats.answer import read_answer
+from chat.engine.logprobs import LogProbs
 from chat.engine.prompt import FORMATS
 from chat.engine.prompt import Text as Plain
 from chat.engine.sampling import Sampler, settle
@@ -49,6 +50,7 @@ class Answer:
             )
         self.options = self._options()
         self.chances: dict[str, float] | None = None
+        self.logprobs = LogProbs(room.vocabulary, request.logprobs) if request.logprobs else None
         self.cached = 0
         self.ids: list[int] = []
         self.texts: list[str] = []
@@ -87,6 +89,9 @@ class Answer:
             run.before.append(guide.mask)
             run.after.append(lambda token: None if run.is_end(token) else guide.consume(token))
             run.is_complete = guide.is_complete
+        if self.logprobs is not None:
+            run.before.append(self.logprobs.look)
+            run.after.append(self.logprobs.note)
         return run
 
     def _read(self, limit: int) -> Iterator[Reading]:
@@ -158,6 +163,7 @@ class Answer:
             sampling=asdict(self.sampling),
             choice=self.chances,
             tool_calls=answer.calls,
+            logprobs=tuple(self.logprobs.tokens) if self.logprobs else (),
         )
 
 

@@ -257,3 +257,20 @@ def test_without_a_model_the_guide_answers_and_says_so() -> None:
     assert "mistral-chat convert" in done.stdout.decode()
     assert done.stderr.startswith(b"note: no model is named, so the guide answers: ")
     assert run("-q", "-m", "guide", "hello").stderr == b""
+
+
+def test_logprobs_hold_each_token_and_the_likeliest_ones(tiny_model: Path) -> None:
+    plain = json.loads(run("-m", tiny_model, "--json", "--logprobs", 3, "-n", 5, "--temperature", 0, "hi").stdout)
+    assert [each["id"] for each in plain["logprobs"]] == plain["ids"]
+    for each in plain["logprobs"]:
+        assert [top["logprob"] for top in each["top"]] == sorted((top["logprob"] for top in each["top"]), reverse=True)
+        assert (len(each["top"]), each["top"][0]["id"]) == (3, each["id"])  # greedy takes the likeliest
+        assert each["logprob"] < 0
+
+
+def test_a_drafting_model_is_refused_and_not_ignored(tiny_model: Path) -> None:
+    done = run("-m", tiny_model, "--draft", "small.gguf", "hi")
+    assert (done.returncode, done.stderr.decode().splitlines()[0]) == (
+        2,
+        "error: --draft is lookup or off, not 'small.gguf'",
+    )
