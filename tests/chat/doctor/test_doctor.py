@@ -47,7 +47,8 @@ def test_without_a_model_every_check_has_its_line_within_five_seconds() -> None:
     named = [line[9:26].strip() for line in done.stdout.splitlines() if line.startswith(("ok ", "note ", "problem "))]
     named = [name for name in named if name != "gpu"]
     assert (done.returncode, done.stderr) == (0, "")
-    assert list(dict.fromkeys(named)) == USUAL
+    at = USUAL.index("exactness")  # the guide would answer, so there is a choice to tell
+    assert list(dict.fromkeys(named)) == [*USUAL[:at], "choice", *USUAL[at:]]
     assert seconds < 5
 
 
