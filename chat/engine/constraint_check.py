@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LONGEST_SOURCE = 1 << 18  # characters
 SECONDS = 1.7  # Python's start included: refused within two
 MEMORY_BYTES = 4 << 30
+TRIED_STEPS, TRIED_BYTES = 3, 16  # a grammar is walked so far, and so widely, before it is trusted
 FLAGS = {"schema": "--schema", "lark": "--grammar", "gbnf": "--grammar", "regex": "--regex"}
 
 
@@ -98,12 +99,32 @@ def _error(grammar: str) -> str:
             return list(text)
 
     matcher = LLMatcher(LLTokenizer(TokenizerWrapper(Bytes())), grammar, log_level=0)
-    if matcher.is_error():
-        return " ".join(str(matcher.get_error()).split("<state>")[0].split())[:300]
-    matcher.compute_bitmask()
-    if matcher.is_error() or matcher.is_stopped():
-        return "nothing can match it"
+    following = _following(matcher)
+    if not following:
+        return _words(matcher) or "nothing can match it"
+    for _ in range(TRIED_STEPS):
+        for token in following[:TRIED_BYTES]:
+            trial = matcher.deep_copy()
+            trial.consume_token(token)
+            if trial.is_error() or not (trial.is_stopped() or _following(trial)):
+                return _words(trial) or "it has beginnings that nothing can follow"
+        matcher.consume_token(following[0])
+        following = _following(matcher)
+        if not following:  # that was the end
+            break
     return ""
+
+
+def _following(matcher: Any) -> list[int]:
+    """The ids that may come next; none after the end, and none where only now a limit of the library is exceeded."""
+    bits = matcher.compute_bitmask()
+    return [at for at in range(257) if bits[at >> 3] >> (at & 7) & 1] if not matcher.is_stopped() else []
+
+
+def _words(matcher: Any) -> str:
+    """The library's reason, without its own word for a dead end."""
+    words = " ".join(str(matcher.get_error()).split("<state>")[0].split())[:300]
+    return words if matcher.is_error() and words != "NoExtensionBias" else ""
 
 
 def main() -> None:

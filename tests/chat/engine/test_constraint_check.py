@@ -1,0 +1,43 @@
+"""Grammars that would fail while an answer grows are refused before it begins, and no others are."""
+
+from __future__ import annotations
+
+import pytest
+
+from chat.engine.constraint_check import checked_grammar
+from chat.ground.errors import UsageError
+from chat.request import Constraint, ConstraintKind
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("start: " + " | ".join(f'"{at:05}"' for at in range(3000)), "has 3003 items; max is 2000"),
+        ("start: " + "a? " * 2000 + '\na: "x"', "has 6001 items; max is 2000"),
+        ('start: "a" x | "b"\nx: x "c"', "it has beginnings that nothing can follow"),
+        ('start: "b" | "ad" x\nx: x "c"', "it has beginnings that nothing can follow"),
+        ('start: start "a"', "nothing can match it"),
+    ],
+)
+def test_a_grammar_that_fails_at_the_first_bytes_does_not_compile(source: str, words: str) -> None:
+    """These compile: the library finds out only when an answer has begun, which then was lost."""
+    with pytest.raises(UsageError, match=r"^the constraint of `--grammar` does not compile: ") as caught:
+        checked_grammar(Constraint("lark", source), False)
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("regex", ""),
+        ("regex", "a?"),
+        ("regex", "[a-c]{3}-[0-9]+x"),
+        ("lark", 'start: s\ns: s s | "a" |'),
+        ("lark", 'start: start "a" | "b"'),
+        ("gbnf", 'root ::= "yes" | "no" " " [0-9]'),
+        ("schema", '{"enum": ["a", "b"]}'),
+    ],
+)
+@pytest.mark.parametrize("space", [False, True])
+def test_a_grammar_that_something_matches_compiles(kind: ConstraintKind, source: str, space: bool) -> None:
+    assert checked_grammar(Constraint(kind, source), space).startswith('{"grammars": ')
