@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from chat.ground.gguf_layers import CARRIER_KEYS
+from chat.ground.gguf_note import NOTE_KEYS
 from convert.gguf_file import KeyValue, Kind
 from convert.metadata import CARRIER, QUANTIZATION_VERSION, window_keys
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from convert.hparams import HParams
     from convert.plan import Recipe
 
-OWN_WINDOW = "mistral_chat.sliding_window"
 # what would no longer be true of the new file
 STALE = ("general.alignment", "split.no", "split.count", "split.tensors.count")
 OF_QUANTIZING = ("general.quantization_version", "general.file_type", "quantize.imatrix.")
@@ -30,6 +30,7 @@ def remake_keys(
     sizes: HParams,
     recipe: Recipe | None,
     of_importance: tuple[KeyValue, ...] = (),
+    note: tuple[KeyValue, ...] = (),
 ) -> tuple[KeyValue, ...]:
     """All keys of the new file, in the old one's order; what quantizing adds comes last, as llama-quantize puts it.
 
@@ -37,6 +38,7 @@ def remake_keys(
         architecture: The new file's.
         sizes: With the window that the new file is to have.
         recipe: None where the tensors keep their types.
+        note: What to say of the model's window; nothing where the old file's words stay.
     """
     keys = [
         _renamed(file, name, value, architecture)
@@ -46,7 +48,7 @@ def remake_keys(
     if architecture == CARRIER and file.architecture != CARRIER:
         after = max(number for number, key in enumerate(keys) if key.key.startswith(f"{CARRIER}."))
         keys[after + 1 : after + 1] = window_keys(sizes)
-    keys = _with_own_window(keys, file, sizes)
+    keys = _with_note(keys, note)
     if architecture == file.architecture == CARRIER:
         replaced = {key.key: key for key in window_keys(sizes) if not key.key.endswith("logit_scale")}
         keys = [replaced.get(key.key, key) if sizes.window != file.window else key for key in keys]
@@ -74,13 +76,13 @@ def _renamed(file: GgufFile, name: str, value: Any, architecture: str) -> KeyVal
     return KeyValue(new, scalar, tuple(value) if kind.startswith("[") else value)
 
 
-def _with_own_window(keys: list[KeyValue], file: GgufFile, sizes: HParams) -> list[KeyValue]:
-    """Note the window that the model is to have, also where it has just been taken out."""
-    if sizes.window == file.window:
+def _with_note(keys: list[KeyValue], note: tuple[KeyValue, ...]) -> list[KeyValue]:
+    """Put a note in the old one's place, else before what quantizing adds."""
+    if not note:
         return keys
-    noted = KeyValue(OWN_WINDOW, "u32", sizes.window or file.window or 0)
-    others = [key for key in keys if key.key != OWN_WINDOW]
-    if len(others) < len(keys):
-        return [noted if key.key == OWN_WINDOW else key for key in keys]
-    at = next((number for number, key in enumerate(others) if key.key.startswith(OF_QUANTIZING)), len(others))
-    return [*others[:at], noted, *others[at:]]
+    at = next(
+        (number for number, key in enumerate(keys) if key.key in NOTE_KEYS or key.key.startswith(OF_QUANTIZING)),
+        len(keys),
+    )
+    after = [key for key in keys[at:] if key.key not in NOTE_KEYS]
+    return [*keys[:at], *note, *after]

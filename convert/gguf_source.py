@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import DataError, ModelError
 from chat.ground.gguf_layers import CARRIER, LAYERED
+from chat.ground.gguf_note import noted_windows
 from chat.ground.gguf_reader import MAGIC, GgufFile, read_gguf
 from chat.ground.gguf_rules import check_model
 from convert.block_types import ALL_TYPES
@@ -99,9 +100,9 @@ def open_gguf(path: Path) -> GgufSource:
 
 
 def read_sizes(file: GgufFile) -> HParams:
-    """The sizes that the file's keys give, the window it applies included."""
+    """The sizes that the file's keys give, and the window that it applies, or else notes."""
     layers, heads, width = file.key("block_count"), _first(file.key("attention.head_count")), _width(file)
-    windows: tuple[int | None, ...] = (None,) * layers
+    windows = noted_windows(file) or (None,) * layers
     if file.window is not None:
         windows = tuple(file.window if on else None for on in file.key("attention.sliding_window_pattern"))
     return HParams(

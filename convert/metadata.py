@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chat.ground.gguf_note import NOTED_PATTERN, NOTED_WINDOW
 from convert.gguf_file import KeyValue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from convert.hparams import HParams
     from convert.plan import Recipe
@@ -26,7 +27,7 @@ class Origin:
     name: str  # repository or folder
     sha256: str  # `fingerprint.fingerprint` of it
     parameters: int
-    window: int | None  # tokens; the one it was made with, whatever this file applies
+    windows: tuple[int | None, ...]  # per layer, in tokens; those it was made with, whatever this file applies
 
 
 def architecture_of(hparams: HParams) -> str:
@@ -108,6 +109,15 @@ def window_keys(h: HParams) -> tuple[KeyValue, ...]:
     )
 
 
+def window_note(windows: Sequence[int | None]) -> tuple[KeyValue, ...]:
+    """What a file says of the window its model is to have, also where `--window off` leaves it out."""
+    window = next((window for window in windows if window is not None), 0)
+    noted = KeyValue(NOTED_WINDOW, "u32", window)
+    if window == 0 or None not in windows:
+        return (noted,)
+    return (noted, KeyValue(NOTED_PATTERN, "bool", tuple(window is not None for window in windows)))
+
+
 def _tokenizer_keys(v: Vocabulary) -> Iterator[KeyValue]:
     yield KeyValue("tokenizer.ggml.model", "str", v.model)
     yield KeyValue("tokenizer.ggml.pre", "str", v.pre)
@@ -136,7 +146,6 @@ def _tokenizer_keys(v: Vocabulary) -> Iterator[KeyValue]:
 def _own_keys(h: HParams, v: Vocabulary, origin: Origin) -> Iterator[KeyValue]:
     if v.prompt_format is not None:
         yield KeyValue("mistral_chat.prompt_format", "str", v.prompt_format)
-    # the window the model is to have (0: none), also where `--window off` leaves it to another program to ignore
-    yield KeyValue("mistral_chat.sliding_window", "u32", h.window or origin.window or 0)
+    yield from window_note(h.windows if h.window else origin.windows)
     yield KeyValue("mistral_chat.source", "str", origin.name)
     yield KeyValue("mistral_chat.source_sha256", "str", origin.sha256)

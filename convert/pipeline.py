@@ -179,7 +179,7 @@ def make_draft(options: Options) -> Draft:
         outputs = merge(outputs, adapter, scale, hparams.head_dim)
     name = "+".join((checkpoint.name, *(adapter.name for adapter, _ in adapters)))
     sha256 = fingerprint_with(fingerprint(checkpoint), adapters)
-    origin = metadata.Origin(name, sha256, count_parameters(outputs), stated.window)
+    origin = metadata.Origin(name, sha256, count_parameters(outputs), stated.windows)
     if metadata.architecture_of(hparams) == metadata.CARRIER:
         outputs += sinks(hparams)
     facts = Facts(

@@ -23,6 +23,7 @@ from convert.stream import Job
 if TYPE_CHECKING:
     from convert.hparams import HParams
 
+_WINDOW_AT_END = re.compile(r"-(?:no-window|window-\d+)$")
 _TYPE_AT_END = re.compile(r"[-_.](?:I?Q\d\w*|TQ\d\w*|B?F\d\d|FP\d\d|MXFP4\w*)$", re.IGNORECASE)
 
 
@@ -74,22 +75,24 @@ def draft_remake(options: Options) -> Remake:
         )
     choices = _read_choices(options)
     source = open_gguf(options.source)
-    old = read_sizes(source.file)
-    sizes = choose_window(old, options.window)
-    architecture = metadata.architecture_of(sizes) if sizes.windows != old.windows else source.file.architecture
+    own = read_sizes(source.file)
+    applied = own.windows if source.is_carrier else (None,) * own.layers
+    sizes = choose_window(own, options.window)
+    architecture = metadata.architecture_of(sizes) if sizes.windows != applied else source.file.architecture
     if architecture == metadata.PLAIN:
         sizes = sizes.with_window(None)
-    if choices is None and sizes.windows == old.windows:
+    if choices is None and sizes.windows == applied:
         raise _nothing_to_change(source, sizes)
     if source.is_carrier and architecture == metadata.PLAIN:
         check_plain(source)
     outputs = _outputs(source, sizes, architecture, as_floats=choices is not None)
     plan = _plan(source, sizes, outputs, choices)
+    note = metadata.window_note(sizes.windows if sizes.window else own.windows) if sizes.windows != applied else ()
     keys = remake_keys(
-        source.file, architecture, sizes, choices.recipe if choices else None, choices.keys() if choices else ()
+        source.file, architecture, sizes, choices.recipe if choices else None, choices.keys() if choices else (), note
     )
     header = gguf_file.encode_header(keys, plan.tensors)
-    path = options.output or _default_path(source, sizes, old, choices)
+    path = options.output or _default_path(source, sizes, choices)
     warnings = (*_warnings(source, outputs, plan), *(choices.warnings(plan) if choices else ()))
     return Remake(source, sizes, outputs, plan, header, path, choices, warnings)
 
@@ -150,13 +153,15 @@ def _warnings(source: GgufSource, outputs: tuple[OutputTensor, ...], plan: Plan)
     )
 
 
-def _default_path(source: GgufSource, sizes: HParams, old: HParams, choices: Choices | None) -> Path:
-    name = source.file.path.stem
+def _default_path(source: GgufSource, sizes: HParams, choices: Choices | None) -> Path:
+    stem = source.file.path.stem
+    name = _WINDOW_AT_END.sub("", stem)
+    window = stem[len(name) :]
     if choices:
         name = f"{_TYPE_AT_END.sub('', name)}-{choices.recipe.name}"
-    if sizes.window != old.window:
-        name += f"-window-{sizes.window}" if sizes.window else "-no-window"
-    return Path(f"{name}.gguf")
+    if sizes.window != source.file.window:
+        window = f"-window-{sizes.window}" if sizes.window else "-no-window"
+    return Path(f"{name}{window}.gguf")
 
 
 def make_jobs(draft: Remake) -> tuple[Job, ...]:

@@ -84,7 +84,7 @@ def _choice(options: EngineOptions) -> Message:
         window = choose_window(file, options.window)
         gpus = tuple(each.free_bytes for each in devices() if each.kind in ("gpu", "integrated"))
         host = Host(host_free_bytes(), gpus, options.threads or worker_threads())
-        sizes = sizes_of(file)
+        sizes = sizes_of(file, options.window)
         chosen = fit(sizes, options, window, host)
     except ChatError as error:
         return {"error_of": pack_error(error)}

@@ -73,8 +73,8 @@ class Fit:
     reason: str
 
 
-def sizes_of(file: GgufFile) -> Sizes:
-    """The sizes of a checked file."""
+def sizes_of(file: GgufFile, wanted_window: str = "auto") -> Sizes:
+    """The sizes of a checked file; the context it knows depends on the window that is asked for."""
     layers = max(int(file.key("block_count", 0)), 1)
     layer_bytes = [0] * layers
     rest = {"token_embd": 0}
@@ -103,7 +103,7 @@ def sizes_of(file: GgufFile) -> Sizes:
         feed_forward=_most(file.key("feed_forward_length", 0)) * max(int(file.key("expert_used_count", 1)), 1),
         heads=heads,
         vocabulary=file.vocabulary_size,
-        trained_context=known_context(file, _positive(file.key("context_length"), SMALLEST_CONTEXT)),
+        trained_context=known_context(file, wanted_window),
     )
 
 
@@ -223,7 +223,3 @@ def _most(value: object) -> int:
     if isinstance(value, tuple):
         return max((int(each) for each in value), default=0)
     return int(value) if isinstance(value, (int, float)) else 0
-
-
-def _positive(value: object, otherwise: int) -> int:
-    return value if isinstance(value, int) and value > 0 else otherwise

@@ -20,7 +20,7 @@ from chat.engine.devices import devices, host_free_bytes
 from chat.engine.drafting import EQUAL_TYPES, Drafter, Lookup
 from chat.engine.engine import Engine
 from chat.engine.library import build_name
-from chat.engine.lost_window import lost_window_notice
+from chat.engine.lost_window import known_context, lost_window, lost_window_notice, way_out
 from chat.engine.model import LoadSettings, Model
 from chat.engine.offload import OUTPUTS, Fit, Host, fit, sizes_of
 from chat.engine.prompt import FORMATS, detect_format
@@ -114,8 +114,8 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     chosen = _fit(options, file, window)
     notices: list[str] = []
     model, decoder, chosen = _load(options, file, window, chosen, notices, on_progress)
-    notices += filter(None, [lost_window_notice(file)])
-    limit = None if chosen.rolling else decoder.cells
+    notices += filter(None, [lost_window_notice(file, options.window, decoder.cells)])
+    limit = None if chosen.rolling else min(decoder.cells, known_context(file, options.window))
     info = _info(file, window, prompt_format)
     info = replace(info, context=limit or info.trained_context, details=_details(decoder, chosen))
     vocabulary = Vocabulary(model.vocab, file.metadata)
@@ -128,9 +128,12 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
 
 
 def _fit(options: EngineOptions, file: GgufFile, window: Window) -> Fit:
-    sizes = sizes_of(file)
+    sizes = sizes_of(file, options.window)
     if options.context is not None and options.context > sizes.trained_context:
-        raise UsageError(f"`--context {options.context}` is more than the {sizes.trained_context:,} the model knows")
+        hint = f"{way_out(file)}; `--window off` does without" if sizes.trained_context == lost_window(file) else None
+        raise UsageError(
+            f"`--context {options.context}` is more than the {sizes.trained_context:,} the model knows", hint=hint
+        )
     gpus = tuple(each.free_bytes for each in devices() if each.kind in ("gpu", "integrated"))
     host = Host(host_free_bytes(), gpus, options.threads or worker_threads())
     return fit(sizes, options, window, host, options.first_prompt_bytes // BYTES_PER_TOKEN)

@@ -14,6 +14,7 @@ from chat.ground.errors import ModelError
 from chat.ground.gguf_adapter import check_adapter
 from chat.ground.gguf_cursor import shown
 from chat.ground.gguf_layers import LAYERED, check_layers
+from chat.ground.gguf_note import NOTE_KEYS, check_note
 from chat.ground.gguf_vocabulary import check_vocabulary
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ GENERAL_KEYS: dict[str, tuple[str, ...]] = {
     "mistral_chat.prompt_format": ("str",),
     "mistral_chat.source": ("str",),
     "mistral_chat.source_sha256": ("str",),
+    **NOTE_KEYS,
 }
 
 # below `{architecture}.`
@@ -95,6 +97,7 @@ def check_model(file: GgufFile) -> None:
     _check_whole(file)
     check_types(file, f"{name}.", ARCHITECTURE_KEYS)
     _check_sizes(file)
+    check_note(file)
     _check_experts(file)
     _check_rope(file)
     check_vocabulary(file, strict=name in LAYERED)

@@ -66,6 +66,47 @@ def test_a_plain_file_gets_its_window_and_is_the_file_that_the_checkpoint_become
     assert made(direct, tmp_path / "off.gguf", window="off").read_bytes() == plain.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("kinds", "pattern"), [(None, None), (["sliding_attention", "full_attention"] * 2, (True, False, True, False))]
+)
+def test_a_window_that_was_left_out_comes_back_as_it_was(
+    kinds: list[str] | None, pattern: tuple[bool, ...] | None, tmp_path: Path
+) -> None:
+    """Ministral's layers differ, which a file without the window must not forget."""
+    folder = make_checkpoint(tmp_path / "model", Sizes(layers=4, window=64), layer_types=kinds)
+    direct = made(folder, tmp_path / "direct.gguf", "Q8_0")
+    plain = made(folder, tmp_path / "plain.gguf", "Q8_0", window="off")
+    metadata = read_gguf(plain).metadata
+    assert metadata["mistral_chat.sliding_window"] == 64
+    assert metadata.get("mistral_chat.sliding_window_pattern") == pattern
+    assert made(direct, tmp_path / "off.gguf", window="off").read_bytes() == plain.read_bytes()
+    assert made(plain, tmp_path / "auto.gguf").read_bytes() == direct.read_bytes()
+    wide = made(plain, tmp_path / "wide.gguf", window="128")
+    assert wide.read_bytes() == made(folder, tmp_path / "direct-wide.gguf", "Q8_0", window="128").read_bytes()
+
+
+def test_a_files_own_window_comes_back_with_another_type_too_unless_it_is_not_wanted(tmp_path: Path) -> None:
+    plain = made(V01, tmp_path / "plain.gguf", "BF16", window="off")
+    direct = made(V01, tmp_path / "direct.gguf", "Q8_0")
+    assert made(plain, tmp_path / "auto.gguf", "Q8_0").read_bytes() == direct.read_bytes()
+    off = made(V01, tmp_path / "off.gguf", "Q8_0", window="off")
+    assert made(plain, tmp_path / "plain-q8.gguf", "Q8_0", window="off").read_bytes() == off.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("note", "words"),
+    [
+        (KeyValue("mistral_chat.sliding_window", "str", "64"), "window' is str, but must be u32"),
+        (KeyValue("mistral_chat.sliding_window_pattern", "bool", (True,)), "pattern' has 1 items for 3 layers"),
+        (KeyValue("mistral_chat.sliding_window_pattern", "i32", (1, 1, 1)), r"pattern' is \[i32\], but must be \[bool"),
+    ],
+)
+def test_a_note_that_cannot_be_is_refused(note: KeyValue, words: str, tmp_path: Path) -> None:
+    plain = made(V01, tmp_path / "plain.gguf", "Q8_0", window="off")
+    with pytest.raises(DataError, match=words):
+        remake(Options(edited(plain, tmp_path / "x.gguf", note=note), tmp_path / "out.gguf"))
+
+
 def test_another_window_changes_two_keys_and_no_tensor(tmp_path: Path) -> None:
     narrow = made(V01, tmp_path / "narrow.gguf", "Q8_0")
     wide = made(narrow, tmp_path / "wide.gguf", window="128")
@@ -194,6 +235,20 @@ def test_a_type_and_a_window_change_together(tmp_path: Path) -> None:
 )
 def test_the_default_name_says_what_changed(arguments: dict[str, Any], name: str, tmp_path: Path) -> None:
     source = made(V03, tmp_path / "my-v0.1.Q4_K_M.gguf", "Q4_K_M")
+    assert draft_remake(Options(source, **arguments)).path == Path(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({}, "x-Q8_0-window-64.gguf"),
+        ({"window": "32"}, "x-Q8_0-window-32.gguf"),
+        ({"type": "F16"}, "x-F16-window-64.gguf"),
+        ({"type": "F16", "window": "off"}, "x-F16-no-window.gguf"),
+    ],
+)
+def test_the_default_name_does_not_say_what_was(arguments: dict[str, Any], name: str, tmp_path: Path) -> None:
+    source = made(V01, tmp_path / "x-Q8_0-no-window.gguf", "Q8_0", window="off")
     assert draft_remake(Options(source, **arguments)).path == Path(name)
 
 
