@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import signal
 import sys
@@ -10,11 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from chat.command_line import read_flags
 from chat.ground.errors import ChatError, ExitCode, UsageError
-from chat.settings import Definition, definitions
+from chat.settings import definitions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from chat.layers import Layered
 
@@ -79,7 +79,8 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"mistral-chat {version('mistral-chat')}")
         return ExitCode.DONE
-    return _call(_chat_app(), arguments, "mistral-chat")
+    line = read_flags(arguments)
+    return _enter(line.words, line.flags)
 
 
 def _print_manual() -> int:
@@ -147,41 +148,6 @@ def _call(app: Any, arguments: Sequence[str], name: str) -> int:
     return int(result or ExitCode.DONE)
 
 
-def _chat_app() -> Any:
-    """The main command, whose flags are the settings' definitions."""
-    import typer
-
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-    def chat(**given: Any) -> int:
-        words = given.pop("prompt") or []
-        return _enter(words, {name: value for name, value in given.items() if value not in (None, [])})
-
-    words = typer.Argument(None)
-    parameters = [
-        inspect.Parameter("prompt", inspect.Parameter.KEYWORD_ONLY, default=words, annotation=list[str] | None)
-    ]
-    parameters += [_parameter(each) for each in definitions().values()]
-    _give_signature(chat, parameters)
-    app.command()(chat)
-    return app
-
-
-def _give_signature(function: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> None:
-    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
-    function.__annotations__ = {each.name: each.annotation for each in parameters}
-
-
-def _parameter(definition: Definition) -> inspect.Parameter:
-    """A setting as a Typer parameter whose default None means: not given."""
-    import typer
-
-    # Texts everywhere: `settings.checked` converts them, with our own words for what is wrong.
-    kind = list[str] if definition.many else bool if definition.kind is bool else str
-    option = typer.Option(None, *definition.option.flags)
-    return inspect.Parameter(definition.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind | None)
-
-
 def _enter(words: Sequence[str], flags: dict[str, Any]) -> int:
     """Settle the settings and go to the session or the one shot."""
     from chat.layers import layer
@@ -191,9 +157,12 @@ def _enter(words: Sequence[str], flags: dict[str, Any]) -> int:
         if name is not None:
             signal.signal(name, _leave)
     if _is_session(words, layered):
-        from chat.opening import enter_session
+        from chat.terminal.modes import Modes
 
-        return enter_session(layered)
+        with Modes().hushed() as modes:
+            from chat.opening import enter_session
+
+            return enter_session(layered, modes)
     from chat.oneshot import answer_once
 
     return answer_once(words, layered)

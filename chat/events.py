@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chat.conversation import FinishReason, ToolCall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from chat.ground.errors import ChatError
     from chat.request import Request
@@ -115,8 +115,11 @@ class Rendered:
 class Replier(Protocol):
     """Whoever answers: the local engine, a scripted one in tests, a remote server."""
 
-    def info(self) -> ModelInfo:
+    def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
         """What answers; waits for the model to be loaded.
+
+        Args:
+            on_loading: told the fraction that is loaded, in 0..1, where it is known.
 
         Raises:
             ChatError: the model cannot be used.

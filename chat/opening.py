@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chat.sessions.records import SessionRecord
     from chat.sessions.store import Store
     from chat.settings import Settings
+    from chat.terminal.modes import Modes
 
 
 @contextmanager
@@ -86,8 +87,11 @@ def open_book(settings: Settings) -> Iterator[tuple[Book, Settings]]:
         yield book, settings
 
 
-def enter_session(layered: Layered) -> int:
+def enter_session(layered: Layered, modes: Modes) -> int:
     """Hold a terminal session with the engine and the stored session that these settings name.
+
+    Args:
+        modes: by which the terminal is held.
 
     Raises:
         ChatError: the model cannot be used at all, or the session is not there.
@@ -101,7 +105,8 @@ def enter_session(layered: Layered) -> int:
         if answers_as_guide(settings):
             from chat.welcome import choose_model
 
-            settings = replace(settings, model=choose_model())
+            with modes.lent():
+                settings = replace(settings, model=choose_model())
         if settings.model != layered.settings.model:
             layered = replace(layered, settings=settings, origins={**layered.origins, "model": "session"})
         opening = Opening(
@@ -112,7 +117,7 @@ def enter_session(layered: Layered) -> int:
             config_file=config_folder() / "config.toml",
             state_folder=_state_folder(settings),
         )
-        return run_session(lambda options: _engine_of(options, settings), layered, opening)
+        return run_session(lambda options: _engine_of(options, settings), layered, opening, modes)
 
 
 def answers_as_guide(settings: Settings) -> bool:

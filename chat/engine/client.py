@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from chat.engine.child import Child
 from chat.engine.outgoing import Outgoing
 from chat.engine.wire import build, from_line, to_line, unpack_error, unpack_event
-from chat.events import Done, Event, ModelInfo, Rendered, Seconds, TokenCounts
+from chat.events import Done, Event, Loading, ModelInfo, Rendered, Seconds, TokenCounts
 from chat.ground.errors import ChatError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from chat.request import EngineOptions, Request
 
@@ -50,15 +50,21 @@ class LocalEngine:
 
     # --- what a Replier does
 
-    def info(self) -> ModelInfo:
+    def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
         """What answers; waits for the model to be loaded.
+
+        Args:
+            on_loading: told the fraction that is loaded.
 
         Raises:
             ChatError: the model cannot be used.
         """
         self._ensure_child()
         while self._info is None:
-            self._note_load(self._next())
+            message = self._next()
+            self._note_load(message)
+            if "event" in message and isinstance(event := unpack_event(message["event"]), Loading):
+                on_loading(event.fraction)
         return self._info
 
     def reply(self, request: Request) -> Iterator[Event]:

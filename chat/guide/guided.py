@@ -9,7 +9,7 @@ from chat.conversation import Message
 from chat.guide.topics import help_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from chat.events import Done, Event, ModelInfo, Rendered, Replier
     from chat.ground.errors import ChatError
@@ -38,9 +38,9 @@ class Guided:
         """Wrap an engine that has loaded the guide, or is loading it; it is closed with this."""
         self._engine = engine
 
-    def info(self) -> ModelInfo:
+    def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
         """What answers."""
-        return self._engine.info()
+        return self._engine.info(on_loading)
 
     def reply(self, request: Request) -> Iterator[Event]:
         """Yield events, the last one `Done`."""

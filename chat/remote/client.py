@@ -15,7 +15,7 @@ from chat.remote.transport import Exchange, Server
 from chat.request import Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from chat.request import Constraint, Request
 
@@ -31,7 +31,7 @@ class RemoteEngine:
         self._info: ModelInfo | None = None
         self._exchange: Exchange | None = None
 
-    def info(self) -> ModelInfo:
+    def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
         """What answers: the model that was named, or the only one the server has.
 
         Raises:

@@ -11,11 +11,12 @@ from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
 
-from chat.terminal.line_parts import STYLE, CommandCompleter, NoOverrides, Past, is_command_line
+from chat.terminal.line_parts import STYLE, CommandCompleter, NoOverrides, Past, is_command_line, presses_of
 from chat.terminal.pastes import Pastes
 from chat.terminal.reader import PROMPT, Candidate, is_open_block, sendable
 
@@ -40,7 +41,13 @@ class LineEditor:
         past: Callable[[], Iterable[str]],
         vi: bool = False,
         colour: bool = True,
+        early_keys: str = "",
     ) -> None:
+        """Make ready to read.
+
+        Args:
+            early_keys: that were typed before the program took the terminal.
+        """
         self._pastes = Pastes()
         self._toolbar = toolbar
         self._reason: BaseException | None = None
@@ -64,6 +71,7 @@ class LineEditor:
             include_default_pygments_style=False,
             input_processors=[NoOverrides()],
         )
+        store_typeahead(self._session.input, presses_of(early_keys))
 
     def read(self, prefill: str = "") -> str:
         """One message or command, folded pastes unfolded.

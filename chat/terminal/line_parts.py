@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.history import History
+from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.layout.utils import explode_text_fragments
 from prompt_toolkit.styles import Style
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from prompt_toolkit.document import Document
+    from prompt_toolkit.key_binding import KeyPress
 
     from chat.terminal.pastes import Pastes
     from chat.terminal.reader import Candidate
@@ -39,6 +41,14 @@ def is_command_line() -> bool:
     """Whether what is being written is a command, all on one line."""
     text = get_app().current_buffer.document.text
     return text.startswith("/") and not text.startswith("//") and "\n" not in text
+
+
+def presses_of(text: str) -> list[KeyPress]:
+    """The keys that make a terminal send `text`."""
+    presses: list[KeyPress] = []
+    parser = Vt100Parser(presses.append)
+    parser.feed_and_flush(text)
+    return presses
 
 
 class Past(History):

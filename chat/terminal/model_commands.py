@@ -29,7 +29,8 @@ def reload(desk: Desk, settings: Settings) -> None:
         while not desk.room.wait(0.1) and not desk.signals.presses and not desk.signals.leaving:
             seconds += 0.1
             if seconds >= 1:
-                desk.screen.update((), [loading_line(desk.model_name, None, int(seconds), desk.screen.width)])
+                line = loading_line(desk.model_name, desk.room.loaded, int(seconds), desk.screen.width)
+                desk.screen.update((), [line])
         desk.screen.update()
     if desk.room.fault is not None or not desk.room.is_settled:
         fault = desk.room.fault or ChatError("stopped, the model before is loaded again")

@@ -42,6 +42,7 @@ class Room:
         self.on_change: Callable[[], None] = lambda: None
         self.info: ModelInfo | None = None
         self.fault: ChatError | None = None
+        self.loaded = 0.0  # the fraction that is loaded, where it is known
         self.replier: Replier
         self._settled = threading.Event()
         self._open(options)
@@ -82,19 +83,26 @@ class Room:
     def _open(self, options: EngineOptions) -> None:
         self.replier = self._factory(options)
         self.info = self.fault = None
+        self.loaded = 0.0
         self._settled = threading.Event()
         threading.Thread(target=self._load, args=(self.replier, self._settled), daemon=True, name="load").start()
 
     def _load(self, replier: Replier, settled: threading.Event) -> None:
-        info, fault = None, None
+        """Wait for the model; whatever happens, nobody is left waiting."""
+
+        def note(fraction: float) -> None:
+            if replier is self.replier:
+                self.loaded = fraction
+                self.on_change()
+
         try:
-            info = replier.info()
-        except ChatError as error:
-            fault = error
-        except Exception as error:  # must not leave everyone waiting
-            fault = ChatError(f"unexpected: {type(error).__name__}: {error}")
-        if replier is self.replier:
-            self.info, self.fault = info, fault
-            self.on_loaded()
+            info = replier.info(note)
+            if replier is self.replier:
+                self.info = info
+                self.on_loaded()
+        except Exception as error:
+            fault = error if isinstance(error, ChatError) else ChatError(f"unexpected: {type(error).__name__}: {error}")
+            if replier is self.replier:
+                self.info, self.fault = None, fault
         settled.set()
         self.on_change()

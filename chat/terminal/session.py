@@ -17,12 +17,13 @@ from chat.terminal import commands, desk_commands, talk
 from chat.terminal.command import is_command
 from chat.terminal.completion import candidates
 from chat.terminal.desk import Desk
+from chat.terminal.modes import is_live
 from chat.terminal.reader import PlainReader, Reader, without_block_marks
 from chat.terminal.render import cut, plain
 from chat.terminal.room import Room, options_for
 from chat.terminal.screen import Screen
 from chat.terminal.signals import Leaving, Signals
-from chat.terminal.status import rate, toolbar, used_of
+from chat.terminal.status import loading_words, rate, toolbar, used_of
 from chat.terminal.tree_commands import show_end
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from chat.request import EngineOptions
     from chat.sessions.records import SessionRecord
     from chat.sessions.store import Store
+    from chat.terminal.modes import Modes
 
 GONE = (errno.EIO, errno.EPIPE, errno.ENXIO, errno.EBADF, errno.ECONNRESET)
 
@@ -54,8 +56,13 @@ class Opening:
     state_folder: Path | None = None
 
 
-def run_session(engine_factory: Callable[[EngineOptions], Replier], layered: Layered, opening: Opening) -> ExitCode:
+def run_session(
+    engine_factory: Callable[[EngineOptions], Replier], layered: Layered, opening: Opening, modes: Modes
+) -> ExitCode:
     """Talk until the person leaves.
+
+    Args:
+        modes: by which the terminal is held.
 
     Returns:
         0, or 130 when the person or a signal broke it off; everything said is stored either way.
@@ -64,29 +71,23 @@ def run_session(engine_factory: Callable[[EngineOptions], Replier], layered: Lay
         ChatError: the model cannot be used at all.
     """
     room = Room(engine_factory, options_for(layered.settings, opening.state_folder))
-    signals = Signals()
+    signals = Signals(modes)
     try:
-        with signals.installed(hush=_is_live() and sys.stdin.isatty()):
+        with signals.installed():
             return _Session(_desk(room, signals, layered, opening)).run(opening)
     finally:
         room.close(keep_state=not signals.is_hurried)
 
 
-def _is_live() -> bool:
-    """Whether stdout is a terminal that can be redrawn."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
-
-
 def _desk(room: Room, signals: Signals, layered: Layered, opening: Opening) -> Desk:
-    is_live = _is_live()
-    colour = {"always": True, "never": False}.get(layered.settings.color, is_live and not os.environ.get("NO_COLOR"))
+    colour = {"always": True, "never": False}.get(layered.settings.color, is_live() and not os.environ.get("NO_COLOR"))
     system = wiring.system_prompt(layered.settings)
     conversation = opening.conversation or Conversation(system=system)
     if system is not None and opening.conversation is not None and "system" in layered.origins:
         conversation = conversation.with_system(system)
     book = Book(opening.store, conversation, opening.record)
     desk = Desk(
-        screen=Screen(sys.stdout, is_live=is_live, colour=colour, on_gone=signals.lose),
+        screen=Screen(sys.stdout, is_live=is_live(), colour=colour, on_gone=signals.lose),
         signals=signals,
         room=room,
         book=book,
@@ -150,19 +151,22 @@ class _Session:
             past=desk.book.store.questions,
             vi=desk.settings.keys == "vi",
             colour=desk.screen.colour,
+            early_keys=desk.signals.modes.early_keys,
         )
 
     def _abandon(self) -> None:
         self._desk.reader.abandon(Leaving())
 
     def _room_changed(self) -> None:
-        """Loading has ended, in another thread."""
+        """More is loaded, or loading has ended; in another thread."""
         if self._desk.room.fault is not None and self._desk.totals.replies == 0:
             self._desk.reader.abandon(self._desk.room.fault)
         self._desk.reader.redraw()
 
     def _greet(self, opening: Opening) -> None:
         desk = self._desk
+        if desk.screen.is_live:
+            desk.screen.write("\r\x1b[K")  # keys that came before the terminal was taken were shown by it
         if not desk.settings.quiet:
             help_words = " · /help for help"
             desk.say(plain(cut(desk.model_name, desk.screen.width - len(help_words) - 1) + help_words, "dim"), ())
@@ -175,7 +179,7 @@ class _Session:
     def _toolbar(self) -> str:
         desk = self._desk
         if not desk.room.is_settled:
-            return f"loading {desk.model_name} …"
+            return loading_words(desk.model_name, desk.room.loaded, desk.screen.width)
         parts = []
         if desk.last is not None and desk.last.tokens.generated:
             parts.append(f"{rate(desk.last.tokens.generated, desk.last.seconds.generate)} tokens/s")

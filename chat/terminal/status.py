@@ -47,11 +47,16 @@ def reading_line(event: Reading, width: int) -> Line:
     return _with_bar("reading ", event.done / max(1, event.total), parts, width)
 
 
-def loading_line(name: str, fraction: float | None, seconds: float, width: int) -> Line:
-    """That the model is being loaded, and since when."""
-    words = f"loading {name} · {duration(seconds)}"
+def loading_words(name: str, fraction: float, width: int) -> str:
+    """That the model is being loaded, and how far where that is known, which 0 is not."""
+    far = f" · {fraction:.0%}" if fraction else " …"
+    return cut(f"loading {name}", max(8, width - 1 - len(far))) + far
+
+
+def loading_line(name: str, fraction: float, seconds: float, width: int) -> Line:
+    """The same with a bar, and since when."""
     if not fraction:
-        return plain(cut(words, width - 1), "dim")
+        return plain(cut(f"loading {name} · {duration(seconds)}", width - 1), "dim")
     return _with_bar("loading ", fraction, [f"{fraction:.0%}", duration(seconds)], width)
 
 

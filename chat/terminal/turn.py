@@ -146,7 +146,7 @@ class Turn:
         if isinstance(self._last, Reading) and self._last.done < self._last.total:
             return [reading_line(self._last, width)]
         if isinstance(self._last, Loading) or (self._last is None and not self.room.is_settled):
-            fraction = self._last.fraction if isinstance(self._last, Loading) else None
+            fraction = self._last.fraction if isinstance(self._last, Loading) else self.room.loaded
             return [loading_line(self.model_name, fraction, int(waited), width)]
         return []
 

@@ -16,6 +16,7 @@ from chat.ground.errors import ChatError
 from chat.ground.folders import config_folder
 from chat.layers import layer
 from chat.sessions.store import open_history
+from chat.terminal.modes import Modes
 from chat.terminal.session import Opening, run_session
 
 
@@ -39,7 +40,8 @@ def main() -> int:
         if resume:
             record, conversation = store.load(store.get(resume).id)
             begin = replace(begin, record=record, conversation=conversation)
-        return run_session(engine, layered, begin)
+        with Modes().hushed() as modes:
+            return run_session(engine, layered, begin, modes)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from chat.events import Done, Loading, ModelInfo, Notice, Reading, Rendered, Sec
 from chat.ground.errors import EngineError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chat.events import Event
     from chat.request import Request
@@ -24,15 +24,16 @@ class Scripted:
     character), ["sleep", s], ["read", done, total, s], ["notice", "..."], ["length"] (ends by length), ["die"],
     ["figures", prompt, cached, generated, seconds of reading, seconds of answering],
     ["hang"] (deaf to `cancel`), ["wait"] (until `cancel`). `load` is the time that loading takes, in seconds; a text
-    there is the message of a ModelError.
+    there is the message of a ModelError. `loaded` is the fraction that is told meanwhile.
     """
 
     def __init__(
         self, scripts: Sequence[Sequence[Any]] = (), load: float | str = 0.0, context: int = 32768,
-        window: int | None = None, name: str = "scripted",
+        window: int | None = None, name: str = "scripted", loaded: float = 0.0,
     ) -> None:  # fmt: skip
         self.scripts = list(scripts)
         self.load = load
+        self.loaded = loaded
         self.context = context
         self.window = window
         self.name = name
@@ -41,9 +42,11 @@ class Scripted:
         self._cancelled = threading.Event()
         self._ready_at = time.monotonic() + (load if isinstance(load, float) else 0.0)
 
-    def info(self) -> ModelInfo:
+    def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
         if isinstance(self.load, str):
             raise ModelError(self.load, hint="try another")
+        if self.loaded:
+            on_loading(self.loaded)
         time.sleep(max(0.0, self._ready_at - time.monotonic()))
         return ModelInfo(
             f"/models/{self.name}.gguf", 1000, "Q4_K_M", "llama", self.window, self.context, 32768, "v3", name=self.name

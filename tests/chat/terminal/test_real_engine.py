@@ -164,3 +164,19 @@ def test_an_engine_that_hangs_does_not_keep_the_program(begin: Begin, way: str) 
     assert terminal.end(6) == 130
     assert time.monotonic() - before < 2.0
     assert not Path(f"/proc/{engine}").exists() or "Z" in Path(f"/proc/{engine}/stat").read_text().rsplit(")", 1)[1][:3]
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.25])
+def test_what_is_typed_before_the_prompt_is_up_is_sent_as_it_was_typed(
+    tmp_path: Path, tiny_model: Path, delay: float
+) -> None:
+    """Once a line break stood where Enter was pressed too early, and nothing was sent."""
+    command = [sys.executable, "-m", "chat.cli", "-m", str(tiny_model), "-n", "3"]
+    terminal = Terminal(command, environment={"MISTRAL_CHAT_HOME": str(tmp_path / "home")}, folder=tmp_path)
+    time.sleep(delay)  # into each half of the time that the program takes to come up
+    terminal.send("tell me ", "more", ENTER, "/context", ENTER)
+    terminal.wait("with what the format adds")
+    assert "> tell me more\n" in terminal.everything()
+    terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0

@@ -6,7 +6,7 @@ import pytest
 
 from chat.events import Done, ModelInfo, Reading, Seconds, TokenCounts
 from chat.terminal.render import line_width, text_of
-from chat.terminal.status import done_line, duration, rate, reading_line, toolbar, used_of
+from chat.terminal.status import done_line, duration, loading_line, loading_words, rate, reading_line, toolbar, used_of
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,11 @@ def test_what_is_used_is_told_of_the_context_or_beside_the_window() -> None:
 def test_the_toolbar_keeps_figures_and_cuts_the_name() -> None:
     assert toolbar("model", "1 / 2", ["3/s", "title"], 80) == "model · 1 / 2 · 3/s · title"
     assert toolbar("a-long-name-of-a-model", "1 / 2", ["3/s"], 20) == "a-long-nam… · 1 / 2"
+
+
+def test_loading_tells_how_far_it_is_where_that_is_known() -> None:
+    assert loading_words("model", 0.0, 80) == "loading model …"
+    assert loading_words("model", 0.43, 80) == "loading model · 43%"
+    assert loading_words("a-long-name-of-a-model", 0.43, 24) == "loading a-long-n… · 43%"
+    assert text_of(loading_line("model", 0.0, 3, 80)) == "loading model · 3.0 s"
+    assert text_of(loading_line("model", 0.5, 12, 60)) == "loading ━━━━━━━━━━━━──────────── 50% · 12 s"

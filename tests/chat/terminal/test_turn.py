@@ -14,6 +14,7 @@ from scripted import Scripted
 from chat.ground.errors import EngineError
 from chat.request import EngineOptions, Prompt, Request
 from chat.terminal.answer import MarkdownAnswer
+from chat.terminal.modes import Modes
 from chat.terminal.room import Room
 from chat.terminal.screen import Screen
 from chat.terminal.signals import Signals
@@ -28,7 +29,7 @@ class Watch:
     def __init__(self, *scripts: Any, **facts: Any) -> None:
         self.stream = io.StringIO()
         self.kept: list[str] = []
-        self.signals = Signals()
+        self.signals = Signals(Modes())
         self.engine = Scripted(scripts, **facts)
         screen = Screen(self.stream, is_live=True, colour=False, size=lambda: os.terminal_size((80, 24)))
         self.turn = Turn(
@@ -119,3 +120,23 @@ def test_notices_stand_above_what_is_unfinished() -> None:
     watch.turn.run()
     shown = watch.stream.getvalue()
     assert shown.index("Done.") < shown.index("note: turn 1 left␛ the context") < shown.rindex("half way")
+
+
+def test_a_room_whose_loading_fails_unexpectedly_leaves_nobody_waiting() -> None:
+    """Once an error in what is done after loading ended its thread, and the session waited for ever."""
+    room = Room(lambda options: Scripted(load=0.05), EngineOptions("/x.gguf"))
+
+    def fail() -> None:
+        raise FileNotFoundError(2, "No such file", "topics.bin")
+
+    room.on_loaded = fail
+    assert room.wait(5)
+    assert room.fault is not None and room.info is None
+    assert room.fault.message == "unexpected: FileNotFoundError: [Errno 2] No such file: 'topics.bin'"
+
+
+def test_a_room_tells_how_far_loading_is() -> None:
+    told: list[float] = []
+    room = Room(lambda options: Scripted(load=0.1, loaded=0.5), EngineOptions("/x.gguf"))
+    room.on_change = lambda: told.append(room.loaded)
+    assert room.wait(5) and told[-1:] == [0.5] and room.info is not None

@@ -1,0 +1,107 @@
+"""Keep the terminal's modes: quiet between two prompts, at the end as they were. Knows no signals and no prompts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BRACKETED_PASTE_ON, BRACKETED_PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
+ENTER_AND_END = bytes.maketrans(b"\n\0", b"\r\x04")
+
+
+def is_live() -> bool:
+    """Whether stdout is a terminal that can be redrawn."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+
+
+class Modes:
+    """The modes of the terminal that keys come from; nothing is done where there is none, or where it is dumb."""
+
+    def __init__(self) -> None:
+        self._before: Any = None
+        self.early_keys = ""  # that were typed before the terminal was taken
+
+    @contextmanager
+    def hushed(self) -> Iterator[Modes]:
+        """Keep keys that are typed while nobody reads them for the next prompt, instead of showing them.
+
+        A session begins with it, as early as it can: whoever starts a program types on.
+        """
+        self._before = _modes() if is_live() and sys.stdin.isatty() else None
+        self.hush()
+        self.early_keys = _waiting_keys() if self._before is not None else ""
+        try:
+            yield self
+        finally:
+            self.give_back()
+            self._before = None
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """The terminal as it was before, while the block runs."""
+        self.give_back()
+        try:
+            yield
+        finally:
+            self.hush()
+
+    def hush(self) -> None:
+        """Take the terminal."""
+        modes = _modes() if self._before is not None else None
+        if modes is None:
+            return
+        import termios
+
+        modes[0] &= ~termios.ICRNL  # so that Enter arrives at the next prompt as Enter
+        modes[3] &= ~(termios.ECHO | termios.ICANON)
+        _set_modes(modes)
+        self.mark_pastes(True)
+
+    def give_back(self) -> None:
+        """Put the modes back that were there before."""
+        self.mark_pastes(False)
+        _set_modes(self._before)
+
+    def mark_pastes(self, on: bool) -> None:
+        """Have the terminal mark pastes: prompt_toolkit does so during prompts only."""
+        if self._before is not None:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.write(BRACKETED_PASTE_ON if on else BRACKETED_PASTE_OFF)
+                sys.stdout.flush()
+
+
+def _modes() -> Any:
+    try:
+        import termios
+
+        return termios.tcgetattr(sys.stdin.fileno())
+    except (ImportError, OSError, ValueError, AttributeError, termios.error):
+        return None
+
+
+def _waiting_keys() -> str:
+    """Keys that the terminal has already, as they would arrive now: it had put its own marks for Enter and Ctrl+D."""
+    import fcntl
+    import termios
+
+    with contextlib.suppress(OSError):
+        descriptor = sys.stdin.fileno()
+        count = int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+        if count:
+            return os.read(descriptor, count).translate(ENTER_AND_END).decode("utf-8", "replace")
+    return ""
+
+
+def _set_modes(modes: Any) -> None:
+    if modes is None:
+        return
+    import termios
+
+    with contextlib.suppress(OSError, ValueError, termios.error):
+        termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, modes)
