@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,6 +94,7 @@ def plain(report: Report) -> dict[str, Any]:
 
 def _measure(flags: dict[str, Any], tokens: int, contexts: list[int]) -> Report:
     """Send the child on its way and tell on a terminal what it does."""
+    from chat.bench.busy import busy_share
     from chat.bench.results import Report
     from chat.engine.errand import run_errand
     from chat.engine.wire import build
@@ -105,14 +106,33 @@ def _measure(flags: dict[str, Any], tokens: int, contexts: list[int]) -> Report:
     settings = layer(flags, file=config_folder() / "config.toml").settings
     options = engine_options(settings, resolve(settings.model), session=False, state_folder=None)
     question = {"options": asdict(options), "tokens": tokens, "contexts": contexts}
+    before = busy_share()
+    is_warned = _warn(before)
+    report = None
     try:
         for message in run_errand(MEASURE, question, settings.log_file):
             if "report" in message:
-                return build(Report, message["report"])
-            _tell(message)
+                report = build(Report, message["report"])
+            else:
+                _tell(message)
     finally:
         _tell({"progress": ""})
-    raise EngineError("the bench ended without a report")
+    if report is None:
+        raise EngineError("the bench ended without a report")
+    after = busy_share()
+    if not is_warned:
+        _warn(after)
+    return replace(report, busy_share=None if before is None or after is None else max(before, after))
+
+
+def _warn(share: float | None) -> bool:
+    """Say where other programs are in the way; whether they are."""
+    from chat.bench.busy import busy_words
+
+    words = busy_words(share)
+    if words is not None:
+        print(f"note: {words}", file=sys.stderr)
+    return words is not None
 
 
 def _tell(message: dict[str, Any]) -> None:

@@ -89,6 +89,7 @@ class Report:
     points: tuple[Point, ...]
     resume: Resume | None
     batches: tuple[Rows, ...]
+    busy_share: float | None = None  # of the processors' time that other programs took, before or after it
 
     @property
     def sweet_spot(self) -> int:

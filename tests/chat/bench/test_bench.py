@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,19 +16,23 @@ import pytest
 from chat.bench.cli import parse_contexts
 from chat.ground.errors import UsageError
 
+BUSY = re.compile("^note: other programs keep .*\n")
 QUICK = ("-n", "16", "--contexts", "64,256,1024")
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it; the note on a busy machine, as test machines are, is left out of what it said."""
     command = [sys.executable, "-m", "chat.cli", "bench", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done.stderr = BUSY.sub("", done.stderr)
+    return done
 
 
 def test_a_window_model_is_measured_whole_and_its_memory_is_flat(tiny_model: Path, tmp_path: Path) -> None:
     done = bench("-m", str(tiny_model), *QUICK, "--json", "--svg", str(tmp_path / "picture.svg"))
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
-    assert list(report) == ["subject", "beside", "points", "resume", "batches", "sweet_spot"]
+    assert list(report) == ["subject", "beside", "points", "resume", "batches", "busy_share", "sweet_spot"]
     assert (report["subject"]["window"], report["subject"]["threads"]) == (64, 1)
     beside = report["beside"]
     assert (beside["prompt_tokens"], beside["tokens"]) == (64, 16)
@@ -100,5 +105,6 @@ def test_ctrl_c_ends_the_bench_and_its_process_with_130(tiny_model: Path) -> Non
     while b"chat.bench.measure" not in Path(f"/proc/{pids[0]}/cmdline").read_bytes():
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
-    assert (running.communicate(timeout=10), running.returncode) == ((b"", b""), 130)
+    said, errors = running.communicate(timeout=10)
+    assert (said, BUSY.sub("", errors.decode()), running.returncode) == (b"", "", 130)
     assert not Path(f"/proc/{pids[0]}").exists()
