@@ -18,6 +18,7 @@ from chat.engine.engine import Engine, Run
 from chat.engine.library import llama
 from chat.engine.model import LoadSettings, Model
 from chat.engine.sampling import Sampler
+from chat.engine.snapshot import Snapshots
 from chat.events import Done
 from chat.request import EngineOptions, Prompt, Request, Sampling
 
@@ -50,7 +51,7 @@ def engine(decoder: Decoder, count: int) -> Cost:
     decoder.clear()
     decoder.feed(PROMPT)
     begun = now()
-    made = sum(1 for _ in Engine(decoder).generate(Run(sampler, count, lambda _: False)))
+    made = sum(1 for _ in Engine(decoder, Snapshots(0)).generate(Run(sampler, count, lambda _: False)))
     cost = since(begun)
     sampler.close()
     assert made == count

@@ -1,0 +1,72 @@
+"""What looking ahead wins where an answer repeats what was said, and loses where it cannot help, in one run.
+
+    python tests/bench/drafting.py MODEL.gguf [--rounds 3] [--tokens 96] [--threads N]
+
+Two engines on the same file, one with `--draft lookup` and one with `--draft off`, answer the same requests in turns;
+the ids are compared. `repeats` takes the likeliest token, by which a random model falls into a loop; `new` is drawn
+hot, so that nothing comes twice; `misleads` are random zeros and ones: three of them were always said before, and
+nobody can tell what follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from statistics import median
+
+from chat.engine.client import LocalEngine
+from chat.events import Done
+from chat.request import Constraint, EngineOptions, Prompt, Request, Sampling
+
+PROMPT = Prompt(text="one two three " * 8)
+HOT = Sampling(temperature=2.0, top_p=1.0, top_k=0, min_p=0.0, seed=5)
+CASES = {
+    "repeats": Request(PROMPT, Sampling(temperature=0)),
+    "new": Request(PROMPT, HOT),
+    "misleads": Request(PROMPT, HOT, constraint=Constraint("regex", "([01] ){400}")),
+}
+
+
+def answer(engine: LocalEngine, request: Request) -> Done:
+    """The end of one reply."""
+    last = list(engine.reply(request))[-1]
+    assert isinstance(last, Done)
+    return last
+
+
+def speed(done: Done) -> float:
+    """Tokens a second after the first one, which reading the prompt has made."""
+    return (done.tokens.generated - 1) / done.seconds.generate
+
+
+def main() -> None:
+    """Print each case with its median ratio, the rounds' range, and whether the ids are equal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--threads", type=int)
+    given = parser.parse_args()
+    ahead, plain = (
+        LocalEngine(EngineOptions(given.model, draft=way, threads=given.threads)) for way in ("lookup", "off")
+    )
+    print(f"lookup is {ahead.info().details['draft']}; {ahead.info().details['threads']} threads")
+    for name, case in CASES.items():
+        request = Request(case.prompt, case.sampling, given.tokens, constraint=case.constraint)
+        answer(ahead, request), answer(plain, request)  # pieces and masks are made once
+        runs = [(answer(ahead, request), answer(plain, request)) for _ in range(given.rounds)]
+        ratios = [speed(one) / speed(other) for one, other in runs]
+        drafts = runs[0][0].tokens
+        same = all(one.ids == other.ids for one, other in runs)
+        print(
+            f"{name:10} {median(speed(one) for one, _ in runs):8.2f} tokens/s, without drafts "
+            f"{median(speed(other) for _, other in runs):8.2f}, ratio {median(ratios):.3f} "
+            f"({min(ratios):.3f} to {max(ratios):.3f}); {drafts.accepted} of {drafts.drafted} drafted ids came; "
+            f"ids {'the same' if same else 'DIFFERENT'}",
+            flush=True,
+        )
+    ahead.close()
+    plain.close()
+
+
+if __name__ == "__main__":
+    main()
