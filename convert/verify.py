@@ -38,7 +38,7 @@ ERROR_BOUNDS = {
     "IQ4_NL": 0.3,
     "IQ4_XS": 0.3,
 }
-TRIAL_CONTEXT = 256  # tokens
+TRIAL_CONTEXT = 16  # tokens; a window that a file lost, and keeps the context to, is no narrower
 NEGLIGIBLE = 1e-4  # float16 scales lose the numbers of rows whose largest is smaller
 
 
