@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convert.quantize import dequantize
+from convert.rows import READ_AHEAD
 
 if TYPE_CHECKING:
     from convert.block_types import BlockType
@@ -27,6 +28,7 @@ class PackedRows:
         """Rows [start, stop) as they are stored: a copy, for the file may be mapped and cut meanwhile."""
         row_bytes = self.kind.row_bytes(self.columns)
         offset, nbytes = self.offset + start * row_bytes, (stop - start) * row_bytes
+        self.file.ask_for(offset, READ_AHEAD * nbytes)
         copied = bytes(self.file.view(offset, nbytes))
         self.file.release(offset, nbytes)
         return copied

@@ -50,6 +50,9 @@ DECODERS: Mapping[str, Callable[[memoryview], Floats]] = MappingProxyType(
 )
 
 
+READ_AHEAD = 8  # times what is read now: the threads read one run of rows after another
+
+
 @dataclass(frozen=True)
 class MappedRows:
     """A tensor of a file, its leading axes taken together; a vector is one row. Pages that were read are given back."""
@@ -75,6 +78,7 @@ class MappedRows:
         """Rows [start, stop)."""
         row_bytes = self.entry.nbytes // self.count
         offset, nbytes = self.entry.offset + start * row_bytes, (stop - start) * row_bytes
+        self.file.file.ask_for(offset, READ_AHEAD * nbytes)
         numbers = DECODERS[self.entry.dtype](self.file.file.view(offset, nbytes))
         self.file.file.release(offset, nbytes)
         return numbers.reshape(stop - start, self.columns)

@@ -80,6 +80,13 @@ class MappedFile:
         """The bytes in [offset, offset + nbytes), not copied; the caller has checked the range."""
         return memoryview(self._map)[offset : offset + nbytes]
 
+    def ask_for(self, offset: int, nbytes: int) -> None:
+        """Have the disk fetch a range that is wanted soon, so that nobody waits for it page by page."""
+        first = offset // mmap.PAGESIZE * mmap.PAGESIZE
+        last = min(offset + nbytes, self.size)
+        if last > first and hasattr(mmap, "MADV_WILLNEED"):
+            self._map.madvise(mmap.MADV_WILLNEED, first, last - first)
+
     def release(self, offset: int, nbytes: int) -> None:
         """Unmap the whole pages within a range that has been used; reading them again maps them again."""
         first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE

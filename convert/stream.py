@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convert.plan import PlannedTensor
     from convert.rows import Floats, Rows
 
-CHUNK_NUMBERS = 1 << 20  # 4 MiB of float32: large beside the cost of a call, small beside the memory
+CHUNK_NUMBERS = 1 << 18  # 1 MiB of float32: large beside the cost of a call, small beside the caches
 
 
 @dataclass(frozen=True)

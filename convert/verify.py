@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -11,7 +14,7 @@ from chat.ground.errors import ChatError, DataError, FileError, MemoryLimitError
 from chat.ground.gguf_reader import read_gguf
 from chat.ground.gguf_rules import check_model
 from convert.independent_reader import Place, read_places
-from convert.stream import Checksum, Job, checksum_of
+from convert.stream import Checksum, Job, checksum_of, usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,9 +54,11 @@ def verify(path: Path, jobs: Sequence[Job], checksums: Sequence[Checksum], progr
     """
     offsets = _compare_tensors(path, [job.tensor for job in jobs])
     try:
-        with path.open("rb") as file:
-            for checksum in checksums:
-                if checksum_of(_read_at(file, checksum.offset, checksum.nbytes)) != checksum.value:
+        with path.open("rb") as file, ThreadPoolExecutor(usable_cpus()) as threads:
+            read_again = partial(_checksum_at, file.fileno())
+            for checksum, found in zip(checksums, threads.map(read_again, checksums), strict=True):
+                if found != checksum.value:
+                    threads.shutdown(cancel_futures=True)
                     raise DataError(
                         f"{path}: `{checksum.tensor}` reads back differently", hint="the disk may be failing"
                     )
@@ -116,6 +121,10 @@ def _compare_tensors(path: Path, planned: Sequence[PlannedTensor]) -> dict[str, 
 
 def _four_axes(tensor: PlannedTensor) -> tuple[int, ...]:
     return (*reversed(tensor.shape), *(1,) * (4 - len(tensor.shape)))
+
+
+def _checksum_at(descriptor: int, written: Checksum) -> int:
+    return checksum_of(os.pread(descriptor, written.nbytes, written.offset))
 
 
 def _read_at(file: BinaryIO, offset: int, nbytes: int) -> bytes:
