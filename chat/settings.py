@@ -260,8 +260,8 @@ class Settings:
     )  # fmt: skip
     mlock: bool = _option(False, "--mlock", group=Group.ENGINE, help="Keep the model's pages in memory.")
     draft: str = _option(
-        "lookup", "--draft", group=Group.ENGINE, metavar="lookup|off",
-        help="Propose tokens ahead by looking them up in the conversation.",
+        "lookup", "--draft", group=Group.ENGINE, metavar="lookup|off|FILE",
+        help="Propose tokens ahead: from the conversation, or by a small GGUF of the same vocabulary.",
     )  # fmt: skip
     state_cache: float = _option(
         4.0, "--state-cache", group=Group.ENGINE, metavar="GIB", lowest=0,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat.ground.errors import DataError, FileError, UsageError
+from chat.ground.errors import DataError, FileError, ModelError, UsageError
 from chat.request import Constraint, EngineOptions, Prompt, Request, Sampling
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ def engine_options(settings: Settings, model_path: Path, *, session: bool, state
             f"--kv-type {settings.kv_type} needs flash attention, but --flash-attention is off",
             hint="leave out `--flash-attention off`, or use `--kv-type f16`",
         )
-    if settings.draft not in ("lookup", "off"):
-        raise UsageError(f"--draft is lookup or off, not {settings.draft!r}", hint="a small model cannot draft yet")
     _require_number_or(settings.window, "--window", ("auto", "off"))
     _require_number_or(settings.gpu_layers, "--gpu-layers", ("auto", "all"))
     return EngineOptions(
@@ -42,7 +40,7 @@ def engine_options(settings: Settings, model_path: Path, *, session: bool, state
         repack=settings.repack,
         mlock=settings.mlock,
         lora=tuple(_adapter(text) for text in settings.lora),
-        draft=settings.draft,
+        draft=_draft(settings.draft),
         prompt_format=settings.prompt_format,
         overflow=settings.overflow or ("drop" if session else "error"),
         vocab_only=settings.dry_run,
@@ -186,6 +184,20 @@ def _adapter(text: str) -> tuple[str, float]:
         except ValueError:
             pass
     return text, 1.0
+
+
+def _draft(value: str) -> str:
+    """A word, or the path of a small model.
+
+    Raises:
+        ModelError: no such file.
+    """
+    if value in ("lookup", "off"):
+        return value
+    path = Path(value).expanduser()
+    if not _is_file(str(path)):
+        raise ModelError(f"{value}: no such file", hint="`--draft` is lookup, off, or a small model's GGUF file")
+    return str(path)
 
 
 def _require_number_or(value: str, flag: str, words: tuple[str, ...]) -> None:

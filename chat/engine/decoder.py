@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.engine.library import LOG, llama
 from chat.engine.snapshot import Snapshot, reachable
+from chat.engine.window import rolling_cells
 from chat.ground.errors import EngineError, MemoryLimitError, UsageError
 
 if TYPE_CHECKING:
@@ -105,6 +106,11 @@ class Decoder:
     def free(self) -> int | None:
         """Ids that still fit; None where there is no end."""
         return None if self.settings.rolling else self.cells - len(self.ids)
+
+    @property
+    def held(self) -> int:
+        """How long a text is of which no cell was given back: layers with a window hold it and one batch."""
+        return self.cells if self.window is None else min(self.cells, rolling_cells(self.window, self.settings.batch))
 
     def feed(self, ids: Sequence[int], outputs: int = 1) -> bool:
         """Read ids after the ones before.

@@ -5,12 +5,10 @@ Each id is drawn from the model's own logits, and drafts are kept while they are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from array import array
-
-    from chat.engine.decoder import Decoder
 
 LONGEST = 3  # with the id before it four rows: the sweet spot of processors, and bit-equal to rows one by one
 LENGTHS = (0, 1, 1, 3)  # of a draft, by how many ids were guessed: 1, 2 and 4 rows are computed alike, 3 was not tried
@@ -22,17 +20,28 @@ LOOK_BACK = 32768  # ids
 EQUAL_TYPES = frozenset({"Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"})
 ALLOWANCE = 0.02  # of the time may be lost on guesses
 LARGEST_PURSE = 4.0
+LARGEST_COST = 8.0  # of one draft: what a machine did meanwhile does not count
 FIRST_COST = 1.0  # of a draft, in tokens, before it was measured
 
 
-class Drafter(Protocol):
-    """Something that guesses."""
+class Drafter:
+    """Something that guesses, and needs nothing for it unless it says so."""
+
+    def catch_up(self, ids: array[int]) -> None:
+        """Read what was said since the last guess, which may take a while."""
 
     def guess(self, ids: array[int], most: int) -> list[int]:
         """Up to `most` ids that may follow `ids`."""
+        raise NotImplementedError
+
+    def abort(self, flag: bool) -> None:
+        """Stop guessing, from any thread, or be ready again."""
+
+    def close(self) -> None:
+        """Free what it holds."""
 
 
-class Lookup:
+class Lookup(Drafter):
     """Guesses that what was said after the last few ids before is said again."""
 
     def guess(self, ids: array[int], most: int) -> list[int]:
@@ -55,30 +64,6 @@ class Lookup:
         return [recent[start + step % period] for step in range(most)]
 
 
-class SmallModel:
-    """Guesses what a small model of the same vocabulary would say."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self.decoder = decoder
-
-    def guess(self, ids: array[int], most: int) -> list[int]:
-        """The small model's likeliest ids, one after the other; nothing where its context is full."""
-        from chat.engine.snapshot import common_prefix
-
-        decoder = self.decoder
-        if decoder.free is not None and len(ids) + most > decoder.cells:
-            return []
-        kept = decoder.rewind(min(common_prefix(decoder.ids, ids), len(ids) - 1))
-        for start in range(kept, len(ids), decoder.settings.batch):
-            if not decoder.feed(ids[start : start + decoder.settings.batch]):
-                return []
-        guessed: list[int] = []
-        while True:
-            guessed.append(int(decoder.logits().argmax()))
-            if len(guessed) == most or not decoder.feed((guessed[-1],)):
-                return guessed
-
-
 class Purse:
     """Whether another draft can be afforded: they may lose a small part of the time, and what they won lately."""
 
@@ -95,11 +80,16 @@ class Purse:
     def earn(self, seconds: float) -> None:
         """One id was made without a draft, in so many seconds."""
         self._single_seconds = 0.8 * self._single_seconds + 0.2 * seconds if self._single_seconds else seconds
-        self._tokens = min(self._tokens + ALLOWANCE, LARGEST_PURSE)
+        self._tokens = min(self._tokens + ALLOWANCE, max(LARGEST_PURSE, self.cost))
+
+    def pay(self, seconds: float) -> None:
+        """So many seconds went into getting ready for a draft."""
+        if self._single_seconds:
+            self._tokens -= seconds / self._single_seconds
 
     def settle(self, drafted: int, accepted: int, seconds: float) -> None:
         """A draft was checked in so many seconds; what a shorter draft costs is less."""
         if self._single_seconds and drafted == LONGEST:
-            measured = max(seconds / self._single_seconds - 1, 0.0)
+            measured = min(max(seconds / self._single_seconds - 1, 0.0), LARGEST_COST)
             self.cost = 0.8 * self.cost + 0.2 * measured
         self._tokens = min(self._tokens + accepted - self.cost + ALLOWANCE, LARGEST_PURSE)

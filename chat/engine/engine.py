@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from chat.engine.drafting import LENGTHS, LONGEST, Drafter, Purse
+from chat.engine.drafting import LENGTHS, LONGEST, Purse
 from chat.engine.snapshot import Snapshot, Snapshots, common_prefix
 from chat.events import Reading
 from chat.ground.errors import EngineError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from chat.conversation import FinishReason
     from chat.engine.decoder import Decoder
+    from chat.engine.drafting import Drafter
     from chat.engine.sampling import Sampler
     from chat.engine.states import States
 
@@ -66,6 +67,14 @@ class Engine:
         """End the reply that is being made, from any thread; False makes the engine ready again."""
         self._cancelled = flag
         self.decoder.abort(flag)
+        if self.drafter is not None:
+            self.drafter.abort(flag)
+
+    def close(self) -> None:
+        """Free the context, and the drafter with what it holds."""
+        self.decoder.close()
+        if self.drafter is not None:
+            self.drafter.close()
 
     def reuse(self, prompt: Sequence[int], limit: int = 0) -> int:
         """Hold as much of the prompt as the cache or a saved state has; at least its last id is left to be read.
@@ -106,7 +115,7 @@ class Engine:
         if self.states is None or decoder.position < STATE_TOKENS:
             return False
         snapshot: Snapshot | None = None
-        if prompt and decoder.settings.rolling:
+        if prompt and decoder.window is not None:
             half = decoder.settings.batch // 2  # see chunk_bounds
             snapshot, _ = self.snapshots.best(prompt[: max(len(prompt) - half, 1) + 1], decoder.window)
         return self.states.save(key, snapshot or decoder.snapshot()) is not None
@@ -130,7 +139,7 @@ class Engine:
         Undo, edit and another try come back here: to the beginning of a turn, or to that of its answer.
         """
         decoder = self.decoder
-        if not decoder.settings.rolling or decoder.position == 0 or self._end <= decoder.cells:
+        if decoder.position == 0 or self._end <= decoder.held:
             return
         if self.snapshots.has_room(decoder.state_bytes) and not self.snapshots.holds(decoder.ids):
             self.snapshots.keep(decoder.snapshot())
@@ -185,8 +194,7 @@ class Engine:
             self._forget(len(draft) - row)
             run.accepted += row
             self._account(draft, row, seconds)
-            draft = self._guess(token, run.limit - made)
-            begun = time.perf_counter()
+            begun, draft = self._guess(token, run.limit - made, is_first=made == 1)
             if self._cancelled or not decoder.feed((token, *draft), len(draft) + 1):
                 run.finish = "interrupted"
                 return
@@ -205,16 +213,23 @@ class Engine:
         elif seconds:
             self._purse.earn(seconds)
 
-    def _guess(self, token: int, left: int) -> list[int]:
-        """A draft of what follows `token`, where one can be afforded and there is room for it."""
-        decoder = self.decoder
+    def _guess(self, token: int, left: int, *, is_first: bool) -> tuple[float, list[int]]:
+        """A draft of what follows `token`, where one can be afforded and there is room for it; and when it was begun.
+
+        What the drafter reads before the first draft of an answer is no part of what drafts cost.
+        """
+        decoder, drafter, begun = self.decoder, self.drafter, time.perf_counter()
         most = min(LONGEST, left - 1, LONGEST if decoder.free is None else decoder.free - 1)
-        if self.drafter is None or most <= 0 or not self._purse.allows:
-            return []
+        if drafter is None or most <= 0 or not self._purse.allows:
+            return begun, []
+        drafter.catch_up(decoder.ids)
+        ready = time.perf_counter()
+        if not is_first:
+            self._purse.pay(ready - begun)
         ids = decoder.ids[:]
         ids.append(token)
-        guess = self.drafter.guess(ids, most)
-        return guess[: LENGTHS[len(guess)]]
+        guess = drafter.guess(ids, most)
+        return ready, guess[: LENGTHS[len(guess)]]
 
     def _choose(self, run: Run, row: int) -> int:
         logits = self.decoder.logits(row)

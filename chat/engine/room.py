@@ -17,7 +17,7 @@ from chat.engine.adapters import Adapters
 from chat.engine.constraint import Grammars
 from chat.engine.decoder import Decoder, DecoderSettings
 from chat.engine.devices import devices, host_free_bytes
-from chat.engine.drafting import EQUAL_TYPES, Drafter, Lookup
+from chat.engine.draft_choice import Small, bytes_of, left_beside, make_drafter, plan_small
 from chat.engine.engine import Engine
 from chat.engine.library import build_name
 from chat.engine.lost_window import known_context, lost_window, lost_window_notice, way_out
@@ -85,7 +85,7 @@ class Room:
     def close(self) -> None:
         """Free all of it."""
         if self.engine is not None:
-            self.engine.decoder.close()
+            self.engine.close()
         self.model.close()
 
 
@@ -102,41 +102,49 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     check_model(file)
     prompt_format = _prompt_format(options, file)
     window = choose_window(file, options.window)
+    info = _info(file, window, prompt_format)
     if options.vocab_only:
         model = Model(str(file.path), LoadSettings(vocab_only=True))
-        info = _info(file, window, prompt_format)
-        seconds = time.perf_counter() - begun
-        return Room(
-            options, file, model, Vocabulary(model.vocab, file.metadata), prompt_format, None, None, info, seconds
-        )
+        vocabulary = Vocabulary(model.vocab, file.metadata)
+        return Room(options, file, model, vocabulary, prompt_format, None, None, info, time.perf_counter() - begun)
     # numpy takes a tenth of a second to import: meanwhile the weights are mapped
     threading.Thread(target=importlib.import_module, args=("numpy",), daemon=True).start()
-    chosen = _fit(options, file, window)
+    host = _host(options)
+    small = plan_small(options, file, host)
+    chosen = _fit(options, file, window, small, host)
     notices: list[str] = []
     model, decoder, chosen = _load(options, file, window, chosen, notices, on_progress)
     notices += filter(None, [lost_window_notice(file, options.window, decoder.cells)])
     limit = None if chosen.rolling else min(decoder.cells, known_context(file, options.window))
-    info = _info(file, window, prompt_format)
-    info = replace(info, context=limit or info.trained_context, details=_details(decoder, chosen))
+    drafter, drafting = make_drafter(small, options, file, model, chosen, decoder.settings.threads)
+    details = _details(decoder, chosen) | {"draft": drafting} | ({"draft_bytes": bytes_of(small)} if small else {})
+    info = replace(info, context=limit or info.trained_context, details=details)
     vocabulary = Vocabulary(model.vocab, file.metadata)
     seconds = time.perf_counter() - begun
     budget = min(SNAPSHOT_BYTES, int(host_free_bytes() * SNAPSHOT_SHARE))
-    drafter, drafting = _drafter(options, file, model, decoder, chosen)
-    info.details["draft"] = drafting
     engine = Engine(decoder, Snapshots(budget), _states(options, file, window, decoder, chosen), drafter)
     return Room(options, file, model, vocabulary, prompt_format, engine, limit, info, seconds, notices)
 
 
-def _fit(options: EngineOptions, file: GgufFile, window: Window) -> Fit:
+def _host(options: EngineOptions) -> Host:
+    gpus = tuple(each.free_bytes for each in devices() if each.kind in ("gpu", "integrated"))
+    return Host(host_free_bytes(), gpus, options.threads or worker_threads())
+
+
+def _fit(options: EngineOptions, file: GgufFile, window: Window, small: Small | None, host: Host) -> Fit:
     sizes = sizes_of(file, options.window)
     if options.context is not None and options.context > sizes.trained_context:
         hint = f"{way_out(file)}; `--window off` does without" if sizes.trained_context == lost_window(file) else None
         raise UsageError(
             f"`--context {options.context}` is more than the {sizes.trained_context:,} the model knows", hint=hint
         )
-    gpus = tuple(each.free_bytes for each in devices() if each.kind in ("gpu", "integrated"))
-    host = Host(host_free_bytes(), gpus, options.threads or worker_threads())
-    return fit(sizes, options, window, host, options.first_prompt_bytes // BYTES_PER_TOKEN)
+    try:
+        return fit(sizes, options, window, left_beside(small, host), options.first_prompt_bytes // BYTES_PER_TOKEN)
+    except MemoryLimitError as error:
+        if small is None:
+            raise
+        hint = f"leave out `--draft`, {error.hint}"
+        raise MemoryLimitError(f"{error.message} beside {small.file.path}", hint=hint) from error
 
 
 def _load(
@@ -187,26 +195,6 @@ def _decoder_settings(options: EngineOptions, chosen: Fit) -> DecoderSettings:
         flash_attention=options.flash_attention,
         threads=options.threads or worker_threads(),
     )
-
-
-def _drafter(
-    options: EngineOptions, file: GgufFile, model: Model, decoder: Decoder, chosen: Fit
-) -> tuple[Drafter | None, str]:
-    """What guesses ids ahead, only where drafts cannot change an answer by a bit; and the reason in words."""
-    if options.draft == "off":
-        return None, "off"
-    kinds = {tensor.type for tensor in file.tensors.values() if len(tensor.shape) > 1}
-    reasons = (
-        (chosen.repack, "repacked rows"),
-        (chosen.gpu_layers > 0, "layers on a GPU"),
-        (options.flash_attention == "off", "attention without flash attention"),
-        (not kinds <= EQUAL_TYPES, f"tensors of type {', '.join(sorted(kinds - EQUAL_TYPES))}"),
-        (not model.can_rewind, "a recurrent model"),
-    )
-    for differs, what in reasons:
-        if differs:
-            return None, f"off: {what} would not compute drafts bit for bit like single tokens"
-    return Lookup(), "lookup"
 
 
 def _states(options: EngineOptions, file: GgufFile, window: Window, decoder: Decoder, chosen: Fit) -> States | None:
@@ -266,6 +254,7 @@ def _details(decoder: Decoder, chosen: Fit) -> dict[str, Any]:
         "weights_bytes": chosen.weights_bytes,
         "cache_bytes": chosen.cache_bytes,
         "work_bytes": chosen.work_bytes,
+        "copied_bytes": chosen.copied_bytes,
         "host_bytes": chosen.host_bytes,
         "reason": chosen.reason,
     }

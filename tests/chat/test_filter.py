@@ -244,6 +244,24 @@ def test_a_one_shot_without_a_session_stores_nothing(tiny_model: Path, own_home:
     assert [path for path in own_home.rglob("*") if path.is_file()] == []
 
 
+def test_the_second_question_about_a_long_file_does_not_read_it_again(tiny_v3_model: Path, tmp_path: Path) -> None:
+    document = tmp_path / "document.txt"
+    document.write_text("the cat sat on the mat and the dog ran far away. " * 100)
+
+    def ask(question: str, *flags: str) -> dict[str, Any]:
+        asked = [*EXACT, "--json", "-n", 8, "-f", document, *flags, question]
+        done = run("-m", tiny_v3_model, *asked)
+        assert (done.returncode, done.stderr) == (0, b"")
+        plain: dict[str, Any] = json.loads(done.stdout)
+        return plain
+
+    first, second = ask("who ran?"), ask("and where did it run to?")
+    assert first["tokens"]["cached"] == 0
+    assert 0 < second["tokens"]["prompt"] - second["tokens"]["cached"] < 50
+    cold = ask("and where did it run to?", "--no-history")
+    assert (cold["tokens"]["cached"], cold["ids"]) == (0, second["ids"])
+
+
 def test_a_question_without_a_word_of_an_answer_is_no_part_of_the_session(tiny_model: Path) -> None:
     assert run("-m", tiny_model, "--session", "s", "-n", 2, "one").returncode == 0
     assert run("-c", "-m", "nowhere.gguf", "lost").returncode == 3
@@ -266,11 +284,3 @@ def test_logprobs_hold_each_token_and_the_likeliest_ones(tiny_model: Path) -> No
         assert [top["logprob"] for top in each["top"]] == sorted((top["logprob"] for top in each["top"]), reverse=True)
         assert (len(each["top"]), each["top"][0]["id"]) == (3, each["id"])  # greedy takes the likeliest
         assert each["logprob"] < 0
-
-
-def test_a_drafting_model_is_refused_and_not_ignored(tiny_model: Path) -> None:
-    done = run("-m", tiny_model, "--draft", "small.gguf", "hi")
-    assert (done.returncode, done.stderr.decode().splitlines()[0]) == (
-        2,
-        "error: --draft is lookup or off, not 'small.gguf'",
-    )

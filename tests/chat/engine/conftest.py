@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def windowed_file(tmp_path_factory: pytest.TempPathFactory, windowed_weights: di
 @pytest.fixture(scope="session")
 def plain_file(tmp_path_factory: pytest.TempPathFactory, plain_weights: dict[str, Array]) -> Path:
     return write_gguf(tmp_path_factory.mktemp("models") / "plain.gguf", PLAIN, plain_weights)
+
+
+@pytest.fixture(scope="session")
+def interleaved_file(tmp_path_factory: pytest.TempPathFactory, windowed_weights: dict[str, Array]) -> Path:
+    """A model of which every other layer has the window."""
+    shape = replace(WINDOWED, windowed=(True, False))
+    return write_gguf(tmp_path_factory.mktemp("models") / "interleaved.gguf", shape, windowed_weights)
 
 
 @pytest.fixture(scope="session")

@@ -87,20 +87,22 @@ def test_another_try_past_the_window_reads_no_more_than_the_question(windowed_fi
     assert ask(engine, LONG, 700).ids == again.ids
 
 
+@pytest.mark.parametrize("file", ["windowed_file", "interleaved_file"])
 def test_undo_and_edit_past_the_window_come_back_to_where_the_turn_began(
-    windowed_file: Path, open_engine: Open
+    file: str, request: pytest.FixtureRequest, open_engine: Open
 ) -> None:
-    engine = open_engine(windowed_file)
+    path = request.getfixturevalue(file)
+    engine = open_engine(path)
     first = ask(engine, LONG, 30)
     told = (*LONG, *first.ids)
     ask(engine, (*told, 7, 8, 9), 600)
     edited = ask(engine, (*told, 10, 11, 12), 40)
     assert edited.tokens.cached >= len(told) - 2
-    cold = ask(open_engine(windowed_file), (*told, 10, 11, 12), 40)
+    cold = ask(open_engine(path), (*told, 10, 11, 12), 40)
     assert (cold.tokens.cached, cold.ids) == (0, edited.ids)
 
 
-@pytest.mark.parametrize("file", ["windowed_file", "plain_file"])
+@pytest.mark.parametrize("file", ["windowed_file", "plain_file", "interleaved_file"])
 def test_a_session_goes_on_where_it_stopped_without_reading_again(
     file: str, request: pytest.FixtureRequest, open_engine: Open, tmp_path: Path
 ) -> None:
@@ -116,19 +118,21 @@ def test_a_session_goes_on_where_it_stopped_without_reading_again(
     assert resumed.ids == ask(open_engine(path), told, 30).ids
 
 
+@pytest.mark.parametrize("file", ["windowed_file", "interleaved_file"])
 def test_the_second_question_about_a_document_starts_at_once(
-    windowed_file: Path, open_engine: Open, tmp_path: Path
+    file: str, request: pytest.FixtureRequest, open_engine: Open, tmp_path: Path
 ) -> None:
     document = (*LONG, *LONG[::-1])
-    engine = open_engine(windowed_file, state_folder=str(tmp_path))
+    path = request.getfixturevalue(file)
+    engine = open_engine(path, state_folder=str(tmp_path))
     ask(engine, (*document, 5, 6, 7), 600)
     engine.close()
-    second = open_engine(windowed_file, state_folder=str(tmp_path))
+    second = open_engine(path, state_folder=str(tmp_path))
     answer = ask(second, (*document, 9, 10), 30)
     assert answer.tokens.cached >= len(document) - 256
     second.close()
     assert len(list(tmp_path.glob("*.state"))) == 1
-    assert answer.ids == ask(open_engine(windowed_file), (*document, 9, 10), 30).ids
+    assert answer.ids == ask(open_engine(path), (*document, 9, 10), 30).ids
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ WORDS = ("the", "cat", "sat", "on", "mat", "and", "dog", "ran", "far", "away", "
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a tiny model; a window makes it a carrier file."""
+    """Sizes of a tiny model; a window makes it a carrier file, on the layers of `windowed` if not on all."""
 
     layers: int = 2
     hidden: int = 64
@@ -26,6 +26,7 @@ class Shape:
     ffn: int = 96
     vocabulary: int = 400
     window: int | None = 64
+    windowed: tuple[bool, ...] | None = None
     theta: float = 1e4
     eps: float = 1e-5
     context: int = 32768
@@ -111,7 +112,7 @@ def write_gguf(path: Path, shape: Shape, tensors: dict[str, Array], prompt_forma
     if shape.window:
         out.add_logit_scale(1.0)
         out.add_sliding_window(shape.window)
-        out.add_array(f"{arch}.attention.sliding_window_pattern", [True] * shape.layers)
+        out.add_array(f"{arch}.attention.sliding_window_pattern", list(shape.windowed or [True] * shape.layers))
     tokens, scores, kinds = pieces(shape.vocabulary)
     out.add_tokenizer_model("llama")
     out.add_tokenizer_pre("default")

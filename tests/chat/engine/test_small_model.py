@@ -1,0 +1,126 @@
+"""A small model's guesses are its own greedy words, whatever was read before; what they cost decides how many come."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chat.engine import small_model
+from chat.engine.decoder import Decoder
+from chat.engine.drafting import ALLOWANCE, Purse
+from chat.engine.small_model import SmallModel
+
+TEXT = array("i", [1, *(3 + (at * 7919) % 390 for at in range(999))])
+Open = Callable[..., Decoder]
+
+
+def greedy(decoder: Decoder, ids: array[int], count: int) -> list[int]:
+    """What a decoder says that reads all of the ids at once."""
+    decoder.clear()
+    for start in range(0, len(ids), 64):
+        decoder.feed(ids[start : start + 64])
+    said: list[int] = []
+    while len(said) < count:
+        said.append(int(decoder.logits().argmax()))
+        decoder.feed(said[-1:])
+    return said
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many ids each call of `feed` was given."""
+    counts: list[int] = []
+    feed = Decoder.feed
+
+    def counted(self: Decoder, ids: array[int], outputs: int = 1) -> bool:
+        counts.append(len(ids))
+        return feed(self, ids, outputs)
+
+    monkeypatch.setattr(Decoder, "feed", counted)
+    return counts
+
+
+@pytest.mark.parametrize("rolling", [False, True])
+def test_guesses_are_the_greedy_words_and_only_new_ids_are_read(
+    rolling: bool, windowed_file: Path, plain_file: Path, open_decoder: Open, reads: list[int]
+) -> None:
+    """Growing, taken back in part, gone on otherwise; the rolling one gives old cells back on the way."""
+    file, settings = (windowed_file, {"cells": 128, "rolling": True}) if rolling else (plain_file, {"cells": 512})
+    small, judge = SmallModel(open_decoder(file, **settings)), open_decoder(file, **settings)
+    for ids, new in (
+        (TEXT[:200], 200),
+        (TEXT[:203], 3),  # two guessed ids are taken back before
+        (TEXT[:198] + array("i", [9]), 1),
+        (TEXT[:300], 102),
+    ):
+        reads.clear()
+        said = small.guess(ids, 3)
+        assert sum(reads) == new + 2
+        assert said == greedy(judge, ids, 3)
+
+
+def test_of_a_text_that_is_too_long_it_knows_the_first_id_and_the_end(
+    plain_file: Path, open_decoder: Open, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small_model, "MOST_READ", 300)
+    small, judge = SmallModel(open_decoder(plain_file, cells=512)), open_decoder(plain_file, cells=512)
+    begun_anew = TEXT[:1] + TEXT[700 - 256 : 700]  # half of its cells
+    assert small.guess(TEXT[:700], 3) == greedy(judge, begun_anew, 3)
+    longer = TEXT[:800]
+    reads.clear()
+    assert small.guess(longer, 3) == greedy(judge, begun_anew + TEXT[700:800], 3)
+    assert sum(reads[: len(reads) // 2]) < 256
+    assert small.guess(TEXT, 3) == greedy(judge, TEXT[:1] + TEXT[-256:], 3)  # now the context is full
+    assert small.guess(TEXT[:50], 3) == greedy(judge, TEXT[:50], 3)
+
+
+def test_a_stopped_one_guesses_nothing_and_then_goes_on(plain_file: Path, open_decoder: Open) -> None:
+    small, judge = SmallModel(open_decoder(plain_file)), open_decoder(plain_file)
+    small.abort(True)
+    assert small.guess(TEXT[:100], 3) == []
+    small.abort(False)
+    assert small.guess(TEXT[:100], 3) == greedy(judge, TEXT[:100], 3)
+
+
+def spent(accepted: int, seconds: float, rounds: int) -> tuple[int, Purse]:
+    """How many drafts are begun while single ids take a second, and drafts so many."""
+    purse, drafts = Purse(), 0
+    purse.earn(1.0)
+    for _ in range(rounds):
+        if purse.allows:
+            purse.settle(3, accepted, seconds)
+            drafts += 1
+        else:
+            purse.earn(1.0)
+    return drafts, purse
+
+
+def test_drafts_that_pay_go_on_and_others_lose_a_few_hundredths_of_the_time() -> None:
+    assert spent(accepted=3, seconds=2.0, rounds=1000)[0] == 1000
+    for accepted, seconds in ((0, 2.0), (1, 2.5), (3, 4.5), (0, 9.0)):
+        drafts, _ = spent(accepted, seconds, 10_000)
+        lost = drafts * (seconds - 1 - accepted)
+        assert drafts > 0
+        assert lost < 1.5 * ALLOWANCE * 10_000
+
+
+def test_one_slow_draft_does_not_end_them_for_ever() -> None:
+    """A machine that slept in the middle of a draft made it seem to cost thousands of tokens."""
+    _, purse = spent(accepted=3, seconds=2.0, rounds=10)
+    purse.settle(3, 0, 10_000.0)
+    for _ in range(2000):
+        purse.earn(1.0)
+    assert purse.allows
+
+
+def test_what_a_drafter_reads_before_a_draft_is_paid_for() -> None:
+    purse = Purse()
+    purse.earn(1.0)
+    purse.pay(3.0)
+    assert not purse.allows
+    for _ in range(int(3 / ALLOWANCE)):
+        purse.earn(1.0)
+    assert purse.allows
