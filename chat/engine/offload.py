@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,10 @@ CACHE_SHARE = 0.25  # of the memory left beside the weights: what a default cont
 BATCH = 256  # larger reads no faster on a CPU, and its steps would pass half a second before a cancel is seen
 GPU_BATCH = 512
 OUTPUTS = 8  # rows of logits: a draft and one more
-REPACKED_SHARE = 0.75  # of the weights is copied when rows are repacked
+# what ggml has another order of rows for (repack.cpp): with AVX2, and on ARM
+REPACKED_ON_X86 = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
+REPACKED_ON_ARM = REPACKED_ON_X86 | {"Q5_K", "Q6_K", "Q8_0"}
+REPACKED_ROWS = 8  # at a time
 REPACK_TOKENS_PER_THREAD = 100  # a prompt this long earns back what one core spends on repacking at load
 
 
@@ -41,6 +45,7 @@ class Sizes:
     heads: int
     vocabulary: int
     trained_context: int
+    repacked_bytes: int = 0  # of the weights, rows that are copied where rows are repacked
 
     @property
     def weights(self) -> int:
@@ -69,13 +74,14 @@ class Fit:
     weights_bytes: int
     cache_bytes: int
     work_bytes: int
+    copied_bytes: int  # of the weights, in another order beside them
     host_bytes: int  # of the above what lies in the host's memory, with copies and the process itself
     reason: str
 
 
 def sizes_of(file: GgufFile, wanted_window: str = "auto") -> Sizes:
     """The sizes of a checked file; the context it knows depends on the window that is asked for."""
-    layers = max(int(file.key("block_count", 0)), 1)
+    layers = max(_most(file.key("block_count")), 1)
     layer_bytes = [0] * layers
     rest = {"token_embd": 0}
     for tensor in file.tensors.values():
@@ -86,9 +92,9 @@ def sizes_of(file: GgufFile, wanted_window: str = "auto") -> Sizes:
         else:
             rest[head] = rest.get(head, 0) + tensor.bytes
     heads = _most(file.key("attention.head_count", 1))
-    hidden = int(file.key("embedding_length", 1))
+    hidden = max(_most(file.key("embedding_length")), 1)
     head_size = hidden // max(heads, 1)
-    keys, values = (int(file.key(f"attention.{kind}_length", head_size)) for kind in ("key", "value"))
+    keys, values = (_most(file.key(f"attention.{kind}_length", head_size)) for kind in ("key", "value"))
     pattern = file.key("attention.sliding_window_pattern")
     everywhere = bool(file.key("attention.sliding_window"))
     windowed = pattern[:layers] if isinstance(pattern, tuple) else (everywhere and file.window is not None,) * layers
@@ -100,10 +106,25 @@ def sizes_of(file: GgufFile, wanted_window: str = "auto") -> Sizes:
         cell_numbers=_most(file.key("attention.head_count_kv", heads)) * (keys + values),
         windowed=tuple(bool(each) for each in windowed),
         hidden=hidden,
-        feed_forward=_most(file.key("feed_forward_length", 0)) * max(int(file.key("expert_used_count", 1)), 1),
+        feed_forward=_most(file.key("feed_forward_length", 0)) * max(_most(file.key("expert_used_count")), 1),
         heads=heads,
         vocabulary=file.vocabulary_size,
         trained_context=known_context(file, wanted_window),
+        repacked_bytes=_repacked_bytes(file),
+    )
+
+
+def _repacked_bytes(file: GgufFile, machine: str = platform.machine()) -> int:
+    """Bytes of matrices that llama.cpp multiplies by, of types and widths that it has another order for."""
+    types = REPACKED_ON_ARM if machine in ("arm64", "aarch64") else REPACKED_ON_X86
+    is_tied = "output.weight" not in file.tensors
+    return sum(
+        tensor.bytes
+        for name, tensor in file.tensors.items()
+        if tensor.type in types
+        and len(tensor.shape) > 1
+        and tensor.shape[1] % REPACKED_ROWS == 0
+        and (is_tied or name != "token_embd.weight")
     )
 
 
@@ -129,12 +150,14 @@ def fit(sizes: Sizes, options: EngineOptions, window: Window, host: Host, prompt
     gpu_layers, where = _gpu_layers(sizes, options, host, cache, work)
     share = gpu_share(sizes, gpu_layers)
     resident = round(sizes.weights * (1 - share)) + round(cache * (1 - share)) + work + PROCESS_BYTES
-    copies = round(sizes.weights * (1 - share) * REPACKED_SHARE)
+    copies = round(sizes.repacked_bytes * (1 - share))
     repack = _repack(options, prompt_tokens, host.threads, resident + copies <= host.free_bytes)
-    host_bytes = resident + (copies if repack else 0)
+    copies = copies if repack else 0
+    host_bytes = resident + copies
     if host_bytes > host.free_bytes:
         raise _too_large(sizes, host_bytes, host.free_bytes, cache, work, rolling)
-    return Fit(cells, batch, rolling, gpu_layers, repack, sizes.weights, cache, work, host_bytes, f"{why}; {where}")
+    reason = f"{why}; {where}"
+    return Fit(cells, batch, rolling, gpu_layers, repack, sizes.weights, cache, work, copies, host_bytes, reason)
 
 
 def cache_bytes(sizes: Sizes, kv_type: KvType, cells: int, window: Window, batch: int) -> int:

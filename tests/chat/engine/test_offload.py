@@ -115,6 +115,18 @@ def test_sizes_are_read_from_the_file(windowed_file: Path, plain_file: Path) -> 
     assert sizes_of(read_gguf(plain_file)).windowed == (False, False)
 
 
+def test_of_keys_that_differ_by_layer_the_largest_counts(plain_file: Path) -> None:
+    file = read_gguf(plain_file)
+    lists = {
+        "attention.head_count": (2, 4),
+        "attention.head_count_kv": (2, 1),
+        "feed_forward_length": (96, 64),
+        "expert_used_count": (1, 3),
+    }
+    mixed = replace(file, metadata={**file.metadata, **{f"llama.{key}": value for key, value in lists.items()}})
+    assert sizes_of(mixed) == replace(sizes_of(file), feed_forward=3 * 96)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_the_estimate_is_within_a_tenth_of_what_is_measured(slow_file: Path) -> None:
     engine = LocalEngine(EngineOptions(str(slow_file), window="off", context=32768, threads=1))
