@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from chat.ground.catalogue import DEFAULT
 from chat.ground.errors import ModelError
 from chat.ground.sizes import size_text
 from chat.ground.visible import visible_line
 from chat.guide import NAME as GUIDE
-from chat.models.catalogue import DEFAULT
 
 GUIDE_WORDS = (
     "the guide answers: a small model that knows this program and the Mistral 7B family, and nothing else; "

@@ -1,1 +1,1 @@
-"""Which model file: catalogue, download, and the check of what a name leads to."""
+"""Which model file: download, and the check of what a name leads to."""

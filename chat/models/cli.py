@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from chat.ground import catalogue
 from chat.ground.errors import ExitCode, ModelError, UsageError
 from chat.ground.hub import PREFIX, gguf_here, read_hub_name, tell
 from chat.ground.sizes import size_text
 from chat.ground.visible import visible_line
-from chat.models import catalogue, inventory
+from chat.models import inventory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

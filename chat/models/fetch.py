@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chat.ground.catalogue import DEFAULT, Official, find_official
 from chat.ground.errors import FileError, ModelError
 from chat.ground.folders import models_folder
 from chat.ground.hub import (
@@ -20,7 +21,6 @@ from chat.ground.hub import (
     tell,
 )
 from chat.ground.sizes import size_text
-from chat.models.catalogue import DEFAULT, Official, find_official
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

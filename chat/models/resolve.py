@@ -6,12 +6,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat.ground.catalogue import DEFAULT, Official, find_official, official_names
 from chat.ground.errors import ModelError
 from chat.ground.hub import PREFIX, HubName, gguf_here, is_repository, pull_gguf, read_hub_name, tell
 from chat.ground.sizes import size_text
 from chat.guide import NAME as GUIDE
 from chat.guide import PATH as GUIDE_FILE
-from chat.models.catalogue import DEFAULT, Official, find_official, official_names
 from chat.models.inventory import LocalFile, find_by_start, find_local, local_files
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat import cli, command_tree
+from chat.ground.catalogue import find_official
 from chat.ground.errors import ExitCode
 from chat.guide.library import ELSE, Topic, facts, off_topic, read_table, refusal, synonyms, talk
-from chat.models.catalogue import find_official
 from chat.settings import definitions
 from chat.terminal.commands import NAMES
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from chat.ground import catalogue
 from chat.ground.folders import models_folder
 from chat.ground.hub import hub_cache
-from chat.models import catalogue
 from tests.chat.models.conftest import HUB_NAME, Said
 from tests.hub_server import GOOD_TOKEN, Fault, HubServer
 

@@ -6,7 +6,7 @@ from math import prod
 
 import pytest
 
-from chat.models.catalogue import CATALOGUE, DEFAULT, Official, find_official, official_names
+from chat.ground.catalogue import CATALOGUE, DEFAULT, Official, find_official, official_names
 from convert.plan import Facts, find_recipe, make_plan
 
 SHAPES = {  # published: layers, width, feed-forward, heads, vocabulary, experts; 8 key heads of 128 each
