@@ -146,7 +146,8 @@ def fit(sizes: Sizes, options: EngineOptions, window: Window, host: Host, prompt
         cells, why = _context(sizes, options, window, host)
     batch = min(batch, cells)
     cache = cache_bytes(sizes, options.kv_type, cells, window, batch)
-    work = work_bytes(sizes, batch, cells, options.flash_attention == "off")
+    scores = options.flash_attention == "off"
+    work = work_bytes(sizes, batch, cells, scores, casts=options.kv_type == "f32" and not scores)
     gpu_layers, where = _gpu_layers(sizes, options, host, cache, work)
     share = gpu_share(sizes, gpu_layers)
     resident = round(sizes.weights * (1 - share)) + round(cache * (1 - share)) + work + PROCESS_BYTES
@@ -167,15 +168,20 @@ def cache_bytes(sizes: Sizes, kv_type: KvType, cells: int, window: Window, batch
     return round(sum((held if windowed else cells) * per_cell for windowed in sizes.windowed))
 
 
-def work_bytes(sizes: Sizes, batch: int, cells: int, scores: bool) -> int:
+def work_bytes(sizes: Sizes, batch: int, cells: int, scores: bool, casts: bool = False) -> int:
     """Bytes that one batch computes in, as measured on llama.cpp's graphs.
 
     Args:
         scores: attention scores are written out, which flash attention avoids.
+        casts: a layer's float32 cells are copied as float16, for flash attention.
     """
-    feed_forward = 16 * sizes.feed_forward + 2 * sizes.hidden + 2 * cells
-    attention = 4 * sizes.heads * cells + 4 * cells + 20 * sizes.hidden if scores else 0
-    return batch * max(feed_forward, attention) + OUTPUTS * sizes.vocabulary * 4
+    feed_forward = batch * (16 * sizes.feed_forward + 2 * sizes.hidden + 2 * cells)
+    attention = 0
+    if scores:
+        attention = batch * (4 * sizes.heads * cells + 4 * cells + 20 * sizes.hidden)
+    elif casts:
+        attention = batch * (2 * cells + 20 * sizes.hidden) + 2 * cells * sizes.cell_numbers
+    return max(feed_forward, attention) + OUTPUTS * sizes.vocabulary * 4
 
 
 def gpu_share(sizes: Sizes, gpu_layers: int) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,13 +99,21 @@ def test_layers_go_to_the_gpu_as_its_memory_allows() -> None:
     assert [gpu_share(SEVEN, n) > 0.98 for n in (0, 16, 33)] == [False, False, True]
 
 
+def test_only_rows_that_have_another_order_are_copied() -> None:
+    seven = replace(SEVEN, repacked_bytes=3 * GIB)
+    on, off = of(seven, ROLLING, 20, repack="on"), of(seven, ROLLING, 20, repack="off")
+    assert (on.copied_bytes, off.copied_bytes, on.host_bytes - off.host_bytes) == (3 * GIB, 0, 3 * GIB)
+    assert of(SEVEN, ROLLING, 20, repack="on").copied_bytes == 0
+
+
 def test_rows_are_repacked_for_long_first_prompts_where_memory_allows() -> None:
     assert [of(SEVEN, ROLLING, 20, tokens=n).repack for n in (0, 199, 200, 9999)] == [False, False, True, True]
-    assert not of(SEVEN, ROLLING, 6, tokens=9999).repack
+    seven = replace(SEVEN, repacked_bytes=3 * GIB)
+    assert not of(seven, ROLLING, 6, tokens=9999).repack
     assert of(SEVEN, ROLLING, 20, repack="on").repack
     assert of(SEVEN, ROLLING, 20, tokens=9999, repack="off").repack is False
     with pytest.raises(MemoryLimitError):
-        of(SEVEN, ROLLING, 6, repack="on")
+        of(seven, ROLLING, 6, repack="on")
 
 
 def test_sizes_are_read_from_the_file(windowed_file: Path, plain_file: Path) -> None:
@@ -125,6 +135,32 @@ def test_of_keys_that_differ_by_layer_the_largest_counts(plain_file: Path) -> No
     }
     mixed = replace(file, metadata={**file.metadata, **{f"llama.{key}": value for key, value in lists.items()}})
     assert sizes_of(mixed) == replace(sizes_of(file), feed_forward=3 * 96)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window": "auto"},
+        {"window": "off", "context": 8192, "kv_type": "f32"},
+        {"window": "off", "context": 8192, "flash_attention": "off"},
+        {"window": "off", "context": 2048, "kv_type": "q8_0", "repack": "on"},
+    ],
+)
+def test_each_part_is_within_a_tenth_of_what_llama_cpp_reserves(
+    options: dict[str, Any], tiny_v3_model: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """By the sizes in its log; `tests/bench/estimates.py` does the same over many settings."""
+    path = tiny_model if options["window"] == "auto" else tiny_v3_model
+    engine = LocalEngine(EngineOptions(str(path), threads=1, **options), log_file=tmp_path / "log")
+    details = engine.info().details
+    engine.close()
+    reserved: dict[str, float] = {}
+    said = (tmp_path / "log").read_text()
+    for kind, size in re.findall(r"(model|KV|compute|output) buffer size = +([0-9.]+) MiB", said):
+        reserved[kind] = reserved.get(kind, 0) + float(size) * 2**20
+    assert details["weights_bytes"] + details["copied_bytes"] == pytest.approx(reserved["model"], rel=0.1)
+    assert details["cache_bytes"] == pytest.approx(reserved["KV"], rel=0.1)
+    assert details["work_bytes"] == pytest.approx(reserved["compute"] + reserved["output"], rel=0.1)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
