@@ -44,7 +44,7 @@ EMBEDDING = "token_embd.weight"
 class Base:
     """What an adapter must know of the model it is for."""
 
-    path: Path
+    name: str
     architecture: str
     shapes: Mapping[str, Shape]  # row-major
     head_dim: int
@@ -129,7 +129,7 @@ def draft_adapter(options: Options, base_path: Path) -> AdapterDraft:
     )
     plan = make_plan(recipe, [(tensor.name, tensor.shape) for tensor in outputs], Facts(0, 1, 1))
     header = gguf_file.encode_header(_keys(adapter, base, alpha, recipe.file_type), plan.tensors)
-    path = options.output or Path(f"{adapter.name}-{recipe.name}.gguf")
+    path = options.output or Path(f"{metadata.short_name(adapter.name)}-{recipe.name}.gguf")
     return AdapterDraft(adapter, base, outputs, plan, alpha, header, path)
 
 
@@ -155,7 +155,7 @@ def report_of(draft: AdapterDraft, *, verified: bool = False) -> AdapterReport:
         alpha=draft.alpha,
         tensors=len(draft.plan.tensors),
         source=draft.adapter.name,
-        base=str(draft.base.path),
+        base=draft.base.name,
         warnings=draft.adapter.warnings,
         verified=verified,
     )
@@ -172,7 +172,7 @@ def open_base(path: Path, window: str = "auto") -> Base:
         sources = read_sources(checkpoint)
         stated = read_hparams(checkpoint.config_path, sources.config, shape_finder(sources.tensors))
         hparams = choose_window(stated, window)
-        return Base(path, metadata.architecture_of(hparams), expected_shapes(hparams), hparams.head_dim)
+        return Base(checkpoint.name, metadata.architecture_of(hparams), expected_shapes(hparams), hparams.head_dim)
     file = read_gguf(path)
     if file.architecture not in (metadata.PLAIN, metadata.CARRIER):
         raise ModelError(f"{path}: is of the architecture {file.architecture[:40]!r}, not a Mistral model")
@@ -181,7 +181,7 @@ def open_base(path: Path, window: str = "auto") -> Base:
         head_dim = _head_dim(path, file.key("embedding_length"), file.key("attention.head_count"))
     if type(head_dim) is not int or not 0 < head_dim < 1 << 16 or head_dim % 2:
         raise DataError(f"{path}: heads of {str(head_dim)[:40]} numbers are impossible")
-    return Base(path, file.architecture, {name: info.shape[::-1] for name, info in file.tensors.items()}, head_dim)
+    return Base(str(path), file.architecture, {name: info.shape[::-1] for name, info in file.tensors.items()}, head_dim)
 
 
 def _head_dim(path: Path, width: Any, heads: Any) -> int:
@@ -242,7 +242,7 @@ def _keys(adapter: Adapter, base: Base, alpha: float, file_type: int) -> tuple[K
         KeyValue("general.architecture", "str", base.architecture),
         KeyValue("general.type", "str", "adapter"),
         KeyValue("adapter.type", "str", "lora"),
-        KeyValue("general.name", "str", adapter.name),
+        KeyValue("general.name", "str", metadata.short_name(adapter.name)),
         KeyValue("adapter.lora.alpha", "f32", alpha),
         KeyValue("mistral_chat.source", "str", adapter.name),
         KeyValue("mistral_chat.source_sha256", "str", fingerprint_with("", [(adapter, 1.0)])),

@@ -31,11 +31,8 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """`owner/model` where the folder lies in the hub's cache, else the folder's own name."""
-        folder = self.folder.resolve()
-        if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
-            return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
-        return folder.name or "model"
+        """What people call it."""
+        return name_of(self.folder)
 
     @property
     def nbytes(self) -> int:
@@ -143,6 +140,14 @@ def _open_files(folder: Path, layout: Layout, files: list[str], names: set[str])
                 raise DataError(f"{file.path}: tensor `{name}` is also in `{tensors[name][0].path.name}`")
             tensors[name] = (file, entry)
     return _with_config(folder, layout, opened, tensors, names)
+
+
+def name_of(folder: Path) -> str:
+    """`owner/model` where a folder lies in the hub's cache, else the folder's own name."""
+    folder = folder.resolve()
+    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+        return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+    return folder.name or "model"
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -12,6 +14,8 @@ import typer
 from chat.ground.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from convert.pipeline import Options, Report
     from convert.plan import Plan
 
@@ -23,7 +27,7 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="Folder of a checkpoint, OWNER/NAME on the hub, or a GGUF (--window or -t)."
+            metavar="SOURCE", help="Folder of a checkpoint, OWNER/NAME on the hub, or a GGUF (--window, -t or --lora)."
         ),
     ],
     output: Annotated[
@@ -50,13 +54,15 @@ def convert(
     ] = "auto",
     lora: Annotated[
         list[str] | None,
-        typer.Option("--lora", metavar="PATH[:SCALE]", help="Merge a LoRA adapter while converting. (Repeatable.)"),
+        typer.Option(
+            "--lora",
+            metavar="PATH[:SCALE]",
+            help="Merge a LoRA adapter, of the hub too, while converting. (Repeatable.)",
+        ),
     ] = None,
     base: Annotated[
-        Path | None,
-        typer.Option(
-            "--base", metavar="MODEL", help="SOURCE is a LoRA adapter: write it as a GGUF for this GGUF or folder."
-        ),
+        str | None,
+        typer.Option("--base", metavar="MODEL", help="SOURCE is a LoRA adapter: write it as a GGUF for this model."),
     ] = None,
     imatrix: Annotated[
         Path | None,
@@ -71,7 +77,9 @@ def convert(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, write nothing, download no weights.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not read the written file again.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary.")] = False,
@@ -81,31 +89,33 @@ def convert(
     from chat.ground.hub import tell
     from convert.gguf_source import is_gguf
     from convert.lora import is_adapter
-    from convert.pipeline import Options, preview
+    from convert.pipeline import Options
     from convert.pipeline import convert as run
-    from convert.remake import preview_remake, remake
-    from convert.source_name import find_source
+    from convert.remake import remake
+    from convert.source_name import find_adapter, find_outline, find_source
 
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _leave)
-    folder = find_source(source, _nothing if quiet else tell)
-    options = Options(
-        folder,
-        output,
-        type_name,
-        window,
-        overwrite,
-        not no_verify,
-        not quiet,
-        tuple(lora or ()),
-        imatrix,
-        tuple(tensor_type or ()),
-    )
-    if base is not None or is_adapter(folder):
-        return _convert_adapter(options, base, dry_run=dry_run, as_json=as_json)
-    if dry_run:
-        return _show_plan(*(preview_remake if is_gguf(folder) else preview)(options), options, as_json=as_json)
-    _show_report((remake if is_gguf(folder) else run)(options), as_json=as_json, quiet=quiet)
+    say = _nothing if quiet else tell
+    adapters = tuple(find_adapter(text, say) for text in lora or ())
+    with find_outline(source, say) if dry_run else nullcontext((find_source(source, say), True)) as (folder, is_whole):
+        options = Options(
+            folder,
+            output,
+            type_name,
+            window,
+            overwrite,
+            not no_verify,
+            not quiet,
+            adapters,
+            imatrix,
+            tuple(tensor_type or ()),
+        )
+        if base is not None or is_adapter(folder):
+            return _convert_adapter(options, base, say, dry_run=dry_run, as_json=as_json)
+        if dry_run:
+            return _show_plan(options, is_whole=is_whole, as_json=as_json)
+        _show_report((remake if is_gguf(folder) else run)(options), as_json=as_json, quiet=quiet)
     return 0
 
 
@@ -143,10 +153,13 @@ def _summary(report: Report) -> str:
     return f"{words}, {report.seconds['total']:.0f} s" if report.seconds else words
 
 
-def _convert_adapter(options: Options, base: Path | None, *, dry_run: bool, as_json: bool) -> int:
+def _convert_adapter(
+    options: Options, base: str | None, say: Callable[[str], None], *, dry_run: bool, as_json: bool
+) -> int:
     import json
 
     from convert.adapter_gguf import draft_adapter, report_of, write_adapter
+    from convert.source_name import find_outline
 
     if base is None:
         raise UsageError(
@@ -155,8 +168,9 @@ def _convert_adapter(options: Options, base: Path | None, *, dry_run: bool, as_j
         )
     if options.adapters:
         raise UsageError("`--base` and `--lora` exclude each other")
-    draft = draft_adapter(options, base)
-    report = report_of(draft) if dry_run else write_adapter(draft, options)
+    with find_outline(base, say) as (model, _):
+        draft = draft_adapter(options, model)
+        report = report_of(draft) if dry_run else write_adapter(draft, options)
     if options.show_progress:
         for warning in report.warnings:
             print(f"warning: {warning}", file=sys.stderr)
@@ -166,9 +180,15 @@ def _convert_adapter(options: Options, base: Path | None, *, dry_run: bool, as_j
     return 0
 
 
-def _show_plan(plan: Plan, report: Report, options: Options, *, as_json: bool) -> int:
+def _show_plan(options: Options, *, is_whole: bool, as_json: bool) -> int:
     from convert.gguf_file import check_target, free_bytes
+    from convert.gguf_source import is_gguf
+    from convert.pipeline import preview
+    from convert.remake import preview_remake
 
+    plan, report = (preview_remake if is_gguf(options.source) else preview)(options)
+    if not is_whole:
+        report = replace(report, source_sha256="")  # of weights that are not here
     check_target(Path(report.output), overwrite=options.overwrite)
     free = free_bytes(Path(report.output))
     if as_json:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.ground.errors import DataError, ModelError, UsageError
-from convert.checkpoint import inside
+from chat.ground.errors import DataError, ModelError
+from convert.checkpoint import inside, name_of
 from convert.json_file import read_json_object
 from convert.kinds import text_name
 from convert.lora_config import LoraSettings, read_lora_settings
@@ -24,6 +23,7 @@ from convert.safetensors_file import open_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from convert.names import Meaning
     from convert.source import TensorFile
@@ -79,26 +79,8 @@ class Adapter:
 
     @property
     def name(self) -> str:
-        """What people call it: its folder's name."""
-        return self.path.resolve().parent.name
-
-
-def split_scale(text: str) -> tuple[Path, float]:
-    """Take PATH[:SCALE] apart; a path that is there with its colon is a path.
-
-    Raises:
-        UsageError: the scale is no finite number.
-    """
-    head, colon, tail = text.rpartition(":")
-    if not colon or not head or Path(text).exists():
-        return Path(text), 1.0
-    try:
-        scale = float(tail)
-    except ValueError:
-        return Path(text), 1.0
-    if not isfinite(scale):
-        raise UsageError(f"`--lora {text}`: the scale must be a finite number")
-    return Path(head), scale
+        """What people call it: its folder's name, or its repository's."""
+        return name_of(self.path.parent)
 
 
 def is_adapter(path: Path) -> bool:

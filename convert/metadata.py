@@ -24,10 +24,20 @@ QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 class Origin:
     """Where the model comes from."""
 
-    name: str  # repository or folder
+    name: str  # repositories or folders, joined by `+` where adapters were merged
     sha256: str  # `fingerprint.fingerprint` of it
     parameters: int
     windows: tuple[int | None, ...]  # per layer, in tokens; those it was made with, whatever this file applies
+
+    @property
+    def short_name(self) -> str:
+        """Without the owners."""
+        return short_name(self.name)
+
+
+def short_name(name: str) -> str:
+    """The name of a model, or of a model and its adapters, without the owners of repositories."""
+    return "+".join(part.rpartition("/")[2] for part in name.split("+"))
 
 
 def architecture_of(hparams: HParams) -> str:
@@ -41,7 +51,7 @@ def make_keys(hparams: HParams, vocabulary: Vocabulary, recipe: Recipe, origin: 
     return (
         KeyValue("general.architecture", "str", architecture),
         KeyValue("general.type", "str", "model"),
-        KeyValue("general.name", "str", origin.name.rpartition("/")[2]),
+        KeyValue("general.name", "str", origin.short_name),
         KeyValue("general.size_label", "str", size_label(origin.parameters, hparams)),
         *_model_keys(hparams, architecture),
         *_tokenizer_keys(vocabulary),

@@ -15,7 +15,7 @@ from convert.choices import Choices, read_choices
 from convert.fingerprint import fingerprint, fingerprint_with
 from convert.hparams import HParams, read_hparams
 from convert.layout import OutputTensor, count_parameters, lay_out, shape_finder, sinks
-from convert.lora import open_adapter, split_scale
+from convert.lora import open_adapter
 from convert.merge import merge
 from convert.plan import ALIGNMENT, Facts, Plan, make_plan
 from convert.prompt_formats import RAW, is_base_model
@@ -43,7 +43,7 @@ class Options:
     overwrite: bool = False
     verify: bool = True
     show_progress: bool = True
-    adapters: tuple[str, ...] = ()  # PATH[:SCALE], merged in this order
+    adapters: tuple[tuple[Path, float], ...] = ()  # with the scale of each, merged in this order
     imatrix: Path | None = None
     tensor_types: tuple[str, ...] = ()  # REGEX=TYPE, the first that matches counts
 
@@ -174,7 +174,7 @@ def make_draft(options: Options) -> Draft:
     hparams = choose_window(stated, options.window)
     vocabulary = choose_prompt_format(read_vocabulary(checkpoint.folder, hparams.vocabulary), checkpoint.name, options)
     outputs = lay_out(sources.tensors, hparams)
-    adapters = [(open_adapter(path), scale) for path, scale in map(split_scale, options.adapters)]
+    adapters = [(open_adapter(path), scale) for path, scale in options.adapters]
     for adapter, scale in adapters:
         outputs = merge(outputs, adapter, scale, hparams.head_dim)
     name = "+".join((checkpoint.name, *(adapter.name for adapter, _ in adapters)))
@@ -194,7 +194,7 @@ def make_draft(options: Options) -> Draft:
     plan = make_plan(recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts, choices.overrides)
     keys = (*metadata.make_keys(hparams, vocabulary, recipe, origin), *choices.keys())
     header = gguf_file.encode_header(keys, plan.tensors)
-    path = options.output or Path(f"{name.rpartition('/')[2]}-{recipe.name}.gguf")
+    path = options.output or Path(f"{origin.short_name}-{recipe.name}.gguf")
     of_adapters = (warning for adapter, _ in adapters for warning in adapter.warnings)
     warnings = (*sources.warnings, *of_adapters, *choices.warnings(plan))
     return Draft(checkpoint, hparams, vocabulary, outputs, plan, origin, header, path, choices, warnings)

@@ -1,4 +1,4 @@
-"""The corridor from a GGUF to another: its window put in or taken out, its tensors as they are or quantized again."""
+"""The corridor from a GGUF to another: its window put in or taken out, adapters merged, tensors quantized again."""
 
 from __future__ import annotations
 
@@ -10,21 +10,38 @@ from typing import TYPE_CHECKING
 
 from chat.ground.errors import UsageError
 from convert import gguf_file, metadata
-from convert.block_types import ALL_TYPES
+from convert.block_types import ALL_TYPES, BLOCK_TYPES
 from convert.choices import Choices, read_choices
-from convert.gguf_keys import remake_keys
+from convert.gguf_keys import PROMPT_FORMAT, merged_names, remake_keys
 from convert.gguf_source import GgufSource, check_plain, open_gguf, read_sizes
 from convert.layout import OutputTensor, count_parameters, sinks
+from convert.lora import Adapter, open_adapter
+from convert.merge import ChangedRows, merge
+from convert.packed_rows import PackedRows
 from convert.pipeline import Options, Report, choose_window, write_model
 from convert.plan import Facts, Plan, make_plan, place_tensors
+from convert.prompt_formats import RAW
 from convert.rows import ConstantRow
 from convert.stream import Job
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from convert.gguf_file import KeyValue
     from convert.hparams import HParams
+    from convert.rows import Rows
 
 _WINDOW_AT_END = re.compile(r"-(?:no-window|window-\d+)$")
 _TYPE_AT_END = re.compile(r"[-_.](?:I?Q\d\w*|TQ\d\w*|B?F\d\d|FP\d\d|MXFP4\w*)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a file is to be: its sizes with the new window, and what to note of that where it is new."""
+
+    sizes: HParams
+    architecture: str
+    note: tuple[KeyValue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,34 +84,42 @@ def draft_remake(options: Options) -> Remake:
     """Open the file and decide everything, without reading tensors or writing a byte.
 
     Raises:
-        ChatError: the options or the file are not usable, or nothing would change.
+        ChatError: the options, the file or an adapter are not usable, or nothing would change.
     """
-    if options.adapters:
-        raise UsageError(
-            "`--lora` merges into a checkpoint, not into a GGUF", hint="run the GGUF with `mistral-chat --lora PATH`"
-        )
     choices = _read_choices(options)
     source = open_gguf(options.source)
+    target = _choose_target(source, options.window)
+    adapters = [(open_adapter(path), scale) for path, scale in options.adapters]
+    if choices is None and not adapters and not target.note:
+        raise _nothing_to_change(source, target.sizes)
+    outputs = _outputs(source, target, adapters, as_floats=bool(choices or adapters))
+    plan = _plan(source, target.sizes, outputs, choices)
+    changed = (*target.note, *merged_names(source.file, adapters))
+    keys = remake_keys(source.file, target.architecture, target.sizes, choices, changed)
+    header = gguf_file.encode_header(keys, plan.tensors)
+    path = options.output or _default_path(source, target.sizes, adapters, choices)
+    warnings = (
+        *_warnings(source, outputs, plan),
+        *(choices.warnings(plan) if choices else ()),
+        *(warning for adapter, _ in adapters for warning in adapter.warnings),
+        *_warnings_of_format(source, adapters),
+    )
+    return Remake(source, target.sizes, outputs, plan, header, path, choices, warnings)
+
+
+def _choose_target(source: GgufSource, wanted: str) -> Target:
+    """What becomes of the window: as the file applies it, or else notes it, where nothing else is wanted."""
     own = read_sizes(source.file)
     applied = own.windows if source.is_carrier else (None,) * own.layers
-    sizes = choose_window(own, options.window)
+    sizes = choose_window(own, wanted)
     architecture = metadata.architecture_of(sizes) if sizes.windows != applied else source.file.architecture
     if architecture == metadata.PLAIN:
         sizes = sizes.with_window(None)
-    if choices is None and sizes.windows == applied:
-        raise _nothing_to_change(source, sizes)
-    if source.is_carrier and architecture == metadata.PLAIN:
+    if sizes.windows == applied:
+        return Target(sizes, architecture)
+    if architecture == metadata.PLAIN:
         check_plain(source)
-    outputs = _outputs(source, sizes, architecture, as_floats=choices is not None)
-    plan = _plan(source, sizes, outputs, choices)
-    note = metadata.window_note(sizes.windows if sizes.window else own.windows) if sizes.windows != applied else ()
-    keys = remake_keys(
-        source.file, architecture, sizes, choices.recipe if choices else None, choices.keys() if choices else (), note
-    )
-    header = gguf_file.encode_header(keys, plan.tensors)
-    path = options.output or _default_path(source, sizes, choices)
-    warnings = (*_warnings(source, outputs, plan), *(choices.warnings(plan) if choices else ()))
-    return Remake(source, sizes, outputs, plan, header, path, choices, warnings)
+    return Target(sizes, architecture, metadata.window_note(sizes.windows if sizes.window else own.windows))
 
 
 def _read_choices(options: Options) -> Choices | None:
@@ -114,18 +139,24 @@ def _nothing_to_change(source: GgufSource, sizes: HParams) -> UsageError:
     )
 
 
-def _outputs(source: GgufSource, sizes: HParams, architecture: str, *, as_floats: bool) -> tuple[OutputTensor, ...]:
+def _outputs(
+    source: GgufSource, target: Target, adapters: Sequence[tuple[Adapter, float]], *, as_floats: bool
+) -> tuple[OutputTensor, ...]:
     tensors = source.tensors(as_floats=as_floats)
-    if architecture == metadata.PLAIN:
+    for adapter, scale in adapters:
+        tensors = merge(tensors, adapter, scale, target.sizes.head_dim)
+    if target.architecture == metadata.PLAIN:
         return tensors
-    return (*tensors, *(source.sinks() if source.is_carrier else sinks(sizes)))
+    return (*tensors, *(source.sinks() if source.is_carrier else sinks(target.sizes)))
 
 
 def _plan(source: GgufSource, sizes: HParams, outputs: tuple[OutputTensor, ...], choices: Choices | None) -> Plan:
     if choices is None:
         types = {info.name: ALL_TYPES[info.type] for info in source.file.tensors.values()}
         placed = [(tensor.name, tensor.shape, types.get(tensor.name, ALL_TYPES["F32"])) for tensor in outputs]
-        return place_tensors(source.file.type_name, placed)
+        plan = place_tensors(source.file.type_name, placed)
+        _check_packable(plan, outputs)
+        return plan
     facts = Facts(
         sizes.layers,
         sizes.heads,
@@ -137,13 +168,24 @@ def _plan(source: GgufSource, sizes: HParams, outputs: tuple[OutputTensor, ...],
     return make_plan(choices.recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts, choices.overrides)
 
 
+def _check_packable(plan: Plan, outputs: tuple[OutputTensor, ...]) -> None:
+    """See that what an adapter changes can keep its type."""
+    rows = {tensor.name: tensor.rows for tensor in outputs}
+    for tensor in plan.tensors:
+        if tensor.type.name not in BLOCK_TYPES and not Job(tensor, rows[tensor.name]).copied:
+            raise UsageError(
+                f"`{tensor.name}` is {tensor.type.name}, which convert does not write", hint="choose a type with `-t`"
+            )
+
+
 def _warnings(source: GgufSource, outputs: tuple[OutputTensor, ...], plan: Plan) -> tuple[str, ...]:
-    types = {tensor.name: tensor.type for tensor in plan.tensors}
-    stored = source.file.tensors
+    rows = {tensor.name: tensor.rows for tensor in outputs}
     again = [
-        info
-        for info in stored.values()
-        if info.name in types and ALL_TYPES[info.type].is_quantized and types[info.name] != ALL_TYPES[info.type]
+        tensor
+        for tensor in plan.tensors
+        if (packed := _packed(rows[tensor.name]))
+        and packed.kind.is_quantized
+        and not Job(tensor, rows[tensor.name]).copied
     ]
     if not again:
         return ()
@@ -153,15 +195,35 @@ def _warnings(source: GgufSource, outputs: tuple[OutputTensor, ...], plan: Plan)
     )
 
 
-def _default_path(source: GgufSource, sizes: HParams, choices: Choices | None) -> Path:
+def _packed(rows: Rows) -> PackedRows | None:
+    """The packed rows that these are made of, if they are."""
+    while isinstance(rows, ChangedRows):
+        rows = rows.base
+    return rows if isinstance(rows, PackedRows) else None
+
+
+def _warnings_of_format(source: GgufSource, adapters: Sequence[tuple[Adapter, float]]) -> tuple[str, ...]:
+    """An adapter may have taught a base model to answer, which a base model's file does not know."""
+    if not adapters or source.file.metadata.get(PROMPT_FORMAT) != RAW:
+        return ()
+    return (
+        "the file is a base model's, which continues text: if an adapter taught it to answer, "
+        "`--prompt-format` at chat time says how it is asked",
+    )
+
+
+def _default_path(
+    source: GgufSource, sizes: HParams, adapters: Sequence[tuple[Adapter, float]], choices: Choices | None
+) -> Path:
     stem = source.file.path.stem
     name = _WINDOW_AT_END.sub("", stem)
     window = stem[len(name) :]
-    if choices:
-        name = f"{_TYPE_AT_END.sub('', name)}-{choices.recipe.name}"
     if sizes.window != source.file.window:
         window = f"-window-{sizes.window}" if sizes.window else "-no-window"
-    return Path(f"{name}{window}.gguf")
+    plain = _TYPE_AT_END.sub("", name)
+    kind = f"-{choices.recipe.name}" if choices else name[len(plain) :]
+    merged = metadata.short_name("".join(f"+{adapter.name}" for adapter, _ in adapters))
+    return Path(f"{plain}{merged}{kind}{window}.gguf")
 
 
 def make_jobs(draft: Remake) -> tuple[Job, ...]:
@@ -182,7 +244,7 @@ def report_of(draft: Remake) -> Report:
         architecture=metadata.CARRIER if window else metadata.PLAIN,
         window=window,
         context=draft.sizes.context,
-        prompt_format=file.metadata.get("mistral_chat.prompt_format"),
+        prompt_format=file.metadata.get(PROMPT_FORMAT),
         parameters=count_parameters([tensor for tensor in draft.outputs if not _is_sink(tensor)]),
         tensors=len(draft.plan.tensors),
         tensor_bytes=draft.plan.data_bytes,

@@ -127,6 +127,7 @@ def _serve(hub: HubServer, name: str) -> ThreadingHTTPServer:
     handler = type("Handler", (_Handler,), {"hub": hub, "server_name": name})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who reads a header only goes away early
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     return server
 
@@ -196,7 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
             **fault.headers,
         }
         asked = self.headers.get("Range")
-        start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        first, _, last = (asked or "bytes=0-").removeprefix("bytes=").partition("-")
+        start, stop = int(first), min(int(last) + 1, len(data)) if last else len(data)
         if fault.status or fault.body is not None:
             return self.reply(fault.status or 200, headers, fault.body or b"", fault)
         if asked and start >= len(data):
@@ -204,8 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not asked or fault.ignores_range:
             return self.reply(200, headers, data, fault)
         start = 0 if fault.wrong_range else start
-        headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        return self.reply(206, headers, data[start:], fault)
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+        return self.reply(206, headers, data[start:stop], fault)
 
     def allowed(self, name: str, revision: str, what: str) -> Repository | None:
         """The repository, or None after a refusal in the hub's words."""

@@ -62,7 +62,7 @@ def test_llama_cpp_with_the_adapter_answers_as_the_merged_model(name: str, tmp_p
     adapter = write_peft(tmp_path / "adapter", every_pair(sizes), use_rslora=True, **patterns)
     base, merged = tmp_path / "base.gguf", tmp_path / "merged.gguf"
     convert(Options(folder, base, "F32", show_progress=False))
-    convert(Options(folder, merged, "F32", show_progress=False, adapters=(str(adapter),)))
+    convert(Options(folder, merged, "F32", show_progress=False, adapters=((adapter, 1.0),)))
     with_adapter = logits(base, write(adapter, base, tmp_path / "adapter.gguf"))
     wanted, without = logits(merged), logits(base)
     worst = float(np.abs(with_adapter - wanted).max())
@@ -83,7 +83,7 @@ def test_an_embeddings_adapter_is_looked_up_by_piece(tmp_path: Path) -> None:
     adapter = write_peft(tmp_path / "adapter", {}, halves)
     base, merged = tmp_path / "base.gguf", tmp_path / "merged.gguf"
     convert(Options(folder, base, "F32", show_progress=False))
-    convert(Options(folder, merged, "F32", show_progress=False, adapters=(str(adapter),)))
+    convert(Options(folder, merged, "F32", show_progress=False, adapters=((adapter, 1.0),)))
     difference = logits(base, write(adapter, base, tmp_path / "adapter.gguf")) - logits(merged)
     assert np.abs(difference).max() < 1e-5
     assert np.abs(logits(base) - logits(merged)).max() > 0.05

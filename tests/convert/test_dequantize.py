@@ -59,8 +59,8 @@ def folder_of(path: Path, tensors: dict[str, Array], dtypes: dict[str, str] | No
 
 def made_of(folder: Path, type_name: str = "F32", *adapters: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
     out = folder.parent / f"{folder.name}.gguf"
-    adapter_names = tuple(map(str, adapters))
-    report = convert(Options(folder, out, type_name, show_progress=False, adapters=adapter_names, overwrite=True))
+    with_scales = tuple((adapter, 1.0) for adapter in adapters)
+    report = convert(Options(folder, out, type_name, show_progress=False, adapters=with_scales, overwrite=True))
     return tensor_bytes(out)[1], report.warnings
 
 

@@ -70,7 +70,8 @@ def seeing(folder: Path, spelling: str, **text: Any) -> Path:
 
 def made_of(folder: Path, *adapters: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
     out = folder.parent / f"{folder.name}.gguf"
-    report = convert(Options(folder, out, "F32", show_progress=False, adapters=tuple(map(str, adapters))))
+    with_scales = tuple((adapter, 1.0) for adapter in adapters)
+    report = convert(Options(folder, out, "F32", show_progress=False, adapters=with_scales))
     return tensor_bytes(out)[1], report.warnings
 
 

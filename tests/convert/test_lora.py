@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from chat.cli import run
-from chat.ground.errors import ChatError, DataError, ModelError, UsageError
-from convert.lora import split_scale
+from chat.ground.errors import ChatError, DataError, ModelError
 from convert.pipeline import Options, convert, make_draft
 from tests.convert.adapters import (
     linear_modules,
@@ -47,9 +46,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("base") / "base", SIZES, TENSORS)
 
 
-def made_with(base: Path, *adapters: str | Path, type_name: str = "F32") -> dict[str, bytes]:
+def made_with(base: Path, *adapters: Path | tuple[Path, float], type_name: str = "F32") -> dict[str, bytes]:
     out = base.parent / "with.gguf"
-    convert(Options(base, out, type_name, overwrite=True, show_progress=False, adapters=tuple(map(str, adapters))))
+    with_scales = tuple(each if isinstance(each, tuple) else (each, 1.0) for each in adapters)
+    convert(Options(base, out, type_name, overwrite=True, show_progress=False, adapters=with_scales))
     return tensor_bytes(out)[1]
 
 
@@ -98,14 +98,14 @@ def test_the_scale_after_the_colon_multiplies_and_adapters_add_up(base: Path, tm
     first, second = pairs_for(TENSORS, MODULES[:4]), pairs_for(TENSORS, MODULES[2:6], rank=3)
     one = write_peft(tmp_path / "one", first)
     two = write_peft(tmp_path / "two", second, r=3)
-    made = made_with(base, f"{one}:0.5", f"{two}:-1")
+    made = made_with(base, (one, 0.5), (two, -1.0))
     wanted = merged(merged(TENSORS, first, 0.5 * 2), second, -8 / 3)
     worst = 0.0
     for name, raw in expected(wanted, tmp_path).items():  # two roundings to float32 in the reference, here one
         difference = np.abs(np.frombuffer(made[name], "<f4") - np.frombuffer(raw, "<f4")).max()
         worst = max(worst, float(difference))
     assert worst < 1e-6, worst
-    assert made_with(base, f"{one}:0") == made_with(base)
+    assert made_with(base, (one, 0.0)) == made_with(base)
 
 
 def test_whole_modules_replace_the_bases(base: Path, tmp_path: Path) -> None:
@@ -215,8 +215,8 @@ def test_the_name_and_the_fingerprint_tell_a_merged_model_from_its_base(base: Pa
     adapter = write_peft(tmp_path / "poet", pairs_for(TENSORS, MODULES[:1]))
     out = tmp_path / "out.gguf"
     plain = make_draft(Options(base, out))
-    with_one = make_draft(Options(base, None, adapters=(str(adapter),)))
-    half = make_draft(Options(base, out, adapters=(f"{adapter}:0.5",)))
+    with_one = make_draft(Options(base, None, adapters=((adapter, 1.0),)))
+    half = make_draft(Options(base, out, adapters=((adapter, 0.5),)))
     assert (plain.origin.name, with_one.origin.name) == ("base", "base+poet")
     assert with_one.path == Path("base+poet-Q4_K_M.gguf")
     assert len({draft.origin.sha256 for draft in (plain, with_one, half)}) == 3
@@ -230,19 +230,6 @@ def test_the_command_line_merges(base: Path, tmp_path: Path, capsys: pytest.Capt
     assert run(["convert", str(base), "--lora", f"{adapter}:2", "-t", "F32", "-o", str(out), "-q"]) == 0
     assert capsys.readouterr() == (f"{out}\n", "")
     assert tensor_bytes(out)[1] == expected(merged(TENSORS, pairs, 4.0), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "path", "scale"),
-    [("a", "a", 1.0), ("a:0.5", "a", 0.5), ("a:b", "a:b", 1.0), ("a:b:-2", "a:b", -2.0), (":1", ":1", 1.0)],
-)
-def test_a_scale_is_what_follows_the_last_colon(text: str, path: str, scale: float) -> None:
-    assert split_scale(text) == (Path(path), scale)
-
-
-def test_a_scale_must_be_finite() -> None:
-    with pytest.raises(UsageError, match="the scale must be a finite number"):
-        split_scale("a:inf")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -340,7 +327,7 @@ def test_an_adapter_that_cannot_be_merged_is_one_sentence(
     target = tmp_path / "made"
     target.mkdir()
     with pytest.raises(kind, match=words) as caught:
-        convert(Options(base, target / "out.gguf", adapters=(str(tmp_path / "adapter"),)))
+        convert(Options(base, target / "out.gguf", adapters=((tmp_path / "adapter", 1.0),)))
     assert type(caught.value) is kind
     assert "\n" not in caught.value.message
     assert not caught.value.message.endswith(".")
@@ -350,7 +337,7 @@ def test_an_adapter_that_cannot_be_merged_is_one_sentence(
 def test_whole_tensors_cannot_be_merged_in_part(base: Path, tmp_path: Path) -> None:
     adapter = write_peft(tmp_path / "adapter", {}, {"lm_head.weight": TENSORS["lm_head.weight"]})
     with pytest.raises(ModelError, match=r"replaces whole tensors .* cannot be merged in part"):
-        make_draft(Options(base, adapters=(f"{adapter}:0.5",)))
+        make_draft(Options(base, adapters=((adapter, 0.5),)))
 
 
 def test_an_output_layer_that_a_tied_model_lacks_is_named(tmp_path: Path) -> None:
@@ -358,7 +345,7 @@ def test_an_output_layer_that_a_tied_model_lacks_is_named(tmp_path: Path) -> Non
     base = make_checkpoint(tmp_path / "tied", sizes)
     adapter = write_peft(tmp_path / "adapter", pairs_for(TENSORS, ["lm_head"]))
     with pytest.raises(ModelError, match="has no place in the model; the model has no output layer of its own"):
-        make_draft(Options(base, adapters=(str(adapter),)))
+        make_draft(Options(base, adapters=((adapter, 1.0),)))
 
 
 def test_a_link_out_of_the_adapters_folder_is_refused(base: Path, tmp_path: Path) -> None:
@@ -367,18 +354,18 @@ def test_a_link_out_of_the_adapters_folder_is_refused(base: Path, tmp_path: Path
     (adapter / "adapter_model.safetensors").unlink()
     (adapter / "adapter_model.safetensors").symlink_to(elsewhere / "adapter_model.safetensors")
     with pytest.raises(DataError, match="is a link that leads out of the folder"):
-        make_draft(Options(base, adapters=(str(adapter),)))
+        make_draft(Options(base, adapters=((adapter, 1.0),)))
 
 
 def test_an_adapter_of_the_wrong_kind_of_file_is_named(base: Path, tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     for name, words in (("a.gguf", "is an adapter for the chat"), ("missing", "no such adapter")):
         with pytest.raises(ModelError, match=words):
-            make_draft(Options(base, adapters=(str(tmp_path / name),)))
+            make_draft(Options(base, adapters=((tmp_path / name, 1.0),)))
 
 
 def test_json_faults_of_the_configuration_are_named(base: Path, tmp_path: Path) -> None:
     adapter = write_peft(tmp_path / "adapter", PAIR)
     (adapter / "adapter_config.json").write_text(json.dumps([1]))
     with pytest.raises(DataError, match=re.escape("adapter_config.json is not a JSON object")):
-        make_draft(Options(base, adapters=(str(adapter),)))
+        make_draft(Options(base, adapters=((adapter, 1.0),)))

@@ -22,8 +22,17 @@ from convert.pipeline import Options, convert
 from convert.plan import place_tensors
 from convert.quantize import dequantize, quantize
 from convert.remake import draft_remake, remake
+from tests.convert.adapters import linear_modules, pairs_for, write_peft
 from tests.convert.imatrix_files import measure, plain_means, write_gguf
-from tests.convert.samples import V01, V03, Sizes, make_checkpoint, tensor_bytes
+from tests.convert.samples import (
+    V01,
+    V03,
+    Sizes,
+    hugging_face_tensors,
+    make_checkpoint,
+    read_safetensors,
+    tensor_bytes,
+)
 from tests.convert.test_imatrix import assert_same, judge
 
 FULL = os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1"
@@ -252,6 +261,68 @@ def test_the_default_name_does_not_say_what_was(arguments: dict[str, Any], name:
     assert draft_remake(Options(source, **arguments)).path == Path(name)
 
 
+@pytest.mark.parametrize("sizes", [Sizes(window=64), Sizes(experts=4)])
+def test_an_adapter_is_merged_into_a_full_file_as_into_its_checkpoint(sizes: Sizes, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "model", sizes)
+    tensors = hugging_face_tensors(sizes)
+    parts = ("q_proj", "v_proj", "down_proj", "w2", "lm_head")
+    poet = write_peft(tmp_path / "poet", pairs_for(tensors, linear_modules(tensors, parts)))
+    adapters = ((poet, 0.5),)
+    full = made(folder, tmp_path / "full.gguf", "F32")
+    for kind in ("F32", "Q4_K_M"):
+        direct = made(folder, tmp_path / f"direct-{kind}.gguf", kind, adapters=adapters)
+        report = remake(Options(full, tmp_path / f"out-{kind}.gguf", kind, adapters=adapters))
+        assert (tmp_path / f"out-{kind}.gguf").read_bytes() == direct.read_bytes()
+        assert report.warnings == ()
+    kept = made(full, tmp_path / "kept.gguf", adapters=adapters)
+    assert kept.read_bytes() == (tmp_path / "direct-F32.gguf").read_bytes()
+    assert read_gguf(kept).metadata["general.name"] == "model+poet"
+
+
+def test_an_adapter_in_a_quantized_file_is_quantized_again_where_it_changes_something(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "model", Sizes())
+    tensors = hugging_face_tensors(Sizes())
+    poet = write_peft(tmp_path / "poet", pairs_for(tensors, ["model.layers.1.self_attn.q_proj", "lm_head"]))
+    source = made(folder, tmp_path / "x-Q8_0.gguf", "Q8_0")
+    report = remake(Options(source, tmp_path / "out.gguf", adapters=((poet, 1.0),)))
+    assert len(report.warnings) == 1
+    assert report.warnings[0].startswith("2 tensors of Q8_0 are quantized a second time, which costs quality")
+    file, after = tensor_bytes(tmp_path / "out.gguf")
+    before = tensor_bytes(source)[1]
+    assert {name for name in before if after[name] != before[name]} == {"blk.1.attn_q.weight", "output.weight"}
+    merged_there = tensor_bytes(made(folder, tmp_path / "direct.gguf", "F32", adapters=((poet, 1.0),)))[1]
+    for name in ("blk.1.attn_q.weight", "output.weight"):
+        info = file.tensors[name]
+        ours = dequantize(after[name], ALL_TYPES[info.type], info.shape[1], info.shape[0])
+        wanted = np.frombuffer(merged_there[name], "<f4").reshape(ours.shape)
+        assert np.linalg.norm(ours - wanted) < 0.02 * np.linalg.norm(wanted)
+    assert draft_remake(Options(source, adapters=((poet, 1.0),))).path == Path("x+poet-Q8_0.gguf")
+
+
+def test_an_adapter_changes_no_tensor_whose_type_cannot_be_written(tmp_path: Path) -> None:
+    full = made(V03, tmp_path / "full.gguf", "F32")
+    judge(full, {tmp_path / "q3.gguf": "Q4_0"}, overrides=[("attn_q", ALL_TYPES["Q3_K"].ggml_id)])
+    tensors = {name: array for path in V03.glob("*.safetensors") for name, array in read_safetensors(path).items()}
+    module = "model.layers.0.self_attn.{}_proj"
+    adapter = write_peft(tmp_path / "q", pairs_for(tensors, [module.format("q")]))
+    with pytest.raises(UsageError, match=r"`blk\.0\.attn_q\.weight` is Q3_K, which convert does not write") as error:
+        remake(Options(tmp_path / "q3.gguf", tmp_path / "out.gguf", adapters=((adapter, 1.0),)))
+    assert error.value.hint == "choose a type with `-t`"
+    made(tmp_path / "q3.gguf", tmp_path / "q4.gguf", "Q4_0", adapters=((adapter, 1.0),))
+    other = write_peft(tmp_path / "o", pairs_for(tensors, [module.format("o")]))
+    made(tmp_path / "q3.gguf", tmp_path / "out.gguf", adapters=((other, 1.0),))
+
+
+def test_a_base_models_file_does_not_learn_a_prompt_format(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "Mistral-7B-v0.1")
+    tensors = hugging_face_tensors(Sizes())
+    poet = write_peft(tmp_path / "poet", pairs_for(tensors, ["lm_head"]))
+    source = made(folder, tmp_path / "x.gguf", "F32")
+    report = remake(Options(source, tmp_path / "out.gguf", adapters=((poet, 1.0),)))
+    assert (len(report.warnings), report.prompt_format) == (1, "raw")
+    assert report.warnings[0].startswith("the file is a base model's, which continues text: if an adapter taught it")
+
+
 def test_a_file_may_replace_itself(tmp_path: Path) -> None:
     path = made(V01, tmp_path / "x.gguf", "Q8_0", window="off")
     expected = made(V01, tmp_path / "direct.gguf", "Q8_0").read_bytes()
@@ -271,7 +342,7 @@ def test_a_file_may_replace_itself(tmp_path: Path) -> None:
         ({"type": "Q3_K"}, UsageError, "unknown type `Q3_K`"),
         ({"tensor_types": ("a=Q8_0",)}, UsageError, "`--tensor-type` needs a type for the rest of a GGUF"),
         ({"imatrix": Path("x")}, UsageError, "`--imatrix` needs a type for the rest of a GGUF"),
-        ({"adapters": ("x",), "window": "64"}, UsageError, "`--lora` merges into a checkpoint, not into a GGUF"),
+        ({"adapters": ((Path("no-adapter"), 1.0),)}, ModelError, "no-adapter: no such adapter"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

@@ -3,6 +3,7 @@
 from chat.ground.hub.cache import CachedRepository, cached_gguf_files, hub_cache, remove_cached
 from chat.ground.hub.choice import DEFAULT_QUANT, choose_gguf, needed_for_conversion, quant_of
 from chat.ground.hub.naming import PREFIX, HubName, is_repository, read_hub_name
+from chat.ground.hub.outline import checkpoint_outline
 from chat.ground.hub.pull import (
     checkpoint_files,
     checkpoint_size,
@@ -20,6 +21,7 @@ __all__ = [
     "HubName",
     "cached_gguf_files",
     "checkpoint_files",
+    "checkpoint_outline",
     "checkpoint_size",
     "choose_gguf",
     "gguf_here",

@@ -23,6 +23,8 @@ _LAYOUTS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("config.json", "pytorch_model.bin.index.json"), r"pytorch_model-\d+-of-\d+\.bin"),
     (("config.json",), r"pytorch_model\.bin"),
     (("config.json",), r"(?:gptq_)?model[\w.-]*\.safetensors"),  # as AutoGPTQ names them
+)
+_ADAPTERS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("adapter_config.json",), r"adapter_model\.(?:safetensors|bin)"),
     ((), r"lora\.safetensors"),
 )
@@ -48,7 +50,7 @@ def needed_for_conversion(names: Sequence[str]) -> tuple[str, ...]:
         ModelError: there are no weights, or shards are missing.
     """
     present = set(names)
-    for companions, pattern in _LAYOUTS:
+    for companions, pattern in (*_LAYOUTS, *_ADAPTERS):
         weights = sorted(name for name in names if re.fullmatch(pattern, name))
         if weights and present.issuperset(companions):
             _require_all_shards(weights)
@@ -59,6 +61,11 @@ def needed_for_conversion(names: Sequence[str]) -> tuple[str, ...]:
         raise ModelError("there is no checkpoint to convert", hint=hint)
     known = "safetensors with config.json, consolidated files with params.json, .bin files or an adapter"
     raise ModelError("there is no checkpoint to convert", hint=f"a conversion reads {known}")
+
+
+def is_model_weights(name: str) -> bool:
+    """Whether a file holds a model's weights, which are large; an adapter's do not count."""
+    return any(re.fullmatch(pattern, name) for _, pattern in _LAYOUTS)
 
 
 def choose_gguf(names: Sequence[str], asked: HubName) -> str:

@@ -69,11 +69,14 @@ def pause(seconds: float) -> None:
 
 
 @contextmanager
-def answer(url: str, repository: str, revision: str | None = None, *, start: int = 0) -> Iterator[Any]:
+def answer(
+    url: str, repository: str, revision: str | None = None, *, start: int = 0, stop: int | None = None
+) -> Iterator[Any]:
     """Send a GET and yield the library's response once its head is here and good, or says that `start` is too far.
 
     Args:
         start: byte from which on the content is wanted.
+        stop: byte before which it may end; a hub that knows no ranges sends all of it all the same.
 
     Raises:
         ChatError: the hub says no.
@@ -83,7 +86,8 @@ def answer(url: str, repository: str, revision: str | None = None, *, start: int
     from huggingface_hub import constants
 
     session = _library().get_session()
-    headers = _headers() | ({"Range": f"bytes={start}-"} if start else {})
+    last = "" if stop is None else stop - 1
+    headers = _headers() | ({"Range": f"bytes={start}-{last}"} if start or stop is not None else {})
     with (
         _network_errors_told(session, repository),
         session.stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response,
@@ -148,6 +152,16 @@ def lock_file(path: Path, *, timeout_seconds: float | None = None) -> AbstractCo
     path.parent.mkdir(parents=True, exist_ok=True)
     lock: AbstractContextManager[Any] = _library().WeakFileLock(path, timeout=timeout_seconds)
     return lock
+
+
+def refuse_web_page(response: Any, name: str) -> None:
+    """Raise where HTML comes instead of a file of that name.
+
+    Raises:
+        FileError: it does.
+    """
+    if response.headers.get("content-type", "").startswith("text/html") and not name.endswith((".html", ".htm")):
+        raise web_page(name)
 
 
 def web_page(what: str) -> FileError:

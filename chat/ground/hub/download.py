@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO
 
 from chat.ground.errors import DataError, FileError
-from chat.ground.hub.client import BrokenOffError, answer, lock_file, persist, web_page
+from chat.ground.hub.client import BrokenOffError, answer, lock_file, persist, refuse_web_page
 from chat.ground.sizes import size_text
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class _Transfer:
         try:
             url = self.listing.url(self.file)
             with answer(url, self.listing.repository, self.listing.commit, start=self.count) as response:
-                self._refuse_web_page(response)
+                refuse_web_page(response, self.file.name)
                 if not self._continues(response):
                     self.restart()
                     before = 0
@@ -190,8 +190,3 @@ class _Transfer:
         self.hash.update(piece)
         self.count += len(piece)
         self.progress.advance(len(piece))
-
-    def _refuse_web_page(self, response: object) -> None:
-        kind: str = response.headers.get("content-type", "")  # type: ignore[attr-defined]
-        if kind.startswith("text/html") and not self.file.name.endswith((".html", ".htm")):
-            raise web_page(self.file.name)
