@@ -48,7 +48,7 @@ def answer_once(words: Sequence[str], layered: Layered) -> int:
     if settings.session or settings.continue_last:
         return _answer_in_session(words, settings, output)
     prompt = _prompt(words, settings, output)
-    with open_engine(settings) as engine:
+    with open_engine(settings, keeps_states=bool(settings.file)) as engine:  # a document is asked about again
         return _answer(engine, wiring.request(prompt, settings), settings, output, None)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from chat import wiring
 from chat.conversation import Conversation
+from chat.ground.errors import FileError
 from chat.guide import PATH as GUIDE_FILE
 from chat.models.resolve import resolve
 
@@ -126,10 +127,15 @@ def answers_as_guide(settings: Settings) -> bool:
 
 
 def _state_folder(settings: Settings) -> Path | None:
-    """Where the engine's states are saved; None where nothing is to be stored."""
+    """Where the engine's states are saved; None where nothing is to be stored, or there is no home to store it in."""
     from chat.ground.folders import state_folder
 
-    return None if settings.no_history or not settings.state_cache else state_folder()
+    if settings.no_history or not settings.state_cache:
+        return None
+    try:
+        return state_folder()
+    except FileError:
+        return None
 
 
 def _engine_of(options: EngineOptions, settings: Settings) -> Replier:
