@@ -73,7 +73,7 @@ class AnswerOutput:
         if done.finish_reason == "interrupted":
             return ExitCode.INTERRUPTED
         if done.finish_reason == "length" and self._settings.fail_on_length:
-            raise ChatError(f"the answer was cut after {done.tokens.generated} tokens")
+            raise ChatError(f"the answer was cut after {done.tokens.generated or 'too many'} tokens")
         return ExitCode.DONE
 
     def tell(self, warning: str) -> None:

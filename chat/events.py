@@ -46,13 +46,21 @@ class Notice:
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Tokens of one reply. `prompt` is the whole prompt, `cached` its part that was not read again."""
+    """Tokens of one reply. `prompt` is the whole prompt, `cached` its part that was not read again.
+
+    A server that does not tell them leaves all of them 0.
+    """
 
     prompt: int = 0
     cached: int = 0
     generated: int = 0
     drafted: int = 0
     accepted: int = 0
+
+    @property
+    def are_known(self) -> bool:
+        """Whether they were counted: no prompt has no token."""
+        return self.prompt > 0
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,9 @@ class Replier(Protocol):
             ChatError: the request cannot be answered, or the engine died (it restarts at the next call).
         """
 
-    def answer_all(self, requests: Iterable[Request], parallel: int | None) -> Iterator[tuple[int, Done | ChatError]]:
+    def answer_all(
+        self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
+    ) -> Iterator[tuple[int, Done | ChatError]]:
         """Answer many requests, several at a time where that pays; yields (position, outcome) as each ends.
 
         Requests are taken from the iterable as there is room. A request that fails gives its error and the rest go on;
@@ -142,6 +152,7 @@ class Replier(Protocol):
 
         Args:
             parallel: how many at a time; None lets the engine decide.
+            on_notice: told sentences that the person should read.
         """
 
     def render(self, request: Request) -> Rendered:

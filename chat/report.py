@@ -43,7 +43,7 @@ def reply_report(done: Done, info: ModelInfo) -> dict[str, Any]:
         "finish_reason": done.finish_reason,
         "ids": list(done.ids),
         "prompt_ids_sha256": done.prompt_ids_sha256,
-        "tokens": asdict(done.tokens),
+        "tokens": asdict(done.tokens) if done.tokens.are_known else None,
         "seconds": asdict(done.seconds),
         "sampling": done.sampling,
         "model": {

@@ -42,7 +42,7 @@ def settle(sampling: Sampling) -> Sampling:
 
 
 class Sampler:
-    """A chain for one answer: penalties, top-k, top-p, min-p, temperature, the draw; or the likeliest id at once."""
+    """A chain for one answer: penalties; then the likeliest id, or top-k, top-p, min-p, temperature, the draw."""
 
     def __init__(self, sampling: Sampling, vocabulary_size: int, history: Sequence[int] = ()) -> None:
         """Build the chain of settled values; a repeat penalty counts the end of `history` too."""
@@ -50,7 +50,7 @@ class Sampler:
         self._chain: Any = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
         for link in _links(api, sampling, vocabulary_size):
             api.llama_sampler_chain_add(self._chain, link)
-        if sampling.temperature > 0 and sampling.repeat_penalty != 1.0:
+        if sampling.repeat_penalty != 1.0:
             for token in history[-PENALTY_TOKENS:]:
                 api.llama_sampler_accept(self._chain, token)
 
@@ -67,12 +67,12 @@ class Sampler:
 
 
 def _links(api: Any, sampling: Sampling, vocabulary_size: int) -> list[Any]:
-    if sampling.temperature == 0:
-        return [api.llama_sampler_init_greedy()]
     links = []
     if sampling.repeat_penalty != 1.0:
         penalty = api.llama_sampler_init_penalties(vocabulary_size, PENALTY_TOKENS, sampling.repeat_penalty, 0.0, 0.0)
         links.append(penalty)
+    if sampling.temperature == 0:
+        return [*links, api.llama_sampler_init_greedy()]
     links += [
         api.llama_sampler_init_top_k(sampling.top_k),
         api.llama_sampler_init_top_p(sampling.top_p, 1),

@@ -68,11 +68,12 @@ def waiting_line(seconds: float, width: int) -> Line:
 def done_line(done: Done, width: int) -> Line:
     """Tokens, speed, time and the cached part of a reply, as much as fits."""
     tokens, seconds = done.tokens, done.seconds
+    cached = f" ({tokens.cached:,} cached)" if tokens.cached else ""
     parts = [
-        _counted(tokens.generated, "token"),
+        _counted(tokens.generated, "token") if tokens.are_known else "",
         f"{rate(tokens.generated, seconds.generate)}/s" if seconds.generate > 0 and tokens.generated else "",
         duration(seconds.prompt + seconds.generate),
-        f"prompt {tokens.prompt:,}" + (f" ({tokens.cached:,} cached)" if tokens.cached else ""),
+        f"prompt {tokens.prompt:,}{cached}" if tokens.are_known else "",
         f"{tokens.accepted:,} of {tokens.drafted:,} drafted" if tokens.drafted else "",
     ]
     return plain(_fitting([part for part in parts if part], width - 1), "dim")

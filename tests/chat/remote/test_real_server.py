@@ -1,0 +1,109 @@
+"""llama-cpp-python's own server as the engine, started here with a tiny model: the same answers as without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONTEXT = 256  # tokens
+STARTING = 60  # seconds
+
+
+@pytest.fixture(scope="module")
+def server(tiny_v3_model: Path) -> Iterator[str]:
+    """Its address, once it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(tiny_v3_model), "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--n_ctx", str(CONTEXT), "--n_threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/v1"
+    try:
+        _wait_for(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + STARTING
+    while process.poll() is None and time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(f"{url}/models", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail(f"the server did not start (exit status {process.poll()})")
+
+
+def chat(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed command."""
+    command = [sys.executable, "-m", "chat.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+
+
+def record(*arguments: str) -> dict[str, Any]:
+    """What `--json` says."""
+    done = chat("--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+GREEDY = ("--temperature", "0", "-n", "24")
+
+
+def test_a_continued_text_is_the_one_the_local_engine_writes(server: str, tiny_v3_model: Path) -> None:
+    asked = ("--raw", "--temperature", "0", "-n", "16", "Once upon a time there was")
+    remote = record("--remote", server, *asked)
+    local = record("-m", str(tiny_v3_model), "--repeat-penalty", "1.1", *asked)
+    # 1.1 is the server's own default, and it drops bytes that are no character, which here become U+FFFD
+    assert remote["text"] == local["text"].replace("\ufffd", "") != ""
+    assert remote["finish_reason"] == "length"
+
+
+def test_a_conversation_is_answered_and_counts_that_were_not_told_are_not_made_up(server: str) -> None:
+    answer = record("--remote", server, *GREEDY, "--system", "Be brief", "Hello")
+    assert answer["finish_reason"] in ("stop", "length")
+    assert answer["text"]
+    assert answer["tokens"] is None
+
+
+def test_every_line_of_a_batch_is_answered_in_order(server: str, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"id": number, "prompt": f"Say {number}"}) + "\n" for number in range(3)))
+    done = chat("--remote", server, *GREEDY, "-q", "--batch", str(prompts))
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [0, 1, 2]
+
+
+def test_after_ctrl_c_the_server_answers_the_next_question(server: str) -> None:
+    command = [sys.executable, "-m", "chat.cli", "--remote", server, "--raw", "-n", "200", "Go on"]
+    asking = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert asking.stdout is not None
+    first = os.read(asking.stdout.fileno(), 1)
+    asking.send_signal(signal.SIGINT)
+    rest, _ = asking.communicate(timeout=30)
+    assert first
+    assert asking.returncode == 130, rest
+    assert record("--remote", server, "--raw", *GREEDY, "Once upon a time there was")["text"]
+
+
+def test_a_prompt_longer_than_the_servers_context_is_no_answer(server: str) -> None:
+    done = chat("--remote", server, "--raw", *GREEDY, "word " * CONTEXT)
+    assert done.stdout == ""
+    assert done.returncode != 0
+    assert len(done.stderr.strip().splitlines()) <= 2, done.stderr
