@@ -14,6 +14,7 @@ import shutil
 import struct
 import sys
 import tempfile
+import time
 from array import array
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ LARGEST_HEAD = 1 << 16
 LARGEST_IDS = 1 << 26
 DISK_RESERVE_BYTES = 256 << 20
 SUFFIX = ".state"
+WRITING = ".writing-"  # a file that is not whole yet, or never became so
+ABANDONED_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class States:
             "payload_bytes": len(snapshot.data),
         }
         text = json.dumps(head).encode()
-        descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".writing-", suffix=SUFFIX)  # 0600
+        descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=WRITING, suffix=SUFFIX)  # 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(MAGIC + hashlib.sha256(text).digest() + struct.pack("<I", len(text)) + text + ids)
@@ -160,11 +163,14 @@ class States:
             return None
 
     def _remove_oldest(self, kept: Path) -> None:
-        """Remove the least recently used states of all models beyond the limit."""
+        """Remove the least recently used states of all models beyond the limit, and what killed programs left."""
         found = []
         for path in self._folder.glob(f"*{SUFFIX}"):
             with suppress(OSError):
                 status = path.stat()
+                if path.name.startswith(WRITING) and time.time() - status.st_mtime > ABANDONED_SECONDS:
+                    path.unlink()
+                    continue
                 found.append((path != kept, -status.st_mtime, status.st_size, path))
         total = 0
         for _, _, size, path in sorted(found):

@@ -162,8 +162,10 @@ def test_a_state_of_a_changed_model_is_ignored(windowed_file: Path, open_engine:
     assert ask(open_engine(path, state_folder=str(tmp_path)), told, 5).tokens.cached == 0
 
 
-def test_a_state_with_one_flipped_bit_is_ignored(windowed_file: Path, open_engine: Open, tmp_path: Path) -> None:
-    """Anywhere in the file; the answer is the same as without it. A thousand flips with MISTRAL_CHAT_TEST_FULL=1."""
+def test_a_state_that_is_not_whole_or_too_long_is_ignored(
+    windowed_file: Path, open_engine: Open, tmp_path: Path
+) -> None:
+    """Cut anywhere, or with a byte more; the answer is the same as without it. Flipped bits: test_faults.py."""
     engine = open_engine(windowed_file, state_folder=str(tmp_path))
     told = (*LONG, *ask(engine, LONG, 5, "work").ids, 9)
     engine.close()
@@ -171,19 +173,10 @@ def test_a_state_with_one_flipped_bit_is_ignored(windowed_file: Path, open_engin
     whole = saved.read_bytes()
     states = States(tmp_path, {}, 1 << 30)
     length = struct.unpack("<I", whole[40:44])[0]
-    fingerprint = json.loads(whole[44 : 44 + length])["fingerprint"]
-    states._fingerprint, states._prefix = fingerprint, saved.name.partition("-")[0]
+    states._fingerprint = json.loads(whole[44 : 44 + length])["fingerprint"]
+    states._prefix = saved.name.partition("-")[0]
     head, reach = states.best(told, 64)
     assert head is not None and reach == len(LONG) + 4 and states.load(head) is not None
-    chance = random.Random(5)
-    count = 1000 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 100
-    places = [0, 7, 8, 39, 40, 43, 44, 45, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(count))]
-    for at in places:
-        damaged = bytearray(whole)
-        damaged[at] ^= 1 << chance.randrange(8)
-        saved.write_bytes(damaged)
-        head, _ = states.best(told, 64)
-        assert head is None or states.load(head) is None, at
     for size in (0, 5, 43, 44, 44 + length, len(whole) - 1):
         saved.write_bytes(whole[:size])
         head, _ = states.best(told, 64)
@@ -208,6 +201,15 @@ def test_the_states_used_least_recently_go_beyond_the_limit(tmp_path: Path) -> N
     assert newest in left and head.path in left and len(left) == 3
     assert states.save("large", replace(snapshot, data=bytearray(200_000))) is None
     assert set(tmp_path.iterdir()) == left
+
+
+def test_what_a_killed_program_left_half_written_goes_after_an_hour(tmp_path: Path) -> None:
+    old, new = (tmp_path / f".writing-{age}.state" for age in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    saved = States(tmp_path, {}, 1 << 30).save("x", Snapshot(array("i", [1]), 0, bytes(10)))
+    assert set(tmp_path.iterdir()) == {new, saved}
 
 
 def test_a_folder_that_cannot_be_written_changes_nothing(
