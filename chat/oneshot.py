@@ -55,11 +55,11 @@ def answer_once(words: Sequence[str], layered: Layered) -> int:
 def _answer_batch(words: Sequence[str], settings: Settings) -> int:
     from chat.batch.run import run_batch
 
-    fill = BatchPrompt(words, settings)
+    fill, output = BatchPrompt(words, settings), AnswerOutput(settings)
     for warning in fill.warnings:
-        AnswerOutput(settings).tell(warning)
+        output.tell(warning)
     with open_engine(settings) as engine, _cancelling(engine):
-        return run_batch(engine, settings, fill)
+        return run_batch(engine, settings, fill, output.tell)
 
 
 def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> Prompt:

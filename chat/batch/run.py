@@ -11,7 +11,7 @@ from chat.ground.progress import count_bar
 from chat.report import rendered_report, reply_report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from chat.batch.records import Fill
     from chat.events import Done, Replier
@@ -23,11 +23,12 @@ class Interrupted(Exception):  # noqa: N818 - a signal to the caller, not a faul
     """The batch was cancelled; nothing more comes."""
 
 
-def run_batch(engine: Replier, settings: Settings, fill: Fill) -> ExitCode:
+def run_batch(engine: Replier, settings: Settings, fill: Fill, tell: Callable[[str], None]) -> ExitCode:
     """Answer all records.
 
     Args:
         fill: puts a prompt into the template and beside the attached files.
+        tell: hears sentences for the person.
 
     Returns:
         0, 1 if any record failed, or 130 if it was cancelled: what had been finished is written, what had not is not,
@@ -47,7 +48,7 @@ def run_batch(engine: Replier, settings: Settings, fill: Fill) -> ExitCode:
         with count_bar("Answering", total, enabled=not settings.quiet) as progress:
             failed = 0
             try:
-                for plain in _outcomes(engine, records, settings):
+                for plain in _outcomes(engine, records, settings, tell):
                     write(plain)
                     failed += "error" in plain
                     progress.advance(1)
@@ -56,7 +57,9 @@ def run_batch(engine: Replier, settings: Settings, fill: Fill) -> ExitCode:
     return ExitCode.UNEXPECTED if failed else ExitCode.DONE
 
 
-def _outcomes(engine: Replier, records: Iterator[Record], settings: Settings) -> Iterator[dict[str, Any]]:
+def _outcomes(
+    engine: Replier, records: Iterator[Record], settings: Settings, tell: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
     """The result of each record, in the order of the records."""
     if settings.dry_run:
         yield from (_rendered(engine, record) for record in records)
@@ -87,7 +90,7 @@ def _outcomes(engine: Replier, records: Iterator[Record], settings: Settings) ->
             yield waiting.pop(written)
             written += 1
 
-    for index, outcome in engine.answer_all(requests(), settings.parallel):
+    for index, outcome in engine.answer_all(requests(), settings.parallel, tell):
         if not isinstance(outcome, ChatError) and outcome.finish_reason == "interrupted":
             interrupted = True
             continue

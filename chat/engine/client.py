@@ -88,7 +88,9 @@ class LocalEngine:
                 self.cancel()
                 self._current = None
 
-    def answer_all(self, requests: Iterable[Request], parallel: int | None) -> Iterator[tuple[int, Done | ChatError]]:
+    def answer_all(
+        self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
+    ) -> Iterator[tuple[int, Done | ChatError]]:
         """Answer many requests together; a common beginning is read once.
 
         When the child dies, those that it was answering are answered again, each alone, so that only one that kills it
@@ -104,7 +106,7 @@ class LocalEngine:
                 self._current = number = self._number + 1
                 self._call("batch", parallel=parallel)
                 outgoing.send_to(number)
-                suspects = yield from self._outcomes(number, outgoing)
+                suspects = yield from self._outcomes(number, outgoing, on_notice)
                 if suspects is None:
                     break
                 for index, request in suspects:
@@ -124,7 +126,7 @@ class LocalEngine:
             yield index, Done("", "interrupted", (), "", TokenCounts(), Seconds())
 
     def _outcomes(
-        self, number: int, outgoing: Outgoing
+        self, number: int, outgoing: Outgoing, on_notice: Callable[[str], None]
     ) -> Generator[tuple[int, Done | ChatError], None, list[tuple[int, Request]] | None]:
         """The outcomes of a batch; then None, or what the child was answering when it died.
 
@@ -133,6 +135,8 @@ class LocalEngine:
         """
         try:
             for message in self._messages(number):
+                if "notice" in message:
+                    on_notice(message["notice"])
                 if "index" not in message:
                     continue
                 index = message["index"]

@@ -25,7 +25,7 @@ from chat.events import Done
 from chat.ground.errors import ChatError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Protocol
 
     from chat.engine.room import Room
@@ -50,10 +50,18 @@ GATHERING_SECONDS = 0.05  # at the start, so that requests of a file begin toget
 class Together:
     """Answers requests of one batch on one loaded model."""
 
-    def __init__(self, room: Room, parallel: int | None) -> None:
+    def __init__(self, room: Room, parallel: int | None, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Answer nothing yet.
+
+        Args:
+            parallel: how many at a time; None decides by what pays.
+            tell: hears sentences for the person.
+        """
         assert room.engine is not None
         self._room = room
         self._engine = room.engine
+        self._asked = parallel
+        self._tell = tell
         self._wanted = self._most(parallel)
         self._lanes: LaneDecoder | None = None
         self._waiting: deque[Strand] = deque()
@@ -87,9 +95,16 @@ class Together:
     def _most(self, parallel: int | None) -> int:
         """How many at a time, memory aside."""
         if not self._engine.decoder.model.can_rewind:
+            self._note_fewer(1, "a recurrent model answers one by one")
             return 1
         whole = self._room.info.details.get("gpu_layers", 0) > 0
         return parallel or (plan.LANES_ON_GPU if whole else plan.LANES)
+
+    def _note_fewer(self, count: int, reason: str) -> None:
+        """Tell once that fewer go on together than was asked for."""
+        if self._asked is not None and count < self._asked:
+            asked, self._asked = self._asked, None
+            self._tell(f"{count} at a time instead of the {asked} of `--parallel`: {reason}")
 
     # --- requests come
 
@@ -114,7 +129,10 @@ class Together:
             return
         index, request = taken
         try:
-            self._waiting.append(Strand(index, self._room, request))
+            strand = Strand(index, self._room, request)
+            self._waiting.append(strand)
+            for words in strand.answer.notices():
+                self._tell(words)
         except ChatError as error:
             yield index, error
 
@@ -163,6 +181,7 @@ class Together:
         details = self._room.info.details
         cell_bytes = details["cache_bytes"] / max(details["cells"], 1)
         chosen = plan.plan_lanes(self._wanted, max(needs), most, cell_bytes, host_free_bytes())
+        self._note_fewer(chosen.count, "memory allows no more")
         settings = replace(
             decoder.settings,
             cells=chosen.cells,

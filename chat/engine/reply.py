@@ -58,8 +58,7 @@ class Answer:
 
     def events(self) -> Iterator[Event]:
         """Everything that happens, `Done` last."""
-        while self.room.notices:
-            yield Notice(self.room.notices.pop(0))
+        yield from map(Notice, self.notices())
         if self.composed.dropped:
             yield Notice(
                 f"the first {self.composed.dropped} of {self.composed.turns} turns no longer fit the context of "
@@ -74,6 +73,15 @@ class Answer:
         finally:
             run.sampler.close()
         yield self.done(run)
+
+    def notices(self) -> list[str]:
+        """What the person should read of the model, once."""
+        room = self.room
+        told, room.notices = room.notices, []
+        if self.request.prompt.messages is not None and room.format_notice:
+            told.append(room.format_notice)
+            room.format_notice = ""
+        return told
 
     def begin(self) -> Run:
         """What decides the answer; its sampler is to be closed."""

@@ -23,7 +23,7 @@ from chat.engine.library import build_name
 from chat.engine.lost_window import known_context, lost_window, lost_window_notice, way_out
 from chat.engine.model import LoadSettings, Model
 from chat.engine.offload import OUTPUTS, Fit, Host, fit, sizes_of
-from chat.engine.prompt import FORMATS, detect_format
+from chat.engine.prompt import FORMATS, Detected, detect_format
 from chat.engine.snapshot import Snapshots
 from chat.engine.states import States, fingerprint_of_file
 from chat.engine.threads import worker_threads
@@ -44,6 +44,7 @@ BYTES_PER_TOKEN = 4  # of ordinary text, about
 LONG_PROMPT_TOKENS = 1024  # without a session, what is worth a saved state: a document that is asked about again
 SNAPSHOT_SHARE = 0.25  # of the free memory is for saved states, but no more than this:
 SNAPSHOT_BYTES = 2 << 30
+ASKED = "asked for"
 
 
 @dataclass
@@ -64,6 +65,7 @@ class Room:
     info: ModelInfo
     load_seconds: float
     notices: list[str] = field(default_factory=list)
+    format_notice: str = ""  # for the person, with the first conversation
     session: str | None = None  # whose turns the cache holds
     prompt: tuple[int, ...] = ()  # the last one that was read
 
@@ -100,7 +102,8 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     if file.metadata.get("general.type") == "adapter":
         raise ModelError(f"{file.path}: is an adapter, not a model", hint="`-m MODEL --lora` adds it to its model")
     check_model(file)
-    prompt_format = _prompt_format(options, file)
+    detected = _format(options, file)
+    prompt_format = detected.name
     window = choose_window(file, options.window)
     info = _info(file, window, prompt_format)
     if options.vocab_only:
@@ -118,12 +121,14 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     limit = None if chosen.rolling else min(decoder.cells, known_context(file, options.window))
     drafter, drafting = make_drafter(small, options, file, model, chosen, decoder.settings.threads)
     details = _details(decoder, chosen) | {"draft": drafting} | ({"draft_bytes": bytes_of(small)} if small else {})
+    details["prompt_format_reason"] = detected.reason
     info = replace(info, context=limit or info.trained_context, details=details)
     vocabulary = Vocabulary(model.vocab, file.metadata)
     seconds = time.perf_counter() - begun
     budget = min(SNAPSHOT_BYTES, int(host_free_bytes() * SNAPSHOT_SHARE))
     engine = Engine(decoder, Snapshots(budget), _states(options, file, window, decoder, chosen), drafter)
-    return Room(options, file, model, vocabulary, prompt_format, engine, limit, info, seconds, notices)
+    notice = _format_notice(detected)
+    return Room(options, file, model, vocabulary, prompt_format, engine, limit, info, seconds, notices, notice)
 
 
 def _host(options: EngineOptions) -> Host:
@@ -217,12 +222,19 @@ def _states(options: EngineOptions, file: GgufFile, window: Window, decoder: Dec
     return States(Path(options.state_folder), fingerprint, options.state_cache_bytes)
 
 
-def _prompt_format(options: EngineOptions, file: GgufFile) -> str:
+def _format(options: EngineOptions, file: GgufFile) -> Detected:
     if options.prompt_format is None:
-        return detect_format(file.metadata).name
+        return detect_format(file.metadata)
     if options.prompt_format not in FORMATS:
         raise UsageError(f"unknown prompt format `{options.prompt_format}`", hint=f"one of {', '.join(FORMATS)}")
-    return options.prompt_format
+    return Detected(options.prompt_format, ASKED)
+
+
+def _format_notice(detected: Detected) -> str:
+    """What to tell who holds a conversation with a base model without having asked for it."""
+    if detected.name != "raw" or detected.reason == ASKED:
+        return ""
+    return f"prompt format raw ({detected.reason}): this model goes on with a text and does not answer"
 
 
 def _info(file: GgufFile, window: Window, prompt_format: str) -> ModelInfo:

@@ -181,7 +181,8 @@ class Worker:
     def _answer_batch(self, number: int, room: Room, parallel: int | None) -> None:
         from chat.engine.parallel import Together
 
-        together = self._together = Together(room, parallel)
+        together = Together(room, parallel, lambda text: self.send({"id": number, "notice": text}))
+        self._together = together
         if self._calls.is_cancelled(number):
             return
         try:

@@ -46,9 +46,11 @@ class Guided:
         """Yield events, the last one `Done`."""
         return self._engine.reply(with_topics(request))
 
-    def answer_all(self, requests: Iterable[Request], parallel: int | None) -> Iterator[tuple[int, Done | ChatError]]:
+    def answer_all(
+        self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
+    ) -> Iterator[tuple[int, Done | ChatError]]:
         """Answer many requests."""
-        return self._engine.answer_all(map(with_topics, requests), parallel)
+        return self._engine.answer_all(map(with_topics, requests), parallel, on_notice)
 
     def render(self, request: Request) -> Rendered:
         """The prompt's text and ids, help line included."""

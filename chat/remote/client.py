@@ -72,7 +72,9 @@ class RemoteEngine:
         self._exchange = None
         yield answer.done(time.monotonic() - began)
 
-    def answer_all(self, requests: Iterable[Request], parallel: int | None) -> Iterator[tuple[int, Done | ChatError]]:
+    def answer_all(
+        self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
+    ) -> Iterator[tuple[int, Done | ChatError]]:
         """Answer many requests, one after the other."""
         for position, request in enumerate(requests):
             outcome: Done | ChatError

@@ -76,7 +76,7 @@ def _without_template(metadata: Mapping[str, Any], pieces: frozenset[str]) -> De
         return Detected(version, f"it has no chat template, but the control pieces of {version}")
     if _INSTRUCT.search(words) and _is_sentencepiece(metadata) and "[INST]" not in pieces:
         return Detected("v1", "it has neither chat template nor control pieces, but its name says instruct")
-    return Detected("raw", "it has no chat template: a base model, which goes on with a text and does not answer")
+    return Detected("raw", "it has no chat template")
 
 
 def _sentencepiece_version(pieces: frozenset[str]) -> str:

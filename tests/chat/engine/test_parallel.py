@@ -99,7 +99,8 @@ def test_a_whole_reply_comes_back_with_all_its_parts(model: Path, open_engine: O
     engine = open_engine(model)
     sampled = replace(asked("one")[0], sampling=Sampling(seed=7, temperature=1.5), max_tokens=20)
     stopped = replace(asked("two")[0], stop=(alone(engine, asked("two")[0]).text[3:6],))
-    requests = [sampled, stopped, *asked("three", max_tokens=0), *asked("four")]
+    measured = replace(asked("five")[0], logprobs=3)
+    requests = [sampled, stopped, *asked("three", max_tokens=0), *asked("four"), measured]
     outcomes = all_of(engine, requests, 4)
     for at, request in enumerate(requests):
         single, many = alone(engine, request), outcomes[at]
@@ -108,6 +109,8 @@ def test_a_whole_reply_comes_back_with_all_its_parts(model: Path, open_engine: O
             single.text, single.ids, single.finish_reason, single.prompt_ids_sha256, single.sampling,
         )  # fmt: skip
         assert (many.tokens.prompt, many.tokens.generated) == (single.tokens.prompt, single.tokens.generated)
+        assert many.logprobs == single.logprobs
+    assert len(many.logprobs) == len(many.ids) > 0
 
 
 def test_constraints_and_choices_hold_for_each_request_as_alone(model: Path, open_engine: Open) -> None:

@@ -124,7 +124,7 @@ def test_without_a_template_pieces_and_name_decide_and_a_base_model_is_completed
 ) -> None:
     found = detect_format(metadata(pieces, tekken=tekken, general__name=model))
     assert found.name == name
-    assert ("a base model" in found.reason) == (name == "raw")
+    assert (found.reason == "it has no chat template") == (name == "raw")
 
 
 def test_an_unknown_name_in_our_key_is_not_believed() -> None:

@@ -1,0 +1,84 @@
+"""What a person should know of the model is told once, with the first conversation, alone or in a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chat.conversation import Message
+from chat.engine import parallel
+from chat.engine.client import LocalEngine
+from chat.engine.parallel import Together
+from chat.engine.room import load_room
+from chat.events import Done, Notice
+from chat.request import EngineOptions, Prompt, Request, Sampling
+from tests.chat.engine.conftest import PLAIN
+from tests.chat.engine.tiny import Array, write_gguf
+
+BASE = "prompt format raw (the file names it): this model goes on with a text and does not answer"
+TALK = Request(Prompt(messages=(Message("user", "the cat"),)), Sampling(temperature=0), max_tokens=3)
+
+
+@pytest.fixture
+def base_model(plain_weights: dict[str, Array], tmp_path: Path) -> Path:
+    return write_gguf(tmp_path / "base.gguf", PLAIN, plain_weights, "raw")
+
+
+def told(engine: LocalEngine, request: Request) -> list[str]:
+    return [event.text for event in engine.reply(request) if isinstance(event, Notice)]
+
+
+def test_a_conversation_with_a_base_model_begins_with_a_notice(base_model: Path) -> None:
+    engine = LocalEngine(EngineOptions(str(base_model), threads=1))
+    text = Request(Prompt(text="the cat"), Sampling(temperature=0), max_tokens=3)
+    assert [told(engine, each) for each in (text, TALK, TALK)] == [[], [BASE], []]
+    assert engine.info().details["prompt_format_reason"] == "the file names it"
+    engine.close()
+
+
+def test_who_asks_for_no_format_needs_no_notice(base_model: Path) -> None:
+    engine = LocalEngine(EngineOptions(str(base_model), threads=1, prompt_format="raw"))
+    assert told(engine, TALK) == []
+    engine.close()
+
+
+def test_a_batch_tells_it_too(base_model: Path) -> None:
+    engine = LocalEngine(EngineOptions(str(base_model), threads=1))
+    heard: list[str] = []
+    outcomes = list(engine.answer_all([TALK, TALK], None, heard.append))
+    engine.close()
+    assert [isinstance(outcome, Done) for _, outcome in outcomes] == [True, True]
+    assert heard == [BASE]
+
+
+class Requests:
+    """All at once."""
+
+    def __init__(self, requests: list[Request]) -> None:
+        self._left = list(enumerate(requests))
+
+    @property
+    def ended(self) -> bool:
+        return not self._left
+
+    def take(self, wait_seconds: float | None) -> tuple[int, Request] | None:
+        return self._left.pop(0) if self._left else None
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [(4, ["2 at a time instead of the 4 of `--parallel`: memory allows no more"]), (2, []), (None, [])],
+)
+def test_fewer_at_a_time_than_asked_for_is_said_once(
+    asked: int | None, words: list[str], plain_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = load_room(EngineOptions(str(plain_file), context=512, threads=1))
+    cell_bytes = room.info.details["cache_bytes"] / room.info.details["cells"]
+    monkeypatch.setattr(parallel, "host_free_bytes", lambda: int(cell_bytes * 256 * 5))  # half of it is for lanes
+    heard: list[str] = []
+    together = Together(room, asked, heard.append)
+    outcomes = [each for each in together.outcomes(Requests([TALK] * 7)) if each[1] is not None]
+    room.close()
+    assert sorted(index for index, _ in outcomes) == list(range(7))
+    assert heard == words
