@@ -64,7 +64,7 @@ def parse_tekken(content: bytes, what: str) -> Vocabulary:
         ),
         bos=_id(special, "<s>", what),
         eos=_id(special, "</s>", what),
-        merges=tuple(_merges(texts, letters)),
+        merges=tuple(_merges(texts, spelled)),
         add_bos=True,
         adds_space=False,
         prompt_format=_FORMATS.get(version),
@@ -111,7 +111,7 @@ def _text_pieces(vocab: Sequence[Mapping[str, Any]], count: int) -> list[bytes]:
     return pieces
 
 
-def _merges(pieces: Sequence[bytes], letters: Mapping[int, str]) -> list[str]:
+def _merges(pieces: Sequence[bytes], spelled: Sequence[str]) -> list[str]:
     """`left right` for every way to part each piece into two pieces, ways of one piece in the order of their ranks."""
     ranks = {piece: rank for rank, piece in enumerate(pieces)}
     merges: list[str] = []
@@ -124,14 +124,8 @@ def _merges(pieces: Sequence[bytes], letters: Mapping[int, str]) -> list[str]:
         ]
         if not ways:
             raise DataError(f"text piece {rank} of the Tekken vocabulary cannot be made of two others")
-        merges += [
-            f"{_spelled(pieces[left], letters)} {_spelled(pieces[right], letters)}" for left, right in sorted(ways)
-        ]
+        merges += [f"{spelled[left]} {spelled[right]}" for left, right in sorted(ways)]
     return merges
-
-
-def _spelled(piece: bytes, letters: Mapping[int, str]) -> str:
-    return piece.decode("latin-1").translate(letters)
 
 
 def _byte_letters() -> dict[int, str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from gguf.vocab import MistralVocab
 
+from chat.cli import run
 from chat.engine.prompt import Text
 from chat.engine.tekken import PATTERN
 from chat.ground.errors import DataError
@@ -18,7 +19,8 @@ from convert import tekken
 from convert.sentencepiece_file import PieceType
 from convert.tekken import parse_tekken
 from tests.chat.engine.prompt_judge import text
-from tests.chat.engine.vocabulary_files import DATA, load, tekken_json, write_vocabulary
+from tests.chat.engine.vocabulary_files import DATA, load, tekken_json
+from tests.convert.samples import Sizes, make_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,21 +46,36 @@ def test_pieces_types_and_merges_are_those_of_llama_cpps_converter(version: str,
     assert (made.model, made.pre, made.bos, made.eos, made.add_bos) == ("gpt2", "tekken", 1, 2, True)
 
 
-def test_the_real_file_loads_in_llama_cpp_and_has_the_judges_ids_on_a_large_mixed_text(tmp_path: Path) -> None:
-    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
-
+def test_the_real_file_has_its_pieces_and_names_those_that_it_does_not_list() -> None:
     made = parse_tekken(REAL.read_bytes(), REAL.name)
     assert (len(made.pieces), made.prompt_format, made.warnings) == (131_072, "v3-tekken", ())
     assert [made.pieces[token].text for token in (0, 19, 20, 999)] == [
         *(b"<unk>", b"[TOOL_CONTENT]", b"<SPECIAL_20>", b"<SPECIAL_999>"),
     ]
     assert {piece.type for piece in made.pieces[:1000]} == {PieceType.CONTROL}
-    vocabulary, _ = load(write_vocabulary(tmp_path / "v.gguf", made))
+
+
+@pytest.mark.parametrize("name", ["tekken_240911.json", *(("tekken_240718.json", "v7", "v11", "v13") if FULL else ())])
+def test_a_checkpoint_with_a_real_file_becomes_a_gguf_with_the_judges_ids(name: str, tmp_path: Path) -> None:
+    """The whole way. mistral-common ships two files, of version 3; newer ones are their pieces with newer names."""
+    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+
+    sizes = Sizes(layers=1, width=32, heads=1, kv_heads=1, hidden=32, vocabulary=131_072, is_tied=True)
+    folder = make_checkpoint(tmp_path / "model", sizes)
+    (folder / "tokenizer.model").unlink()
+    path = folder / "tekken.json"
+    path.write_bytes((DATA / name).read_bytes() if name.endswith(".json") else tekken_json(name, 130_072, 1000))
+    out = tmp_path / "out.gguf"
+    assert run(["convert", str(folder), "-t", "Q8_0", "-o", str(out), "-q"]) == 0
+    vocabulary, metadata = load(out)
     assert (vocabulary.size, vocabulary.bos, vocabulary.eos, vocabulary.ends) == (131_072, 1, 2, {2})
-    dice = random.Random(11)
-    mixed = "".join(text(dice, 20) for _ in range(2000))
+    assert metadata["mistral_chat.prompt_format"] == {"v7": "v7-tekken"}.get(
+        name, name if name[0] == "v" else "v3-tekken"
+    )
+    dice = random.Random(12)
+    mixed = "".join(text(dice, 20) for _ in range(10_000 if FULL else 2000))
     assert len(mixed) > 100_000
-    assert vocabulary.encode([Text(mixed)]) == Tekkenizer.from_file(REAL).encode(mixed, bos=False, eos=False)
+    assert vocabulary.encode([Text(mixed)]) == Tekkenizer.from_file(path).encode(mixed, bos=False, eos=False)
 
 
 def test_both_wings_know_the_same_pattern_and_it_is_the_real_files() -> None:
