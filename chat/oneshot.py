@@ -41,15 +41,19 @@ def answer_once(words: Sequence[str], layered: Layered) -> int:
     if settings.batch is not None:
         return _answer_batch(words, settings)
     output = AnswerOutput(settings)
+    if settings.session or settings.continue_last:
+        return _answer_in_session(words, layered, output)
+    _tell_of_the_guide(settings, output)
+    prompt = _prompt(words, settings, output)
+    with open_engine(settings, keeps_states=bool(settings.file)) as engine:  # a document is asked about again
+        return _answer(engine, wiring.request(prompt, settings), settings, output, None)
+
+
+def _tell_of_the_guide(settings: Settings, output: AnswerOutput) -> None:
     if answers_as_guide(settings):
         from chat.welcome import GUIDE_WORDS
 
         output.tell(f"no model is named, so {GUIDE_WORDS}")
-    if settings.session or settings.continue_last:
-        return _answer_in_session(words, settings, output)
-    prompt = _prompt(words, settings, output)
-    with open_engine(settings, keeps_states=bool(settings.file)) as engine:  # a document is asked about again
-        return _answer(engine, wiring.request(prompt, settings), settings, output, None)
 
 
 def _answer_batch(words: Sequence[str], settings: Settings) -> int:
@@ -75,12 +79,14 @@ def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> P
     return Prompt(messages=conversation.messages())
 
 
-def _answer_in_session(words: Sequence[str], settings: Settings, output: AnswerOutput) -> int:
+def _answer_in_session(words: Sequence[str], layered: Layered, output: AnswerOutput) -> int:
     """Go on with a stored session: the question is stored before the model sees it, the answer while it comes."""
+    settings = layered.settings
     if settings.raw or settings.raw_ids is not None:
         raise UsageError("a session has no raw prompts", hint="leave out `--raw`, or `--session` and `-c`")
     asked = question(words, settings)
-    with open_book(settings) as (book, settings):
+    with open_book(layered) as (book, settings):
+        _tell_of_the_guide(settings, output)
         for notice in (*asked.warnings, *(each.text for each in book.store.take_notices())):
             output.tell(notice)
         message = Message("user", asked.text)

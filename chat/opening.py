@@ -13,6 +13,7 @@ from chat.conversation import Conversation
 from chat.ground.errors import FileError
 from chat.guide import PATH as GUIDE_FILE
 from chat.models.resolve import resolve
+from chat.session_settings import kept, with_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,8 +71,8 @@ def _remote(settings: Settings) -> Replier:
 
 
 @contextmanager
-def open_book(settings: Settings) -> Iterator[tuple[Book, Settings]]:
-    """The stored session that the settings ask for, and the settings with the model that it was held with.
+def open_book(layered: Layered) -> Iterator[tuple[Book, Settings]]:
+    """The stored session that the settings ask for, and the settings with what belongs to that session.
 
     Raises:
         UsageError: the session's name is impossible.
@@ -79,13 +80,9 @@ def open_book(settings: Settings) -> Iterator[tuple[Book, Settings]]:
     from chat.sessions.book import Book
     from chat.sessions.store import open_history
 
-    with open_history(enabled=not settings.no_history) as store:
-        record, conversation, settings = _stored_session(store, settings)
-        book = Book(store, conversation, record)
-        system = wiring.system_prompt(settings)
-        if system is not None:
-            book.set_system(system)
-        yield book, settings
+    with open_history(enabled=not layered.settings.no_history) as store:
+        record, layered = _session_of(store, layered)
+        yield Book(store, _conversation(store, record, layered), record, kept(layered)), layered.settings
 
 
 def enter_session(layered: Layered, modes: Modes) -> int:
@@ -102,18 +99,20 @@ def enter_session(layered: Layered, modes: Modes) -> int:
     from chat.terminal.session import Opening, run_session
 
     with open_history(enabled=not layered.settings.no_history) as store:
-        record, conversation, settings = _stored_session(store, layered.settings)
-        if answers_as_guide(settings):
+        base = layered
+        record, layered = _session_of(store, base)
+        if answers_as_guide(layered.settings):
             from chat.welcome import choose_model
 
             with modes.lent():
-                settings = replace(settings, model=choose_model())
-        if settings.model != layered.settings.model:
-            layered = replace(layered, settings=settings, origins={**layered.origins, "model": "session"})
+                model = choose_model()
+            layered = replace(layered, settings=replace(layered.settings, model=model))
+        settings = layered.settings
         opening = Opening(
             store,
             record,
-            conversation if record else None,
+            _conversation(store, record, layered),
+            base,
             files=settings.file,
             config_file=config_folder() / "config.toml",
             state_folder=_state_folder(settings),
@@ -147,22 +146,30 @@ def _engine_of(options: EngineOptions, settings: Settings) -> Replier:
     return _guided(LocalEngine(options, log_file=settings.log_file), options)
 
 
-def _stored_session(store: Store, settings: Settings) -> tuple[SessionRecord | None, Conversation, Settings]:
-    """The session that the settings ask for, its conversation, and the settings with its model where they name none.
+def _session_of(store: Store, layered: Layered) -> tuple[SessionRecord | None, Layered]:
+    """The session that the settings ask for, and the settings with what belongs to it.
 
     One of a new name is begun; without a session to go on with there is none yet.
 
     Raises:
         UsageError: the name is impossible.
     """
+    settings = layered.settings
     record = None
     if settings.session:
-        record = store.find(settings.session) or store.create(name=settings.session, model=settings.model or "")
+        record = store.find(settings.session)
+        if record is None:
+            system = Conversation(system=wiring.system_prompt(settings))
+            begun = store.create(
+                name=settings.session, model=settings.model or "", settings=kept(layered), conversation=system
+            )
+            return begun, layered
     elif settings.continue_last:
         record = store.latest()
-    if record is None:
-        return None, Conversation(), settings
-    record, conversation = store.load(record.id)
-    if record.model_path and not (settings.model or settings.remote):
-        settings = replace(settings, model=record.model_path)
-    return record, conversation, settings
+    return record, layered if record is None else with_session(layered, record)
+
+
+def _conversation(store: Store, record: SessionRecord | None, layered: Layered) -> Conversation:
+    """What was said in a session, under the system prompt that holds now."""
+    conversation = store.load(record.id)[1] if record else Conversation()
+    return conversation.with_system(wiring.system_prompt(layered.settings))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chat.conversation import Conversation, Message, Node
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chat.events import Done
     from chat.sessions.records import SessionRecord
     from chat.sessions.store import Store
@@ -20,8 +22,20 @@ class Book:
     `record` is None until there is something to store.
     """
 
-    def __init__(self, store: Store, conversation: Conversation, record: SessionRecord | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        conversation: Conversation,
+        record: SessionRecord | None = None,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Open a conversation.
+
+        Args:
+            settings: that a session begun from here keeps.
+        """
         self.store = store
+        self.settings = settings
         self.conversation = conversation
         self.record = record
         self.model = ""
@@ -74,6 +88,12 @@ class Book:
         if self.record and (self.record.model, self.record.model_path) != (model, path):
             self.record = self.store.set_model(self.record.id, model, path)
 
+    def keep(self, settings: Mapping[str, Any]) -> None:
+        """Remember options that were set for this conversation."""
+        self.settings = {**self.settings, **settings}
+        if self.record and settings:
+            self.record = self.store.set_settings(self.record.id, {**self.record.settings, **settings})
+
     def rename(self, name: str | None) -> None:
         """Give the session a name.
 
@@ -82,13 +102,17 @@ class Book:
         """
         self.record = self.store.rename(self._session(), name)
 
-    def begin(self, name: str | None = None) -> None:
+    def begin(self, name: str | None, settings: Mapping[str, Any]) -> None:
         """Begin a new session under the same system prompt.
+
+        Args:
+            settings: that it keeps.
 
         Raises:
             UsageError: the name is taken or impossible.
         """
         conversation = Conversation(system=self.conversation.system)
+        self.settings = settings
         record = self._create(conversation, name) if name else None
         self.conversation, self.record = conversation, record
 
@@ -106,7 +130,13 @@ class Book:
         return self.record.id
 
     def _create(self, conversation: Conversation, name: str | None) -> SessionRecord:
-        return self.store.create(name=name, model=self.model, model_path=self.model_path, conversation=conversation)
+        return self.store.create(
+            name=name,
+            model=self.model,
+            model_path=self.model_path,
+            settings=self.settings,
+            conversation=conversation,
+        )
 
     def _refresh(self) -> None:
         """The store makes the title of the first question."""

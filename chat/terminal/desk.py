@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.ground.visible import visible, visible_line
 from chat.layers import Layered
+from chat.session_settings import kept
 from chat.terminal.render import Line, Span, plain, wrap
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Desk:
     room: Room
     book: Book
     layered: Layered
+    base: Layered  # without what belongs to the session
     config_file: Path | None = None
     state_folder: Path | None = None
     reader: Reader = field(init=False)
@@ -90,6 +92,11 @@ class Desk:
         """Put other values in force."""
         origins = {**self.layered.origins, **dict.fromkeys(values, origin)}
         self.layered = replace(self.layered, settings=replace(self.settings, **values), origins=origins)
+        self.book.keep(kept(self.layered, values))
+
+    def remember_model(self) -> None:
+        """Have the book know which model answers; a server's is no file."""
+        self.book.set_model(self.settings.model or "", "" if self.settings.remote else self.room.options.model_path)
 
     @property
     def model_name(self) -> str:

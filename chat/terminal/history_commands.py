@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.ground.errors import UsageError
 from chat.ground.visible import visible_line
+from chat.session_settings import kept, own_words, with_answer_options, with_session
 from chat.sessions.search import newest_leaf
 from chat.terminal import talk
 from chat.terminal.desk import Place
-from chat.terminal.render import Span, cut, wrap
+from chat.terminal.render import Span, cut, plain, wrap
 from chat.terminal.tree_commands import show_end
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ CLEAR_SCREEN = "\x1b[H\x1b[2J"
 
 def begin(desk: Desk, argument: str) -> None:
     """`/new [name]`"""
-    desk.book.begin(argument.strip() or None)
+    desk.book.begin(argument.strip() or None, kept(desk.layered))
     forget_place(desk)
     desk.tell(f"new session {visible_line(argument.strip())}".strip())
 
@@ -70,9 +72,23 @@ def load(desk: Desk, argument: str) -> None:
     desk.book.open(place.session_id)
     if place.node_id is not None:
         desk.book.move(newest_leaf(desk.book.conversation, place.node_id))
+    desk.layered = with_answer_options(desk.layered, with_session(desk.base, desk.book.store.get(place.session_id)))
     forget_place(desk)
     desk.tell(f"session {visible_line(desk.book.label)}")
+    tell_own(desk)
     return show_end(desk)
+
+
+def tell_own(desk: Desk) -> None:
+    """Say what a session that goes on has beside its messages: options, a system prompt, another model."""
+    record, system = desk.book.record, desk.book.conversation.system
+    words = [own_words(desk.layered), f"system prompt “{system}”" if system else ""]
+    if any(words):
+        own = "this session's own: " + " · ".join(each for each in words if each)
+        desk.say(plain(cut(visible_line(own), desk.screen.width - 1), "dim"), ())
+    model = record.model_path if record else ""
+    if model and model != desk.room.options.model_path:
+        desk.tell(f"it was held with {Path(model).stem}; /model {model} goes on with that")
 
 
 def list_sessions(desk: Desk, argument: str) -> None:

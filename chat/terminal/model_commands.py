@@ -37,7 +37,6 @@ def reload(desk: Desk, settings: Settings) -> None:
         desk.room.back_to(before)
         raise fault
     talk.recount(desk)
-    desk.book.set_model(settings.model or "", options.model_path)
 
 
 def show_model(desk: Desk) -> None:

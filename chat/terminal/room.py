@@ -29,7 +29,8 @@ def options_for(settings: Settings, state_folder: Path | None) -> EngineOptions:
     """
     if settings.remote:
         return EngineOptions(settings.remote_model or "")
-    return wiring.engine_options(settings, resolve(settings.model), session=True, state_folder=state_folder)
+    path = resolve(settings.model).absolute()  # a session may go on in another folder
+    return wiring.engine_options(settings, path, session=True, state_folder=state_folder)
 
 
 class Room:

@@ -8,15 +8,15 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chat import wiring
-from chat.conversation import Conversation
 from chat.ground.errors import ExitCode
 from chat.ground.visible import visible_line
+from chat.session_settings import kept
 from chat.sessions.book import Book
 from chat.terminal import commands, desk_commands, talk
 from chat.terminal.command import is_command
 from chat.terminal.completion import candidates
 from chat.terminal.desk import Desk
+from chat.terminal.history_commands import tell_own
 from chat.terminal.modes import is_live
 from chat.terminal.reader import PlainReader, Reader, without_block_marks
 from chat.terminal.render import cut, plain
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from chat.conversation import Conversation
     from chat.events import Replier
     from chat.layers import Layered
     from chat.request import EngineOptions
@@ -44,13 +45,14 @@ GONE = (errno.EIO, errno.EPIPE, errno.ENXIO, errno.EBADF, errno.ECONNRESET)
 class Opening:
     """What a session begins with.
 
-    `store` lives in memory where nothing is to be kept. `record` and `conversation` are the session to go on with.
+    `store` lives in memory where nothing is to be kept. `record` is the session to go on with, if there is one. `base`
+    is the settings without what belongs to that session.
     """
 
     store: Store
-    record: SessionRecord | None = None
-    conversation: Conversation | None = None
-    prompt: str | None = None
+    record: SessionRecord | None
+    conversation: Conversation
+    base: Layered | None = None
     files: tuple[str, ...] = ()
     config_file: Path | None = None
     state_folder: Path | None = None
@@ -81,22 +83,19 @@ def run_session(
 
 def _desk(room: Room, signals: Signals, layered: Layered, opening: Opening) -> Desk:
     colour = {"always": True, "never": False}.get(layered.settings.color, is_live() and not os.environ.get("NO_COLOR"))
-    system = wiring.system_prompt(layered.settings)
-    conversation = opening.conversation or Conversation(system=system)
-    if system is not None and opening.conversation is not None and "system" in layered.origins:
-        conversation = conversation.with_system(system)
-    book = Book(opening.store, conversation, opening.record)
+    book = Book(opening.store, opening.conversation, opening.record, kept(layered))
     desk = Desk(
         screen=Screen(sys.stdout, is_live=is_live(), colour=colour, on_gone=signals.lose),
         signals=signals,
         room=room,
         book=book,
         layered=layered,
+        base=opening.base or layered,
         config_file=opening.config_file,
         state_folder=opening.state_folder,
         shows_markdown=layered.settings.markdown is not False,
     )
-    book.set_model(layered.settings.model or "", room.options.model_path)
+    desk.remember_model()
     return desk
 
 
@@ -118,8 +117,6 @@ class _Session:
             self._room_changed()
         try:
             self._greet(opening)
-            if opening.prompt is not None:
-                talk.ask(desk, opening.prompt)
             prefill = ""
             while True:
                 typed = desk.reader.read(prefill)
@@ -173,6 +170,8 @@ class _Session:
         desk.show_notices()
         for path in opening.files:
             desk_commands.attach_files(desk, path)
+        if opening.record is not None and not desk.settings.quiet:
+            tell_own(desk)
         if desk.book.conversation.leaf is not None:
             show_end(desk)
 

@@ -94,6 +94,7 @@ def put(desk: Desk, values: dict[str, Any], origin: str = "/set") -> None:
     if any(definitions()[name].option.group in OF_THE_ENGINE for name in changed):
         reload(desk, replace(desk.settings, **changed))
     desk.change_settings(origin, **values)
+    desk.remember_model()
     if "markdown" in values:
         desk.shows_markdown = values["markdown"] is not False
     if "keys" in values:
@@ -154,7 +155,7 @@ def use_preset(desk: Desk, argument: str) -> None:
     layered = layer({"preset": name}, {}, desk.config_file)
     given = [each for each, origin in layered.origins.items() if origin == f"preset {name}"]
     values = {each: getattr(layered.settings, each) for each in given if each in changeable()}
-    return put(desk, values, f"preset {name}")
+    return put(desk, values, f"/preset {name}")
 
 
 def toggle_raw(desk: Desk, argument: str) -> None:

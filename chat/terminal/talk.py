@@ -35,6 +35,7 @@ def ask(desk: Desk, text: str) -> None:
     message = Message("user", "\n\n".join([*parts, text]) if parts else text)
     if desk.edited is not None:
         desk.book.move(desk.edited[0])
+    desk.remember_model()
     is_untitled = desk.book.record is None or not desk.book.record.title
     desk.book.ask(message)
     if parts and is_untitled and desk.book.record is not None:  # else the first file would be the title

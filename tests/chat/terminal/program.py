@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from scripted import Scripted
 
+from chat.conversation import Conversation
 from chat.ground.errors import ChatError
 from chat.ground.folders import config_folder
 from chat.layers import layer
+from chat.session_settings import with_session
 from chat.sessions.store import open_history
 from chat.terminal.modes import Modes
 from chat.terminal.session import Opening, run_session
@@ -26,7 +27,7 @@ def main() -> int:
     config = config_folder() / "config.toml"
     layered = layer({"model": script.pop("model", __file__), **script.pop("flags", {})}, {}, config)
     resume = script.pop("resume", None)
-    opening = {"prompt": script.pop("prompt", None), "files": tuple(script.pop("files", ()))}
+    files = tuple(script.pop("files", ()))
     others = script.pop("others", {})  # facts of engines for other models, by the file's name
     made: list[Scripted] = []
 
@@ -36,10 +37,11 @@ def main() -> int:
         return made[-1]
 
     with open_history(enabled=not layered.settings.no_history) as store:
-        begin = Opening(store, config_file=config, **opening)
-        if resume:
-            record, conversation = store.load(store.get(resume).id)
-            begin = replace(begin, record=record, conversation=conversation)
+        record, conversation = store.load(store.get(resume).id) if resume else (None, Conversation())
+        if record is not None:
+            layered = with_session(layered, record)
+        conversation = conversation.with_system(layered.settings.system)
+        begin = Opening(store, record, conversation, files=files, config_file=config)
         with Modes().hushed() as modes:
             return run_session(engine, layered, begin, modes)
 

@@ -53,7 +53,6 @@ class Terminal:
         self.screen = FaintScreen(columns, lines, history=5000)
         self._stream = pyte.ByteStream(self.screen)
         self.output = b""
-        self._is_closed = False
         self.child = pexpect.spawn(
             command[0], list(command[1:]), env=plain, dimensions=(lines, columns), cwd=folder, timeout=10, echo=True
         )
@@ -134,15 +133,19 @@ class Terminal:
         return self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus
 
     def hang_up(self) -> None:
-        """Close the terminal under the program."""
-        os.close(self.child.child_fd)
-        self._is_closed = True
+        """Close the terminal under the program.
+
+        By the object that owns it: closed by its number, it would be closed again when the object goes, and by then
+        the number may be another test's.
+        """
+        self.child.ptyproc.fileobj.close()
+        self.child.ptyproc.closed = self.child.closed = True
 
     def kill(self) -> None:
         """End it, whatever it does."""
         if self.child.isalive():
             self.child.kill(signal.SIGKILL)
-        if not self._is_closed:
+        if not self.child.closed:
             self.child.close(force=True)
 
 

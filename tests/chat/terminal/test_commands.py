@@ -250,7 +250,7 @@ def test_presets_bring_their_values(start: Any, tmp_path: Path) -> None:
     (config / "config.toml").write_text('[preset.code]\nsystem = "You write code."\ntemperature = 0.1\n')
     terminal = start()
     do(terminal, "/preset", "presets: code")
-    do(terminal, "/preset code", "temperature      0.1  preset code")
+    do(terminal, "/preset code", "temperature      0.1  /preset code")
     do(terminal, "/system", "You write code.")
     do(terminal, "/preset cod", "no preset `cod`")
 

@@ -180,3 +180,26 @@ def test_what_is_typed_before_the_prompt_is_up_is_sent_as_it_was_typed(
     terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
     terminal.send(CTRL_D)
     assert terminal.end() == 0
+
+
+def test_a_session_goes_on_with_its_own_options_and_says_which(begin: Begin) -> None:
+    terminal = begin("--temperature", "0", "-s", "You are a lighthouse.", "--session", "light")
+    ready(terminal)
+    terminal.say("/set max-tokens 4")
+    ready(terminal)
+    terminal.say("who are you?")
+    terminal.wait("4 tokens · ")
+    ready(terminal)
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+    again = begin("-c", "--temperature", "0.5")
+    again.wait("this session's own: max-tokens 4 · system prompt “You are a lighthouse.”")
+    ready(again)
+    again.say("and now?")
+    again.wait(lambda: again.everything().count("4 tokens · ") == 1)
+    ready(again)
+    again.say("/show temperature")
+    again.wait("temperature      0.5  flag")
+    again.send(CTRL_D)
+    assert again.end() == 0
+    begin("-c").wait("this session's own: temperature 0.0, max-tokens 4 · system prompt")
