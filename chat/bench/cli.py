@@ -44,7 +44,7 @@ def bench(
         Path | None, typer.Option("--svg", metavar="FILE", help="Also draw speed and memory against context length.")
     ] = None,
 ) -> None:
-    """Measure a model here: loading, reading, decoding, memory, saved states, batches.
+    """Measure a model here: loading, reading, decoding, memory, saved states, batches, drafts.
 
     Reading and decoding run beside a bare C loop on the same file. It takes about as long as reading the longest
     context and one more prompt four times; on a slow machine give smaller --contexts and -n.

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from chat.bench.ahead import PROMPT, measure_ahead
 from chat.bench.bare import BareLoop, bare_chain
 from chat.bench.memory import memory_now
 from chat.bench.results import Beside, Point, Report, Resume, Rows, Subject
@@ -46,7 +47,8 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
     options = build(EngineOptions, question["options"])
     tokens, contexts = int(question["tokens"]), [int(each) for each in question["contexts"]]
     with tempfile.TemporaryDirectory(prefix="mistral-chat-bench-") as folder:
-        options = _with_context(replace(options, draft="off", state_folder=folder), contexts[-1] + tokens * 2 + 2)
+        needed = max(contexts[-1], PROMPT) + tokens * 2 + 2
+        options = _with_context(replace(options, state_folder=folder), needed)
 
         def say(words: str, seconds_left: float | None = None) -> None:
             send({"progress": words, "seconds_left": seconds_left})
@@ -60,7 +62,9 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
         say("going on from a saved state")
         resume = _resume(room, reading_seconds)
         say("batches of several tokens")
-        send({"report": Report(subject, beside, tuple(points), resume, _batches(room))})
+        batches = _batches(room)
+        say("looking ahead, and not")
+        send({"report": Report(subject, beside, tuple(points), resume, batches, measure_ahead(room, tokens))})
 
 
 def _with_context(options: EngineOptions, needed: int) -> EngineOptions:

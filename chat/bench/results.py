@@ -81,6 +81,15 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """How many times as fast an answer is made with drafts as without; None where they are off for a reason."""
+
+    reason: str
+    repeating: float | None  # all of it was said before
+    unforeseen: float | None  # what was said before tells nothing
+
+
+@dataclass(frozen=True)
 class Report:
     """All of it; `resume` is None for contexts that are not worth a saved state."""
 
@@ -89,6 +98,7 @@ class Report:
     points: tuple[Point, ...]
     resume: Resume | None
     batches: tuple[Rows, ...]
+    ahead: Ahead
     busy_share: float | None = None  # of the processors' time that other programs took, before or after it
 
     @property

@@ -11,7 +11,7 @@ from chat.ground.visible import visible_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chat.bench.results import Beside, Point, Report, Rows, Subject
+    from chat.bench.results import Ahead, Beside, Point, Report, Rows, Subject
 
 
 def table(report: Report) -> str:
@@ -24,7 +24,7 @@ def table(report: Report) -> str:
             f"{_seconds(resume.seconds)}; reading them again: {_seconds(resume.reading_seconds)}, "
             f"{resume.reading_seconds / resume.seconds:,.0f} times as long"
         )
-    parts.append(_batches(report.batches, report.sweet_spot))
+    parts += [_batches(report.batches, report.sweet_spot), _ahead(report.ahead)]
     return "\n\n".join(parts)
 
 
@@ -87,6 +87,15 @@ def _batches(batches: Sequence[Rows], sweet_spot: int) -> str:
         for each in batches
     ]
     return _aligned(rows)
+
+
+def _ahead(ahead: Ahead) -> str:
+    if ahead.repeating is None or ahead.unforeseen is None:
+        return f"Looking ahead is {ahead.reason}"
+    return (
+        f"Looking ahead ({ahead.reason}) is {ahead.repeating:.2f} times as fast where an answer repeats what was said, "
+        f"and {ahead.unforeseen:.2f} times where nothing can be foreseen"
+    )
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -17,6 +17,7 @@ from chat.bench.cli import parse_contexts
 from chat.ground.errors import UsageError
 
 BUSY = re.compile("^note: other programs keep .*\n")
+NO_DRAFTS = "off: tensors of type F32 would not compute drafts bit for bit like single tokens"
 QUICK = ("-n", "16", "--contexts", "64,256,1024")
 
 
@@ -32,7 +33,7 @@ def test_a_window_model_is_measured_whole_and_its_memory_is_flat(tiny_model: Pat
     done = bench("-m", str(tiny_model), *QUICK, "--json", "--svg", str(tmp_path / "picture.svg"))
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
-    assert list(report) == ["subject", "beside", "points", "resume", "batches", "busy_share", "sweet_spot"]
+    assert list(report) == ["subject", "beside", "points", "resume", "batches", "ahead", "busy_share", "sweet_spot"]
     assert (report["subject"]["window"], report["subject"]["threads"]) == (64, 1)
     beside = report["beside"]
     assert (beside["prompt_tokens"], beside["tokens"]) == (64, 16)
@@ -47,6 +48,7 @@ def test_a_window_model_is_measured_whole_and_its_memory_is_flat(tiny_model: Pat
     assert 0 < report["resume"]["seconds"] < report["resume"]["reading_seconds"]
     assert [each["rows"] for each in report["batches"]] == [1, 2, 4, 8]
     assert report["sweet_spot"] in (1, 2, 4, 8)
+    assert report["ahead"] == {"reason": NO_DRAFTS, "repeating": None, "unforeseen": None}
     assert ElementTree.parse(tmp_path / "picture.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
@@ -57,7 +59,10 @@ def test_a_model_without_a_window_gets_the_context_that_the_bench_needs(tiny_v3_
     assert lines[0].startswith(
         "mistral-v0.3.gguf (llama, F32, no window): 1 thread, batch 256, f16 cache, no GPU, not repacked; loaded in "
     )
-    firsts = [line.split("  ")[0] for line in lines[1:] if line]
+    assert (
+        lines[-1] == "Looking ahead is off: tensors of type F32 would not compute drafts bit for bit like single tokens"
+    )
+    firsts = [line.split("  ")[0] for line in lines[1:-1] if line]
     assert [first for first in firsts if first] == [
         *("reading 64 tokens", "decoding 4 tokens", firsts[3], "context", "64", "100", "batch of", "1", "2", "4", "8")
     ]
@@ -77,6 +82,14 @@ def test_a_model_without_a_window_gets_the_context_that_the_bench_needs(tiny_v3_
 def test_what_cannot_be_measured_is_one_sentence(arguments: tuple[str, ...], code: int, message: str) -> None:
     done = bench(*arguments)
     assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (code, "", message)
+
+
+def test_what_looking_ahead_is_worth_is_measured_where_it_is_on(tmp_path: Path) -> None:
+    checkpoint, path = Path(__file__).parents[2] / "checkpoints" / "mistral-v0.1", tmp_path / "m.gguf"
+    convert = [sys.executable, "-m", "chat.cli", "convert", str(checkpoint), "-t", "Q8_0", "-o", str(path)]
+    subprocess.run(convert, check=True, capture_output=True)
+    ahead = json.loads(bench("-m", str(path), "-n", "32", "--contexts", "64", "--json").stdout)["ahead"]
+    assert (ahead["reason"], ahead["repeating"] > 0.5, ahead["unforeseen"] > 0.5) == ("lookup", True, True)
 
 
 def test_contexts_beyond_what_the_model_knows_are_refused_before_anything_loads(tiny_v3_model: Path) -> None:

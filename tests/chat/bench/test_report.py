@@ -10,7 +10,7 @@ import pytest
 
 from chat.bench.memory import memory_now
 from chat.bench.picture import draw, nice_limit, shares
-from chat.bench.results import Beside, Point, Report, Resume, Rows, Subject
+from chat.bench.results import Ahead, Beside, Point, Report, Resume, Rows, Subject
 from chat.bench.table import table
 from chat.bench.turns import prompt_ids
 from chat.engine.wire import build, from_line, to_line
@@ -21,6 +21,7 @@ REPORT = Report(
     (Point(128, 6.0, 2.5, 4_900_000_000, 700_000_000), Point(1024, 5.5, 2.4, 4_900_000_000, None)),
     Resume(1032, 141_000_000, 0.5, 180.0),
     (Rows(1, 0.4), Rows(2, 0.5), Rows(4, 0.8), Rows(8, 2.0)),
+    Ahead("lookup", 1.834, 0.991),
 )
 
 
@@ -45,8 +46,12 @@ def test_the_table_has_every_figure_in_its_column() -> None:
         "1           400.00       1.00      2.50\n"
         "2           500.00       1.25      4.00\n"
         "4           800.00       2.00      5.00  most tokens a second\n"
-        "8         2,000.00       5.00      4.00"
+        "8         2,000.00       5.00      4.00\n\n"
+        "Looking ahead (lookup) is 1.83 times as fast where an answer repeats what was said, and 0.99 times where "
+        "nothing can be foreseen"
     )
+    off = replace(REPORT, ahead=Ahead("off: layers on a GPU would not compute drafts alike", None, None))
+    assert table(off).endswith("\n\nLooking ahead is off: layers on a GPU would not compute drafts alike")
 
 
 def test_the_picture_holds_each_point_once_and_skips_what_was_not_measured() -> None:

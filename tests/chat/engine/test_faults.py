@@ -205,10 +205,15 @@ def test_a_kill_at_any_moment_is_one_sentence(windowed_file: Path, folder: Path)
     """At random moments of a life from its start to the saved state; 300 with MISTRAL_CHAT_TEST_FULL=1."""
     chance = random.Random(7)
     save_a_state(windowed_file, folder)
+    begun = time.monotonic()
+    engine = opened(windowed_file, folder)
+    answer(engine, REQUEST)
+    engine.close()
+    life_seconds = time.monotonic() - begun
     outcomes: dict[str, int] = {}
     for _ in range(300 if FULL else 4):
         engine = opened(windowed_file, folder)
-        timer = threading.Timer(chance.uniform(0, 0.9), lambda each=engine: kill(each))  # type: ignore[misc]
+        timer = threading.Timer(chance.uniform(0, life_seconds), lambda each=engine: kill(each))  # type: ignore[misc]
         timer.start()
         try:
             outcome = answer(engine, REQUEST).finish_reason
