@@ -45,7 +45,8 @@ def answer_once(words: Sequence[str], layered: Layered) -> int:
         return _answer_in_session(words, layered, output)
     _tell_of_the_guide(settings, output)
     prompt = _prompt(words, settings, output)
-    with open_engine(settings, keeps_states=bool(settings.file)) as engine:  # a document is asked about again
+    # a document is asked about again
+    with open_engine(settings, keeps_states=bool(settings.file), prompt=prompt) as engine:
         return _answer(engine, wiring.request(prompt, settings), settings, output, None)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chat.events import Replier
     from chat.layers import Layered
-    from chat.request import EngineOptions
+    from chat.request import EngineOptions, Prompt
     from chat.sessions.book import Book
     from chat.sessions.records import SessionRecord
     from chat.sessions.store import Store
@@ -29,27 +29,30 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_engine(settings: Settings, *, keeps_states: bool = False) -> Iterator[Replier]:
+def open_engine(settings: Settings, *, keeps_states: bool = False, prompt: Prompt | None = None) -> Iterator[Replier]:
     """The engine that answers one shots; it loads while the caller goes on, and is let go at the end.
 
     Args:
-        keeps_states: save the engine's state for the session that the prompt belongs to.
+        keeps_states: save the engine's state for the session or the file that the prompt belongs to.
+        prompt: the only one, if it is known: a long one is read by repacked rows.
 
     Raises:
         ChatError: the model is not there, or options contradict each other.
     """
-    engine = _remote(settings) if settings.remote else _local(settings, keeps_states=keeps_states)
+    engine = _remote(settings) if settings.remote else _local(settings, prompt, keeps_states=keeps_states)
     try:
         yield engine
     finally:
         engine.close()
 
 
-def _local(settings: Settings, *, keeps_states: bool) -> Replier:
+def _local(settings: Settings, prompt: Prompt | None, *, keeps_states: bool) -> Replier:
     from chat.engine.client import LocalEngine
 
     folder = _state_folder(settings) if keeps_states else None
     options = wiring.engine_options(settings, resolve(settings.model), session=False, state_folder=folder)
+    if prompt is not None and folder is None:  # what goes on from a state has little to read
+        options = replace(options, first_prompt_bytes=prompt.length)
     return _guided(LocalEngine(options, log_file=settings.log_file), options)
 
 

@@ -73,6 +73,12 @@ class Prompt:
         if sum(part is not None for part in (self.messages, self.text, self.ids)) != 1:
             raise ValueError("a prompt is either messages, text or ids")
 
+    @property
+    def length(self) -> int:
+        """About how many bytes it would have as text; an id counts as four."""
+        texts = [self.text or "", *(message.content for message in self.messages or ())]
+        return sum(len(text.encode("utf-8", "replace")) for text in texts) + 4 * len(self.ids or ())
+
 
 @dataclass(frozen=True)
 class Request:

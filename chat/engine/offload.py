@@ -152,7 +152,8 @@ def fit(sizes: Sizes, options: EngineOptions, window: Window, host: Host, prompt
     share = gpu_share(sizes, gpu_layers)
     resident = round(sizes.weights * (1 - share)) + round(cache * (1 - share)) + work + PROCESS_BYTES
     copies = round(sizes.repacked_bytes * (1 - share))
-    repack = _repack(options, prompt_tokens, host.threads, resident + copies <= host.free_bytes)
+    helps = copies > 0 and resident + copies <= host.free_bytes
+    repack = _repack(options, prompt_tokens, host.threads, helps)
     copies = copies if repack else 0
     host_bytes = resident + copies
     if host_bytes > host.free_bytes:
@@ -232,10 +233,10 @@ def _gpu_layers(sizes: Sizes, options: EngineOptions, host: Host, cache: int, wo
     return placed, f"{placed} of {layers} layers on the GPU, as many as its free memory takes"
 
 
-def _repack(options: EngineOptions, prompt_tokens: int, threads: int, fits: bool) -> bool:
+def _repack(options: EngineOptions, prompt_tokens: int, threads: int, helps: bool) -> bool:
     if options.repack != "auto":
         return options.repack == "on"
-    return fits and prompt_tokens >= REPACK_TOKENS_PER_THREAD * threads
+    return helps and prompt_tokens >= REPACK_TOKENS_PER_THREAD * threads
 
 
 def _too_large(sizes: Sizes, need: int, free: int, cache: int, work: int, rolling: bool) -> MemoryLimitError:

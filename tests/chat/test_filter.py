@@ -284,3 +284,20 @@ def test_logprobs_hold_each_token_and_the_likeliest_ones(tiny_model: Path) -> No
         assert [top["logprob"] for top in each["top"]] == sorted((top["logprob"] for top in each["top"]), reverse=True)
         assert (len(each["top"]), each["top"][0]["id"]) == (3, each["id"])  # greedy takes the likeliest
         assert each["logprob"] < 0
+
+
+def test_rows_are_repacked_for_one_long_prompt_and_not_where_a_state_is_kept(tmp_path: Path) -> None:
+    model, log, document = tmp_path / "q4.gguf", tmp_path / "log", tmp_path / "document.txt"
+    assert run("convert", CHECKPOINTS / "mistral-v0.1", "-t", "Q4_0", "-o", model).returncode == 0
+    document.write_text("the cat sat on the mat. " * 100)
+
+    def is_repacked(*arguments: object, stdin: bytes = b"") -> bool:
+        log.unlink(missing_ok=True)
+        assert run("-m", model, "-n", 2, "--log-file", log, *arguments, stdin=stdin).returncode == 0
+        return "CPU_REPACK model buffer size" in log.read_text()
+
+    assert is_repacked("what is it about?", stdin=document.read_bytes())
+    assert is_repacked("-f", document, "--no-history", "what is it about?")
+    assert not is_repacked("-f", document, "what is it about?")
+    assert not is_repacked("hi")
+    assert not is_repacked("--repack", "off", stdin=document.read_bytes())

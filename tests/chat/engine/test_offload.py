@@ -107,8 +107,9 @@ def test_only_rows_that_have_another_order_are_copied() -> None:
 
 
 def test_rows_are_repacked_for_long_first_prompts_where_memory_allows() -> None:
-    assert [of(SEVEN, ROLLING, 20, tokens=n).repack for n in (0, 199, 200, 9999)] == [False, False, True, True]
     seven = replace(SEVEN, repacked_bytes=3 * GIB)
+    assert [of(seven, ROLLING, 20, tokens=n).repack for n in (0, 199, 200, 9999)] == [False, False, True, True]
+    assert not of(SEVEN, ROLLING, 20, tokens=9999).repack  # there is nothing to gain
     assert not of(seven, ROLLING, 6, tokens=9999).repack
     assert of(SEVEN, ROLLING, 20, repack="on").repack
     assert of(SEVEN, ROLLING, 20, tokens=9999, repack="off").repack is False
