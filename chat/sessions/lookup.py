@@ -65,10 +65,12 @@ def nearest_missing(connection: sqlite3.Connection, text: str) -> UsageError:
 
 def recent_questions(connection: sqlite3.Connection, limit: int) -> tuple[str, ...]:
     """What was asked last, in any session, newest first and each once."""
-    rows = connection.execute(
-        "SELECT content FROM nodes WHERE role = 'user' GROUP BY content ORDER BY max(number) DESC LIMIT ?", (limit,)
-    )
-    return tuple(content for (content,) in rows)
+    found: dict[str, None] = {}
+    for (content,) in connection.execute("SELECT content FROM nodes WHERE role = 'user' ORDER BY number DESC"):
+        found.setdefault(content)
+        if len(found) >= limit:  # a long history is not read to its end
+            break
+    return tuple(found)
 
 
 def missing(text: str, *, hint: str | None = None) -> UsageError:
