@@ -62,9 +62,8 @@ def check_settings(file: Path | None) -> Finding:
         return Finding("settings", "problem", error.message, error.hint or "`mistral-chat config edit` opens the file")
     there = f"{file}" if file is not None and file.exists() else "no settings file"
     count = len(layered.origins)
-    return Finding(
-        "settings", "ok", f"{there}, {count} {'setting is' if count == 1 else 'settings are'} not the default"
-    )
+    words = f"{count} {'setting is' if count == 1 else 'settings are'} not the default"
+    return Finding("settings", "ok", f"{there}, {words if count else 'every setting has its default'}")
 
 
 def check_history(path: Path) -> Finding:

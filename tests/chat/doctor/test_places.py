@@ -11,7 +11,7 @@ import pytest
 
 from chat.doctor.cli import line_of
 from chat.doctor.finding import Finding
-from chat.doctor.places import check_folder, check_history, check_hub
+from chat.doctor.places import check_folder, check_history, check_hub, check_settings
 from chat.doctor.terminal import Terminal, check_terminal
 from chat.doctor.versions import check_engine_library, pinned
 from chat.sessions.store import open_store
@@ -36,6 +36,16 @@ def test_a_folder_open_to_others_is_a_note_and_a_file_in_its_place_a_problem(tmp
         "problem",
         f"{tmp_path}/file/cache: {tmp_path}/file is not a folder",
     )
+
+
+def test_settings_are_counted_where_they_are_not_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MISTRAL_CHAT_THREADS")
+    file = tmp_path / "config.toml"
+    assert check_settings(file) == Finding("settings", "ok", "no settings file, every setting has its default")
+    file.write_text("temperature = 0.2\n")
+    assert check_settings(file) == Finding("settings", "ok", f"{file}, 1 setting is not the default")
+    monkeypatch.setenv("MISTRAL_CHAT_SEED", "1")
+    assert check_settings(file).words == f"{file}, 2 settings are not the default"
 
 
 def test_a_history_is_looked_at_without_a_byte_changed(tmp_path: Path) -> None:
