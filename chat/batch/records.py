@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chat import wiring
+from chat.batch.messages import conversation_of
 from chat.conversation import Conversation, Message
 from chat.ground.errors import ChatError, DataError
 from chat.request import Prompt, Request
@@ -20,8 +21,6 @@ OPTIONS = frozenset(
     {name for name, each in definitions().items() if each.option.live and name != "markdown"}
     | {"schema", "grammar", "regex", "choice", "logprobs"}
 )
-ROLES = ("system", "user", "assistant", "tool")
-
 Fill = Callable[[str], str]  # puts a prompt into the template and beside the attached files
 
 
@@ -44,9 +43,13 @@ def record_of(number: int, line: str, settings: Settings, fill: Fill) -> Record:
         if not isinstance(plain, dict):
             raise DataError(f"line {number}: needs a string or an object")
         record_id = plain.pop("id", number)
+        tools = _tools(plain.pop("tools", None), number)
         own = _own_settings(plain, settings, number)
         conversation = _conversation(plain, wiring.system_prompt(own), fill, number)
-        return Record(record_id, wiring.request(Prompt(messages=conversation.messages()), own))
+        request = wiring.request(Prompt(messages=conversation.messages()), own)
+        if tools is not None:
+            request = replace(request, prompt=replace(request.prompt, tools=tools))
+        return Record(record_id, request)
     except ChatError as error:
         return Record(record_id, error=error)
 
@@ -56,6 +59,14 @@ def _json(line: str, number: int) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError(f"line {number}: is not JSON: {error}") from error
+
+
+def _tools(value: Any, number: int) -> tuple[dict[str, Any], ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise DataError(f"line {number}: `tools` needs a list of functions")
+    return tuple(value)
 
 
 def _own_settings(plain: Mapping[str, Any], settings: Settings, number: int) -> Settings:
@@ -81,18 +92,4 @@ def _conversation(plain: Mapping[str, Any], system: str | None, fill: Fill, numb
         if not isinstance(plain["prompt"], str) or not plain["prompt"].strip():
             raise DataError(f"line {number}: `prompt` needs a text")
         return Conversation(system).add(Message("user", fill(plain["prompt"])))
-    return _from_messages(plain["messages"], system, number)
-
-
-def _from_messages(messages: Any, system: str | None, number: int) -> Conversation:
-    if not isinstance(messages, list) or not messages:
-        raise DataError(f"line {number}: `messages` needs a list of messages")
-    conversation = Conversation(system)
-    for each in messages:
-        if not isinstance(each, dict) or each.get("role") not in ROLES or not isinstance(each.get("content"), str):
-            raise DataError(f"line {number}: a message needs a `role` ({', '.join(ROLES)}) and a `content` text")
-        if each["role"] == "system" and not conversation.nodes:
-            conversation = conversation.with_system(each["content"])
-        else:
-            conversation = conversation.add(Message(each["role"], each["content"]))
-    return conversation
+    return conversation_of(plain["messages"], system, number)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from chat.engine.choice import check_options, choose, option_tree, probabilities
 from chat.engine.compose import Composed, compose, encode
 from chat.engine.engine import Engine, Interrupted, Run
-from chat.engine.formats.answer import read_answer
+from chat.engine.formats.answer import CALLS, read_answer, writes_calls
+from chat.engine.formats.answer import Answer as ReadAnswer
 from chat.engine.logprobs import LogProbs
 from chat.engine.prompt import FORMATS
 from chat.engine.prompt import Text as Plain
@@ -54,6 +55,7 @@ class Answer:
         self.cached = 0
         self.ids: list[int] = []
         self.texts: list[str] = []
+        self._withheld: list[str] | None = None  # what follows where calls may have begun
         self.read_seconds = self.generate_seconds = 0.0
 
     def events(self) -> Iterator[Event]:
@@ -113,20 +115,31 @@ class Answer:
 
     def _generate(self, run: Run) -> Iterator[Text]:
         begun = time.perf_counter()
-        decoder = StreamDecoder(self.room.vocabulary, continues=self.continues())
-        constrained = self.request.constraint is not None  # then its grammar alone says where the answer ends
-        stops = StopFilter(() if constrained else self.request.stop + FORMATS[self.room.prompt_format].stops)
         try:
-            for token in self.engine.generate(run):
-                self.ids.append(token)
-                yield from self._say(stops.push(decoder.push(token)))
-                if stops.stopped:
-                    run.finish = "stop"
-                    return
-            yield from self._say(stops.push(decoder.flush()))
-            yield from self._say(stops.flush())
+            yield from self._stream(run)
+            if self._withheld and not self._parsed().calls:
+                yield Text("".join(self._withheld))
         finally:
             self.generate_seconds = time.perf_counter() - begun
+
+    def _stream(self, run: Run) -> Iterator[Text]:
+        """The texts as they grow, up to the first tool call: nobody watches one grow."""
+        prompt_format, vocabulary = self.room.prompt_format, self.room.vocabulary
+        decoder = StreamDecoder(vocabulary, continues=self.continues())
+        constrained = self.request.constraint is not None  # then its grammar alone says where the answer ends
+        stops = StopFilter(() if constrained else self.request.stop + FORMATS[prompt_format].stops)
+        calls = vocabulary.control_id(CALLS.piece) if writes_calls(prompt_format) else None
+        for token in self.engine.generate(run):
+            self.ids.append(token)
+            if token == calls and self._withheld is None:
+                yield from self._say(stops.flush())
+                self._withheld = []
+            yield from self._say(stops.push(decoder.push(token)))
+            if stops.stopped:
+                run.finish = "stop"
+                return
+        yield from self._say(stops.push(decoder.flush()))
+        yield from self._say(stops.flush())
 
     def _options(self) -> tuple[str, ...]:
         constraint = self.request.constraint
@@ -154,13 +167,21 @@ class Answer:
         return prompt.continues or prompt.messages is None
 
     def _say(self, text: str) -> Iterator[Text]:
-        if text:
-            self.texts.append(text)
+        if not text:
+            return
+        self.texts.append(text)
+        if self._withheld is None:
             yield Text(text)
+        else:
+            self._withheld.append(text)
+
+    def _parsed(self) -> ReadAnswer:
+        parts = self.room.vocabulary.segments_of(self.ids)
+        return read_answer(self.room.prompt_format, parts, ids_sha256(self.composed.ids))
 
     def done(self, run: Run) -> Done:
         """The reply as it is now."""
-        answer = read_answer(self.room.prompt_format, self.room.vocabulary.segments_of(self.ids))
+        answer = self._parsed()
         return Done(
             text=answer.text if answer.calls else "".join(self.texts),
             finish_reason=run.finish,

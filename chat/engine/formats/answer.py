@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chat.conversation import ToolCall
 from chat.engine.formats.dialect import DIALECTS
+from chat.engine.formats.rules import NAME, is_call_id
 from chat.engine.formats.segments import Control, Text
+from chat.engine.formats.tools import arguments_text
+from chat.ground.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chat.engine.formats.dialect import Dialect
 
-_CALLS = Control("[TOOL_CALLS]")
+CALLS = Control("[TOOL_CALLS]")  # all that an answer holds after it are calls
 
 
 @dataclass(frozen=True)
@@ -24,38 +27,55 @@ class Answer:
 
     Attributes:
         text: for the person; empty beside calls in formats whose answers hold one or the other.
-        calls: in the order in which they were written; ids that the model did not write are made up.
-        keeps_ids: the message can go back into the prompt as the generated ids: no id was made up that results name.
+        calls: in the order in which they were written; an id is made up where the model wrote none, or one that the
+            format does not allow: its ids then no longer say what the message says, and it goes back as text.
     """
 
     text: str
     calls: tuple[ToolCall, ...] = ()
-    keeps_ids: bool = True
 
 
-def read_answer(format_name: str, parts: Sequence[Control | Text]) -> Answer:
+def read_answer(format_name: str, parts: Sequence[Control | Text], salt: str = "") -> Answer:
     """Tell the text of an answer from its tool calls; what is no well-formed call stays text.
 
     Args:
         parts: the generated pieces, as `Vocabulary.segments_of` gives them.
+        salt: made-up ids of other answers differ by it.
     """
     dialect = DIALECTS.get(format_name)
     whole = "".join(part.text for part in parts if isinstance(part, Text))
-    if dialect is None or dialect.calls == "none" or _CALLS not in parts:
+    if dialect is None or not writes_calls(format_name) or CALLS not in parts:
         return Answer(whole)
-    at = list(parts).index(_CALLS)
+    at = list(parts).index(CALLS)
     raw = _listed(parts[at + 1 :]) if dialect.calls == "json" else _blocks(parts[at:])
-    if not raw:
+    if not raw or not all(_can_be_told(name, arguments) for name, arguments, _ in raw):
         return Answer(whole)
     said = "".join(part.text for part in parts[:at] if isinstance(part, Text)) if dialect.answer_and_calls else ""
-    calls = tuple(
-        ToolCall(name, arguments, call_id or f"call{n:05}") for n, (name, arguments, call_id) in enumerate(raw)
-    )
-    return Answer(said, calls, keeps_ids=all(call_id for _, _, call_id in raw) or not _writes_ids(dialect))
+    calls: list[ToolCall] = []
+    for number, (name, arguments, call_id) in enumerate(raw):
+        is_own = is_call_id(call_id, dialect) and call_id not in (call.id for call in calls)
+        calls.append(ToolCall(name, arguments, call_id if is_own and call_id else made_up_id(salt, number)))
+    return Answer(said, tuple(calls))
 
 
-def _writes_ids(dialect: Dialect) -> bool:
-    return dialect.calls == "blocks with id" or (dialect.calls == "json" and dialect.call_ids != "unchecked")
+def writes_calls(format_name: str) -> bool:
+    """Whether answers in a format may hold tool calls."""
+    dialect = DIALECTS.get(format_name)
+    return dialect is not None and dialect.calls != "none"
+
+
+def made_up_id(salt: str, number: int) -> str:
+    """Nine letters or digits, which all formats allow."""
+    return hashlib.sha256(f"{salt} {number}".encode()).hexdigest()[:9]
+
+
+def _can_be_told(name: str, arguments: str) -> bool:
+    """Whether a later prompt can hold the call."""
+    try:
+        arguments_text(ToolCall(name, arguments))
+    except DataError:
+        return False
+    return NAME.match(name) is not None
 
 
 def _listed(parts: Sequence[Control | Text]) -> list[tuple[str, str, str]]:
@@ -79,7 +99,7 @@ def _blocks(parts: Sequence[Control | Text]) -> list[tuple[str, str, str]]:
     calls: list[dict[str, str]] = []
     field = "name"
     for part in parts:
-        if part == _CALLS:
+        if part == CALLS:
             calls.append({})
             field = "name"
         elif isinstance(part, Control):

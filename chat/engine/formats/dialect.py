@@ -41,6 +41,11 @@ class Dialect:
     answer_and_calls: bool = False
     strips_answers: bool = True
 
+    @property
+    def writes_call_ids(self) -> bool:
+        """Whether calls stand in a prompt with their ids."""
+        return self.calls == "blocks with id" or (self.calls == "json" and self.call_ids != "unchecked")
+
 
 def _v7_family(name: str, **changes: object) -> Dialect:
     values: dict[str, object] = {"system": "apart", "results": "id and text", "answer_and_calls": True, **changes}

@@ -107,7 +107,8 @@ def _answer(scene: _Scene, turn: Turn, index: int) -> Iterator[Segment]:
         return
     written = tuple(_written(scene, turn))
     if turn.ids:
-        yield Ids(turn.ids, (turn.content, *(call.name for call in turn.calls)), written)
+        call_ids = (call.id for call in turn.calls if dialect.writes_call_ids)
+        yield Ids(turn.ids, (turn.content, *(call.name for call in turn.calls), *call_ids), written)
     else:
         yield from written
 
@@ -123,7 +124,7 @@ def _written(scene: _Scene, turn: Turn) -> Iterator[Segment]:
 def _calls(scene: _Scene, turn: Turn) -> Iterator[Segment]:
     if scene.dialect.calls == "json":
         yield Control("[TOOL_CALLS]")
-        yield Text(json_text.calls_text(turn.calls, with_ids=scene.dialect.call_ids != "unchecked"))
+        yield Text(json_text.calls_text(turn.calls, with_ids=scene.dialect.writes_call_ids))
         return
     for call in turn.calls:
         yield Control("[TOOL_CALLS]")

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from chat.conversation import Message, ToolCall
-from chat.engine.formats.answer import Answer, read_answer
+from chat.engine.formats.answer import Answer, made_up_id, read_answer
 from chat.engine.prompt import Control, Text, segments
 from tests.chat.engine.vocabulary_files import FORMATS, case
 
 CALLS, ARGS, CALL_ID = Control("[TOOL_CALLS]"), Control("[ARGS]"), Control("[CALL_ID]")
 TWO = (ToolCall("get_weather", '{"city": "Zürich \\"x\\""}', "abcdefghi"), ToolCall("now", "{}", "123456789"))
 
+
+MADE_UP = tuple(made_up_id("", number) for number in range(2))
+
+NINE = "abc456789"
+WITH_ID = '[{"name": "f", "id": "abc456789"}]'
+SURROGATE = '[{"name": "f", "arguments": "\\ud800"}]'
 
 EITHER_OR = ("v2", "v3", "v3-tekken")  # answers hold either text or calls
 
@@ -32,10 +41,9 @@ def test_calls_that_a_format_writes_are_read_again(name: str, content: str) -> N
         ids = vocabulary.encode(segments(name, asked[:2], continues=True))
     begin, end = ids.index(vocabulary.control_id("[/INST]")) + 1, ids.index(2) if 2 in ids else len(ids)
     answer = read_answer(name, vocabulary.segments_of(ids[begin:end]))
-    made_up = {"v2": ("call00000", "call00001"), "v13": ("call00000", "call00001")}
-    expected_ids = made_up.get(name, tuple(call.id for call in TWO))
+    expected_ids = MADE_UP[:2] if name in ("v2", "v13") else tuple(call.id for call in TWO)
     calls = tuple(ToolCall(call.name, call.arguments, id_) for call, id_ in zip(TWO, expected_ids, strict=True))
-    assert answer == Answer(content, calls, keeps_ids=True)
+    assert answer == Answer(content, calls)
 
 
 @pytest.mark.parametrize(
@@ -48,15 +56,68 @@ def test_calls_that_a_format_writes_are_read_again(name: str, content: str) -> N
         ("v3", (CALLS, Text('[{"name": "f", "argum')), Answer('[{"name": "f", "argum')),
         ("v3", (CALLS, Text("[" * 10**5)), Answer("[" * 10**5)),
         ("v3", (CALLS, Text('[{"nom": "f"}]')), Answer('[{"nom": "f"}]')),
-        ("v3", (CALLS, Text('[{"name": "f"}]')), Answer("", (ToolCall("f", "{}", "call00000"),), keeps_ids=False)),
-        ("v2", (CALLS, Text('{"name": "f", "arguments": "x"}')), Answer("", (ToolCall("f", "x", "call00000"),))),
-        ("v3", (Text("a"), CALLS, Text('[{"name": "f", "id": "i"}]')), Answer("", (ToolCall("f", "{}", "i"),))),
-        ("v7", (Text("a"), CALLS, Text('[{"name": "f", "id": "i"}]')), Answer("a", (ToolCall("f", "{}", "i"),))),
-        ("v11", (CALLS, Text("f"), ARGS, Text("{}")), Answer("", (ToolCall("f", "{}", "call00000"),), keeps_ids=False)),
+        ("v3", (CALLS, Text('[{"name": "f"}]')), Answer("", (ToolCall("f", "{}", MADE_UP[0]),))),
+        ("v2", (CALLS, Text('{"name": "f", "arguments": "x"}')), Answer("", (ToolCall("f", "x", MADE_UP[0]),))),
+        (
+            "v3",
+            (Text("a"), CALLS, Text(WITH_ID)),
+            Answer("", (ToolCall("f", "{}", NINE),)),
+        ),
+        (
+            "v7",
+            (Text("a"), CALLS, Text(WITH_ID)),
+            Answer("a", (ToolCall("f", "{}", NINE),)),
+        ),
+        ("v11", (CALLS, Text("f"), ARGS, Text("{}")), Answer("", (ToolCall("f", "{}", MADE_UP[0]),))),
         ("v11", (CALLS, Text("f"), CALL_ID, Text("i")), Answer("fi")),
         ("v13", (Text("a"), CALLS, ARGS, Text("{}")), Answer("a{}")),
         ("v13", (CALLS,), Answer("")),
+        ("v3", (CALLS, Text('[{"name": "f", "id": "short"}]')), Answer("", (ToolCall("f", "{}", MADE_UP[0]),))),
+        ("v3", (CALLS, Text('[{"name": "not one"}]')), Answer('[{"name": "not one"}]')),
+        (
+            "v3",
+            (CALLS, Text('[{"name": "f", "arguments": "\\ud800"}]')),
+            Answer('[{"name": "f", "arguments": "\\ud800"}]'),
+        ),
+        ("v13", (CALLS, Text("f"), ARGS, Text("[" * 10**5)), Answer("f" + "[" * 10**5)),
+        (
+            "v11",
+            (
+                *(CALLS, Text("f"), CALL_ID, Text(NINE), ARGS, Text("{}")),
+                CALLS,
+                Text("g"),
+                CALL_ID,
+                Text(NINE),
+                ARGS,
+                Text("1"),
+            ),
+            Answer("", (ToolCall("f", "{}", NINE), ToolCall("g", "1", MADE_UP[1]))),
+        ),
     ],
 )
 def test_what_is_no_well_formed_call_stays_text(name: str, parts: tuple[Control | Text, ...], expected: Answer) -> None:
     assert read_answer(name, parts) == expected
+
+
+def test_made_up_ids_are_allowed_everywhere_and_differ_by_prompt_and_place() -> None:
+    ids = [made_up_id(salt, number) for salt in ("one", "two") for number in range(50)]
+    assert len(set(ids)) == 100
+    assert all(re.fullmatch("[a-zA-Z0-9]{9}", each) for each in ids)
+
+
+@pytest.mark.parametrize("name", ["v3", "v3-tekken", "v7", "v11", "v13"])
+def test_answers_whose_ids_were_made_up_go_back_as_calls_with_these_ids(name: str) -> None:
+    """Results name them: the model would find no such call in the ids that it generated."""
+    vocabulary = case(name).vocabulary
+    call, result = Message("assistant", "", tool_calls=TWO[1:]), Message("tool", "1", tool_call_id="123456789")
+    written = (Message("user", "x"), call, result)
+    plain = vocabulary.encode(segments(name, written))
+    own = vocabulary.encode(segments(name, written[:2], continues=True))
+    generated = tuple(own[own.index(vocabulary.control_id("[/INST]")) + 1 :])
+    kept = (written[0], replace(call, ids=generated), result)
+    assert vocabulary.encode(segments(name, kept)) == plain
+    renamed = replace(call, ids=generated, tool_calls=(ToolCall("now", "{}", made_up_id("", 0)),))
+    result = replace(result, tool_call_id=made_up_id("", 0))
+    expected = vocabulary.encode(segments(name, (written[0], replace(renamed, ids=()), result)))
+    assert vocabulary.encode(segments(name, (written[0], renamed, result))) == expected
+    assert (expected == plain) == (name == "v13")  # which writes no ids
