@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import chat
+from chat.engine.gpu_memory import RAN_OUT, gpu_memory_error
 from chat.ground.errors import EngineError
 
 if TYPE_CHECKING:
@@ -63,18 +64,18 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
+        tail = self._log_tail()
+        if code < 0 and RAN_OUT.search(tail):
+            return gpu_memory_error()
         return EngineError(
-            f"the engine stopped: {_reason(code)}{self._last_words()}",
+            f"the engine stopped: {_reason(code)}{_last_words(tail)}",
             hint="what was said is kept; the next message starts it again",
         )
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         size = os.fstat(self._log.fileno()).st_size
         start = max(self._log_start, size - LOG_TAIL_BYTES)
-        tail = os.pread(self._log.fileno(), size - start, start).decode("utf-8", "replace")
-        lines = [line.strip() for line in tail.splitlines() if line.strip()]
-        telling = [line for line in lines if any(word in line for word in ASSERTION)] or lines
-        return f" ({telling[-1][:300]})" if telling else ""
+        return os.pread(self._log.fileno(), size - start, start).decode("utf-8", "replace")
 
     def close(self, patience_seconds: float = 2.0) -> None:
         """Let it go: closing its input ends it, and a deaf one is killed."""
@@ -95,6 +96,12 @@ def _open_log(path: Path | None) -> IO[bytes]:
     if path is None:
         return tempfile.TemporaryFile("w+b")
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b", buffering=0)
+
+
+def _last_words(tail: str) -> str:
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    telling = [line for line in lines if any(word in line for word in ASSERTION)] or lines
+    return f" ({telling[-1][:300]})" if telling else ""
 
 
 def _reason(code: int) -> str:

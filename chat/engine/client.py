@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.engine.child import Child
+from chat.engine.gpu_memory import GpuMemoryError, fewer_layers, with_layers
 from chat.engine.outgoing import Outgoing
 from chat.engine.wire import build, from_line, to_line, unpack_error, unpack_event
-from chat.events import Done, Event, Loading, ModelInfo, Rendered, Seconds, TokenCounts
+from chat.events import Done, Event, Loading, ModelInfo, Notice, Rendered, Seconds, Text, TokenCounts
 from chat.ground.errors import ChatError, EngineError
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class LocalEngine:
             log_file: keeps all that llama.cpp says; without it only what is needed to name a fault.
         """
         self.options = options
+        self._chooses_layers = options.gpu_layers == "auto"
+        self._notices: list[str] = []  # for the person, with the next reply
         self._log_file = Path(log_file) if log_file is not None else None
         self._child: Child | None = None
         self._number = 0
@@ -70,9 +73,25 @@ class LocalEngine:
     def reply(self, request: Request) -> Iterator[Event]:
         """Yield events, the last one `Done`; `Loading` first where the model is not there yet.
 
+        When a GPU's memory runs out before a word was said, fewer layers go there and the request is answered anew.
+
         Raises:
             ChatError: the request cannot be answered, or the engine died: the next call starts it again.
         """
+        is_said = False
+        while True:
+            while self._notices:
+                yield Notice(self._notices.pop(0))
+            try:
+                for event in self._reply(request):
+                    is_said = is_said or isinstance(event, Text)
+                    yield event
+                return
+            except GpuMemoryError:
+                if is_said or not self._notices:
+                    raise
+
+    def _reply(self, request: Request) -> Iterator[Event]:
         self._ensure_child()
         self._current = number = self._number + 1
         try:
@@ -297,6 +316,10 @@ class LocalEngine:
         assert child is not None
         error = child.why_dead()
         child.close()
+        layers = fewer_layers(self._info)
+        if isinstance(error, GpuMemoryError) and self._chooses_layers and layers is not None:
+            self.options, words = with_layers(self.options, layers)
+            self._notices = [words]
         return error
 
 

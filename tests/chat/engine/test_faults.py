@@ -20,7 +20,7 @@ from chat.engine.engine import Engine, Run
 from chat.engine.room import load_room
 from chat.engine.sampling import Sampler
 from chat.engine.snapshot import Snapshots
-from chat.events import Done
+from chat.events import Done, Notice
 from chat.ground.errors import EngineError, ExitCode
 from chat.request import Constraint, EngineOptions, Prompt, Request, Sampling
 from tests.chat.engine.held.sitecustomize import PHASES
@@ -199,6 +199,46 @@ def test_the_program_says_one_sentence_when_its_engine_is_killed(
         "hint: what was said is kept; the next message starts it again",
     ]
     assert bool(said) == (phase == "decoding")  # what came before stays
+
+
+def test_where_a_gpu_has_too_little_memory_fewer_layers_are_there_and_the_request_is_answered(
+    windowed_file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: dict[Request, Done]
+) -> None:
+    """The words are CUDA's, the GPU is not there: a child claims to have layers on one, and ends as CUDA ends it."""
+    deaths = tmp_path / "deaths"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HELD), os.environ.get("PYTHONPATH")))))
+    monkeypatch.setenv("GPU_DEATHS", str(deaths))
+    deaths.write_text("reading reading")
+    engine = opened(windowed_file, folder)
+    events = list(engine.reply(REQUEST))
+    notices = [event.text for event in events if isinstance(event, Notice)]
+    assert notices == [
+        f"the GPU's memory ran out: {layers} layers are on it now, the others on the processor" for layers in (6, 4)
+    ]
+    assert isinstance(events[-1], Done) and events[-1].ids == cold[REQUEST].ids
+    deaths.write_text("decoding")
+    with pytest.raises(EngineError) as caught:
+        answer(engine, Request(Prompt(ids=LONG[::-1]), GREEDY, max_tokens=5))
+    assert (caught.value.message, caught.value.exit_code) == ("the engine stopped: the GPU's memory ran out", 8)
+    first, *_, last = engine.reply(REQUEST)
+    engine.close(keep_state=False)
+    assert first == Notice("the GPU's memory ran out: 3 layers are on it now, the others on the processor")
+    assert isinstance(last, Done) and last.ids == cold[REQUEST].ids
+
+
+def test_who_names_a_number_of_layers_keeps_it_and_is_told(
+    windowed_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = tmp_path / "deaths"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HELD), os.environ.get("PYTHONPATH")))))
+    monkeypatch.setenv("GPU_DEATHS", str(deaths))
+    deaths.write_text("reading")
+    engine = LocalEngine(EngineOptions(str(windowed_file), gpu_layers="5", threads=1))
+    with pytest.raises(EngineError, match=r"^the engine stopped: the GPU's memory ran out$") as caught:
+        answer(engine, REQUEST)
+    engine.close()
+    assert caught.value.hint == "use fewer `--gpu-layers`, a smaller `--context`, or `--kv-type q8_0`"
+    assert engine.options.gpu_layers == "5"
 
 
 def test_a_kill_at_any_moment_is_one_sentence(windowed_file: Path, folder: Path) -> None:

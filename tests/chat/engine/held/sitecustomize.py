@@ -1,6 +1,7 @@
-"""Hold the engine child in one phase of its life. For tests only: Python runs it at its start where PYTHONPATH says.
+"""Do to the engine child what a test cannot wait for. For tests only; Python runs it at its start, by PYTHONPATH.
 
-`HELD_PHASE` names the phase; `HELD_MARK` a file that is made when the child gets there, and removed to let it go on.
+`HELD_PHASE` names a phase to hold it in; `HELD_MARK` a file that is made when the child gets there, and removed to let
+it go on. `GPU_DEATHS` names a file with the phases in which a GPU, which is not there, has no memory left.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+CUDA_WORDS = b"CUDA error: out of memory\n  current device: 0, in function alloc\nggml-cuda.cu:97: CUDA error\n"
 PHASES: dict[str, tuple[str, str, Callable[..., bool]]] = {  # module, name in it, for which arguments
     "loading": ("chat.engine.model", "Model.__init__", lambda *_: True),
     "making the context": ("chat.engine.decoder", "Decoder.__init__", lambda *_: True),
@@ -47,5 +49,31 @@ def hold(phase: str, mark: Path) -> None:
     setattr(owner, name, held)
 
 
+def lack_gpu_memory(deaths: Path) -> None:
+    """Claim that layers are on a GPU, and end as CUDA does without memory, in the phases that a file lists."""
+    room = importlib.import_module("chat.engine.room")
+    decoder = importlib.import_module("chat.engine.decoder")
+    load, feed = room.load_room, decoder.Decoder.feed
+
+    def loaded(options: Any, *more: Any) -> Any:
+        made = load(options, *more)
+        made.info.details["gpu_layers"] = 8 if options.gpu_layers == "auto" else int(options.gpu_layers)
+        return made
+
+    def fed(self: Any, ids: Any, *more: Any) -> Any:
+        left = deaths.read_text().split()
+        if left and left[0] == ("reading" if len(ids) > 1 else "decoding"):
+            deaths.write_text(" ".join(left[1:]))
+            os.write(
+                2, b"CUDA error: out of memory\n  current device: 0, in function alloc\nggml-cuda.cu:97: CUDA error\n"
+            )
+            os.abort()
+        return feed(self, ids, *more)
+
+    room.load_room, decoder.Decoder.feed = loaded, fed
+
+
+if "chat.engine.worker" in sys.orig_argv and os.environ.get("GPU_DEATHS"):
+    lack_gpu_memory(Path(os.environ["GPU_DEATHS"]))
 if "chat.engine.worker" in sys.orig_argv and os.environ.get("HELD_PHASE"):
     hold(os.environ["HELD_PHASE"], Path(os.environ["HELD_MARK"]))
