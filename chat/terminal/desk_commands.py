@@ -117,7 +117,7 @@ def show_context(desk: Desk, argument: str) -> None:
     if desk.room.info is not None:
         try:
             desk.used = talk.context_tokens(desk)
-            words = f"{used_of(desk.room.info, desk.used)} tokens, with what the format adds"
+            words = f"{used_of(desk.room.info, desk.used)}, with what the format adds"
             desk.say((), *desk.wrapped(words, "dim"))
         except ChatError as error:
             return desk.show_error(error)

@@ -20,6 +20,11 @@ def is_live() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
 
 
+def rewraps() -> bool:
+    """Whether the terminal wraps the lines it shows again when its width changes; xterm alone cuts them."""
+    return not ("XTERM_VERSION" in os.environ and os.environ.get("TERM", "").startswith("xterm"))
+
+
 class Modes:
     """The modes of the terminal that keys come from; nothing is done where there is none, or where it is dumb."""
 

@@ -21,6 +21,7 @@ class Screen:
     """A stream that lines are written to, and what is live on it.
 
     `is_live` is false for a file, a pipe and a dumb terminal: there only committed lines are written, without escapes.
+    `rewraps` says whether the terminal wraps what it shows again when its width changes, which nearly all do.
     """
 
     def __init__(
@@ -29,12 +30,14 @@ class Screen:
         *,
         is_live: bool,
         colour: bool,
+        rewraps: bool = True,
         size: Callable[[], os.terminal_size] = shutil.get_terminal_size,
         on_gone: Callable[[], None] = lambda: None,
     ) -> None:
         self._stream = stream
         self.is_live = is_live
         self.colour = colour
+        self._rewraps = rewraps
         self._size = size
         self._on_gone = on_gone
         self._is_gone = False
@@ -116,11 +119,11 @@ class Screen:
     def _back_to(self, index: int, width: int) -> str:
         """From the end of the live lines to the start of the one at `index`, with all below it erased.
 
-        After a change of width the rows are counted as terminals wrap them again, which nearly all do.
+        After a change of width the rows are counted as the terminal wraps them again, if it does.
         """
         if not self._shown:
             return ""
-        up = sum(_rows(line, width) for line in self._shown[index:]) - 1
+        up = sum(_rows(line, width) if self._rewraps else 1 for line in self._shown[index:]) - 1
         up = min(up, self.height - 1)
         return "\r" + (f"\x1b[{up}A" if up else "") + "\x1b[J"
 

@@ -17,7 +17,7 @@ from chat.terminal.command import is_command
 from chat.terminal.completion import candidates
 from chat.terminal.desk import Desk
 from chat.terminal.history_commands import tell_own
-from chat.terminal.modes import is_live
+from chat.terminal.modes import is_live, rewraps
 from chat.terminal.reader import PlainReader, Reader, without_block_marks
 from chat.terminal.render import cut, plain
 from chat.terminal.room import Room, options_for
@@ -85,7 +85,7 @@ def _desk(room: Room, signals: Signals, layered: Layered, opening: Opening) -> D
     colour = {"always": True, "never": False}.get(layered.settings.color, is_live() and not os.environ.get("NO_COLOR"))
     book = Book(opening.store, opening.conversation, opening.record, kept(layered))
     desk = Desk(
-        screen=Screen(sys.stdout, is_live=is_live(), colour=colour, on_gone=signals.lose),
+        screen=Screen(sys.stdout, is_live=is_live(), colour=colour, rewraps=rewraps(), on_gone=signals.lose),
         signals=signals,
         room=room,
         book=book,

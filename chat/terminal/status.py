@@ -82,7 +82,7 @@ def done_line(done: Done, width: int) -> Line:
 def used_of(info: ModelInfo, used: int) -> str:
     """Tokens used of the context, or of the window that rolls over them."""
     if info.window and info.window < info.context:
-        return f"{used:,} · window {info.window:,}"
+        return f"{used:,} tokens · window {info.window:,}"
     return f"{used:,} / {info.context:,}" if info.context else f"{used:,} tokens"
 
 

@@ -135,7 +135,7 @@ def test_a_stored_session_goes_on_under_its_model_without_naming_it(begin: Begin
     terminal.wait(" · prompt ")
     ready(terminal)
     terminal.say("/context")
-    terminal.wait("window 64 tokens, with what the format adds")
+    terminal.wait(" tokens · window 64, with what the format adds")
     terminal.send(CTRL_D)
     assert terminal.end() == 0
     command = [sys.executable, "-m", "chat.cli", "-c"]

@@ -182,3 +182,13 @@ def test_after_a_change_of_width_rows_are_counted_as_the_terminal_wrapped_them()
     written = len(watched.stream.getvalue())
     watched.screen.update((), [plain("c")])
     assert watched.stream.getvalue()[written:] == "\x1b[?2026h\r\x1b[2A\x1b[Jc\x1b[?2026l"
+
+
+def test_a_terminal_that_does_not_wrap_again_loses_no_line_above() -> None:
+    """Once a change of width in xterm took the question away that stood above the answer."""
+    watched = Watched(columns=40, rewraps=False)
+    watched.screen.update((), [plain("a" * 35), plain("b" * 10)])
+    watched.size = os.terminal_size((20, 12))
+    written = len(watched.stream.getvalue())
+    watched.screen.update((), [plain("c")])
+    assert watched.stream.getvalue()[written:] == "\x1b[?2026h\r\x1b[1A\x1b[Jc\x1b[?2026l"

@@ -53,7 +53,7 @@ def info(window: int | None, context: int) -> ModelInfo:
 
 def test_what_is_used_is_told_of_the_context_or_beside_the_window() -> None:
     assert used_of(info(None, 32768), 1204) == "1,204 / 32,768"
-    assert used_of(info(4096, 32768), 1204) == "1,204 · window 4,096"
+    assert used_of(info(4096, 32768), 1204) == "1,204 tokens · window 4,096"
     assert used_of(info(None, 0), 1204) == "1,204 tokens"
 
 
