@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from chat.help import described
 from chat.settings import definitions
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def main_flags() -> tuple[Flag, ...]:
     flags = [
         Flag(
             tuple(part for flag in each.option.flags for part in flag.split("/")),
-            each.option.help,
+            described(each),
             each.kind is not bool,
             each.option.metavar or "|".join(each.choices),
             each.choices,

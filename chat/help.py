@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 USAGE = """\
 Usage: mistral-chat [OPTIONS] [PROMPT]...
        mistral-chat COMMAND ...
-
-Chat with a Mistral model on this machine. On a terminal and without a prompt this is
-a session; with a prompt, or text on stdin, it prints one answer and leaves.
 """
+PURPOSE = (
+    "Chat with a Mistral model on this machine. On a terminal and without a prompt this is a session; "
+    "with a prompt, or text on stdin, it prints one answer and leaves."
+)
+CLOSING = "Each persistent option is also a key of the config file and, as MISTRAL_CHAT_NAME, a variable."
 WIDEST = 100
 INDENT = 30
 
@@ -30,17 +32,15 @@ def help_text(commands: Mapping[str, str], columns: int | None = None) -> str:
         columns: width of the terminal; asked for if not given.
     """
     width = max(40, min(columns or shutil.get_terminal_size((80, 24)).columns, WIDEST))
-    parts = [USAGE]
+    parts = [USAGE, _filled(PURPOSE, width) + "\n"]
     parts += [_panel(group.value, _rows(group), width) for group in Group]
     parts.append(_panel("Commands", list(commands.items()), width))
-    parts.append(
-        _fill("Each persistent option is also a key of the config file and, as MISTRAL_CHAT_NAME, a variable.", width)
-    )
+    parts.append(_filled(CLOSING, width) + "\n")
     return "\n".join(parts)
 
 
 def _rows(group: Group) -> list[tuple[str, str]]:
-    rows = [(_spelling(each), each.option.help) for each in definitions().values() if each.option.group is group]
+    rows = [(_spelling(each), described(each)) for each in definitions().values() if each.option.group is group]
     if group is Group.OUTPUT:
         rows += [
             ("--man", "Print the man page."),
@@ -58,17 +58,25 @@ def _spelling(definition: Definition) -> str:
     return (f"{short}, " if short else "") + option.flag + (f" {value}" if value else "")
 
 
+def described(definition: Definition) -> str:
+    """What an option does, and its default where there is one."""
+    default = definition.default
+    if definition.kind is bool or definition.many or not default:
+        return definition.option.help
+    return f"{definition.option.help} [default: {default}]"
+
+
 def _panel(title: str, rows: list[tuple[str, str]], width: int) -> str:
     return f"{title}:\n" + "\n".join(_row(left, right, width) for left, right in rows) + "\n"
 
 
 def _row(left: str, right: str, width: int) -> str:
     indent = INDENT if width >= 70 else 6
+    words = textwrap.indent(_filled(right, width - indent), " " * indent)
     head = f"  {left}"
-    if len(head) + 2 <= indent:
-        return textwrap.fill(right, width, initial_indent=head.ljust(indent), subsequent_indent=" " * indent)
-    return head + "\n" + textwrap.fill(right, width, initial_indent=" " * indent, subsequent_indent=" " * indent)
+    return head.ljust(indent) + words[indent:] if len(head) + 2 <= indent else f"{head}\n{words}"
 
 
-def _fill(text: str, width: int) -> str:
-    return textwrap.fill(text, width)
+def _filled(text: str, width: int) -> str:
+    """The text in lines that never break `--a-flag`."""
+    return textwrap.fill(text, width, break_on_hyphens=False)

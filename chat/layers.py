@@ -44,7 +44,8 @@ def layer(
         template: checked values that a prompt template brings; they lie between the environment and the flags.
 
     Raises:
-        UsageError: an unknown name or a wrong value; the message says in which file and line, or which variable.
+        UsageError: an unknown name, a wrong value, or a flag without the one it needs; the message says in which file
+            and line, or which variable.
     """
     environment = os.environ if environment is None else environment
     text, table = _read_toml(file)
@@ -64,7 +65,18 @@ def layer(
     lay(*variables)
     lay(template, dict.fromkeys(template, "template"))
     lay({name: checked(definitions()[name], value) for name, value in flags.items()}, dict.fromkeys(flags, "flag"))
-    return Layered(Settings(**values), origins, tuple(presets))
+    settings = Settings(**values)
+    for name in flags:
+        _require_needed(definitions()[name], settings)
+    return Layered(settings, origins, tuple(presets))
+
+
+def _require_needed(definition: Definition, settings: Settings) -> None:
+    """Refuse a flag that would do nothing, because none of those it needs was given."""
+    needs = definition.option.needs
+    if needs and not any(getattr(settings, name) for name in needs):
+        flags = " or ".join(definitions()[name].option.flag for name in needs)
+        raise UsageError(f"{definition.option.flag} needs {flags}", hint="`mistral-chat --help` shows what each does")
 
 
 def _read_toml(file: Path | None) -> tuple[str, dict[str, Any]]:
@@ -102,8 +114,8 @@ def _from_preset(
     presets: Mapping[str, Any], name: str, file: Path | None, text: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     if name not in presets:
-        known = ", ".join(presets) or "there is none yet"
-        raise UsageError(f"no preset `{name}` in {file}", hint=f"presets: {known}")
+        there = f"presets: {', '.join(presets)}" if presets else "there are none; `mistral-chat config edit` adds one"
+        raise UsageError(f"no preset `{name}` in {file}", hint=there)
     return _from_table(presets[name], file, text, section=name)
 
 

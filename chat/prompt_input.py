@@ -52,8 +52,6 @@ class BatchPrompt:
 def _filled(text: str, settings: Settings) -> str:
     """The text, put into the template if one is named."""
     if settings.template is None:
-        if settings.param:
-            raise UsageError("-p gives values to a template's variables, but no template is named", hint="`-t NAME`")
         return text
     from chat.templates import shelf
     from chat.templates.template import given_values

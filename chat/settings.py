@@ -28,7 +28,8 @@ class Option:
     """How one setting is written, checked and explained; stored in its field's metadata.
 
     `flags` are the spellings on the command line, the first long one is shown in messages; `lowest` and `highest`
-    bound numbers; `persistent` options may stand in the config file and the environment.
+    bound numbers; `persistent` options may stand in the config file and the environment; a flag means nothing without
+    one of the settings it `needs`.
     """
 
     flags: tuple[str, ...]
@@ -39,6 +40,7 @@ class Option:
     highest: float | None = None
     persistent: bool = True
     live: bool = False  # may change in a session without loading the model again
+    needs: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -72,8 +74,9 @@ class Settings:
         help="Answer through an OpenAI-compatible server; its key is $MISTRAL_CHAT_REMOTE_KEY.",
     )  # fmt: skip
     remote_model: str | None = _option(
-        None, "--remote-model", group=Group.MODEL, metavar="NAME", help="The server's model, if it has several."
-    )
+        None, "--remote-model", group=Group.MODEL, metavar="NAME", needs=("remote",),
+        help="The server's model, if it has several.",
+    )  # fmt: skip
     insecure: bool = _option(
         False, "--insecure", group=Group.MODEL, help="Allow --remote over http to another machine."
     )
@@ -90,6 +93,7 @@ class Settings:
     )  # fmt: skip
     param: tuple[str, ...] = _option(
         (), "-p", "--param", group=Group.PROMPT, metavar="NAME=TEXT", persistent=False,
+        needs=("template",),
         help="Value of a template's variable; may be given several times.",
     )  # fmt: skip
     file: tuple[str, ...] = _option(
@@ -141,8 +145,8 @@ class Settings:
         help="End the answer before this text; may be given several times.",
     )  # fmt: skip
     schema: str | None = _option(
-        None, "--schema", group=Group.ANSWER, metavar="JSON|FILE", persistent=False,
-        help="The answer is JSON that matches this schema.",
+        None, "--schema", group=Group.ANSWER, metavar="JSON|FILE|FIELDS", persistent=False,
+        help="The answer is JSON that matches this schema, in full or as fields: 'name, age int, likes [str]'.",
     )  # fmt: skip
     grammar: str | None = _option(
         None, "--grammar", group=Group.ANSWER, metavar="TEXT|FILE", persistent=False,
@@ -172,7 +176,8 @@ class Settings:
     )
     logprobs: int = _option(
         0, "--logprobs", group=Group.OUTPUT, metavar="K", lowest=0, highest=100, persistent=False,
-        help="With --json: the K likeliest tokens at each place, with log probabilities.",
+        needs=("json", "batch"),
+        help="With --json or --batch: the K likeliest tokens at each place, with log probabilities.",
     )  # fmt: skip
     tools: Path | None = _option(
         None, "--tools", group=Group.ANSWER, metavar="FILE", persistent=False,
@@ -188,7 +193,7 @@ class Settings:
     )  # fmt: skip
     no_history: bool = _option(False, "--no-history", group=Group.SESSION, help="Store nothing.")
     keys: Literal["emacs", "vi"] = _option(
-        "emacs", "--keys", group=Group.SESSION, live=True, help="Keys of the session's line: emacs or vi."
+        "emacs", "--keys", group=Group.SESSION, live=True, help="Keys of the session's line."
     )
     preset: str | None = _option(
         None, "--preset", group=Group.SESSION, metavar="NAME", help="Use the settings of [preset.NAME] in the file."
@@ -203,11 +208,13 @@ class Settings:
     )  # fmt: skip
     output: Path | None = _option(
         None, "-o", "--output", group=Group.OUTPUT, metavar="FILE", persistent=False,
+        needs=("batch",),
         help="Write the answers of --batch to this file instead of stdout.",
     )  # fmt: skip
     resume: bool = _option(
         False, "--resume", group=Group.OUTPUT, persistent=False,
-        help="With --batch and --output: skip what the file holds already, and add to it.",
+        needs=("output",),
+        help="With --output: skip what the file holds already, and add to it.",
     )  # fmt: skip
     parallel: int | None = _option(
         None, "--parallel", group=Group.ENGINE, metavar="N", lowest=1, highest=64,
@@ -218,7 +225,7 @@ class Settings:
         help="Style Markdown on a terminal, or show answers as plain text.",
     )  # fmt: skip
     color: Literal["auto", "always", "never"] = _option(
-        "auto", "--color", group=Group.OUTPUT, help="Colours: auto, always or never."
+        "auto", "--color", group=Group.OUTPUT, help="Colours; auto is on a terminal, unless NO_COLOR is set."
     )
     quiet: bool = _option(False, "-q", "--quiet", group=Group.OUTPUT, help="Nothing on stderr but errors.")
     verbose: bool = _option(False, "-v", "--verbose", group=Group.OUTPUT, help="Show the engine's log and tracebacks.")
@@ -242,7 +249,7 @@ class Settings:
         help="Prompt over the context: error (one shot's default), or drop the oldest turns (the session's).",
     )  # fmt: skip
     kv_type: Literal["f16", "f32", "q8_0", "q4_0"] = _option(
-        "f16", "--kv-type", group=Group.ENGINE, help="Type of the KV cache: f16, f32, q8_0 or q4_0."
+        "f16", "--kv-type", group=Group.ENGINE, help="Type of the KV cache; q8_0 halves it."
     )
     gpu_layers: str = _option(
         "auto", "--gpu-layers", group=Group.ENGINE, metavar="auto|N|all", help="Layers on the GPU; auto is what fits."
@@ -252,7 +259,7 @@ class Settings:
         help="Threads; the physical cores we may use if not given.",
     )  # fmt: skip
     flash_attention: Literal["auto", "on", "off"] = _option(
-        "auto", "--flash-attention", group=Group.ENGINE, help="Flash attention: auto, on or off."
+        "auto", "--flash-attention", group=Group.ENGINE, help="Flash attention; auto is on where it can be."
     )
     repack: Literal["auto", "on", "off"] = _option(
         "auto", "--repack", group=Group.ENGINE,

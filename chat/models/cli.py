@@ -42,7 +42,7 @@ def list_models(
     official: Annotated[bool, typer.Option("--official", help="The official models, here or not.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the models that are here: pulled, converted, and GGUFs in the hub's cache."""
+    """List the models here: pulled, converted, or in the hub's cache."""
     if official:
         return _list_official(as_json)
     models = [inventory.describe(file) for file in inventory.local_files()]
@@ -60,7 +60,10 @@ def pull(
     discard: Annotated[bool, typer.Option("--discard", help="Remove the checkpoint after its conversion.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
 ) -> None:
-    """Fetch a GGUF from the hub, or an official checkpoint, which is converted to Q4_K_M; print its path."""
+    """Fetch a GGUF, or a checkpoint and convert it; print its path.
+
+    An official checkpoint becomes a Q4_K_M file.
+    """
     from chat.models.fetch import pull as fetch
 
     def convert(arguments: Sequence[str]) -> None:

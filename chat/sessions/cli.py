@@ -77,7 +77,7 @@ def show(
 @app.command()
 def search(
     words: Annotated[
-        list[str], typer.Argument(metavar="WORD...", help='Words, or "a phrase"; the last may be a beginning.')
+        list[str], typer.Argument(metavar="WORD", help='Words, or "a phrase"; the last may be a beginning.')
     ],
     limit: Annotated[int, typer.Option("-n", "--limit", metavar="N", min=1, help="This many hits at most.")] = 20,
     as_json: Json = False,
@@ -101,7 +101,7 @@ def search(
 @app.command()
 def export(
     sessions: Annotated[
-        list[str] | None, typer.Argument(metavar="SESSION...", help="Names or ids; several for sharegpt only.")
+        list[str] | None, typer.Argument(metavar="SESSION", help="Names or ids; several for sharegpt only.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All sessions.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="A file; else stdout.")] = None,
@@ -110,7 +110,10 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
 ) -> None:
-    """Write sessions as Markdown, JSON (the whole tree), HTML (one file) or ShareGPT-style JSON Lines."""
+    """Write sessions as Markdown, JSON, HTML or JSON Lines.
+
+    JSON holds the whole tree, HTML is one file, JSON Lines are as ShareGPT has them.
+    """
     kind = kind or (format_of(output) if output else "markdown")
     with _history() as store:
         records = store.list() if every else [store.get(name) for name in sessions or ()]
@@ -138,10 +141,10 @@ def rename(
 
 @app.command()
 def rm(
-    sessions: Annotated[list[str], typer.Argument(metavar="SESSION...", help="Names, ids, or beginnings of ids.")],
+    sessions: Annotated[list[str], typer.Argument(metavar="SESSION", help="Names, ids, or beginnings of ids.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
-    """Delete sessions with their messages, search entries and saved states."""
+    """Delete sessions, with all that was said and saved states."""
     with _history() as store:
         _need_file(store)
         records = {record.id: record for record in map(store.get, sessions)}

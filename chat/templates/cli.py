@@ -22,7 +22,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 @app.command("list")
 def list_templates(as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False) -> None:
-    """List the templates: their names, variables, and whether they are your own."""
+    """List the templates, examples and your own, with their variables."""
     rows = [(name, origin, shelf.load(name).variables()) for name, origin in shelf.names().items()]
     if as_json:
         print(json.dumps([{"name": name, "origin": origin, "variables": list(vs)} for name, origin, vs in rows]))
@@ -39,7 +39,10 @@ def show(name: Name) -> None:
 
 @app.command()
 def edit(name: Name) -> None:
-    """Open your own template of this name in $EDITOR; it begins as the example of that name, or empty."""
+    """Open your own template of this name in $EDITOR.
+
+    It begins as the example of that name, or empty.
+    """
     path = shelf.own_path(name)
     if not path.exists():
         text = shelf.text_of(name) if name in shelf.names() else 'prompt = """\n$input"""\n'
@@ -54,7 +57,10 @@ def edit(name: Name) -> None:
 
 @app.command()
 def rm(name: Name) -> None:
-    """Remove your own template of this name; an example of that name shows again."""
+    """Remove your own template of this name.
+
+    An example of that name shows again.
+    """
     try:
         shelf.own_path(name).unlink()
     except FileNotFoundError:
