@@ -1,12 +1,13 @@
 """Compile a constraint where it can do no harm: a process of its own, with limits. Knows grammars, not models.
 
-`python -m chat.engine.constraint_check` reads {"kind", "source", "space"} and writes {"grammar"} or {"error"}. Some
-grammars take for ever, some overflow the stack, and no limit of the library catches them all.
+`python -m chat.engine.constraint_check` reads {"kind", "source", "space", "seconds"} and writes {"grammar"} or
+{"error"}. Some grammars take for ever, some overflow the stack, and no limit of the library catches them all.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from chat.request import Constraint
 
 LONGEST_SOURCE = 1 << 18  # characters
-SECONDS = 1.7  # Python's start included: refused within two
+SECONDS = 1.5  # of a processor: with Python's start a bomb is refused within two on a machine that is not busy
+WAIT_SECONDS = 20.0 if hasattr(signal, "setitimer") else SECONDS  # however busy it is
 MEMORY_BYTES = 4 << 30
 TRIED_STEPS, TRIED_BYTES = 3, 16  # a grammar is walked so far, and so widely, before it is trusted
 FLAGS = {"schema": "--schema", "lark": "--grammar", "gbnf": "--grammar", "regex": "--regex"}
@@ -37,20 +39,19 @@ def checked_grammar(constraint: Constraint, space: bool) -> str:
         raise UsageError(
             f"the constraint of `{flag}` has {len(constraint.source):,} characters, the limit is {LONGEST_SOURCE:,}"
         )
-    call = {"kind": constraint.kind, "source": constraint.source, "space": space}
+    call = {"kind": constraint.kind, "source": constraint.source, "space": space, "seconds": SECONDS}
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "chat.engine.constraint_check"],
             input=json.dumps(call).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=SECONDS,
+            timeout=WAIT_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
-        raise UsageError(
-            f"the constraint of `{flag}` is too complex: compiling takes over {SECONDS} seconds",
-            hint="make repetitions, numbers and alternatives in it fewer",
-        ) from error
+        raise _too_slow(flag) from error
+    if done.returncode == -getattr(signal, "SIGPROF", 0):
+        raise _too_slow(flag)
     if done.returncode != 0 or not done.stdout:
         raise UsageError(
             f"the constraint of `{flag}` is too complex: compiling it exceeds the limits of memory or stack"
@@ -59,6 +60,13 @@ def checked_grammar(constraint: Constraint, space: bool) -> str:
     if "error" in result:
         raise UsageError(f"the constraint of `{flag}` does not compile: {result['error']}")
     return str(result["grammar"])
+
+
+def _too_slow(flag: str) -> UsageError:
+    return UsageError(
+        f"the constraint of `{flag}` is too complex: compiling takes over {SECONDS} seconds",
+        hint="make repetitions, numbers and alternatives in it fewer",
+    )
 
 
 def _grammar(kind: str, source: str, space: bool) -> str:
@@ -136,6 +144,8 @@ def main() -> None:
     except (ImportError, ValueError, OSError):
         pass  # the time limit remains
     call = json.load(sys.stdin)
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, call["seconds"])  # its signal ends the process
     try:
         grammar = _grammar(call["kind"], call["source"], call["space"])
         error = _error(grammar)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
+from chat.engine import constraint_check
 from chat.engine.constraint_check import checked_grammar
 from chat.ground.errors import UsageError
 from chat.request import Constraint, ConstraintKind
@@ -24,6 +27,18 @@ def test_a_grammar_that_fails_at_the_first_bytes_does_not_compile(source: str, w
     with pytest.raises(UsageError, match=r"^the constraint of `--grammar` does not compile: ") as caught:
         checked_grammar(Constraint("lark", source), False)
     assert words in caught.value.message
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the limit is of waiting there")
+def test_what_takes_too_much_of_a_processor_is_refused_however_long_it_waited_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The limit was of waiting: on a busy machine ordinary constraints were called too complex."""
+    monkeypatch.setattr(constraint_check, "SECONDS", 0.02)
+    with pytest.raises(UsageError) as caught:
+        checked_grammar(Constraint("regex", "[a-c]{3}"), False)
+    assert caught.value.message == "the constraint of `--regex` is too complex: compiling takes over 0.02 seconds"
+    assert caught.value.hint == "make repetitions, numbers and alternatives in it fewer"
 
 
 @pytest.mark.parametrize(
