@@ -12,6 +12,7 @@ from chat.config_file import initial_text, toml_value
 from chat.ground.editor import open_editor
 from chat.ground.errors import FileError, UsageError
 from chat.ground.folders import config_folder
+from chat.ground.table import print_table
 from chat.layers import layer
 from chat.settings import definitions
 
@@ -47,8 +48,10 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.
         plain = {name: {"value": value, "origin": origin} for name, (value, origin) in rows.items()}
         print(json.dumps(plain, default=str))
         return
-    for name, (value, origin) in rows.items():
-        print(f"{name} = {'-' if value is None else toml_value(value)}\t{origin}")
+    shown = [
+        (f"{name} = {'-' if value is None else toml_value(value)}", origin) for name, (value, origin) in rows.items()
+    ]
+    print_table(("SETTING", "FROM"), shown)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from chat.ground import catalogue
 from chat.ground.errors import ExitCode, ModelError, UsageError
 from chat.ground.hub import PREFIX, gguf_here, read_hub_name, tell
 from chat.ground.sizes import size_text
+from chat.ground.table import print_table
 from chat.ground.visible import visible_line
 from chat.models import inventory
 
@@ -50,7 +51,7 @@ def list_models(
         return print(json.dumps([model.to_json() for model in models]))
     if not models and sys.stdout.isatty():
         tell(f"no models are here yet; `mistral-chat models pull {catalogue.DEFAULT.aliases[0]}` fetches a good one")
-    _print_table(_COLUMNS, [_row(model) for model in models])
+    print_table(_COLUMNS, [_row(model) for model in models])
     return None
 
 
@@ -188,7 +189,7 @@ def _list_official(as_json: bool) -> None:
     for each in catalogue.CATALOGUE:
         sizes = (each.download_bytes, each.q4_bytes, each.memory_bytes)
         rows.append([each.name, *map(_size, sizes), each.licence, each.good_for])
-    return _print_table(_OFFICIAL_COLUMNS, rows)
+    return print_table(_OFFICIAL_COLUMNS, rows)
 
 
 def _row(model: inventory.LocalModel) -> list[str]:
@@ -200,20 +201,6 @@ def _row(model: inventory.LocalModel) -> list[str]:
 def _size(count: int) -> str:
     """A size for the eye, or for a program that reads our pipe."""
     return size_text(count) if sys.stdout.isatty() else str(count)
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns on a terminal; in a pipe one record a line, tabs between, no head."""
-    shown = [[visible_line(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        for row in shown:
-            print("\t".join(row))
-        return
-    if not shown:
-        return
-    widths = [max(map(len, column)) for column in zip(head, *shown, strict=True)]
-    for row in ([*head], *shown):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _print_facts(facts: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from chat.ground.editor import open_editor
 from chat.ground.errors import FileError, UsageError
+from chat.ground.table import print_table
 from chat.templates import shelf
 
 app = typer.Typer(
@@ -27,8 +28,8 @@ def list_templates(as_json: Annotated[bool, typer.Option("--json", help="As a JS
     if as_json:
         print(json.dumps([{"name": name, "origin": origin, "variables": list(vs)} for name, origin, vs in rows]))
         return
-    for name, origin, variables in rows:
-        print(f"{name:<16}\t{origin}\t{' '.join('$' + each for each in variables)}")
+    shown = [(name, origin, " ".join(f"${each}" for each in variables)) for name, origin, variables in rows]
+    print_table(("NAME", "WHOSE", "VARIABLES"), shown)
 
 
 @app.command()

@@ -86,3 +86,9 @@ def test_own_templates_come_before_examples_and_can_be_removed(
 def test_unknown_names_are_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["templates", "show", "sumarise"]) == 2
     assert capsys.readouterr().err == "error: no template `sumarise`\nhint: did you mean `summarise`?\n"
+
+
+def test_the_list_in_a_pipe_is_a_record_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names were padded with spaces before their tab, so that `cut -f1` gave `commit          `."""
+    assert run(["templates", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["classify\texample\t$input", "commit\texample\t$input"]
