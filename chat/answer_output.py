@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from chat.events import Done, Loading, Notice, Reading, Text
@@ -68,8 +69,10 @@ class AnswerOutput:
             print(json_line(reply_report(done, info)))
         elif self._is_held:
             _print_block(done.text, last=self._settings.extract_last)
-        elif not done.text.endswith("\n"):
+        elif not done.text.endswith("\n") and (done.text or not done.tool_calls):
             print()
+        if done.tool_calls and not self._settings.json:
+            print(*(json_line(asdict(call)) for call in done.tool_calls), sep="\n")
         if done.finish_reason == "interrupted":
             return ExitCode.INTERRUPTED
         if done.finish_reason == "length" and self._settings.fail_on_length:

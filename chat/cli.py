@@ -190,6 +190,7 @@ def _config_file() -> Path | None:
 def _is_session(words: Sequence[str], layered: Layered) -> bool:
     settings = layered.settings
     asked = words or settings.raw_ids or settings.batch or settings.dry_run or settings.json or settings.raw
+    asked = asked or settings.tool_result
     return not asked and sys.stdin.isatty() and sys.stdout.isatty()
 
 

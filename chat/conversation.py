@@ -118,6 +118,15 @@ class Conversation:
         system = (Message("system", self.system),) if self.system else ()
         return system + tuple(node.message for node in self.path())
 
+    def waiting_calls(self) -> tuple[ToolCall, ...]:
+        """The function calls that the conversation ends with and that have no result yet."""
+        answered: set[str] = set()
+        for node in reversed(self.path()):
+            if node.message.role != "tool":
+                return tuple(call for call in node.message.tool_calls if call.id not in answered)
+            answered.add(node.message.tool_call_id)
+        return ()
+
     def children(self, parent: str | None) -> tuple[Node, ...]:
         """The nodes directly after `parent`, in the order they were added."""
         return tuple(node for node in self.nodes.values() if node.parent == parent)

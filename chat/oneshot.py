@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,13 @@ from chat import wiring
 from chat.answer_output import AnswerOutput
 from chat.conversation import Conversation, Message
 from chat.ground.errors import ChatError, ExitCode, UsageError
+from chat.input_text import InputText
 from chat.opening import answers_as_guide, open_book, open_engine
 from chat.prompt_input import BatchPrompt, question, token_ids
 from chat.report import json_line, rendered_report
 from chat.request import Prompt
 from chat.sessions.book import GrowingAnswer
+from chat.tool_results import check_nothing_waits, result_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,20 +88,21 @@ def _answer_in_session(words: Sequence[str], layered: Layered, output: AnswerOut
     settings = layered.settings
     if settings.raw or settings.raw_ids is not None:
         raise UsageError("a session has no raw prompts", hint="leave out `--raw`, or `--session` and `-c`")
-    asked = question(words, settings)
+    asked = question(words, settings) if not settings.tool_result else InputText("")
     with open_book(layered) as (book, settings):
         _tell_of_the_guide(settings, output)
         for notice in (*asked.warnings, *(each.text for each in book.store.take_notices())):
             output.tell(notice)
-        message = Message("user", asked.text)
+        messages = _new_messages(words, asked.text, settings, book.conversation)
         with open_engine(settings, keeps_states=True) as engine:
             if settings.dry_run:
-                prompt = Prompt(messages=book.conversation.add(message).messages())
+                prompt = Prompt(messages=reduce(Conversation.add, messages, book.conversation).messages())
                 return _answer(engine, wiring.request(prompt, settings), settings, output, None)
             if not settings.remote:
                 book.set_model(settings.model or "", str(Path(engine.info().path).absolute()))
             before = book.conversation.leaf
-            book.ask(message)
+            for message in messages:
+                book.ask(message)
             session = book.record.id if book.record else None
             prompt = Prompt(messages=book.conversation.messages())
             try:
@@ -107,6 +111,24 @@ def _answer_in_session(words: Sequence[str], layered: Layered, output: AnswerOut
                 if not output.text:  # a question that got no word of an answer is no part of the conversation
                     book.move(before)
                 raise
+
+
+def _new_messages(
+    words: Sequence[str], text: str, settings: Settings, conversation: Conversation
+) -> tuple[Message, ...]:
+    """What is put down before the answer: a question, or results for all calls that wait.
+
+    Raises:
+        UsageError: a question where results are missing, or the other way round.
+    """
+    if not settings.tool_result:
+        check_nothing_waits(conversation, "--tool-result TEXT")
+        return (Message("user", text),)
+    if words:
+        raise UsageError("a prompt and `--tool-result` exclude each other", hint="give the results first")
+    results = result_messages(conversation, settings.tool_result)
+    check_nothing_waits(reduce(Conversation.add, results, conversation), "--tool-result TEXT")
+    return results
 
 
 def _answer(engine: Replier, request: Request, settings: Settings, output: AnswerOutput, book: Book | None) -> int:

@@ -184,6 +184,11 @@ class Settings:
         help="JSON list of functions the model may call.",
     )  # fmt: skip
 
+    tool_result: tuple[str, ...] = _option(
+        (), "--tool-result", group=Group.SESSION, metavar="TEXT", persistent=False,
+        needs=("continue_last", "session"),
+        help="With -c or --session: what a function that the model called gave back; once for each call.",
+    )  # fmt: skip
     continue_last: bool = _option(
         False, "-c", "--continue", group=Group.SESSION, persistent=False, help="Go on with the last session."
     )

@@ -17,6 +17,7 @@ from chat.terminal.render import plain
 from chat.terminal.signals import Leaving
 from chat.terminal.status import done_line
 from chat.terminal.turn import Turn
+from chat.tool_results import check_nothing_waits, result_messages, words_of
 
 if TYPE_CHECKING:
     from chat.conversation import Conversation
@@ -31,6 +32,11 @@ ENDS = {"length": "cut at the limit, /continue goes on", "interrupted": "interru
 
 def ask(desk: Desk, text: str) -> None:
     """Put a message down, attached files before it, and answer it."""
+    if desk.edited is None:
+        try:
+            check_nothing_waits(desk.book.conversation, "/result TEXT")
+        except UsageError as error:
+            return desk.show_error(error)
     parts = [each.text for each in desk.attachments]
     message = Message("user", "\n\n".join([*parts, text]) if parts else text)
     if desk.edited is not None:
@@ -43,7 +49,23 @@ def ask(desk: Desk, text: str) -> None:
     desk.edited = None
     desk.attachments.clear()
     desk.show_notices()
-    answer_leaf(desk)
+    return answer_leaf(desk)
+
+
+def give_result(desk: Desk, text: str) -> None:
+    """`/result TEXT`: put down what the next waiting function call gave back, and answer once none waits.
+
+    Raises:
+        UsageError: no call waits, or there is no text.
+    """
+    if not text:
+        raise UsageError("needs what the function gave back")
+    (message,) = result_messages(desk.book.conversation, [text])
+    desk.book.ask(message)
+    waiting = desk.book.conversation.waiting_calls()
+    if waiting:
+        return desk.tell(f"{words_of(waiting)} waits for its result")
+    return answer_leaf(desk)
 
 
 def answer_leaf(desk: Desk) -> None:
@@ -73,7 +95,8 @@ def go_on(desk: Desk) -> None:
     """
     path = desk.book.conversation.path()
     last = path[-1] if path else None
-    if last is not None and last.message.role == "user":
+    if last is not None and last.message.role in ("user", "tool"):
+        check_nothing_waits(desk.book.conversation, "/result TEXT")
         return answer_leaf(desk)
     if last is None or last.message.finish_reason not in ENDS:
         raise UsageError("there is no answer that was cut off", hint="`/regen` answers again")
@@ -174,7 +197,8 @@ def _figures(desk: Desk, done: Done) -> list[Line]:
     line = done_line(done, desk.screen.width)
     if done.tool_calls:
         calls = [f"asks for {call.name}({call.arguments})" for call in done.tool_calls]
-        return [(), *(each for call in calls for each in desk.wrapped(call, "cyan")), line]
+        way = plain("/result TEXT answers it", "dim")
+        return [(), *(each for call in calls for each in desk.wrapped(call, "cyan")), way, line]
     if not done.text:
         return [plain("the answer is empty, /regen asks again", "dim"), line]
     if done.finish_reason in ENDS:

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from chat.conversation import ToolCall
 from chat.events import Done, Loading, ModelInfo, Notice, Reading, Rendered, Seconds, Text, TokenCounts
 from chat.ground.errors import EngineError, ModelError
 
@@ -23,8 +24,9 @@ class Scripted:
     A script is a list of steps: ["text", "..."] (one event per character run given), ["chars", "..."] (one event per
     character), ["sleep", s], ["read", done, total, s], ["notice", "..."], ["length"] (ends by length), ["die"],
     ["figures", prompt, cached, generated, seconds of reading, seconds of answering],
-    ["hang"] (deaf to `cancel`), ["wait"] (until `cancel`). `load` is the time that loading takes, in seconds; a text
-    there is the message of a ModelError. `loaded` is the fraction that is told meanwhile.
+    ["call", name, arguments, id], ["hang"] (deaf to `cancel`), ["wait"] (until `cancel`). `load` is the time that
+    loading takes, in seconds; a text there is the message of a ModelError. `loaded` is the fraction that is told
+    meanwhile.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Scripted:
             time.sleep(max(0.0, self._ready_at - time.monotonic()))
         text, reason, ids = "", "stop", []
         figures: Sequence[Any] = ()
+        calls: list[ToolCall] = []
         for name, *values in script:
             if self._cancelled.is_set():
                 reason = "interrupted"
@@ -82,6 +85,8 @@ class Scripted:
                 reason = "length"
             elif name == "figures":
                 figures = values
+            elif name == "call":
+                calls.append(ToolCall(*values))
             else:
                 yield from self._other(name, values)
         if self._cancelled.is_set():
@@ -91,6 +96,7 @@ class Scripted:
         yield Done(
             text, reason, tuple(ids), "0" * 64, TokenCounts(prompt, cached, generated),
             Seconds(0.0, read_seconds, seconds), {"temperature": request.sampling.temperature},
+            tuple(calls),
         )  # fmt: skip
 
     def _other(self, name: str, values: Sequence[Any]) -> Iterator[Event]:
