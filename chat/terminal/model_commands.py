@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.ground.errors import ChatError
+from chat.ground.sizes import size_text
 from chat.terminal import talk
 from chat.terminal.render import Span
 from chat.terminal.room import options_for
 from chat.terminal.status import loading_line
 
 if TYPE_CHECKING:
+    from chat.events import ModelInfo
     from chat.settings import Settings
     from chat.terminal.desk import Desk
+
+OF_NO_INTEREST = ("cells", "rolling", "batch")  # details that only a report needs
 
 
 def reload(desk: Desk, settings: Settings) -> None:
@@ -45,17 +51,37 @@ def show_model(desk: Desk) -> None:
     info = desk.room.info
     if info is None:
         return desk.tell(f"{desk.model_name} cannot be used")
-    facts = {
-        "file": info.path,
-        "size": f"{info.size / 1e9:,.2f} GB" if info.size > 1e8 else f"{info.size / 1e6:,.1f} MB",
-        "type": f"{info.type}, {info.architecture}",
-        "context": f"{info.context:,} tokens (trained on {info.trained_context:,})",
-        "window": f"{info.window:,} tokens" if info.window else "none",
-        "prompts": info.prompt_format,
-        **{name.replace("_", " "): str(value) for name, value in info.details.items()},
-    }
+    facts = facts_of(info)
     width = max(len(name) for name in facts) + 2
     for name, value in facts.items():
         lines = desk.wrapped(value, indent=" " * width)
         desk.say((Span(f"{name:<{width}}", "dim"), *lines[0][1:]), *lines[1:])
     return desk.say(())
+
+
+def facts_of(info: ModelInfo) -> dict[str, str]:
+    """What a person wants to know of a model, in words."""
+    details = dict(info.details)
+    reason = details.pop("prompt_format_reason", "")
+    facts = {
+        "file": _from_home(info.path),
+        "size": size_text(info.size),
+        "type": f"{info.type}, {info.architecture}",
+        "context": f"{info.context:,} tokens (trained on {info.trained_context:,})",
+        "window": f"{info.window:,} tokens" if info.window else "none",
+        "prompts": info.prompt_format + (f" ({reason})" if reason else ""),
+    }
+    for name, value in details.items():
+        if name.endswith("_bytes"):
+            if value:
+                facts[f"{name.removesuffix('_bytes')} memory"] = size_text(value)
+        elif name not in OF_NO_INTEREST:
+            facts[name.replace("_", " ")] = ("off", "on")[value] if isinstance(value, bool) else str(value)
+    return facts
+
+
+def _from_home(path: str) -> str:
+    """A path as people write it."""
+    with suppress(ValueError, RuntimeError):
+        return f"~/{Path(path).relative_to(Path.home())}"
+    return path

@@ -298,3 +298,13 @@ def test_the_file_is_a_write_ahead_log_with_full_sync(tmp_path: Path) -> None:
     assert values == ["wal", 2, 15_000, 1, 1, 1]
     with closing(sqlite3.connect(tmp_path / "history.db")) as other:
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_earlier_questions_come_newest_first_and_each_once() -> None:
+    with open_store(None) as store:
+        record = store.create()
+        for number, text in enumerate(["one", "two", "one", "three"]):
+            store.append(record.id, Node(str(number), None, Message("user", text)))
+        store.append(record.id, Node("a", None, Message("assistant", "no question")))
+        assert store.questions() == ("three", "one", "two")
+        assert store.questions(2) == ("three", "one")

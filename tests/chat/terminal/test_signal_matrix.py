@@ -30,7 +30,7 @@ SOME = [("SIGTERM", "starting"), ("SIGHUP", "reading"), ("SIGINT", "streaming"),
 ALL = [(name, phase) for name in (*ENDING, *PASSING) for phase in PHASES]
 DELAYS = [0.0, *(random.Random(0).uniform(0, 0.4) for _ in range(9))] if FULL else [0.0]
 GONE_SECONDS = 2.0 if not FULL else 4.0  # a full run shares the machine
-FIGURES = re.compile(r"^\d+ tokens? · ", re.MULTILINE)
+FIGURES = re.compile(r"^[1-9]\d* tokens? · ", re.MULTILINE)
 SHELL = 'stty -g; "$@"; echo code=$?; stty -g'
 
 
@@ -136,6 +136,8 @@ def stored(home: Path) -> list[tuple[str, str, str | None, int]]:
         return []
     with contextlib.closing(sqlite3.connect(file)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'nodes'").fetchone():
+            return []  # it was being made
         return connection.execute(
             "SELECT role, content, finish_reason, streaming FROM nodes ORDER BY number"
         ).fetchall()
@@ -161,14 +163,16 @@ def test_a_session_survives_or_ends_whole(
     code = int(re.findall(r"code=(\d+)", shown)[0])
     if name in ENDING:
         assert ended - life.sent < GONE_SECONDS
-        assert code == 130 or (phase in ("starting", "leaving") and code in (0, 128 + getattr(signal, name))), shown
+        assert code == 130 or ((phase == "starting" or life.has_left) and code in (0, 128 + getattr(signal, name))), (
+            shown
+        )
     else:
-        assert code == 0 or (name == "SIGINT" and phase in ("starting", "leaving") and code == 130), shown
+        assert code == 0 or (name == "SIGINT" and (phase == "starting" or life.has_left) and code == 130), shown
     messages = stored(home)
     assert not [each for each in messages if each[3]], messages  # no answer is left half-stored
-    assert [each[1] for each in messages if each[0] == "user"] == ["question 1", "question 2"][: life.asked] or (
-        name in ENDING and life.asked and not life.answered  # the question was on its way
-    )
+    questions = [each[1] for each in messages if each[0] == "user"]
+    least = life.asked - 1 if name in ENDING else life.asked  # the last one may have been on its way
+    assert questions in (["question 1", "question 2"][:count] for count in range(max(0, least), life.asked + 1))
     assert sum(each[0] == "assistant" for each in messages) >= life.answered, (messages, shown)
     wait_for_none(home)
 
