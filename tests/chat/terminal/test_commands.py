@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pseudo_terminal import CTRL_C, CTRL_D, ENTER, TAB, Terminal
 
-from chat.terminal.commands import COMMANDS, NAMES
+from chat.terminal.commands import COMMANDS, HELP_CELLS, NAME_CELLS, NAMES
 
 
 def do(terminal: Terminal, line: str, answer: str) -> None:
@@ -26,18 +26,19 @@ def test_every_command_of_the_design_is_there_and_explained() -> None:
     wanted = (
         "help new clear system model set show file undo edit regen continue branches save load sessions search export"
     )
-    wanted += " copy context stats bye raw preset"
+    wanted += " copy context stats bye raw preset result"
     assert set(COMMANDS) == set(wanted.split())
     assert {"?", "exit", "quit", "read"} <= set(NAMES)
     assert len(NAMES) == sum(1 + len(command.aliases) for command in COMMANDS.values()), "an alias stands for two"
     for command in COMMANDS.values():
-        assert len(command.help) <= 45 and command.details.endswith("."), command.name
+        assert len(command.help) <= HELP_CELLS and len(command.name) + 1 < NAME_CELLS, command.name
+        assert command.details.endswith("."), command.name
 
 
 def test_help_lists_all_and_explains_one(start: Any) -> None:
-    terminal = start(lines=50)
+    terminal = start()
     do(terminal, "/?", "Ctrl+D leaves")
-    for command in COMMANDS.values():
+    for command in COMMANDS.values():  # all of it stands on a screen of 80x24 at once
         assert f"/{command.name}" in terminal.text() and command.help in terminal.text()
     do(terminal, "/help undo", "also /u")
     assert "Goes back before the last turn, or the last n." in terminal.text()
@@ -107,7 +108,7 @@ def test_continue_goes_on_with_a_cut_answer_as_one_message(start: Any) -> None:
     do(terminal, "go", "cut at the limit, /continue goes on")
     do(terminal, "/continue", "Half a sentence.")
     do(terminal, "/continue", "there is no answer that was cut off")
-    do(terminal, "/context", "/ 32,768 tokens")
+    do(terminal, "/context", "/ 32,768, with")
     context = terminal.text().rsplit("/context", 1)[1]
     assert context.count("assistant") == 1 and "Half a sentence." in context
 
