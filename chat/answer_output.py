@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from chat.events import Done, Loading, Notice, Reading, Text
 from chat.extract import code_blocks
 from chat.ground.errors import ChatError, ExitCode
+from chat.ground.streams import say
 from chat.ground.visible import visible
 from chat.report import json_line, reply_report
 
@@ -83,7 +84,7 @@ class AnswerOutput:
         """Say something on stderr, unless nothing is to be said."""
         self._clear_wait()
         if not self._settings.quiet:
-            print(f"note: {visible(warning)}", file=sys.stderr)
+            say(f"note: {visible(warning)}")
 
     def _show(self, text: str) -> None:
         self._clear_wait()

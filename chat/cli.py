@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from importlib import import_module
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat.command_line import read_flags
 from chat.ground.errors import ChatError, ExitCode, UsageError
+from chat.ground.streams import open_missing, say, silence_stdout
 from chat.settings import definitions
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, wh
 
 def main() -> NoReturn:
     """The command `mistral-chat`."""
+    open_missing()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -42,13 +43,14 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        _silence_stdout()
+        silence_stdout()
         return ExitCode.PIPE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except ChatError as error:
         return _report(error, verbose)
     except OSError as error:
+        _drop_unwritable()
         return _report(_file_error(error), verbose)
     except Exception as error:
         if verbose:
@@ -74,7 +76,7 @@ def _dispatch(arguments: list[str]) -> int:
         return _print_manual()
     if name == "completion":
         return _print_completion(arguments[1:])
-    if before_end(arguments, "--version"):
+    if before_end(arguments, "-V", "--version"):
         from importlib.metadata import version
 
         print(f"mistral-chat {version('mistral-chat')}")
@@ -199,11 +201,19 @@ def _leave(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _drop_unwritable() -> None:
+    """Let go of what stdout does not take, so that it is not tried, and complained of, once more at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence_stdout()
+
+
 def _file_error(error: OSError) -> ChatError:
     from chat.ground.errors import FileError
 
-    where = f"{error.filename}: " if error.filename else ""
-    return FileError(f"{where}{error.strerror or error}")
+    where = error.filename or "cannot read or write"
+    return FileError(f"{where}: {error.strerror or error}")
 
 
 def _report(error: ChatError, verbose: bool) -> int:
@@ -213,15 +223,10 @@ def _report(error: ChatError, verbose: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    print(f"error: {visible(error.message)}", file=sys.stderr)
+    say(f"error: {visible(error.message)}")
     if error.hint:
-        print(f"hint: {visible(error.hint)}", file=sys.stderr)
+        say(f"hint: {visible(error.hint)}")
     return error.exit_code
-
-
-def _silence_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush finds no broken pipe."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

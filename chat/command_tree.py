@@ -50,7 +50,7 @@ def main_flags() -> tuple[Flag, ...]:
         )
         for each in definitions().values()
     ]
-    return (*flags, Flag(("--version",), "Show the version.", False), Flag(("-h", "--help"), "Show help.", False))
+    return (*flags, Flag(("-V", "--version"), "Show the version.", False), Flag(("-h", "--help"), "Show help.", False))
 
 
 def commands(table: Mapping[str, tuple[str, str]]) -> tuple[Command, ...]:

@@ -44,7 +44,7 @@ def _rows(group: Group) -> list[tuple[str, str]]:
     if group is Group.OUTPUT:
         rows += [
             ("--man", "Print the man page."),
-            ("--version", "Show the version."),
+            ("-V, --version", "Show the version."),
             ("-h, --help", "Show this page."),
         ]
     return rows

@@ -7,12 +7,12 @@ import threading
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chat import wiring
 from chat.answer_output import AnswerOutput
 from chat.conversation import Conversation, Message
-from chat.ground.errors import ChatError, ExitCode, UsageError
+from chat.ground.errors import ExitCode, UsageError
 from chat.input_text import InputText
 from chat.opening import answers_as_guide, open_book, open_engine
 from chat.prompt_input import BatchPrompt, question, token_ids
@@ -22,13 +22,15 @@ from chat.sessions.book import GrowingAnswer
 from chat.tool_results import check_nothing_waits, result_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chat.events import Replier
     from chat.layers import Layered
     from chat.request import Request
     from chat.sessions.book import Book
     from chat.settings import Settings
+
+    Cancellable = Callable[[Iterator[Any]], Iterator[Any]]
 
 
 def answer_once(words: Sequence[str], layered: Layered) -> int:
@@ -66,8 +68,11 @@ def _answer_batch(words: Sequence[str], settings: Settings) -> int:
     fill, output = BatchPrompt(words, settings), AnswerOutput(settings)
     for warning in fill.warnings:
         output.tell(warning)
-    with open_engine(settings) as engine, _cancelling(engine):
-        return run_batch(engine, settings, fill, output.tell)
+    with open_engine(settings) as engine:
+        if settings.dry_run:
+            return run_batch(engine, settings, fill, output.tell)
+        with _cancelling(engine) as cancellable:
+            return run_batch(engine, settings, fill, output.tell, cancellable)
 
 
 def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> Prompt:
@@ -103,14 +108,14 @@ def _answer_in_session(words: Sequence[str], layered: Layered, output: AnswerOut
             before = book.conversation.leaf
             for message in messages:
                 book.ask(message)
+            asked_at = book.conversation.leaf
             session = book.record.id if book.record else None
             prompt = Prompt(messages=book.conversation.messages())
             try:
                 return _answer(engine, wiring.request(prompt, settings, session=session), settings, output, book)
-            except ChatError:
-                if not output.text:  # a question that got no word of an answer is no part of the conversation
+            finally:
+                if book.conversation.leaf == asked_at:  # a question without an answer is no part of the conversation
                     book.move(before)
-                raise
 
 
 def _new_messages(
@@ -136,10 +141,10 @@ def _answer(engine: Replier, request: Request, settings: Settings, output: Answe
         print(json_line(rendered_report(engine.render(request))))
         return ExitCode.DONE
     answer = GrowingAnswer(book) if book else None
-    with _cancelling(engine):
-        info = engine.info()
+    info = engine.info()  # Ctrl+C just leaves: there is nothing to keep yet
+    with _cancelling(engine) as cancellable:
         try:
-            done = output.stream(engine.reply(request), answer.keep if answer else lambda text: None)
+            done = output.stream(cancellable(engine.reply(request)), answer.keep if answer else lambda text: None)
         except BaseException:  # what came before a fault stays; the fault goes on
             if answer and output.text:
                 answer.break_off(output.text)
@@ -150,12 +155,23 @@ def _answer(engine: Replier, request: Request, settings: Settings, output: Answe
 
 
 @contextmanager
-def _cancelling(engine: Replier) -> Iterator[None]:
-    """The first Ctrl+C stops the answer and keeps what was said; the second one leaves."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _cancelling(engine: Replier) -> Iterator[Cancellable]:
+    """The first Ctrl+C stops the answer and keeps what was said; the second one leaves.
+
+    Yields what the engine's events, or a batch's requests, are to pass through: an engine that had not begun when
+    Ctrl+C came is told once more.
+    """
     pressed = False
+
+    def cancellable(items: Iterator[Any]) -> Iterator[Any]:
+        for item in items:
+            if pressed:
+                engine.cancel()
+            yield item
+
+    if threading.current_thread() is not threading.main_thread():
+        yield cancellable
+        return
 
     def interrupt(_number: int, _frame: object) -> None:
         nonlocal pressed
@@ -166,6 +182,6 @@ def _cancelling(engine: Replier) -> Iterator[None]:
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        yield cancellable
     finally:
         signal.signal(signal.SIGINT, before)

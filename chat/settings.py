@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from chat.ground.errors import UsageError
@@ -333,7 +333,7 @@ def _checked_one(definition: Definition, value: Any) -> Any:
     if definition.kind is bool:
         return _truth(name, value)
     try:
-        if isinstance(value, bool) or (definition.kind is int and isinstance(value, float)):
+        if isinstance(value, (bool, list, dict, NoneType)) or (definition.kind is int and isinstance(value, float)):
             raise ValueError
         converted = definition.kind(value)
     except (TypeError, ValueError):

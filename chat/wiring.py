@@ -92,10 +92,12 @@ def _constraint(settings: Settings) -> Constraint | None:
             ("--regex", settings.regex),
             ("--choice", settings.choice),
         )
-        if value
+        if value not in (None, ())
     ]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other", hint="give one of them")
+    if "" in (settings.schema, settings.grammar, settings.regex):  # an unset variable of a script is no permission
+        raise UsageError(f"{given[0]} is empty", hint="leave it out for a free answer")
     if settings.schema:
         return Constraint("schema", _schema_text(settings.schema))
     if settings.grammar:

@@ -23,12 +23,19 @@ class Interrupted(Exception):  # noqa: N818 - a signal to the caller, not a faul
     """The batch was cancelled; nothing more comes."""
 
 
-def run_batch(engine: Replier, settings: Settings, fill: Fill, tell: Callable[[str], None]) -> ExitCode:
+def run_batch(
+    engine: Replier,
+    settings: Settings,
+    fill: Fill,
+    tell: Callable[[str], None],
+    cancellable: Callable[[Iterator[Request]], Iterator[Request]] = iter,
+) -> ExitCode:
     """Answer all records.
 
     Args:
         fill: puts a prompt into the template and beside the attached files.
         tell: hears sentences for the person.
+        cancellable: what requests pass through on their way to the engine.
 
     Returns:
         0, 1 if any record failed, or 130 if it was cancelled: what had been finished is written, what had not is not,
@@ -48,7 +55,7 @@ def run_batch(engine: Replier, settings: Settings, fill: Fill, tell: Callable[[s
         with count_bar("Answering", total, enabled=not settings.quiet) as progress:
             failed = 0
             try:
-                for plain in _outcomes(engine, records, settings, tell):
+                for plain in _outcomes(engine, records, settings, tell, cancellable):
                     write(plain)
                     failed += "error" in plain
                     progress.advance(1)
@@ -58,7 +65,11 @@ def run_batch(engine: Replier, settings: Settings, fill: Fill, tell: Callable[[s
 
 
 def _outcomes(
-    engine: Replier, records: Iterator[Record], settings: Settings, tell: Callable[[str], None]
+    engine: Replier,
+    records: Iterator[Record],
+    settings: Settings,
+    tell: Callable[[str], None],
+    cancellable: Callable[[Iterator[Request]], Iterator[Request]],
 ) -> Iterator[dict[str, Any]]:
     """The result of each record, in the order of the records."""
     if settings.dry_run:
@@ -90,7 +101,7 @@ def _outcomes(
             yield waiting.pop(written)
             written += 1
 
-    for index, outcome in engine.answer_all(requests(), settings.parallel, tell):
+    for index, outcome in engine.answer_all(cancellable(requests()), settings.parallel, tell):
         if not isinstance(outcome, ChatError) and outcome.finish_reason == "interrupted":
             interrupted = True
             continue

@@ -74,6 +74,9 @@ def test_a_choice_is_one_of_the_options_with_their_probabilities(model: Path) ->
         ["--grammar", "start: nowhere"],
         ["--grammar", "root ::= " + "(" * 60000 + '"a"' + ")" * 60000],
         ["--regex", "a", "--choice", "b"],
+        ["--schema", ""],
+        ["--regex", ""],
+        ["--grammar", ""],
     ],
 )
 def test_what_does_not_compile_is_exit_2_within_seconds_and_never_no_constraint(

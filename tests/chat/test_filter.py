@@ -99,6 +99,18 @@ def test_ctrl_c_keeps_what_was_said_and_exits_130(tiny_model: Path) -> None:
     assert (first + rest).endswith(b"\n")
 
 
+def test_ctrl_c_before_the_first_word_leaves_and_puts_no_question_into_the_session(tiny_model: Path) -> None:
+    """It was lost while the model loaded: cancelling an answer that has not begun does nothing."""
+    for arguments in (["-m", tiny_model], ["-m", tiny_model, "--session", "s"]):
+        child = start(*arguments, "-n", 100000, "lost")
+        while not children_of(child.pid):
+            time.sleep(0.001)
+        child.send_signal(signal.SIGINT)
+        assert child.communicate(timeout=20) == (b"", b"")
+        assert child.returncode == 130
+    assert "lost" not in json.loads(run("-m", tiny_model, "--session", "s", "--dry-run", "two").stdout)["text"]
+
+
 def test_sigterm_leaves_no_engine_behind(tiny_model: Path) -> None:
     child = start("-m", tiny_model, "-n", 100000, "hello")
     assert child.stdout is not None

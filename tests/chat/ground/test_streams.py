@@ -1,0 +1,48 @@
+"""Callers that close our standard streams, or give us one that takes nothing, get an exit code and no traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = f'"{sys.executable}" -m chat.cli'
+
+
+def shell(command: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a shell's command."""
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirection", "reason"), [(">&-", "Bad file descriptor"), (">/dev/full", "No space left on device")]
+)
+@pytest.mark.parametrize("arguments", ["--help", "--version", "templates list", "-q -m guide hello"])
+def test_an_answer_that_cannot_be_written_is_exit_7_and_one_sentence(
+    arguments: str, redirection: str, reason: str
+) -> None:
+    code, _, errors = shell(f"{PROGRAM} {arguments} {redirection}")
+    assert (code, errors) == (7, f"error: cannot read or write: {reason}\n")
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_whether_anybody_hears_stderr_changes_neither_answer_nor_exit_code(redirection: str) -> None:
+    assert shell(f"{PROGRAM} -m guide hello {redirection}") == shell(f"{PROGRAM} -q -m guide hello")
+    assert shell(f"printf 'hello\\xff' | {PROGRAM} -m guide {redirection}")[0] == 0  # a note is due
+    assert shell(f"{PROGRAM} -m nowhere hello {redirection}") == (3, "", "")
+
+
+def test_a_closed_stdin_is_an_empty_one() -> None:
+    assert shell(f"{PROGRAM} -q -m guide hello <&-") == shell(f"{PROGRAM} -q -m guide hello </dev/null")
+
+
+def test_no_file_of_ours_gets_the_number_of_a_closed_stream() -> None:
+    """A history that was opened as descriptor 2 would have had every warning written into it."""
+    code = (
+        "import os, sys; from chat.ground.streams import open_missing; open_missing(); "
+        "file = os.open(os.devnull, os.O_RDONLY); sys.exit(file if file > 2 else 1)"
+    )
+    done, _, _ = shell(f"\"{sys.executable}\" -c '{code}' <&- >&- 2>&-")
+    assert done > 2
