@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from chat import wiring
 from chat.conversation import Conversation
-from chat.ground.errors import FileError
+from chat.ground.errors import FileError, ModelError
 from chat.guide import PATH as GUIDE_FILE
 from chat.models.resolve import resolve
-from chat.session_settings import kept, with_session
+from chat.session_settings import ORIGIN, kept, with_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,7 +169,23 @@ def _session_of(store: Store, layered: Layered) -> tuple[SessionRecord | None, L
             return begun, layered
     elif settings.continue_last:
         record = store.latest()
-    return record, layered if record is None else with_session(layered, record)
+    return record, layered if record is None else _with_model(with_session(layered, record))
+
+
+def _with_model(layered: Layered) -> Layered:
+    """The settings of a session that goes on, whose model has to be there still.
+
+    Raises:
+        ModelError: it is not.
+    """
+    settings = layered.settings
+    if layered.origins.get("model") == ORIGIN and not settings.remote:
+        try:
+            resolve(settings.model)
+        except ModelError as error:
+            hint = "`-m NAME` goes on with it under another model"
+            raise ModelError(f"the session's model is gone: {error.message}", hint=hint) from error
+    return layered
 
 
 def _conversation(store: Store, record: SessionRecord | None, layered: Layered) -> Conversation:

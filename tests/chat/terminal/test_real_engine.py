@@ -203,3 +203,22 @@ def test_a_session_goes_on_with_its_own_options_and_says_which(begin: Begin) -> 
     again.send(CTRL_D)
     assert again.end() == 0
     begin("-c").wait("this session's own: temperature 0.0, max-tokens 4 · system prompt")
+
+
+def test_a_session_whose_model_is_gone_says_how_to_go_on(begin: Begin, tiny_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "moved.gguf"
+    model.hardlink_to(tiny_model)
+    terminal = begin("-n", "3", model=model)
+    ready(terminal)
+    terminal.say("hello")
+    terminal.wait("3 tokens · ")
+    ready(terminal)
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+    model.unlink()
+    command = [sys.executable, "-m", "chat.cli", "-c"]
+    again = Terminal(command, environment={"MISTRAL_CHAT_HOME": str(tmp_path / "home")}, columns=120, folder=tmp_path)
+    assert again.end() == 3
+    assert "error: the session's model is gone: no model at " in again.text()
+    assert "hint: `-m NAME` goes on with it under another model" in again.text()
+    begin("-c").wait("hello")
