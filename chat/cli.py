@@ -217,15 +217,15 @@ def _file_error(error: OSError) -> ChatError:
 
 
 def _report(error: ChatError, verbose: bool) -> int:
-    from chat.ground.visible import visible
+    from chat.ground.visible import visible_line
 
     if verbose and not isinstance(error, UsageError):
         import traceback
 
         traceback.print_exception(error)
-    say(f"error: {visible(error.message)}")
+    say(f"error: {visible_line(error.message)}")
     if error.hint:
-        say(f"hint: {visible(error.hint)}")
+        say(f"hint: {visible_line(error.hint)}")
     return error.exit_code
 
 

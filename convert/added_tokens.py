@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import DataError
 from convert.json_file import read_json_object, read_small_file
+from convert.stated import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -87,7 +88,7 @@ def _added_tokens(folder: Path, tokenizer: Mapping[str, Any]) -> tuple[AddedToke
     if path.exists():
         for text, token in read_json_object(path).items():
             if type(token) is not int or token < 0:
-                raise DataError(f"{path}: the id of `{text[:60]}` is {token!r}, but must be a whole number from 0")
+                raise DataError(f"{path}: the id of `{text[:60]}` is {told(token)}, but must be a whole number from 0")
             found[token] = AddedToken(token, text, _looks_special(text))
     path = folder / "tokenizer_config.json"
     decoder = tokenizer.get("added_tokens_decoder") or {}

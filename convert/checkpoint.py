@@ -103,13 +103,14 @@ def _open_indexed(folder: Path, layout: Layout, names: set[str]) -> Checkpoint:
     if missing:
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise DataError(
-            f"{folder}: the shard `{missing[0]}`{more} is missing", hint="download what is missing into the folder"
+            f"{folder}: the shard `{missing[0][:120]}`{more} is missing",
+            hint="download what is missing into the folder",
         )
     files = {shard: layout.opener(inside(folder, shard)) for shard in sorted(shards)}
     tensors = {}
     for tensor, shard in weight_map.items():
         if tensor not in files[shard].tensors:
-            raise DataError(f"{files[shard].path}: tensor `{tensor}` is not in it, though the index says so")
+            raise DataError(f"{files[shard].path}: tensor `{tensor[:120]}` is not in it, though the index says so")
         tensors[tensor] = (files[shard], files[shard].tensors[tensor])
     _check_shards_agree(files, weight_map)
     return _with_config(folder, layout, tuple(files.values()), tensors, names)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chat.ground.errors import DataError, ModelError
 from convert.releases import Release, find_release
 from convert.rope_scaling import RopeScaling, read_rope_scaling
-from convert.stated import SIZE_LIMIT, Filler, Reader
+from convert.stated import SIZE_LIMIT, Filler, Reader, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,9 +86,12 @@ def check_architecture(path: Path, values: Mapping[str, Any]) -> None:
 
     Raises:
         ModelError: it is not.
+        DataError: it does not say so in the form of a configuration.
     """
     names = values.get("architectures") or []
-    known = [name for name in names if name in ARCHITECTURES] if isinstance(names, list) else []
+    if not isinstance(names, list):
+        raise DataError(f"{path}: `architectures` is {told(names)}, but must be a list")
+    known = [name for name in names if name in ARCHITECTURES]
     if names and not known:
         raise ModelError(
             f"{path}: the architecture {str(names[0])[:60]} cannot be run",
@@ -107,10 +110,10 @@ def _from_config(read: Reader, find_shape: Callable[[str], Shape | None]) -> HPa
     heads = _required(read, "num_attention_heads")
     vocabulary = fill.from_shape(read.count("vocab_size"), "vocabulary", "token_embd.weight", 0)
     head_dim = _head_dim(read, fill, heads, width)
-    rope = read.get("rope_parameters", "rope_scaling") or {}
+    rope = read.inner("rope_parameters", "rope_scaling")
     context = read.count("max_position_embeddings")
-    scaling = read_rope_scaling(read.path, rope, context)
-    theta = read.number("rope_theta") or Reader(read.path, rope).number("rope_theta")
+    scaling = read_rope_scaling(read.path, rope.values, context)
+    theta = read.number("rope_theta") or rope.number("rope_theta")
     theta = fill.number(theta, "rope theta", 1_000_000 if is_mixtral else 10_000)  # transformers' defaults
     kv_heads = _kv_heads(read, fill, "num_key_value_heads", head_dim)
     hidden = _hidden(read, fill, "intermediate_size")
@@ -151,7 +154,7 @@ def _from_params(read: Reader, find_shape: Callable[[str], Shape | None]) -> HPa
     windows = _params_windows(read, layers)
     kv_heads = _kv_heads(read, fill, "n_kv_heads", head_dim)
     hidden = _hidden(read, fill, "hidden_dim")
-    moe = Reader(read.path, read.get("moe") or {})
+    moe = read.inner("moe")
     experts = moe.count("num_experts", limit=256) or 0
     theta = read.number("rope_theta")
     release = find_release(layers, width, hidden, vocabulary, experts, theta, windows[0])
@@ -190,9 +193,13 @@ def _layers(read: Reader, name: str) -> int:
 
 
 def _head_dim(read: Reader, fill: Filler, heads: int, width: int) -> int:
-    stated = read.count("head_dim")
-    if stated is not None:
-        return stated
+    head_dim = read.count("head_dim") or _head_dim_of_rows(read, fill, heads, width)
+    if head_dim % 2:
+        raise DataError(f"{read.path}: heads of {head_dim} columns cannot be turned by pairs, as rotary positions are")
+    return head_dim
+
+
+def _head_dim_of_rows(read: Reader, fill: Filler, heads: int, width: int) -> int:
     rows = fill.from_shape(None, "query rows", "blk.0.attn_q.weight", 0)
     fill.said.pop()
     if rows % heads:
@@ -240,7 +247,7 @@ def _experts_used(read: Reader, name: str, experts: int | None) -> int:
         return 0
     used = read.count(name)
     if used is None or used > experts:
-        raise DataError(f"{read.path}: `{name}` is {used!r}, but must be a whole number from 1 to {experts}")
+        raise DataError(f"{read.path}: `{name}` is {told(used)}, but must be a whole number from 1 to {experts}")
     return used
 
 

@@ -21,12 +21,16 @@ def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
     """Parse a JSON object; `what` begins every error message.
 
     Raises:
-        DataError: not UTF-8, not JSON, not an object, a key twice, or nested too deeply.
+        DataError: not UTF-8, half a character, not JSON, not an object, a key twice, or nested too deeply.
     """
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        if b"\\ud" in text or b"\\uD" in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise DataError(f"{what} is not UTF-8 (byte {error.start})") from error
+    except UnicodeEncodeError as error:
+        raise DataError(f"{what} holds half of a character (a lone surrogate)") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{what} is not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
     except _DuplicateKeyError as error:

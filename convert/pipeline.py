@@ -172,8 +172,8 @@ def make_draft(options: Options) -> Draft:
     sources = read_sources(checkpoint)
     stated = read_hparams(checkpoint.config_path, sources.config, shape_finder(sources.tensors))
     hparams = choose_window(stated, options.window)
+    outputs = lay_out(sources.tensors, hparams)  # first: sizes that no tensor has must not fill a vocabulary
     vocabulary = choose_prompt_format(read_vocabulary(checkpoint.folder, hparams.vocabulary), checkpoint.name, options)
-    outputs = lay_out(sources.tensors, hparams)
     adapters = [(open_adapter(path), scale) for path, scale in options.adapters]
     for adapter, scale in adapters:
         outputs = merge(outputs, adapter, scale, hparams.head_dim)

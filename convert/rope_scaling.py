@@ -7,6 +7,7 @@ from math import isfinite, log
 from typing import TYPE_CHECKING, Any, Literal
 
 from chat.ground.errors import DataError, ModelError
+from convert.stated import told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ class RopeScaling:
     attention_factor: float = 1.0  # of sine and cosine, relative to YaRN's own 0.1 * ln(factor) + 1
 
 
-def read_rope_scaling(path: Path, rope: Any, context: int | None) -> RopeScaling | None:
+def read_rope_scaling(path: Path, rope: Mapping[str, Any], context: int | None) -> RopeScaling | None:
     """Read Hugging Face's `rope_parameters` or `rope_scaling`; None where positions are as they are.
 
     Args:
@@ -36,8 +37,6 @@ def read_rope_scaling(path: Path, rope: Any, context: int | None) -> RopeScaling
         DataError: a value is impossible.
         ModelError: positions of another kind than llama.cpp computes.
     """
-    if not isinstance(rope, dict):
-        raise DataError(f"{path}: the rope parameters must be an object")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return None
@@ -62,7 +61,7 @@ def _read_yarn(path: Path, rope: Mapping[str, Any], context: int | None) -> Rope
     original = rope.get("original_max_position_embeddings", context)
     if type(original) is not int or not 1 <= original < 1 << 31:
         raise DataError(
-            f"{path}: `original_max_position_embeddings` is {original!r}, but must be a whole number from 1"
+            f"{path}: `original_max_position_embeddings` is {told(original)}, but must be a whole number from 1"
         )
     return RopeScaling("yarn", factor, original, _attention_factor(path, rope, factor))
 
@@ -85,5 +84,5 @@ def _attention_factor(path: Path, rope: Mapping[str, Any], factor: float) -> flo
 def _positive(path: Path, rope: Mapping[str, Any], name: str) -> float:
     value = rope.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or not 0 < value < 1e6:
-        raise DataError(f"{path}: `{name}` of the rotary positions is {value!r}, but must be a positive number")
+        raise DataError(f"{path}: `{name}` of the rotary positions is {told(value)}, but must be a positive number")
     return float(value)

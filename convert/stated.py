@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+TOLD_LETTERS = 60
 SIZE_LIMIT = 1 << 24  # no axis of a model comes near it
+
+
+def told(value: Any) -> str:
+    """A value that may be anything, for a message."""
+    text = repr(value)
+    return text if len(text) <= TOLD_LETTERS else f"{text[:TOLD_LETTERS]}…"
 
 
 class Reader:
@@ -25,6 +32,17 @@ class Reader:
         """The first value among `names` that is there and not null."""
         return next((self.values[name] for name in names if self.values.get(name) is not None), None)
 
+    def inner(self, *names: str) -> Reader:
+        """What an object among the values says; nothing where it is missing.
+
+        Raises:
+            DataError: it is no object.
+        """
+        value = self.get(*names) or {}
+        if not isinstance(value, dict):
+            raise DataError(f"{self.path}: `{names[0]}` is {told(value)}, but must be an object")
+        return Reader(self.path, value)
+
     def count(self, *names: str, limit: int = SIZE_LIMIT) -> int | None:
         """A whole number from 1 to `limit`, or None when it is missing.
 
@@ -35,7 +53,7 @@ class Reader:
         if value is None:
             return None
         if type(value) is not int or not 1 <= value <= limit:
-            raise DataError(f"{self.path}: `{names[0]}` is {value!r}, but must be a whole number from 1 to {limit}")
+            raise DataError(f"{self.path}: `{names[0]}` is {told(value)}, but must be a whole number from 1 to {limit}")
         return value
 
     def number(self, *names: str) -> float | None:
@@ -48,7 +66,7 @@ class Reader:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
-            raise DataError(f"{self.path}: `{names[0]}` is {value!r}, but must be a positive number")
+            raise DataError(f"{self.path}: `{names[0]}` is {told(value)}, but must be a positive number")
         return float(value)
 
 

@@ -105,6 +105,18 @@ def test_each_fault_has_its_exit_code_and_its_way_out(
     assert shown.err.startswith(words.format(**places))
 
 
+def test_a_name_with_a_line_break_does_not_break_the_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_checkpoint(V03, tmp_path / "model")
+    index = {"weight_map": {"a": "x\nerror: \x1b[31mnothing"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert run(["convert", str(folder)]) == 6
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"error: {folder}: the shard `x error: ␛[31mnothing` is missing"
+    assert second == "hint: download what is missing into the folder"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_work_and_leaves_nothing(number: int, code: int, tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "model", Sizes(layers=1, hidden=4096, width=1024))
@@ -112,8 +124,8 @@ def test_a_signal_stops_the_work_and_leaves_nothing(number: int, code: int, tmp_
     made.mkdir()
     command = [sys.executable, "-m", "chat.cli", "convert", str(folder), "-o", str(made / "x.gguf"), "-t", "IQ4_XS"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."})
-    while process.poll() is None and not list(made.iterdir()):
-        time.sleep(0.01)
+    while process.poll() is None and not any(path.stat().st_size for path in made.iterdir()):
+        time.sleep(0.01)  # once it has its size, it is known to be there
     asked = time.monotonic()
     process.send_signal(number)
     _, err = process.communicate(timeout=30)

@@ -212,6 +212,8 @@ def test_stretched_positions_are_kept(rope: dict[str, Any], scaling: RopeScaling
         (config(rms_norm_eps=float("nan")), DataError, "`rms_norm_eps` is nan"),
         (config(rope_theta=float("inf")), DataError, "`rope_theta` is inf"),
         (config(rope_theta=[1]), DataError, r"`rope_theta` is \[1\]"),
+        (config(head_dim=31), DataError, "heads of 31 columns cannot be turned by pairs"),
+        (config(architectures="x" * 99), DataError, "`architectures` is 'x{59}…, but must be a list"),
         (config(sliding_window=0), DataError, "`sliding_window` is 0"),
         (config(hidden_size=None), DataError, "does not give the width, and there is no tensor to tell it from"),
         (config(layer_types=["full_attention"]), DataError, "`layer_types` must name each of the 2 layers"),
@@ -233,7 +235,7 @@ def test_stretched_positions_are_kept(rope: dict[str, Any], scaling: RopeScaling
             "`original_max_position_embeddings` is -1, but must be",
         ),
         (config(rope_scaling=[]), None, ""),
-        (config(rope_scaling=[1]), DataError, "the rope parameters must be an object"),
+        (config(rope_scaling=[1]), DataError, r"`rope_parameters` is \[1\], but must be an object"),
         (config(hidden_act="gelu"), ModelError, "the activation gelu cannot be run"),
         (config(architectures=["Ministral3ForCausalLM"]), ModelError, "the architecture Ministral3ForCausalLM cannot"),
         (

@@ -270,7 +270,11 @@ FAULTS = [
     (lambda folder: spoil_config(folder, hidden_size=320), DataError, r"has shape .* but the model's sizes say"),
     (lambda folder: spoil_config(folder, num_hidden_layers=4), DataError, r"lacks what becomes `blk.3.* and 8 more"),
     (lambda folder: spoil_config(folder, num_hidden_layers=2), DataError, r"has no place in a model of 2 layers"),
-    (lambda folder: spoil_config(folder, vocab_size=519), DataError, "520 pieces, but the model has rows for 519"),
+    (
+        lambda folder: spoil_config(folder, vocab_size=519),
+        DataError,
+        r"has shape \[520, 256\], but the model's sizes say \[519, 256\]",
+    ),
     (lambda folder: spoil_config(folder, architectures=["GPT2LMHeadModel"]), ModelError, "GPT2LMHeadModel cannot be"),
     (lambda folder: (folder / "config.json").write_text("{"), DataError, "config.json is not JSON"),
 ]
