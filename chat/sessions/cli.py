@@ -14,10 +14,12 @@ import typer
 from chat.ground.errors import ExitCode, FileError, UsageError
 from chat.ground.folders import data_folder
 from chat.ground.visible import visible, visible_line
+from chat.session_settings import OF_THE_MODEL
 from chat.sessions.export import ExportFormat, export_text, format_of
-from chat.sessions.session_json import iso_time
+from chat.sessions.session_json import from_json, iso_time
 from chat.sessions.store import FILE_NAME, Store, open_history
 from chat.sessions.whole_file import write_file
+from chat.wiring import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,6 +128,25 @@ def export(
         return _print(text)
     write_file(output, text, overwrite=overwrite)
     return _tell(f"wrote {output}")
+
+
+@app.command("import")
+def import_sessions(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What `export --format json` wrote.")],
+) -> None:
+    """Take exported sessions in, as new ones; prints their ids."""
+    exported = [from_json(read_text(file)) for file in files]
+    with open_history() as store:
+        for record, conversation in exported:
+            name = record.name if record.name and store.find(record.name) is None else None
+            # a file from elsewhere names no server and no adapter for what will be said
+            own = {key: value for key, value in record.settings.items() if key not in OF_THE_MODEL}
+            made = store.create(name=name, title=record.title, model=record.model, settings=own,
+                                conversation=conversation)  # fmt: skip
+            _need_file(store)
+            if record.name and name is None:
+                _tell(f"a session is called `{record.name}` already, so this one has no name")
+            print(made.id)
 
 
 @app.command()

@@ -61,6 +61,9 @@ class PlainReader:
             text = self._line(self._prompt)
             while is_open_block(text):
                 text += "\n" + self._line("")
+        except EOFError:
+            print()  # so that whatever comes next stands on a line of its own
+            raise
         except KeyboardInterrupt:  # drops the line; at once again, it leaves
             print("\nCtrl+C again leaves")
             text = self._line(self._prompt)

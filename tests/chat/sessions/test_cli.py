@@ -226,3 +226,39 @@ def test_a_reader_that_leaves_is_no_error(store: Store) -> None:
         assert run.stdout.readline() == b"# long\n"
         run.stdout.close()
         assert (run.wait(30), run.stderr.read()) == (141, b"")
+
+
+def test_an_exported_session_comes_back_whole_beside_the_first(store: Store, tmp_path: Path) -> None:
+    record = store.get("buffer")
+    store.set_settings(record.id, {"temperature": 0.2, "remote": "http://elsewhere.example"})
+    file = tmp_path / "buffer.json"
+    file.write_text(sessions("show", "buffer", "--json")[1])
+    code, out, err = sessions("import", str(file))
+    assert (code, err) == (0, "a session is called `buffer` already, so this one has no name\n")
+    made, conversation = store.load(out.strip())
+    assert conversation == store.load(record.id)[1]
+    assert (made.name, made.title, made.model) == (None, record.title, record.model)
+    assert made.settings == {"temperature": 0.2}  # and no server that its maker chose
+    store.rename(record.id, None)
+    assert sessions("import", str(file))[2] == ""
+    assert store.get("buffer").title == record.title
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        ("{", 6, "error: this is no JSON: "),
+        ("[]", 6, "error: this is JSON, but no exported session"),
+        (None, 7, "nowhere.json: cannot be read: No such file or directory"),
+    ],
+)
+def test_what_is_no_exported_session_is_not_taken_in(
+    store: Store, tmp_path: Path, text: str | None, code: int, message: str
+) -> None:
+    file = tmp_path / "nowhere.json"
+    if text is not None:
+        file.write_text(text)
+    before = store.list()
+    done = sessions("import", str(file))
+    assert done[0] == code and message in done[2]
+    assert store.list() == before
