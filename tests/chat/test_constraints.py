@@ -71,6 +71,7 @@ def test_a_choice_is_one_of_the_options_with_their_probabilities(model: Path) ->
         ["--regex", "("],
         ["--schema", '{"type": "nonsense"}'],
         ["--schema", '{"$ref": "https://example.com/x.json"}'],
+        ["--schema", '{"$ref": "#"}'],
         ["--grammar", "start: nowhere"],
         ["--grammar", "root ::= " + "(" * 60000 + '"a"' + ")" * 60000],
         ["--regex", "a", "--choice", "b"],
