@@ -64,9 +64,7 @@ def lack_gpu_memory(deaths: Path) -> None:
         left = deaths.read_text().split()
         if left and left[0] == ("reading" if len(ids) > 1 else "decoding"):
             deaths.write_text(" ".join(left[1:]))
-            os.write(
-                2, b"CUDA error: out of memory\n  current device: 0, in function alloc\nggml-cuda.cu:97: CUDA error\n"
-            )
+            os.write(2, CUDA_WORDS)
             os.abort()
         return feed(self, ids, *more)
 
