@@ -98,7 +98,11 @@ def _print_manual() -> int:
 def _print_completion(arguments: Sequence[str]) -> int:
     from chat.command_tree import commands, main_flags
     from chat.completion import SHELLS
+    from chat.offered_names import NAMES, offered
 
+    if len(arguments) == 1 and arguments[0] in NAMES:  # the scripts ask for these
+        print("".join(f"{name}\n" for name in offered(arguments[0])), end="")
+        return ExitCode.DONE
     if len(arguments) != 1 or arguments[0] not in SHELLS:
         raise UsageError("`completion` needs a shell", hint=f"`mistral-chat completion {'|'.join(SHELLS)}`")
     print(SHELLS[arguments[0]](main_flags(), commands(COMMANDS)), end="")

@@ -13,10 +13,17 @@ from chat.settings import definitions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+OTHER_FLAGS = {
+    ("--man",): "Print the man page.",
+    ("-V", "--version"): "Show the version.",
+    ("-h", "--help"): "Show help.",
+}
+NAMES_OF_OPTIONS = {"model": "models", "session": "sessions", "template": "templates", "preset": "presets"}
+
 
 @dataclass(frozen=True)
 class Flag:
-    """An option as a person may type it; `values` are the only ones it takes, if they are few."""
+    """An option as a person may type it; `values` are the only ones it takes, if they are few; `names` their kind."""
 
     spellings: tuple[str, ...]
     help: str
@@ -24,17 +31,19 @@ class Flag:
     metavar: str = ""
     values: tuple[str, ...] = ()
     is_file: bool = False
+    names: str = ""  # see chat.offered_names
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command with its flags; `parts` are the commands below it."""
+    """A command with its flags; `parts` are the commands below it, `names` the kind of name it takes."""
 
     name: str
     help: str
     flags: tuple[Flag, ...]
     parts: tuple[Command, ...] = ()
     arguments: str = ""
+    names: str = ""
 
 
 def main_flags() -> tuple[Flag, ...]:
@@ -47,30 +56,35 @@ def main_flags() -> tuple[Flag, ...]:
             each.option.metavar or "|".join(each.choices),
             each.choices,
             is_file="FILE" in (each.option.metavar or "") or each.name in ("model", "lora"),
+            names=NAMES_OF_OPTIONS.get(each.name, ""),
         )
         for each in definitions().values()
     ]
-    return (*flags, Flag(("-V", "--version"), "Show the version.", False), Flag(("-h", "--help"), "Show help.", False))
+    return (*flags, *(Flag(spellings, help, False) for spellings, help in OTHER_FLAGS.items()))
 
 
 def commands(table: Mapping[str, tuple[str, str]]) -> tuple[Command, ...]:
     """The commands of `table`: name -> (module with a Typer `app`, what it does)."""
     import typer.main
 
-    return tuple(
+    found = [
         _command(name, help, typer.main.get_command(import_module(module).app))
         for name, (module, help) in table.items()
-    )
+    ]
+    shells = tuple(Command(shell, f"Print completion for {shell}.", ()) for shell in ("bash", "zsh", "fish"))
+    return (*found, Command("completion", "Print completion for a shell.", (), shells))
 
 
-def _command(name: str, help: str, command: Any) -> Command:
+def _command(name: str, help: str, command: Any, parent: str = "") -> Command:
     parts = getattr(command, "commands", {})
+    arguments = [each.metavar or each.name.upper() for each in command.params if each.param_type_name == "argument"]
     return Command(
         name,
         help,
         tuple(_flag(each) for each in command.params if each.param_type_name == "option"),
-        tuple(_command(part, each.get_short_help_str(200), each) for part, each in parts.items()),
-        " ".join(each.metavar or each.name.upper() for each in command.params if each.param_type_name == "argument"),
+        tuple(_command(part, each.get_short_help_str(200), each, name) for part, each in parts.items()),
+        " ".join(arguments),
+        parent if parent in NAMES_OF_OPTIONS.values() and {"NAME", "SESSION"} & set(arguments) else "",
     )
 
 
