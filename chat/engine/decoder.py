@@ -202,6 +202,11 @@ class Decoder:
             view = self._rows[address] = np.frombuffer(row_memory, dtype=np.float32)
         return view
 
+    def first_logit(self, row: int = -1) -> float:
+        """The logit of id 0 in a row of the last batch; NaN where the last layer holds no numbers."""
+        number: float = self._api.llama_get_logits_ith(self.pointer, row)[0]
+        return number
+
     @property
     def state_bytes(self) -> int:
         """Size of a snapshot taken now."""

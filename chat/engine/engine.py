@@ -178,7 +178,7 @@ class Engine:
                 if self._cancelled:
                     run.finish = "interrupted"
                     return
-                token = self._choose(run, row if draft else -1)
+                token = self._choose(run, row if draft else -1, is_first=made == 0)
                 if run.is_end(token):
                     run.finish = "stop"
                     return
@@ -231,13 +231,23 @@ class Engine:
         guess = drafter.guess(ids, most)
         return ready, guess[: LENGTHS[len(guess)]]
 
-    def _choose(self, run: Run, row: int) -> int:
-        logits = self.decoder.logits(row)
-        if math.isnan(logits.sum()):
-            self.decoder.clear()
+    def _choose(self, run: Run, row: int, *, is_first: bool) -> int:
+        """Draw an id from a row.
+
+        Numbers in the last layer make every logit one, and a bad row of the output shows with the first id already: all
+        logits are looked at only then, and one afterwards.
+        """
+        decoder = self.decoder
+        if is_first or run.before:
+            logits = decoder.logits(row)
+            judged = float(logits.sum())
+            for change in run.before:
+                change(logits)
+        else:
+            judged = decoder.first_logit(row)
+        if math.isnan(judged):
+            decoder.clear()
             raise EngineError("the model computed NaN instead of numbers", hint="its file is damaged: get it again")
-        for change in run.before:
-            change(logits)
         token = run.sampler.sample(self.decoder, row)
         for note in run.after:
             note(token)

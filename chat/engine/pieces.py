@@ -40,6 +40,7 @@ class Pieces:
         self.size: int = self._api.llama_vocab_n_tokens(vocab)
         self.is_sentencepiece = self._api.llama_vocab_type(vocab) == _SENTENCEPIECE
         self._bytes: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
 
     @cached_property
     def names(self) -> Sequence[str]:
@@ -107,7 +108,10 @@ class Pieces:
 
     def is_end(self, token: int) -> bool:
         """Whether llama.cpp takes an id for the end of an answer."""
-        return bool(self._api.llama_vocab_is_eog(self._vocab, token))
+        found = self._ends.get(token)
+        if found is None:
+            found = self._ends[token] = bool(self._api.llama_vocab_is_eog(self._vocab, token))
+        return found
 
     @cached_property
     def bos(self) -> int | None:

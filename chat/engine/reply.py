@@ -124,11 +124,10 @@ class Answer:
 
     def _stream(self, run: Run) -> Iterator[Text]:
         """The texts as they grow, up to the first tool call: nobody watches one grow."""
-        prompt_format, vocabulary = self.room.prompt_format, self.room.vocabulary
-        decoder = StreamDecoder(vocabulary, continues=self.continues())
+        decoder = StreamDecoder(self.room.vocabulary, continues=self.continues())
         constrained = self.request.constraint is not None  # then its grammar alone says where the answer ends
-        stops = StopFilter(() if constrained else self.request.stop + FORMATS[prompt_format].stops)
-        calls = vocabulary.control_id(CALLS.piece) if writes_calls(prompt_format) else None
+        stops = StopFilter(() if constrained else self.request.stop + FORMATS[self.room.prompt_format].stops)
+        calls = self._calls_id()
         for token in self.engine.generate(run):
             self.ids.append(token)
             if token == calls and self._withheld is None:
@@ -175,7 +174,13 @@ class Answer:
         else:
             self._withheld.append(text)
 
+    def _calls_id(self) -> int | None:
+        """The id that tool calls begin with, where the prompt format has them."""
+        return self.room.vocabulary.control_id(CALLS.piece) if writes_calls(self.room.prompt_format) else None
+
     def _parsed(self) -> ReadAnswer:
+        if self._calls_id() not in self.ids:
+            return ReadAnswer("".join(self.texts))
         parts = self.room.vocabulary.segments_of(self.ids)
         return read_answer(self.room.prompt_format, parts, ids_sha256(self.composed.ids))
 

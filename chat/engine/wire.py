@@ -22,7 +22,7 @@ EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Loading, Readin
 
 def to_line(message: dict[str, Any]) -> bytes:
     """One message as one line; dataclasses inside become objects, tuples become lists."""
-    return json.dumps(message, default=_fields, separators=(",", ":")).encode("ascii") + b"\n"
+    return _ENCODER.encode(message).encode("ascii") + b"\n"
 
 
 def from_line(line: bytes) -> dict[str, Any]:
@@ -73,9 +73,17 @@ def build(kind: type[Value], plain: dict[str, Any]) -> Value:
 
 def _fields(value: Any) -> dict[str, Any]:
     """The fields of a dataclass, one level deep: what nests is met again by the encoder."""
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        raise TypeError(f"{type(value).__name__} cannot go over the wire")
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {name: getattr(value, name) for name in _names(type(value))}  # type: ignore[arg-type]
+
+
+@functools.cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    if not dataclasses.is_dataclass(kind):
+        raise TypeError(f"{kind.__name__} cannot go over the wire")
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+_ENCODER = json.JSONEncoder(default=_fields, separators=(",", ":"))  # `json.dumps` makes one for each message
 
 
 @functools.cache
