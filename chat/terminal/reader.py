@@ -47,6 +47,7 @@ class PlainReader:
     def __init__(self, prompt: str = PROMPT) -> None:
         self._prompt = prompt
         self._reason: BaseException | None = None
+        self._is_reading = False
 
     def read(self, prefill: str = "") -> str:
         """One line, or the lines of a block of three quotes.
@@ -70,9 +71,13 @@ class PlainReader:
         return sendable(text)
 
     def _line(self, prompt: str) -> str:
-        if self._reason is not None:
-            raise self._reason
-        return input(prompt)
+        self._is_reading = True
+        try:
+            if self._reason is not None:
+                raise self._reason
+            return input(prompt)
+        finally:
+            self._is_reading = False
 
     def use_vi(self, vi: bool) -> None:
         """The terminal itself edits the line."""
@@ -81,9 +86,9 @@ class PlainReader:
         """Nothing stands around the line."""
 
     def abandon(self, reason: BaseException) -> None:
-        """Raise `reason` now, or at the next line when called from another thread."""
+        """Raise `reason` in the middle of a line, or when the next begins: an answer is stored first."""
         self._reason = reason
-        if threading.current_thread() is threading.main_thread():
+        if self._is_reading and threading.current_thread() is threading.main_thread():
             raise reason
 
 

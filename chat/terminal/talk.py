@@ -152,7 +152,7 @@ def _reply(desk: Desk, answer: GrowingAnswer) -> None:
         desk.say(())
     with desk.signals.answering():
         reply = turn.run()
-    _put_down(answer, reply)
+        _put_down(answer, reply)  # still in here: Ctrl+C must not come between the answer and the store
     _close(desk, reply)
 
 

@@ -192,6 +192,7 @@ def test_no_history_writes_nothing(start: Any, tmp_path: Path) -> None:
 
 def test_ctrl_c_at_a_plain_prompt_drops_the_line_and_then_leaves(start: Any) -> None:
     terminal = start([["text", "half"], ["wait"]], environment={"TERM": "dumb"})
+    terminal.settle(0.3)  # a signal between the prompt and the reading behind it waits for the next key
     terminal.send("unwanted", CTRL_C)
     terminal.wait("Ctrl+C again leaves")
     terminal.say("go")
@@ -217,6 +218,16 @@ def test_ctrl_c_stops_a_command_that_waits(start: Any) -> None:
     terminal.wait(lambda: terminal.text().count("stopped") == 2)
     terminal.send(CTRL_D)
     assert terminal.end() == 0
+
+
+def test_a_signal_while_a_dumb_terminal_is_answered_stores_the_answer_as_it_was(start: Any, tmp_path: Path) -> None:
+    """Once the signal broke out of the answer, and its last second was not stored."""
+    terminal = start([["text", "half of it"], ["wait"]], environment={"TERM": "dumb"})
+    terminal.say("the question")
+    terminal.wait("half of it")
+    terminal.child.kill(signal.SIGTERM)
+    assert terminal.end(3) == 130
+    assert stored(tmp_path) == [("user", "the question", None, 0), ("assistant", "half of it", "interrupted", 0)]
 
 
 def test_a_signal_at_a_plain_prompt_ends_the_program(start: Any) -> None:
