@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -85,19 +86,19 @@ def _cut_torn_line(path: Path) -> None:
         file.truncate(data.rfind(b"\n") + 1)
 
 
-def finished_ids(output: Path | None, *, resume: bool) -> frozenset[str]:
-    """The ids that the output file holds a result for; a last line without its end does not count."""
+def finished_ids(output: Path | None, *, resume: bool) -> Counter[str]:
+    """How many results the output file holds for each id; a last line without its end does not count."""
+    keys: Counter[str] = Counter()
     if not resume or output is None or not output.exists():
-        return frozenset()
-    keys = set()
+        return keys
     for line in output.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
         try:
             plain = json.loads(line)
         except ValueError:
             continue
         if isinstance(plain, dict):
-            keys.add(key_of(plain.get("id")))
-    return frozenset(keys)
+            keys[key_of(plain.get("id"))] += 1
+    return keys
 
 
 def key_of(record_id: Any) -> str:

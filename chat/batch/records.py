@@ -46,12 +46,18 @@ def record_of(number: int, line: str, settings: Settings, fill: Fill) -> Record:
         tools = _tools(plain.pop("tools", None), number)
         own = _own_settings(plain, settings, number)
         conversation = _conversation(plain, wiring.system_prompt(own), fill, number)
-        request = wiring.request(Prompt(messages=conversation.messages()), own)
+        request = wiring.request(_raw(plain, fill, number) if own.raw else Prompt(conversation.messages()), own)
         if tools is not None:
             request = replace(request, prompt=replace(request.prompt, tools=tools))
         return Record(record_id, request)
     except ChatError as error:
         return Record(record_id, error=error)
+
+
+def _raw(plain: Mapping[str, Any], fill: Fill, number: int) -> Prompt:
+    if "messages" in plain:
+        raise DataError(f"line {number}: `messages` need a template, but `--raw` has none")
+    return Prompt(text=fill(plain["prompt"]))
 
 
 def _json(line: str, number: int) -> Any:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from chat.batch.files import finished_ids, key_of, opened, writer
 from chat.batch.records import Record, record_of
-from chat.ground.errors import ChatError, ExitCode
+from chat.ground.errors import ChatError, ExitCode, UsageError
 from chat.ground.progress import count_bar
 from chat.report import rendered_report, reply_report
+from chat.settings import definitions
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterator
 
     from chat.batch.records import Fill
@@ -38,30 +40,49 @@ def run_batch(
         cancellable: what requests pass through on their way to the engine.
 
     Returns:
-        0, 1 if any record failed, or 130 if it was cancelled: what had been finished is written, what had not is not,
-        so that `--resume` answers it.
+        0, 1 if any record failed (or was cut, where that is to count), or 130 if it was cancelled: what had been finished
+        is written, what had not is not, so that `--resume` answers it.
 
     Raises:
-        ChatError: the file cannot be read or written; a record's own faults become its result instead.
+        ChatError: the file cannot be read or written, or an option has no meaning for a batch; a record's own faults
+            become its result instead.
     """
+    _refuse_options_of_one_answer(settings)
     resume, output = settings.resume, settings.output
     finished = finished_ids(output, resume=resume)
     with opened(settings.batch or "-") as (lines, total), writer(output, resume=resume) as write:
-        records = (
-            record
-            for number, line in enumerate(lines, 1)
-            if line.strip() and key_of((record := record_of(number, line, settings, fill)).id) not in finished
-        )
-        with count_bar("Answering", total, enabled=not settings.quiet) as progress:
+        left = None if total is None else total - finished.total()
+        records = _unfinished((record_of(number, line, settings, fill) for number, line in _numbered(lines)), finished)
+        with count_bar("Answering", left, enabled=not settings.quiet) as progress:
             failed = 0
             try:
                 for plain in _outcomes(engine, records, settings, tell, cancellable):
                     write(plain)
-                    failed += "error" in plain
+                    failed += "error" in plain or (settings.fail_on_length and plain.get("finish_reason") == "length")
                     progress.advance(1)
             except Interrupted:
                 return ExitCode.INTERRUPTED
     return ExitCode.UNEXPECTED if failed else ExitCode.DONE
+
+
+def _refuse_options_of_one_answer(settings: Settings) -> None:
+    for name in ("session", "continue_last", "raw_ids", "extract", "extract_last"):
+        if getattr(settings, name):
+            raise UsageError(f"--batch and {definitions()[name].option.flag} exclude each other")
+
+
+def _numbered(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _unfinished(records: Iterator[Record], finished: Counter[str]) -> Iterator[Record]:
+    """Those that have no result yet; of an id that stands on several lines, as many as results are missing."""
+    for record in records:
+        key = key_of(record.id)
+        if finished[key]:
+            finished[key] -= 1
+        else:
+            yield record
 
 
 def _outcomes(

@@ -117,3 +117,47 @@ def test_a_killed_engine_costs_no_answer(model: Path, batch: Path, tmp_path: Pat
         os.kill(int(child), signal.SIGKILL)
     assert process.wait(60) == 1  # of the bad line
     assert said([json.loads(line) for line in output.read_text().splitlines()]) == said(results)
+
+
+def test_a_raw_batch_has_no_template(model: Path) -> None:
+    """It had: `--raw` was not looked at."""
+    lines = b'"hello"\n{"messages": [{"role": "user", "content": "x"}]}\n'
+    command = [*PROGRAM, "-m", str(model), "--raw", "--batch", "-", "--dry-run"]
+    done = subprocess.run(command, input=lines, capture_output=True, check=False)
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["text"], second["error"]) == (
+        "<s> hello", "line 2: `messages` need a template, but `--raw` has none",
+    )  # fmt: skip
+
+
+def test_a_cut_record_fails_the_batch_only_when_asked_to(model: Path) -> None:
+    for flags, code in (([], 0), (["--fail-on-length"], 1)):
+        command = [*PROGRAM, "-m", str(model), "-n", "2", "--batch", "-", *flags]
+        done = subprocess.run(command, input=b'"hello"\n', capture_output=True, check=False)
+        assert (done.returncode, json.loads(done.stdout)["finish_reason"]) == (code, "length")
+
+
+def test_lines_of_one_id_are_all_answered_after_a_crash(model: Path, tmp_path: Path) -> None:
+    """The second line of an id that stood there twice was lost: its id was in the file already."""
+    batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
+    batch.write_text('{"id": "a", "prompt": "one"}\n{"id": "a", "prompt": "two"}\n{"id": "b", "prompt": "three"}\n')
+    output.write_text('{"id": "a", "text": "kept"}\n')
+    command = [*PROGRAM, "-m", str(model), "-n", "2", "--batch", str(batch), "-o", str(output), "--resume"]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
+    assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == ["a", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["--session", "s"], "--session"),
+        (["-c"], "--continue"),
+        (["-x"], "--extract"),
+        (["--raw-ids", "x"], "--raw-ids"),
+    ],
+)
+def test_options_of_a_single_answer_are_refused(flags: list[str], name: str) -> None:
+    command = [*PROGRAM, "-m", "guide", "--batch", "-", *flags]
+    done = subprocess.run(command, input=b'"hello"\n', capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == f"error: --batch and {name} exclude each other\n"
