@@ -40,8 +40,8 @@ def run_batch(
         cancellable: what requests pass through on their way to the engine.
 
     Returns:
-        0, 1 if any record failed (or was cut, where that is to count), or 130 if it was cancelled: what had been finished
-        is written, what had not is not, so that `--resume` answers it.
+        0, 1 if any record failed (or was cut, where that is to count), or 130 if it was cancelled: what had been
+        finished is written, what had not is not, so that `--resume` answers it.
 
     Raises:
         ChatError: the file cannot be read or written, or an option has no meaning for a batch; a record's own faults

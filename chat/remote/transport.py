@@ -215,7 +215,7 @@ def _connection_error(error: Exception, server: Server) -> ChatError:
 
 
 def _status_error(response: http.client.HTTPResponse, server: Server) -> ChatError:
-    status, words = response.status, _said(response)
+    status, words = response.status, _said(response, server.key)
     said = f": {words}" if words else ""
     if status in (401, 403):
         return ModelError(f"{server.url} refuses us ({status})", hint="set MISTRAL_CHAT_REMOTE_KEY to the server's key")
@@ -232,12 +232,14 @@ def _status_error(response: http.client.HTTPResponse, server: Server) -> ChatErr
     return EngineError(f"{server.url} failed ({status}){said}")
 
 
-def _said(response: http.client.HTTPResponse) -> str:
-    """The server's own words for a fault, on one line; '' where they are no JSON."""
+def _said(response: http.client.HTTPResponse, key: str | None) -> str:
+    """The server's own words for a fault, on one line and without the key; '' where they are no JSON."""
     try:
         plain = json.loads(response.read(LONGEST_ERROR_BYTES))
     except (OSError, http.client.HTTPException, ValueError):
         return ""
     error = plain.get("error", plain) if isinstance(plain, dict) else None
     words = error.get("message") or error.get("detail") if isinstance(error, dict) else error
-    return " ".join(words.split())[:300] if isinstance(words, str) else ""
+    if not isinstance(words, str):
+        return ""
+    return " ".join((words.replace(key, "***") if key else words).split())[:300]

@@ -199,6 +199,16 @@ def test_the_filter_answers_through_a_server_and_keeps_the_key_to_itself(
     assert KEY not in json.dumps(plain)
 
 
+def test_a_server_that_repeats_the_key_in_its_fault_does_not_get_it_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISTRAL_CHAT_REMOTE_KEY", KEY)
+    with serving(Script([Reply(400, body=json.dumps({"error": {"message": f"wrong key {KEY}"}}).encode())])) as script:
+        assert run(["--remote", script.url, "hello"]) == 2
+        said = f"error: {script.url}/v1 does not take this request (400): wrong key ***\n"
+        assert capsys.readouterr() == ("", said)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
