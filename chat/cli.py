@@ -31,6 +31,9 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, wh
 
 def main() -> NoReturn:
     """The command `mistral-chat`."""
+    for name in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+        if name is not None:
+            signal.signal(name, _leave)
     open_missing()
     sys.exit(run(sys.argv[1:]))
 
@@ -66,6 +69,8 @@ def _dispatch(arguments: list[str]) -> int:
                 f"options of `{name}` come after its name", hint=f"`mistral-chat -- {name} ...` asks a question instead"
             )
         return _call(import_module(COMMANDS[name][0]).app, arguments[1:], f"mistral-chat {name}")
+    if name == "completion":
+        return _print_completion(arguments[1:])
     if before_end(arguments, "-h", "--help"):
         from chat.help import help_text
 
@@ -74,8 +79,6 @@ def _dispatch(arguments: list[str]) -> int:
         return ExitCode.DONE
     if before_end(arguments, "--man"):
         return _print_manual()
-    if name == "completion":
-        return _print_completion(arguments[1:])
     if before_end(arguments, "-V", "--version"):
         from importlib.metadata import version
 
@@ -97,9 +100,12 @@ def _print_manual() -> int:
 
 def _print_completion(arguments: Sequence[str]) -> int:
     from chat.command_tree import commands, main_flags
-    from chat.completion import SHELLS
+    from chat.completion import SHELLS, USAGE
     from chat.offered_names import NAMES, offered
 
+    if before_end(arguments, "-h", "--help"):
+        print(USAGE, end="")
+        return ExitCode.DONE
     if len(arguments) == 1 and arguments[0] in NAMES:  # the scripts ask for these
         print("".join(f"{name}\n" for name in offered(arguments[0])), end="")
         return ExitCode.DONE
@@ -150,7 +156,8 @@ def _call(app: Any, arguments: Sequence[str], name: str) -> int:
     except typer.Abort:
         return ExitCode.INTERRUPTED
     except TyperException as error:
-        raise UsageError(error.format_message().rstrip("."), hint=f"`{name} --help` shows what there is") from error
+        message = error.format_message().rstrip(".")
+        raise UsageError(message[:1].lower() + message[1:], hint=f"`{name} --help` shows what there is") from error
     return int(result or ExitCode.DONE)
 
 
@@ -159,9 +166,6 @@ def _enter(words: Sequence[str], flags: dict[str, Any]) -> int:
     from chat.layers import layer
 
     layered = layer(flags, file=_config_file(), template=_template_settings(flags))
-    for name in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
-        if name is not None:
-            signal.signal(name, _leave)
     if _is_session(words, layered):
         from chat.terminal.modes import Modes
 
@@ -201,7 +205,7 @@ def _is_session(words: Sequence[str], layered: Layered) -> bool:
 
 
 def _leave(number: int, _frame: object) -> NoReturn:
-    """SIGTERM and SIGHUP end the program as an exit, so that engines are let go and turns stored."""
+    """End by SIGTERM and SIGHUP as an exit: engines are let go, turns stored, half-written files removed."""
     raise SystemExit(128 + number)
 
 

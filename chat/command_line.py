@@ -84,7 +84,7 @@ def _put(line: CommandLine, flag: str, value: str | None, left: Iterator[str]) -
     spelling = spellings().get(flag)
     if spelling is None:
         near = get_close_matches(flag, spellings(), n=3)
-        raise UsageError(f"No such option: {flag}", hint=f"did you mean {' or '.join(near)}?" if near else HINT)
+        raise UsageError(f"no such option: {flag}", hint=f"did you mean {' or '.join(near)}?" if near else HINT)
     name = spelling.definition.name
     if spelling.truth is not None:
         if value is not None:

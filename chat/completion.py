@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from chat.command_tree import Command, Flag
 
 PROGRAM = "mistral-chat"
+USAGE = """\
+Usage: mistral-chat completion bash|zsh|fish
+
+Print completion for a shell. A line in its start file takes it up:
+
+  ~/.bashrc                    eval "$(mistral-chat completion bash)"
+  ~/.zshrc                     eval "$(mistral-chat completion zsh)"
+  ~/.config/fish/config.fish   mistral-chat completion fish | source
+"""
 
 BASH = """\
 _mistral_chat() {{

@@ -77,7 +77,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "no such folder"
-        raise ModelError(f"{folder}: {problem}", hint="name the folder of a checkpoint, or `OWNER/NAME` on the hub")
+        raise ModelError(
+            f"{folder}: {problem}", hint="name the folder of a checkpoint, a GGUF, or `OWNER/NAME` on the hub"
+        )
     names = {path.name for path in folder.iterdir()}
     for layout in LAYOUTS:
         if layout.index in names and layout.index is not None:

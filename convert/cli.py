@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chat.ground.errors import UsageError
+from chat.ground.sizes import count_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,71 +19,79 @@ if TYPE_CHECKING:
     from convert.pipeline import Options, Report
     from convert.plan import Plan
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="Folder of a checkpoint, OWNER/NAME on the hub, or a GGUF (--window, -t or --lora)."
+    ),
+]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="OUT", help="File to write.  [default: ./NAME-TYPE.gguf]")
+]
+TypeName = Annotated[
+    str | None,
+    typer.Option(
+        "-t",
+        "--type",
+        metavar="TYPE",
+        help="Q4_K_M, Q4_K_S, Q5_K_M, Q6_K, Q8_0, Q4_0, IQ4_XS, BF16, F16 or F32.  "
+        "[default: Q4_K_M; F32 for an adapter; a GGUF keeps its own]",
+    ),
+]
+Window = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off|N", help="Sliding window: the model's own, none (a file for other programs), or N tokens."
+    ),
+]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora", metavar="PATH[:SCALE]", help="Merge a LoRA adapter, of the hub too, while converting. (Repeatable.)"
+    ),
+]
+Base = Annotated[
+    str | None,
+    typer.Option("--base", metavar="MODEL", help="SOURCE is a LoRA adapter: write it as a GGUF for this model."),
+]
+Imatrix = Annotated[
+    Path | None,
+    typer.Option("--imatrix", metavar="FILE", help="Importance matrix of llama-imatrix, for better small types."),
+]
+TensorTypes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tensor-type",
+        metavar="REGEX=TYPE",
+        help="Another type for the tensors whose name matches; the first match counts. (Repeatable.)",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan, write nothing, download no weights.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not read the written file again.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show where an error comes from.")]
 
 
 @app.command()
 def convert(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE", help="Folder of a checkpoint, OWNER/NAME on the hub, or a GGUF (--window, -t or --lora)."
-        ),
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="OUT", help="File to write.  [default: ./NAME-TYPE.gguf]"),
-    ] = None,
-    type_name: Annotated[
-        str | None,
-        typer.Option(
-            "-t",
-            "--type",
-            metavar="TYPE",
-            help="Q4_K_M, Q4_K_S, Q5_K_M, Q6_K, Q8_0, Q4_0, IQ4_XS, BF16, F16 or F32.",
-            show_default="Q4_K_M; F32 for an adapter, a GGUF's own",
-        ),
-    ] = None,
-    window: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|off|N",
-            help="Sliding window: the model's own, none (a file for other programs), or N tokens.",
-            show_default=True,
-        ),
-    ] = "auto",
-    lora: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--lora",
-            metavar="PATH[:SCALE]",
-            help="Merge a LoRA adapter, of the hub too, while converting. (Repeatable.)",
-        ),
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option("--base", metavar="MODEL", help="SOURCE is a LoRA adapter: write it as a GGUF for this model."),
-    ] = None,
-    imatrix: Annotated[
-        Path | None,
-        typer.Option("--imatrix", metavar="FILE", help="Importance matrix of llama-imatrix, for better small types."),
-    ] = None,
-    tensor_type: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tensor-type",
-            metavar="REGEX=TYPE",
-            help="Another type for the tensors whose name matches; the first match counts. (Repeatable.)",
-        ),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan, write nothing, download no weights.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not read the written file again.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show where an error comes from.")] = False,
+    source: Source,
+    output: Output = None,
+    type_name: TypeName = None,
+    window: Window = "auto",
+    lora: Adapters = None,
+    base: Base = None,
+    imatrix: Imatrix = None,
+    tensor_type: TensorTypes = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    no_verify: NoVerify = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> int:
     """Turn a checkpoint into a GGUF, in one pass."""
     from chat.ground.hub import tell
@@ -94,22 +102,20 @@ def convert(
     from convert.remake import remake
     from convert.source_name import find_adapter, find_outline, find_source
 
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, _leave)
     say = _nothing if quiet else tell
     adapters = tuple(find_adapter(text, say) for text in lora or ())
     with find_outline(source, say) if dry_run else nullcontext((find_source(source, say), True)) as (folder, is_whole):
         options = Options(
-            folder,
-            output,
-            type_name,
-            window,
-            overwrite,
-            not no_verify,
-            not quiet,
-            adapters,
-            imatrix,
-            tuple(tensor_type or ()),
+            source=folder,
+            output=output,
+            type=type_name,
+            window=window,
+            overwrite=overwrite,
+            verify=not no_verify,
+            show_progress=not quiet,
+            adapters=adapters,
+            imatrix=imatrix,
+            tensor_types=tuple(tensor_type or ()),
         )
         if base is not None or is_adapter(folder):
             return _convert_adapter(options, base, say, dry_run=dry_run, as_json=as_json)
@@ -121,11 +127,6 @@ def convert(
 
 def _nothing(_sentence: str) -> None:
     """Say nothing."""
-
-
-def _leave(number: int, _frame: object) -> NoReturn:
-    """End as an exit, so that the partial file is removed."""
-    raise SystemExit(128 + number)
 
 
 def _show_report(report: Report, *, as_json: bool, quiet: bool) -> None:
@@ -147,7 +148,7 @@ def _notes(report: Report) -> list[str]:
 def _summary(report: Report) -> str:
     window = f"window {report.window}" if report.window else "no window"
     words = (
-        f"{report.type}, {report.parameters / 1e9:.2f} billion weights, {report.size / 1e9:.2f} GB, {window}, "
+        f"{report.type}, {count_text(report.parameters)} weights, {size_text(report.size)}, {window}, "
         f"prompt format {report.prompt_format or 'of its own template'}"
     )
     return f"{words}, {report.seconds['total']:.0f} s" if report.seconds else words
@@ -175,7 +176,7 @@ def _convert_adapter(
         for warning in report.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         words = f"adapter of {report.tensors} tensors for the architecture {report.architecture}, {report.type}"
-        print(f"{words}, {report.size / 1e6:.1f} MB", file=sys.stderr)
+        print(f"{words}, {size_text(report.size)}", file=sys.stderr)
     print(json.dumps(report.to_json(), indent=2) if as_json else report.output)
     return 0
 

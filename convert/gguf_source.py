@@ -42,11 +42,6 @@ class GgufSource:
         """Whether its window is applied."""
         return self.file.architecture == CARRIER
 
-    @property
-    def is_packed(self) -> bool:
-        """Whether it has been quantized."""
-        return any(ALL_TYPES[info.type].is_quantized for info in self.file.tensors.values())
-
     def tensors(self, *, as_floats: bool) -> tuple[OutputTensor, ...]:
         """All tensors but the carrier's sinks; plain floats are checked when they are read `as_floats`."""
         return tuple(

@@ -77,12 +77,6 @@ class EngineError(ChatError):
     exit_code = ExitCode.ENGINE
 
 
-class InterruptedByUserError(ChatError):
-    """Ctrl+C before there was anything to keep."""
-
-    exit_code = ExitCode.INTERRUPTED
-
-
 ERROR_OF_CODE: dict[ExitCode, type[ChatError]] = {
     kind.exit_code: kind
     for kind in (ChatError, UsageError, ModelError, MemoryLimitError, ContextError, DataError, FileError, EngineError)

@@ -1,4 +1,4 @@
-"""Say byte counts as people read them, decimal as disks are sold. Knows numbers, not what they count."""
+"""Say large counts as people read them, bytes decimal as disks are sold. Knows numbers, not what they count."""
 
 from __future__ import annotations
 
@@ -9,3 +9,11 @@ def size_text(count: int) -> str:
         if count >= limit:
             return f"{count / limit:.1f} {unit}" if unit == "GB" else f"{count / limit:.0f} {unit}"
     return f"{count} bytes" if count != 1 else "1 byte"
+
+
+def count_text(count: int) -> str:
+    """`7.25 billion`, `1.94 million`, `65,536`."""
+    for limit, unit in ((1e9, "billion"), (1e6, "million")):
+        if count >= limit:
+            return f"{count / limit:.2f} {unit}"
+    return f"{count:,}"

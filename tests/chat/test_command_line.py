@@ -43,9 +43,9 @@ def test_options_stand_anywhere_and_are_written_in_every_usual_way(
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        ("--tempe 1", "No such option: --tempe", "did you mean --temp or --template or --temperature?"),
-        ("--qqqqqqq", "No such option: --qqqqqqq", "`mistral-chat --help` shows what there is"),
-        ("-qz", "No such option: -z", None),
+        ("--tempe 1", "no such option: --tempe", "did you mean --temp or --template or --temperature?"),
+        ("--qqqqqqq", "no such option: --qqqqqqq", "`mistral-chat --help` shows what there is"),
+        ("-qz", "no such option: -z", None),
         ("hi --temp", "--temp needs a value", None),
         ("-qm", "-m needs a value", None),
         ("--json=yes", "--json takes no value", None),

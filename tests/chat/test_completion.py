@@ -51,6 +51,16 @@ def test_bash_offers_what_fits(line: list[str], offered: str, capsys: pytest.Cap
     assert done.stdout == offered + "\n"
 
 
+def test_help_says_where_each_shell_takes_it_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """It once was the page of the whole program."""
+    assert run(["completion", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("Usage: mistral-chat completion bash|zsh|fish\n")
+    assert [shell for shell in SHELL_CHECKS if f"mistral-chat completion {shell}" in page.split("\n\n")[2]] == [
+        *SHELL_CHECKS
+    ]
+
+
 def test_another_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["completion", "tcsh"]) == 2
     assert (

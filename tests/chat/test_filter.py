@@ -159,7 +159,7 @@ def test_a_cut_answer_fails_only_when_asked_to(tiny_model: Path) -> None:
     [
         (["-m", "nowhere.gguf", "hi"], b"", 3, "nowhere.gguf"),
         (["-m", "MODEL"], b"", 2, "the prompt is empty"),
-        (["-m", "MODEL", "--nonsense", "hi"], b"", 2, "No such option: --nonsense"),
+        (["-m", "MODEL", "--nonsense", "hi"], b"", 2, "no such option: --nonsense"),
         (["-m", "MODEL", "--top-p", "2", "hi"], b"", 2, "--top-p is at most 1, not 2"),
         (["-m", "MODEL", "--raw-ids", "-"], b"[1, -2]", 6, "stdin: needs a JSON list of token ids"),
         (["-m", "MODEL", "--raw-ids", "-"], b"[1, 999999]", 6, "999999"),

@@ -139,7 +139,7 @@ def test_the_command_line_writes_adapters(
     assert run(["convert", str(adapter), "--base", str(folder)]) == 0
     shown = capsys.readouterr()
     assert shown.out == "poet-F32.gguf\n"
-    assert shown.err == "adapter of 30 tensors for the architecture llama, F32, 0.2 MB\n"
+    assert shown.err == "adapter of 30 tensors for the architecture llama, F32, 159 kB\n"
     assert run(["convert", str(adapter), "--base", str(folder), "--json", "--dry-run", "-t", "q8_0"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["type"], report["output"], report["verified"]) == ("Q8_0", "poet-Q8_0.gguf", False)

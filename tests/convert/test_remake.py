@@ -438,7 +438,7 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(["convert", str(source), "--window", "64", "-o", str(out)]) == 0
     shown = capsys.readouterr()
     assert shown.out == f"{out}\n"
-    assert shown.err.startswith("Q4_K_M, 0.00 billion weights, 0.00 GB, window 64, prompt format v1, ")
+    assert shown.err.startswith("Q4_K_M, 1.94 million weights, 1 MB, window 64, prompt format v1, ")
     assert run(["convert", str(out), "-t", "q8_0", "-o", str(tmp_path / "again.gguf")]) == 0
     assert capsys.readouterr().err.startswith("warning: ")
 

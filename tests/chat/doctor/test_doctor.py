@@ -128,7 +128,7 @@ def test_an_engine_that_dies_of_an_unknown_instruction_is_one_line_and_the_rest_
 def test_an_unknown_option_is_a_usage_error() -> None:
     done = doctor("--mode", "x")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: No such option: --mode")
+    assert done.stderr.startswith("error: no such option: --mode")
 
 
 def test_an_encoding_without_our_letters_is_told_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
