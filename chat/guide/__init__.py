@@ -6,9 +6,9 @@ What is here is read when the guide answers:
   of its own; made by `mistral-chat convert`;
 - `facts.toml`, `talk.toml`, `dialogues.toml`, `off_topic.toml`, `phrasings.txt`, `synonyms.txt`: what it was taught, as
   data; `library` reads them, `phrasing` unfolds their patterns;
-- `topics`: which help topics a question is nearest to. Its line stands before the question as the system prompt, where
-  `--dry-run` shows it; the model reads it and writes the answer;
-- `gate`: whether an answer is sure enough to be given.
+- `topics`: which help topics a question is likeliest about, by a small linear classifier (`topics.bin`). Its line
+  stands before the question as the system prompt, where `--dry-run` shows it; the model reads it and writes the answer;
+- `known_answer.json`: what it answers to one question, id by id, for the doctor.
 
 How it was made, and how well it answers, is in tests/guide/making.
 """
@@ -19,3 +19,4 @@ from pathlib import Path
 
 NAME = "guide"
 PATH = Path(__file__).parent / "guide.gguf"
+KNOWN_ANSWER = Path(__file__).parent / "known_answer.json"

@@ -13,6 +13,7 @@ from chat.guide.phrasing import patterns
 ELSE = "else"  # the topic of everything that the guide does not know
 ELSE_TITLE = "something else"
 TALK_TITLE = "small talk"
+BEFORE_TITLE = "what was said before"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,16 @@ def off_topic() -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     table = read_table("off_topic.toml")
     slots = {name: tuple(text.split("|")) for name, text in table["slots"].items()}
     return (*(pattern for group in table["group"] for pattern in patterns(group["ask"])), *_phrasings()[ELSE]), slots
+
+
+@cache
+def follow_ups() -> tuple[str, ...]:
+    """Patterns of questions that only make sense after others, and of people saying their names."""
+    table = read_table("dialogues.toml")
+    asked = [each["ask"] for each in (*table["follow"], *table["memory"], table["name"])]
+    names = table["name"]["names"].split("|")[::9]
+    told = table["name"]["tell"].replace("<name>", f"{{{'|'.join(names)}}}")
+    return tuple(pattern for block in (*asked, told) for pattern in patterns(block))
 
 
 @cache

@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 FULL = os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1"
 SAMPLE = 70  # questions in a quick run
 LARGEST_BYTES = 16_000_000
-RIGHT, REFUSED = 0.73, 0.83  # of all held-out questions; making/README.md has the figures, and what was hoped for
+RIGHT, REFUSED = 0.88, 0.94  # of all held-out questions; making/README.md has the figures
 SLACK = 0.10  # what a sample may differ
 
 
@@ -104,7 +104,7 @@ def test_a_session_longer_than_the_window_goes_on_answering(guide: Guided) -> No
     licence = next(fact for fact in facts() if fact.id == "licence")
     messages: list[Message] = []
     for _ in range(20):  # of some 80 tokens each, in a window of 256
-        messages.append(Message("user", "What is the licence?"))
+        messages.append(Message("user", "What is the licence of Mistral 7B?"))
         done = answer(guide, *messages)
         messages.append(Message("assistant", done.text, done.ids, done.finish_reason))
     assert messages[-1].content.strip() == licence.answer

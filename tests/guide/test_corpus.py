@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from itertools import islice
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_every_fact_and_the_refusal_are_answered_as_written(corpus: Any) -> None
     assert {turn.topic for turn in turns} >= {*answers}
     wrong = [turn for turn in turns if turn.topic in answers and turn.answer != answers[turn.topic]]
     assert wrong == []
-    assert 0.2 < sum(turn.topic == ELSE for turn in turns) / len(turns) < 0.4
+    assert 0.1 < sum(turn.topic == ELSE for turn in turns) / len(turns) < 0.4
 
 
 def test_only_the_last_question_of_a_dialogue_comes_with_its_topics(corpus: Any) -> None:
@@ -53,15 +54,13 @@ def test_only_the_last_question_of_a_dialogue_comes_with_its_topics(corpus: Any)
         assert [turn for turn in dialogue[:-1] if turn.help] == []
 
 
-def test_a_name_that_was_told_is_known(corpus: Any) -> None:
-    named = [dialogue for dialogue in dialogues(corpus, 9, 600) if dialogue[0].topic == "name" and len(dialogue) > 1]
-    assert named
-    for told, *_, known in named:
-        name = told.answer.removeprefix("Nice to meet you, ").partition(".")[0]
-        assert name in told.question
-        assert known.answer == f"Your name is {name}."
+def test_no_name_is_said_again(corpus: Any) -> None:
+    """The model would say another one: it is too small to copy words that it never saw."""
+    named = [dialogue[-1] for dialogue in dialogues(corpus, 9, 600) if dialogue[-1].topic == "name"]
+    assert len({turn.question for turn in named}) > 10
+    assert {turn.answer.partition("I do not keep names.")[0] for turn in named} == {"", "Nice to meet you! "}
 
 
 def test_worn_questions_keep_names(corpus: Any) -> None:
-    writer = corpus.Writer(1)
-    assert all("Zara" in writer.worn("my name is Zara", is_name=True) for _ in range(200))
+    asker = corpus.Worn(random.Random(1))
+    assert all("Zara" in asker.worn("my name is Zara", is_name=True) for _ in range(200))

@@ -31,7 +31,7 @@ USUAL = [
     "threads",
     "device",
     "exactness",
-    "speed",
+    "guide",
 ]
 
 

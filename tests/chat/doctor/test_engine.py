@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 from array import array
 from pathlib import Path
 
 import pytest
 
-from chat.doctor.engine import check_choice, check_devices, check_exactness, check_speed, check_threads
-from chat.doctor.probe import CHUNKS, EXACT, EXACT_IDS, _difference
+from chat.conversation import Message
+from chat.doctor.engine import check_choice, check_devices, check_exactness, check_guide, check_threads
+from chat.doctor.probe import CHUNKS, EXACT, EXACT_IDS, _difference, _guide
 from chat.doctor.tiny_model import Shape, Tensor, make_weights, write_model
+from chat.engine.client import LocalEngine
 from chat.engine.model import LoadSettings, Model
+from chat.events import Done
 from chat.ground.gguf_reader import read_gguf
 from chat.ground.gguf_rules import check_model
+from chat.guide import KNOWN_ANSWER
+from chat.guide import PATH as GUIDE
+from chat.guide.guided import Guided
+from chat.request import EngineOptions, Prompt, Request
 
 SHAPE = Shape()
 CPU = {"name": "CPU", "kind": "cpu", "description": "Chip", "free_bytes": 9, "total_bytes": 9}
@@ -92,8 +100,27 @@ def test_threads_are_told_with_their_reason() -> None:
 
 
 def test_a_crawling_build_is_a_note() -> None:
-    assert check_speed({"tokens_per_second": 12.0}).state == "note"
-    assert check_speed({"tokens_per_second": 4000.0}).state == "ok"
+    found = {"known": [5, 6], "given": [5, 6]}
+    assert check_guide(found | {"tokens_per_second": 12.0}).state == "note"
+    assert check_guide(found | {"tokens_per_second": 4000.0}).state == "ok"
+
+
+def test_an_answer_that_is_not_the_stored_one_is_a_loud_problem() -> None:
+    finding = check_guide({"known": [5, 6, 7], "given": [5, 6, 8], "tokens_per_second": 4000.0})
+    assert finding.state == "problem"
+    assert finding.words == "WRONG ANSWERS: the guide's stored answer has 3 tokens, of which only 2 come out first"
+
+
+def test_the_guide_says_its_stored_answer_and_its_ids_are_the_answers() -> None:
+    stored = json.loads(KNOWN_ANSWER.read_text(encoding="utf-8"))
+    assert _guide()["given"] == stored["answer_ids"]
+    asked = Request(Prompt((Message("user", stored["question"]),)), max_tokens=200)
+    engine = Guided(LocalEngine(EngineOptions(str(GUIDE), threads=1)))
+    rendered, done = engine.render(asked), list(engine.reply(asked))[-1]
+    engine.close()
+    assert list(rendered.ids) == stored["prompt_ids"]
+    assert isinstance(done, Done)
+    assert (done.text.strip(), list(done.ids)) == (stored["answer"], stored["answer_ids"])
 
 
 def test_a_choice_is_told_with_its_reason_its_need_and_what_the_model_was_trained_on() -> None:

@@ -6,13 +6,17 @@ import random
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zlib import crc32
 
+from chat.guide.features import words_of
 from chat.guide.library import ELSE, Topic, facts, off_topic, read_table, refusal, synonyms, talk
 from chat.guide.phrasing import patterns, unfold
-from chat.guide.topics import help_text
+from chat.guide.topics import ranker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from chat.guide.topics import Ranker
 
 BEFORE = (
     *("how do i {}", "how do i {}?", "how can i {}", "how to {}", "how does one {}", "what is the way to {}", "{}"),
@@ -44,8 +48,7 @@ OPENERS = (
     "quick question: ",
     "um ",
 )
-LEFT_OUT = 0.6  # share of questions that retrieval has never seen; of the others it knows the very pattern
-HALVED = 0.3  # share of questions for which retrieval sees half of the corpus
+BLIND = 0.3  # share of questions whose topics are found by a classifier that never saw their pattern
 KEYS = {a: b for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm") for a, b in zip(row, row[1:] + row[-2], strict=True)}
 SHORT = {"you": "u", "are": "r", "please": "pls", "what is": "whats", "how do i": "howto", "to": "2", "for": "4"}
 SHORT |= {"i want to": "wanna", "because": "cuz", "with": "w/", "and": "&", "does not": "doesnt", "do not": "dont"}
@@ -69,115 +72,25 @@ class Turn:
         return f"{self.help}\n\n{self.question}" if self.help else self.question
 
 
-class Writer:
-    """Draws dialogues."""
+def words_in(pattern: str) -> frozenset[str]:
+    """All words that questions of a pattern may have, those of slots left out."""
+    return frozenset(words_of(pattern.translate(str.maketrans("{|}", "   "))))
 
-    def __init__(self, seed: int, helped: float = 0.9) -> None:
-        self.random = random.Random(seed)
-        self.helped = helped  # share of questions that come with their topics
-        self.facts = {topic.id: topic for topic in facts()}
-        self.strangers, self.slots = off_topic()
-        table = read_table("dialogues.toml")
-        self.follows, self.memories, self.name = table["follow"], table["memory"], table["name"]
-        self.follows_of = {id: [follow for follow in self.follows if id in follow["after"]] for id in self.facts}
-        every = [
-            *self.strangers,
-            *(each for topic in facts() for each in (*topic.wants, *topic.questions, *topic.words)),
-        ]
-        self.halves = [frozenset(self.random.sample(every, len(every) // 2)) for _ in range(40)]
-        self.names = self.name["names"].split("|")[::2]  # the others are for the test
 
-    def dialogues(self) -> Iterator[tuple[Turn, ...]]:
-        """Dialogues without end, of one to five turns."""
-        kinds = (self._single, self._follow, self._memory, self._names, self._session)
-        while True:
-            [kind] = self.random.choices(kinds, (76, 8, 6, 6, 4))
-            yield kind()
+class Worn:
+    """Questions of patterns, as people type them."""
 
-    def _single(self) -> tuple[Turn, ...]:
-        return (self._any(help=True),)
+    def __init__(self, random: random.Random) -> None:
+        self.random = random
+        self.slots = off_topic()[1]
 
-    def _session(self) -> tuple[Turn, ...]:
-        count = self.random.randint(1, 3)
-        return (*(self._any() for _ in range(count)), self._any(help=True))
-
-    def _follow(self) -> tuple[Turn, ...]:
-        first = self._fact(self.facts[self.random.choice([id for id, follows in self.follows_of.items() if follows])])
-        follow = self.random.choice(self.follows_of[first.topic])
-        topic = self.facts[follow["fact"]]
-        return *self._some(), first, self._turn(self._unfold(follow["ask"]), topic.answer, topic.id, help=True)
-
-    def _memory(self) -> tuple[Turn, ...]:
-        memory = self.random.choice(self.memories)
-        question = self._unfold(memory["ask"])
-        if self.random.random() < 0.2:
-            return (self._turn(question, memory["without"], memory["id"], help=True),)
-        topic = self.random.choice(list(self.facts.values()))
-        answer = memory["answer"].replace("<previous>", topic.answer).replace("<title>", topic.title)
-        return *self._some(), self._fact(topic), self._turn(question, answer, memory["id"], help=True)
-
-    def _names(self) -> tuple[Turn, ...]:
-        name = self._draw_name()
-        asked = self._unfold(self.name["ask"])
-        if self.random.random() < 0.2:
-            return *self._some(), self._turn(asked, self.name["unknown"], "name", help=True)
-        told = self._turn(self._unfold(self.name["tell"]).replace("<name>", name), self._named("told", name), "name")
-        known = self._turn(asked, self._named("known", name), "name", help=True)
-        return told, *self._some(), known
-
-    def _named(self, key: str, name: str) -> str:
-        return str(self.name[key]).replace("<name>", name)
-
-    def _draw_name(self) -> str:
-        if self.random.random() < 0.4:
-            return self.random.choice(self.names)
-        pick = self.random.choice
-        parts = [pick("bcdfghjklmnprstvwz") + pick("aeiou") for _ in range(self.random.randint(1, 3))]
-        return ("".join(parts) + pick(["", "", "n", "r", "s", "l", "x", "m"])).capitalize()
-
-    def _some(self) -> tuple[Turn, ...]:
-        return tuple(self._any() for _ in range(self.random.choices((0, 1, 2), (6, 3, 1))[0]))
-
-    def _any(self, help: bool = False) -> Turn:
-        [kind] = self.random.choices(("fact", "else", "talk"), (62, 31, 7))
-        if kind == "fact":
-            return self._fact(self.random.choice(list(self.facts.values())), help)
-        if kind == "talk":
-            topic = self.random.choice(talk())
-            pattern = self.random.choice(topic.questions)
-            return self._turn(unfold(pattern, self.random.choice), topic.answer, topic.id, help, pattern)
-        pattern = self.random.choice(self.strangers)
+    def asked(self, pattern: str, wants: bool = False) -> str:
+        """A question of a pattern; `wants` patterns complete "how do I"."""
         question = unfold(pattern, self.random.choice, self.slots)
-        return self._turn(question, refusal().answer, ELSE, help, pattern)
-
-    def _fact(self, topic: Topic, help: bool = False) -> Turn:
-        wants, questions, words = topic.wants, topic.questions, topic.words
-        weights = (5 if wants else 0, 7, 2)
-        [kind] = self.random.choices((wants, questions, words), weights)
-        pattern = self.random.choice(kind)
-        question = unfold(pattern, self.random.choice)
-        if kind is wants:
+        if wants:
             question = self.random.choice(BEFORE).format(question)
             question += self.random.choice(AFTER) if self.random.random() < 0.15 else ""
-        return self._turn(question, topic.answer, topic.id, help, pattern)
-
-    def _unfold(self, block: str) -> str:
-        return unfold(self.random.choice(patterns(block)), self.random.choice)
-
-    def _turn(self, question: str, answer: str, topic: str, help: bool = False, pattern: str | None = None) -> Turn:
-        question = self.worn(question, is_name=topic == "name")
-        if help and self.random.random() < self.helped:
-            return Turn(question, answer, topic, help_text(question, without=self._hidden(pattern)))
-        return Turn(question, answer, topic)
-
-    def _hidden(self, pattern: str | None) -> frozenset[str]:
-        """What retrieval must not see of the corpus: often the question itself, and sometimes half of the rest.
-
-        A question that was never written down finds less that is like it, and more words are new in it; still most
-        people ask for most things in much the same words.
-        """
-        half = self.random.choice(self.halves) if self.random.random() < HALVED else frozenset()
-        return half | {pattern} if pattern and self.random.random() < LEFT_OUT else half
+        return question
 
     def worn(self, text: str, is_name: bool = False) -> str:
         """The question as a person might type it: capitals, marks, short forms, lost words, typos."""
@@ -229,3 +142,96 @@ class Writer:
         slips = ("", letter * 2, following + letter, KEYS.get(letter.lower(), letter))
         slip = self.random.randrange(4)
         return text[:at] + slips[slip] + text[at + (2 if slip == 2 else 1) :]
+
+
+class Writer:
+    """Draws dialogues."""
+
+    def __init__(self, seed: int, helped: float = 0.9, blind: Sequence[Ranker] = ()) -> None:
+        """`helped` is the share of questions that come with their topics; `blind` finds most of these, part by part."""
+        self.random = random.Random(seed)
+        self.asker = Worn(self.random)
+        self.helped = helped
+        self.blind = blind
+        self.facts = {topic.id: topic for topic in facts()}
+        self.strangers = off_topic()[0]
+        table = read_table("dialogues.toml")
+        self.follows, self.memories, self.name = table["follow"], table["memory"], table["name"]
+        self.follows_of = {id: [follow for follow in self.follows if id in follow["after"]] for id in self.facts}
+        self.names = self.name["names"].split("|")
+
+    def dialogues(self) -> Iterator[tuple[Turn, ...]]:
+        """Dialogues without end, of one to five turns."""
+        kinds = (self._single, self.follow, self.memory, self._names, self._session)
+        while True:
+            [kind] = self.random.choices(kinds, (64, 12, 13, 5, 6))
+            yield kind()
+
+    def _single(self) -> tuple[Turn, ...]:
+        return (self._any(help=True),)
+
+    def _session(self) -> tuple[Turn, ...]:
+        count = self.random.randint(1, 3)
+        return (*(self._any() for _ in range(count)), self._any(help=True))
+
+    def follow(self) -> tuple[Turn, ...]:
+        """A question that only the one before makes clear."""
+        first = self._fact(self.facts[self.random.choice([id for id, follows in self.follows_of.items() if follows])])
+        follow = self.random.choice(self.follows_of[first.topic])
+        topic = self.facts[follow["fact"]]
+        return *self._some(), first, self._turn(self._pattern(follow["ask"]), topic.answer, topic.id, help=True)
+
+    def memory(self) -> tuple[Turn, ...]:
+        """A question about what was said before."""
+        memory = self.random.choice(self.memories)
+        question = self._pattern(memory["ask"])
+        if self.random.random() < 0.2:
+            return (self._turn(question, memory["without"], memory["id"], help=True),)
+        topic = self.random.choice(list(self.facts.values()))
+        answer = memory["answer"].replace("<previous>", topic.answer).replace("<title>", topic.title)
+        return *self._some(), self._fact(topic), self._turn(question, answer, memory["id"], help=True)
+
+    def _names(self) -> tuple[Turn, ...]:
+        """Names that are told or asked for; a model this small cannot say them again."""
+        if self.random.random() < 0.5:
+            return *self._some(), self._turn(self._pattern(self.name["ask"]), self.name["asked"], "name", help=True)
+        told = self._pattern(self.name["tell"])
+        return *self._some(), self._turn(told, self.name["told"], "name", True, self._draw_name())
+
+    def _draw_name(self) -> str:
+        if self.random.random() < 0.4:
+            return self.random.choice(self.names)
+        pick = self.random.choice
+        parts = [pick("bcdfghjklmnprstvwz") + pick("aeiou") for _ in range(self.random.randint(1, 3))]
+        return ("".join(parts) + pick(["", "", "n", "r", "s", "l", "x", "m"])).capitalize()
+
+    def _some(self) -> tuple[Turn, ...]:
+        return tuple(self._any() for _ in range(self.random.choices((0, 1, 2), (6, 3, 1))[0]))
+
+    def _any(self, help: bool = False) -> Turn:
+        [kind] = self.random.choices(("fact", "else", "talk"), (62, 31, 7))
+        if kind == "fact":
+            return self._fact(self.random.choice(list(self.facts.values())), help)
+        if kind == "talk":
+            topic = self.random.choice(talk())
+            return self._turn(self.random.choice(topic.questions), topic.answer, topic.id, help)
+        return self._turn(self.random.choice(self.strangers), refusal().answer, ELSE, help)
+
+    def _fact(self, topic: Topic, help: bool = False) -> Turn:
+        wants, questions, words = topic.wants, topic.questions, topic.words
+        [kind] = self.random.choices((wants, questions, words), (5 if wants else 0, 9, 2))
+        return self._turn(self.random.choice(kind), topic.answer, topic.id, help, wants=kind is wants)
+
+    def _pattern(self, block: str) -> str:
+        return self.random.choice(patterns(block))
+
+    def _turn(
+        self, pattern: str, answer: str, topic: str, help: bool = False, name: str = "", wants: bool = False
+    ) -> Turn:
+        question = self.asker.asked(pattern.replace("<name>", name), wants)
+        question = self.asker.worn(question, is_name=topic == "name")
+        if not help or self.random.random() >= self.helped:
+            return Turn(question, answer, topic)
+        is_blind = self.blind and self.random.random() < BLIND
+        finder = self.blind[crc32(pattern.encode()) % len(self.blind)] if is_blind else ranker()
+        return Turn(question, answer, topic, finder.help_text(question, words_in(pattern) if is_blind else frozenset()))

@@ -2,8 +2,8 @@
 
     python tests/guide/making/evaluate.py GGUF... [--questions FILE] [--helped] [--json OUT]
 
-For each file: right answers and refusals, with the help line and without, ungated and gated; perplexity of the right
-answers; how many answers ran on without end. A right answer contains the fact's key phrases.
+For each file: right answers and refusals, with the help line and without; perplexity of the right answers; how many
+answers ran on without end. A right answer contains the fact's key phrases.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from corpus import Turn, Writer
 from chat.conversation import Message
 from chat.engine.compose import encode
 from chat.engine.room import Room, load_room
-from chat.guide.gate import surety
 from chat.guide.library import ELSE, Topic, facts, refusal
 from chat.guide.topics import help_text
 from chat.request import EngineOptions, Prompt
@@ -47,11 +46,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the guide said, how sure it was, and whether it ended by itself."""
+    """What the guide said, the probability of its least certain token, and whether it ended by itself."""
 
     text: str
     surety: float
     ended: bool
+    ids: tuple[int, ...]
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -103,10 +103,10 @@ class Guide:
             token, logprob = _likeliest(decoder.logits())
             logprobs.append(logprob)
             if vocabulary.is_end(token):
-                return Reply(vocabulary.decode(ids).strip(), surety(logprobs), ended=True)
+                return Reply(vocabulary.decode(ids).strip(), math.exp(min(logprobs)), True, tuple(ids))
             ids.append(token)
             decoder.feed([token])
-        return Reply(vocabulary.decode(ids).strip(), surety(logprobs), ended=False)
+        return Reply(vocabulary.decode(ids).strip(), math.exp(min(logprobs)), False, tuple(ids))
 
     def dialogue(self, turns: Sequence[Turn]) -> str:
         """The answer to the last turn of a dialogue whose earlier answers are given, with the help line."""
@@ -133,12 +133,10 @@ class Guide:
 
 
 def remembered(guide: Guide, count: int) -> dict[str, float]:
-    """The share of right last answers by kind of dialogue: follow-up, memory and name; the names were never trained."""
+    """The share of right last answers by kind of dialogue, drawn by a seed of their own."""
     writer = Writer(DIALOGUE_SEED)
-    writer.names = writer.name["names"].split("|")[1::2]
-    kinds = {"follow": writer._follow, "memory": writer._memory, "name": writer._names}
     found = {}
-    for kind, draw in kinds.items():
+    for kind, draw in {"follow": writer.follow, "memory": writer.memory}.items():
         dialogues = [draw() for _ in range(count)]
         found[kind] = _share(guide.dialogue(turns) == turns[-1].answer for turns in dialogues)
     return found
@@ -162,7 +160,7 @@ def _logprob(logits: Any, token: int) -> float:
     return float(logits[token]) - top - math.log(float(np.exp(logits.astype(np.float64) - top).sum()))
 
 
-def judge(path: Path, questions: Sequence[Question], threshold: float, *, alone: bool) -> dict[str, Any]:
+def judge(path: Path, questions: Sequence[Question], *, alone: bool) -> dict[str, Any]:
     """All figures of one file."""
     guide = Guide(path)
     result: dict[str, Any] = {"type": guide.room.info.type, "bytes": path.stat().st_size}
@@ -170,7 +168,7 @@ def judge(path: Path, questions: Sequence[Question], threshold: float, *, alone:
         began = time.monotonic()
         replies = [guide.reply(question.text, helped) for question in questions]
         name = "helped" if helped else "alone"
-        result[name] = _shares(questions, replies, threshold)
+        result[name] = _shares(questions, replies)
         result[name]["seconds_per_answer"] = round((time.monotonic() - began) / len(questions), 4)
         result[name]["wrong"] = [
             [list(question.topics), question.text, reply.text[:60], round(reply.surety, 3)]
@@ -188,17 +186,15 @@ def judge(path: Path, questions: Sequence[Question], threshold: float, *, alone:
     return result
 
 
-def _shares(questions: Sequence[Question], replies: Sequence[Reply], threshold: float) -> dict[str, Any]:
+def _shares(questions: Sequence[Question], replies: Sequence[Reply]) -> dict[str, Any]:
     pairs = list(zip(questions, replies, strict=True))
     mine = [pair for pair in pairs if ELSE not in pair[0].topics]
     others = [pair for pair in pairs if ELSE in pair[0].topics]
     return {
         "facts": len(mine),
         "right": _share(is_right(*_text(pair)) for pair in mine),
-        "right_gated": _share(is_right(*_text(pair)) and pair[1].surety >= threshold for pair in mine),
         "strangers": len(others),
         "refused": _share(is_right(*_text(pair)) for pair in others),
-        "refused_gated": _share(is_right(*_text(pair)) or pair[1].surety < threshold for pair in others),
         "endless": sum(not reply.ended for reply in replies),
     }
 
@@ -217,14 +213,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--questions", type=Path, default=HELD_OUT)
-    parser.add_argument("--threshold", type=float, default=0.0)
     parser.add_argument("--helped", action="store_true", help="with the help line only")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     questions = read_questions(given.questions)
     results = {}
     for path in given.files:
-        result = results[path.name] = judge(path, questions, given.threshold, alone=not given.helped)
+        result = results[path.name] = judge(path, questions, alone=not given.helped)
         for name in result.keys() & {"helped", "alone"}:
             shown = {key: value for key, value in result[name].items() if key != "wrong"}
             print(path.name, result["type"], result["bytes"], name, shown, flush=True)

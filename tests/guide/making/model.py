@@ -76,8 +76,8 @@ class Block(nn.Module):
         self.up_proj = nn.Linear(width, sizes.hidden, bias=False)
         self.down_proj = nn.Linear(sizes.hidden, width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, drop: float) -> Tensor:
-        """(rows, length, width) -> the same; `mask` (rows, 1, length, length) is true where a token sees another."""
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, drop: float) -> Tensor:
+        """(rows, length, width) -> the same; `mask` (length, length) says which tokens see which, None is causal."""
         rows, length, _ = x.shape
         sizes = self.sizes
         normal = self.input_layernorm(x)
@@ -85,9 +85,7 @@ class Block(nn.Module):
         k = self.k_proj(normal).view(rows, length, sizes.kv_heads, sizes.head_dim).transpose(1, 2)
         v = self.v_proj(normal).view(rows, length, sizes.kv_heads, sizes.head_dim).transpose(1, 2)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        shared = sizes.heads // sizes.kv_heads
-        k, v = k.repeat_interleave(shared, 1), v.repeat_interleave(shared, 1)
-        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        seen = functional.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=True)
         seen = self.o_proj(seen.transpose(1, 2).reshape(rows, length, -1))
         x = x + functional.dropout(seen, drop, self.training)
         normal = self.post_attention_layernorm(x)
@@ -118,17 +116,13 @@ class Mistral(nn.Module):
             for layer in (block.o_proj, block.down_proj):
                 nn.init.normal_(layer.weight, std=0.02 / (2 * sizes.layers) ** 0.5)
 
-    def hidden(self, ids: Tensor, dialogues: Tensor, drop: float = 0.0) -> Tensor:
-        """The normed last hidden states.
-
-        Args:
-            ids: (rows, length) tokens, several dialogues in a row.
-            dialogues: (rows, length) the number of the dialogue a token belongs to; tokens see their own only.
-        """
+    def hidden(self, ids: Tensor, drop: float = 0.0) -> Tensor:
+        """(rows, length) tokens -> the normed last hidden states; a row is a dialogue, padded at its end."""
         length = ids.shape[1]
         places = torch.arange(length)
-        near = (places[:, None] >= places) & (places[:, None] - places < self.sizes.window)
-        mask = (near & (dialogues[:, :, None] == dialogues[:, None, :]))[:, None]
+        mask = None
+        if length > self.sizes.window:
+            mask = (places[:, None] >= places) & (places[:, None] - places < self.sizes.window)
         steps = 1.0 / self.sizes.theta ** (torch.arange(0, self.sizes.head_dim, 2) / self.sizes.head_dim)
         angles = torch.outer(places.float(), steps).repeat(1, 2)  # (length, head_dim)
         x = functional.dropout(self.embed_tokens(ids), drop, self.training)

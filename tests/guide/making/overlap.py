@@ -5,16 +5,22 @@ python tests/guide/making/overlap.py FILE...      prints the lines to take out; 
 
 from __future__ import annotations
 
+import random
 import re
 import sys
 from collections import defaultdict
-from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from corpus import Writer
+from corpus import Worn
+
+from chat.guide.library import facts, follow_ups, off_topic, talk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SEED = 400
-DIALOGUES = 60_000
+DRAWN = 16  # questions of each pattern as it stands, and as many as people type them
 TOO_NEAR = 0.7  # of the words in either (Jaccard)
 MARKS = re.compile(r"[^a-z0-9_$' -]+")
 
@@ -28,9 +34,9 @@ class Trained:
     """The word sets of many trained questions, without typos and with them."""
 
     def __init__(self) -> None:
-        writer = Writer(SEED, helped=0.0)
-        turns = (turn for dialogue in islice(writer.dialogues(), DIALOGUES) for turn in dialogue)
-        self.sets = list({words(turn.question) for turn in turns})
+        worn = Worn(random.Random(SEED))
+        asked = [worn.asked(pattern, wants) for pattern, wants in _patterns() for _ in range(DRAWN)]
+        self.sets = list({words(question) for question in (*asked, *map(worn.worn, asked))})
         self.with_word: dict[str, list[int]] = defaultdict(list)
         for number, found in enumerate(self.sets):
             for word in found:
@@ -44,6 +50,13 @@ class Trained:
             for number in self.with_word.get(word, ()):
                 common[number] += 1
         return max((count / len(wanted | self.sets[number]) for number, count in common.items()), default=0.0)
+
+
+def _patterns() -> Iterator[tuple[str, bool]]:
+    """Every pattern of the corpus, and whether "how do I" is put before it."""
+    for topic in (*facts(), *talk()):
+        yield from ((pattern, pattern in topic.wants) for pattern in (*topic.wants, *topic.questions, *topic.words))
+    yield from ((pattern, False) for pattern in (*off_topic()[0], *follow_ups()))
 
 
 def questions(path: Path) -> list[str]:

@@ -1,10 +1,9 @@
 """Train the guide: draws dialogues, learns the answers only, saves a Hugging Face checkpoint and the loss curve.
 
-    python tests/guide/making/train.py FOLDER [--minutes 60 | --steps N] [--threads 1]
+    python tests/guide/making/train.py FOLDER --steps N [--first FOLDER --gentle 0.6] [--threads 2]
 
-FOLDER holds tokenizer.model.v3 (tokenizer.py makes it). Interrupted runs go on from FOLDER/training.pt.
-The learning rate falls as a cosine over the steps; where the machine's speed is not known beforehand, `--minutes` ends
-it by the clock instead, and what was done is written to training.json.
+FOLDER holds the blind classifiers (ranker.py) and tokenizer.model.v3 (tokenizer.py). The learning rate falls as a
+cosine over the steps. Interrupted runs go on from FOLDER/training.pt; what was done is written to training.json.
 """
 
 from __future__ import annotations
@@ -14,33 +13,33 @@ import json
 import math
 import random
 import time
-from bisect import bisect_right, insort
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
-from queue import Queue
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import sentencepiece
 import torch
 from corpus import Turn, Writer
 from model import Mistral, Sizes
-from safetensors.torch import save_file
+from ranker import blind
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from multiprocessing.queues import Queue
 
 SEED = 1871
-ROW = 384  # tokens
-ROWS = 6
-POOL = 48  # dialogues to choose from when a row is filled
+LONGEST = 384  # tokens of a dialogue
+TOKENS = 3072  # of a batch, padding included
+POOL = 1024  # dialogues that are sorted by their length, so that little is padded
 CUT = 0.8  # share of dialogues whose last answer is learnt only in its beginning, where it is decided which it is
-WARM_UP = 0.02  # share of the run
+WARM_UP = 20  # steps
 MATRIX_RATE = 0.02
 REST_RATE = 0.003
 DROP = 0.05
@@ -83,77 +82,57 @@ class Reader:
 
 @dataclass
 class Batch:
-    """(rows, length) ids, the dialogue each belongs to, and whether it is to be learnt."""
+    """(rows, length) ids, a dialogue in each row, and whether they are to be learnt."""
 
     ids: Tensor
-    dialogues: Tensor
     learnt: Tensor
+    tokens: int  # without the padding
 
 
-@dataclass
-class _Row:
-    ids: list[int] = field(default_factory=list)
-    dialogues: list[int] = field(default_factory=list)
-    learnt: list[bool] = field(default_factory=list)
+Dialogue = tuple[list[int], list[bool]]
 
 
-def batches(writer: Writer, reader: Reader) -> Iterator[Batch]:
-    """Rows filled with whole dialogues, without end."""
-    cut = random.Random(SEED)
-    stream = (reader.dialogue(turns, unsure=True, cut=cut.random() < CUT) for turns in writer.dialogues())
-    fitting = (dialogue for dialogue in stream if len(dialogue[0]) <= ROW)
-    pool = sorted(islice(fitting, POOL), key=_length)
+def batches(folder: Path, seed: int) -> Iterator[tuple[Dialogue, ...]]:
+    """Dialogues of like lengths, `TOKENS` together, without end."""
+    chance = random.Random(seed)
+    reader, writer = Reader(folder, seed), Writer(seed, blind=blind(folder))
+    stream = (reader.dialogue(turns, unsure=True, cut=chance.random() < CUT) for turns in writer.dialogues())
+    fitting = (dialogue for dialogue in stream if len(dialogue[0]) <= LONGEST)
     while True:
-        rows = []
-        for _ in range(ROWS):
-            row = _Row()
-            while (found := _longest(pool, ROW - len(row.ids), oldest=not row.ids)) is not None:
-                ids, learnt = pool.pop(found)
-                row.dialogues += [row.dialogues[-1] + 1 if row.dialogues else 0] * len(ids)
-                row.ids += ids
-                row.learnt += learnt
-                insort(pool, next(fitting), key=_length)
-            rows.append(row)
-        yield _padded(rows)
+        pool = sorted(islice(fitting, POOL), key=lambda dialogue: len(dialogue[0]))
+        found: list[list[Dialogue]] = [[]]
+        for dialogue in pool:
+            if (len(found[-1]) + 1) * len(dialogue[0]) > TOKENS:
+                found.append([])
+            found[-1].append(dialogue)
+        chance.shuffle(found)
+        yield from map(tuple, found)
 
 
-def _length(dialogue: tuple[list[int], list[bool]]) -> int:
-    return len(dialogue[0])
-
-
-def _longest(pool: list[tuple[list[int], list[bool]]], room: int, *, oldest: bool) -> int | None:
-    """Which dialogue to put into a row next: the longest first, then what fits best."""
-    at = len(pool) if oldest else bisect_right(pool, room, key=_length)
-    return at - 1 if at else None
-
-
-def ahead(stream: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, made by another thread while the processor multiplies matrices."""
-    waiting: Queue[Batch] = Queue(maxsize=4)
-
-    def make() -> None:
-        for batch in stream:
-            waiting.put(batch)
-
-    Thread(target=make, daemon=True).start()
+def ahead(folder: Path, seed: int) -> Iterator[Batch]:
+    """The same batches, made by another process while this one multiplies matrices."""
+    waiting: Queue[tuple[Dialogue, ...]] = get_context("spawn").Queue(maxsize=64)
+    get_context("spawn").Process(target=_make, args=(folder, seed, waiting), daemon=True).start()
     while True:
-        yield waiting.get()
+        yield padded(waiting.get())
 
 
-def _padded(rows: list[_Row]) -> Batch:
-    def fill(values: list[Any], value: Any) -> list[Any]:
-        return values + [value] * (ROW - len(values))
+def _make(folder: Path, seed: int, waiting: Queue[tuple[Dialogue, ...]]) -> None:
+    for batch in batches(folder, seed):
+        waiting.put(batch)
 
-    return Batch(
-        torch.tensor([fill(row.ids, 0) for row in rows]),
-        torch.tensor([fill(row.dialogues, -1) for row in rows]),
-        torch.tensor([fill(row.learnt, False) for row in rows]),
-    )
+
+def padded(dialogues: Sequence[Dialogue]) -> Batch:
+    """Dialogues as rows; what comes after the end of one is seen by nothing before it and never learnt."""
+    length = max(len(ids) for ids, _ in dialogues)
+    ids = torch.tensor([ids + [0] * (length - len(ids)) for ids, _ in dialogues])
+    learnt = torch.tensor([flags + [False] * (length - len(flags)) for _, flags in dialogues])
+    return Batch(ids, learnt, sum(len(ids) for ids, _ in dialogues))
 
 
 def loss_of(model: Mistral, batch: Batch, drop: float = 0.0) -> Tensor:
     """Mean negative log-likelihood of the tokens to be learnt."""
-    hidden = model.hidden(batch.ids, batch.dialogues, drop)[:, :-1]
+    hidden = model.hidden(batch.ids, drop)[:, :-1]
     wanted = batch.learnt[:, 1:]
     return functional.cross_entropy(model.lm_head(hidden[wanted]), batch.ids[:, 1:][wanted])
 
@@ -166,27 +145,32 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
-        """One step."""
+        """One step; matrices of one shape are turned together."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for weight in group["params"]:
-                state = self.state[weight]
-                kept = state.setdefault("momentum", torch.zeros_like(weight))
-                kept.lerp_(weight.grad, 1 - group["momentum"])
-                ahead = weight.grad.lerp(kept, group["momentum"])
-                rows, columns = weight.shape
-                weight.mul_(1 - group["lr"] * group["decay"])
-                weight.add_(orthogonal(ahead), alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+                alike[weight.shape].append(weight)
+            for (rows, columns), weights in alike.items():
+                ahead = torch.stack([self._direction(weight, group["momentum"]) for weight in weights])
+                for weight, turned in zip(weights, orthogonal(ahead), strict=True):
+                    weight.mul_(1 - group["lr"] * group["decay"])
+                    weight.add_(turned, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+
+    def _direction(self, weight: nn.Parameter, momentum: float) -> Tensor:
+        kept = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        kept.lerp_(weight.grad, 1 - momentum)
+        return weight.grad.lerp(kept, momentum)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, by five Newton-Schulz steps."""
-    x = matrix / (matrix.norm() + 1e-7)
-    turned = x.shape[0] > x.shape[1]
-    x = x.T if turned else x
+def orthogonal(matrices: Tensor) -> Tensor:
+    """(count, rows, columns) -> the nearest orthogonal matrices, by five Newton-Schulz steps."""
+    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    turned = x.shape[1] > x.shape[2]
+    x = x.mT if turned else x
     for _ in range(5):
-        square = x @ x.T
+        square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if turned else x
+    return x.mT if turned else x
 
 
 @dataclass
@@ -199,24 +183,27 @@ class Progress:
     curve: list[tuple[int, float, float | None]] = field(default_factory=list)
 
 
-def run(folder: Path, minutes: float, steps: int | None) -> None:
-    """Train until the steps are done or the time is up, from where an earlier run stopped."""
+def run(folder: Path, steps: int, first: Path | None, gentle: float) -> None:
+    """Train until the steps are done, from where an earlier run stopped, or from the weights of a `first` one."""
     torch.manual_seed(SEED)
-    reader = Reader(folder, SEED)
-    model = Mistral(Sizes(vocabulary=reader.pieces.get_piece_size()))
+    model = Mistral(Sizes(vocabulary=Reader(folder, SEED).pieces.get_piece_size()))
+    if first:
+        _take(model, first)
     matrices = [weight for name, weight in model.blocks.named_parameters() if weight.ndim == 2]
     known = {id(weight) for weight in matrices}
     rest = [weight for weight in model.parameters() if id(weight) not in known]
     optimizers = (Muon(matrices, MATRIX_RATE), torch.optim.AdamW(rest, REST_RATE, betas=(0.9, 0.95), weight_decay=0.01))
     progress = _resumed(folder, model, optimizers)
-    held_back = list(islice(batches(Writer(SEED + 1), Reader(folder, SEED)), 6))
-    stream = ahead(batches(Writer(SEED + 2 + progress.step), reader))
+    held_back = [padded(batch) for batch in islice(batches(folder, SEED + 1), 8)]
+    stream = ahead(folder, SEED + 2 + progress.step)
     _count(model)
     window: deque[float] = deque(maxlen=50)
-    while (done := progress.step / steps if steps else progress.seconds / (60 * minutes)) < 1:
+    while progress.step < steps:
         began = time.monotonic()
-        rate = min(1.0, (progress.step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-        _set_rates(optimizers, rate)
+        rate = min(1.0, (progress.step + 1) / WARM_UP) * (
+            0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress.step / steps))
+        )
+        _set_rates(optimizers, gentle * rate)
         batch = next(stream)
         model.train()
         loss = loss_of(model, batch, DROP)
@@ -227,11 +214,18 @@ def run(folder: Path, minutes: float, steps: int | None) -> None:
             optimizer.zero_grad()
         window.append(loss.item())
         progress.step += 1
-        progress.tokens += int((batch.dialogues >= 0).sum())
+        progress.tokens += batch.tokens
         progress.seconds += time.monotonic() - began
         if progress.step % 50 == 0:
             _report(folder, model, optimizers, progress, sum(window) / len(window), held_back)
-    _save(folder, model, progress)
+    _save(folder, model, progress, first, gentle)
+
+
+def _take(model: Mistral, folder: Path) -> None:
+    """The weights of a run that was saved; it had the same vocabulary."""
+    saved = load_file(folder / "model.safetensors")
+    for name, weight in model.checkpoint().items():
+        weight.copy_(saved[name])
 
 
 def _set_rates(optimizers: Sequence[torch.optim.Optimizer], share: float) -> None:
@@ -276,7 +270,7 @@ def _resumed(folder: Path, model: Mistral, optimizers: Sequence[torch.optim.Opti
     return Progress(**state["progress"])
 
 
-def _save(folder: Path, model: Mistral, progress: Progress) -> None:
+def _save(folder: Path, model: Mistral, progress: Progress, first: Path | None, gentle: float) -> None:
     """The checkpoint as `convert` takes it, and what made it."""
     save_file(model.checkpoint(), folder / "model.safetensors", {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(model.sizes.config(), indent=1) + "\n")
@@ -284,8 +278,9 @@ def _save(folder: Path, model: Mistral, progress: Progress) -> None:
     tokenizer |= {"add_bos_token": True, "add_eos_token": False, "tokenizer_class": "LlamaTokenizer"}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=1) + "\n")
     digest = sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    made = {"seed": SEED, "sizes": model.sizes.plain(), "row": ROW, "rows": ROWS, "matrix_rate": MATRIX_RATE}
+    made = {"seed": SEED, "sizes": model.sizes.plain(), "longest": LONGEST, "batch": TOKENS, "matrix_rate": MATRIX_RATE}
     made |= {"rest_rate": REST_RATE, "drop": DROP, "unsure_pieces": UNSURE_PIECES, "torch": torch.__version__}
+    made |= {"first": first and sha256((first / "model.safetensors").read_bytes()).hexdigest(), "gentle": gentle}
     made |= {"threads": torch.get_num_threads(), "sha256": digest, **vars(progress)}
     (folder / "training.json").write_text(json.dumps(made, indent=1) + "\n")
 
@@ -294,12 +289,13 @@ def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--first", type=Path, help="folder of a run whose weights this one goes on with")
+    parser.add_argument("--gentle", type=float, default=1.0, help="share of the learning rates to use")
+    parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    run(given.folder, given.minutes, given.steps)
+    run(given.folder, given.steps, given.first, given.gentle)
 
 
 if __name__ == "__main__":
