@@ -43,6 +43,8 @@ def choose_model() -> str:
                 if path.is_file():
                     return str(path)
                 print(f"no file at {visible_line(str(path))}")
+            case _:
+                print("type 1, 2 or 3; questions come after the choice")
 
 
 def _download() -> str:

@@ -1,0 +1,33 @@
+"""The question that a person without a model is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chat.guide import NAME as GUIDE
+from chat.welcome import choose_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_an_answer_that_is_no_choice_is_told_so_and_asked_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A first question typed here was met by the same prompt again, without a word."""
+    file = tmp_path / "model.gguf"
+    file.touch()
+    answers = iter(["Why is the sky blue?", "3", str(tmp_path / "none.gguf"), "3", str(file)])
+    monkeypatch.setattr("builtins.input", lambda _: next(answers))
+    assert choose_model() == str(file)
+    assert capsys.readouterr().out.splitlines()[4:] == [
+        "type 1, 2 or 3; questions come after the choice",
+        f"no file at {tmp_path / 'none.gguf'}",
+    ]
+
+
+def test_enter_is_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda _: "")
+    assert choose_model() == GUIDE
