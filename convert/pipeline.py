@@ -26,6 +26,8 @@ from convert.tokenizer import read_vocabulary
 from convert.verify import try_out, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from convert.vocabulary import Vocabulary
 
 
@@ -182,6 +184,17 @@ def make_draft(options: Options) -> Draft:
     origin = metadata.Origin(name, sha256, count_parameters(outputs), stated.windows)
     if metadata.architecture_of(hparams) == metadata.CARRIER:
         outputs += sinks(hparams)
+    plan = plan_outputs(outputs, hparams, choices)
+    keys = (*metadata.make_keys(hparams, vocabulary, choices.recipe, origin), *choices.keys())
+    header = gguf_file.encode_header(keys, plan.tensors)
+    path = options.output or Path(f"{origin.short_name}-{plan.type_name}.gguf")
+    of_adapters = (warning for adapter, _ in adapters for warning in adapter.warnings)
+    warnings = (*sources.warnings, *of_adapters, *choices.warnings(plan))
+    return Draft(checkpoint, hparams, vocabulary, outputs, plan, origin, header, path, choices, warnings)
+
+
+def plan_outputs(outputs: Sequence[OutputTensor], hparams: HParams, choices: Choices) -> Plan:
+    """Give tensors the types that a person chose for a model of these sizes."""
     facts = Facts(
         hparams.layers,
         hparams.heads,
@@ -190,14 +203,7 @@ def make_draft(options: Options) -> Draft:
         has_importance=choices.importance is not None,
         is_tied=hparams.is_tied,
     )
-    recipe = choices.recipe
-    plan = make_plan(recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts, choices.overrides)
-    keys = (*metadata.make_keys(hparams, vocabulary, recipe, origin), *choices.keys())
-    header = gguf_file.encode_header(keys, plan.tensors)
-    path = options.output or Path(f"{origin.short_name}-{recipe.name}.gguf")
-    of_adapters = (warning for adapter, _ in adapters for warning in adapter.warnings)
-    warnings = (*sources.warnings, *of_adapters, *choices.warnings(plan))
-    return Draft(checkpoint, hparams, vocabulary, outputs, plan, origin, header, path, choices, warnings)
+    return make_plan(choices.recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts, choices.overrides)
 
 
 def choose_prompt_format(vocabulary: Vocabulary, name: str, options: Options) -> Vocabulary:

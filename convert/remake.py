@@ -18,8 +18,8 @@ from convert.layout import OutputTensor, count_parameters, sinks
 from convert.lora import Adapter, open_adapter
 from convert.merge import ChangedRows, merge
 from convert.packed_rows import PackedRows
-from convert.pipeline import Options, Report, choose_window, write_model
-from convert.plan import Facts, Plan, make_plan, place_tensors
+from convert.pipeline import Options, Report, choose_window, plan_outputs, write_model
+from convert.plan import Plan, place_tensors
 from convert.prompt_formats import RAW
 from convert.rows import ConstantRow
 from convert.stream import Job
@@ -157,15 +157,7 @@ def _plan(source: GgufSource, sizes: HParams, outputs: tuple[OutputTensor, ...],
         plan = place_tensors(source.file.type_name, placed)
         _check_packable(plan, outputs)
         return plan
-    facts = Facts(
-        sizes.layers,
-        sizes.heads,
-        sizes.kv_heads,
-        sizes.experts,
-        has_importance=choices.importance is not None,
-        is_tied=sizes.is_tied,
-    )
-    return make_plan(choices.recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts, choices.overrides)
+    return plan_outputs(outputs, sizes, choices)
 
 
 def _check_packable(plan: Plan, outputs: tuple[OutputTensor, ...]) -> None:
