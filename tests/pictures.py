@@ -1,6 +1,7 @@
 """Draw the README's pictures of the session: `python tests/pictures.py` runs it in terminals and writes SVG files.
 
-The program, its keys and its screen are real; what the model says is scripted, so that the pictures come out the same.
+The program, its keys and its screen are real. In `chat` and `search` the guide answers, which says the same each time (speeds differ);
+what the other pictures show is scripted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ sys.path.insert(0, str(HERE / "chat" / "terminal"))
 
 from pseudo_terminal import CTRL_D, ENTER, Terminal, python  # noqa: E402  # found by the line above
 
+READY = ("window 4,096", "/ 32,768", "window 256")  # the toolbar, once the model is loaded
 MODEL = "mistral-7b-instruct-v0.3.Q4_K_M.gguf"
 HUES = [(224, 108, 117), (152, 195, 121), (229, 192, 123), (97, 175, 239), (198, 120, 221), (86, 182, 194)]
 THEME = TerminalTheme(
@@ -31,19 +33,6 @@ THEME = TerminalTheme(
 )  # fmt: skip
 NAMES = {"brown": "yellow", "default": None}
 
-WINDOW = """## Sliding window attention
-
-Each token looks back at the last **4,096** tokens only, so the cache stays *small*:
-
-1. **Memory** is constant, whatever the length.
-2. **Depth** carries information further: after `k` layers a token has seen up to `k × W` tokens.
-
-```python
-def sees(query: int, key: int, window: int = 4096) -> bool:
-    \"\"\"Whether a query may look at a key.\"\"\"
-    return 0 <= query - key < window  # causal and near
-```
-"""
 TABLE = """| Model | Window | 文脈 |
 |:--|--:|--:|
 | 7B v0.1 | 4,096 | 32,768 |
@@ -55,12 +44,13 @@ TABLE = """| Model | Window | 文脈 |
 
 
 class Scene:
-    """One terminal with the session in it."""
+    """One terminal with the session in it; a scripted model answers, or the guide where nothing is scripted."""
 
     def __init__(self, home: Path, *scripts: Any, columns: int = 80, lines: int = 24, **facts: Any) -> None:
         (home / MODEL).touch()
         script = json.dumps({"scripts": scripts, "model": MODEL, **facts})
-        command = python(HERE / "chat" / "terminal" / "program.py", script)
+        scripted = python(HERE / "chat" / "terminal" / "program.py", script)
+        command = scripted if scripts else [sys.executable, "-m", "chat.cli", "-q", "-m", "guide"]
         environment = {"MISTRAL_CHAT_HOME": str(home / "home")}
         self.terminal = Terminal(command, columns=columns, lines=lines, environment=environment, folder=home)
         self.ready()
@@ -68,7 +58,7 @@ class Scene:
     def ready(self) -> None:
         """Wait for an empty prompt."""
         self.terminal.wait(lambda: self.terminal.lines()[self.terminal.screen.cursor.y] == ">")
-        self.terminal.wait(lambda: "window 4,096" in self.terminal.text() or "/ 32,768" in self.terminal.text())
+        self.terminal.wait(lambda: any(sign in self.terminal.text() for sign in READY))
 
     def do(self, line: str) -> None:
         """Type a line, and wait for the next prompt."""
@@ -114,10 +104,12 @@ def _colour(name: str) -> str | None:
 
 
 def chat(home: Path) -> None:
-    """A question, an answer in Markdown."""
-    scene = Scene(home, [["text", WINDOW], ["figures", 23, 0, 118, 2.9, 42.7]], lines=30)
-    scene.do("What is sliding window attention? Show it in Python.")
-    scene.terminal.send("And how far does information travel?")
+    """What the guide answers."""
+    scene = Scene(home)
+    scene.do("How do I convert a checkpoint?")
+    scene.do("and in 8 bit?")
+    scene.do("What is the sliding window?")
+    scene.terminal.send("Who won the world cup?")
     scene.terminal.settle(0.3)
     scene.draw("chat", "mistral-chat")
 
@@ -145,23 +137,16 @@ def branches(home: Path) -> None:
 
 def search(home: Path) -> None:
     """Words found in earlier sessions, and one opened there."""
-    talks = [
-        (
-            "How do I sharpen a kitchen knife?",
-            "Hold the blade at about 20 degrees to the stone and draw it edge first.",
-        ),
-        ("Explain rotary embeddings", "A rotary embedding turns query and key by an angle that grows with position."),
-        (
-            "What does the rolling buffer do?",
-            "It keeps the keys of the last window only, so an old position is overwritten.",
-        ),
-    ]
-    for question, answer in talks:
-        scene = Scene(home, [["text", answer]])
+    for question in (
+        "What is the sliding window?",
+        "How do I convert a checkpoint?",
+        "How many tokens fit in the context?",
+    ):
+        scene = Scene(home)
         scene.do(question)
         scene.leave()
     scene = Scene(home)
-    scene.do("/search position")
+    scene.do("/search tokens")
     scene.do("/load 1")
     scene.draw("search", "mistral-chat: search in everything that was said")
 
