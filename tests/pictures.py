@@ -1,6 +1,6 @@
 """Draw the README's pictures of the session: `python tests/pictures.py` runs it in terminals and writes SVG files.
 
-The program, its keys and its screen are real. In `chat` and `search` the guide answers, which says the same each time (speeds differ);
+The program, its keys and its screen are real. In `chat` and `search` the guide answers, which says the same each time;
 what the other pictures show is scripted.
 """
 
