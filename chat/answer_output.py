@@ -62,7 +62,7 @@ class AnswerOutput:
         """Show what is shown only of a whole answer, and say how it went.
 
         Raises:
-            ChatError: a code block is wanted, but there is none.
+            ChatError: a code block is wanted, but there is none; or the answer was cut and is worth nothing so.
         """
         if self._view is not None:
             self._view.finish()
@@ -76,8 +76,10 @@ class AnswerOutput:
             print(*(json_line(asdict(call)) for call in done.tool_calls), sep="\n")
         if done.finish_reason == "interrupted":
             return ExitCode.INTERRUPTED
-        if done.finish_reason == "length" and self._settings.fail_on_length:
-            raise ChatError(f"the answer was cut after {done.tokens.generated or 'too many'} tokens")
+        if done.finish_reason == "length" and self._settings.fails_when_cut:
+            raise ChatError(
+                f"the answer was cut after {done.tokens.generated or 'too many'} tokens", hint="allow more by `-n`"
+            )
         return ExitCode.DONE
 
     def tell(self, warning: str) -> None:

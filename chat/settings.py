@@ -172,8 +172,9 @@ class Settings:
         help="Print only the last fenced code block.",
     )
     fail_on_length: bool = _option(
-        False, "--fail-on-length", group=Group.OUTPUT, help="An answer that was cut for its length exits with 1."
-    )
+        False, "--fail-on-length", group=Group.OUTPUT,
+        help="An answer that was cut for its length exits with 1; one bound to a schema always does.",
+    )  # fmt: skip
     logprobs: int = _option(
         0, "--logprobs", group=Group.OUTPUT, metavar="K", lowest=0, highest=100, persistent=False,
         needs=("json", "batch"),
@@ -279,6 +280,11 @@ class Settings:
         4.0, "--state-cache", group=Group.ENGINE, metavar="GIB", lowest=0,
         help="Disk for saved states in GiB; 0 saves none.",
     )  # fmt: skip
+
+    @property
+    def fails_when_cut(self) -> bool:
+        """Whether an answer that was cut for its length is worth nothing: it was to be whole, or to keep a rule."""
+        return bool(self.fail_on_length or self.schema or self.grammar or self.regex)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def run_batch(
             try:
                 for plain in _outcomes(engine, records, settings, tell, cancellable):
                     write(plain)
-                    failed += "error" in plain or (settings.fail_on_length and plain.get("finish_reason") == "length")
+                    failed += "error" in plain or (settings.fails_when_cut and plain.get("finish_reason") == "length")
                     progress.advance(1)
             except Interrupted:
                 return ExitCode.INTERRUPTED

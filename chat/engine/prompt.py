@@ -41,14 +41,12 @@ class Format:
         render: (messages, tools, whether the last answer goes on, the model's chat template) to segments.
         tools: whether tools on offer, calls and results have a place in it; else tools on offer are left out.
         stops: texts that end an answer where the vocabulary has no token for them.
-        system_moves: the system prompt stands in the last user message, so a turn reads again from the one before.
     """
 
     name: str
     render: Callable[[Sequence[Message], Sequence[Mapping[str, Any]], bool, str], tuple[Segment, ...]]
     tools: bool = False
     stops: tuple[str, ...] = ()
-    system_moves: bool = False
 
 
 def _of_mistral(dialect: Dialect) -> Format:
@@ -56,7 +54,6 @@ def _of_mistral(dialect: Dialect) -> Format:
         dialect.name,
         lambda messages, tools, continues, _: mistral.render(dialect, messages, tools, continues),
         tools=dialect.tools != "none",
-        system_moves=dialect.system == "last",
     )
 
 

@@ -83,6 +83,10 @@ class Answer:
         if self.request.prompt.messages is not None and room.format_notice:
             told.append(room.format_notice)
             room.format_notice = ""
+        length, known = len(self.composed.ids), room.info.trained_context
+        if room.limit is None and length > known and not room.is_beyond_training:
+            told.append(f"the prompt has {length:,} tokens, more than the {known:,} the model was trained on")
+            room.is_beyond_training = True
         return told
 
     def begin(self) -> Run:

@@ -66,6 +66,7 @@ class Room:
     load_seconds: float
     notices: list[str] = field(default_factory=list)
     format_notice: str = ""  # for the person, with the first conversation
+    is_beyond_training: bool = False  # a prompt was longer than the model knows, and the person was told
     session: str | None = None  # whose turns the cache holds
     prompt: tuple[int, ...] = ()  # the last one that was read
 

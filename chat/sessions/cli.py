@@ -103,7 +103,8 @@ def search(
 @app.command()
 def export(
     sessions: Annotated[
-        list[str] | None, typer.Argument(metavar="SESSION", help="Names or ids; several for sharegpt only.")
+        list[str] | None,
+        typer.Argument(metavar="SESSION", help="Names or ids; the last if none; several for sharegpt."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All sessions.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="A file; else stdout.")] = None,
@@ -118,9 +119,9 @@ def export(
     """
     kind = kind or (format_of(output) if output else "markdown")
     with _history() as store:
-        records = store.list() if every else [store.get(name) for name in sessions or ()]
+        records = [store.get(name) for name in sessions] if sessions and not every else store.list(None if every else 1)
         if not records:
-            raise UsageError("there is nothing to export", hint="name a session, or use `--all`")
+            raise UsageError("no sessions are stored yet")
         if len(records) > 1 and kind != "sharegpt":
             raise UsageError(f"{len(records)} sessions do not fit in one {kind} file", hint="use `--format sharegpt`")
         text = "".join(export_text(*store.load(record.id), kind) for record in records)

@@ -148,10 +148,27 @@ def test_stop_strings_are_not_printed(tiny_model: Path) -> None:
     assert (cut["text"], cut["finish_reason"]) == (whole[: whole.index(stop)], "stop")
 
 
+@pytest.mark.parametrize(
+    "bound", [("--schema", "name, age int"), ("--regex", "[a-z]{40}"), ("--grammar", 'start: "abcdefghij"')]
+)
+def test_a_cut_answer_that_was_bound_fails_for_it_is_not_what_was_asked(
+    tiny_model: Path, bound: tuple[str, str]
+) -> None:
+    done = run("-m", tiny_model, "-n", 2, *bound, "hi")
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"error: the answer was cut after 2 tokens\nhint: allow more by `-n`\n",
+    )
+    assert done.stdout
+
+
 def test_a_cut_answer_fails_only_when_asked_to(tiny_model: Path) -> None:
     assert run("-m", tiny_model, "-n", 2, "hi").returncode == 0
     done = run("-m", tiny_model, "-n", 2, "--fail-on-length", "hi")
-    assert (done.returncode, done.stderr) == (1, b"error: the answer was cut after 2 tokens\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"error: the answer was cut after 2 tokens\nhint: allow more by `-n`\n",
+    )
 
 
 @pytest.mark.parametrize(

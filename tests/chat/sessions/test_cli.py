@@ -159,6 +159,7 @@ def test_export_writes_what_a_name_asks_for(store: Store, tmp_path: Path) -> Non
     assert sessions("export", "buffer", "-o", str(path), "--overwrite", "--format", "json")[0] == 0
     assert from_json(path.read_text())[1] == store.load(store.get("buffer").id)[1]
     assert sessions("export", "buffer") == sessions("show", "buffer")
+    assert sessions("export") == sessions("show")
     lines = sessions("export", "--all", "--format", "sharegpt")[1].splitlines()
     assert [json.loads(line)["id"] for line in lines] == [record.id for record in store.list()]
 
@@ -166,7 +167,6 @@ def test_export_writes_what_a_name_asks_for(store: Store, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("export",), "error: there is nothing to export\nhint: name a session, or use `--all`\n"),
         (("export", "--all"), "error: 3 sessions do not fit in one markdown file\nhint: use `--format sharegpt`\n"),
         (("export", "buffer", "-o", "x.pdf"), "error: `.pdf` says no format\nhint: end the file's name in "),
         (("show", "bufer"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 POSITION_ASKED = b"\x1b[6n"
 ENTER, ALT_ENTER, CTRL_C, CTRL_D = "\r", "\x1b\r", "\x03", "\x04"
 CTRL_G, CTRL_J, CTRL_R, CTRL_Z = "\x07", "\n", "\x12", "\x1a"
-UP, DOWN, TAB = "\x1b[A", "\x1b[B", "\t"
+UP, TAB = "\x1b[A", "\t"
 
 
 class FaintScreen(pyte.HistoryScreen):

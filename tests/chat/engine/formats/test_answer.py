@@ -20,7 +20,6 @@ MADE_UP = tuple(made_up_id("", number) for number in range(2))
 
 NINE = "abc456789"
 WITH_ID = '[{"name": "f", "id": "abc456789"}]'
-SURROGATE = '[{"name": "f", "arguments": "\\ud800"}]'
 
 EITHER_OR = ("v2", "v3", "v3-tekken")  # answers hold either text or calls
 
