@@ -32,7 +32,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     [
         ("/un", ["/undo"]),
         ("/ex", ["/export", "/exit"]),
-        ("/s", ["/system", "/set", "/show", "/save", "/sessions", "/search", "/stats"]),
+        ("/s", ["/save", "/sessions", "/search", "/system", "/set", "/show", "/stats"]),
         ("/set temp", ["temperature"]),
         ("/set flash-attention o", ["on", "off"]),
         ("/set mlock ", ["on", "off"]),
