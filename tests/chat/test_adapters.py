@@ -71,10 +71,11 @@ def test_an_adapter_answers_as_the_merged_model(window: str, adapter: Path, tmp_
     ):
         done = run("convert", *arguments)
         assert done.returncode == 0, done.stderr
-    expected = greedy("-m", merged, "--window", window)  # off: the file's own note of its lost window is overruled
-    assert greedy("-m", base, "--window", window, "--lora", lora) == expected
-    assert greedy("-m", base, "--lora", f"{lora}:0.5", "--lora", f"{lora}:0.5") == expected
-    assert greedy("-m", base) != expected
+    asked = ("--window", window)  # off: the file's own note of its lost window is overruled
+    expected = greedy("-m", merged, *asked)
+    assert greedy("-m", base, *asked, "--lora", lora) == expected
+    assert greedy("-m", base, *asked, "--lora", f"{lora}:0.5", "--lora", f"{lora}:0.5") == expected
+    assert greedy("-m", base, *asked) != expected
     assert run("-m", lora, "hi").stderr.startswith(b"error: ")
     assert run("-m", lora, "hi").returncode == 3
 
