@@ -110,14 +110,17 @@ def test_contexts_are_sorted_and_each_is_measured_once() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the child in /proc")
 def test_ctrl_c_ends_the_bench_and_its_process_with_130(tiny_model: Path) -> None:
     command = [sys.executable, "-m", "chat.cli", "bench", "-m", str(tiny_model), "--contexts", "20000000"]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
-    deadline = time.monotonic() + 30
-    while not (pids := children.read_text().split()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    while b"chat.bench.measure" not in Path(f"/proc/{pids[0]}/cmdline").read_bytes():
-        time.sleep(0.02)
-    running.send_signal(signal.SIGINT)
-    said, errors = running.communicate(timeout=10)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        try:
+            children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+            deadline = time.monotonic() + 30
+            while not (pids := children.read_text().split()) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            while b"chat.bench.measure" not in Path(f"/proc/{pids[0]}/cmdline").read_bytes():
+                time.sleep(0.02)
+            running.send_signal(signal.SIGINT)
+            said, errors = running.communicate(timeout=10)
+        finally:
+            running.kill()  # it would compute for an hour
     assert (said, BUSY.sub("", errors.decode()), running.returncode) == (b"", "", 130)
     assert not Path(f"/proc/{pids[0]}").exists()

@@ -87,8 +87,10 @@ def test_fewer_at_a_time_than_asked_for_is_said_once(
 def test_a_prompt_longer_than_a_window_model_was_trained_on_is_told_once(tiny_model: Path) -> None:
     engine = LocalEngine(EngineOptions(str(tiny_model), threads=1))
     known = engine.info().trained_context
-    long = Request(Prompt(ids=(1, *(5 for _ in range(known)))), Sampling(temperature=0), max_tokens=1)
+    long, longer = (
+        Request(Prompt(ids=(1,) + (5,) * count), Sampling(temperature=0), max_tokens=1) for count in (known, known + 1)
+    )
     short = Request(Prompt(ids=(1, 5, 5)), Sampling(temperature=0), max_tokens=1)
     beyond = f"the prompt has {known + 1:,} tokens, more than the {known:,} the model was trained on"
-    assert [told(engine, each) for each in (short, long, long)] == [[], [beyond], []]
+    assert [told(engine, each) for each in (short, long, longer)] == [[], [beyond], []]
     engine.close()
