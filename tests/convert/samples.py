@@ -113,6 +113,21 @@ def hugging_face_tensors(sizes: Sizes, seed: int = 1) -> dict[str, Array]:
     return tensors
 
 
+def params_of(sizes: Sizes) -> dict[str, Any]:
+    """params.json of a release, what all have."""
+    return {
+        "dim": sizes.width,
+        "n_layers": sizes.layers,
+        "head_dim": sizes.head_dim,
+        "hidden_dim": sizes.hidden,
+        "n_heads": sizes.heads,
+        "n_kv_heads": sizes.kv_heads,
+        "norm_eps": 1e-05,
+        "rope_theta": 10000.0,
+        "vocab_size": sizes.vocabulary,
+    }
+
+
 def config_of(sizes: Sizes) -> dict[str, Any]:
     """config.json."""
     plain: dict[str, Any] = {

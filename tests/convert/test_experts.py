@@ -24,24 +24,14 @@ from tests.convert.samples import (
     float32,
     hugging_face_tensors,
     make_checkpoint,
+    params_of,
     tensor_bytes,
     write_safetensors,
 )
 from tests.convert.torch_writer import Saved, checkpoint
 
 SIZES = Sizes(layers=2, experts=8, hidden=288)
-PARAMS = {
-    "dim": SIZES.width,
-    "n_layers": SIZES.layers,
-    "head_dim": SIZES.head_dim,
-    "hidden_dim": SIZES.hidden,
-    "n_heads": SIZES.heads,
-    "n_kv_heads": SIZES.kv_heads,
-    "norm_eps": 1e-05,
-    "rope_theta": 10000.0,
-    "vocab_size": SIZES.vocabulary,
-    "moe": {"num_experts_per_tok": 2, "num_experts": 8},
-}
+PARAMS = params_of(SIZES) | {"moe": {"num_experts_per_tok": 2, "num_experts": 8}}
 ORIGINAL_NAMES = {  # besides the experts'
     "model.embed_tokens.": "tok_embeddings.",
     "model.norm.": "norm.",

@@ -21,6 +21,7 @@ from tests.convert.samples import (
     config_of,
     hugging_face_tensors,
     make_checkpoint,
+    params_of,
     read_safetensors,
     tensor_bytes,
     write_safetensors,
@@ -32,17 +33,7 @@ EYES = {
     "old": ("vision_tower.transformer.layers.0.attention.q_proj.weight", "multi_modal_projector.linear_1.weight"),
     "new": ("model.vision_tower.ln_pre.weight", "model.multi_modal_projector.patch_merger.merging_layer.weight"),
 }
-PARAMS = {
-    "dim": 256,
-    "n_layers": 2,
-    "n_heads": 8,
-    "n_kv_heads": 2,
-    "head_dim": 32,
-    "hidden_dim": 512,
-    "norm_eps": 1e-5,
-    "vocab_size": 512,
-    "rope_theta": 10000.0,
-}
+PARAMS = params_of(SIZES)
 
 
 def nested(name: str, spelling: str) -> str:

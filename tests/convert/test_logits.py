@@ -23,7 +23,16 @@ from chat.request import EngineOptions
 from convert.layout import rotary_order
 from convert.pipeline import Options, convert
 from tests.convert.plain_model import forward
-from tests.convert.samples import V01, Array, Sizes, bfloat16, hugging_face_tensors, make_checkpoint, write_safetensors
+from tests.convert.samples import (
+    V01,
+    Array,
+    Sizes,
+    bfloat16,
+    hugging_face_tensors,
+    make_checkpoint,
+    params_of,
+    write_safetensors,
+)
 from tests.convert.test_experts import ORIGINAL_NAMES
 
 SIZES = Sizes(layers=4, width=64, heads=4, kv_heads=2, head_dim=32, hidden=96)  # heads x head_dim = 128: wide heads
@@ -77,19 +86,7 @@ def worst(made: Array, expected: Array) -> float:
 def make_ministral(folder: Path, tensors: dict[str, Array], **params: Any) -> Path:
     """params.json and consolidated.safetensors, the release's names and its order of rows."""
     folder.mkdir()
-    values = {
-        "dim": SIZES.width,
-        "n_layers": SIZES.layers,
-        "head_dim": SIZES.head_dim,
-        "hidden_dim": SIZES.hidden,
-        "n_heads": SIZES.heads,
-        "n_kv_heads": SIZES.kv_heads,
-        "norm_eps": 1e-05,
-        "rope_theta": 10000.0,
-        "vocab_size": SIZES.vocabulary,
-        **params,
-    }
-    (folder / "params.json").write_text(json.dumps(values))
+    (folder / "params.json").write_text(json.dumps(params_of(SIZES) | params))
     renamed = {}
     for name, array in tensors.items():
         if ".q_proj." in name or ".k_proj." in name:

@@ -31,6 +31,7 @@ from tests.convert.samples import (
     float32,
     hugging_face_tensors,
     make_checkpoint,
+    params_of,
     tensor_bytes,
     write_safetensors,
 )
@@ -156,20 +157,9 @@ def test_experts_and_their_router_are_merged_each_at_its_place(tmp_path: Path) -
 @pytest.mark.parametrize("kind", ["peft", "mistral"])
 def test_each_kind_of_adapter_fits_each_layout_of_the_base(kind: str, is_original: bool, tmp_path: Path) -> None:
     """Query and key rows differ in order between the two layouts, of bases and of adapters."""
-    params = {
-        "dim": 256,
-        "n_layers": 2,
-        "n_heads": 8,
-        "n_kv_heads": 2,
-        "head_dim": 32,
-        "hidden_dim": 512,
-        "norm_eps": 1e-5,
-        "vocab_size": 512,
-        "rope_theta": 10000.0,
-    }
     folder = tmp_path / "base"
     if is_original:
-        make_original(folder, TENSORS, 32, params)
+        make_original(folder, TENSORS, 32, params_of(SIZES))
         shutil.copy(V01 / "tokenizer.model", folder)
     else:
         make_checkpoint(folder, SIZES, TENSORS)

@@ -12,7 +12,7 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.chat.engine.tiny import pieces
+from tests.chat.engine.tiny import pieces, write_out
 
 Array = NDArray[np.float32]
 
@@ -169,10 +169,4 @@ def write_family(path: Path, family: Family, template: str | None = None) -> Pat
         out.add_add_bos_token("bos_token" in family.template)
     out.add_chat_template(family.template if template is None else template)
     out.add_file_type(0)
-    for name, data in weights(family, names).items():
-        out.add_tensor(name, data)
-    out.write_header_to_file()
-    out.write_kv_data_to_file()
-    out.write_tensors_to_file()
-    out.close()
-    return path
+    return write_out(out, weights(family, names), path)

@@ -87,6 +87,15 @@ def held(phase: str, mark: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def held_engine(phase: str, file: Path, folder: Path, mark: Path) -> Iterator[LocalEngine]:
+    """An engine whose children wait where the phase begins, with a state to go on from where the phase needs one."""
+    if phase in WITH_A_STATE:
+        save_a_state(file, folder)
+    with held(phase, mark):
+        yield opened(file, folder)
+
+
 def when_there(mark: Path, act: object) -> threading.Thread:
     """Do something as soon as the child has come to the phase."""
 
@@ -110,10 +119,7 @@ def kill(engine: LocalEngine) -> None:
 def test_a_cancel_in_any_phase_ends_the_answer_and_leaves_all_as_it_was(
     phase: str, windowed_file: Path, folder: Path, mark: Path, cold: dict[Request, Done]
 ) -> None:
-    if phase in WITH_A_STATE:
-        save_a_state(windowed_file, folder)
-    with held(phase, mark):
-        engine = opened(windowed_file, folder)
+    with held_engine(phase, windowed_file, folder, mark) as engine:
         released: list[float] = []
 
         def act() -> None:
@@ -145,10 +151,7 @@ def test_a_cancel_in_any_phase_ends_the_answer_and_leaves_all_as_it_was(
 def test_a_kill_in_any_phase_is_one_sentence_and_the_next_answer_is_right(
     phase: str, windowed_file: Path, folder: Path, mark: Path, cold: dict[Request, Done]
 ) -> None:
-    if phase in WITH_A_STATE:
-        save_a_state(windowed_file, folder)
-    with held(phase, mark):
-        engine = opened(windowed_file, folder)
+    with held_engine(phase, windowed_file, folder, mark) as engine:
         waiter = when_there(mark, lambda: kill(engine))
         with pytest.raises(EngineError) as caught:
             answer(engine, request_of(phase))

@@ -123,6 +123,11 @@ def write_gguf(path: Path, shape: Shape, tensors: dict[str, Array], prompt_forma
     out.add_eos_token_id(2)
     out.add_string("mistral_chat.prompt_format", prompt_format)
     out.add_file_type(0)
+    return write_out(out, tensors, path)
+
+
+def write_out(out: gguf.GGUFWriter, tensors: dict[str, Array], path: Path) -> Path:
+    """Put the tensors after the keys that `out` was given, and write it all to its `path`."""
     for name, data in tensors.items():
         out.add_tensor(name, data)
     out.write_header_to_file()
