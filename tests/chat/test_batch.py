@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes import children_of
+
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 PROGRAM = [sys.executable, "-m", "chat.cli"]
 GREEDY = ("--temperature", 0, "--seed", 1)
@@ -113,8 +115,8 @@ def test_a_killed_engine_costs_no_answer(model: Path, batch: Path, tmp_path: Pat
     while not (output.exists() and b"\n" in output.read_bytes()):
         assert time.monotonic() < until
         time.sleep(0.01)
-    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        os.kill(int(child), signal.SIGKILL)
+    for child in children_of(process.pid):
+        os.kill(child, signal.SIGKILL)
     assert process.wait(60) == 1  # of the bad line
     assert said([json.loads(line) for line in output.read_text().splitlines()]) == said(results)
 

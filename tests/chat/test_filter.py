@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.processes import children_of, ends
+
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 PROGRAM = [sys.executable, "-m", "chat.cli"]
 EXACT = ["--temperature", "0", "--kv-type", "f32", "--flash-attention", "off"]
@@ -122,11 +124,7 @@ def test_sigterm_leaves_no_engine_behind(tiny_model: Path) -> None:
     assert child.returncode == 143
     assert time.monotonic() - began < 2
     assert len(engines) == 1
-    assert not any(Path(f"/proc/{pid}").exists() for pid in engines)
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    assert ends(engines[0], 2.0)
 
 
 def test_an_engine_that_dies_is_exit_8_and_one_sentence(tiny_model: Path) -> None:

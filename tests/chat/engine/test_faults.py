@@ -24,6 +24,7 @@ from chat.events import Done, Notice
 from chat.ground.errors import EngineError, ExitCode
 from chat.request import Constraint, EngineOptions, Prompt, Request, Sampling
 from tests.chat.engine.held.sitecustomize import PHASES
+from tests.processes import children_of
 
 FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
 HELD = Path(__file__).parent / "held"
@@ -193,8 +194,7 @@ def test_the_program_says_one_sentence_when_its_engine_is_killed(
         assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     with held(phase, mark):
         program = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
-        when_there(mark, lambda: os.kill(int(children.read_text().split()[0]), signal.SIGKILL)).join()
+        when_there(mark, lambda: os.kill(children_of(program.pid)[0], signal.SIGKILL)).join()
         said, errors = program.communicate(timeout=30)
     assert program.returncode == ExitCode.ENGINE == 8
     assert errors.decode().splitlines() == [

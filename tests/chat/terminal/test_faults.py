@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from pseudo_terminal import CTRL_C, CTRL_D, CTRL_Z, ENTER, Terminal
 
+from tests.processes import children_of
+
 LONG = [["chars", "word " * 2000, 0.005]]
 GONE_SECONDS = 2.0
 
@@ -120,7 +122,7 @@ def test_terminal_modes_are_the_same_before_and_after(start: Any, phase: str, wa
 
 def child_of(process: int) -> int:
     """The only child of a process."""
-    return int(Path(f"/proc/{process}/task/{process}/children").read_text().split()[0])
+    return children_of(process)[0]
 
 
 @pytest.mark.parametrize("phase", ["prompt", "answering"])

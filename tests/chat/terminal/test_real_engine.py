@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from pseudo_terminal import CTRL_C, CTRL_D, ENTER, Terminal
 
+from tests.processes import children_of, ends
+
 Begin = Callable[..., Terminal]
 
 
@@ -41,8 +43,7 @@ def ready(terminal: Terminal) -> None:
 
 def child_of(process: int) -> int:
     """The engine: the child of the program that is no helper of multiprocessing."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return int(children[-1])
+    return children_of(process)[-1]
 
 
 def test_a_session_is_answered_stopped_killed_and_gone_on_with(begin: Begin) -> None:
@@ -102,10 +103,7 @@ def test_sigterm_in_an_answer_takes_the_engine_along(begin: Begin) -> None:
     terminal.child.kill(signal.SIGTERM)
     terminal.end(3)
     assert time.monotonic() - before < 2.0
-    deadline = time.monotonic() + 2.0
-    while Path(f"/proc/{engine}").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not Path(f"/proc/{engine}").exists()
+    assert ends(engine, 2.0)
 
 
 def test_a_name_for_the_session_goes_on_with_it(begin: Begin) -> None:
@@ -163,7 +161,7 @@ def test_an_engine_that_hangs_does_not_keep_the_program(begin: Begin, way: str) 
         terminal.send(CTRL_C)
     assert terminal.end(6) == 130
     assert time.monotonic() - before < 2.0
-    assert not Path(f"/proc/{engine}").exists() or "Z" in Path(f"/proc/{engine}/stat").read_text().rsplit(")", 1)[1][:3]
+    assert ends(engine, 2.0)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.25])

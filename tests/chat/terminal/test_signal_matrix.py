@@ -22,6 +22,8 @@ from pathlib import Path
 import pytest
 from pseudo_terminal import CTRL_D, ENTER, Terminal
 
+from tests.processes import children_of, state_of
+
 FULL = os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1"
 PHASES = ("starting", "reading", "streaming", "idle", "leaving")
 ENDING, PASSING = ("SIGTERM", "SIGHUP"), ("SIGINT", "SIGTSTP", "SIGWINCH")
@@ -90,7 +92,7 @@ class Life:
         if not self.reached or self.sent or time.monotonic() < self.reached + self.delay:
             return
         self.sent = time.monotonic()
-        for program in children(self.terminal.child.pid)[:1]:
+        for program in children_of(self.terminal.child.pid)[:1]:
             self._send(program)
 
     def _send(self, program: int) -> None:
@@ -98,17 +100,9 @@ class Life:
             os.kill(program, getattr(signal, self.name))
             if self.name == "SIGTSTP":
                 self.terminal.settle(0.2)
-                state = Path(f"/proc/{program}/stat").read_text().rsplit(")", 1)[1].split()[0]
                 shown = termios.tcgetattr(self.terminal.child.child_fd)[3] & termios.ECHO
-                assert state != "T" or shown, "it sleeps and has kept the terminal"
+                assert state_of(program) != "T" or shown, "it sleeps and has kept the terminal"
                 os.kill(program, signal.SIGCONT)
-
-
-def children(process: int) -> list[int]:
-    """The children of a process, oldest first."""
-    with contextlib.suppress(OSError):
-        return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    return []
 
 
 def ours(home: Path) -> list[int]:
