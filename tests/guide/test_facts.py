@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat import cli, command_tree
 from chat.ground.catalogue import find_official
 from chat.ground.errors import ExitCode
 from chat.guide.library import ELSE, Topic, facts, off_topic, read_table, refusal, synonyms, talk
 from chat.settings import definitions
 from chat.terminal.commands import NAMES
+from tests.command_lines import flags_of, unknown_flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,32 +51,9 @@ def fact(id: str) -> Topic:
     return next(topic for topic in facts() if topic.id == id)
 
 
-def flags_of(path: list[str]) -> set[str]:
-    """The spellings that a command takes; of the program itself for an empty path."""
-    if not path:
-        return {spelling for flag in command_tree.main_flags() for spelling in flag.spellings}
-    [found] = [each for each in command_tree.commands(cli.COMMANDS) if each.name == path[0]]
-    for name in path[1:]:
-        [found] = [each for each in found.parts if each.name == name]
-    return {spelling for flag in found.flags for spelling in flag.spellings}
-
-
-def command_path(words: list[str]) -> list[str]:
-    """The names of the command that begins a line, `models list` for example."""
-    [*found] = [each for each in command_tree.commands(cli.COMMANDS) if words[:1] == [each.name]]
-    if not found:
-        return []
-    parts = {part.name for part in found[0].parts}
-    assert not parts or words[1] in parts, words
-    return words[: 2 if parts else 1]
-
-
 @pytest.mark.parametrize(("id", "text"), [pair for pair in quoted() if "mistral-chat " in pair[1]])
 def test_every_command_line_is_one_the_program_takes(id: str, text: str) -> None:
-    words = text[text.index("mistral-chat ") :].split()[1:]
-    path = command_path(words)
-    given = {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)}
-    assert given <= flags_of(path), f"{id}: {text}"
+    assert unknown_flags(text[text.index("mistral-chat ") :]) == set(), f"{id}: {text}"
 
 
 @pytest.mark.parametrize(("id", "text"), [pair for pair in quoted() if pair[1].startswith("-")])
