@@ -172,6 +172,8 @@ def _convert_adapter(
     with find_outline(base, say) as (model, _):
         draft = draft_adapter(options, model)
         report = report_of(draft) if dry_run else write_adapter(draft, options)
+    if dry_run:
+        report = replace(report, warnings=(*report.warnings, *_obstacles(report.output, options)))
     if options.show_progress:
         for warning in report.warnings:
             print(f"warning: {warning}", file=sys.stderr)
@@ -182,7 +184,7 @@ def _convert_adapter(
 
 
 def _show_plan(options: Options, *, is_whole: bool, as_json: bool) -> int:
-    from convert.gguf_file import check_target, free_bytes
+    from convert.gguf_file import free_bytes
     from convert.gguf_source import is_gguf
     from convert.pipeline import preview
     from convert.remake import preview_remake
@@ -190,7 +192,7 @@ def _show_plan(options: Options, *, is_whole: bool, as_json: bool) -> int:
     plan, report = (preview_remake if is_gguf(options.source) else preview)(options)
     if not is_whole:
         report = replace(report, source_sha256="")  # of weights that are not here
-    check_target(Path(report.output), overwrite=options.overwrite)
+    report = replace(report, warnings=(*report.warnings, *_obstacles(report.output, options)))
     free = free_bytes(Path(report.output))
     if as_json:
         import json
@@ -203,6 +205,14 @@ def _show_plan(options: Options, *, is_whole: bool, as_json: bool) -> int:
         return 0
     _print_plan(plan, report, free)
     return 0
+
+
+def _obstacles(output: str, options: Options) -> tuple[str, ...]:
+    """What would stop the writing, in words; it does not stop a dry run."""
+    from convert.gguf_file import target_fault
+
+    fault = target_fault(Path(output), overwrite=options.overwrite)
+    return (f"{fault.message}: {fault.hint}" if fault.hint else fault.message,) if fault else ()
 
 
 def _print_plan(plan: Plan, report: Report, free: int) -> None:

@@ -82,14 +82,22 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     Raises:
         FileError: it exists and must not be replaced, or its folder is missing or not writable.
     """
+    fault = target_fault(path, overwrite=overwrite)
+    if fault is not None:
+        raise fault
+
+
+def target_fault(path: Path, *, overwrite: bool) -> FileError | None:
+    """Why a file may not be written to `path`, or None."""
     if path.is_dir():
-        raise FileError(f"{path} is a folder", hint="name the file with `-o`")
+        return FileError(f"{path} is a folder", hint="name the file with `-o`")
     if os.path.lexists(path) and not overwrite:
-        raise FileError(f"{path} exists already", hint="replace it with `--overwrite`, or name another file with `-o`")
+        return FileError(f"{path} exists already", hint="replace it with `--overwrite`, or name another file with `-o`")
     if not path.parent.is_dir():
-        raise FileError(f"{path.parent}: no such folder")
+        return FileError(f"{path.parent}: no such folder")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise FileError(f"{path.parent}: no permission to write there")
+        return FileError(f"{path.parent}: no permission to write there")
+    return None
 
 
 def check_space(path: Path, needed_bytes: int) -> None:
@@ -107,8 +115,9 @@ def check_space(path: Path, needed_bytes: int) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Room for `path` on its disk, a partial file of an earlier run counted as free."""
-    free = shutil.disk_usage(path.parent).free
+    """Room for `path` on its disk, a partial file of an earlier run counted as free; its folder may yet be made."""
+    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(folder).free
     with contextlib.suppress(OSError):
         free += partial_path(path).lstat().st_blocks * 512
     return free

@@ -41,7 +41,7 @@ ERROR_BOUNDS = {
     "IQ4_NL": 0.3,
     "IQ4_XS": 0.3,
 }
-TRIAL_CONTEXT = 16  # tokens; a window that a file lost, and keeps the context to, is no narrower
+TRIAL_CONTEXT = 16  # tokens
 NEGLIGIBLE = 1e-4  # float16 scales lose the numbers of rows whose largest is smaller
 
 
@@ -86,14 +86,19 @@ def try_out(path: Path) -> str | None:
     if written.metadata.get("general.type") == "adapter":
         return None  # it runs only beside its model; the readers have checked it
     context = min(TRIAL_CONTEXT, written.key("context_length"))
-    engine = LocalEngine(EngineOptions(str(path), context=context, gpu_layers="0", repack="off", draft="off"))
+    window = "auto" if written.window else "off"  # one that the file lost would keep the context to itself
+    options = EngineOptions(str(path), context=context, window=window, gpu_layers="0", repack="off", draft="off")
+    engine = LocalEngine(options)
     try:
         for _ in engine.reply(Request(Prompt(text="Hello"), Sampling(temperature=0.0), max_tokens=1)):
             pass
     except MemoryLimitError as error:
         return f"the file was not tried out here: {error.message.replace(str(path), 'it')}"
     except ChatError as error:
-        raise DataError(f"{path}: was written, but cannot be run: {error.message}", hint=error.hint) from error
+        reason = error.message.replace(str(path), "it")
+        raise DataError(
+            f"the file was written, but cannot be run: {reason}", hint="it was removed; `--no-verify` keeps it"
+        ) from error
     finally:
         engine.close()
     return None

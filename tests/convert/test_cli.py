@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from chat.cli import run
+from chat.ground.gguf_reader import read_gguf
+from tests.convert.adapters import pair_for, write_peft
 from tests.convert.samples import V01, V03, Sizes, copy_checkpoint, make_checkpoint
 
 
@@ -65,6 +68,33 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: py
     assert plan["plan"][0] == {"name": "output.weight", "shape": [512, 256], "type": "Q6_K", "bytes": 107520}
 
 
+@pytest.mark.parametrize(
+    ("output", "obstacle"),
+    [
+        ("old.gguf", "{tmp}/old.gguf exists already: replace it with `--overwrite`, or name another file with `-o`"),
+        ("", "{tmp} is a folder: name the file with `-o`"),
+        ("no/folder/x.gguf", "{tmp}/no/folder: no such folder"),
+    ],
+)
+@pytest.mark.parametrize("source", ["checkpoint", "gguf", "adapter"])
+def test_what_would_stop_the_writing_does_not_stop_a_dry_run(
+    source: str, output: str, obstacle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_v3_model: Path
+) -> None:
+    up_proj = np.zeros(read_gguf(tiny_v3_model).tensors["blk.0.ffn_up.weight"].shape[::-1])
+    adapter = write_peft(tmp_path / "adapter", {"model.layers.0.mlp.up_proj": pair_for(up_proj, 4, 1)})
+    arguments = {
+        "checkpoint": [str(V03)],
+        "gguf": [str(tiny_v3_model), "-t", "Q8_0"],
+        "adapter": [str(adapter), "--base", str(tiny_v3_model)],
+    }[source]
+    (tmp_path / "old.gguf").write_bytes(b"old")
+    assert run(["convert", *arguments, "-o", str(tmp_path / output), "--dry-run"]) == 0
+    shown = capsys.readouterr()
+    assert str(tmp_path / output) in shown.out
+    assert f"warning: {obstacle.format(tmp=tmp_path)}\n" in shown.err
+    assert (tmp_path / "old.gguf").read_bytes() == b"old"
+
+
 def test_what_the_checkpoint_does_not_say_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_checkpoint(tmp_path / "model", Sizes(), head_dim=None, rope_theta=None)
     (folder / "added_tokens.json").write_text('{"<far>": 5000}')
@@ -85,7 +115,6 @@ def test_what_the_checkpoint_does_not_say_is_said(tmp_path: Path, capsys: pytest
         (["{tmp}"], 3, "error: {tmp}: no checkpoint there\nhint: "),
         (["{bad}"], 6, "error: {bad}: the shard `model-00002-of-00002.safetensors` is missing\nhint: "),
         (["{v01}", "-o", "{tmp}/old.gguf"], 7, "error: {tmp}/old.gguf exists already\nhint: "),
-        (["{v01}", "-o", "{tmp}/old.gguf", "--dry-run"], 7, "error: {tmp}/old.gguf exists already\nhint: "),
         (["{v01}", "-o", "{tmp}/no/x.gguf"], 7, "error: {tmp}/no: no such folder\n"),
         (["{v01}", "--what"], 2, "error: no such option"),
         ([], 2, "error: missing argument"),

@@ -113,6 +113,15 @@ def test_a_token_of_the_file_is_decoded_before_it_gets_its_name(
 
 
 @pytest.mark.usefixtures("tried_out")
+@pytest.mark.parametrize("window", ["auto", "off"])
+def test_a_window_narrower_than_the_trial_is_tried_out_too(window: str, tmp_path: Path) -> None:
+    """The context of a file without its window was kept to 8 tokens, and the trial of 16 refused."""
+    folder = make_checkpoint(tmp_path / "model", Sizes(layers=1, window=8))
+    report = convert(Options(folder, tmp_path / "out.gguf", window=window))
+    assert (report.verified, report.warnings) == (True, ())
+
+
+@pytest.mark.usefixtures("tried_out")
 def test_a_file_that_the_engine_cannot_run_gets_no_name(tmp_path: Path) -> None:
     """Every logit is NaN: the numbers are finite, but their products are not."""
     sizes = Sizes(layers=1)
@@ -120,9 +129,10 @@ def test_a_file_that_the_engine_cannot_run_gets_no_name(tmp_path: Path) -> None:
     for name in ("model.norm.weight", "model.layers.0.input_layernorm.weight", "lm_head.weight"):
         tensors[name][:] = 0x7F00  # bfloat16's 1.7e38
     folder = make_checkpoint(tmp_path / "model", sizes, tensors)
-    with pytest.raises(DataError, match=r"was written, but cannot be run: ") as caught:
+    with pytest.raises(DataError, match=r"^the file was written, but cannot be run: ") as caught:
         convert(Options(folder, tmp_path / "out.gguf", "F32"))
     assert "\n" not in caught.value.message
+    assert caught.value.hint == "it was removed; `--no-verify` keeps it"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
 
