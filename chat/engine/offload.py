@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chat.engine.lost_window import known_context
-from chat.engine.window import Window, padded, rolling_cells
+from chat.engine.window import Window, padded, rolling_cells, windowed_layers
 from chat.ground.errors import MemoryLimitError, UsageError
 
 if TYPE_CHECKING:
@@ -95,16 +95,13 @@ def sizes_of(file: GgufFile, wanted_window: str = "auto") -> Sizes:
     hidden = max(_most(file.key("embedding_length")), 1)
     head_size = hidden // max(heads, 1)
     keys, values = (_most(file.key(f"attention.{kind}_length", head_size)) for kind in ("key", "value"))
-    pattern = file.key("attention.sliding_window_pattern")
-    everywhere = bool(file.key("attention.sliding_window"))
-    windowed = pattern[:layers] if isinstance(pattern, tuple) else (everywhere and file.window is not None,) * layers
     return Sizes(
         path=str(file.path),
         layer_bytes=tuple(layer_bytes),
         input_bytes=rest.pop("token_embd"),
         output_bytes=sum(rest.values()),
         cell_numbers=_most(file.key("attention.head_count_kv", heads)) * (keys + values),
-        windowed=tuple(bool(each) for each in windowed),
+        windowed=windowed_layers(file, layers),
         hidden=hidden,
         feed_forward=_most(file.key("feed_forward_length", 0)) * max(_most(file.key("expert_used_count")), 1),
         heads=heads,

@@ -13,6 +13,23 @@ if TYPE_CHECKING:
 CARRIER = "granite_swa"  # the architecture of llama.cpp whose graph is Mistral's, window included
 WIDEST = 1 << 30  # a window wider than any context is none
 CELL_PADDING = 256  # llama.cpp pads caches to it
+# Where a file gives no flag by layer, one layer of so many sees everything: the last, or the first. From llama.cpp's
+# models/*.cpp, `load_swa_pattern`; other architectures have no window there, or name their layers.
+FULL_ONE_OF = {
+    "afmoe": 4,
+    "cohere2": 4,
+    "exaone-moe": 4,
+    "gemma2": 2,
+    "gemma3": 6,
+    "gemma3n": 5,
+    "gpt-oss": 2,
+    "llama4": 4,
+    "mellum": 4,
+    "muse-glimmer": 4,
+    "olmo2": 4,
+    "plamo3": 8,
+}
+FULL_FIRST_OF = {"cohere2moe": 4, "laguna": 4, "smallthinker": 4}
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,22 @@ def choose_window(file: GgufFile, wanted: str) -> Window:
     if size > own:
         raise UsageError(f"`--window {size}` is more than the {own:,} tokens the model was trained with")
     return Window(size, size, _is_everywhere(file))
+
+
+def windowed_layers(file: GgufFile, layers: int) -> tuple[bool, ...]:
+    """Which layers hold no more than the window's cells."""
+    if file.window is None:
+        return (False,) * layers
+    pattern = file.key("attention.sliding_window_pattern")
+    if isinstance(pattern, tuple):
+        return tuple(bool(flag) for flag in pattern[:layers])
+    if file.architecture in FULL_FIRST_OF:
+        period, full = FULL_FIRST_OF[file.architecture], 0
+    else:
+        period, full = FULL_ONE_OF.get(file.architecture, 1), -1
+    if period > 1 and isinstance(pattern, int):
+        period = pattern
+    return tuple(period == 0 or layer % period != full % period for layer in range(layers))
 
 
 def padded(cells: int) -> int:

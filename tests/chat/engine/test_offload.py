@@ -126,6 +126,34 @@ def test_sizes_are_read_from_the_file(windowed_file: Path, plain_file: Path) -> 
     assert sizes_of(read_gguf(plain_file)).windowed == (False, False)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "pattern", "windowed"),
+    [
+        ("gemma3", None, [1, 1, 1, 1, 1, 0, 1, 1]),  # of llama.cpp's rule: every sixth sees everything
+        ("gemma3", 3, [1, 1, 0, 1, 1, 0, 1, 1]),
+        ("gemma3", 0, [1] * 8),
+        ("gemma3", (True, False) * 4, [1, 0] * 4),
+        ("gemma2", None, [1, 0] * 4),
+        ("smallthinker", None, [0, 1, 1, 1, 0, 1, 1, 1]),
+        ("phi3", None, [0] * 8),  # llama.cpp does without its window
+        ("phi3", 2, [0] * 8),
+        ("of next year", None, [0] * 8),  # too much memory is counted, not too little
+        ("granite_swa", (True,) * 8, [1] * 8),
+        ("llama", (True,) * 8, [0] * 8),
+    ],
+)
+def test_layers_have_the_window_by_llama_cpps_rule(
+    architecture: str, pattern: object, windowed: list[int], plain_file: Path
+) -> None:
+    """A Gemma 3 counted as windowed throughout: its cache at 32,768 tokens was taken for that of 1,024."""
+    values = {"block_count": 8, "attention.sliding_window": 1024, "attention.sliding_window_pattern": pattern}
+    metadata = {f"{architecture}.{key}": value for key, value in values.items() if value is not None}
+    file = read_gguf(plain_file)
+    own = {f"{architecture}.{key.partition('.')[2]}": value for key, value in file.metadata.items()}
+    other = replace(file, metadata={**own, **metadata, "general.architecture": architecture})
+    assert sizes_of(other).windowed == tuple(map(bool, windowed))
+
+
 def test_of_keys_that_differ_by_layer_the_largest_counts(plain_file: Path) -> None:
     file = read_gguf(plain_file)
     lists = {
