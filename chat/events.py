@@ -76,12 +76,13 @@ class Seconds:
 class Done:
     """The reply is complete.
 
-    `ids` are the generated ids without the end token; `sampling` holds all effective values, seed included.
+    `ids` are the generated ids without the end token; `sampling` holds all effective values, seed included. A server
+    tells no ids, so they are None and have no hash.
     """
 
     text: str
     finish_reason: FinishReason
-    ids: tuple[int, ...]
+    ids: tuple[int, ...] | None
     prompt_ids_sha256: str
     tokens: TokenCounts
     seconds: Seconds
@@ -89,6 +90,7 @@ class Done:
     tool_calls: tuple[ToolCall, ...] = ()
     choice: dict[str, float] | None = None  # probability of each option, for a choice constraint
     logprobs: tuple[dict[str, Any], ...] = ()
+    model: str = ""  # that a server says it used
 
 
 Event = Loading | Reading | Text | Notice | Done
@@ -99,7 +101,7 @@ class ModelInfo:
     """What is known of the loaded model, for reports and the toolbar."""
 
     path: str
-    size: int  # bytes
+    size: int  # bytes; 0 if unknown
     type: str  # of the tensors, e.g. Q4_K_M
     architecture: str
     window: int | None  # tokens

@@ -67,7 +67,7 @@ def _guided(engine: Replier, options: EngineOptions) -> Replier:
 
 def _remote(settings: Settings) -> Replier:
     from chat.remote.client import RemoteEngine
-    from chat.remote.transport import server_at
+    from chat.remote.server import server_at
 
     key = os.environ.get("MISTRAL_CHAT_REMOTE_KEY")
     return RemoteEngine(server_at(settings.remote or "", key, insecure=settings.insecure), settings.remote_model)

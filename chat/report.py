@@ -41,18 +41,19 @@ def reply_report(done: Done, info: ModelInfo) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "text": done.text,
         "finish_reason": done.finish_reason,
-        "ids": list(done.ids),
-        "prompt_ids_sha256": done.prompt_ids_sha256,
+        "ids": None if done.ids is None else list(done.ids),
+        "prompt_ids_sha256": done.prompt_ids_sha256 or None,
         "tokens": asdict(done.tokens) if done.tokens.are_known else None,
         "seconds": asdict(done.seconds),
         "sampling": done.sampling,
         "model": {
             "path": info.path,
-            "size": info.size,
+            "name": done.model or info.name or None,
+            "size": info.size or None,
             "sha256": info.sha256,
-            "type": info.type,
+            "type": info.type or None,
             "window": info.window,
-            "prompt_format": info.prompt_format,
+            "prompt_format": info.prompt_format or None,
         },
     }
     if done.tool_calls:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from dataclasses import asdict
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from chat.conversation import FinishReason, Message, ToolCall
-from chat.events import Done, Event, ModelInfo, Rendered, Seconds, Text, TokenCounts
+from chat.events import Done, Event, ModelInfo, Notice, Rendered, Seconds, Text, TokenCounts
 from chat.ground.errors import ChatError, EngineError, ModelError, UsageError
-from chat.remote.transport import Exchange, Server
+from chat.remote.transport import Busy, Exchange
 from chat.request import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from chat.remote.server import Server
     from chat.request import Constraint, Request
 
 FINISH: dict[str, FinishReason] = {"length": "length"}  # every other reason is a stop
+EXTRAS = ("top_k", "min_p", "repeat_penalty")  # no standard fields: sent only if changed, else the server's own hold
 
 
 class RemoteEngine:
@@ -42,12 +44,12 @@ class RemoteEngine:
             self._info = ModelInfo(
                 path=self._server.url,
                 size=0,
-                type="remote",
+                type="",
                 architecture="",
                 window=None,
                 context=0,
                 trained_context=0,
-                prompt_format="server",
+                prompt_format="",
                 name=model,
             )
         return self._info
@@ -59,32 +61,42 @@ class RemoteEngine:
             ChatError: the server refuses, fails or goes away.
         """
         path, body = self._body(request)
-        began = time.monotonic()
-        answer = _Answer(request)
+        answer = _Answer(self._server)
         with Exchange(self._server) as self._exchange:
             try:
                 for chunk in self._exchange.events(path, body):
-                    yield from answer.take(chunk)
+                    if isinstance(chunk, Busy):
+                        yield Notice(f"{self._server.url} is busy; it is asked again in {ceil(chunk.seconds)} s")
+                        answer.began = time.monotonic() + chunk.seconds
+                    else:
+                        yield from answer.take(chunk)
             except ChatError:
                 if not self._exchange.aborted:
                     raise
                 answer.finish_reason = "interrupted"
         self._exchange = None
-        yield answer.done(time.monotonic() - began)
+        yield answer.done(_sampling_sent(body))
 
     def answer_all(
         self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
     ) -> Iterator[tuple[int, Done | ChatError]]:
         """Answer many requests, one after the other."""
         for position, request in enumerate(requests):
-            outcome: Done | ChatError
-            try:
-                outcome = next(event for event in self.reply(request) if isinstance(event, Done))
-            except ChatError as error:
-                outcome = error
+            outcome = self._outcome(request, on_notice)
             yield position, outcome
             if isinstance(outcome, Done) and outcome.finish_reason == "interrupted":
                 return
+
+    def _outcome(self, request: Request, on_notice: Callable[[str], None]) -> Done | ChatError:
+        try:
+            for event in self.reply(request):
+                if isinstance(event, Notice):
+                    on_notice(event.text)
+                elif isinstance(event, Done):
+                    return event
+        except ChatError as error:
+            return error
+        raise AssertionError("a reply ends with Done")
 
     def render(self, request: Request) -> Rendered:
         """Nothing to show: the template is the server's.
@@ -119,7 +131,7 @@ class RemoteEngine:
         except (KeyError, TypeError) as error:
             raise EngineError(f"{self._server.url} does not list its models") from error
         if len(names) != 1:
-            listed = ", ".join(map(str, names[:10])) or "none"
+            listed = self._server.shown(", ".join(map(str, names[:10]))) or "none"
             raise ModelError(f"{self._server.url} has {len(names)} models", hint=f"`--remote-model` is one of {listed}")
         return str(names[0])
 
@@ -139,8 +151,7 @@ class RemoteEngine:
         optional = {"max_tokens": request.max_tokens, "stop": list(request.stop), "seed": request.sampling.seed}
         body |= {name: value for name, value in optional.items() if value not in (None, [])}
         plain, default = asdict(request.sampling), asdict(Sampling())
-        extras = ("top_k", "min_p", "repeat_penalty")
-        body |= {name: plain[name] for name in extras if plain[name] != default[name]}
+        body |= {name: plain[name] for name in EXTRAS if plain[name] != default[name]}
         if request.constraint is not None:
             body["response_format"] = _response_format(request.constraint)
         if request.prompt.ids is not None:
@@ -155,63 +166,80 @@ class RemoteEngine:
 class _Answer:
     """The answer so far, put together from a stream's chunks."""
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
+    def __init__(self, server: Server) -> None:
+        self._server = server
         self._texts: list[str] = []
         self._usage: dict[str, Any] = {}
         self._calls: dict[int, dict[str, str]] = {}
+        self._model = ""
         self.finish_reason: FinishReason = "stop"
+        self.began = time.monotonic()
+        self._first_at: float | None = None  # when the first text or call came
 
     def take(self, chunk: Any) -> Iterator[Text]:
-        """One chunk of the stream.
+        """One chunk of the stream, or the whole answer of a server that does not stream.
 
         Raises:
             EngineError: it is an error, or has no shape we know.
         """
         try:
             if chunk.get("error"):
-                error = chunk["error"]
-                raise EngineError(
-                    f"the server failed: {error.get('message', error) if isinstance(error, dict) else error}"
-                )
+                words = self._server.words(chunk)
+                raise EngineError(f"the server failed{f': {words}' if words else ''}")
             self._usage = chunk.get("usage") or self._usage
+            self._model = chunk.get("model") or self._model
             for choice in chunk.get("choices", ())[:1]:
-                delta = choice.get("delta") or {}
-                text = delta.get("content") or choice.get("text") or ""
-                if choice.get("finish_reason"):
-                    self.finish_reason = FINISH.get(choice["finish_reason"], "stop")
-                for call in delta.get("tool_calls") or ():
-                    self._take_call(call)
-                if text:
-                    self._texts.append(text)
-                    yield Text(text)
+                yield from self._take_choice(choice)
         except (AttributeError, KeyError, TypeError) as error:
             raise EngineError("the server sent a chunk of a shape we do not know") from error
 
+    def _take_choice(self, choice: dict[str, Any]) -> Iterator[Text]:
+        delta = choice.get("delta") or choice.get("message") or {}
+        text = delta.get("content") or choice.get("text") or ""
+        if choice.get("finish_reason"):
+            self.finish_reason = FINISH.get(choice["finish_reason"], "stop")
+        for call in delta.get("tool_calls") or ():
+            self._take_call(call)
+        if self._first_at is None and (text or self._calls):
+            self._first_at = time.monotonic()
+        if text:
+            self._texts.append(text)
+            yield Text(text)
+
     def _take_call(self, call: dict[str, Any]) -> None:
-        known = self._calls.setdefault(call.get("index", 0), {"id": "", "name": "", "arguments": ""})
+        known = self._calls.setdefault(call.get("index", len(self._calls)), {"id": "", "name": "", "arguments": ""})
         function = call.get("function") or {}
         known["id"] = call.get("id") or known["id"]
         known["name"] += function.get("name") or ""
         known["arguments"] += function.get("arguments") or ""
 
-    def done(self, seconds: float) -> Done:
-        prompt = json.dumps([_message(each) for each in self._request.prompt.messages or ()]).encode()
-        details = self._usage.get("prompt_tokens_details") or {}
+    def done(self, sampling: dict[str, Any]) -> Done:
+        """The whole answer; what the server does not tell is not made up."""
+        ended = time.monotonic()
+        first_at = ended if self._first_at is None else self._first_at
         return Done(
             text="".join(self._texts),
             finish_reason=self.finish_reason,
-            ids=(),
-            prompt_ids_sha256=hashlib.sha256(prompt).hexdigest(),
-            tokens=TokenCounts(
-                prompt=self._usage.get("prompt_tokens", 0),
-                cached=details.get("cached_tokens") or 0,
-                generated=self._usage.get("completion_tokens", 0),
-            ),
-            seconds=Seconds(generate=seconds),
-            sampling=asdict(self._request.sampling),
+            ids=None,
+            prompt_ids_sha256="",
+            tokens=self._counts(),
+            seconds=Seconds(prompt=max(first_at - self.began, 0.0), generate=ended - first_at),
+            sampling=sampling,
             tool_calls=tuple(ToolCall(each["name"], each["arguments"], each["id"]) for each in self._calls.values()),
+            model=self._model,
         )
+
+    def _counts(self) -> TokenCounts:
+        details = self._usage.get("prompt_tokens_details") or {}
+        counts = (
+            self._usage.get("prompt_tokens"), details.get("cached_tokens"), self._usage.get("completion_tokens"),
+        )  # fmt: skip
+        return TokenCounts(*(count if isinstance(count, int) else 0 for count in counts))
+
+
+def _sampling_sent(body: dict[str, Any]) -> dict[str, Any]:
+    """What the server was told of sampling; None stands for its own value."""
+    return {name: body.get(name) for name in asdict(Sampling())}
 
 
 def _message(message: Message) -> dict[str, Any]:

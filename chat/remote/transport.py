@@ -1,82 +1,38 @@
-"""Speak HTTP to one server: who may be spoken to, what its faults mean in words. Knows no chat."""
+"""Send one request to a server and take its answer apart as it comes. Knows HTTP and sockets, no chat."""
 
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import socket
-import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from chat.ground.errors import ChatError, ContextError, EngineError, ModelError, UsageError
+from chat.ground.errors import EngineError
+from chat.remote.faults import connection_error, status_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from chat.remote.server import Server
+
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 300  # a busy server may queue us; its prompt reading sends nothing
 TRIES = 4  # for 429 and 503
-LONGEST_WAIT_SECONDS = 30
+LONGEST_WAIT_SECONDS = 60  # a server that asks for more is not waited for
 LONGEST_LINE_BYTES = 1 << 20
-LONGEST_ERROR_BYTES = 1 << 16
+LONGEST_JSON_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Server:
-    """Where the server is; `key` is sent as a bearer token and never shown."""
+class Busy:
+    """The server asks us to come again, which is done after these seconds."""
 
-    scheme: str
-    host: str
-    port: int
-    path: str  # before `/chat/completions`, without a slash at the end
-    key: str | None = None
-
-    def __repr__(self) -> str:  # the key stays out of tracebacks and logs
-        return f"Server({self.url})"
-
-    @property
-    def url(self) -> str:
-        """The address as a person would write it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.path}"
-
-
-def server_at(url: str, key: str | None, *, insecure: bool) -> Server:
-    """The server that `url` names; `/v1` is added where the URL has no path.
-
-    Raises:
-        UsageError: no http(s) address, or plain http to another machine without `insecure`.
-    """
-    try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
-    except ValueError as error:
-        raise UsageError(f"--remote needs an address like http://localhost:8000, not {url!r}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise UsageError(f"--remote needs an address like http://localhost:8000, not {_without_login(url)!r}")
-    if parts.scheme == "http" and not insecure and not _is_loopback(parts.hostname):
-        raise UsageError(
-            f"http to {parts.hostname} would send everything in the open", hint="use https, or add `--insecure`"
-        )
-    return Server(parts.scheme, parts.hostname, port, parts.path.rstrip("/") or "/v1", key)
-
-
-def _without_login(url: str) -> str:
-    return url.rpartition("@")[2]
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    seconds: float
 
 
 class Exchange:
@@ -97,45 +53,65 @@ class Exchange:
 
     def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The JSON that the server answers with."""
-        data = b"".join(self._read(self._open(method, path, body)))
-        try:
-            return json.loads(data)
-        except ValueError as error:
-            raise EngineError(f"{self._server.url} answered with something that is not JSON") from error
+        *_, response = self._tries(method, path, body)
+        assert not isinstance(response, Busy)
+        return self._json_of(response)
 
     def events(self, path: str, body: Mapping[str, Any]) -> Iterator[Any]:
-        """The JSON objects of a stream of server-sent events, up to `[DONE]`.
+        """The JSON objects of a stream of server-sent events, up to `[DONE]`; before them `Busy` for each wait.
 
-        Source: the HTML standard, section 9.2; data of one event may come in several lines.
+        A server that does not stream gives one object. Source: the HTML standard, section 9.2; data of one event may
+        come in several lines.
 
         Raises:
-            EngineError: the stream ends before `[DONE]` (`aborted` tells whether we ended it).
+            ChatError: the server refuses, or the stream ends before `[DONE]` (`aborted` tells whether we ended it).
         """
+        for each in self._tries("POST", path, body):
+            if isinstance(each, Busy):
+                yield each
+            elif each.headers.get_content_type() == "application/json":
+                yield self._json_of(each)
+            else:
+                yield from self._events_of(each)
+
+    def _events_of(self, response: http.client.HTTPResponse) -> Iterator[Any]:
         data: list[str] = []
-        for line in self._lines(self._open("POST", path, body)):
+        is_begun = False
+        for line in self._lines(response):
             if line.startswith("data:"):
+                is_begun = True
                 data.append(line[5:].removeprefix(" "))
             elif not line and data:
                 text = "\n".join(data)
                 data = []
                 if text == "[DONE]":
                     return
-                yield _parsed(text, self._server)
-        if data and "\n".join(data) == "[DONE]":
+                yield self._parsed(text.encode(), "an event that is not JSON")
+            if len(data) * 8 > LONGEST_LINE_BYTES:
+                raise EngineError(f"{self._server.url} sent an event without end")
+        if data == ["[DONE]"]:
             return
-        raise EngineError(f"{self._server.url} cut the answer off")
+        if is_begun or self.aborted:
+            raise EngineError(f"{self._server.url} cut the answer off")
+        hint = "is it the address of an OpenAI-compatible server?"
+        raise EngineError(f"{self._server.url} answered without a stream of events", hint=hint)
 
-    def _open(self, method: str, path: str, body: Mapping[str, Any] | None) -> http.client.HTTPResponse:
+    def _tries(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> Iterator[Busy | http.client.HTTPResponse]:
+        """The answer, at last; before it each wait for a server that has no time for us."""
         for attempt in range(1, TRIES + 1):
             response = self._send(method, path, body)
             if response.status == 200:
-                return response
+                yield response
+                return
             wait = _wait_seconds(response, attempt)
-            if response.status not in (429, 503) or attempt == TRIES or self.aborted:
-                raise _status_error(response, self._server)
+            is_last = attempt == TRIES or wait > LONGEST_WAIT_SECONDS or self.aborted
+            if response.status not in (429, 503) or is_last:
+                raise status_error(response, self._server, attempt, wait)
             self._close()
+            yield Busy(wait)
             _sleep_until(time.monotonic() + wait, self)
-        raise AssertionError("unreachable")
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> http.client.HTTPResponse:
         server = self._server
@@ -144,32 +120,42 @@ class Exchange:
             headers["Authorization"] = f"Bearer {server.key}"
         kind = http.client.HTTPSConnection if server.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(server.host, server.port, timeout=CONNECT_SECONDS)
+        patience: float = CONNECT_SECONDS
         try:
             self._connection.connect()
             self._socket = self._connection.sock
-            self._socket.settimeout(SILENCE_SECONDS)
+            if self.aborted:  # while there was no socket that could have been shut
+                raise ConnectionAbortedError
+            self._socket.settimeout(patience := SILENCE_SECONDS)
             self._connection.request(method, server.path + path, json.dumps(body).encode() if body else None, headers)
             return self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            raise _connection_error(error, server) from error
+            raise connection_error(error, server, patience) from error
 
     def _lines(self, response: http.client.HTTPResponse) -> Iterator[str]:
         while True:
             try:
                 line = response.readline(LONGEST_LINE_BYTES)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                raise _connection_error(error, self._server) from error
+                raise connection_error(error, self._server, SILENCE_SECONDS) from error
             if not line:
                 return
             if len(line) >= LONGEST_LINE_BYTES:
                 raise EngineError(f"{self._server.url} sent a line of over {LONGEST_LINE_BYTES} bytes")
             yield line.decode("utf-8", errors="replace").rstrip("\r\n")
 
-    def _read(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+    def _json_of(self, response: http.client.HTTPResponse) -> Any:
         try:
-            yield response.read(64 << 20)
+            data = response.read(LONGEST_JSON_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            raise _connection_error(error, self._server) from error
+            raise connection_error(error, self._server, SILENCE_SECONDS) from error
+        return self._parsed(data, "something that is not JSON")
+
+    def _parsed(self, data: bytes, nonsense: str) -> Any:
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise EngineError(f"{self._server.url} sent {nonsense}") from error
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -182,64 +168,16 @@ class Exchange:
         self._close()
 
 
-def _parsed(text: str, server: Server) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise EngineError(f"{server.url} sent an event that is not JSON") from error
-
-
 def _wait_seconds(response: http.client.HTTPResponse, attempt: int) -> float:
-    try:
-        wait = float(response.headers.get("Retry-After", ""))
-    except ValueError:
-        wait = 0.5 * 2.0**attempt
-    return min(max(wait, 0.0), LONGEST_WAIT_SECONDS)
+    """How long the server wants us to wait (RFC 9110, section 10.2.3); longer each time where it does not say."""
+    said = response.headers.get("Retry-After", "")
+    with suppress(ValueError):
+        return max(float(said), 0.0)
+    with suppress(ValueError, TypeError):
+        return max((parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds(), 0.0)
+    return 0.5 * 2.0**attempt
 
 
 def _sleep_until(end: float, exchange: Exchange) -> None:
     while not exchange.aborted and (left := end - time.monotonic()) > 0:
         time.sleep(min(left, 0.1))
-
-
-def _connection_error(error: Exception, server: Server) -> ChatError:
-    if isinstance(error, ConnectionRefusedError):
-        return ModelError(f"nothing answers at {server.url}", hint="is the server running, and is the port right?")
-    if isinstance(error, socket.gaierror):
-        return ModelError(f"there is no host {server.host}")
-    if isinstance(error, ssl.SSLError):
-        return ModelError(f"{server.url} is not to be trusted: {getattr(error, 'reason', None) or error}")
-    if isinstance(error, TimeoutError):
-        return EngineError(f"{server.url} does not answer")
-    return EngineError(f"the connection to {server.url} broke")
-
-
-def _status_error(response: http.client.HTTPResponse, server: Server) -> ChatError:
-    status, words = response.status, _said(response, server.key)
-    said = f": {words}" if words else ""
-    if status in (401, 403):
-        return ModelError(f"{server.url} refuses us ({status})", hint="set MISTRAL_CHAT_REMOTE_KEY to the server's key")
-    if status == 404:
-        return ModelError(f"{server.url} knows no such model or address{said}", hint="`--remote-model` names the model")
-    if status == 429:
-        return EngineError(f"{server.url} is too busy; {TRIES} tries failed{said}")
-    if 300 <= status < 400:
-        return ModelError(f"{server.url} has moved to {response.headers.get('Location', 'another place')}")
-    if status in (400, 413, 422) and "context" in words.lower():
-        return ContextError(f"the prompt exceeds the server's context{said}")
-    if status < 500:
-        return UsageError(f"{server.url} does not take this request ({status}){said}")
-    return EngineError(f"{server.url} failed ({status}){said}")
-
-
-def _said(response: http.client.HTTPResponse, key: str | None) -> str:
-    """The server's own words for a fault, on one line and without the key; '' where they are no JSON."""
-    try:
-        plain = json.loads(response.read(LONGEST_ERROR_BYTES))
-    except (OSError, http.client.HTTPException, ValueError):
-        return ""
-    error = plain.get("error", plain) if isinstance(plain, dict) else None
-    words = error.get("message") or error.get("detail") if isinstance(error, dict) else error
-    if not isinstance(words, str):
-        return ""
-    return " ".join((words.replace(key, "***") if key else words).split())[:300]

@@ -61,6 +61,8 @@ def show_model(desk: Desk) -> None:
 
 def facts_of(info: ModelInfo) -> dict[str, str]:
     """What a person wants to know of a model, in words."""
+    if not info.size:  # a server's
+        return {"server": info.path, "model": info.name}
     details = dict(info.details)
     reason = details.pop("prompt_format_reason", "")
     facts = {

@@ -61,7 +61,7 @@ def test_the_json_record_has_all_its_parts(tiny_model: Path) -> None:
     }  # fmt: skip
     assert set(plain["tokens"]) == {"prompt", "cached", "generated", "drafted", "accepted"}
     assert set(plain["seconds"]) == {"load", "prompt", "generate"}
-    assert set(plain["model"]) == {"path", "size", "sha256", "type", "window", "prompt_format"}
+    assert set(plain["model"]) == {"path", "name", "size", "sha256", "type", "window", "prompt_format"}
     assert plain["model"]["size"] == tiny_model.stat().st_size
     assert (plain["model"]["type"], plain["model"]["window"], plain["model"]["prompt_format"]) == ("F32", 64, "v1")
     assert isinstance(plain["sampling"]["seed"], int)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -99,3 +101,24 @@ def serving(script: Script) -> Iterator[Script]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def answering(*parts: bytes) -> Iterator[str]:
+    """Answer every connection with these bytes, whatever they are; yields the address."""
+
+    def talk() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # closed
+                return
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                for part in parts:
+                    connection.sendall(part)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=talk, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)

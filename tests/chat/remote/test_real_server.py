@@ -75,11 +75,12 @@ def test_a_continued_text_is_the_one_the_local_engine_writes(server: str, tiny_v
     assert remote["finish_reason"] == "length"
 
 
-def test_a_conversation_is_answered_and_counts_that_were_not_told_are_not_made_up(server: str) -> None:
+def test_a_conversation_is_answered_and_what_was_not_told_is_not_made_up(server: str, tiny_v3_model: Path) -> None:
     answer = record("--remote", server, *GREEDY, "--system", "Be brief", "Hello")
     assert answer["finish_reason"] in ("stop", "length")
     assert answer["text"]
-    assert answer["tokens"] is None
+    assert (answer["tokens"], answer["ids"], answer["model"]["size"]) == (None, None, None)
+    assert answer["model"]["name"] == str(tiny_v3_model)  # as this server calls it
 
 
 def test_every_line_of_a_batch_is_answered_in_order(server: str, tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from stub_server import Reply, Script, serving, words
+from stub_server import Reply, Script, answering, serving, words
 
 from chat.cli import run
 from chat.conversation import Message
-from chat.events import Done, Text
+from chat.events import Done, Notice, Text
 from chat.ground.errors import ChatError, ContextError, EngineError, ModelError, UsageError
 from chat.remote.client import RemoteEngine
-from chat.remote.transport import server_at
+from chat.remote.server import server_at
 from chat.request import Constraint, Prompt, Request, Sampling
 
 HELLO = Request(Prompt(messages=(Message("system", "be brief"), Message("user", "hi"))), Sampling(seed=7), stop=("x",))
@@ -98,6 +98,7 @@ def test_a_schema_and_functions_are_passed_on() -> None:
             "{url} knows no such model or address: no model x",
         ),
         (Reply(302, headers={"Location": "http://evil.example/"}), ModelError, "{url} has moved to http://evil.example/"),
+        (Reply(302, headers={"Location": f"/?key={KEY}"}), ModelError, "{url} has moved to /?key=***"),
         (Reply(400, body=b'{"error": "bad\\n f"}'), UsageError, "{url} does not take this request (400): bad f"),
         (
             Reply(400, body=b'{"error": {"message": "maximum context length is 8"}}'),
@@ -110,6 +111,31 @@ def test_a_schema_and_functions_are_passed_on() -> None:
         (Reply(body=b"data: {nonsense\n\n"), EngineError, "{url} sent an event that is not JSON"),
         (Reply(chunks=[[1]]), EngineError, "the server sent a chunk of a shape we do not know"),
         (Reply(chunks=[{"error": {"message": "out of memory"}}]), EngineError, "the server failed: out of memory"),
+        (
+            Reply(chunks=[*words("a")[:2], {"error": {"message": f"a key\nlike {KEY}: \x1b[31mno"}}]),
+            EngineError,
+            "the server failed: a key like ***: \x1b[31mno",
+        ),
+        (Reply(chunks=[{"error": f"{KEY} " * 200}]), EngineError, f"the server failed: {'*** ' * 75}"),
+        (Reply(chunks=[{"error": {"code": 7}}]), EngineError, "the server failed"),
+        (
+            Reply(429, headers={"Retry-After": "3600"}, body=b'{"error": {"message": "quota"}}'),
+            EngineError,
+            "{url} is too busy; it asks to wait 3600 s: quota",
+        ),
+        (Reply(body=b"<html>", is_whole=False), EngineError, "{url} answered without a stream of events"),
+        (
+            Reply(headers={"Content-Type": "application/json"}, body=b"<html>", is_whole=False),
+            EngineError,
+            "{url} sent something that is not JSON",
+        ),
+        (
+            Reply(headers={"Content-Type": "application/json"}, body=b'{"error": "no GPU"}', is_whole=False),
+            EngineError,
+            "the server failed: no GPU",
+        ),
+        (Reply(body=b"data: " + b"x" * (1 << 20)), EngineError, "{url} sent a line of over 1048576 bytes"),
+        (Reply(body=b"data:\n" * (1 << 18)), EngineError, "{url} sent an event without end"),
     ],
 )  # fmt: skip
 def test_each_fault_is_one_sentence(reply: Reply, kind: type[ChatError], message: str) -> None:
@@ -129,6 +155,75 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names() -> None:
         assert ask(script)[0] == ["a"]
     assert len(script.times) == 3
     assert script.times[1] - script.times[0] >= 0.3
+
+
+def test_a_wait_for_a_busy_server_is_said() -> None:
+    replies = [Reply(429, headers={"Retry-After": "0.2"}), Reply(chunks=words("a"))]
+    with serving(Script(replies)) as script:
+        events = list(engine(script).reply(HELLO))
+    said = [event.text for event in events if isinstance(event, (Notice, Text))]
+    assert said == [f"{script.url}/v1 is busy; it is asked again in 1 s", "a"]
+
+
+def test_a_date_to_come_back_at_is_a_wait() -> None:
+    gone = Reply(503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})
+    far = Reply(503, headers={"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"})
+    with serving(Script([gone, Reply(chunks=words("a"))])) as script:
+        assert ask(script)[0] == ["a"]
+    assert script.times[1] - script.times[0] < 1
+    with serving(Script([far])) as script, pytest.raises(EngineError, match=r"failed \(503\)$"):
+        ask(script)
+    assert len(script.times) == 1
+
+
+def test_cancel_ends_the_wait_for_a_busy_server_and_asks_no_more() -> None:
+    with serving(Script([Reply(429, headers={"Retry-After": "30"})])) as script:
+        remote = engine(script, "tiny")
+        began = time.monotonic()
+        threading.Timer(0.2, remote.cancel).start()
+        done = list(remote.reply(HELLO))[-1]
+    assert isinstance(done, Done)
+    assert (done.finish_reason, len(script.times)) == ("interrupted", 1)
+    assert time.monotonic() - began < 3
+
+
+def test_a_first_byte_that_is_slow_is_waited_for_and_counted() -> None:
+    with serving(Script([Reply(chunks=words("a"), delay=0.3)])) as script:
+        texts, done = ask(script)
+    assert texts == ["a"]
+    assert done.seconds.prompt >= 0.3 > done.seconds.generate
+
+
+def test_a_server_that_does_not_stream_is_heard_as_well() -> None:
+    whole = {"model": "big", "choices": [{"message": {"content": "All"}, "finish_reason": "length"}]}
+    reply = Reply(headers={"Content-Type": "application/json"}, body=json.dumps(whole).encode(), is_whole=False)
+    with serving(Script([reply])) as script:
+        texts, done = ask(script)
+    assert (texts, done.text, done.finish_reason, done.model) == (["All"], "All", "length", "big")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ((b"SSH-2.0-OpenSSH_9.6\r\n",), "does not speak HTTP"),
+        ((b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 200), "does not speak HTTP"),
+        ((b"HTTP/1.1 200 OK\r\nX: ", b"y" * 100_000), "does not speak HTTP"),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ndata: {}",), "cut the answer off"),
+        ((), "broke"),
+    ],
+)
+def test_what_is_no_http_is_one_sentence(parts: tuple[bytes, ...], message: str) -> None:
+    with answering(*parts) as url, pytest.raises(EngineError, match=message):
+        list(RemoteEngine(server_at(url, KEY, insecure=False), "tiny").reply(HELLO))
+
+
+def test_a_key_may_end_in_a_line_and_one_that_no_header_takes_is_refused_unseen() -> None:
+    """Python's own complaint about such a header repeats it, key and all."""
+    assert server_at("localhost:80", f"{KEY}\r\n", insecure=False).key == KEY
+    for key in (f"{KEY}\nX: y", f"{KEY}\u2026"):
+        with pytest.raises(UsageError) as caught:
+            server_at("localhost:80", key, insecure=False)
+        assert caught.value.message == "MISTRAL_CHAT_REMOTE_KEY has characters that no key has"
 
 
 def test_nothing_listening_is_said_so() -> None:
@@ -189,14 +284,30 @@ def test_the_filter_answers_through_a_server_and_keeps_the_key_to_itself(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MISTRAL_CHAT_REMOTE_KEY", KEY)
-    with serving(Script([Reply(chunks=words("Hi", "!"))])) as script:
+    counts = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
+    chunks = [*words("Hi", "!"), {"model": "tiny-v2", "choices": [], "usage": counts}]
+    with serving(Script([Reply(chunks=chunks)])) as script:
         assert run(["--remote", script.url, "hello"]) == 0
         assert capsys.readouterr() == ("Hi!\n", "")
         assert run(["--remote", script.url, "--json", "hello"]) == 0
         plain = json.loads(capsys.readouterr().out)
-    assert plain["text"] == "Hi!"
-    assert plain["model"]["path"] == f"{script.url}/v1"
     assert KEY not in json.dumps(plain)
+    assert plain["seconds"].pop("load") == 0
+    assert all(0 <= seconds < 10 for seconds in plain.pop("seconds").values())
+    assert plain == {
+        "text": "Hi!",
+        "finish_reason": "stop",
+        "ids": None,
+        "prompt_ids_sha256": None,
+        "tokens": {"prompt": 9, "cached": 4, "generated": 2, "drafted": 0, "accepted": 0},
+        "sampling": {
+            "temperature": 0.7, "top_p": 0.95, "top_k": None, "min_p": None, "repeat_penalty": None, "seed": None,
+        },
+        "model": {
+            "path": f"{script.url}/v1", "name": "tiny-v2", "size": None, "sha256": None, "type": None, "window": None,
+            "prompt_format": None,
+        },
+    }  # fmt: skip
 
 
 def test_a_server_that_repeats_the_key_in_its_fault_does_not_get_it_shown(
@@ -214,6 +325,7 @@ def test_a_server_that_repeats_the_key_in_its_fault_does_not_get_it_shown(
     [
         (["--choice", "a", "--choice", "b"], "a remote server takes --schema, but no choice"),
         (["--dry-run"], "the server renders the prompt itself"),
+        (["--regex", "a"], "a remote server takes --schema, but no regex"),
     ],
 )
 def test_what_no_server_takes_is_refused(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
