@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convert.source import TensorEntry, TensorFile
 
 SHARD_LIMIT = 1000
+SHARD = r"-\d+-of-\d+"  # of a file's name; people lose the index, and the names say as much
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ def _open_torch(path: Path) -> TensorFile:
 LAYOUTS = (
     Layout("model.safetensors.index.json", re.compile(r"(?!)"), "config.json", open_safetensors),
     Layout(None, re.compile(r"model\.safetensors|gptq_model-[\w.-]+\.safetensors"), "config.json", open_safetensors),
+    Layout(None, re.compile(rf"model{SHARD}\.safetensors"), "config.json", open_safetensors),
     Layout("consolidated.safetensors.index.json", re.compile(r"(?!)"), "params.json", open_safetensors),
-    Layout(None, re.compile(r"consolidated(\.\d+|-\d+-of-\d+)?\.safetensors"), "params.json", open_safetensors),
+    Layout(None, re.compile(rf"consolidated(\.\d+|{SHARD})?\.safetensors"), "params.json", open_safetensors),
     Layout("pytorch_model.bin.index.json", re.compile(r"(?!)"), "config.json", _open_torch),
     Layout(None, re.compile(r"pytorch_model\.bin"), "config.json", _open_torch),
+    Layout(None, re.compile(rf"pytorch_model{SHARD}\.bin"), "config.json", _open_torch),
     Layout(None, re.compile(r"consolidated\.\d+\.(pth|pt)"), "params.json", _open_torch),
 )
 
@@ -87,10 +90,15 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         files = sorted(name for name in names if layout.files.fullmatch(name))
         if files:
             return _open_files(folder, layout, files, names)
-    raise ModelError(
-        f"{folder}: no checkpoint there",
-        hint="its weights are `*.safetensors`, `pytorch_model*.bin` or `consolidated.*.pth` files",
-    )
+    raise _no_checkpoint(folder, names)
+
+
+def _no_checkpoint(folder: Path, names: set[str]) -> ModelError:
+    hint = "its weights are `model*.safetensors`, `pytorch_model*.bin` or `consolidated*` files"
+    ready = sorted(name for name in names if name.endswith(".gguf"))
+    if ready:
+        hint = f"the folder holds a GGUF: name the file itself, `{folder / ready[0]}`"
+    return ModelError(f"{folder}: no checkpoint there", hint=hint)
 
 
 def _open_indexed(folder: Path, layout: Layout, names: set[str]) -> Checkpoint:
@@ -179,6 +187,9 @@ def _with_config(
     other = "params.json" if layout.config == "config.json" else "config.json"
     name = next((name for name in (layout.config, other) if name in names), None)
     if name is None:
-        raise DataError(f"{folder}: neither `config.json` nor `params.json` is there to say the model's sizes")
+        raise DataError(
+            f"{folder}: neither `config.json` nor `params.json` is there to say the model's sizes",
+            hint="download the release's own into the folder",
+        )
     path = inside(folder, name)
     return Checkpoint(folder, files, tensors, path, read_json_object(path))

@@ -126,7 +126,7 @@ def _weights_path(path: Path) -> Path:
     if not path.exists():
         raise ModelError(f"{path}: no such adapter")
     if path.suffix == ".gguf":
-        raise ModelError(f"{path}: is an adapter for the chat, not for merging", hint="name the adapter's own folder")
+        raise ModelError(f"{path}: is a GGUF, which cannot be merged", hint="name the adapter's own folder")
     if path.suffix not in (".safetensors", ".bin"):
         raise ModelError(f"{path}: is no adapter", hint="name the adapter's folder")
     return path

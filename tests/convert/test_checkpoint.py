@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chat.ground.errors import ChatError, DataError
+from chat.ground.errors import ChatError, DataError, ModelError
 from convert.checkpoint import open_checkpoint
+from convert.pipeline import Options, make_draft
 from tests.convert.samples import V01, V03, Sizes, copy_checkpoint, make_checkpoint, write_safetensors
 
 INDEX = "model.safetensors.index.json"
@@ -37,6 +38,23 @@ def test_of_two_layouts_in_one_folder_only_one_is_opened(tmp_path: Path) -> None
     opened = open_checkpoint(folder)
     assert [file.path.name for file in opened.files] == [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
     assert opened.config_path.name == "config.json"
+
+
+def test_shards_whose_index_is_lost_are_read_all_the_same(tmp_path: Path) -> None:
+    folder = copy_checkpoint(V03, tmp_path / "model")
+    (folder / INDEX).unlink()
+    assert open_checkpoint(folder).tensors.keys() == open_checkpoint(V03).tensors.keys()
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(DataError, match=r"lacks what becomes `output_norm.weight` and 6 more tensors"):
+        make_draft(Options(folder))
+
+
+def test_a_folder_of_ggufs_is_told_from_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "b.gguf").write_bytes(b"GGUF")
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="no checkpoint there") as caught:
+        open_checkpoint(tmp_path)
+    assert caught.value.hint == f"the folder holds a GGUF: name the file itself, `{tmp_path}/a.gguf`"
 
 
 def test_a_consolidated_file_goes_with_params_json(tmp_path: Path) -> None:
