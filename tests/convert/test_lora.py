@@ -349,7 +349,7 @@ def test_a_link_out_of_the_adapters_folder_is_refused(base: Path, tmp_path: Path
 
 def test_an_adapter_of_the_wrong_kind_of_file_is_named(base: Path, tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
-    for name, words in (("a.gguf", "is an adapter for the chat"), ("missing", "no such adapter")):
+    for name, words in (("a.gguf", "is a GGUF, which cannot be merged"), ("missing", "no such adapter")):
         with pytest.raises(ModelError, match=words):
             make_draft(Options(base, adapters=((tmp_path / name, 1.0),)))
 
