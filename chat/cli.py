@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat.command_line import read_flags
+from chat.ground import ctrl_c
 from chat.ground.errors import ChatError, ExitCode, UsageError
 from chat.ground.streams import open_missing, say, silence_stdout
 from chat.settings import definitions
@@ -35,7 +36,13 @@ def main() -> NoReturn:
         if name is not None:
             signal.signal(name, _leave)
     open_missing()
-    sys.exit(run(sys.argv[1:]))
+    try:
+        ctrl_c.raises()
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while a fault was being told
+        code = ExitCode.INTERRUPTED
+    ctrl_c.leaves_at_once()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -200,7 +207,7 @@ def _config_file() -> Path | None:
 def _is_session(words: Sequence[str], layered: Layered) -> bool:
     settings = layered.settings
     asked = words or settings.raw_ids or settings.batch or settings.dry_run or settings.json or settings.raw
-    asked = asked or settings.tool_result
+    asked = asked or settings.tool_result or settings.wants_code
     return not asked and sys.stdin.isatty() and sys.stdout.isatty()
 
 

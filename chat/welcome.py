@@ -48,7 +48,7 @@ def choose_model() -> str:
 
 
 def _download() -> str:
-    command = [sys.executable, "-m", "chat.cli", "models", "pull", DEFAULT.name]
+    command = [sys.executable, "-m", "chat", "models", "pull", DEFAULT.name]
     if subprocess.run(command, check=False).returncode:
         raise ModelError("there is still no model", hint=f"`mistral-chat -m {GUIDE}` talks to the guide meanwhile")
     return DEFAULT.name

@@ -1,0 +1,28 @@
+"""Say what Ctrl+C does where no room decides it. Knows signals, not what is to be put away."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from chat.ground.errors import ExitCode
+
+
+def leaves_at_once() -> None:
+    """End quietly with 130, whatever is going on: for a program that has nothing to put away yet, or any more.
+
+    An exception would show a traceback from the middle of an import or of the interpreter's end.
+    """
+    if _is_heard():
+        signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(ExitCode.INTERRUPTED))
+
+
+def raises() -> None:
+    """Raise KeyboardInterrupt, so that whatever is held is let go on the way out."""
+    if _is_heard():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_heard() -> bool:
+    """Whether it was not ignored from the start, as in the background of a shell without job control."""
+    return signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
