@@ -1,9 +1,13 @@
-"""Keep the terminal's modes: quiet between two prompts, at the end as they were. Knows no signals and no prompts."""
+"""Keep the terminal's modes: quiet between two prompts; as they were at the end, and while Ctrl+Z stops the program.
+
+Knows no prompts, and of signals only the one that stops.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -39,13 +43,14 @@ class Modes:
         A session begins with it, as early as it can: whoever starts a program types on.
         """
         self._before = _modes() if is_live() and sys.stdin.isatty() else None
-        self.hush()
-        self.early_keys = _waiting_keys() if self._before is not None else ""
-        try:
-            yield self
-        finally:
-            self.give_back()
-            self._before = None
+        with self._stopping_well():
+            self.hush()
+            self.early_keys = _waiting_keys() if self._before is not None else ""
+            try:
+                yield self
+            finally:
+                self.give_back()
+                self._before = None
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -55,6 +60,28 @@ class Modes:
             yield
         finally:
             self.hush()
+
+    @contextmanager
+    def _stopping_well(self) -> Iterator[None]:
+        stop = getattr(signal, "SIGTSTP", None)
+        if stop is None:
+            yield
+            return
+        before = signal.signal(stop, self._stop)
+        try:
+            yield
+        finally:
+            signal.signal(stop, before)
+
+    def _stop(self, number: int, _frame: object) -> None:
+        """Ctrl+Z: hand the terminal back as it was, sleep, and take it again."""
+        present = _modes() if self._before is not None else None
+        self.give_back()
+        before = signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, before)
+        _set_modes(present)
+        self.mark_pastes(present != self._before)  # else it was lent
 
     def hush(self) -> None:
         """Take the terminal."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -38,7 +37,6 @@ class Signals:
                 ("SIGINT", self._press),
                 ("SIGTERM", self._leave),
                 ("SIGHUP", self._leave),
-                ("SIGTSTP", self._stop),
             )
         }
         before = {number: signal.signal(number, handler) for number, handler in handlers.items() if number}
@@ -74,11 +72,3 @@ class Signals:
         self.leaving = number
         self.is_hurried = True
         self.on_leave()
-
-    def _stop(self, _number: int, _frame: object) -> None:
-        """Ctrl+Z: hand the terminal back as it was, sleep, and take it again."""
-        self.modes.give_back()
-        before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, before)
-        self.modes.hush()
