@@ -25,16 +25,19 @@ _UNSPACED = re.compile(
 
 _INDEXED = re.compile(r"[\w' ]+")  # the index drops punctuation: `C++` would find every word with a C
 
+# Ranking reads each message that has the words. Of words that nearly all have the newest are as good as any.
+_RANKED = 1000
+_FOUND = f"""
+    SELECT rowid AS row, rank AS place, snippet({{index}}, -1, '{_OPEN}', '{_CLOSE}', '…', {_SNIPPET_WORDS}) AS piece
+    FROM {{index}} WHERE {{index}} MATCH :match ORDER BY rowid DESC LIMIT max(:limit, {_RANKED})"""
 _IN_NODES = f"""
-    SELECT s.id, s.name, s.title, n.id, n.role, n.created,
-        snippet(node_texts, -1, '{_OPEN}', '{_CLOSE}', '…', {_SNIPPET_WORDS})
-    FROM node_texts JOIN nodes n ON n.number = node_texts.rowid JOIN sessions s ON s.id = n.session
-    WHERE node_texts MATCH ? ORDER BY rank, n.number DESC LIMIT ?"""
+    SELECT s.id, s.name, s.title, n.id, n.role, n.created, piece
+    FROM ({_FOUND.format(index="node_texts")}) JOIN nodes n ON n.number = row JOIN sessions s ON s.id = n.session
+    ORDER BY place, row DESC LIMIT :limit"""
 _IN_SESSIONS = f"""
-    SELECT s.id, s.name, s.title, NULL, 'session', s.updated,
-        snippet(session_texts, -1, '{_OPEN}', '{_CLOSE}', '…', {_SNIPPET_WORDS})
-    FROM session_texts JOIN sessions s ON s.number = session_texts.rowid
-    WHERE session_texts MATCH ? ORDER BY rank, s.number DESC LIMIT ?"""
+    SELECT s.id, s.name, s.title, NULL, 'session', s.updated, piece
+    FROM ({_FOUND.format(index="session_texts")}) JOIN sessions s ON s.number = row
+    ORDER BY place, row DESC LIMIT :limit"""
 _READ_NODES = """
     SELECT s.id, s.name, s.title, n.id, n.role, n.created, n.content || ' ' || n.calls AS text
     FROM nodes n JOIN sessions s ON s.id = n.session WHERE contains_all(text) ORDER BY n.number DESC LIMIT ?"""
@@ -64,15 +67,15 @@ class Hit:
 def find_hits(connection: sqlite3.Connection, query: str, limit: int) -> tuple[Hit, ...]:
     """The hits for a query of words and "quoted phrases", all of which must be there; the last word may be a beginning.
 
-    By the index, best first; by reading everything, newest first, where the index knows no words (Chinese, parts of
+    By the index, best first (of words that are in very many messages: the best of the newest); by reading everything, newest first, where the index knows no words (Chinese, parts of
     words, punctuation).
     """
     terms = parse_terms(query)
     if not terms:
         return ()
     if not _UNSPACED.search(query) and all(_INDEXED.fullmatch(term) for term in terms):
-        match = _match_expression(terms, query)
-        by_index = [_hit(row) for sql in (_IN_NODES, _IN_SESSIONS) for row in connection.execute(sql, (match, limit))]
+        wanted = {"match": _match_expression(terms, query), "limit": limit}
+        by_index = [_hit(row) for sql in (_IN_NODES, _IN_SESSIONS) for row in connection.execute(sql, wanted)]
         if by_index:
             return _without_titles(by_index)[:limit]
     return _without_titles(list(_read_through(connection, terms, limit)))[:limit]

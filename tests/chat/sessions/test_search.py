@@ -143,6 +143,23 @@ def test_a_limit_is_kept_and_titles_do_not_repeat_messages() -> None:
     assert len(store.search("eedle", limit=100)) == 30
 
 
+def test_words_that_are_everywhere_are_found_best_first_among_the_newest() -> None:
+    """Once all messages were ranked, and a beginning that nearly all have took half a second."""
+    store = open_store(None)
+    texts = [
+        "needle",
+        *(f"needle in a {'very ' * (number % 7)}big haystack" for number in range(1100)),
+        "needle needle",
+    ]
+    conversation = Conversation()
+    for number, text in enumerate(texts):
+        conversation = conversation.add(Message("user", text), f"n{number}")
+    store.create(title="all", conversation=conversation)
+    assert [hit.node_id for hit in store.search("needle", limit=3)] == ["n1101", "n1100", "n1093"]
+    assert len(store.search("need", limit=1102)) == 1102
+    assert store.search("needle haystack", limit=1)[0].node_id == "n1100"
+
+
 @pytest.mark.parametrize(
     ("query", "terms"),
     [
