@@ -67,8 +67,8 @@ class Hit:
 def find_hits(connection: sqlite3.Connection, query: str, limit: int) -> tuple[Hit, ...]:
     """The hits for a query of words and "quoted phrases", all of which must be there; the last word may be a beginning.
 
-    By the index, best first (of words that are in very many messages: the best of the newest); by reading everything, newest first, where the index knows no words (Chinese, parts of
-    words, punctuation).
+    By the index, best first, which of words in very many messages means the best of the newest; by reading everything,
+    newest first, where the index knows no words (Chinese, parts of words, punctuation).
     """
     terms = parse_terms(query)
     if not terms:
