@@ -16,6 +16,7 @@ from chat.ground.sizes import count_text, size_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from convert.adapter_gguf import AdapterReport
     from convert.pipeline import Options, Report
     from convert.plan import Plan
 
@@ -173,7 +174,7 @@ def _convert_adapter(
         draft = draft_adapter(options, model)
         report = report_of(draft) if dry_run else write_adapter(draft, options)
     if dry_run:
-        report = replace(report, warnings=(*report.warnings, *_obstacles(report.output, options)))
+        report = replace(report, warnings=(*report.warnings, *_obstacles(report, options)))
     if options.show_progress:
         for warning in report.warnings:
             print(f"warning: {warning}", file=sys.stderr)
@@ -192,7 +193,7 @@ def _show_plan(options: Options, *, is_whole: bool, as_json: bool) -> int:
     plan, report = (preview_remake if is_gguf(options.source) else preview)(options)
     if not is_whole:
         report = replace(report, source_sha256="")  # of weights that are not here
-    report = replace(report, warnings=(*report.warnings, *_obstacles(report.output, options)))
+    report = replace(report, warnings=(*report.warnings, *_obstacles(report, options)))
     free = free_bytes(Path(report.output))
     if as_json:
         import json
@@ -207,11 +208,11 @@ def _show_plan(options: Options, *, is_whole: bool, as_json: bool) -> int:
     return 0
 
 
-def _obstacles(output: str, options: Options) -> tuple[str, ...]:
+def _obstacles(report: Report | AdapterReport, options: Options) -> tuple[str, ...]:
     """What would stop the writing, in words; it does not stop a dry run."""
     from convert.gguf_file import target_fault
 
-    fault = target_fault(Path(output), overwrite=options.overwrite)
+    fault = target_fault(Path(report.output), report.size, overwrite=options.overwrite)
     return (f"{fault.message}: {fault.hint}" if fault.hint else fault.message,) if fault else ()
 
 

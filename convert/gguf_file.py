@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from chat.ground.errors import FileError
 from chat.ground.gguf_types import ARRAY, STRING, VALUE_TYPES
+from chat.ground.sizes import size_text
 from convert.plan import ALIGNMENT
 
 if TYPE_CHECKING:
@@ -76,42 +77,35 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """See that a file may be written to `path`.
+def check_target(path: Path, needed_bytes: int = 0, *, overwrite: bool) -> None:
+    """See that a file of `needed_bytes` may be written to `path`.
 
     Raises:
-        FileError: it exists and must not be replaced, or its folder is missing or not writable.
+        FileError: it exists and must not be replaced, its folder is missing or not writable, or its disk has no room.
     """
-    fault = target_fault(path, overwrite=overwrite)
+    fault = target_fault(path, needed_bytes, overwrite=overwrite)
     if fault is not None:
         raise fault
 
 
-def target_fault(path: Path, *, overwrite: bool) -> FileError | None:
-    """Why a file may not be written to `path`, or None."""
+def target_fault(path: Path, needed_bytes: int = 0, *, overwrite: bool) -> FileError | None:
+    """Why a file of `needed_bytes` may not be written to `path`, or None."""
+    folder = path.absolute().parent
     if path.is_dir():
         return FileError(f"{path} is a folder", hint="name the file with `-o`")
     if os.path.lexists(path) and not overwrite:
         return FileError(f"{path} exists already", hint="replace it with `--overwrite`, or name another file with `-o`")
-    if not path.parent.is_dir():
-        return FileError(f"{path.parent}: no such folder")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        return FileError(f"{path.parent}: no permission to write there")
-    return None
-
-
-def check_space(path: Path, needed_bytes: int) -> None:
-    """See that the disk has room, a partial file of an earlier run counted as free.
-
-    Raises:
-        FileError: it has not.
-    """
-    free = free_bytes(path)
-    if free < needed_bytes:
-        raise FileError(
-            f"{path.parent}: {needed_bytes / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are free",
+    if not folder.is_dir():
+        return FileError(f"{folder}: no such folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return FileError(f"{folder}: no permission to write there", hint="name a file elsewhere with `-o`")
+    lacking = needed_bytes - free_bytes(path)
+    if lacking > 0:
+        return FileError(
+            f"{folder}: {size_text(needed_bytes)} are needed, {size_text(lacking)} more than are free",
             hint="write to another disk with `-o`, or choose a smaller type with `-t`",
         )
+    return None
 
 
 def free_bytes(path: Path) -> int:

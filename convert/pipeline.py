@@ -134,8 +134,7 @@ def write_model(path: Path, header: bytes, jobs: tuple[Job, ...], options: Optio
     """
     data_bytes = jobs[-1].tensor.offset + -(-jobs[-1].tensor.nbytes // ALIGNMENT) * ALIGNMENT
     size = len(header) + data_bytes
-    gguf_file.check_target(path, overwrite=options.overwrite)
-    gguf_file.check_space(path, size)
+    gguf_file.check_target(path, size, overwrite=options.overwrite)
     load_library()
     seconds: dict[str, float] = {}
     untried: str | None = None

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,12 +75,23 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: py
         ("old.gguf", "{tmp}/old.gguf exists already: replace it with `--overwrite`, or name another file with `-o`"),
         ("", "{tmp} is a folder: name the file with `-o`"),
         ("no/folder/x.gguf", "{tmp}/no/folder: no such folder"),
+        (
+            "x.gguf",
+            "{tmp}: {size} are needed, {size} more than are free: write to another disk with `-o`, or choose a ",
+        ),
     ],
 )
 @pytest.mark.parametrize("source", ["checkpoint", "gguf", "adapter"])
 def test_what_would_stop_the_writing_does_not_stop_a_dry_run(
-    source: str, output: str, obstacle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_v3_model: Path
+    source: str,
+    output: str,
+    obstacle: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_v3_model: Path,
 ) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
     up_proj = np.zeros(read_gguf(tiny_v3_model).tensors["blk.0.ffn_up.weight"].shape[::-1])
     adapter = write_peft(tmp_path / "adapter", {"model.layers.0.mlp.up_proj": pair_for(up_proj, 4, 1)})
     arguments = {
@@ -91,7 +103,8 @@ def test_what_would_stop_the_writing_does_not_stop_a_dry_run(
     assert run(["convert", *arguments, "-o", str(tmp_path / output), "--dry-run"]) == 0
     shown = capsys.readouterr()
     assert str(tmp_path / output) in shown.out
-    assert f"warning: {obstacle.format(tmp=tmp_path)}\n" in shown.err
+    size = {"checkpoint": "1 MB", "gguf": "2 MB", "adapter": "13 kB"}[source]
+    assert f"warning: {obstacle.format(tmp=tmp_path, size=size)}" in shown.err
     assert (tmp_path / "old.gguf").read_bytes() == b"old"
 
 
