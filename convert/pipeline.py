@@ -146,7 +146,8 @@ def write_model(path: Path, header: bytes, jobs: tuple[Job, ...], options: Optio
         if options.verify:
             with byte_bar("verifying", data_bytes, enabled=options.show_progress) as bar:
                 verify(file.path, jobs, checksums, bar)
-            untried = try_out(file.path)
+                bar.describe("trying it out")
+                untried = try_out(file.path)
             seconds["verify"] = time.monotonic() - started - seconds["write"]
     seconds["total"] = time.monotonic() - started
     return Written(seconds, (untried,) if untried else ())

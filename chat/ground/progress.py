@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from rich.progress import ProgressColumn
+
+
+NARROW = 100  # columns of a terminal
+
 
 class Progress(Protocol):
     """What a long job reports to."""
@@ -52,14 +57,11 @@ def _bar(title: str, total: int | None, *, in_bytes: bool, enabled: bool) -> Ite
     if not (enabled and sys.stderr.isatty()):
         yield Silent()
         return
-    from rich import progress as rich
     from rich.console import Console
+    from rich.progress import Progress as Bars
 
-    counted: tuple[rich.ProgressColumn, ...] = (rich.MofNCompleteColumn(), rich.TimeElapsedColumn())
-    if in_bytes:
-        counted = (rich.DownloadColumn(binary_units=False), rich.TransferSpeedColumn())
-    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), *counted, rich.TimeRemainingColumn())
-    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Bars(*_columns(console.width, in_bytes), console=console, transient=True) as bars:
         task = bars.add_task(title, total=total)
 
         class Bar:
@@ -70,3 +72,25 @@ def _bar(title: str, total: int | None, *, in_bytes: bool, enabled: bool) -> Ite
                 bars.update(task, description=text)
 
         yield Bar()
+
+
+def _columns(width: int, in_bytes: bool) -> Iterator[ProgressColumn]:
+    """The parts of the line; where it is short the name is cut, for the numbers are what a person waits by."""
+    from rich import progress as rich
+    from rich.table import Column
+    from rich.text import Text
+
+    class Name(rich.ProgressColumn):
+        def render(self, task: rich.Task) -> Text:
+            return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+    whole = Column(no_wrap=True)
+    yield Name()
+    yield rich.BarColumn(bar_width=40 if width > NARROW else 10)
+    if in_bytes:
+        yield rich.DownloadColumn(binary_units=False, table_column=whole)
+        yield rich.TransferSpeedColumn(whole)
+    else:
+        yield rich.MofNCompleteColumn(table_column=whole)
+        yield rich.TimeElapsedColumn(whole)
+    yield rich.TimeRemainingColumn(table_column=whole)
