@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from chat.conversation import Message
 from chat.engine.overflow import answer_reserve, check_fits, dropped_turns, turns
 from chat.engine.prompt import Mark, Segment, Text, segments
+from chat.engine.snapshot import common_prefix
 from chat.ground.errors import DataError
 
 if TYPE_CHECKING:
-    from chat.conversation import Message
+    from collections.abc import Sequence
+
     from chat.engine.vocab import Vocabulary
     from chat.request import Prompt, Request
 
@@ -59,6 +62,19 @@ def encode(prompt: Prompt, vocabulary: Vocabulary, prompt_format: str) -> tuple[
                 raise DataError(f"id {token} is not in the vocabulary of {vocabulary.size:,} pieces")
         return prompt.ids
     return tuple(vocabulary.encode(prompt_segments(prompt, prompt_format, vocabulary.template)))
+
+
+def lasting(prompt: Prompt, ids: Sequence[int], vocabulary: Vocabulary, prompt_format: str) -> int:
+    """How many ids of a prompt the next turn's begins with.
+
+    All of them, but where the prompt format moves the system prompt into the last question.
+    """
+    messages = prompt.messages
+    if not messages or messages[0].role != "system":
+        return len(ids)
+    answer = () if messages[-1].role == "assistant" else (Message("assistant", "a"),)
+    longer = replace(prompt, messages=(*messages, *answer, Message("user", "q")), continues=False)
+    return common_prefix(ids, encode(longer, vocabulary, prompt_format))
 
 
 def prompt_segments(prompt: Prompt, prompt_format: str, template: str = "") -> tuple[Segment, ...]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from chat.engine.drafting import LENGTHS, LONGEST, Purse
-from chat.engine.snapshot import Snapshot, Snapshots, common_prefix
+from chat.engine.snapshot import Snapshot, Snapshots, common_prefix, reachable
 from chat.events import Reading
 from chat.ground.errors import EngineError
 
@@ -105,20 +105,23 @@ class Engine:
         self._remember()
         return kept
 
-    def save(self, key: str, prompt: Sequence[int] = ()) -> bool:
+    def save(self, key: str, beginning: Sequence[int] = ()) -> bool:
         """Save the cache on disk under a name, where there is a folder and enough of it to be worth it.
 
         Args:
-            prompt: save a state that goes back to before the end of this prompt, rather than the newest.
+            beginning: of a prompt; a state that was kept and spares more of it is saved rather than the newest.
         """
         decoder = self.decoder
         if self.states is None or decoder.position < STATE_TOKENS:
             return False
-        snapshot: Snapshot | None = None
-        if prompt and decoder.window is not None:
-            half = decoder.settings.batch // 2  # see chunk_bounds
-            snapshot, _ = self.snapshots.best(prompt[: max(len(prompt) - half, 1) + 1], decoder.window)
-        return self.states.save(key, snapshot or decoder.snapshot()) is not None
+        kept: Snapshot | None = None
+        if beginning and decoder.window is not None:
+            oldest = max(decoder.oldest, decoder.position - decoder.window)  # of the newest, see Decoder.snapshot
+            shared = min(common_prefix(decoder.ids, beginning), len(beginning) - 1)
+            kept, reach = self.snapshots.best(beginning, decoder.window)
+            if reach <= reachable(shared, oldest, decoder.window):
+                kept = None
+        return self.states.save(key, kept or decoder.snapshot()) is not None
 
     def logits_after(self, prompt: Sequence[int], ids: Sequence[int]) -> NDArray[np.float32]:
         """The logits after a prompt that was read and ids after it, of which any were fed before.
@@ -133,19 +136,25 @@ class Engine:
                 pass
         return self.decoder.logits()
 
-    def _remember(self) -> None:
+    def _remember(self, held: int | None = None) -> None:
         """Keep a copy of the cells where the window may forget them before the turn ends.
 
         Undo, edit and another try come back here: to the beginning of a turn, or to that of its answer.
+
+        Args:
+            held: how long a text is of which nothing is forgotten, if that is not what the cache holds.
         """
         decoder = self.decoder
-        if decoder.position == 0 or self._end <= decoder.held:
+        if decoder.position == 0 or self._end <= (decoder.held if held is None else held):
             return
         if self.snapshots.has_room(decoder.state_bytes) and not self.snapshots.holds(decoder.ids):
             self.snapshots.keep(decoder.snapshot())
 
-    def read(self, prompt: Sequence[int]) -> Iterator[Reading]:
+    def read(self, prompt: Sequence[int], lasting: int | None = None) -> Iterator[Reading]:
         """Read the rest of the prompt in batches, after `reuse`; then the logits after its last id are there.
+
+        Args:
+            lasting: how many of its ids the next turn's prompt begins with, where that is not all.
 
         Raises:
             Interrupted: it was cancelled; what was read stays cached.
@@ -154,8 +163,12 @@ class Engine:
         begun = time.perf_counter()
         first = decoder.position
         bounds = chunk_bounds(first, len(prompt), decoder.settings.batch)
+        if decoder.window is not None and lasting is not None and first <= lasting < len(prompt):
+            bounds = sorted({*bounds, lasting})
         for start, stop in pairwise(bounds):
             is_last = stop == len(prompt)
+            if start == lasting:
+                self._remember(decoder.window)  # a state on disk holds no more, so that the next turn comes back here
             if is_last and len(bounds) > LONG_PROMPT_CHUNKS:
                 self._remember()  # another question after the same document comes back here
             if self._cancelled or not decoder.feed(prompt[start:stop], 1 if is_last else 0):

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from chat.engine.choice import check_options, choose, option_tree, probabilities
-from chat.engine.compose import Composed, compose, encode
+from chat.engine.compose import Composed, compose, encode, lasting
 from chat.engine.engine import Engine, Interrupted, Run
 from chat.engine.formats.answer import CALLS, read_answer, writes_calls
 from chat.engine.formats.answer import Answer as ReadAnswer
@@ -110,10 +110,13 @@ class Answer:
 
     def _read(self, limit: int) -> Iterator[Reading]:
         begun = time.perf_counter()
-        self.room.session, self.room.prompt = self.request.session, self.composed.ids
-        self.cached = self.engine.reuse(self.composed.ids, limit)
+        room, ids = self.room, self.composed.ids
+        room.session, room.prompt, room.lasting = self.request.session, ids, len(ids)
+        if self.engine.decoder.window is not None:
+            room.lasting = lasting(self.request.prompt, ids, room.vocabulary, room.prompt_format)
+        self.cached = self.engine.reuse(ids, limit)
         try:
-            yield from self.engine.read(self.composed.ids)
+            yield from self.engine.read(ids, room.lasting)
         finally:
             self.read_seconds = time.perf_counter() - begun
 

@@ -69,6 +69,7 @@ class Room:
     is_beyond_training: bool = False  # a prompt was longer than the model knows, and the person was told
     session: str | None = None  # whose turns the cache holds
     prompt: tuple[int, ...] = ()  # the last one that was read
+    lasting: int = 0  # how many ids of it the next turn's begins with
 
     @cached_property
     def grammars(self) -> Grammars:
@@ -80,10 +81,13 @@ class Room:
         if self.engine is None:
             return
         if self.session is not None:
-            self.engine.save(self.session)
+            changes = self.lasting < len(self.prompt)
+            self.engine.save(self.session, self.prompt[: self.lasting + 1] if changes else ())
         elif len(self.prompt) >= LONG_PROMPT_TOKENS:
             first = array("i", self.prompt[:LONG_PROMPT_TOKENS]).tobytes()
-            self.engine.save(self.engine.restored_from or f"prompt {hashlib.sha256(first).hexdigest()}", self.prompt)
+            shared = max(len(self.prompt) - self.engine.decoder.settings.batch // 2, 1)  # see chunk_bounds
+            key = self.engine.restored_from or f"prompt {hashlib.sha256(first).hexdigest()}"
+            self.engine.save(key, self.prompt[: shared + 1])
 
     def close(self) -> None:
         """Free all of it."""

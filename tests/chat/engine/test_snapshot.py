@@ -15,11 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from chat.conversation import Message
 from chat.engine.client import LocalEngine
+from chat.engine.compose import encode, lasting
 from chat.engine.engine import chunk_bounds
+from chat.engine.room import load_room
 from chat.engine.snapshot import Snapshot, Snapshots, common_prefix, reachable
 from chat.engine.states import States
 from chat.events import Done
+from chat.guide import PATH as GUIDE
 from chat.request import EngineOptions, Prompt, Request, Sampling
 
 GREEDY = Sampling(temperature=0)
@@ -116,6 +120,60 @@ def test_a_session_goes_on_where_it_stopped_without_reading_again(
     resumed = ask(open_engine(path, state_folder=str(folder)), told, 30, "work")
     assert resumed.tokens.cached == len(LONG) + len(first.ids) - 1
     assert resumed.ids == ask(open_engine(path), told, 30).ids
+
+
+def chat(engine: LocalEngine, questions: int, session: str | None = None) -> tuple[list[Message], Done]:
+    """The last answer to so many questions, each with a system prompt of its own, and what was said until then."""
+    said: list[Message] = []
+    done = None
+    for number in range(questions):
+        if done is not None:
+            said.append(Message("assistant", done.text, done.ids))
+        said.append(Message("user", f"How do I undo the message number {number} or search for it?"))
+        messages = (Message("system", f"Topics: undo {number}, search. New words: {number}"), *said)
+        done = list(engine.reply(Request(Prompt(messages=messages), GREEDY, max_tokens=25, session=session)))[-1]
+        assert isinstance(done, Done)
+    assert done is not None
+    return said, done
+
+
+def test_a_session_goes_on_past_the_window_where_the_system_prompt_moves_with_the_last_question(
+    open_engine: Open, tmp_path: Path
+) -> None:
+    """v3 takes the system prompt out of the question before: the newest state lacks cells to go back there."""
+    engine = open_engine(GUIDE, state_folder=str(tmp_path))
+    said, last = chat(engine, 9, "work")
+    assert last.tokens.prompt > (engine.info().window or 0) > 0
+    engine.close()
+    messages = (
+        Message("system", "Topics: leave"),
+        *said,
+        Message("assistant", last.text, last.ids),
+        Message("user", "Q"),
+    )
+    request = Request(Prompt(messages=messages), GREEDY, max_tokens=30)
+    warm = list(open_engine(GUIDE, state_folder=str(tmp_path)).reply(request))[-1]
+    cold = list(open_engine(GUIDE).reply(request))[-1]
+    assert isinstance(warm, Done) and isinstance(cold, Done)
+    assert warm.tokens.prompt - warm.tokens.cached < 150 and cold.tokens.cached == 0
+    assert (warm.ids, warm.text) == (cold.ids, cold.text)
+
+
+def test_all_of_a_prompt_lasts_but_a_system_prompt_that_moves() -> None:
+    room = load_room(EngineOptions(str(GUIDE), vocab_only=True))
+    talk = (Message("user", "one"), Message("assistant", "two"), Message("user", "three"))
+    ends = {}
+    for name in ("v1", "v2", "v3", "v3-tekken", "chatml", "zephyr", "raw"):
+        for system in ((), (Message("system", "Be brief"),)):
+            prompt = Prompt(messages=(*system, *talk))
+            ids = encode(prompt, room.vocabulary, name)
+            kept = lasting(prompt, ids, room.vocabulary, name)
+            if kept != len(ids):
+                ends[name, bool(system)] = room.vocabulary.text_of(ids[:kept])
+    room.close()
+    assert ends == dict.fromkeys(
+        (("v2", True), ("v3", True), ("v3-tekken", True)), "<s>[INST] one[/INST] two</s>[INST]"
+    )
 
 
 @pytest.mark.parametrize("file", ["windowed_file", "interleaved_file"])
