@@ -1,4 +1,7 @@
-"""Find the file that a model's name means, here or on the hub. Knows names and paths, not what is in the file."""
+"""Find the file that a model's name means, here or on the hub. Knows names and paths, not what is in the file.
+
+What looks into folders and at the hub is imported for names alone, so that a session with a file begins sooner.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from chat.ground.catalogue import DEFAULT, Official, find_official, official_names
 from chat.ground.errors import ModelError
-from chat.ground.hub import PREFIX, HubName, gguf_here, is_repository, pull_gguf, read_hub_name, tell
 from chat.ground.sizes import size_text
 from chat.guide import NAME as GUIDE
 from chat.guide import PATH as GUIDE_FILE
-from chat.models.inventory import LocalFile, find_by_start, find_local, local_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from chat.models.inventory import LocalFile
 
 WAYS_TO_A_MODEL = (
     "name a GGUF file with `-m FILE`, or make one: `mistral-chat convert CHECKPOINT_FOLDER`; "
@@ -24,7 +27,7 @@ WAYS_TO_A_MODEL = (
 )
 
 
-def resolve(name: str | None, *, say: Callable[[str], None] = tell) -> Path:
+def resolve(name: str | None, *, say: Callable[[str], None] | None = None) -> Path:
     """The GGUF file that `name` means.
 
     A path; a name in the models folder, or how one of them begins; `hf:owner/repo[:QUANT]`, which is downloaded where
@@ -32,7 +35,7 @@ def resolve(name: str | None, *, say: Callable[[str], None] = tell) -> Path:
     and the guide inside this program where there is none.
 
     Args:
-        say: hears of downloads.
+        say: hears of downloads, instead of the person.
 
     Raises:
         ModelError: nothing has that name, or several things; the hint says what to do.
@@ -45,9 +48,12 @@ def resolve(name: str | None, *, say: Callable[[str], None] = tell) -> Path:
         return path
     if name == GUIDE:
         return GUIDE_FILE
+    from chat.ground.hub import PREFIX, gguf_here, pull_gguf, read_hub_name, tell
+    from chat.models.inventory import find_local, local_files
+
     if name.startswith(PREFIX):
         asked = read_hub_name(name)
-        return gguf_here(asked) or pull_gguf(asked, say=say)
+        return gguf_here(asked) or pull_gguf(asked, say=say or tell)
     files = local_files()
     found = find_local(name, files) or _pulled(find_official(name), files) or _beginning(name, files)
     if found is not None:
@@ -64,6 +70,8 @@ def _existing(name: str) -> Path | None:
 
 
 def _only_model() -> Path:
+    from chat.models.inventory import local_files
+
     ours = [file for file in local_files() if file.where == "models"]
     if len(ours) == 1:
         return ours[0].path
@@ -80,11 +88,15 @@ def _only_model() -> Path:
 
 def _pulled(official: Official | None, files: Sequence[LocalFile]) -> LocalFile | None:
     """What was made of an official model, if it is here; the first by name of several."""
+    from chat.models.inventory import find_by_start
+
     ours = [file for file in files if file.where == "models"]
     return next(iter(find_by_start(official.name, ours)), None) if official else None
 
 
 def _beginning(name: str, files: Sequence[LocalFile]) -> LocalFile | None:
+    from chat.models.inventory import find_by_start
+
     found = find_by_start(name, files) if name else ()
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
@@ -94,6 +106,8 @@ def _beginning(name: str, files: Sequence[LocalFile]) -> LocalFile | None:
 
 def _unknown(name: str, *, is_folder: bool, files: Sequence[LocalFile]) -> ModelError:
     """Why a name leads nowhere, and the nearest way out."""
+    from chat.ground.hub import HubName, is_repository
+
     official = find_official(name)
     if is_folder and not official:
         return ModelError(f"{name} is a folder, not a GGUF file", hint=f"`mistral-chat convert {name}` makes one of it")

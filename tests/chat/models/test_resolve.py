@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +147,14 @@ def test_a_pipe_is_not_opened_to_find_out(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     assert resolve(str(path)) == path  # the strict reader refuses it by name
+
+
+def test_a_path_is_found_without_what_looks_at_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").touch()
+    code = (
+        "import sys; from chat import opening; from chat.models.resolve import resolve; resolve('a.gguf');"
+        "print([name for name in sys.modules if name.startswith('chat.ground.hub')])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (said.stdout, said.stderr) == ("[]\n", "")
