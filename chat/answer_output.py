@@ -9,11 +9,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from chat.events import Done, Loading, Notice, Reading, Text
-from chat.extract import code_blocks
 from chat.ground.errors import ChatError, ExitCode
 from chat.ground.streams import say
 from chat.ground.visible import visible
-from chat.report import json_line, reply_report
+from chat.report import json_line, reply_report, wanted_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ class AnswerOutput:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._is_held = settings.json or settings.extract or settings.extract_last  # shown only when it is whole
+        self._is_held = settings.json or settings.wants_code  # shown only when it is whole
         self._view = None if self._is_held else _styled_view(settings)
         self._encode = visible if sys.stdout.isatty() else _encodable
         self._status = _status_screen(settings)
@@ -64,23 +63,33 @@ class AnswerOutput:
         Raises:
             ChatError: a code block is wanted, but there is none; or the answer was cut and is worth nothing so.
         """
-        if self._view is not None:
-            self._view.finish()
-        elif self._settings.json:
-            print(json_line(reply_report(done, info)))
-        elif self._is_held:
-            _print_block(done.text, last=self._settings.extract_last)
-        elif not done.text.endswith("\n") and (done.text or not done.tool_calls):
-            print()
-        if done.tool_calls and not self._settings.json:
-            print(*(json_line(asdict(call)) for call in done.tool_calls), sep="\n")
+        self._put(done, info)
+        if self._settings.stats:
+            _say_stats(done, self._settings)
         if done.finish_reason == "interrupted":
             return ExitCode.INTERRUPTED
+        if self._settings.wants_code and not done.tool_calls and wanted_block(done.text, self._settings) is None:
+            hint = None if self._settings.json else f"it was: {done.text}"  # so that it is not lost
+            raise ChatError("the answer holds no code block", hint=hint)
         if done.finish_reason == "length" and self._settings.fails_when_cut:
             raise ChatError(
                 f"the answer was cut after {done.tokens.generated or 'too many'} tokens", hint="allow more by `-n`"
             )
         return ExitCode.DONE
+
+    def _put(self, done: Done, info: ModelInfo) -> None:
+        """What is shown at the end, or only then."""
+        if self._view is not None:
+            self._view.finish()
+        elif self._settings.json:
+            print(json_line(reply_report(done, info, self._settings)))
+            return
+        elif self._is_held:
+            print(_encodable(wanted_block(done.text, self._settings) or ""), end="")
+        elif not done.text.endswith("\n") and (done.text or not done.tool_calls):
+            print()
+        if done.tool_calls:
+            print(*(json_line(asdict(call)) for call in done.tool_calls), sep="\n")
 
     def tell(self, warning: str) -> None:
         """Say something on stderr, unless nothing is to be said."""
@@ -143,16 +152,13 @@ def _status_screen(settings: Settings) -> Screen | None:
     return Screen(sys.stderr, is_live=True, colour=_has_colour(settings))
 
 
-def _print_block(text: str, *, last: bool) -> None:
-    """Print one fenced block of the answer.
+def _say_stats(done: Done, settings: Settings) -> None:
+    """The answer's figures in one line, dim on a terminal."""
+    from chat.terminal.screen import Screen
+    from chat.terminal.status import stats_line
 
-    Raises:
-        ChatError: there is none; the hint is the answer, so that it is not lost.
-    """
-    blocks = code_blocks(text)
-    if not blocks:
-        raise ChatError("the answer holds no code block", hint=f"it was: {text}")
-    print(_encodable(blocks[-1 if last else 0]), end="")
+    sys.stdout.flush()
+    Screen(sys.stderr, is_live=_is_live(sys.stderr), colour=_has_colour(settings)).line(stats_line(done))
 
 
 def _encodable(text: str) -> str:

@@ -190,7 +190,7 @@ def _template_settings(flags: dict[str, Any]) -> dict[str, Any]:
         return {}
     from chat.templates import shelf
 
-    return shelf.load(flags["template"]).settings_under(flags)
+    return dict(shelf.load(flags["template"]).settings)
 
 
 def _config_file() -> Path | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import UsageError
 from chat.settings import Definition, Settings, checked, definitions
+from chat.together import check_together, replaced_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,6 +38,8 @@ def layer(
 ) -> Layered:
     """Settle every option: defaults < file < preset < environment < template < flags.
 
+    Of options that are alternatives the last layer's is the one that holds.
+
     Args:
         flags: values given on the command line, by setting name; those not given are absent.
         environment: variables, the process's own by default.
@@ -44,8 +47,8 @@ def layer(
         template: checked values that a prompt template brings; they lie between the environment and the flags.
 
     Raises:
-        UsageError: an unknown name, a wrong value, or a flag without the one it needs; the message says in which file
-            and line, or which variable.
+        UsageError: an unknown name, a wrong value, or a flag that would do nothing; the message says in which file and
+            line, or which variable.
     """
     environment = os.environ if environment is None else environment
     text, table = _read_toml(file)
@@ -54,6 +57,9 @@ def layer(
     origins: dict[str, str] = {}
 
     def lay(more: Mapping[str, Any], origin_of: Mapping[str, str]) -> None:
+        for name in replaced_by(more):
+            values.pop(name, None)
+            origins.pop(name, None)
         values.update(more)
         origins.update(origin_of)
 
@@ -64,19 +70,11 @@ def layer(
         lay(*_from_preset(presets, preset, file, text))
     lay(*variables)
     lay(template, dict.fromkeys(template, "template"))
-    lay({name: checked(definitions()[name], value) for name, value in flags.items()}, dict.fromkeys(flags, "flag"))
+    given = {name: checked(definitions()[name], value) for name, value in flags.items()}
+    lay(given, dict.fromkeys(flags, "flag"))
     settings = Settings(**values)
-    for name in flags:
-        _require_needed(definitions()[name], settings)
+    check_together(given, settings, origins)
     return Layered(settings, origins, tuple(presets))
-
-
-def _require_needed(definition: Definition, settings: Settings) -> None:
-    """Refuse a flag that would do nothing, because none of those it needs was given."""
-    needs = definition.option.needs
-    if needs and not any(getattr(settings, name) for name in needs):
-        flags = " or ".join(definitions()[name].option.flag for name in needs)
-        raise UsageError(f"{definition.option.flag} needs {flags}", hint="`mistral-chat --help` shows what each does")
 
 
 def _read_toml(file: Path | None) -> tuple[str, dict[str, Any]]:

@@ -76,8 +76,14 @@ def _answer_batch(words: Sequence[str], settings: Settings) -> int:
 
 
 def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> Prompt:
-    """The prompt that options, files, stdin and the argument make."""
+    """The prompt that options, files, stdin and the argument make.
+
+    Raises:
+        ChatError: there is none, a part of it cannot be read, or one of two would be left out.
+    """
     if settings.raw_ids is not None:
+        if words:
+            raise UsageError("a prompt and `--raw-ids` exclude each other", hint="the ids are the whole prompt")
         return Prompt(ids=token_ids(settings.raw_ids))
     asked = question(words, settings)
     for warning in asked.warnings:
@@ -91,8 +97,6 @@ def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> P
 def _answer_in_session(words: Sequence[str], layered: Layered, output: AnswerOutput) -> int:
     """Go on with a stored session: the question is stored before the model sees it, the answer while it comes."""
     settings = layered.settings
-    if settings.raw or settings.raw_ids is not None:
-        raise UsageError("a session has no raw prompts", hint="leave out `--raw`, or `--session` and `-c`")
     asked = question(words, settings) if not settings.tool_result else InputText("")
     with open_book(layered) as (book, settings):
         _tell_of_the_guide(settings, output)

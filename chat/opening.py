@@ -47,13 +47,15 @@ def open_engine(settings: Settings, *, keeps_states: bool = False, prompt: Promp
 
 
 def _local(settings: Settings, prompt: Prompt | None, *, keeps_states: bool) -> Replier:
+    from chat.engine.child import STDERR
     from chat.engine.client import LocalEngine
 
     folder = _state_folder(settings) if keeps_states else None
     options = wiring.engine_options(settings, resolve(settings.model), session=False, state_folder=folder)
     if prompt is not None and folder is None:  # what goes on from a state has little to read
         options = replace(options, first_prompt_bytes=prompt.length)
-    return _guided(LocalEngine(options, log_file=settings.log_file), options)
+    log_file = settings.log_file or (STDERR if settings.verbose else None)
+    return _guided(LocalEngine(options, log_file=log_file), options)
 
 
 def _guided(engine: Replier, options: EngineOptions) -> Replier:

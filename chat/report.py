@@ -6,10 +6,13 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from chat.extract import code_blocks
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chat.events import Done, ModelInfo, Rendered
+    from chat.settings import Settings
 
 
 def json_line(plain: Mapping[str, Any]) -> str:
@@ -36,10 +39,17 @@ def rendered_report(rendered: Rendered) -> dict[str, Any]:
     }
 
 
-def reply_report(done: Done, info: ModelInfo) -> dict[str, Any]:
-    """An answer with its figures."""
+def wanted_block(text: str, settings: Settings) -> str | None:
+    """The fenced block of an answer that the settings ask for; None if there is none."""
+    blocks = code_blocks(text)
+    return blocks[-1 if settings.extract_last else 0] if blocks else None
+
+
+def reply_report(done: Done, info: ModelInfo, settings: Settings) -> dict[str, Any]:
+    """An answer with its figures, and its code where that is what was asked for."""
     plain: dict[str, Any] = {
         "text": done.text,
+        **({"code": wanted_block(done.text, settings)} if settings.wants_code else {}),
         "finish_reason": done.finish_reason,
         "ids": None if done.ids is None else list(done.ids),
         "prompt_ids_sha256": done.prompt_ids_sha256 or None,

@@ -13,6 +13,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "float": {"type": "number"},
     "bool": {"type": "boolean"},
 }
+WAYS = "fields like `name, age int, tags [str]`, a JSON schema in braces, or a file with one"
 _FIELD = re.compile(r"^(?P<name>[^\W\d]\w*)(?P<optional>\?)?(?:\s+(?P<type>.+))?$")
 
 
@@ -32,7 +33,7 @@ def schema_of(shorthand: str) -> dict[str, Any]:
         if match is None:
             raise UsageError(
                 f"--schema: cannot read the field {field!r}",
-                hint="`name, age int, tags [str]`, JSON, or a file with JSON",
+                hint=WAYS,
             )
         if match["name"] in properties:
             raise UsageError(f"--schema: the field `{match['name']}` stands twice")

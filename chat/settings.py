@@ -78,7 +78,11 @@ class Settings:
         help="The server's model, if it has several.",
     )  # fmt: skip
     insecure: bool = _option(
-        False, "--insecure", group=Group.MODEL, help="Allow --remote over http to another machine."
+        False,
+        "--insecure",
+        group=Group.MODEL,
+        needs=("remote",),
+        help="Allow --remote over http to another machine.",
     )
 
     system: str | None = _option(
@@ -223,7 +227,7 @@ class Settings:
         help="With --output: skip what the file holds already, and add to it.",
     )  # fmt: skip
     parallel: int | None = _option(
-        None, "--parallel", group=Group.ENGINE, metavar="N", lowest=1, highest=64,
+        None, "--parallel", group=Group.ENGINE, metavar="N", lowest=1, highest=64, needs=("batch",),
         help="Answer this many lines of --batch at a time; what memory allows if not given.",
     )  # fmt: skip
     markdown: bool | None = _option(
@@ -233,8 +237,13 @@ class Settings:
     color: Literal["auto", "always", "never"] = _option(
         "auto", "--color", group=Group.OUTPUT, help="Colours; auto is on a terminal, unless NO_COLOR is set."
     )
+    stats: bool = _option(
+        False, "--stats", group=Group.OUTPUT, help="Tokens, speed and times of the answer on stderr, or of a batch."
+    )
     quiet: bool = _option(False, "-q", "--quiet", group=Group.OUTPUT, help="Nothing on stderr but errors.")
-    verbose: bool = _option(False, "-v", "--verbose", group=Group.OUTPUT, help="Show the engine's log and tracebacks.")
+    verbose: bool = _option(
+        False, "-v", "--verbose", group=Group.OUTPUT, help="Tracebacks, and the engine's log of a one shot, on stderr."
+    )
     log_file: Path | None = _option(
         None, "--log-file", group=Group.OUTPUT, metavar="FILE", help="Write the engine's log to this file."
     )
@@ -280,6 +289,11 @@ class Settings:
         4.0, "--state-cache", group=Group.ENGINE, metavar="GIB", lowest=0,
         help="Disk for saved states in GiB; 0 saves none.",
     )  # fmt: skip
+
+    @property
+    def wants_code(self) -> bool:
+        """Whether only a fenced block of the answer is wanted."""
+        return self.extract or self.extract_last
 
     @property
     def fails_when_cut(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import DataError, FileError, ModelError, UsageError
 from chat.request import Constraint, EngineOptions, Prompt, Request, Sampling
+from chat.schema_shorthand import WAYS, schema_of
 
 if TYPE_CHECKING:
     from chat.settings import Settings
@@ -96,6 +97,8 @@ def _constraint(settings: Settings) -> Constraint | None:
     ]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other", hint="give one of them")
+    if settings.choice and settings.logprobs:
+        raise UsageError("--choice and --logprobs exclude each other", hint="--json tells the chances of each choice")
     if "" in (settings.schema, settings.grammar, settings.regex):  # an unset variable of a script is no permission
         raise UsageError(f"{given[0]} is empty", hint="leave it out for a free answer")
     if settings.schema:
@@ -167,14 +170,12 @@ def _is_file(value: str) -> bool:
 def _schema_text(value: str) -> str:
     """JSON text of a schema that was given as JSON, as a file with JSON, or in the short form."""
     if not value.lstrip().startswith("{") and not _is_file(value):
-        from chat.schema_shorthand import schema_of
-
         return json.dumps(schema_of(value))
     text = value if value.lstrip().startswith("{") else read_text(Path(value))
     try:
         json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"--schema is not JSON: {error}") from error
+        raise UsageError(f"--schema is not JSON: {error}", hint=WAYS) from error
     return text
 
 

@@ -55,8 +55,6 @@ def writer(output: Path | None, *, resume: bool) -> Iterator[Callable[[Mapping[s
         UsageError: the file exists and is not to be gone on with.
         FileError: it cannot be written.
     """
-    if resume and output is None:
-        raise UsageError("--resume needs the file to go on with", hint="`--output FILE`")
     if output is None:
         yield lambda plain: print(json_line(plain), flush=True)
         return

@@ -13,6 +13,7 @@ from chat.conversation import Conversation, Message
 from chat.ground.errors import ChatError, DataError
 from chat.request import Prompt, Request
 from chat.settings import Settings, checked, definitions
+from chat.together import replaced_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,9 +82,8 @@ def _own_settings(plain: Mapping[str, Any], settings: Settings, number: int) -> 
         if name not in OPTIONS:
             raise DataError(f"line {number}: unknown key `{key}`")
     values = {name: checked(definitions()[name], _as_text(plain[key])) for key, name in names.items()}
-    if "system" in values:
-        values["system_file"] = None
-    return replace(settings, **values)
+    instead = {name: definitions()[name].default for name in replaced_by(values)}
+    return replace(settings, **instead, **values)
 
 
 def _as_text(value: Any) -> Any:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from chat.batch.files import finished_ids, key_of, opened, writer
 from chat.batch.records import Record, record_of
-from chat.ground.errors import ChatError, ExitCode, UsageError
+from chat.batch.tally import Tally
+from chat.ground.errors import ChatError, ExitCode
 from chat.ground.progress import count_bar
+from chat.ground.streams import say
 from chat.report import rendered_report, reply_report
-from chat.settings import definitions
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from chat.batch.records import Fill
     from chat.events import Done, Replier
@@ -47,28 +49,31 @@ def run_batch(
         ChatError: the file cannot be read or written, or an option has no meaning for a batch; a record's own faults
             become its result instead.
     """
-    _refuse_options_of_one_answer(settings)
     resume, output = settings.resume, settings.output
     finished = finished_ids(output, resume=resume)
     with opened(settings.batch or "-") as (lines, total), writer(output, resume=resume) as write:
         left = None if total is None else total - finished.total()
         records = _unfinished((record_of(number, line, settings, fill) for number, line in _numbered(lines)), finished)
+        code, tally, began = ExitCode.DONE, Tally(), time.monotonic()
         with count_bar("Answering", left, enabled=not settings.quiet) as progress:
-            failed = 0
             try:
                 for plain in _outcomes(engine, records, settings, tell, cancellable):
                     write(plain)
-                    failed += "error" in plain or (settings.fails_when_cut and plain.get("finish_reason") == "length")
+                    tally.add(plain, is_failed=_is_failed(plain, settings))
                     progress.advance(1)
+                code = ExitCode.UNEXPECTED if tally.failed else ExitCode.DONE
             except Interrupted:
-                return ExitCode.INTERRUPTED
-    return ExitCode.UNEXPECTED if failed else ExitCode.DONE
+                code = ExitCode.INTERRUPTED
+        if settings.stats:
+            say(tally.words(time.monotonic() - began))
+    return code
 
 
-def _refuse_options_of_one_answer(settings: Settings) -> None:
-    for name in ("session", "continue_last", "raw_ids", "extract", "extract_last"):
-        if getattr(settings, name):
-            raise UsageError(f"--batch and {definitions()[name].option.flag} exclude each other")
+def _is_failed(result: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether a result is not what was asked for: an error, cut where that counts, or without the code wanted."""
+    is_cut = settings.fails_when_cut and result.get("finish_reason") == "length"
+    has_no_code = "code" in result and result["code"] is None and not result.get("tool_calls")
+    return "error" in result or is_cut or has_no_code
 
 
 def _numbered(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
@@ -127,7 +132,7 @@ def _outcomes(
             interrupted = True
             continue
         record = taken[positions[index]]
-        waiting[positions[index]] = _result(record.id, outcome, engine)
+        waiting[positions[index]] = _result(record.id, outcome, engine, settings)
         yield from ready()
     yield from ready()
     if interrupted or not all_taken:
@@ -135,10 +140,10 @@ def _outcomes(
         raise Interrupted
 
 
-def _result(record_id: Any, outcome: Done | ChatError, engine: Replier) -> dict[str, Any]:
+def _result(record_id: Any, outcome: Done | ChatError, engine: Replier, settings: Settings) -> dict[str, Any]:
     if isinstance(outcome, ChatError):
         return _failure(record_id, outcome)
-    return {"id": record_id, **reply_report(outcome, engine.info())}
+    return {"id": record_id, **reply_report(outcome, engine.info(), settings)}
 
 
 def _rendered(engine: Replier, record: Record) -> dict[str, Any]:

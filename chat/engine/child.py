@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 LOG_TAIL_BYTES = 8192
+STDERR = Path("/dev/stderr")
 ASSERTION = ("GGML_ASSERT", "GGML_ABORT", "terminate called", "what():", "error:", "Error")
 
 
@@ -75,7 +76,10 @@ class Child:
     def _log_tail(self) -> str:
         size = os.fstat(self._log.fileno()).st_size
         start = max(self._log_start, size - LOG_TAIL_BYTES)
-        return os.pread(self._log.fileno(), size - start, start).decode("utf-8", "replace")
+        try:
+            return os.pread(self._log.fileno(), size - start, start).decode("utf-8", "replace")
+        except OSError:  # a log that is only written: who reads it has seen the end
+            return ""
 
     def close(self, patience_seconds: float = 2.0) -> None:
         """Let it go: closing its input ends it, and a deaf one is killed."""
@@ -95,6 +99,8 @@ class Child:
 def _open_log(path: Path | None) -> IO[bytes]:
     if path is None:
         return tempfile.TemporaryFile("w+b")
+    if path == STDERR:  # opened anew it would have a place of its own in the file that stderr may be
+        return os.fdopen(os.dup(2), "wb", buffering=0)
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b", buffering=0)
 
 

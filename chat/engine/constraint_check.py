@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -131,8 +132,17 @@ def _following(matcher: Any) -> list[int]:
 
 def _words(matcher: Any) -> str:
     """The library's reason, without its own word for a dead end."""
-    words = " ".join(str(matcher.get_error()).split("<state>")[0].split())[:300]
+    words = _reason(str(matcher.get_error()).split("<state>")[0])
     return words if matcher.is_error() and words != "NoExtensionBias" else ""
+
+
+def _reason(text: str) -> str:
+    """The reason in the library's words, without the pictures of our own wrapping it puts around it."""
+    if found := re.search(r"^error: (.*)", text, re.MULTILINE):  # of a regular expression
+        return found[1]
+    text = re.split(r"\n\s*\d+ \| ", text)[0]  # the lines of the source
+    text = re.sub(r"^(?:at )?(\d+)\((\d+)\): ", r"line \1, column \2: ", text)
+    return " ".join(text.split())[:300]
 
 
 def main() -> None:
@@ -152,7 +162,7 @@ def main() -> None:
     except RecursionError:
         grammar, error = "", "it is nested too deeply"
     except Exception as fault:  # the library's own, of many kinds
-        grammar, error = "", " ".join(str(fault).split())[:300] or type(fault).__name__
+        grammar, error = "", _reason(str(fault)) or type(fault).__name__
     json.dump({"error": error} if error else {"grammar": grammar}, sys.stdout)
 
 

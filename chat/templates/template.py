@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 # Options that a template may set besides the persistent ones.
 ALSO_ALLOWED = frozenset({"schema", "grammar", "regex", "choice", "extract", "extract_last", "json"})
-CONSTRAINTS = ("schema", "grammar", "regex", "choice")
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,6 @@ class Template:
                 raise UsageError(f"template `{self.name}` needs a value for `{name}`", hint=f"`-p {name}=...`")
         filled = Dollars(self.prompt).substitute(values)
         return filled if "input" in names or not text else f"{filled}\n\n{text}"
-
-    def settings_under(self, flags: Mapping[str, Any]) -> dict[str, Any]:
-        """Its settings, without the constraint where a flag gives another one."""
-        if any(flags.get(name) for name in CONSTRAINTS):
-            return {name: value for name, value in self.settings.items() if name not in CONSTRAINTS}
-        return dict(self.settings)
 
 
 def parse(name: str, text: str) -> Template:

@@ -67,16 +67,30 @@ def waiting_line(seconds: float, width: int) -> Line:
 
 def done_line(done: Done, width: int) -> Line:
     """Tokens, speed, time and the cached part of a reply, as much as fits."""
+    return plain(_fitting(_figures(done, [duration(done.seconds.prompt + done.seconds.generate)]), width - 1), "dim")
+
+
+def stats_line(done: Done) -> Line:
+    """The same of a process's only reply, whole: what was loaded for it counts, and when its first token came."""
+    first = done.seconds.load + done.seconds.prompt
+    times = [duration(first + done.seconds.generate)]
+    if done.choice is None:
+        times.append(f"first token after {duration(first)}")
+    return plain(" · ".join(_figures(done, times)), "dim")
+
+
+def _figures(done: Done, times: list[str]) -> list[str]:
     tokens, seconds = done.tokens, done.seconds
     cached = f" ({tokens.cached:,} cached)" if tokens.cached else ""
+    has_rate = seconds.generate > 0 and tokens.generated and done.choice is None  # which comes all at once
     parts = [
-        _counted(tokens.generated, "token") if tokens.are_known else "",
-        f"{rate(tokens.generated, seconds.generate)}/s" if seconds.generate > 0 and tokens.generated else "",
-        duration(seconds.prompt + seconds.generate),
+        counted(tokens.generated, "token") if tokens.are_known else "",
+        f"{rate(tokens.generated, seconds.generate)}/s" if has_rate else "",
+        *times,
         f"prompt {tokens.prompt:,}{cached}" if tokens.are_known else "",
         f"{tokens.accepted:,} of {tokens.drafted:,} drafted" if tokens.drafted else "",
     ]
-    return plain(_fitting([part for part in parts if part], width - 1), "dim")
+    return [part for part in parts if part]
 
 
 def used_of(info: ModelInfo, used: int) -> str:
@@ -109,5 +123,6 @@ def _with_bar(before: str, fraction: float, parts: list[str], width: int) -> Lin
     return (Span(before, "dim"), *bar(fraction, min(BAR_CELLS, room)), Span(" " + words, "dim"))
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """`1 token`, `1,234 tokens`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -12,6 +12,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from chat.engine.constraint_check import checked_grammar
+from chat.ground.errors import UsageError
+from chat.request import Constraint, ConstraintKind
+
 SCHEMA = {
     "type": "object",
     "properties": {"mood": {"enum": ["good", "bad"]}, "count": {"type": "integer", "minimum": 0, "maximum": 99}},
@@ -56,6 +60,34 @@ def test_an_answer_under_a_grammar_matches_all_of_it(model: Path, flag: str, sou
     assert re.fullmatch(pattern, done.stdout.decode().removesuffix("\n"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "source", "reason"),
+    [
+        ("regex", "a((", "unclosed group"),
+        ("regex", "(?=a)b", "look-around, including look-ahead and look-behind, is not supported"),
+        ("schema", '{"type": "string", "pattern": "(("}', "unclosed group"),
+        ("lark", "start: b\nc: d", 'line 1, column 8: unknown name: "b"'),
+        ("gbnf", "root ::= (", "Expected ')' at line 1, 'root ::= (' ^ ''"),
+    ],
+)
+def test_why_a_constraint_does_not_compile_is_said_without_the_librarys_wrapping(
+    kind: ConstraintKind, source: str, reason: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        checked_grammar(Constraint(kind, source), space=True)
+    flag = {"regex": "--regex", "schema": "--schema"}.get(kind, "--grammar")
+    assert caught.value.message == f"the constraint of `{flag}` does not compile: {reason}"
+
+
+def test_a_schema_that_is_no_json_gets_told_what_would_be_one(tiny_model: Path) -> None:
+    done = run("-m", tiny_model, "--schema", "{bad", "hi")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == (
+        "error: --schema is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n"
+        "hint: fields like `name, age int, tags [str]`, a JSON schema in braces, or a file with one\n"
+    )
+
+
 def test_a_choice_is_one_of_the_options_with_their_probabilities(model: Path) -> None:
     options = ["yes", "no", "no way", "[INST]"]
     flags = [part for option in options for part in ("--choice", option)]
@@ -68,7 +100,6 @@ def test_a_choice_is_one_of_the_options_with_their_probabilities(model: Path) ->
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--regex", "("],
         ["--schema", '{"type": "nonsense"}'],
         ["--schema", '{"$ref": "https://example.com/x.json"}'],
         ["--schema", '{"$ref": "#"}'],

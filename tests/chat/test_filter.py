@@ -267,7 +267,7 @@ def test_one_shots_of_a_session_remember_each_other(tiny_model: Path) -> None:
 
 def test_a_one_shot_without_a_session_stores_nothing(tiny_model: Path, own_home: Path) -> None:
     assert run("-m", tiny_model, "-n", 2, "hi").returncode == 0
-    assert run("-m", tiny_model, "-n", 2, "-c", "--no-history", "hi").returncode == 0
+    assert run("-m", tiny_model, "-n", 2, "--no-history", "hi").returncode == 0
     assert [path for path in own_home.rglob("*") if path.is_file()] == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -85,28 +85,6 @@ def test_an_unknown_preset_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         layer({"preset": "cod"}, {}, write(tmp_path, ""))
     assert caught.value.hint == "there are none; `mistral-chat config edit` adds one"
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ({"output": "answers"}, "--output needs --batch"),
-        ({"resume": True, "batch": "questions"}, "--resume needs --output"),
-        ({"logprobs": 3}, "--logprobs needs --json or --batch"),
-        ({"param": ["to=French"]}, "--param needs --template"),
-        ({"remote_model": "large"}, "--remote-model needs --remote"),
-    ],
-)
-def test_a_flag_that_would_do_nothing_is_refused(flags: dict[str, Any], message: str) -> None:
-    """`-o answers.txt QUESTION` once printed the answer and wrote no file."""
-    with pytest.raises(UsageError) as caught:
-        layer(flags, {})
-    assert caught.value.message == message
-
-
-def test_what_a_flag_needs_may_come_from_elsewhere() -> None:
-    assert layer({"remote_model": "large"}, {"MISTRAL_CHAT_REMOTE": "https://x"}).settings.remote_model == "large"
-    assert layer({}, {"MISTRAL_CHAT_REMOTE_MODEL": "large"}).settings.remote is None
 
 
 def test_a_file_that_is_no_toml_or_no_text_is_refused(tmp_path: Path) -> None:
