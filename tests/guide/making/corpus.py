@@ -48,7 +48,7 @@ OPENERS = (
     "quick question: ",
     "um ",
 )
-BLIND = 0.3  # share of questions whose topics are found by a classifier that never saw their pattern
+BLIND = 0.15  # share of questions whose topics are found by a classifier that never saw their pattern
 KEYS = {a: b for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm") for a, b in zip(row, row[1:] + row[-2], strict=True)}
 SHORT = {"you": "u", "are": "r", "please": "pls", "what is": "whats", "how do i": "howto", "to": "2", "for": "4"}
 SHORT |= {"i want to": "wanna", "because": "cuz", "with": "w/", "and": "&", "does not": "doesnt", "do not": "dont"}
@@ -147,11 +147,17 @@ class Worn:
 class Writer:
     """Draws dialogues."""
 
-    def __init__(self, seed: int, helped: float = 0.9, blind: Sequence[Ranker] = ()) -> None:
-        """`helped` is the share of questions that come with their topics; `blind` finds most of these, part by part."""
+    def __init__(
+        self, seed: int, whole: Ranker | None = None, helped: float = 0.95, blind: Sequence[Ranker] = ()
+    ) -> None:
+        """`helped` is the share of questions that come with their topics.
+
+        `whole` finds these, the guide's own classifier if none is given, or `blind` for a share of them, part by part.
+        """
         self.random = random.Random(seed)
         self.asker = Worn(self.random)
         self.helped = helped
+        self.whole = whole or ranker()
         self.blind = blind
         self.facts = {topic.id: topic for topic in facts()}
         self.strangers = off_topic()[0]
@@ -233,5 +239,5 @@ class Writer:
         if not help or self.random.random() >= self.helped:
             return Turn(question, answer, topic)
         is_blind = self.blind and self.random.random() < BLIND
-        finder = self.blind[crc32(pattern.encode()) % len(self.blind)] if is_blind else ranker()
+        finder = self.blind[crc32(pattern.encode()) % len(self.blind)] if is_blind else self.whole
         return Turn(question, answer, topic, finder.help_text(question, words_in(pattern) if is_blind else frozenset()))
