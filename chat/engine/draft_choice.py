@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.engine.decoder import Decoder, DecoderSettings
-from chat.engine.drafting import EQUAL_TYPES, Drafter, Lookup
+from chat.engine.drafting import Drafter, Lookup
+from chat.engine.equal_rows import why_rows_differ
 from chat.engine.model import LoadSettings, Model
 from chat.engine.offload import PROCESS_BYTES, Fit, Host, fit, gpu_share, sizes_of
 from chat.engine.small_model import SmallModel
@@ -93,7 +94,7 @@ def make_drafter(
     """
     if options.draft == "off":
         return None, "off"
-    differs = _why_rows_differ(options, file, chosen)
+    differs = why_rows_differ(options, file, chosen)
     if small is not None:
         if not model.can_rewind:
             raise ModelError(f"{file.path} is a recurrent model, which takes no drafts back", hint="`--draft off`")
@@ -104,18 +105,6 @@ def make_drafter(
     if differs:
         return None, f"off: {differs} would not compute drafts bit for bit like single tokens"
     return Lookup(), "lookup"
-
-
-def _why_rows_differ(options: EngineOptions, file: GgufFile, chosen: Fit) -> str:
-    """Why llama.cpp computes several rows otherwise than one by one; nothing where it does not."""
-    kinds = {tensor.type for tensor in file.tensors.values() if len(tensor.shape) > 1}
-    reasons = (
-        (chosen.repack, "repacked rows"),
-        (chosen.gpu_layers > 0, "layers on a GPU"),
-        (options.flash_attention == "off", "attention without flash attention"),
-        (not kinds <= EQUAL_TYPES, f"tensors of type {', '.join(sorted(kinds - EQUAL_TYPES))}"),
-    )
-    return next((words for is_so, words in reasons if is_so), "")
 
 
 def _load(small: Small, options: EngineOptions, threads: int) -> SmallModel:

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chat.engine.equal_rows import EQUAL_ROWS
+
 if TYPE_CHECKING:
     from array import array
 
-LONGEST = 3  # with the id before it four rows: the sweet spot of processors, and bit-equal to rows one by one
-LENGTHS = (0, 1, 1, 3)  # of a draft, by how many ids were guessed: 1, 2 and 4 rows are computed alike, 3 was not tried
-PATTERN = 3  # ids that must have been said before in this order
+LONGEST = EQUAL_ROWS - 1  # with the certain id before it, as many rows as are bit-equal to rows one by one
+PATTERNS = (16, 8, 4)  # ids that must have been said before in this order; the more, the surer what follows
 LOOK_BACK = 32768  # ids
-# llama.cpp computes rows of these types alike, one by one or by four: without repacking, with flash attention, and up
-# to 256 cells or on one thread; beyond that attention over one row is summed up in another order, and a choice between
-# two nearly equal ids may fall the other way.
-EQUAL_TYPES = frozenset({"Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"})
-ALLOWANCE = 0.02  # of the time may be lost on guesses
+ALLOWANCE = 0.015  # of the time may be lost on guesses
 LARGEST_PURSE = 4.0
-LARGEST_COST = 8.0  # of one draft: what a machine did meanwhile does not count
-FIRST_COST = 1.0  # of a draft, in tokens, before it was measured
+# Of one id of a draft, in tokens: before it was measured, and between these, for a machine that slept tells nothing
+FIRST_COST, SMALLEST_COST, LARGEST_COST = 0.65, 0.05, 2.0
+FIRST_CHANCE = 0.8  # that a guessed id comes, before any did
+KEPT = 0.8  # of what is known about guesses, with each new draft
 
 
 class Drafter:
@@ -45,42 +44,54 @@ class Lookup(Drafter):
     """Guesses that what was said after the last few ids before is said again."""
 
     def guess(self, ids: array[int], most: int) -> list[int]:
-        """Up to `most` ids that followed the newest earlier place with the same last ids; loops go on."""
-        if len(ids) <= PATTERN:
-            return []
+        """`most` ids that followed where the last ids were said before, or none; loops go on.
+
+        The newest of the places with the longest pattern counts: a text that is said again has many that begin alike.
+        """
         recent = ids[-LOOK_BACK:]
-        width = recent.itemsize
-        data = recent.tobytes()
-        end = len(data) - width  # the last ids themselves do not count
-        while True:
-            at = data.rfind(data[-PATTERN * width :], 0, end)
-            if at < 0:
-                return []
-            if at % width == 0:
-                break
-            end = at + PATTERN * width - 1
-        start = at // width + PATTERN
+        start = next(filter(None, (_after_pattern(recent, length) for length in PATTERNS)), len(recent))
         period = len(recent) - start
-        return [recent[start + step % period] for step in range(most)]
+        return [recent[start + step % period] for step in range(most)] if period else []
+
+
+def _after_pattern(ids: array[int], length: int) -> int:
+    """Where the newest earlier place with the same last ids ends; 0 where there is none."""
+    if len(ids) <= length:
+        return 0
+    width = ids.itemsize
+    data = ids.tobytes()
+    pattern = data[-length * width :]
+    end = len(data) - width  # the last ids themselves do not count
+    while (at := data.rfind(pattern, 0, end)) >= 0:
+        if at % width == 0:
+            return at // width + length
+        end = at + len(pattern) - 1
+    return 0
 
 
 class Purse:
-    """Whether another draft can be afforded: they may lose a small part of the time, and what they won lately."""
+    """How long a draft may be: what is fastest by how many guesses came lately, as far as its loss can be borne.
+
+    What may be lost is a small part of the time, and what was won lately.
+    """
 
     def __init__(self) -> None:
         self._tokens = FIRST_COST
         self._single_seconds = 0.0
+        self._came, self._tried = FIRST_CHANCE, 1.0
         self.cost = FIRST_COST
 
     @property
-    def allows(self) -> bool:
-        """Whether the loss of one draft can be borne."""
-        return self._tokens >= self.cost
+    def longest(self) -> int:
+        """How many ids a draft may have; 0 is none."""
+        chance = self._came / self._tried
+        fastest = max(range(LONGEST + 1), key=lambda length: _expected(chance, length) / (1 + self.cost * length))
+        return min(max(fastest, 1), int(self._tokens / self.cost))  # one at times, to see whether guesses come again
 
     def earn(self, seconds: float) -> None:
         """One id was made without a draft, in so many seconds."""
         self._single_seconds = 0.8 * self._single_seconds + 0.2 * seconds if self._single_seconds else seconds
-        self._tokens = min(self._tokens + ALLOWANCE, max(LARGEST_PURSE, self.cost))
+        self._tokens = min(self._tokens + ALLOWANCE, LARGEST_PURSE)
 
     def pay(self, seconds: float) -> None:
         """So many seconds went into getting ready for a draft."""
@@ -88,8 +99,15 @@ class Purse:
             self._tokens -= seconds / self._single_seconds
 
     def settle(self, drafted: int, accepted: int, seconds: float) -> None:
-        """A draft was checked in so many seconds; what a shorter draft costs is less."""
-        if self._single_seconds and drafted == LONGEST:
-            measured = min(max(seconds / self._single_seconds - 1, 0.0), LARGEST_COST)
-            self.cost = 0.8 * self.cost + 0.2 * measured
-        self._tokens = min(self._tokens + accepted - self.cost + ALLOWANCE, LARGEST_PURSE)
+        """A draft was checked in so many seconds, and the first so many of its ids came."""
+        if self._single_seconds:
+            measured = (seconds / self._single_seconds - 1) / drafted
+            self.cost = 0.8 * self.cost + 0.2 * min(max(measured, SMALLEST_COST), LARGEST_COST)
+        self._came = KEPT * self._came + accepted
+        self._tried = KEPT * self._tried + min(accepted + 1, drafted)
+        self._tokens = min(self._tokens + accepted - self.cost * drafted + ALLOWANCE, LARGEST_PURSE)
+
+
+def _expected(chance: float, length: int) -> float:
+    """Ids that a batch is expected to make with a draft of this length, each of which comes if those before it did."""
+    return sum(chance**at for at in range(length + 1))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from chat.engine.drafting import LENGTHS, LONGEST, Purse
+from chat.engine.drafting import Purse
 from chat.engine.snapshot import Snapshot, Snapshots, common_prefix, reachable
 from chat.events import Reading
 from chat.ground.errors import EngineError
@@ -232,8 +232,12 @@ class Engine:
         What the drafter reads before the first draft of an answer is no part of what drafts cost.
         """
         decoder, drafter, begun = self.decoder, self.drafter, time.perf_counter()
-        most = min(LONGEST, left - 1, LONGEST if decoder.free is None else decoder.free - 1)
-        if drafter is None or most <= 0 or not self._purse.allows:
+        if drafter is None:
+            return begun, []
+        most = min(self._purse.longest, left - 1)
+        if decoder.free is not None:
+            most = min(most, decoder.free - 1)
+        if most <= 0:
             return begun, []
         drafter.catch_up(decoder.ids)
         ready = time.perf_counter()
@@ -241,8 +245,7 @@ class Engine:
             self._purse.pay(ready - begun)
         ids = decoder.ids[:]
         ids.append(token)
-        guess = drafter.guess(ids, most)
-        return ready, guess[: LENGTHS[len(guess)]]
+        return ready, drafter.guess(ids, most)
 
     def _choose(self, run: Run, row: int, *, is_first: bool) -> int:
         """Draw an id from a row.

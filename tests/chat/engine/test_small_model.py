@@ -1,4 +1,4 @@
-"""A small model's guesses are its own greedy words, whatever was read before; what they cost decides how many come."""
+"""A small model's guesses are its own greedy words, whatever was read before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 from chat.engine import small_model
 from chat.engine.decoder import Decoder
-from chat.engine.drafting import ALLOWANCE, Purse
 from chat.engine.small_model import SmallModel
 
 TEXT = array("i", [1, *(3 + (at * 7919) % 390 for at in range(999))])
@@ -83,44 +82,3 @@ def test_a_stopped_one_guesses_nothing_and_then_goes_on(plain_file: Path, open_d
     assert small.guess(TEXT[:100], 3) == []
     small.abort(False)
     assert small.guess(TEXT[:100], 3) == greedy(judge, TEXT[:100], 3)
-
-
-def spent(accepted: int, seconds: float, rounds: int) -> tuple[int, Purse]:
-    """How many drafts are begun while single ids take a second, and drafts so many."""
-    purse, drafts = Purse(), 0
-    purse.earn(1.0)
-    for _ in range(rounds):
-        if purse.allows:
-            purse.settle(3, accepted, seconds)
-            drafts += 1
-        else:
-            purse.earn(1.0)
-    return drafts, purse
-
-
-def test_drafts_that_pay_go_on_and_others_lose_a_few_hundredths_of_the_time() -> None:
-    assert spent(accepted=3, seconds=2.0, rounds=1000)[0] == 1000
-    for accepted, seconds in ((0, 2.0), (1, 2.5), (3, 4.5), (0, 9.0)):
-        drafts, _ = spent(accepted, seconds, 10_000)
-        lost = drafts * (seconds - 1 - accepted)
-        assert drafts > 0
-        assert lost < 1.5 * ALLOWANCE * 10_000
-
-
-def test_one_slow_draft_does_not_end_them_for_ever() -> None:
-    """A machine that slept in the middle of a draft made it seem to cost thousands of tokens."""
-    _, purse = spent(accepted=3, seconds=2.0, rounds=10)
-    purse.settle(3, 0, 10_000.0)
-    for _ in range(2000):
-        purse.earn(1.0)
-    assert purse.allows
-
-
-def test_what_a_drafter_reads_before_a_draft_is_paid_for() -> None:
-    purse = Purse()
-    purse.earn(1.0)
-    purse.pay(3.0)
-    assert not purse.allows
-    for _ in range(int(3 / ALLOWANCE)):
-        purse.earn(1.0)
-    assert purse.allows
