@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,10 @@ from convert.hparams import read_hparams
 from convert.layout import OutputTensor, expected_shapes, shape_finder
 from convert.lora import open_adapter
 from convert.merge import Change, TurnedRows, changes_of
-from convert.pipeline import choose_window, write_model
+from convert.pipeline import choose_window, make_jobs, write_model
 from convert.plan import Facts, Plan, find_recipe, make_plan
 from convert.rows import Rows, StackedRows
 from convert.sources import read_sources
-from convert.stream import Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,9 +139,7 @@ def write_adapter(draft: AdapterDraft, options: Options) -> AdapterReport:
     Raises:
         ChatError: the source or the disk is not usable; nothing is left under the output's name.
     """
-    rows = {tensor.name: tensor.rows for tensor in draft.outputs}
-    jobs = tuple(Job(tensor, rows[tensor.name]) for tensor in draft.plan.tensors)
-    write_model(draft.path, draft.header, jobs, options, time.monotonic())
+    write_model(draft.path, draft.header, make_jobs(draft.plan, draft.outputs), options, time.monotonic())
     return report_of(draft, verified=options.verify)
 
 
@@ -207,34 +205,28 @@ def _halves(
     by_place = {change.first // height: change for change in changes}
     if len(by_place) < len(changes):
         raise DataError(f"{adapter.path}: changes `{name}` twice")
-
-    def a_rows(change: Change | None) -> Rows:
-        return _Padded(None if change is None else change.a, rank, width)
-
-    def b_rows(change: Change | None) -> Rows:
-        if change is None:
-            return _Padded(None, height, rank)
-        factor = change.scale * rank / alpha
-        return _Padded(change.b, height, rank, 1.0 if abs(factor - 1) < 1e-12 else factor)
-
-    if len(shape) == 3:
-        places = [by_place.get(expert) for expert in range(shape[0])]
-        return (
-            OutputTensor(f"{name}.lora_a", (shape[0], rank, width), StackedRows([a_rows(change) for change in places])),
-            OutputTensor(
-                f"{name}.lora_b", (shape[0], height, rank), StackedRows([b_rows(change) for change in places])
-            ),
-        )
-    change = changes[0]
+    experts = shape[:-2]
+    pairs = [_padded(by_place.get(place), rank, (height, width), alpha) for place in range(prod(experts))]
+    a, b = (StackedRows(halves) if experts else halves[0] for halves in zip(*pairs, strict=True))
     if name == EMBEDDING:  # looked up by piece, so the two are exchanged and turned
         return (
-            OutputTensor(f"{name}.lora_a", (height, rank), b_rows(change)),
-            OutputTensor(f"{name}.lora_b", (width, rank), TurnedRows(a_rows(change))),
+            OutputTensor(f"{name}.lora_a", (height, rank), b),
+            OutputTensor(f"{name}.lora_b", (width, rank), TurnedRows(a)),
         )
     return (
-        OutputTensor(f"{name}.lora_a", (rank, width), a_rows(change)),
-        OutputTensor(f"{name}.lora_b", (height, rank), b_rows(change)),
+        OutputTensor(f"{name}.lora_a", (*experts, rank, width), a),
+        OutputTensor(f"{name}.lora_b", (*experts, height, rank), b),
     )
+
+
+def _padded(change: Change | None, rank: int, shape: Shape, alpha: float) -> tuple[Rows, Rows]:
+    """The two halves of one change with `rank` rows and columns, of zeros where an expert has none."""
+    height, width = shape
+    if change is None:
+        return _Padded(None, rank, width), _Padded(None, height, rank)
+    factor = change.scale * rank / alpha
+    factor = 1.0 if abs(factor - 1) < 1e-12 else factor
+    return _Padded(change.a, rank, width), _Padded(change.b, height, rank, factor)
 
 
 def _keys(adapter: Adapter, base: Base, alpha: float, file_type: int) -> tuple[KeyValue, ...]:

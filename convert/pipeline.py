@@ -119,7 +119,8 @@ def convert(options: Options) -> Report:
     """
     started = time.monotonic()
     draft = make_draft(options)
-    written = write_model(draft.path, draft.header, make_jobs(draft), options, started)
+    jobs = make_jobs(draft.plan, draft.outputs, draft.choices)
+    written = write_model(draft.path, draft.header, jobs, options, started)
     return written.added_to(make_report(draft), verified=options.verify)
 
 
@@ -231,10 +232,11 @@ def choose_window(hparams: HParams, wanted: str) -> HParams:
     raise UsageError(f"`--window {wanted}` is neither `auto`, `off` nor a number of tokens")
 
 
-def make_jobs(draft: Draft) -> tuple[Job, ...]:
+def make_jobs(plan: Plan, outputs: Sequence[OutputTensor], choices: Choices | None = None) -> tuple[Job, ...]:
     """The planned tensors, in the order of the file, each with its rows."""
-    rows = {tensor.name: tensor.rows for tensor in draft.outputs}
-    return tuple(Job(tensor, rows[tensor.name], draft.choices.importance_of(tensor)) for tensor in draft.plan.tensors)
+    rows = {tensor.name: tensor.rows for tensor in outputs}
+    importance = choices.importance_of if choices else lambda _: None
+    return tuple(Job(tensor, rows[tensor.name], importance(tensor)) for tensor in plan.tensors)
 
 
 def make_report(draft: Draft) -> Report:

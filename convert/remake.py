@@ -18,11 +18,10 @@ from convert.layout import OutputTensor, count_parameters, sinks
 from convert.lora import Adapter, open_adapter
 from convert.merge import ChangedRows, merge
 from convert.packed_rows import PackedRows
-from convert.pipeline import Options, Report, choose_window, plan_outputs, write_model
+from convert.pipeline import Options, Report, choose_window, make_jobs, plan_outputs, write_model
 from convert.plan import Plan, place_tensors
 from convert.prompt_formats import RAW
 from convert.rows import ConstantRow
-from convert.stream import Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +65,8 @@ def remake(options: Options) -> Report:
     """
     started = time.monotonic()
     draft = draft_remake(options)
-    written = write_model(draft.path, draft.header, make_jobs(draft), options, started)
+    jobs = make_jobs(draft.plan, draft.outputs, draft.choices)
+    written = write_model(draft.path, draft.header, jobs, options, started)
     return written.added_to(report_of(draft), verified=options.verify)
 
 
@@ -162,22 +162,19 @@ def _plan(source: GgufSource, sizes: HParams, outputs: tuple[OutputTensor, ...],
 
 def _check_packable(plan: Plan, outputs: tuple[OutputTensor, ...]) -> None:
     """See that what an adapter changes can keep its type."""
-    rows = {tensor.name: tensor.rows for tensor in outputs}
-    for tensor in plan.tensors:
-        if tensor.type.name not in BLOCK_TYPES and not Job(tensor, rows[tensor.name]).copied:
+    for job in make_jobs(plan, outputs):
+        kind = job.tensor.type.name
+        if kind not in BLOCK_TYPES and not job.copied:
             raise UsageError(
-                f"`{tensor.name}` is {tensor.type.name}, which convert does not write", hint="choose a type with `-t`"
+                f"`{job.tensor.name}` is {kind}, which convert does not write", hint="choose a type with `-t`"
             )
 
 
 def _warnings(source: GgufSource, outputs: tuple[OutputTensor, ...], plan: Plan) -> tuple[str, ...]:
-    rows = {tensor.name: tensor.rows for tensor in outputs}
     again = [
-        tensor
-        for tensor in plan.tensors
-        if (packed := _packed(rows[tensor.name]))
-        and packed.kind.is_quantized
-        and not Job(tensor, rows[tensor.name]).copied
+        job
+        for job in make_jobs(plan, outputs)
+        if (packed := _packed(job.rows)) and packed.kind.is_quantized and not job.copied
     ]
     if not again:
         return ()
@@ -216,13 +213,6 @@ def _default_path(
     kind = f"-{choices.recipe.name}" if choices else name[len(plain) :]
     merged = metadata.short_name("".join(f"+{adapter.name}" for adapter, _ in adapters))
     return Path(f"{plain}{merged}{kind}{window}.gguf")
-
-
-def make_jobs(draft: Remake) -> tuple[Job, ...]:
-    """The planned tensors, in the order of the file, each with its rows."""
-    rows = {tensor.name: tensor.rows for tensor in draft.outputs}
-    importance = draft.choices.importance_of if draft.choices else lambda _: None
-    return tuple(Job(tensor, rows[tensor.name], importance(tensor)) for tensor in draft.plan.tensors)
 
 
 def report_of(draft: Remake) -> Report:

@@ -47,14 +47,17 @@ def parse_tekken(content: bytes, what: str) -> Vocabulary:
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{what} is not a Tekken vocabulary ({reason})") from error
-    letters = _byte_letters()
-    spelled = [text.decode("latin-1").translate(letters) for text in texts]
     if config.get("pattern", KNOWN_PATTERN) != KNOWN_PATTERN:
         raise DataError(
             f"{what} splits text by another pattern than all Tekken vocabularies so far",
             hint="this program has to learn it first; update it",
         )
-    version = str(config.get("version", "v3"))
+    return _vocabulary(special, texts, str(config.get("version", "v3")), what)
+
+
+def _vocabulary(special: Sequence[str], texts: Sequence[bytes], version: str, what: str) -> Vocabulary:
+    letters = _byte_letters()
+    spelled = [text.decode("latin-1").translate(letters) for text in texts]
     return Vocabulary(
         model="gpt2",
         pre="tekken",

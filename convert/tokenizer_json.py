@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import DataError
@@ -23,6 +24,19 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _UNMERGED_SCORE = -1e9  # as SentencePiece scores runs of spaces that it never merges
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What a tokenizer.json says, checked for its form."""
+
+    names: Mapping[int, str]
+    special: Mapping[int, bool]  # of the added tokens
+    merges: Sequence[tuple[str, ...]]
+    unknown: str
+    is_sentencepiece: bool
+    adds_space: bool
+    patterns: frozenset[str]
+
+
 def parse_tokenizer_json(content: bytes, what: str) -> Vocabulary:
     """The vocabulary of a tokenizer.json; `what` begins every error message.
 
@@ -30,38 +44,51 @@ def parse_tokenizer_json(content: bytes, what: str) -> Vocabulary:
         DataError: no JSON, or no byte pairs that llama.cpp reads as SentencePiece or Tekken.
     """
     try:
-        data = json.loads(content)
-        model = data["model"]
-        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-        names = _names(model["vocab"], data.get("added_tokens") or ())
-        special = {token["id"]: bool(token["special"]) for token in data.get("added_tokens") or ()}
-        if any(len(merge) != 2 or not all(isinstance(part, str) for part in merge) for merge in merges):
-            raise ValueError("a merge that is not of two pieces")
-        is_sentencepiece = bool(model.get("byte_fallback"))
-        patterns = set(_patterns(data.get("pre_tokenizer")))
+        read = _read(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{what} is not a tokenizer of byte pairs ({reason})") from error
-    if not is_sentencepiece and patterns != {KNOWN_PATTERN}:
+    if not read.is_sentencepiece and read.patterns != {KNOWN_PATTERN}:
         raise DataError(f"{what} is a tokenizer of another kind than Mistral's", hint="it needs `tokenizer.model`")
-    ids = {name: token for token, name in names.items()}
-    scores = {left + right: -float(rank) for rank, (left, right) in reversed(list(enumerate(merges)))}
-    pieces = tuple(
-        _piece(names[token], special.get(token), scores if is_sentencepiece else None, str(model.get("unk_token")))
-        if token in names
-        else unused_piece(token)
-        for token in range(max(names) + 1)
+    return _vocabulary(read)
+
+
+def _read(data: Any) -> _Read:
+    model, added = data["model"], data.get("added_tokens") or ()
+    merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
+    if any(len(merge) != 2 or not all(isinstance(part, str) for part in merge) for merge in merges):
+        raise ValueError("a merge that is not of two pieces")
+    is_sentencepiece = bool(model.get("byte_fallback"))
+    return _Read(
+        names=_names(model["vocab"], added),
+        special={token["id"]: bool(token["special"]) for token in added},
+        merges=merges,
+        unknown=str(model.get("unk_token")),
+        is_sentencepiece=is_sentencepiece,
+        adds_space=is_sentencepiece and _adds_space(data),
+        patterns=frozenset(_patterns(data.get("pre_tokenizer"))),
     )
+
+
+def _vocabulary(read: _Read) -> Vocabulary:
+    scores = {left + right: -float(rank) for rank, (left, right) in reversed(list(enumerate(read.merges)))}
+    pieces = tuple(
+        _piece(read.names[token], read.special.get(token), scores if read.is_sentencepiece else None, read.unknown)
+        if token in read.names
+        else unused_piece(token)
+        for token in range(max(read.names) + 1)
+    )
+    ids = {name: token for token, name in read.names.items()}
     return Vocabulary(
-        model="llama" if is_sentencepiece else "gpt2",
-        pre="default" if is_sentencepiece else "tekken",
+        model="llama" if read.is_sentencepiece else "gpt2",
+        pre="default" if read.is_sentencepiece else "tekken",
         pieces=pieces,
         bos=ids.get("<s>", 1),
         eos=ids.get("</s>", 2),
-        merges=() if is_sentencepiece else tuple(f"{left} {right}" for left, right in merges),
-        add_bos=None if is_sentencepiece else True,
-        adds_space=is_sentencepiece and _adds_space(data),
-        prompt_format=format_of_pieces({piece.text for piece in pieces}) if is_sentencepiece else None,
+        merges=() if read.is_sentencepiece else tuple(f"{left} {right}" for left, right in read.merges),
+        add_bos=None if read.is_sentencepiece else True,
+        adds_space=read.adds_space,
+        prompt_format=format_of_pieces({piece.text for piece in pieces}) if read.is_sentencepiece else None,
     )
 
 

@@ -41,6 +41,13 @@ CARRIER_KEYS: dict[str, tuple[str, ...]] = {
     "residual_scale": ("f32",),
 }
 REQUIRED = ("attention.layer_norm_rms_epsilon", "attention.head_count", "feed_forward_length")
+SIZES_OF_A_HEAD = (
+    "attention.value_length",
+    "rope.dimension_count",
+    "attention.key_length_swa",
+    "attention.value_length_swa",
+    "rope.dimension_count_swa",
+)
 CARRIER_REQUIRED = ("logit_scale", "attention.sliding_window", "attention.sliding_window_pattern")
 
 
@@ -143,18 +150,7 @@ def _sizes(file: GgufFile) -> Sizes:
     kv_heads = _count(file, "attention.head_count_kv", heads)
     if heads % kv_heads:
         raise file.fault(f"{heads} heads cannot share {kv_heads} key-value heads evenly")
-    head_size = file.key("attention.key_length", width // heads)
-    if not head_size or head_size % 2:
-        raise file.fault(f"a head has {head_size} columns, but rotating them by pairs needs an even number")
-    for key in ("attention.value_length", "rope.dimension_count"):
-        usual = width // heads if key.endswith("value_length") else head_size
-        if file.key(key, usual) != head_size:
-            problem = f"key '{file.architecture}.{key}' is {file.key(key, usual)}, but a head has {head_size} columns"
-            raise file.fault(problem)
-    for key in ("attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"):
-        if file.key(key, head_size) != head_size:
-            problem = f"key '{file.architecture}.{key}' is {file.key(key)}, but a head has {head_size} columns"
-            raise file.fault(problem)
+    head_size = _head_size(file, width // heads)
     if file.key("embedding_length_out", width) not in (0, width):
         raise file.fault(f"key '{file.architecture}.embedding_length_out' is not the {width} of embedding_length")
     experts = file.key("expert_count", 0)
@@ -171,6 +167,18 @@ def _sizes(file: GgufFile) -> Sizes:
         shared_feed_forward=file.key("expert_shared_feed_forward_length", 0) if file.architecture == CARRIER else 0,
         pieces=file.vocabulary_size,
     )
+
+
+def _head_size(file: GgufFile, usual: int) -> int:
+    """Columns of a head, the same wherever the file says them; `usual` where it does not."""
+    size = file.key("attention.key_length", usual)
+    if not size or size % 2:
+        raise file.fault(f"a head has {size} columns, but rotating them by pairs needs an even number")
+    for key in SIZES_OF_A_HEAD:
+        found = file.key(key, usual if key == "attention.value_length" else size)  # llama.cpp's own defaults
+        if found != size:
+            raise file.fault(f"key '{file.architecture}.{key}' is {found}, but a head has {size} columns")
+    return int(size)
 
 
 def _count(file: GgufFile, key: str, usual: int | None = None) -> int:

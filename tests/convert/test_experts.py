@@ -240,7 +240,8 @@ def test_no_piece_holds_more_than_one_expert(tensors: Tensors, tmp_path: Path) -
     from convert.stream import CHUNK_NUMBERS, cut
 
     write_fused(tmp_path / "model", tensors)
-    jobs = make_jobs(make_draft(Options(tmp_path / "model", tmp_path / "out.gguf")))
+    draft = make_draft(Options(tmp_path / "model", tmp_path / "out.gguf"))
+    jobs = make_jobs(draft.plan, draft.outputs, draft.choices)
     for chunk in cut(jobs):
         tensor = chunk.job.tensor
         assert (chunk.stop - chunk.start) * tensor.columns <= max(CHUNK_NUMBERS, tensor.columns)

@@ -34,6 +34,11 @@ def spoiled(path: Path, kind: str, spoil: Callable[[Path], None], monkeypatch: p
     convert(Options(V01, path, kind))
 
 
+def jobs_of(options: Options) -> tuple[Job, ...]:
+    draft = pipeline.make_draft(options)
+    return pipeline.make_jobs(draft.plan, draft.outputs, draft.choices)
+
+
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 def test_one_flipped_bit_of_a_tensor_is_found(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flip(path: Path) -> None:
@@ -65,7 +70,7 @@ def test_rows_of_another_place_are_found_in_every_type(kind: str, tmp_path: Path
     """The bytes are those that were written, but written from the wrong rows."""
     out = tmp_path / "out.gguf"
     convert(Options(V01, out, kind))
-    jobs = pipeline.make_jobs(pipeline.make_draft(Options(V01, out, kind)))
+    jobs = jobs_of(Options(V01, out, kind))
     verify(out, jobs, (), Silent())
     swapped = {
         "blk.0.ffn_gate.weight": "blk.0.ffn_up.weight",
@@ -158,7 +163,7 @@ def test_both_readers_must_agree_with_the_plan(tmp_path: Path, monkeypatch: pyte
     ]
     moved = (replace(places[0], offset=places[0].offset + 32), *places[1:])
     monkeypatch.setattr("convert.verify.read_places", lambda _: moved)
-    jobs = pipeline.make_jobs(pipeline.make_draft(Options(V01, out, "Q8_0")))
+    jobs = jobs_of(Options(V01, out, "Q8_0"))
     with pytest.raises(DataError, match=r"llama\.cpp reads other tensors than were planned"):
         verify(out, jobs, (), Silent())
     with pytest.raises(DataError, match=r"llama\.cpp cannot read what was written"):
