@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,24 +16,30 @@ from chat.report import json_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+BLOCK_BYTES = 1 << 20
+GO_ON = "what is written stays; `--resume` goes on with it"
+
 
 @contextmanager
-def opened(path: str) -> Iterator[tuple[Iterator[str], int | None]]:
+def opened(path: str, tell: Callable[[str], None]) -> Iterator[tuple[Iterator[str], int | None]]:
     """The lines of the batch, and how many there are where that can be told; `-` is stdin.
+
+    Args:
+        tell: hears that not all of it is text.
 
     Raises:
         FileError: it cannot be read.
     """
     if path == "-":
-        yield _decoded(sys.stdin.buffer), None
+        yield _decoded(sys.stdin.buffer, "stdin", tell), None
         return
     try:
         total = _count(Path(path))
-        stream = Path(path).open("rb")  # noqa: SIM115  # noqa: SIM115  # closed below; faults of the block are not ours to name
+        stream = Path(path).open("rb")  # noqa: SIM115  # closed below; faults of the block are not ours to name
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     with stream:
-        yield _decoded(stream), total
+        yield _decoded(stream, path, tell), total
 
 
 def _count(path: Path) -> int | None:
@@ -42,14 +49,22 @@ def _count(path: Path) -> int | None:
         return sum(1 for line in stream if line.strip())
 
 
-def _decoded(stream: IO[bytes]) -> Iterator[str]:
+def _decoded(stream: IO[bytes], name: str, tell: Callable[[str], None]) -> Iterator[str]:
+    is_text = True
     for number, line in enumerate(stream, 1):
-        yield line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
+        encoding = "utf-8-sig" if number == 1 else "utf-8"
+        try:
+            yield line.decode(encoding)
+        except UnicodeDecodeError:
+            if is_text:
+                tell(f"{name} is not UTF-8 in line {number}; unreadable bytes became U+FFFD")
+            is_text = False
+            yield line.decode(encoding, errors="replace")
 
 
 @contextmanager
 def writer(output: Path | None, *, resume: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Write one result as a line and flush it, to stdout or to a file.
+    """Write one result as a line and flush it, to stdout or to a file; a device or a pipe is written to as it is.
 
     Raises:
         UsageError: the file exists and is not to be gone on with.
@@ -61,42 +76,70 @@ def writer(output: Path | None, *, resume: bool) -> Iterator[Callable[[Mapping[s
     try:
         if resume:
             _cut_torn_line(output)
-        file = output.open("a" if resume else "x", encoding="utf-8")  # closed below
+        may_exist = resume or (output.exists() and not output.is_file() and not output.is_dir())
+        file = output.open("a" if may_exist else "x", encoding="utf-8")  # closed below
     except FileExistsError as error:
         raise UsageError(f"{output} exists", hint="`--resume` goes on with it") from error
     except OSError as error:
         raise FileError(f"{output}: cannot be written: {error.strerror}") from error
-    with file:
 
-        def write(plain: Mapping[str, Any]) -> None:
+    def write(plain: Mapping[str, Any]) -> None:
+        try:
             file.write(json_line(plain) + "\n")
             file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise FileError(f"{output}: cannot be written: {error.strerror}", hint=GO_ON) from error
 
+    try:
         yield write
+    finally:
+        with suppress(OSError):  # what was not taken before is not taken now, and has been told of
+            file.close()
 
 
 def _cut_torn_line(path: Path) -> None:
     """Cut off a last line that a crash left without its end; its record is answered again."""
-    if not path.exists():
+    if not path.is_file():
         return
     with path.open("r+b") as file:
-        data = file.read()
-        file.truncate(data.rfind(b"\n") + 1)
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - BLOCK_BYTES)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        file.truncate(end)
 
 
 def finished_ids(output: Path | None, *, resume: bool) -> Counter[str]:
-    """How many results the output file holds for each id; a last line without its end does not count."""
+    """How many results the output file holds for each id; a last line without its end does not count.
+
+    Raises:
+        FileError: it cannot be read.
+    """
     keys: Counter[str] = Counter()
-    if not resume or output is None or not output.exists():
+    if not resume or output is None or not output.is_file():
         return keys
-    for line in output.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
-        try:
-            plain = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(plain, dict):
-            keys[key_of(plain.get("id"))] += 1
+    try:
+        with output.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n") and isinstance(plain := _json_or_none(line), dict):
+                    keys[key_of(plain.get("id"))] += 1
+    except OSError as error:
+        raise FileError(f"{output}: cannot be read: {error.strerror}") from error
     return keys
+
+
+def _json_or_none(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def key_of(record_id: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat import wiring
 from chat.batch.messages import conversation_of
@@ -63,9 +63,13 @@ def _raw(plain: Mapping[str, Any], fill: Fill, number: int) -> Prompt:
 
 def _json(line: str, number: int) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise DataError(f"line {number}: is not JSON: {error}") from error
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is none of its numbers")
 
 
 def _tools(value: Any, number: int) -> tuple[dict[str, Any], ...] | None:

@@ -51,7 +51,7 @@ def run_batch(
     """
     resume, output = settings.resume, settings.output
     finished = finished_ids(output, resume=resume)
-    with opened(settings.batch or "-") as (lines, total), writer(output, resume=resume) as write:
+    with opened(settings.batch or "-", tell) as (lines, total), writer(output, resume=resume) as write:
         left = None if total is None else total - finished.total()
         records = _unfinished((record_of(number, line, settings, fill) for number, line in _numbered(lines)), finished)
         code, tally, began = ExitCode.DONE, Tally(), time.monotonic()

@@ -158,3 +158,107 @@ def test_options_of_a_single_answer_are_refused(flags: list[str], name: str) -> 
     done = subprocess.run(command, input=b'"hello"\n', capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode() == f"error: --batch and {name} exclude each other\nhint: give one of them\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "results"),
+    [
+        (b"", []),
+        (b"\n  \n\r\n", []),
+        (b'\xef\xbb\xbf"a"\r\n\r\n{"id": "x", "prompt": "b"}\r\n"c"', [1, "x", 4]),
+        (
+            b'"a\\u0000b"\n"a\0b"\n\0\n',
+            [
+                1,
+                "line 2: is not JSON: Invalid control character at: line 1 column 3 (char 2)",
+                "line 3: is not JSON: Expecting value: line 1 column 1 (char 0)",
+            ],
+        ),
+        (b'{"id": NaN, "prompt": "a"}\n', ["line 1: is not JSON: NaN is none of its numbers"]),
+        (b"[" * 100_000 + b'\n"\\ud800"\n5\n', ["line 1: is not JSON: ", "", "line 3: needs a string or an object"]),
+    ],
+)  # fmt: skip
+def test_every_line_gives_a_result_or_a_fault_whatever_it_holds(
+    lines: bytes, results: list[Any], tiny_model: Path
+) -> None:
+    command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", "-"]
+    done = subprocess.run(command, input=lines, capture_output=True, check=False)
+    given = [json.loads(line, parse_constant=pytest.fail) for line in done.stdout.splitlines()]
+    assert len(given) == len(results)
+    for each, wanted in zip(given, results, strict=True):
+        if isinstance(wanted, str) and "error" in each:
+            assert each["error"].startswith(wanted)
+            assert each["exit_code"] == 6
+        elif wanted != "":
+            assert (each["id"], "text" in each) == (wanted, True)
+    assert (done.returncode, done.stderr) == (int(any("error" in each for each in given)), b"")
+
+
+def test_a_line_over_the_context_is_exit_code_5_and_the_next_one_is_answered(tiny_v3_model: Path) -> None:
+    lines = json.dumps("word " * 200_000).encode() + b'\n"b\xff"\n"c\xff"\n'
+    command = [*PROGRAM, "-m", str(tiny_v3_model), "-n", "1", "--batch", "-"]
+    done = subprocess.run(command, input=lines, capture_output=True, check=False)
+    first, second, third = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["exit_code"], second["finish_reason"], third["finish_reason"]) == (5, "length", "length")
+    assert done.stderr == b"note: stdin is not UTF-8 in line 2; unreadable bytes became U+FFFD\n"
+    assert done.returncode == 1
+
+
+def test_a_full_disk_ends_a_batch_with_exit_7_and_what_is_left_open_is_no_second_fault(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """An output that is a device was refused as existing, and with `--resume` read without end."""
+    batch = tmp_path / "batch.jsonl"
+    batch.write_text('"a"\n"b"\n')
+    asked = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", str(batch)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(asked, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (7, b"error: cannot read or write: No space left on device\n")
+    for flags in ((), ("--resume",)):
+        done = subprocess.run([*asked, "-o", "/dev/full", *flags], capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (
+            7,
+            b"error: /dev/full: cannot be written: No space left on device\n"
+            b"hint: what is written stays; `--resume` goes on with it\n",
+        )
+
+
+def test_a_reader_that_goes_away_ends_a_batch_quietly(model: Path, tmp_path: Path) -> None:
+    batch = tmp_path / "batch.jsonl"
+    batch.write_text('"a"\n' * 300)
+    process = start("-m", model, "--batch", batch, "-n", 5)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(30) == 141
+    assert process.stderr.read() == b""
+
+
+def test_sigterm_ends_a_batch_between_two_lines(model: Path, tmp_path: Path) -> None:
+    batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
+    batch.write_text('"a"\n' * 300)
+    process = start("-m", model, "--batch", batch, "-o", output, "-n", 5)
+    until = time.monotonic() + 30
+    while not (output.exists() and b"\n" in output.read_bytes()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(10) == 143
+    assert process.communicate() == (b"", b"")
+    lines = output.read_bytes().split(b"\n")
+    assert lines.pop() == b""
+    assert [json.loads(line)["id"] for line in lines] == list(range(1, len(lines) + 1))
+    assert len(lines) < 300
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"id": 2, "text": "\xe2\x82', b"x" * 3_000_000, b"", b'{"id": 2, "text": "no end"}'], ids=range(4)
+)
+def test_a_torn_end_of_any_kind_is_cut_off_before_going_on(torn: bytes, tiny_model: Path, tmp_path: Path) -> None:
+    batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
+    batch.write_text('"a"\n"b"\n')
+    output.write_bytes('{"id": 1, "text": "kept é"}\n'.encode() + torn)
+    command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", str(batch), "-o", str(output), "--resume"]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
+    first, second = (json.loads(line) for line in output.read_text().splitlines())
+    assert (first, second["id"], second["tokens"]["generated"]) == ({"id": 1, "text": "kept é"}, 2, 1)
