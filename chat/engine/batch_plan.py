@@ -3,7 +3,7 @@
 llama.cpp computes a row differently by how many rows a batch has: of quantized weights fewer than eight rows go one
 way, eight and more another, and attention of 64 rows and more a third. So that a request gets the bits it would get
 alone, short prompts are read together only with short ones, a very short one is padded, and no prompt shares a batch
-with answers that grow. Rows of answers are equal by one, two, three and four.
+with answers that grow. Rows of answers are equal by up to seven.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chat.engine.equal_rows import EQUAL_ROWS
 from chat.engine.window import padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LANES = 4  # rows that a processor computes for little more than one, and alike; more pay on a GPU
+LANES = EQUAL_ROWS  # on a processor sixteen are faster still, but for who asks: their bits are others
 LANES_ON_GPU = 8
 SHORT = 64  # ids: prompts of fewer are read together
 FEWEST_ROWS = 8  # of a prompt

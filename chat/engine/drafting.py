@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from array import array
 
 LONGEST = EQUAL_ROWS - 1  # with the certain id before it, as many rows as are bit-equal to rows one by one
-PATTERNS = (16, 8, 4)  # ids that must have been said before in this order; the more, the surer what follows
+PATTERNS = (4, 8, 16)  # ids that must have been said before in this order; the more, the surer what follows
 LOOK_BACK = 32768  # ids
 ALLOWANCE = 0.015  # of the time may be lost on guesses
-LARGEST_PURSE = 4.0
+LARGEST_PURSE = 5.0  # enough for the longest draft where a row costs as much as it does on most processors
 # Of one id of a draft, in tokens: before it was measured, and between these, for a machine that slept tells nothing
 FIRST_COST, SMALLEST_COST, LARGEST_COST = 0.65, 0.05, 2.0
 FIRST_CHANCE = 0.8  # that a guessed id comes, before any did
@@ -49,9 +49,13 @@ class Lookup(Drafter):
         The newest of the places with the longest pattern counts: a text that is said again has many that begin alike.
         """
         recent = ids[-LOOK_BACK:]
-        start = next(filter(None, (_after_pattern(recent, length) for length in PATTERNS)), len(recent))
+        start = 0
+        for length in PATTERNS:
+            if not (found := _after_pattern(recent, length)):
+                break  # nor is a longer one there
+            start = found
         period = len(recent) - start
-        return [recent[start + step % period] for step in range(most)] if period else []
+        return [recent[start + step % period] for step in range(most)] if start else []
 
 
 def _after_pattern(ids: array[int], length: int) -> int:

@@ -1,10 +1,9 @@
 """Answer many requests together: a new one begins where another has ended. Knows lanes and strands, not processes.
 
-The same bits as alone, and so at temperature 0 the same text, with flash attention and without repacking, as long as
-llama.cpp computes single rows like several: of weights in Q8_0, Q4_0, Q4_K, Q5_K and Q6_K, by up to four rows, in up to
-256 cells or on one thread; beyond, several threads share the cells of a single row, but not those of several rows.
-Elsewhere (float weights, more rows, repacked rows, GPUs, longer texts on several threads, a beginning that was read
-before) logits differ by 1e-3 to 1e-1, and an answer may take another turn where two ids are as likely.
+The same bits as alone, and so at temperature 0 the same text, as long as llama.cpp computes single rows like several:
+`equal_rows` says where. Elsewhere (float weights, more than seven rows, repacked rows, GPUs, longer texts on several
+threads, a beginning that was read before) logits differ by 1e-3 to 1e-1, and an answer may take another turn where two
+ids are nearly as likely.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from chat.engine import batch_plan as plan
 from chat.engine.devices import host_free_bytes
+from chat.engine.equal_rows import EQUAL_ROWS
 from chat.engine.lane_reading import PromptReader
 from chat.engine.lanes import LaneDecoder
 from chat.engine.reply import reply
@@ -67,6 +67,7 @@ class Together:
         self._waiting: deque[Strand] = deque()
         self._running: dict[int, Strand] = {}  # by lane
         self._waited = 0
+        self._is_wide_told = False
         self._cancelled = False
         self._reader = PromptReader(self._engine.snapshots, self._engine.decoder.window)
 
@@ -105,6 +106,15 @@ class Together:
         if self._asked is not None and count < self._asked:
             asked, self._asked = self._asked, None
             self._tell(f"{count} at a time instead of the {asked} of `--parallel`: {reason}")
+
+    def _note_wide(self, count: int) -> None:
+        """Tell once, where it was asked for, that so many answers together may not be those of each alone."""
+        if self._asked is not None and count > EQUAL_ROWS and not self._is_wide_told:
+            self._is_wide_told = True
+            self._tell(
+                f"{count} answers at a time: more than {EQUAL_ROWS} are computed in another order of sums, so a text "
+                "may differ from that of its line alone where two tokens are nearly as likely"
+            )
 
     # --- requests come
 
@@ -244,6 +254,7 @@ class Together:
         if not self._running or lanes is None or self._cancelled:
             return
         self._pack()
+        self._note_wide(len(self._running))
         parts = [(lane, (strand.next,)) for lane, strand in sorted(self._running.items()) if strand.next is not None]
         try:
             rows = lanes.feed(parts)

@@ -1,11 +1,12 @@
 """What looking ahead wins where an answer repeats what was said, and loses where it cannot help, in one run.
 
-    python tests/bench/drafting.py MODEL.gguf [--rounds 3] [--tokens 96] [--threads N]
+    python tests/bench/drafting.py MODEL.gguf [--rounds 3] [--tokens 96] [--threads N] [--case NAME]...
 
 Two engines on the same file, one with `--draft lookup` and one with `--draft off`, answer the same requests in turns;
-the ids are compared. `repeats` is bound to one line break after another, for random weights fall into loops late;
-`new` is drawn hot, so that nothing comes twice; `misleads` are random zeros and ones: three of them were always said
-before, and nobody can tell what follows.
+the ids are compared. Of each case the first answer is told by itself: what a draft costs and how often guesses come is
+learned there, after the case before it. `repeats` is bound to one line break after another, for random weights fall
+into loops late; `new` is drawn hot, so that nothing comes twice; `misleads` are random zeros and ones: four of them
+were always said before, and nobody can tell what follows.
 """
 
 from __future__ import annotations
@@ -45,22 +46,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--case", action="append", choices=CASES)
     given = parser.parse_args()
     ahead, plain = (
         LocalEngine(EngineOptions(given.model, draft=way, threads=given.threads)) for way in ("lookup", "off")
     )
     print(f"lookup is {ahead.info().details['draft']}; {ahead.info().details['threads']} threads")
-    for name, case in CASES.items():
+    for name in given.case or CASES:
+        case = CASES[name]
         request = Request(case.prompt, case.sampling, given.tokens, constraint=case.constraint)
-        answer(ahead, request), answer(plain, request)  # pieces and masks are made once
-        runs = [(answer(ahead, request), answer(plain, request)) for _ in range(given.rounds)]
-        ratios = [speed(one) / speed(other) for one, other in runs]
-        drafts = runs[0][0].tokens
+        runs = [(answer(ahead, request), answer(plain, request)) for _ in range(given.rounds + 1)]
+        first, *ratios = (speed(one) / speed(other) for one, other in runs)
+        drafts = runs[-1][0].tokens
         same = all(one.ids == other.ids for one, other in runs)
         print(
             f"{name:10} {median(speed(one) for one, _ in runs):8.2f} tokens/s, without drafts "
             f"{median(speed(other) for _, other in runs):8.2f}, ratio {median(ratios):.3f} "
-            f"({min(ratios):.3f} to {max(ratios):.3f}); {drafts.accepted} of {drafts.drafted} drafted ids came; "
+            f"({min(ratios):.3f} to {max(ratios):.3f}), the first {first:.3f}; "
+            f"{drafts.accepted} of {drafts.drafted} drafted ids came; "
             f"ids {'the same' if same else 'DIFFERENT'}",
             flush=True,
         )
