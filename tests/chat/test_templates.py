@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from chat.cli import run
@@ -92,3 +94,6 @@ def test_the_list_in_a_pipe_is_a_record_a_line(capsys: pytest.CaptureFixture[str
     """Names were padded with spaces before their tab, so that `cut -f1` gave `commit          `."""
     assert run(["templates", "list"]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == ["classify\texample\t$input", "commit\texample\t$input"]
+    assert run(["templates", "list", "--json"]) == 0
+    first, *_ = json.loads(capsys.readouterr().out)
+    assert first == {"name": "classify", "origin": "example", "variables": ["input"]}

@@ -138,3 +138,12 @@ def test_an_encoding_without_our_letters_is_told_and_stops_nothing(monkeypatch: 
     assert "problem  encoding         ascii cannot show every letter" in done.stdout
     assert "problem  model            no model at mod?le.gguf" in done.stdout
     assert done.stdout.rstrip().endswith("2 problems")
+
+
+def test_the_hub_is_asked_only_if_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    calm, asked = ({each["check"]: each for each in json.loads(doctor("--json", *flags).stdout)["findings"]}["hub"]
+                   for flags in ((), ("--online",)))  # fmt: skip
+    assert (calm["state"], asked["state"]) == ("ok", "problem")
+    assert calm["words"].endswith("(not asked; `--online` does)")
+    assert asked["words"] == "http://127.0.0.1:9 does not answer: [Errno 111] Connection refused"

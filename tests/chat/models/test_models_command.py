@@ -120,6 +120,7 @@ def test_pull_prints_the_path_and_nothing_else_on_stdout(command: Command, serve
     said = command("models", "pull", f"hf:{HUB_NAME}")
     assert (said.code, said.err) == (0, f"downloading 1 file of {HUB_NAME}, 1 MB\n")
     assert Path(said.out.removesuffix("\n")).is_relative_to(hub_cache())
+    assert command("models", "pull", f"hf:{HUB_NAME}:Q8_0", "-q").err == ""
 
 
 def test_pull_converts_an_official_checkpoint_and_the_chat_finds_it(command: Command, server: HubServer) -> None:

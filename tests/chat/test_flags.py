@@ -1,0 +1,122 @@
+"""Flags that no other test gives to the program: each changes what it says it changes."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "remote"))
+
+from stub_server import Reply, Script, serving, words
+
+from chat import cli
+
+TWO_BLOCKS = 'start: "```\\nls\\n```\\n~~~\\npwd\\n~~~"'
+
+
+def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "chat.cli", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+
+
+def record(*arguments: object) -> dict[str, Any]:
+    done = run("--json", *arguments)
+    assert (done.returncode, done.stderr) == (0, b"")
+    plain: dict[str, Any] = json.loads(done.stdout)
+    return plain
+
+
+def test_one_token_to_choose_from_is_the_likeliest(tiny_model: Path) -> None:
+    asked = ("-m", tiny_model, "-n", 8, "--seed", 3, "--mlock", "--gpu-layers", 0, "hi")
+    greedy = record("--temperature", 0, *asked)["ids"]
+    assert record("--top-k", 1, "--min-p", 0, *asked)["ids"] == greedy
+    assert record("--min-p", 1, *asked)["ids"] == greedy
+    assert record(*asked)["ids"] != greedy
+
+
+def test_the_last_block_is_the_one_that_is_printed(tiny_model: Path) -> None:
+    done = run("-m", tiny_model, "--grammar", TWO_BLOCKS, "--xl", "hi")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"pwd\n", b"")
+
+
+@pytest.mark.parametrize(("overflow", "code"), [("error", 1), ("drop", 0)])
+def test_old_turns_are_dropped_where_that_was_asked_for(overflow: str, code: int, tiny_v3_model: Path) -> None:
+    turn = [{"role": "user", "content": "word " * 60}, {"role": "assistant", "content": "yes"}]
+    line = json.dumps({"messages": [*turn, *turn, {"role": "user", "content": "and?"}]}).encode()
+    done = run("-m", tiny_v3_model, "--context", 256, "--overflow", overflow, "-n", 2, "--batch", "-", stdin=line)
+    plain = json.loads(done.stdout)
+    assert (done.returncode, plain.get("exit_code")) == (code, 5 if code else None)
+
+
+def test_no_disk_for_states_keeps_none(tiny_v3_model: Path, tmp_path: Path, own_home: Path) -> None:
+    document = tmp_path / "document.txt"
+    document.write_text("the cat sat on the mat. " * 200)
+    asked = ("-m", tiny_v3_model, "-n", 2, "-f", document, "what?")
+    assert run("--state-cache", 0, *asked).returncode == 0
+    assert [path for path in own_home.rglob("*") if path.is_file()] == []
+    assert run(*asked).returncode == 0
+    assert [path for path in own_home.rglob("*") if path.is_file()] != []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--keys", "nano"], "--keys is one of emacs, vi, not 'nano'"),
+        (["--gpu-layers", "some"], "--gpu-layers is auto, all or a number, not 'some'"),
+        (["--overflow", "wrap"], "--overflow is one of error, drop, not 'wrap'"),
+    ],
+)
+def test_a_word_that_is_none_of_an_options_is_refused(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    assert cli.run(["-m", "guide", *flags, "hi"]) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--threads", "0"], "--threads is at least 1, not 0"),
+        (["--repack", "maybe"], "--repack is one of auto, on, off, not 'maybe'"),
+        (["--gpu-layers", "some"], "--gpu-layers is auto, all or a number, not 'some'"),
+        (["--window", "wide"], "--window is auto, off or a number, not 'wide'"),
+    ],
+)
+def test_a_bench_checks_its_flags_as_a_chat_does(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["bench", *flags]) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+
+
+def test_a_servers_model_and_functions_are_asked_for_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    tools = tmp_path / "tools.json"
+    tools.write_text('[{"name": "clock", "parameters": {}}]')
+    with serving(Script([Reply(chunks=words("a"))], models=["small", "big"])) as script:
+        assert cli.run(["--remote", script.url, "--remote-model", "big", "--tools", str(tools), "time?"]) == 0
+    assert capsys.readouterr() == ("a\n", "")
+    assert [(each["model"], each["tools"][0]["function"]["name"]) for each in script.requests] == [("big", "clock")]
+
+
+def test_a_server_in_the_open_is_spoken_to_only_if_that_is_allowed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    with serving(Script([Reply(chunks=words("a"))])) as script:
+        url = f"http://0.0.0.0:{script.port}"  # no loopback address, though it leads there
+        assert cli.run(["--remote", url, "hi"]) == 2
+        assert capsys.readouterr().err == (
+            "error: http to 0.0.0.0 would send everything in the open\nhint: use https, or add `--insecure`\n"
+        )
+        assert cli.run(["--remote", url, "--insecure", "hi"]) == 0
+    assert capsys.readouterr() == ("a\n", "")
