@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chat.ground.errors import UsageError
+from chat.ground.person import tell
 from chat.ground.sizes import count_text, size_text
 
 if TYPE_CHECKING:
@@ -95,7 +95,6 @@ def convert(
     verbose: Verbose = False,
 ) -> int:
     """Turn a checkpoint into a GGUF, in one pass."""
-    from chat.ground.hub import tell
     from convert.gguf_source import is_gguf
     from convert.lora import is_adapter
     from convert.pipeline import Options
@@ -135,7 +134,7 @@ def _show_report(report: Report, *, as_json: bool, quiet: bool) -> None:
 
     if not quiet:
         for line in (*_notes(report), _summary(report)):
-            print(line, file=sys.stderr)
+            tell(line)
     print(json.dumps(report.to_json(), indent=2) if as_json else report.output)
 
 
@@ -177,9 +176,9 @@ def _convert_adapter(
         report = replace(report, warnings=(*report.warnings, *_obstacles(report, options)))
     if options.show_progress:
         for warning in report.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+            tell(f"warning: {warning}")
         words = f"adapter of {report.tensors} tensors for the architecture {report.architecture}, {report.type}"
-        print(f"{words}, {size_text(report.size)}", file=sys.stderr)
+        tell(f"{words}, {size_text(report.size)}")
     print(json.dumps(report.to_json(), indent=2) if as_json else report.output)
     return 0
 
@@ -223,4 +222,4 @@ def _print_plan(plan: Plan, report: Report, free: int) -> None:
         print(f"{tensor.name:{width}}  {tensor.type.name:6}  {shape:20}  {tensor.nbytes:>14,}")
     print(f"{report.output}: {report.size:,} bytes; {free:,} bytes are free on its disk")
     for line in (*_notes(report), _summary(report)):
-        print(line, file=sys.stderr)
+        tell(line)

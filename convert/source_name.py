@@ -18,8 +18,8 @@ from chat.ground.hub import (
     is_repository,
     pull_gguf,
     read_hub_name,
-    tell,
 )
+from chat.ground.person import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

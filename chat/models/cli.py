@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chat.ground import catalogue
-from chat.ground.errors import ExitCode, ModelError, UsageError
-from chat.ground.hub import PREFIX, gguf_here, read_hub_name, tell
+from chat.ground.errors import ExitCode, ModelError
+from chat.ground.hub import PREFIX, gguf_here, read_hub_name
+from chat.ground.person import confirm, tell
 from chat.ground.sizes import size_text
 from chat.ground.table import print_table
 from chat.ground.visible import visible_line
@@ -113,17 +114,10 @@ def rm(
             f"near it: {', '.join(f'`{each}`' for each in near)}" if near else "`mistral-chat models list` names them"
         )
         raise ModelError(f"no model here is called {name}", hint=hint)
-    if not yes and not _confirm(f"remove {file.name} ({size_text(file.path.stat().st_size)})?"):
+    if not yes and not confirm(f"remove {file.name} ({size_text(file.path.stat().st_size)})?", "removes"):
         return ExitCode.UNEXPECTED
     tell(f"removed {file.name}: {size_text(inventory.remove(file))} are free again")
     return ExitCode.DONE
-
-
-def _confirm(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask on", hint="`--yes` removes without asking")
-    print(f"{visible_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _file(name: str) -> inventory.LocalFile | None:

@@ -18,8 +18,8 @@ from chat.ground.hub import (
     read_hub_name,
     remove_cached,
     require_room,
-    tell,
 )
+from chat.ground.person import tell
 from chat.ground.sizes import size_text
 
 if TYPE_CHECKING:

@@ -48,7 +48,8 @@ def resolve(name: str | None, *, say: Callable[[str], None] | None = None) -> Pa
         return path
     if name == GUIDE:
         return GUIDE_FILE
-    from chat.ground.hub import PREFIX, gguf_here, pull_gguf, read_hub_name, tell
+    from chat.ground.hub import PREFIX, gguf_here, pull_gguf, read_hub_name
+    from chat.ground.person import tell
     from chat.models.inventory import find_local, local_files
 
     if name.startswith(PREFIX):

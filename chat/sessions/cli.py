@@ -13,6 +13,7 @@ import typer
 
 from chat.ground.errors import ExitCode, FileError, UsageError
 from chat.ground.folders import data_folder
+from chat.ground.person import confirm, tell
 from chat.ground.visible import visible, visible_line
 from chat.session_settings import OF_THE_MODEL
 from chat.sessions.export import ExportFormat, export_text, format_of
@@ -56,7 +57,7 @@ def list_sessions(
             print("\t".join((*map(visible_line, cells), iso_time(record.updated))))
         return None
     if not records:
-        return _tell("no sessions are stored yet")
+        return tell("no sessions are stored yet")
     return _print_table(records)
 
 
@@ -96,7 +97,7 @@ def search(
             )
         return None
     if not hits:
-        return _tell("nothing found")
+        return tell("nothing found")
     return _print_hits(hits)
 
 
@@ -128,7 +129,7 @@ def export(
     if output is None:
         return _print(text)
     write_file(output, text, overwrite=overwrite)
-    return _tell(f"wrote {output}")
+    return tell(f"wrote {output}")
 
 
 @app.command("import")
@@ -146,7 +147,7 @@ def import_sessions(
                                 conversation=conversation)  # fmt: skip
             _need_file(store)
             if record.name and name is None:
-                _tell(f"a session is called `{record.name}` already, so this one has no name")
+                tell(f"a session is called `{record.name}` already, so this one has no name")
             print(made.id)
 
 
@@ -171,7 +172,7 @@ def rm(
         _need_file(store)
         records = {record.id: record for record in map(store.get, sessions)}
         labels = ", ".join(_called(record) for record in records.values())
-        if not yes and not _confirm(f"delete {labels}?"):
+        if not yes and not confirm(f"delete {labels}?", "deletes"):
             return ExitCode.UNEXPECTED
         for record in records.values():
             store.remove(record.id)
@@ -187,7 +188,7 @@ def _history() -> Iterator[Store]:
         enabled = True  # the store says what is wrong
     with open_history(enabled=enabled) as store:
         for notice in store.take_notices():
-            _tell(notice.text)
+            tell(notice.text)
         yield store
 
 
@@ -196,19 +197,8 @@ def _need_file(store: Store) -> None:
         raise FileError("the history cannot be written", hint="nothing was changed")
 
 
-def _confirm(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask on", hint="`--yes` deletes without asking")
-    print(f"{visible_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
 def _called(record: SessionRecord) -> str:
     return f"`{record.label}`" + (f" ({record.title})" if record.title else "")
-
-
-def _tell(text: str) -> None:
-    print(visible_line(text), file=sys.stderr)
 
 
 def _print(text: str) -> None:

@@ -110,11 +110,11 @@ def test_what_would_stop_the_writing_does_not_stop_a_dry_run(
 
 def test_what_the_checkpoint_does_not_say_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_checkpoint(tmp_path / "model", Sizes(), head_dim=None, rope_theta=None)
-    (folder / "added_tokens.json").write_text('{"<far>": 5000}')
+    (folder / "added_tokens.json").write_text(json.dumps({"<far\x1b[2J>": 5000}))
     assert run(["convert", str(folder), "-o", str(tmp_path / "x.gguf")]) == 0
     err = capsys.readouterr().err
     assert "not said by the checkpoint, filled in: rope theta 10000\n" in err
-    assert "warning: added token `<far>` has id 5000, but the model has rows for 512: left out\n" in err
+    assert "warning: added token `<far␛[2J>` has id 5000, but the model has rows for 512: left out\n" in err
 
 
 @pytest.mark.parametrize(

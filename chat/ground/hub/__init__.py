@@ -11,7 +11,6 @@ from chat.ground.hub.pull import (
     pull_files,
     pull_gguf,
     require_room,
-    tell,
 )
 
 __all__ = [
@@ -34,5 +33,4 @@ __all__ = [
     "read_hub_name",
     "remove_cached",
     "require_room",
-    "tell",
 ]

@@ -17,7 +17,8 @@ from chat.ground.hub.choice import is_model_weights, needed_for_conversion
 from chat.ground.hub.client import BrokenOffError, answer, persist, refuse_web_page
 from chat.ground.hub.download import is_whole
 from chat.ground.hub.listing import list_files
-from chat.ground.hub.pull import checkpoint_files, pull_listed, tell
+from chat.ground.hub.pull import checkpoint_files, pull_listed
+from chat.ground.person import tell
 from chat.ground.sizes import size_text
 
 if TYPE_CHECKING:

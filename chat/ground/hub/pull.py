@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from typing import TYPE_CHECKING
 
 from chat.ground.errors import DataError, FileError, ModelError
@@ -16,9 +15,9 @@ from chat.ground.hub.choice import choose_gguf, needed_for_conversion
 from chat.ground.hub.download import bytes_here, fetch, is_whole
 from chat.ground.hub.listing import Listing, RemoteFile, list_files
 from chat.ground.hub.naming import HubName, read_hub_name
+from chat.ground.person import tell
 from chat.ground.progress import byte_bar
 from chat.ground.sizes import size_text
-from chat.ground.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,11 +28,6 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 50_000_000_000  # bytes; the hub serves no larger file over plain HTTP
 _SPARE_BYTES = 64 << 20  # what a download leaves free
-
-
-def tell(sentence: str) -> None:
-    """Say something on stderr."""
-    print(visible(sentence), file=sys.stderr, flush=True)
 
 
 def pull_files(repository: str, choose: Choose, *, revision: str | None = None, say: Say = tell) -> tuple[Path, ...]:
