@@ -267,7 +267,7 @@ def mutants(samples: Mapping[str, bytes], count: int, seed: int) -> Iterator[tup
     for place in range(count):
         random = Random(f"{seed}/{place}")
         name = random.choice(list(sketches))
-        file = copy.deepcopy(sketches[name])
+        file = sketches[name].copy()
         done = random.choices(changes, weights, k=random.choice((1, 1, 1, 2, 3)))
         for change in done:
             if file.keys and file.tensors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 STRING, ARRAY = 8, 9
@@ -50,6 +50,11 @@ class Sketch:
     tail: bytes = b""
     cut: int | None = None  # bytes to keep
     patches: list[tuple[int, bytes]] = field(default_factory=list)  # (place, bytes written over it)
+
+    def copy(self) -> Sketch:
+        """One that can be changed without changing this one."""
+        tensors = [replace(tensor, shape=list(tensor.shape)) for tensor in self.tensors]
+        return replace(self, keys=[replace(key) for key in self.keys], tensors=tensors, patches=list(self.patches))
 
     def key(self, name: str) -> Key:
         """The key of this name."""
