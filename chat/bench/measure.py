@@ -18,6 +18,7 @@ from chat.bench.memory import memory_now
 from chat.bench.results import Beside, Point, Report, Resume, Rows, Subject
 from chat.bench.turns import SAMPLING, bounds_of, generate, plain_engine, prompt_ids, read
 from chat.engine.engine import STATE_TOKENS, Engine
+from chat.engine.equal_rows import EQUAL_ROWS
 from chat.engine.errand import serve_errand
 from chat.engine.library import build_name, llama
 from chat.engine.offload import OUTPUTS
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 MOST_BESIDE_TOKENS = 512  # of the prompt that both loops read
 ENOUGH_SECONDS = 4.0  # of measuring one thing; slow models get two rounds
 MOST_ROUNDS = 8
-BATCHES = tuple(rows for rows in (1, 2, 4, 8) if rows <= OUTPUTS)
+BATCHES = (1, 2, 4, EQUAL_ROWS, OUTPUTS)
 BATCH_DEPTH = 64
 
 

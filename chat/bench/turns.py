@@ -66,7 +66,7 @@ def generate(room: Room, engine: Engine, count: int) -> Taken:
     text = StreamDecoder(room.vocabulary)
     sampler = Sampler(SAMPLING, room.vocabulary.size)
     run = Run(sampler, count + 1, lambda _: False)
-    with _timed() as clock:
+    with timed() as clock:
         begun = since = time.perf_counter()
         for token in engine.generate(run):
             to_line({"id": 1, "event": pack_event(Text(text.push(token)))})
@@ -86,12 +86,12 @@ def bounds_of(room: Room, count: int) -> list[int]:
 
 
 @contextmanager
-def _timed() -> Iterator[Clock]:
+def timed() -> Iterator[Clock]:
     """Count what is spent in llama.cpp's functions, whoever calls them."""
     api, clock = llama(), Clock()
     kept = {name: getattr(api, name) for name in IN_C}
 
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             begun = time.perf_counter()
             result = function(*arguments)
@@ -101,7 +101,7 @@ def _timed() -> Iterator[Clock]:
         return call
 
     for name, function in kept.items():
-        setattr(api, name, timed(function))
+        setattr(api, name, counted(function))
     try:
         yield clock
     finally:

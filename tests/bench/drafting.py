@@ -2,11 +2,12 @@
 
     python tests/bench/drafting.py MODEL.gguf [--rounds 3] [--tokens 96] [--threads N] [--case NAME]...
 
-Two engines on the same file, one with `--draft lookup` and one with `--draft off`, answer the same requests in turns;
-the ids are compared. Of each case the first answer is told by itself: what a draft costs and how often guesses come is
-learned there, after the case before it. `repeats` is bound to one line break after another, for random weights fall
-into loops late; `new` is drawn hot, so that nothing comes twice; `misleads` are random zeros and ones: four of them
-were always said before, and nobody can tell what follows.
+One engine answers the same requests in turns with `--draft lookup` and with `--draft off` (of two processes on the same
+file one may well be some hundredths slower than the other, for good); the ids are compared. Of each case the first
+answer is told by itself: what a draft costs and how often guesses come is learned there, after the case before it.
+`repeats` is bound to one line break after another, for random weights fall into loops late; `new` is drawn hot, so that
+nothing comes twice; `misleads` are random zeros and ones: four of them were always said before, and nobody can tell
+what follows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import argparse
 from statistics import median
 
-from chat.engine.client import LocalEngine
+from chat.engine.drafting import Drafter
+from chat.engine.reply import reply
+from chat.engine.room import Room, load_room
 from chat.events import Done
 from chat.request import Constraint, EngineOptions, Prompt, Request, Sampling
 
@@ -27,9 +30,11 @@ CASES = {
 }
 
 
-def answer(engine: LocalEngine, request: Request) -> Done:
-    """The end of one reply."""
-    last = list(engine.reply(request))[-1]
+def answer(room: Room, request: Request, drafter: Drafter | None) -> Done:
+    """The end of one reply, which looks ahead if there is a drafter."""
+    assert room.engine is not None
+    room.engine.drafter = drafter
+    last = list(reply(room, request))[-1]
     assert isinstance(last, Done)
     return last
 
@@ -48,14 +53,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--case", action="append", choices=CASES)
     given = parser.parse_args()
-    ahead, plain = (
-        LocalEngine(EngineOptions(given.model, draft=way, threads=given.threads)) for way in ("lookup", "off")
-    )
-    print(f"lookup is {ahead.info().details['draft']}; {ahead.info().details['threads']} threads")
+    room = load_room(EngineOptions(given.model, draft="lookup", threads=given.threads))
+    assert room.engine is not None
+    drafter = room.engine.drafter
+    print(f"lookup is {room.info.details['draft']}; {room.info.details['threads']} threads")
     for name in given.case or CASES:
         case = CASES[name]
         request = Request(case.prompt, case.sampling, given.tokens, constraint=case.constraint)
-        runs = [(answer(ahead, request), answer(plain, request)) for _ in range(given.rounds + 1)]
+        runs = [(answer(room, request, drafter), answer(room, request, None)) for _ in range(given.rounds + 1)]
         first, *ratios = (speed(one) / speed(other) for one, other in runs)
         drafts = runs[-1][0].tokens
         same = all(one.ids == other.ids for one, other in runs)
@@ -67,8 +72,7 @@ def main() -> None:
             f"ids {'the same' if same else 'DIFFERENT'}",
             flush=True,
         )
-    ahead.close()
-    plain.close()
+    room.close()
 
 
 if __name__ == "__main__":

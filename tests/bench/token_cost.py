@@ -1,24 +1,31 @@
 """What a token costs beside a bare C loop on the same file: decoding, sampling, and the way to the parent.
 
 `python tests/bench/token_cost.py MODEL.gguf [TOKENS]`; a tiny model shows our own cost, a real one its share. Wall time
-is what counts on an idle machine; processor time, of one thread, is told beside it for a busy one.
+is what counts on an idle machine; processor time, of one thread, is told beside it for a busy one. A large model's
+decoding varies by more than our cost: so what the child spends outside llama.cpp's functions is measured by itself, of
+two lengths, the difference of which has nothing of what a reply costs once.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+from chat.bench.turns import timed
 from chat.engine.client import LocalEngine
 from chat.engine.decoder import Decoder, DecoderSettings
 from chat.engine.engine import Engine, Run
 from chat.engine.library import llama
 from chat.engine.model import LoadSettings, Model
+from chat.engine.reply import reply
+from chat.engine.room import load_room
 from chat.engine.sampling import Sampler
 from chat.engine.snapshot import Snapshots
+from chat.engine.wire import pack_event, to_line
 from chat.events import Done
 from chat.request import EngineOptions, Prompt, Request, Sampling
 
@@ -73,6 +80,27 @@ def child(path: str, count: int) -> Cost:
     return wall * share, cpu * share
 
 
+def outside(path: str, count: int) -> float:
+    """Milliseconds a token that are spent in none of llama.cpp's functions, from logits to the parent's pipe."""
+    room = load_room(EngineOptions(path, threads=1, draft="off", flash_attention="on"))
+    reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert reader.stdin is not None
+    best: dict[int, float] = {}  # by the length of the answer
+    for length in (count // 4, count, count // 4, count, count // 4, count):
+        with timed() as clock:
+            begun = time.perf_counter()
+            for event in reply(room, Request(Prompt(ids=PROMPT), SAMPLING, max_tokens=length)):
+                reader.stdin.write(to_line({"id": 1, "event": pack_event(event)}))
+                reader.stdin.flush()
+            seconds = time.perf_counter() - begun - clock.seconds
+        assert isinstance(event, Done) and event.tokens.generated == length
+        best[length] = min(seconds, best.get(length, seconds))
+    reader.communicate()
+    room.close()
+    more = best[count] - best[count // 4]
+    return more / (count - count // 4) * 1e3
+
+
 def now(pid: int | None = None) -> Cost:
     """Wall time, and the processor time of this process or of a child."""
     if pid is None:
@@ -101,6 +129,7 @@ def main() -> None:
             tuple(min(run[of][clock] for run in runs) / count * 1e3 for clock in (0, 1)) for of in (kind, 0)
         )
         print(f"{name:24} {wall:8.4f} {wall - wall0:+8.4f} {cpu:10.4f} {cpu - cpu0:+8.4f}")
+    print(f"{'outside llama.cpp':24} {outside(path, count):8.4f}")
 
 
 if __name__ == "__main__":
