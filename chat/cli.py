@@ -42,6 +42,8 @@ def main() -> NoReturn:
     except KeyboardInterrupt:  # while a fault was being told
         code = ExitCode.INTERRUPTED
     ctrl_c.leaves_at_once()
+    if code == ExitCode.INTERRUPTED:
+        ctrl_c.end()
     sys.exit(code)
 
 

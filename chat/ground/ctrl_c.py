@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 
 from chat.ground.errors import ExitCode
 
@@ -21,6 +23,18 @@ def raises() -> None:
     """Raise KeyboardInterrupt, so that whatever is held is let go on the way out."""
     if _is_heard():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def end() -> None:
+    """End with 130 after Ctrl+C.
+
+    Python itself would end by the signal where the exception passed through code that was compiled from a text, as an
+    import of dataclasses does (CPython's `unhandled_keyboard_interrupt`), although it was caught.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(ExitCode.INTERRUPTED)
 
 
 def _is_heard() -> bool:

@@ -49,7 +49,7 @@ class Modes:
             try:
                 yield self
             finally:
-                self.give_back()
+                self._give_back_undisturbed()
                 self._before = None
 
     @contextmanager
@@ -60,6 +60,18 @@ class Modes:
             yield
         finally:
             self.hush()
+
+    def _give_back_undisturbed(self) -> None:
+        """Give the terminal back though signals arrive: each would end this by an exception, and the program ends."""
+        before: dict[int, Any] = {}
+        try:
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                if number := getattr(signal, name, None):
+                    before[number] = signal.signal(number, signal.SIG_IGN)
+        finally:
+            self.give_back()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @contextmanager
     def _stopping_well(self) -> Iterator[None]:
