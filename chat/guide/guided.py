@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chat.conversation import Message
+from chat.events import Notice
 from chat.guide.topics import help_text
 
 if TYPE_CHECKING:
@@ -37,14 +38,18 @@ class Guided:
     def __init__(self, engine: Replier) -> None:
         """Wrap an engine that has loaded the guide, or is loading it; it is closed with this."""
         self._engine = engine
+        self._has_told = False
 
     def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
         """What answers."""
         return self._engine.info(on_loading)
 
     def reply(self, request: Request) -> Iterator[Event]:
-        """Yield events, the last one `Done`."""
-        return self._engine.reply(with_topics(request))
+        """Yield events, the last one `Done`; once it is said that a system prompt does not count."""
+        if not self._has_told and any(message.role == "system" for message in request.prompt.messages or ()):
+            self._has_told = True
+            yield Notice("the guide heeds no system prompt; a full model does")
+        yield from self._engine.reply(with_topics(request))
 
     def answer_all(
         self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from chat.conversation import Message
-from chat.guide.guided import with_topics
+from chat.engine.client import LocalEngine
+from chat.events import Notice
+from chat.guide import PATH
+from chat.guide.guided import Guided, with_topics
 from chat.guide.topics import help_text
-from chat.request import Prompt, Request, Sampling
+from chat.request import EngineOptions, Prompt, Request, Sampling
 
 
 def test_the_last_question_comes_with_its_topics_as_the_system_prompt() -> None:
@@ -28,3 +31,11 @@ def test_prompts_without_messages_stay_as_they_are() -> None:
     for prompt in (Prompt(text="Once"), Prompt(ids=(1, 2))):
         request = Request(prompt, Sampling(temperature=0.9))
         assert with_topics(request) == request
+
+
+def test_that_a_system_prompt_does_not_count_is_said_once() -> None:
+    engine = Guided(LocalEngine(EngineOptions(str(PATH), threads=1)))
+    request = Request(Prompt((Message("system", "Be a pirate."), Message("user", "hi"))), max_tokens=2)
+    said = [[event for event in engine.reply(request) if isinstance(event, Notice)] for _ in range(2)]
+    engine.close(keep_state=False)
+    assert said == [[Notice("the guide heeds no system prompt; a full model does")], []]
