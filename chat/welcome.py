@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import fill
 
 from chat.ground.catalogue import DEFAULT
 from chat.ground.errors import ModelError
@@ -25,16 +27,15 @@ def choose_model() -> str:
         EOFError: the person leaves.
         ModelError: the download failed; it has said why.
     """
-    print(
-        "There is no model here yet.\n"
-        "  1  talk to the guide, a small model inside this program that explains it\n"
-        f"  2  download {DEFAULT.name}: {size_text(DEFAULT.download_bytes)}, kept as {size_text(DEFAULT.q4_bytes)}\n"
-        "  3  use a GGUF file"
-    )
+    print("There is no model here yet.")
+    _tell("  1  talk to the guide, a small model inside this program that explains it", indent=5)
+    sizes = f"{size_text(DEFAULT.download_bytes)}, kept as {size_text(DEFAULT.q4_bytes)}"
+    _tell(f"  2  download {DEFAULT.name}: {sizes}", indent=5)
+    _tell("  3  use a GGUF file", indent=5)
     while True:
         match input("Choice [1]: ").strip():
             case "" | "1":
-                print(f"note: {GUIDE_WORDS}")
+                _tell(f"note: {GUIDE_WORDS}")
                 return GUIDE
             case "2":
                 return _download()
@@ -45,6 +46,12 @@ def choose_model() -> str:
                 print(f"no file at {visible_line(str(path))}")
             case _:
                 print("type 1, 2 or 3; questions come after the choice")
+
+
+def _tell(text: str, indent: int = 0) -> None:
+    """Print text whose words stay whole, further lines indented."""
+    width = shutil.get_terminal_size().columns - 1
+    print(fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False))
 
 
 def _download() -> str:

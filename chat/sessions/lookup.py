@@ -75,9 +75,8 @@ def recent_questions(connection: sqlite3.Connection, limit: int) -> tuple[str, .
 
 def missing(text: str, *, hint: str | None = None) -> UsageError:
     """The error that says so."""
-    return UsageError(
-        f"there is no session `{visible_line(text)}`", hint=hint or "`mistral-chat sessions list` shows all"
-    )
+    every = "`/sessions` shows the last ones, `mistral-chat sessions list` all"
+    return UsageError(f"there is no session `{visible_line(text)}`", hint=hint or every)
 
 
 def _records(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> tuple[SessionRecord, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,8 @@ def save(desk: Desk, argument: str) -> None:
         kept = "is kept under" if desk.book.store.path else "lives in memory as"
         return desk.tell(f"this session {kept} `{visible_line(record.label)}`" if record else "nothing was said yet")
     desk.book.rename(name)
-    return desk.tell(f"saved as `{visible_line(name)}` · `mistral-chat --session {visible_line(name)}` goes on with it")
+    command = f"mistral-chat --session {shlex.quote(visible_line(name))}"
+    return desk.tell(f"saved as `{visible_line(name)}` · `{command}` goes on with it")
 
 
 def load(desk: Desk, argument: str) -> None:

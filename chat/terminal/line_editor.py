@@ -15,6 +15,7 @@ from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.search import stop_search
 
 from chat.terminal.line_parts import STYLE, CommandCompleter, NoOverrides, Past, is_command_line, presses_of
 from chat.terminal.pastes import Pastes
@@ -139,9 +140,12 @@ class LineEditor:
 
     def _interrupt(self, event: KeyPressEvent) -> None:
         buffer = event.current_buffer
-        if buffer.text or get_app().layout.is_searching:
-            get_app().layout.focus(self._session.default_buffer)
+        if is_searching():
+            stop_search()
             self._session.default_buffer.reset()
+            return
+        if buffer.text:
+            buffer.reset()
             return
         now = time.monotonic()
         if now - self._pressed_at < TWICE_SECONDS:

@@ -31,3 +31,25 @@ def test_an_answer_that_is_no_choice_is_told_so_and_asked_again(
 def test_enter_is_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda _: "")
     assert choose_model() == GUIDE
+
+
+def test_words_stay_whole_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("builtins.input", lambda _: "1")
+    choose_model()
+    assert capsys.readouterr().out.splitlines() == [
+        "There is no model here yet.",
+        "  1  talk to the guide, a small model",
+        "     inside this program that explains",
+        "     it",
+        "  2  download mistral-7b-instruct-v0.3:",
+        "     14.5 GB, kept as 4.4 GB",
+        "  3  use a GGUF file",
+        "note: the guide answers: a small model",
+        "that knows this program and the Mistral",
+        "7B family, and nothing else;",
+        "`mistral-chat models pull mistral` gets",
+        "a full one",
+    ]

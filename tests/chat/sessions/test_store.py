@@ -182,7 +182,7 @@ def test_a_missing_session_is_answered_with_the_nearest(store: Store) -> None:
     assert caught.value.hint == "did you mean `holiday`"
     with pytest.raises(UsageError, match=r"^there is no session `␛zzz`$") as caught:
         store.get("\x1bzzz")
-    assert caught.value.hint == "`mistral-chat sessions list` shows all"
+    assert caught.value.hint == "`/sessions` shows the last ones, `mistral-chat sessions list` all"
     for attempt in (store.load, lambda each: store.set_leaf(each, None)):
         with pytest.raises(UsageError, match=r"^there is no session `nowhere`$"):
             attempt("nowhere")

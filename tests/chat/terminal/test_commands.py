@@ -189,6 +189,7 @@ def test_a_long_question_is_shown_without_its_middle_when_a_session_is_opened(st
 def test_sessions_are_saved_listed_searched_and_opened(start: Any) -> None:
     terminal = start(lines=40)
     do(terminal, "the needle is here", "You said: the needle")
+    do(terminal, "/save hay stack", "`mistral-chat --session 'hay stack'` goes on")
     do(terminal, "/save haystack", "saved as `haystack`")
     do(terminal, "/new", "new session")
     do(terminal, "something else", "You said: something else")

@@ -139,3 +139,19 @@ def test_bytes_that_are_no_utf8_become_a_mark(start: Any) -> None:
     terminal.pump(0.3)
     terminal.send(ENTER)
     terminal.wait("You said: caf\ufffd ok")
+
+
+def test_ctrl_c_ends_a_search_and_takes_its_line_away(start: Any) -> None:
+    """Once the line of the search stayed under the prompt until the next message."""
+    terminal = start()
+    ready(terminal)
+    terminal.say("the lighthouse")
+    terminal.wait("You said: the lighthouse")
+    ready(terminal)
+    terminal.send(CTRL_R, "light")
+    terminal.wait("I-search backward: light")
+    terminal.send(CTRL_C)
+    terminal.wait(lambda: "I-search" not in terminal.text())
+    ready(terminal)
+    terminal.send("next", ENTER)
+    terminal.wait("You said: next")
