@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pseudo_terminal import CTRL_C, CTRL_D, Terminal
 
-STEP = 4 if os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1" else 45
+STEP = 4 if os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1" else 90
 SHELL = 'stty -g; "$@"; echo code=$?; stty -g'
 PROGRAM = [sys.executable, "-X", "importtime", "-m", "chat"]  # tells when each module was imported
 
