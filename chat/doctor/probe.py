@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from chat.doctor.tiny_model import Shape, make_weights, write_model
 from chat.engine.decoder import Decoder, DecoderSettings
-from chat.engine.devices import devices, host_free_bytes
+from chat.engine.devices import devices, host_free_bytes, usable_gpus
 from chat.engine.errand import serve_errand
 from chat.engine.library import build_name, llama
+from chat.engine.machine import machine
 from chat.engine.model import LoadSettings, Model
-from chat.engine.offload import Host, fit, sizes_of
+from chat.engine.offload import fit, sizes_of
 from chat.engine.threads import allowed_cpus, physical_cores, quota_cores, worker_threads
 from chat.engine.window import choose_window
 from chat.engine.wire import build, pack_error
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 CHUNKS = (50, 3, 64, 1, 17)  # batches that cross the window in different ways
 EXACT_IDS = 270
 EXACT = DecoderSettings(cells=128, batch=64, outputs=64, rolling=True, kv_type="f32", flash_attention="off")
+ON_GPUS = DecoderSettings(cells=128, batch=64, outputs=64, rolling=True)  # as a chat has it
 FAST = DecoderSettings(cells=512, rolling=True, flash_attention="on")
 SPOKEN = 4  # times that the guide answers, so that a speed can be told
 
@@ -57,7 +59,13 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
         model = Model(str(path), LoadSettings())
         send({"stage": "exactness", "found": {"difference": _difference(model, shape, tensors), "ids": EXACT_IDS}})
         model.close()
-    send({"stage": "guide", "found": _guide()})
+        send({"stage": "guide", "found": _guide()})
+        gpus = ", ".join(gpu.name for gpu in usable_gpus(devices()))
+        if gpus:
+            model = Model(str(path), LoadSettings(gpu_layers=shape.layers + 1))
+            difference = _difference(model, shape, tensors, ON_GPUS)
+            send({"stage": "exactness", "found": {"difference": difference, "ids": EXACT_IDS, "gpus": gpus}})
+            model.close()
 
 
 def _build() -> dict[str, Any]:
@@ -85,8 +93,7 @@ def _choice(options: EngineOptions) -> Message:
         file = read_gguf(Path(options.model_path))
         check_model(file)
         window = choose_window(file, options.window)
-        gpus = tuple(each.free_bytes for each in devices() if each.kind in ("gpu", "integrated"))
-        host = Host(host_free_bytes(), gpus, options.threads or worker_threads())
+        host = machine(options)
         sizes = sizes_of(file, options.window)
         chosen = fit(sizes, options, window, host)
     except ChatError as error:
@@ -100,18 +107,19 @@ def _choice(options: EngineOptions) -> Message:
         "layers": len(sizes.layer_bytes),
         "threads": host.threads,
         "free_bytes": host.free_bytes,
+        "gpu_free_bytes": sum(host.gpu_free_bytes),
     }
     return {"found": found}
 
 
-def _difference(model: Model, shape: Shape, tensors: dict[str, Any]) -> float:
+def _difference(model: Model, shape: Shape, tensors: dict[str, Any], settings: DecoderSettings = EXACT) -> float:
     """The largest difference of any logit from the reference; NaN where the engine computes one."""
     import numpy as np
 
     from chat.doctor.reference import reference_logits
 
     ids = [3 + (at * at * 7 + at * 31) % (shape.vocabulary - 3) for at in range(EXACT_IDS)]
-    decoder = Decoder(model, EXACT)
+    decoder = Decoder(model, settings)
     rows = []
     at = turn = 0
     while at < len(ids):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from chat.engine.library import ggml
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 DeviceKind = Literal["cpu", "gpu", "integrated", "accelerator", "other"]
 KINDS: dict[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "integrated", 3: "accelerator"}  # ggml_backend_dev_type
+GPU_KINDS: tuple[DeviceKind, ...] = ("gpu", "integrated")
 SYSTEM = Path("/")
 
 
@@ -29,6 +34,17 @@ def devices() -> tuple[Device, ...]:
     """All devices of this build, in ggml's order: CUDA, Metal, Vulkan and the CPU through one path."""
     library = _bound()
     return tuple(_device(library, library.ggml_backend_dev_get(at)) for at in range(library.ggml_backend_dev_count()))
+
+
+def usable_gpus(found: Sequence[Device]) -> tuple[Device, ...]:
+    """The devices that llama.cpp places layers on: integrated GPUs only where there is no other."""
+    return next(filter(None, (tuple(each for each in found if each.kind == kind) for kind in GPU_KINDS)), ())
+
+
+def is_host_memory(gpu: Device) -> bool:
+    """Whether a GPU's memory is the host's own: so it is on Apple Silicon, or where a GPU tells of none."""
+    on_apple_silicon = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return gpu.kind == "integrated" or on_apple_silicon or gpu.total_bytes == 0
 
 
 def host_free_bytes(root: Path = SYSTEM, otherwise: int | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,14 @@ NO_MEMORY = ("unable to allocate", "failed to allocate", "out of memory", "Canno
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """How the weights are loaded; `overrides` replace whole numbers in the metadata."""
+    """How the weights are loaded; `overrides` replace whole numbers in the metadata.
+
+    `gpu_layers` counts the output; `gpu_split` says in which proportions several GPUs share them, by default as memory
+    is free.
+    """
 
     gpu_layers: int = 0
+    gpu_split: tuple[int, ...] = ()
     repack: bool = False
     mlock: bool = False
     vocab_only: bool = False
@@ -45,6 +51,12 @@ class Model:
         api = llama()
         params = api.llama_model_default_params()
         params.n_gpu_layers = settings.gpu_layers
+        if settings.gpu_layers == 0:  # else long prompts are read on a GPU all the same, with other bits
+            no_devices = (ctypes.c_void_p * 1)()
+            params.devices = ctypes.cast(no_devices, ctypes.c_void_p)
+        elif len(settings.gpu_split) > 1:
+            split = (ctypes.c_float * max(api.llama_max_devices(), len(settings.gpu_split)))(*settings.gpu_split)
+            params.tensor_split = split
         params.use_extra_bufts = settings.repack
         params.vocab_only = settings.vocab_only
         if settings.mlock:

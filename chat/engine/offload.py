@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chat.engine.lost_window import known_context
+from chat.engine.placement import Parts, most_layers, on_gpus, split
 from chat.engine.window import Window, padded, rolling_cells, windowed_layers
 from chat.ground.errors import MemoryLimitError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chat.ground.gguf_reader import GgufFile
     from chat.request import EngineOptions, KvType
 
 GIB = 1 << 30
 CELL_BYTES: dict[KvType, float] = {"f32": 4, "f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}  # of one number
 PROCESS_BYTES = 48 << 20  # Python, the libraries, the vocabulary
-GPU_RESERVE_BYTES = 384 << 20  # the driver's context, and what other programs take meanwhile
 SMALLEST_CONTEXT = 4096
 CACHE_SHARE = 0.25  # of the memory left beside the weights: what a default context may take
 BATCH = 256  # larger reads no faster on a CPU, and its steps would pass half a second before a cancel is seen
@@ -46,6 +48,7 @@ class Sizes:
     vocabulary: int
     trained_context: int
     repacked_bytes: int = 0  # of the weights, rows that are copied where rows are repacked
+    tied_bytes: int = 0  # of the input, what a GPU holds once more for the output
 
     @property
     def weights(self) -> int:
@@ -60,6 +63,7 @@ class Host:
     free_bytes: int
     gpu_free_bytes: tuple[int, ...] = ()
     threads: int = 1
+    is_shared: bool = False  # the GPUs' memory is the host's own
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Fit:
     work_bytes: int
     copied_bytes: int  # of the weights, in another order beside them
     host_bytes: int  # of the above what lies in the host's memory, with copies and the process itself
+    gpu_bytes: int  # what lies in the memory of all GPUs, their work included
+    gpu_split: tuple[int, ...]  # how the layers there are divided among them
     reason: str
 
 
@@ -108,7 +114,13 @@ def sizes_of(file: GgufFile, wanted_window: str = "auto") -> Sizes:
         vocabulary=file.vocabulary_size,
         trained_context=known_context(file, wanted_window),
         repacked_bytes=_repacked_bytes(file),
+        tied_bytes=_tied_bytes(file),
     )
+
+
+def _tied_bytes(file: GgufFile) -> int:
+    tied = "output.weight" not in file.tensors and file.tensors.get("token_embd.weight")
+    return tied.bytes if tied else 0
 
 
 def _repacked_bytes(file: GgufFile, machine: str = platform.machine()) -> int:
@@ -142,28 +154,59 @@ def fit(sizes: Sizes, options: EngineOptions, window: Window, host: Host, prompt
     else:
         cells, why = _context(sizes, options, window, host)
     batch = min(batch, cells)
+    parts = _parts(sizes, options, window, cells, batch)
+    gpu_layers, where = _gpu_layers(sizes.path, parts, options, host)
+    gpu_bytes = sum(on_gpus(parts, host.gpu_free_bytes, gpu_layers))
     cache = cache_bytes(sizes, options.kv_type, cells, window, batch)
+    resident = sizes.weights + cache + PROCESS_BYTES
+    if gpu_layers:
+        moved = sum((*parts.layers, sizes.output_bytes)[-gpu_layers:])
+        resident += gpu_bytes - moved if host.is_shared else -moved
     scores = options.flash_attention == "off"
-    work = work_bytes(sizes, batch, cells, scores, casts=options.kv_type == "f32" and not scores)
-    gpu_layers, where = _gpu_layers(sizes, options, host, cache, work)
-    share = gpu_share(sizes, gpu_layers)
-    resident = round(sizes.weights * (1 - share)) + round(cache * (1 - share)) + work + PROCESS_BYTES
-    copies = round(sizes.repacked_bytes * (1 - share))
+    resident += handed_bytes(sizes, batch, cells, scores) if gpu_layers == parts.most else parts.work
+    copies = round(sizes.repacked_bytes * (1 - gpu_share(sizes, gpu_layers)))
     helps = copies > 0 and resident + copies <= host.free_bytes
     repack = _repack(options, prompt_tokens, host.threads, helps)
     copies = copies if repack else 0
     host_bytes = resident + copies
     if host_bytes > host.free_bytes:
-        raise _too_large(sizes, host_bytes, host.free_bytes, cache, work, rolling)
-    reason = f"{why}; {where}"
-    return Fit(cells, batch, rolling, gpu_layers, repack, sizes.weights, cache, work, copies, host_bytes, reason)
+        raise _too_large(sizes, host_bytes, host.free_bytes, cache, parts.work, rolling)
+    return Fit(
+        cells=cells,
+        batch=batch,
+        rolling=rolling,
+        gpu_layers=gpu_layers,
+        repack=repack,
+        weights_bytes=sizes.weights,
+        cache_bytes=cache,
+        work_bytes=parts.work,
+        copied_bytes=copies,
+        host_bytes=host_bytes,
+        gpu_bytes=gpu_bytes,
+        gpu_split=split(parts, host.gpu_free_bytes),
+        reason=f"{why}; {where}",
+    )
+
+
+def _parts(sizes: Sizes, options: EngineOptions, window: Window, cells: int, batch: int) -> Parts:
+    caches = _layer_caches(sizes, options.kv_type, cells, window, batch)
+    scores = options.flash_attention == "off"
+    return Parts(
+        layers=tuple(weights + cache for weights, cache in zip(sizes.layer_bytes, caches, strict=True)),
+        output=sizes.output_bytes + sizes.tied_bytes,
+        work=work_bytes(sizes, batch, cells, scores, casts=options.kv_type == "f32" and not scores),
+    )
 
 
 def cache_bytes(sizes: Sizes, kv_type: KvType, cells: int, window: Window, batch: int) -> int:
     """Bytes of the cache: layers with a window hold the window and a batch, the others every cell."""
+    return sum(_layer_caches(sizes, kv_type, cells, window, batch))
+
+
+def _layer_caches(sizes: Sizes, kv_type: KvType, cells: int, window: Window, batch: int) -> tuple[int, ...]:
     held = min(cells, rolling_cells(window.size, batch)) if window.size is not None else cells
     per_cell = sizes.cell_numbers * CELL_BYTES[kv_type]
-    return round(sum((held if windowed else cells) * per_cell for windowed in sizes.windowed))
+    return tuple(round((held if windowed else cells) * per_cell) for windowed in sizes.windowed)
 
 
 def work_bytes(sizes: Sizes, batch: int, cells: int, scores: bool, casts: bool = False) -> int:
@@ -182,52 +225,75 @@ def work_bytes(sizes: Sizes, batch: int, cells: int, scores: bool, casts: bool =
     return max(feed_forward, attention) + OUTPUTS * sizes.vocabulary * 4
 
 
+def handed_bytes(sizes: Sizes, batch: int, cells: int, scores: bool) -> int:
+    """Bytes of the host that one batch is handed over in where a GPU computes it all: embeddings, mask and logits."""
+    return batch * (4 * sizes.hidden + (4 if scores else 2) * cells) + OUTPUTS * sizes.vocabulary * 4
+
+
 def gpu_share(sizes: Sizes, gpu_layers: int) -> float:
-    """The part of the weights that lies on GPUs: the last layers, and the output with one more."""
-    layers = len(sizes.layer_bytes)
-    moved = sum(sizes.layer_bytes[max(layers - gpu_layers, 0) :]) if gpu_layers else 0
-    moved += sizes.output_bytes if gpu_layers > layers else 0
-    return moved / sizes.weights if sizes.weights else 0.0
+    """The part of the weights that are multiplied by that lies on GPUs: all but the embeddings may."""
+    movable = (*sizes.layer_bytes, sizes.output_bytes)
+    return sum(movable[len(movable) - gpu_layers :]) / max(sum(movable), 1)
 
 
 def _context(sizes: Sizes, options: EngineOptions, window: Window, host: Host) -> tuple[int, str]:
     if options.context is not None:
         wanted = min(options.context, max(sizes.trained_context, 1))
         return padded(wanted), f"a context of {padded(wanted):,} tokens, as asked"
-    left = host.free_bytes + sum(host.gpu_free_bytes) - sizes.weights - PROCESS_BYTES
-    context = padded(sizes.trained_context)
-    while (
-        context > SMALLEST_CONTEXT and cache_bytes(sizes, options.kv_type, context, window, BATCH) > left * CACHE_SHARE
-    ):
+
+    def stays_on_gpus(context: int) -> bool:
+        parts = _parts(sizes, options, window, context, min(GPU_BATCH, context))
+        return options.gpu_layers != "0" and most_layers(parts, host.gpu_free_bytes) == parts.most
+
+    own = 0 if host.is_shared else sum(host.gpu_free_bytes)
+    left = host.free_bytes + own - sizes.weights - PROCESS_BYTES
+    context, of = padded(sizes.trained_context), "the model's own"
+    fits_gpus = stays_on_gpus(min(context, SMALLEST_CONTEXT))
+    while context > SMALLEST_CONTEXT:
+        if cache_bytes(sizes, options.kv_type, context, window, BATCH) > left * CACHE_SHARE:
+            of = "its cache takes a quarter of what is free at most"
+        elif fits_gpus and not stays_on_gpus(context):
+            of = "with more not all layers would fit on the GPU"
+        else:
+            break
         context = padded(max(context // 2, SMALLEST_CONTEXT))
-    of = "the model's own" if context >= sizes.trained_context else "its cache takes a quarter of what is free at most"
     return context, f"a context of {context:,} tokens ({of})"
 
 
-def _gpu_layers(sizes: Sizes, options: EngineOptions, host: Host, cache: int, work: int) -> tuple[int, str]:
-    layers = len(sizes.layer_bytes)
-    if options.gpu_layers not in ("auto", "all"):
-        if not (options.gpu_layers.isascii() and options.gpu_layers.isdigit()):
-            raise UsageError(f"`--gpu-layers {options.gpu_layers}` is neither auto, all nor a number of layers")
-        wanted = int(options.gpu_layers)
-        if wanted == 0 or not host.gpu_free_bytes:
-            return 0, "everything on the processor"
-        return min(wanted, layers + 1), f"{min(wanted, layers)} of {layers} layers on the GPU, as asked"
-    if not host.gpu_free_bytes:
+def _gpu_layers(path: str, parts: Parts, options: EngineOptions, host: Host) -> tuple[int, str]:
+    """How many layers go to GPUs, as llama.cpp counts, and that in words.
+
+    Raises:
+        MemoryLimitError: a number was asked for that does not fit.
+        UsageError: what was asked for is no number.
+    """
+    wanted, free = options.gpu_layers, host.gpu_free_bytes
+    if wanted not in ("auto", "all") and not (wanted.isascii() and wanted.isdigit()):
+        raise UsageError(f"`--gpu-layers {wanted}` is neither auto, all nor a number of layers")
+    if wanted.isdigit() and int(wanted) == 0:
+        return 0, "everything on the processor"
+    if not any(free):
         return 0, "everything on the processor: this build or machine has no GPU"
-    if options.gpu_layers == "all":
-        return layers + 1, "all layers on the GPU, as asked"
-    room = sum(max(0, free - GPU_RESERVE_BYTES - work) for free in host.gpu_free_bytes)
-    placed = 0
-    room -= sizes.output_bytes  # the output goes with the last layer
-    for layer in reversed(range(layers)):
-        room -= sizes.layer_bytes[layer] + cache // layers
-        if room < 0:
-            break
-        placed += 1
-    if placed == layers:
-        return layers + 1, f"all {layers} layers on the GPU"
-    return placed, f"{placed} of {layers} layers on the GPU, as many as its free memory takes"
+    if wanted == "auto":
+        count, why = most_layers(parts, free), "as many as its free memory takes"
+        if count == 0:
+            return 0, "everything on the processor: the GPU's free memory takes no layer"
+    else:
+        count, why = parts.most if wanted == "all" else min(int(wanted), parts.most), "as asked"
+        _require_gpu_memory(path, on_gpus(parts, free, count), free)
+    if count == parts.most:
+        return count, "all layers on the GPU" + (", as asked" if wanted != "auto" else "")
+    return count, f"{count} of {parts.most} layers (the output is one) on the GPU, {why}"
+
+
+def _require_gpu_memory(path: str, taken: Sequence[int], free_bytes: Sequence[int]) -> None:
+    for need, free in zip(taken, free_bytes, strict=True):
+        if need > free:
+            raise MemoryLimitError(
+                f"{path} needs {need / GIB:.1f} GiB of a GPU's memory with as many layers on it, "
+                f"but {free / GIB:.1f} GiB are free",
+                hint="use fewer `--gpu-layers` or `auto`, a smaller `--context`, or `--kv-type q8_0`",
+            )
 
 
 def _repack(options: EngineOptions, prompt_tokens: int, threads: int, helps: bool) -> bool:

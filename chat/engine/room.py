@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from chat.engine.adapters import Adapters
 from chat.engine.constraint import Grammars
 from chat.engine.decoder import Decoder, DecoderSettings
-from chat.engine.devices import devices, host_free_bytes
+from chat.engine.devices import devices, host_free_bytes, usable_gpus
 from chat.engine.draft_choice import Small, bytes_of, left_beside, make_drafter, plan_small
 from chat.engine.engine import Engine
 from chat.engine.library import build_name
 from chat.engine.lost_window import known_context, lost_window, lost_window_notice, way_out
+from chat.engine.machine import machine
 from chat.engine.model import LoadSettings, Model
 from chat.engine.offload import OUTPUTS, Fit, Host, fit, sizes_of
 from chat.engine.prompt import FORMATS, Detected, detect_format
@@ -117,11 +118,15 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
         return Room(options, file, model, vocabulary, prompt_format, None, None, info, time.perf_counter() - begun)
     # numpy takes a tenth of a second to import: meanwhile the weights are mapped
     threading.Thread(target=importlib.import_module, args=("numpy",), daemon=True).start()
-    host = _host(options)
+    host = machine(options)
     small = plan_small(options, file, host)
     chosen = _fit(options, file, window, small, host)
-    notices: list[str] = []
-    model, decoder, chosen = _load(options, file, window, chosen, notices, on_progress)
+    notices = _missing_gpu_notices(options, host)
+
+    def with_layers(count: int) -> Fit:
+        return _fit(replace(options, gpu_layers=str(count)), file, window, small, host)
+
+    model, decoder, chosen = _load(options, file, window, chosen, with_layers, notices, on_progress)
     notices += filter(None, [lost_window_notice(file, options.window, decoder.cells)])
     limit = None if chosen.rolling else min(decoder.cells, known_context(file, options.window))
     drafter, drafting = make_drafter(small, options, file, model, chosen, decoder.settings.threads)
@@ -136,9 +141,12 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     return Room(options, file, model, vocabulary, prompt_format, engine, limit, info, seconds, notices, notice)
 
 
-def _host(options: EngineOptions) -> Host:
-    gpus = tuple(each.free_bytes for each in devices() if each.kind in ("gpu", "integrated"))
-    return Host(host_free_bytes(), gpus, options.threads or worker_threads())
+def _missing_gpu_notices(options: EngineOptions, host: Host) -> list[str]:
+    """What to tell who asked for layers on a GPU where none is."""
+    if options.gpu_layers in ("auto", "0") or host.gpu_free_bytes:
+        return []
+    reason = "this build of llama.cpp or this machine has no GPU"
+    return [f"`--gpu-layers {options.gpu_layers}` has no effect: {reason}, so everything is on the processor"]
 
 
 def _fit(options: EngineOptions, file: GgufFile, window: Window, small: Small | None, host: Host) -> Fit:
@@ -162,10 +170,15 @@ def _load(
     file: GgufFile,
     window: Window,
     chosen: Fit,
+    with_layers: Callable[[int], Fit],
     notices: list[str],
     on_progress: Callable[[float], bool] | None,
 ) -> tuple[Model, Decoder, Fit]:
-    """Load as chosen; where a GPU has less memory than it said, with fewer layers on it."""
+    """Load as chosen; where a GPU has less memory than it said, with fewer layers on it.
+
+    Raises:
+        MemoryLimitError: no memory for it, or not for what a GPU does not take.
+    """
     while True:
         model: Model | None = None
         try:
@@ -179,9 +192,9 @@ def _load(
             if chosen.gpu_layers == 0 or options.gpu_layers != "auto":
                 raise
             fewer = chosen.gpu_layers * 3 // 4
-            chosen = replace(
-                chosen, gpu_layers=fewer, reason=f"{fewer} layers on the GPU: its memory ran out with more"
-            )
+            chosen = with_layers(fewer)
+            reason = f"{chosen.reason.removesuffix(', as asked')}: the GPU's memory ran out with more"
+            chosen = replace(chosen, reason=reason)
             notices[:] = [f"the GPU's memory ran out: {fewer} layers are on it now, the others on the processor"]
 
 
@@ -189,6 +202,7 @@ def _load_settings(options: EngineOptions, file: GgufFile, window: Window, chose
     key = f"{file.architecture}.attention.sliding_window"
     return LoadSettings(
         gpu_layers=chosen.gpu_layers,
+        gpu_split=chosen.gpu_split,
         repack=chosen.repack,
         mlock=options.mlock,
         overrides=() if window.override is None else ((key, window.override),),
@@ -223,6 +237,7 @@ def _states(options: EngineOptions, file: GgufFile, window: Window, decoder: Dec
         "kv_type": options.kv_type,
         "flash_attention": options.flash_attention,
         "gpu_layers": chosen.gpu_layers,
+        "gpus": [gpu.description for gpu in usable_gpus(devices())] if chosen.gpu_layers else [],
     }
     return States(Path(options.state_folder), fingerprint, options.state_cache_bytes)
 
@@ -273,5 +288,6 @@ def _details(decoder: Decoder, chosen: Fit) -> dict[str, Any]:
         "work_bytes": chosen.work_bytes,
         "copied_bytes": chosen.copied_bytes,
         "host_bytes": chosen.host_bytes,
+        "gpu_bytes": chosen.gpu_bytes,
         "reason": chosen.reason,
     }

@@ -10,10 +10,19 @@ from pathlib import Path
 import pytest
 
 from chat.conversation import Message
-from chat.doctor.engine import check_choice, check_devices, check_exactness, check_guide, check_threads
-from chat.doctor.probe import CHUNKS, EXACT, EXACT_IDS, _difference, _guide
+from chat.doctor.engine import (
+    GPU_TOLERANCE,
+    check_choice,
+    check_devices,
+    check_exactness,
+    check_guide,
+    check_threads,
+)
+from chat.doctor.finding import Finding
+from chat.doctor.probe import CHUNKS, EXACT, EXACT_IDS, ON_GPUS, _difference, _guide
 from chat.doctor.tiny_model import Shape, Tensor, make_weights, write_model
 from chat.engine.client import LocalEngine
+from chat.engine.devices import devices, usable_gpus
 from chat.engine.model import LoadSettings, Model
 from chat.events import Done
 from chat.ground.gguf_reader import read_gguf
@@ -35,6 +44,31 @@ def test_a_difference_over_the_limit_is_a_loud_problem(difference: float) -> Non
         f"WRONG ANSWERS: logits of 270 tokens through a window of 64 differ by {difference:.0e} at most, "
         "and 0.002 is the limit"
     )
+
+
+def test_on_a_gpu_the_cells_of_float16_set_the_limit() -> None:
+    found = {"difference": 0.056, "ids": 270, "gpus": "Vulkan0"}
+    words = "on Vulkan0 logits of 270 tokens through a window of 64 differ by 6e-02 at most"
+    assert check_exactness(found) == Finding("exactness", "ok", f"{words} from the definition")
+    for difference, said in ((14.0, "1e+01"), (math.nan, "nan"), (0.5, "5e-01")):
+        assert check_exactness(found | {"difference": difference}) == Finding(
+            "exactness",
+            "problem",
+            f"WRONG ANSWERS: {words.replace('6e-02', said)}, and 0.5 is the limit",
+            "`--gpu-layers 0` does without the GPU",
+        )
+
+
+@pytest.mark.skipif(not usable_gpus(devices()), reason="needs a GPU that llama.cpp can use")
+def test_a_gpu_agrees_with_the_definition_beyond_the_window(tmp_path: Path) -> None:
+    tensors = make_weights(SHAPE)
+    write_model(tmp_path / "tiny.gguf", SHAPE, tensors)
+    for count in (1, 2, 3):
+        model = Model(str(tmp_path / "tiny.gguf"), LoadSettings(gpu_layers=count))
+        difference = _difference(model, SHAPE, tensors, ON_GPUS)
+        print(f"{count} layers: worst difference {difference:.1e}")
+        assert difference < GPU_TOLERANCE
+        model.close()
 
 
 def test_the_engine_agrees_with_the_definition_beyond_the_window(tmp_path: Path) -> None:
@@ -132,6 +166,8 @@ def test_a_choice_is_told_with_its_reason_its_need_and_what_the_model_was_traine
         "repack": True,
         "host_bytes": 5_000_000_000,
         "free_bytes": 9_000_000_000,
+        "gpu_bytes": 0,
+        "gpu_free_bytes": 8_000_000_000,
         "rolling": False,
         "cells": 8192,
         "trained_context": 32768,
@@ -144,4 +180,8 @@ def test_a_choice_is_told_with_its_reason_its_need_and_what_the_model_was_traine
     assert check_choice(rolling).words == (
         "big.gguf (Q4_K_M) with 1 thread: a rolling window of 64 tokens; rows not repacked unless the prompt is long; "
         "needs 5.0 GB of 9.0 GB free; a text has no end, but the model was trained on 32,768 tokens"
+    )
+    gpu = found | {"gpu_bytes": 4_000_000_000, "repack": False}
+    assert check_choice(gpu).words.endswith(
+        "; needs 5.0 GB of 9.0 GB free, and of the GPU's memory 4.0 GB of 8.0 GB; the model itself knows 32,768 tokens"
     )

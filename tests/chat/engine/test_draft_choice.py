@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chat.engine import room
+from chat.engine import machine
 from chat.engine.draft_choice import bytes_of, left_beside, plan_small
 from chat.engine.offload import PROCESS_BYTES, Host, sizes_of
 from chat.engine.room import load_room
@@ -40,7 +40,7 @@ def test_the_small_model_leaves_the_rest(plain_file: Path, windowed_file: Path) 
 def test_what_does_not_fit_is_named(
     free: int, too_large: str, hint: str, plain_file: Path, windowed_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "host_free_bytes", lambda: free)
+    monkeypatch.setattr(machine, "host_free_bytes", lambda: free)
     with pytest.raises(MemoryLimitError) as caught:
         load_room(EngineOptions(str(plain_file), draft=str(windowed_file), context=32768, threads=1, gpu_layers="0"))
     assert Path(caught.value.message.split(" needs ")[0]).stem == too_large

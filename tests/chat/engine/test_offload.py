@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 
 from chat.engine.client import LocalEngine
-from chat.engine.offload import GIB, Fit, Host, Sizes, cache_bytes, fit, gpu_share, sizes_of, work_bytes
+from chat.engine.offload import (
+    GIB,
+    PROCESS_BYTES,
+    Fit,
+    Host,
+    Sizes,
+    cache_bytes,
+    fit,
+    gpu_share,
+    handed_bytes,
+    sizes_of,
+    work_bytes,
+)
 from chat.engine.window import Window
 from chat.ground.errors import ExitCode, MemoryLimitError
 from chat.ground.gguf_reader import read_gguf
@@ -36,9 +48,16 @@ OPTIONS = EngineOptions("7B.gguf")
 
 
 def of(
-    sizes: Sizes, window: Window, free: float, gpus: tuple[float, ...] = (), tokens: int = 0, **options: object
+    sizes: Sizes,
+    window: Window,
+    free: float,
+    gpus: tuple[float, ...] = (),
+    tokens: int = 0,
+    *,
+    shared: bool = False,
+    **options: object,
 ) -> Fit:
-    host = Host(round(free * GIB), tuple(round(each * GIB) for each in gpus), 2)
+    host = Host(round(free * GIB), tuple(round(each * GIB) for each in gpus), 2, shared)
     return fit(sizes, replace(OPTIONS, **options), window, host, tokens)  # type: ignore[arg-type]
 
 
@@ -86,17 +105,66 @@ def test_what_does_not_fit_is_refused_with_need_free_and_three_ways_out() -> Non
 
 
 def test_layers_go_to_the_gpu_as_its_memory_allows() -> None:
-    assert of(SEVEN, ROLLING, 16).gpu_layers == 0
+    assert of(SEVEN, ROLLING, 16).reason.endswith("; everything on the processor: this build or machine has no GPU")
     everything = of(SEVEN, ROLLING, 16, (8,))
-    assert everything.gpu_layers == 33
-    assert everything.host_bytes < 1 * GIB
+    assert (everything.gpu_layers, everything.reason.rpartition("; ")[2]) == (33, "all layers on the GPU")
     half = of(SEVEN, ROLLING, 16, (2.7,))
-    assert 12 <= half.gpu_layers <= 16
-    assert "of 32 layers on the GPU, as many as its free memory takes" in half.reason
+    assert half.gpu_layers == 16
+    assert half.reason.endswith("; 16 of 33 layers (the output is one) on the GPU, as many as its free memory takes")
     assert of(SEVEN, ROLLING, 16, (1.4, 1.4)).gpu_layers >= half.gpu_layers - 6
-    assert of(SEVEN, ROLLING, 16, (0.1,)).gpu_layers == 0
+    none = of(SEVEN, ROLLING, 16, (0.1,))
+    assert (none.gpu_layers, none.gpu_bytes) == (0, 0)
+    assert none.reason.endswith("; everything on the processor: the GPU's free memory takes no layer")
     assert [of(SEVEN, ROLLING, 16, (8,), gpu_layers=n).gpu_layers for n in ("0", "5", "99", "all")] == [0, 5, 33, 33]
-    assert [gpu_share(SEVEN, n) > 0.98 for n in (0, 16, 33)] == [False, False, True]
+
+
+def test_the_output_is_the_first_layer_on_the_gpu() -> None:
+    """llama.cpp's log, of a tiny model: with 1 layer 0.51 MiB, the output; with 2 a layer besides."""
+    one, two = (of(SEVEN, ROLLING, 16, (8,), gpu_layers=n) for n in ("1", "2"))
+    layer_cache = one.cache_bytes // 32
+    assert one.gpu_bytes == SEVEN.output_bytes + one.work_bytes
+    assert two.gpu_bytes - one.gpu_bytes == one.host_bytes - two.host_bytes == LAYER + layer_cache
+    assert [round(gpu_share(SEVEN, n), 3) for n in (0, 1, 17, 33)] == [0, 0.025, 0.513, 1]
+
+
+def test_what_is_not_on_the_gpu_is_on_the_host_with_what_a_batch_is_handed_over_in() -> None:
+    everything = of(SEVEN, ROLLING, 16, (8,))
+    handed = handed_bytes(SEVEN, everything.batch, everything.cells, scores=False)
+    assert everything.host_bytes == SEVEN.input_bytes + handed + PROCESS_BYTES
+    assert everything.gpu_bytes == SEVEN.weights - SEVEN.input_bytes + everything.cache_bytes + everything.work_bytes
+    tied = of(replace(SEVEN, tied_bytes=EMBEDDING), ROLLING, 16, (8,))
+    assert (tied.host_bytes, tied.gpu_bytes) == (everything.host_bytes, everything.gpu_bytes + EMBEDDING)
+
+
+def test_memory_that_the_gpu_shares_with_the_host_is_counted_once() -> None:
+    """An Apple chip of 8 GB offers 5.3 to its GPU: the layers there are no less in the host's memory."""
+    own, shared = (of(SEVEN, ROLLING, 7, (5.3,), shared=is_shared) for is_shared in (False, True))
+    assert own.gpu_layers == shared.gpu_layers == 33
+    handed = handed_bytes(SEVEN, own.batch, own.cells, scores=False)
+    assert shared.host_bytes == SEVEN.weights + own.cache_bytes + own.work_bytes + handed + PROCESS_BYTES
+    with pytest.raises(MemoryLimitError, match=r"^7B\.gguf needs 4\.8 GiB of memory .*, but 4\.5 GiB are free$"):
+        of(SEVEN, ROLLING, 4.5, (5.3,), shared=True)
+    contexts = [of(PLAIN, Window(), 10, (8,), shared=is_shared).cells for is_shared in (False, True)]
+    assert contexts == [16384, 8192]
+
+
+def test_a_default_context_leaves_all_layers_on_the_gpu_where_they_can_be() -> None:
+    roomy, tight, small = (of(PLAIN, Window(), 64, (free,)) for free in (12, 6, 4))
+    assert (roomy.cells, roomy.gpu_layers) == (32768, 33)
+    assert (tight.cells, tight.gpu_layers) == (8192, 33)
+    assert "a context of 8,192 tokens (with more not all layers would fit on the GPU)" in tight.reason
+    assert small.cells == 32768 and 0 < small.gpu_layers < 33  # they cannot, so the context is as without a GPU
+    assert of(PLAIN, Window(), 64, (6,), gpu_layers="0").cells == 32768
+
+
+@pytest.mark.parametrize(("wanted", "gpus", "need"), [("all", (3,), "4.7"), ("20", (2,), "2.9"), ("20", (0.2,), "2.9")])
+def test_layers_that_were_asked_for_and_do_not_fit_are_refused(wanted: str, gpus: tuple[float, ...], need: str) -> None:
+    with pytest.raises(MemoryLimitError) as caught:
+        of(SEVEN, ROLLING, 16, gpus, gpu_layers=wanted)
+    assert caught.value.message == (
+        f"7B.gguf needs {need} GiB of a GPU's memory with as many layers on it, but {gpus[-1]:.1f} GiB are free"
+    )
+    assert caught.value.hint == "use fewer `--gpu-layers` or `auto`, a smaller `--context`, or `--kv-type q8_0`"
 
 
 def test_only_rows_that_have_another_order_are_copied() -> None:
