@@ -1,6 +1,6 @@
-"""Print a model's logits for some ids, with or without an adapter: its own process, for llama.cpp may abort.
+"""Write models' logits for some ids, with or without an adapter: its own process, for llama.cpp may abort.
 
-Usage: python logits_child.py MODEL ADAPTER|- IDS OUT.npy
+Usage: python logits_child.py [[MODEL, ADAPTER|-], ...] IDS OUT.npy
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import llama_cpp as c
 import numpy as np
 
 
-def main(model_path: str, adapter_path: str, ids: list[int], out: str) -> None:
-    """Write (ids, vocabulary) float32."""
-    c.llama_backend_init()
+def logits(model_path: str, adapter_path: str, ids: list[int]) -> list[np.ndarray]:
+    """One row for each id."""
     settings = c.llama_model_default_params()
     settings.use_extra_bufts = False
     model = c.llama_load_model_from_file(model_path.encode(), settings)
@@ -46,8 +45,16 @@ def main(model_path: str, adapter_path: str, ids: list[int], out: str) -> None:
         sys.exit("the batch cannot be decoded")
     width = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
     rows = [np.ctypeslib.as_array(c.llama_get_logits_ith(context, place), (width,)).copy() for place in range(len(ids))]
-    np.save(out, np.array(rows))
+    c.llama_free(context)
+    c.llama_model_free(model)
+    return rows
+
+
+def main(asked: list[list[str]], ids: list[int], out: str) -> None:
+    """Write (asked, ids, vocabulary) float32."""
+    c.llama_backend_init()
+    np.save(out, np.array([logits(model, adapter, ids) for model, adapter in asked]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.argv[4])
+    main(json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3])

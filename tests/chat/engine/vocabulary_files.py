@@ -36,6 +36,7 @@ SENTENCEPIECE = {
 TEKKEN = ("v3-tekken", "v7-tekken", "v11", "v13")
 FORMATS = (*SENTENCEPIECE, *TEKKEN)
 # mistral-common ships no Tekken file of v7 and later: these are theirs by the names that its formats look up
+FIRST_NEWER = 32  # `[ARGS]` in the ids that mistral-common expects of its released v11 and v13 files
 NEWER_SPECIALS = ("[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]")
 
 
@@ -101,7 +102,9 @@ def tekken_json(version: str, text_pieces: int, specials: int = 100) -> bytes:
     made = {"config": data["config"] | config, "vocab": data["vocab"][:text_pieces]}
     if version != "v3":
         names = [str(token["token_str"]) for token in Tekkenizer.DEPRECATED_SPECIAL_TOKENS]
-        names += NEWER_SPECIALS if version != "v7" else ()
+        if version != "v7":
+            names += [f"<SPECIAL_{rank}>" for rank in range(len(names), FIRST_NEWER)]
+            names += NEWER_SPECIALS
         made["special_tokens"] = [
             {"rank": rank, "token_str": name, "is_control": True} for rank, name in enumerate(names)
         ]
