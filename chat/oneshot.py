@@ -66,6 +66,7 @@ def _answer_batch(words: Sequence[str], settings: Settings) -> int:
     from chat.batch.run import run_batch
 
     fill, output = BatchPrompt(words, settings), AnswerOutput(settings)
+    _tell_of_the_guide(settings, output)
     for warning in fill.warnings:
         output.tell(warning)
     with open_engine(settings) as engine:

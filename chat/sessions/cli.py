@@ -15,18 +15,16 @@ from chat.ground.errors import ExitCode, FileError, UsageError
 from chat.ground.folders import data_folder
 from chat.ground.person import confirm, tell
 from chat.ground.visible import visible, visible_line
-from chat.session_settings import OF_THE_MODEL
 from chat.sessions.export import ExportFormat, export_text, format_of
 from chat.sessions.session_json import from_json, iso_time
-from chat.sessions.store import FILE_NAME, Store, open_history
 from chat.sessions.whole_file import write_file
-from chat.wiring import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from chat.sessions.records import SessionRecord
     from chat.sessions.search import Hit
+    from chat.sessions.store import Store
 
 app = typer.Typer(
     help="The sessions that are stored here.",
@@ -137,6 +135,10 @@ def import_sessions(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What `export --format json` wrote.")],
 ) -> None:
     """Take exported sessions in, as new ones; prints their ids."""
+    from chat.session_settings import OF_THE_MODEL
+    from chat.sessions.store import open_history
+    from chat.wiring import read_text
+
     exported = [from_json(read_text(file)) for file in files]
     with open_history() as store:
         for record, conversation in exported:
@@ -182,6 +184,8 @@ def rm(
 @contextmanager
 def _history() -> Iterator[Store]:
     """The history, with its notices told; looking for one makes none."""
+    from chat.sessions.store import FILE_NAME, open_history
+
     try:
         enabled = (data_folder() / FILE_NAME).exists()
     except FileError:

@@ -302,6 +302,7 @@ def test_without_a_model_the_guide_answers_and_says_so() -> None:
     assert "mistral-chat convert" in done.stdout.decode()
     assert done.stderr.startswith(b"note: no model is named, so the guide answers: ")
     assert run("-q", "-m", "guide", "hello").stderr == b""
+    assert run("--batch", "-", stdin=b"").stderr == done.stderr
 
 
 def test_logprobs_hold_each_token_and_the_likeliest_ones(tiny_model: Path) -> None:
