@@ -9,7 +9,7 @@ from chat.engine.formats.segments import Control, Ids, Mark, Segment, Text
 from chat.ground.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chat.conversation import Message
 
@@ -23,16 +23,12 @@ def chatml(messages: Sequence[Message], continues: bool) -> tuple[Segment, ...]:
     Raises:
         DataError: tool talk, an empty answer, or an end that asks for no answer.
     """
-    _check(messages, continues)
-    segments: list[Segment] = [Mark("bos")]
-    for index, message in enumerate(messages):
-        segments += [Control(IM_START, or_text=True), Text(f"{message.role}\n", joined=True)]
-        segments += _body(message)
-        if not (continues and index == len(messages) - 1):
-            segments += [Control(IM_END, or_text=True), Text("\n", joined=True)]
-    if not continues:
-        segments += [Control(IM_START, or_text=True), Text("assistant\n", joined=True)]
-    return tuple(segments)
+    return _framed(
+        messages,
+        continues,
+        lambda role: (Control(IM_START, or_text=True), Text(f"{role}\n", joined=True)),
+        Control(IM_END, or_text=True),
+    )
 
 
 def zephyr(messages: Sequence[Message], continues: bool) -> tuple[Segment, ...]:
@@ -41,16 +37,25 @@ def zephyr(messages: Sequence[Message], continues: bool) -> tuple[Segment, ...]:
     Raises:
         DataError: tool talk, an empty answer, or an end that asks for no answer.
     """
-    _check(messages, continues)
+    return _framed(
+        messages,
+        continues,
+        lambda role: (Control(f"<|{role}|>", or_text=True), Text("\n", joined=True)),
+        Mark("eos"),
+    )
+
+
+def _framed(
+    messages: Sequence[Message], continues: bool, begin: Callable[[str], tuple[Segment, ...]], end: Segment
+) -> tuple[Segment, ...]:
+    """Each message between what begins its role and an end with a line break; the last may go on instead."""
+    check_values(messages)
+    check_ending(messages, continues)
+    refuse_tool_talk(messages)
     segments: list[Segment] = [Mark("bos")]
-    for index, message in enumerate(messages):
-        segments += [Control(f"<|{message.role}|>", or_text=True), Text("\n", joined=True)]
-        segments += _body(message)
-        if not (continues and index == len(messages) - 1):
-            segments += [Mark("eos"), Text("\n", joined=True)]
-    if not continues:
-        segments += [Control("<|assistant|>", or_text=True), Text("\n", joined=True)]
-    return tuple(segments)
+    for message in messages:
+        segments += [*begin(message.role), *_body(message), end, Text("\n", joined=True)]
+    return tuple(segments[:-2]) if continues else (*segments, *begin("assistant"))
 
 
 def raw(messages: Sequence[Message], continues: bool) -> tuple[Segment, ...]:
@@ -66,12 +71,6 @@ def raw(messages: Sequence[Message], continues: bool) -> tuple[Segment, ...]:
         segments += _body(message)
         segments += [Text("\n\n", joined=True)] if index < len(messages) - 1 else []
     return tuple(segments)
-
-
-def _check(messages: Sequence[Message], continues: bool) -> None:
-    check_values(messages)
-    check_ending(messages, continues)
-    refuse_tool_talk(messages)
 
 
 def refuse_tool_talk(messages: Sequence[Message]) -> None:
