@@ -22,7 +22,7 @@ from chat.engine.lanes import LaneDecoder
 from chat.engine.reply import reply
 from chat.engine.strand import Strand
 from chat.events import Done
-from chat.ground.errors import ChatError, EngineError
+from chat.ground.errors import ChatError, EngineError, MemoryLimitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -188,20 +188,33 @@ class Together:
         if lanes is not None:
             self._lanes = None
             lanes.close()
-        details = self._room.info.details
-        cell_bytes = details["cache_bytes"] / max(details["cells"], 1)
-        chosen = plan.plan_lanes(self._wanted, max(needs), most, cell_bytes, host_free_bytes())
-        self._note_fewer(chosen.count, "memory allows no more")
-        settings = replace(
-            decoder.settings,
-            cells=chosen.cells,
-            outputs=chosen.count,
-            rolling=decoder.settings.rolling and chosen.cells >= decoder.cells,
-        )
-        self._lanes = LaneDecoder(decoder.model, settings, chosen.count)
-        if self._cancelled:
+        self._lanes = self._make_lanes(max(needs), most)
+        if self._cancelled and self._lanes is not None:
             self._lanes.context.abort()
         return self._lanes
+
+    def _make_lanes(self, need: int, most: int) -> LaneDecoder | None:
+        """New lanes, fewer where a GPU has no memory for all; None where requests are answered alone from now on."""
+        details, decoder = self._room.info.details, self._engine.decoder
+        cell_bytes = details["cache_bytes"] / max(details["cells"], 1)
+        while self._wanted:
+            chosen = plan.plan_lanes(self._wanted, need, most, cell_bytes, host_free_bytes())
+            settings = replace(
+                decoder.settings,
+                cells=chosen.cells,
+                outputs=chosen.count,
+                rolling=decoder.settings.rolling and chosen.cells >= decoder.cells,
+            )
+            try:
+                lanes = LaneDecoder(decoder.model, settings, chosen.count)
+            except MemoryLimitError:
+                self._wanted = chosen.count // 2
+            else:
+                self._note_fewer(chosen.count, "memory allows no more")
+                return lanes
+        self._wanted = 1
+        self._note_fewer(1, "memory allows no more")
+        return None
 
     def _read_some(self, lanes: LaneDecoder, free: int) -> Iterator[Outcome]:
         """Read the first waiting prompt, and others beside it where they are short."""

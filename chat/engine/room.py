@@ -186,11 +186,14 @@ def _load(
             if options.lora:
                 model.adapters = Adapters(model, file, options.lora)
             return model, Decoder(model, _decoder_settings(options, chosen)), chosen
-        except MemoryLimitError:
+        except MemoryLimitError as error:
             if model is not None:
                 model.close()
-            if chosen.gpu_layers == 0 or options.gpu_layers != "auto":
+            if chosen.gpu_layers == 0:
                 raise
+            if options.gpu_layers != "auto":
+                hint = f"use fewer `--gpu-layers`, {(error.hint or '').removeprefix('use ')}"
+                raise MemoryLimitError(error.message, hint=hint) from error
             fewer = chosen.gpu_layers * 3 // 4
             chosen = with_layers(fewer)
             reason = f"{chosen.reason.removesuffix(', as asked')}: the GPU's memory ran out with more"

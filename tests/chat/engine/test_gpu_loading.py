@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 
-from chat.engine import room
+from chat.engine import parallel, room
+from chat.engine.decoder import DecoderSettings
+from chat.engine.lanes import LaneDecoder
 from chat.engine.model import LoadSettings, Model
 from chat.engine.offload import Host
+from chat.engine.parallel import Together
+from chat.engine.reply import reply
 from chat.engine.room import load_room
+from chat.events import Done
 from chat.ground.errors import MemoryLimitError
-from chat.request import EngineOptions
+from chat.request import EngineOptions, Prompt, Request, Sampling
 
 HOST = Host(8 << 30, (4 << 30,))
 
@@ -22,7 +27,7 @@ class Cramped(Model):
 
     def __init__(self, path: str, settings: LoadSettings, *more: Any) -> None:
         if settings.gpu_layers > 2:
-            raise MemoryLimitError("unable to allocate buffer")
+            raise MemoryLimitError("unable to allocate buffer", hint="use a smaller quantization")
         super().__init__(path, settings, *more)
 
 
@@ -57,6 +62,59 @@ def test_what_the_gpu_does_not_take_must_fit_in_the_hosts_memory(
     monkeypatch.setattr(room, "machine", lambda _: Host(need - 1, (4 << 30,)))
     with pytest.raises(MemoryLimitError, match=r"^\S+ needs 0\.0 GiB of memory .*GiB are free$"):
         load_room(EngineOptions(str(plain_file), context=512, threads=1))
+
+
+def test_layers_that_were_asked_for_are_not_silently_fewer(plain_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "machine", lambda _: HOST)
+    monkeypatch.setattr(room, "Model", Cramped)
+    with pytest.raises(MemoryLimitError, match=r"^unable to allocate buffer$") as caught:
+        load_room(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="all"))
+    assert caught.value.hint == "use fewer `--gpu-layers`, a smaller quantization"
+
+
+class Given:
+    """Requests that are all there from the start."""
+
+    def __init__(self, count: int) -> None:
+        prompts = [Prompt(ids=tuple(range(5 + at, 30))) for at in range(count)]
+        self.requests = [Request(each, Sampling(temperature=0), max_tokens=4) for each in prompts]
+        self._left = list(enumerate(self.requests))
+
+    def take(self, wait_seconds: float | None) -> tuple[int, Request] | None:
+        return self._left.pop(0) if self._left else None
+
+    @property
+    def ended(self) -> bool:
+        return not self._left
+
+
+@pytest.mark.parametrize(("most", "tried"), [(2, [5, 2]), (0, [5, 2, 1])])
+def test_a_batch_goes_on_with_what_a_full_gpu_leaves(
+    most: int, tried: list[int], plain_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that fills a GPU leaves no room for a second context: a batch ended there, answered by nobody."""
+    counts: list[int] = []
+    told: list[str] = []
+
+    class Full(LaneDecoder):
+        def __init__(self, model: Model, settings: DecoderSettings, count: int) -> None:
+            counts.append(count)
+            if count > most:
+                raise MemoryLimitError("no memory for a context")
+            super().__init__(model, settings, count)
+
+    monkeypatch.setattr(parallel, "LaneDecoder", Full)
+    loaded = load_room(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="0"))
+    source = Given(5)
+    done = {at: each for at, each in Together(loaded, 5, told.append).outcomes(source) if each is not None}
+    alone = [list(reply(loaded, each))[-1] for each in source.requests]
+    loaded.close()
+    assert counts == tried
+    assert told == [f"{most or 1} at a time instead of the 5 of `--parallel`: memory allows no more"]
+    assert sorted(done) == [0, 1, 2, 3, 4]
+    assert all(isinstance(each, Done) for each in done.values())
+    if most == 0:  # of float weights rows together are computed otherwise
+        assert [getattr(done[at], "ids", None) for at in range(5)] == [getattr(each, "ids", ()) for each in alone]
 
 
 @pytest.mark.parametrize("wanted", ["all", "5"])
