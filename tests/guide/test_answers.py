@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 FULL = os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1"
 SAMPLE = 70  # questions in a quick run
 LARGEST_BYTES = 16_000_000
-RIGHT, REFUSED = 0.88, 0.94  # of all held-out questions; making/README.md has the figures
+RIGHT, REFUSED = 0.91, 0.92  # of all held-out questions; making/README.md has the figures
 SLACK = 0.10  # what a sample may differ
 
 

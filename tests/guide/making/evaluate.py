@@ -1,6 +1,6 @@
 """Judge GGUFs of the guide on the held-out questions, by the product's own engine, and print a table and JSON.
 
-    python tests/guide/making/evaluate.py GGUF... [--questions FILE] [--helped] [--json OUT]
+    python tests/guide/making/evaluate.py GGUF... [--topics BIN] [--questions FILE] [--helped] [--json OUT]
 
 For each file: right answers and refusals, with the help line and without; perplexity of the right answers; how many
 answers ran on without end. A right answer contains the fact's key phrases.
@@ -13,6 +13,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from chat.conversation import Message
 from chat.engine.compose import encode
 from chat.engine.room import Room, load_room
 from chat.guide.library import ELSE, Topic, facts, refusal
-from chat.guide.topics import help_text
+from chat.guide.topics import Ranker, ranker, read
 from chat.request import EngineOptions, Prompt
 
 if TYPE_CHECKING:
@@ -77,14 +78,16 @@ def is_right(question: Question, text: str) -> bool:
 class Guide:
     """One GGUF, loaded by the product's engine in this process; greedy."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, topics: Ranker | None = None, threads: int = 1) -> None:
+        """`topics` finds what the help line names, the shipped classifier if none is given."""
         options = EngineOptions(str(path), context=2048, threads=threads, repack="off", draft="off")
+        self.topics = topics or ranker()
         self.room: Room = load_room(options)
         self.decoder = self.room.engine.decoder
 
     def prompt_ids(self, question: str, helped: bool) -> list[int]:
         """The ids of a first question."""
-        system = (Message("system", help_text(question)),) if helped else ()
+        system = (Message("system", self.topics.help_text(question)),) if helped else ()
         prompt = Prompt((*system, Message("user", question)))
         return list(encode(prompt, self.room.vocabulary, self.room.prompt_format))
 
@@ -110,7 +113,7 @@ class Guide:
 
     def dialogue(self, turns: Sequence[Turn]) -> str:
         """The answer to the last turn of a dialogue whose earlier answers are given, with the help line."""
-        messages = [Message("system", help_text(turns[-1].question))]
+        messages = [Message("system", self.topics.help_text(turns[-1].question))]
         for turn in turns[:-1]:
             messages += [Message("user", turn.question), Message("assistant", turn.answer)]
         prompt = Prompt((*messages, Message("user", turns[-1].question)))
@@ -160,10 +163,11 @@ def _logprob(logits: Any, token: int) -> float:
     return float(logits[token]) - top - math.log(float(np.exp(logits.astype(np.float64) - top).sum()))
 
 
-def judge(path: Path, questions: Sequence[Question], *, alone: bool) -> dict[str, Any]:
+def judge(path: Path, topics: Ranker | None, questions: Sequence[Question], *, alone: bool) -> dict[str, Any]:
     """All figures of one file."""
-    guide = Guide(path)
+    guide = Guide(path, topics)
     result: dict[str, Any] = {"type": guide.room.info.type, "bytes": path.stat().st_size}
+    result["sha256"] = sha256(path.read_bytes()).hexdigest()
     for helped in (True, False) if alone else (True,):
         began = time.monotonic()
         replies = [guide.reply(question.text, helped) for question in questions]
@@ -212,14 +216,16 @@ def main() -> None:
     """Judge the files that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--topics", type=Path, help="the classifier that goes with them")
     parser.add_argument("--questions", type=Path, default=HELD_OUT)
     parser.add_argument("--helped", action="store_true", help="with the help line only")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     questions = read_questions(given.questions)
+    topics = read(given.topics) if given.topics else None
     results = {}
     for path in given.files:
-        result = results[path.name] = judge(path, questions, alone=not given.helped)
+        result = results[path.name] = judge(path, topics, questions, alone=not given.helped)
         for name in result.keys() & {"helped", "alone"}:
             shown = {key: value for key, value in result[name].items() if key != "wrong"}
             print(path.name, result["type"], result["bytes"], name, shown, flush=True)

@@ -1,15 +1,17 @@
 """Train the guide's SentencePiece vocabulary on its own corpus, with Mistral's v3 control pieces in their places.
 
-python tests/guide/making/tokenizer.py FOLDER      writes FOLDER/tokenizer.model.v3
+python tests/guide/making/tokenizer.py FOLDER      reads FOLDER/topics.bin, writes FOLDER/tokenizer.model.v3
 """
 
 from __future__ import annotations
 
 import sys
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
 from corpus import Writer
+from ranker import whole
 
 PIECES = 2304
 SEED = 71
@@ -20,9 +22,10 @@ CONTROL = (
 )
 
 
-def texts() -> list[str]:
+def texts(folder: Path) -> list[str]:
     """Every prompt and every answer of a corpus of its own seed, answers once."""
-    turns = [turn for dialogue in islice(Writer(SEED).dialogues(), DIALOGUES) for turn in dialogue]
+    writer = Writer(SEED, whole(folder))
+    turns = [turn for dialogue in islice(writer.dialogues(), DIALOGUES) for turn in dialogue]
     answers = sorted({turn.answer for turn in turns})
     return [*(turn.question for turn in turns), *(turn.help for turn in turns if turn.help), *answers * 20]
 
@@ -31,9 +34,10 @@ def train(folder: Path) -> None:
     """Byte pairs with byte fallback, as Mistral's own vocabularies."""
     import sentencepiece
 
+    model = BytesIO()  # a file's path would be written into the model
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts()),
-        model_prefix=str(folder / "guide"),
+        sentence_iterator=iter(texts(folder)),
+        model_writer=model,
         model_type="bpe",
         vocab_size=PIECES,
         byte_fallback=True,
@@ -49,8 +53,7 @@ def train(folder: Path) -> None:
         num_threads=1,
         minloglevel=2,
     )
-    (folder / "guide.model").rename(folder / "tokenizer.model.v3")
-    (folder / "guide.vocab").unlink()
+    (folder / "tokenizer.model.v3").write_bytes(model.getvalue())
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """Train the guide: draws dialogues, learns the answers only, saves a Hugging Face checkpoint and the loss curve.
 
-    python tests/guide/making/train.py FOLDER --steps N [--first FOLDER --gentle 0.6] [--threads 2]
+    python tests/guide/making/train.py FOLDER [--steps N] [--threads 1]
 
-FOLDER holds the blind classifiers (ranker.py) and tokenizer.model.v3 (tokenizer.py). The learning rate falls as a
-cosine over the steps. Interrupted runs go on from FOLDER/training.pt; what was done is written to training.json.
+FOLDER holds the classifiers (ranker.py) and tokenizer.model.v3 (tokenizer.py); FOLDER/mistral-chat-guide is written.
+The learning rate stays where it is after the warm-up, and falls in a straight line to nothing over the last `COOL_DOWN`
+of the steps. An interrupted run goes on from FOLDER/training.pt as if it had not been: the random numbers' state
+is stored, and the dialogues that were learnt are drawn again and passed over. So a seed, a number of threads and a kind
+of processor make the same weights again; training.json keeps the first losses to be compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import time
 from collections import defaultdict, deque
@@ -25,8 +27,8 @@ import sentencepiece
 import torch
 from corpus import Turn, Writer
 from model import Mistral, Sizes
-from ranker import blind
-from safetensors.torch import load_file, save_file
+from ranker import blind, whole
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -34,16 +36,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from multiprocessing.queues import Queue
 
+NAME = "mistral-chat-guide"  # of the checkpoint, which the GGUF keeps
 SEED = 1871
+STEPS = 2600  # the shipped guide's
 LONGEST = 384  # tokens of a dialogue
 TOKENS = 3072  # of a batch, padding included
 POOL = 1024  # dialogues that are sorted by their length, so that little is padded
 CUT = 0.8  # share of dialogues whose last answer is learnt only in its beginning, where it is decided which it is
 WARM_UP = 20  # steps
+COOL_DOWN = 0.6  # share of the steps in which the learning rate falls
+FIRST = 20  # losses that are kept, for a second run to be compared with
 MATRIX_RATE = 0.02
 REST_RATE = 0.003
 DROP = 0.05
-UNSURE_PIECES = 0.1  # share of prompts whose words are split at random (BPE dropout)
+UNSURE_PROMPTS, UNSURE_PIECES = 0.1, 0.2  # share of prompts in which a share of the pieces is split at random
 BOS, EOS, INST, END_INST = 1, 2, 3, 4
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
@@ -58,12 +64,25 @@ class Reader:
     def __init__(self, folder: Path, seed: int) -> None:
         self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model.v3"))
         self.random = random.Random(seed)
+        self.halves: dict[int, list[tuple[int, ...]]] = {}
 
     def prompt(self, text: str, *, unsure: bool = False) -> list[int]:
         """`[INST] text[/INST]`."""
-        if unsure and self.random.random() < UNSURE_PIECES:
-            return [INST, *self.pieces.encode(text, enable_sampling=True, alpha=0.1, nbest_size=-1), END_INST]
-        return [INST, *self.pieces.encode(text), END_INST]
+        ids = self.pieces.encode(text)
+        if unsure and self.random.random() < UNSURE_PROMPTS:
+            ids = [part for id in ids for part in self._halved(id)]
+        return [INST, *ids, END_INST]
+
+    def _halved(self, id: int) -> tuple[int, ...]:
+        """A piece, or two that it can be made of; SentencePiece's own sampling takes no seed."""
+        if id not in self.halves:
+            piece = self.pieces.id_to_piece(id)
+            pairs = ((piece[:at], piece[at:]) for at in range(1, len(piece)))
+            known = [tuple(map(self.pieces.piece_to_id, pair)) for pair in pairs]
+            self.halves[id] = [pair for pair in known if self.pieces.unk_id() not in pair]
+        if not self.halves[id] or self.random.random() >= UNSURE_PIECES:
+            return (id,)
+        return self.random.choice(self.halves[id])
 
     def dialogue(
         self, turns: Sequence[Turn], *, unsure: bool = False, cut: bool = False
@@ -95,7 +114,7 @@ Dialogue = tuple[list[int], list[bool]]
 def batches(folder: Path, seed: int) -> Iterator[tuple[Dialogue, ...]]:
     """Dialogues of like lengths, `TOKENS` together, without end."""
     chance = random.Random(seed)
-    reader, writer = Reader(folder, seed), Writer(seed, blind=blind(folder))
+    reader, writer = Reader(folder, seed), Writer(seed, whole(folder), blind=blind(folder))
     stream = (reader.dialogue(turns, unsure=True, cut=chance.random() < CUT) for turns in writer.dialogues())
     fitting = (dialogue for dialogue in stream if len(dialogue[0]) <= LONGEST)
     while True:
@@ -109,16 +128,16 @@ def batches(folder: Path, seed: int) -> Iterator[tuple[Dialogue, ...]]:
         yield from map(tuple, found)
 
 
-def ahead(folder: Path, seed: int) -> Iterator[Batch]:
-    """The same batches, made by another process while this one multiplies matrices."""
+def ahead(folder: Path, seed: int, passed: int = 0) -> Iterator[Batch]:
+    """The same batches but for the first `passed`, made by another process while this one multiplies matrices."""
     waiting: Queue[tuple[Dialogue, ...]] = get_context("spawn").Queue(maxsize=64)
-    get_context("spawn").Process(target=_make, args=(folder, seed, waiting), daemon=True).start()
+    get_context("spawn").Process(target=_make, args=(folder, seed, passed, waiting), daemon=True).start()
     while True:
         yield padded(waiting.get())
 
 
-def _make(folder: Path, seed: int, waiting: Queue[tuple[Dialogue, ...]]) -> None:
-    for batch in batches(folder, seed):
+def _make(folder: Path, seed: int, passed: int, waiting: Queue[tuple[Dialogue, ...]]) -> None:
+    for batch in islice(batches(folder, seed), passed, None):
         waiting.put(batch)
 
 
@@ -175,67 +194,65 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 @dataclass
 class Progress:
-    """How far a run is; `curve` has (step, training loss, held-back loss)."""
+    """How far a run is; `first` has the losses of the first steps, `curve` (step, training loss, held-back loss)."""
 
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
+    first: list[float] = field(default_factory=list)
     curve: list[tuple[int, float, float | None]] = field(default_factory=list)
 
 
-def run(folder: Path, steps: int, first: Path | None, gentle: float) -> None:
-    """Train until the steps are done, from where an earlier run stopped, or from the weights of a `first` one."""
+def share_of_rate(step: int, steps: int) -> float:
+    """The share of the full learning rates that a step, from 0, is made with."""
+    return min(1.0, (step + 1) / WARM_UP, (steps - step) / (COOL_DOWN * steps))
+
+
+def run(folder: Path, steps: int, until: int) -> None:
+    """Train until the steps are done, or as far as `until`, from nothing or from where an earlier run stopped."""
     torch.manual_seed(SEED)
     model = Mistral(Sizes(vocabulary=Reader(folder, SEED).pieces.get_piece_size()))
-    if first:
-        _take(model, first)
     matrices = [weight for name, weight in model.blocks.named_parameters() if weight.ndim == 2]
     known = {id(weight) for weight in matrices}
     rest = [weight for weight in model.parameters() if id(weight) not in known]
     optimizers = (Muon(matrices, MATRIX_RATE), torch.optim.AdamW(rest, REST_RATE, betas=(0.9, 0.95), weight_decay=0.01))
     progress = _resumed(folder, model, optimizers)
     held_back = [padded(batch) for batch in islice(batches(folder, SEED + 1), 8)]
-    stream = ahead(folder, SEED + 2 + progress.step)
-    _count(model)
+    stream = ahead(folder, SEED + 2, progress.step)
+    print(f"{sum(weight.numel() for weight in model.parameters()):,} parameters", flush=True)
     window: deque[float] = deque(maxlen=50)
-    while progress.step < steps:
+    while progress.step < min(steps, until):
         began = time.monotonic()
-        rate = min(1.0, (progress.step + 1) / WARM_UP) * (
-            0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress.step / steps))
-        )
-        _set_rates(optimizers, gentle * rate)
+        _set_rates(optimizers, share_of_rate(progress.step, steps))
         batch = next(stream)
-        model.train()
-        loss = loss_of(model, batch, DROP)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        window.append(loss.item())
+        window.append(_step(model, optimizers, batch))
+        progress.first += [window[-1]] if progress.step < FIRST else []
         progress.step += 1
         progress.tokens += batch.tokens
         progress.seconds += time.monotonic() - began
+        if progress.step == FIRST:
+            print("first losses:", *(f"{loss:.4f}" for loss in progress.first), flush=True)
         if progress.step % 50 == 0:
             _report(folder, model, optimizers, progress, sum(window) / len(window), held_back)
-    _save(folder, model, progress, first, gentle)
+    _save(folder, model, progress, steps)
 
 
-def _take(model: Mistral, folder: Path) -> None:
-    """The weights of a run that was saved; it had the same vocabulary."""
-    saved = load_file(folder / "model.safetensors")
-    for name, weight in model.checkpoint().items():
-        weight.copy_(saved[name])
+def _step(model: Mistral, optimizers: Sequence[torch.optim.Optimizer], batch: Batch) -> float:
+    """Learn from one batch; its loss before."""
+    model.train()
+    loss = loss_of(model, batch, DROP)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss.item()
 
 
 def _set_rates(optimizers: Sequence[torch.optim.Optimizer], share: float) -> None:
     for optimizer, full in zip(optimizers, (MATRIX_RATE, REST_RATE), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = full * share
-
-
-def _count(model: Mistral) -> None:
-    print(f"{sum(weight.numel() for weight in model.parameters()):,} parameters", flush=True)
 
 
 def _report(
@@ -252,7 +269,8 @@ def _report(
         with torch.no_grad():
             held = sum(loss_of(model, batch).item() for batch in held_back) / len(held_back)
         state = {"model": model.state_dict(), "optimizers": [each.state_dict() for each in optimizers]}
-        torch.save({**state, "progress": vars(progress)}, folder / "training.part")
+        state |= {"random": torch.get_rng_state(), "progress": vars(progress)}
+        torch.save(state, folder / "training.part")
         (folder / "training.part").rename(folder / "training.pt")
     progress.curve.append((progress.step, recent, held))
     speed = progress.tokens / progress.seconds
@@ -267,35 +285,43 @@ def _resumed(folder: Path, model: Mistral, optimizers: Sequence[torch.optim.Opti
     model.load_state_dict(state["model"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
+    torch.set_rng_state(state["random"])
     return Progress(**state["progress"])
 
 
-def _save(folder: Path, model: Mistral, progress: Progress, first: Path | None, gentle: float) -> None:
+def _save(folder: Path, model: Mistral, progress: Progress, steps: int) -> None:
     """The checkpoint as `convert` takes it, and what made it."""
-    save_file(model.checkpoint(), folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(model.sizes.config(), indent=1) + "\n")
+    checkpoint = folder / NAME
+    checkpoint.mkdir(exist_ok=True)
+    save_file(model.checkpoint(), checkpoint / "model.safetensors", {"format": "pt"})
+    (checkpoint / "config.json").write_text(json.dumps(model.sizes.config(), indent=1) + "\n")
     tokenizer = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "chat_template": CHAT_TEMPLATE}
     tokenizer |= {"add_bos_token": True, "add_eos_token": False, "tokenizer_class": "LlamaTokenizer"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=1) + "\n")
-    digest = sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    made = {"seed": SEED, "sizes": model.sizes.plain(), "longest": LONGEST, "batch": TOKENS, "matrix_rate": MATRIX_RATE}
-    made |= {"rest_rate": REST_RATE, "drop": DROP, "unsure_pieces": UNSURE_PIECES, "torch": torch.__version__}
-    made |= {"first": first and sha256((first / "model.safetensors").read_bytes()).hexdigest(), "gentle": gentle}
-    made |= {"threads": torch.get_num_threads(), "sha256": digest, **vars(progress)}
-    (folder / "training.json").write_text(json.dumps(made, indent=1) + "\n")
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=1) + "\n")
+    (checkpoint / "tokenizer.model.v3").write_bytes((folder / "tokenizer.model.v3").read_bytes())
+    made = {"seed": SEED, "steps": steps, "sizes": model.sizes.plain(), "longest": LONGEST, "batch": TOKENS}
+    made |= {"matrix_rate": MATRIX_RATE, "rest_rate": REST_RATE, "warm_up": WARM_UP, "cool_down": COOL_DOWN}
+    made |= {"drop": DROP, "cut": CUT, "unsure": (UNSURE_PROMPTS, UNSURE_PIECES), "threads": torch.get_num_threads()}
+    made |= {"torch": torch.__version__, "sentencepiece": sentencepiece.__version__}
+    made |= {"sha256": {path.name: sha256(path.read_bytes()).hexdigest() for path in _made_of(folder)}}
+    (folder / "training.json").write_text(json.dumps(made | vars(progress), indent=1) + "\n")
+
+
+def _made_of(folder: Path) -> list[Path]:
+    """The files that went into the weights, and the weights."""
+    return [*sorted(folder.glob("*.bin")), folder / "tokenizer.model.v3", folder / NAME / "model.safetensors"]
 
 
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--first", type=Path, help="folder of a run whose weights this one goes on with")
-    parser.add_argument("--gentle", type=float, default=1.0, help="share of the learning rates to use")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--until", type=int, default=STEPS * 100, help="stop after this step, to compare the losses")
+    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    run(given.folder, given.steps, given.first, given.gentle)
+    run(given.folder, given.steps, given.until)
 
 
 if __name__ == "__main__":
