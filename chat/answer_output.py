@@ -57,6 +57,13 @@ class AnswerOutput:
                 return event
         raise AssertionError("a reply ends with Done")
 
+    def break_off(self) -> None:
+        """End the line of an answer that a fault cut off."""
+        if self._view is not None:
+            self._view.finish()
+        elif self.text and not self._is_held and not self.text.endswith("\n"):
+            print(flush=True)
+
     def finish(self, done: Done, info: ModelInfo) -> ExitCode:
         """Show what is shown only of a whole answer, and say how it went.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from chat import wiring
 from chat.answer_output import AnswerOutput
 from chat.conversation import Conversation, Message
-from chat.ground.errors import ExitCode, UsageError
+from chat.ground.errors import ChatError, ExitCode, UsageError
 from chat.input_text import InputText
 from chat.opening import answers_as_guide, open_book, open_engine
 from chat.prompt_input import BatchPrompt, question, token_ids
@@ -150,9 +150,11 @@ def _answer(engine: Replier, request: Request, settings: Settings, output: Answe
     with _cancelling(engine) as cancellable:
         try:
             done = output.stream(cancellable(engine.reply(request)), answer.keep if answer else lambda text: None)
-        except BaseException:  # what came before a fault stays; the fault goes on
+        except BaseException as fault:  # what came before it stays; the fault goes on
             if answer and output.text:
                 answer.break_off(output.text)
+            if isinstance(fault, ChatError):
+                output.break_off()
             raise
         if answer and (done.text or done.tool_calls):
             answer.end(done)
