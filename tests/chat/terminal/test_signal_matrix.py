@@ -53,7 +53,7 @@ class Life:
 
     def lead(self) -> None:
         """Ask twice and leave, as a person would; send the signal when its time has come."""
-        deadline = self.begun + 30
+        deadline = self.begun + (30 if not FULL else 90)
         while self.terminal.pump(0.01):
             assert time.monotonic() < deadline, self.terminal.everything()
             self._signal()
