@@ -29,14 +29,23 @@ Outcomes = dict[int, Done | ChatError]
 Open = Callable[..., LocalEngine]
 
 
-@pytest.fixture(scope="module", params=[("mistral-v0.1", "Q8_0"), ("mistral-v0.3", "Q4_K_M")], ids=lambda it: it[0])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with a window of 64 and one without, of types whose rows are computed alike, one or seven at once."""
-    output = tmp_path_factory.mktemp("models") / "model.gguf"
-    checkpoint, kind = request.param
+def converted(checkpoint: str, kind: str, folders: pytest.TempPathFactory) -> Path:
+    output = folders.mktemp("models") / "model.gguf"
     command = [sys.executable, "-m", "chat.cli", "convert", str(CHECKPOINTS / checkpoint), "-t", kind]
     subprocess.run([*command, "-o", str(output)], check=True, capture_output=True)
     return output
+
+
+@pytest.fixture(scope="module", params=["mistral-v0.1", "mistral-v0.3"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a window of 64 and one without, of a type that is computed alike however a prompt is cut."""
+    return converted(request.param, "Q8_0", tmp_path_factory)
+
+
+@pytest.fixture(scope="module", params=[("mistral-v0.1", "Q8_0"), ("mistral-v0.3", "Q4_K_M")], ids=lambda it: it[1])
+def any_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One also of a type of which eight rows and more are computed in another way than fewer."""
+    return converted(*request.param, tmp_path_factory)
 
 
 @pytest.fixture
@@ -80,21 +89,23 @@ def alone(engine: LocalEngine, request: Request) -> Done:
 
 
 @pytest.mark.parametrize("parallel", [2, 4, 7])
-def test_answers_are_those_of_each_alone_in_an_engine_of_its_own(parallel: int, model: Path, open_engine: Open) -> None:
+def test_answers_are_those_of_each_alone_in_an_engine_of_its_own(
+    parallel: int, any_model: Path, open_engine: Open
+) -> None:
     """Very short, short and long prompts, longer than the window and than a batch, in one context and in many."""
     requests = coded(2, 10, 31, 63, 64, 90, 300, 17, 5)
     requests = [replace(each, max_tokens=30 + at) for at, each in enumerate(requests)]
-    together = all_of(open_engine(model), requests, parallel)
-    single = open_engine(model, draft="off")
+    together = all_of(open_engine(any_model), requests, parallel)
+    single = open_engine(any_model, draft="off")
     assert ids(together) == [alone(single, each).ids for each in requests]
 
 
 @pytest.mark.parametrize(("count", "parallel", "told"), [(12, 9, 1), (5, 9, 0), (12, None, 0), (12, 7, 0)])
 def test_who_asks_for_more_than_are_alike_is_told_once_that_texts_may_differ(
-    count: int, parallel: int | None, told: int, model: Path, open_engine: Open
+    count: int, parallel: int | None, told: int, any_model: Path, open_engine: Open
 ) -> None:
     notices: list[str] = []
-    outcomes = dict(open_engine(model).answer_all(coded(*range(10, 10 + count)), parallel, notices.append))
+    outcomes = dict(open_engine(any_model).answer_all(coded(*range(10, 10 + count)), parallel, notices.append))
     assert [len(each.ids) for each in outcomes.values() if isinstance(each, Done)] == [12] * count
     words = [notice for notice in notices if "at a time" in notice]
     assert words == told * [
