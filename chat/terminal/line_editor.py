@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
@@ -92,14 +93,20 @@ class LineEditor:
 
     def redraw(self) -> None:
         """Show what changed in the toolbar; from any thread."""
-        self._session.app.invalidate()
+        self._soon(self._session.app.invalidate)
 
     def abandon(self, reason: BaseException) -> None:
         """Make `read` raise `reason` now; from any thread and from signal handlers."""
         self._reason = reason
+        self._soon(self._leave_if_abandoned)
+
+    def _soon(self, action: Callable[[], object]) -> None:
+        """Do it in the prompt's own loop, if there is one: it may end while another thread looks at it."""
         app = self._session.app
-        if app.is_running and app.loop is not None:
-            app.loop.call_soon_threadsafe(self._leave_if_abandoned)
+        loop = app.loop
+        if app.is_running and loop is not None:
+            with suppress(RuntimeError):  # it was closed meanwhile
+                loop.call_soon_threadsafe(action)
 
     def _leave_if_abandoned(self) -> None:
         app = self._session.app

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 from pseudo_terminal import CTRL_C, CTRL_G, CTRL_R, ENTER, UP, Terminal
+
+from chat.terminal.line_editor import LineEditor
 
 
 def ready(terminal: Terminal) -> None:
@@ -155,3 +162,32 @@ def test_ctrl_c_ends_a_search_and_takes_its_line_away(start: Any) -> None:
     ready(terminal)
     terminal.send("next", ENTER)
     terminal.wait("You said: next")
+
+
+def test_a_redraw_from_another_thread_may_come_while_the_prompt_ends() -> None:
+    """Now and then it raised there: the loop was gone between two looks at it, and the loading of a model ended so."""
+    faults: list[Exception] = []
+    is_over = threading.Event()
+
+    def redraw_always() -> None:
+        while not is_over.is_set():
+            try:
+                editor.redraw()
+            except Exception as fault:
+                faults.append(fault)
+
+    before = sys.getswitchinterval()
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        editor = LineEditor(complete=lambda _: (), toolbar=lambda: "", past=lambda: ())
+        thread = threading.Thread(target=redraw_always)
+        sys.setswitchinterval(1e-6)  # threads take turns everywhere
+        try:
+            thread.start()
+            for number in range(60):
+                keys.send_text(f"{number}\r")
+                assert editor.read() == str(number)
+        finally:
+            is_over.set()
+            thread.join()
+            sys.setswitchinterval(before)
+    assert faults == []
