@@ -11,7 +11,7 @@ import typer
 from chat.config_file import initial_text, toml_value
 from chat.ground.editor import open_editor
 from chat.ground.errors import FileError, UsageError
-from chat.ground.folders import config_folder
+from chat.ground.folders import config_folder, make_private_folder
 from chat.ground.table import print_table
 from chat.layers import layer
 from chat.settings import definitions
@@ -59,8 +59,8 @@ def init() -> None:
     """Write a commented settings file, unless there is one."""
     file = config_path()
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with file.open("x", encoding="utf-8") as stream:
+        make_private_folder(file.parent)
+        with open(file, "x", encoding="utf-8", opener=_for_the_owner) as stream:
             stream.write(initial_text())
     except FileExistsError as error:
         raise UsageError(f"{file} exists", hint="`mistral-chat config edit` opens it") from error

@@ -1,4 +1,4 @@
-"""What a reply yields while it is made, and the protocol of whoever makes it. Values only."""
+"""What a reply yields while it is made, how it ends, and the protocol of whoever makes it. Knows no engine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chat.conversation import FinishReason, ToolCall
+from chat.ground.errors import ChatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from chat.ground.errors import ChatError
     from chat.request import Request
 
 
@@ -94,6 +94,19 @@ class Done:
 
 
 Event = Loading | Reading | Text | Notice | Done
+
+
+def outcome_of(reply: Iterable[Event], on_notice: Callable[[str], None]) -> Done | ChatError:
+    """How a reply ends, a fault included; what it has to say to the person on the way is told."""
+    try:
+        for event in reply:
+            if isinstance(event, Notice):
+                on_notice(event.text)
+            elif isinstance(event, Done):
+                return event
+    except ChatError as error:
+        return error
+    raise AssertionError("a reply ends with Done")
 
 
 @dataclass(frozen=True)

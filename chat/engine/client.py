@@ -13,7 +13,7 @@ from chat.engine.child import Child
 from chat.engine.gpu_memory import GpuMemoryError, fewer_layers, with_layers
 from chat.engine.outgoing import Outgoing
 from chat.engine.wire import build, from_line, to_line, unpack_error, unpack_event
-from chat.events import Done, Event, Loading, ModelInfo, Notice, Rendered, Seconds, Text, TokenCounts
+from chat.events import Done, Event, Loading, ModelInfo, Notice, Rendered, Seconds, Text, TokenCounts, outcome_of
 from chat.ground.errors import ChatError, EngineError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class LocalEngine:
                 if suspects is None:
                     break
                 for index, request in suspects:
-                    outcome = self._outcome(request)
+                    outcome = outcome_of(self.reply(request), on_notice)
                     outgoing.settle(index)
                     yield index, outcome
                     if isinstance(outcome, Done) and outcome.finish_reason == "interrupted":
@@ -174,12 +174,6 @@ class LocalEngine:
             return suspects
         self._current = None
         return None
-
-    def _outcome(self, request: Request) -> Done | ChatError:
-        try:
-            return next(event for event in self.reply(request) if isinstance(event, Done))
-        except ChatError as error:
-            return error
 
     def render(self, request: Request) -> Rendered:
         """The prompt's text and ids, without making a reply.

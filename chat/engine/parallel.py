@@ -21,7 +21,7 @@ from chat.engine.lane_reading import PromptReader
 from chat.engine.lanes import LaneDecoder
 from chat.engine.reply import reply
 from chat.engine.strand import Strand
-from chat.events import Done
+from chat.events import Done, outcome_of
 from chat.ground.errors import ChatError, EngineError, MemoryLimitError
 
 if TYPE_CHECKING:
@@ -169,11 +169,7 @@ class Together:
         """Answer as without a batch, on the engine's own context."""
         strand.run.sampler.close()
         yield strand.index, None
-        try:
-            outcome: Done | ChatError = next(e for e in reply(self._room, strand.request) if isinstance(e, Done))
-        except ChatError as error:
-            outcome = error
-        yield strand.index, outcome
+        yield strand.index, outcome_of(reply(self._room, strand.request), lambda _: None)  # its notices were told
 
     def _fitting_lanes(self) -> LaneDecoder | None:
         """The lanes, made anew where the waiting requests need longer ones and nothing runs."""

@@ -61,11 +61,6 @@ class Answer:
     def events(self) -> Iterator[Event]:
         """Everything that happens, `Done` last."""
         yield from map(Notice, self.notices())
-        if self.composed.dropped:
-            yield Notice(
-                f"the first {self.composed.dropped} of {self.composed.turns} turns no longer fit the context of "
-                f"{self.room.limit:,} tokens and are left out of this prompt"
-            )
         run = self.begin()
         try:
             yield from self._read(run.limit)
@@ -77,7 +72,7 @@ class Answer:
         yield self.done(run)
 
     def notices(self) -> list[str]:
-        """What the person should read of the model, once."""
+        """What the person should read of this prompt, and of the model once."""
         room = self.room
         told, room.notices = room.notices, []
         if self.request.prompt.messages is not None and room.format_notice:
@@ -87,6 +82,11 @@ class Answer:
         if room.limit is None and length > known and not room.is_beyond_training:
             told.append(f"the prompt has {length:,} tokens, more than the {known:,} the model was trained on")
             room.is_beyond_training = True
+        if self.composed.dropped:
+            told.append(
+                f"the first {self.composed.dropped} of {self.composed.turns} turns no longer fit the context of "
+                f"{room.limit:,} tokens and are left out of this prompt"
+            )
         return told
 
     def begin(self) -> Run:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.engine.snapshot import Snapshot
+from chat.ground.folders import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,7 @@ DISK_RESERVE_BYTES = 256 << 20
 SUFFIX = ".state"
 WRITING = ".writing-"  # a file that is not whole yet, or never became so
 ABANDONED_SECONDS = 3600
+PLAIN_KEY = re.compile(r"[0-9a-z]{1,64}")  # may begin a file's name as it is
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,14 @@ class States:
     def __init__(self, folder: Path, fingerprint: dict[str, Any], limit_bytes: int) -> None:
         self._folder = folder
         self._fingerprint = json.dumps(fingerprint, sort_keys=True)
-        self._prefix = hashlib.sha256(self._fingerprint.encode()).hexdigest()[:16]
+        self._model = hashlib.sha256(self._fingerprint.encode()).hexdigest()[:16]
         self._limit = limit_bytes
 
     def best(self, prompt: Sequence[int], window: int | None) -> tuple[Head | None, int]:
         """The file that spares most of a prompt, and how many ids that is."""
         best: Head | None = None
         reach = 0
-        for path in sorted(self._folder.glob(f"{self._prefix}-*{SUFFIX}")):
+        for path in sorted(self._folder.glob(f"*-{self._model}{SUFFIX}")):
             head = self._head(path)
             if head is not None:
                 found = Snapshot(head.ids, head.oldest, b"").reach(prompt, window)
@@ -94,15 +97,16 @@ class States:
         """Write a state under a name of its own, whole or not at all; None where the disk or the limit does not allow.
 
         Args:
-            key: a session's name, or whatever else tells one state from another.
+            key: a session's id, with which the file's name begins so that whoever removes the session finds it, or
+                whatever else tells one state from another.
         """
         size = len(snapshot.data) + 4 * len(snapshot.ids) + LARGEST_HEAD
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_folder(self._folder)
             if size > self._limit or shutil.disk_usage(self._folder).free < size + DISK_RESERVE_BYTES:
                 return None
-            name = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:24]
-            path = self._folder / f"{self._prefix}-{name}{SUFFIX}"
+            name = key if PLAIN_KEY.fullmatch(key) else hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:24]
+            path = self._folder / f"{name}-{self._model}{SUFFIX}"
             self._write(path, key, snapshot)
             self._remove_oldest(path)
         except OSError:

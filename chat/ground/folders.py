@@ -1,4 +1,4 @@
-"""Say where our files live. The only door to platformdirs; makes no folder."""
+"""Say where our files live, and make folders for their owner only. The only door to platformdirs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chat.ground.errors import FileError
 
+FOLDER_MODE = 0o700
 _APP = "mistral-chat"
 _HOME_VARIABLE = "MISTRAL_CHAT_HOME"
 
@@ -34,6 +35,17 @@ def models_folder() -> Path:
 def state_folder() -> Path:
     """Where the engine's saved states live, in files whose names begin with a session's id."""
     return cache_folder() / "states"
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make `folder` and what is missing above it, for the owner only.
+
+    Raises:
+        OSError: it cannot be made, or something else has its name.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
 def _folder(kind: str) -> Path:

@@ -46,16 +46,27 @@ class Guided:
 
     def reply(self, request: Request) -> Iterator[Event]:
         """Yield events, the last one `Done`; once it is said that a system prompt does not count."""
-        if not self._has_told and any(message.role == "system" for message in request.prompt.messages or ()):
-            self._has_told = True
-            yield Notice("the guide heeds no system prompt; a full model does")
+        yield from map(Notice, self._untold(request))
         yield from self._engine.reply(with_topics(request))
 
     def answer_all(
         self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
     ) -> Iterator[tuple[int, Done | ChatError]]:
         """Answer many requests."""
-        return self._engine.answer_all(map(with_topics, requests), parallel, on_notice)
+
+        def taught(request: Request) -> Request:
+            for words in self._untold(request):
+                on_notice(words)
+            return with_topics(request)
+
+        return self._engine.answer_all(map(taught, requests), parallel, on_notice)
+
+    def _untold(self, request: Request) -> tuple[str, ...]:
+        """What to tell the person of a request that was not told of one before."""
+        if self._has_told or all(message.role != "system" for message in request.prompt.messages or ()):
+            return ()
+        self._has_told = True
+        return ("the guide heeds no system prompt; a full model does",)
 
     def render(self, request: Request) -> Rendered:
         """The prompt's text and ids, help line included."""

@@ -64,7 +64,7 @@ def _pull_official(official: Official, convert: Convert, *, discard: bool, say: 
     _announce(official, whole, lacking, discard, say)
     require_room(official.q4_bytes, target.parent, f"the {RECIPE} of {official.name}", "MISTRAL_CHAT_HOME")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(target.parent)
     except OSError as error:
         raise FileError(f"{target.parent}: cannot be made: {error.strerror}") from error
     convert([str(checkpoint_files(official.repository, say=say)), "-o", str(target), "-t", RECIPE])

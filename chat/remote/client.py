@@ -9,7 +9,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from chat.conversation import FinishReason, Message, ToolCall
-from chat.events import Done, Event, ModelInfo, Notice, Rendered, Seconds, Text, TokenCounts
+from chat.events import Done, Event, ModelInfo, Notice, Rendered, Seconds, Text, TokenCounts, outcome_of
 from chat.ground.errors import ChatError, EngineError, ModelError, UsageError
 from chat.remote.transport import Busy, Exchange
 from chat.request import Sampling
@@ -82,21 +82,10 @@ class RemoteEngine:
     ) -> Iterator[tuple[int, Done | ChatError]]:
         """Answer many requests, one after the other."""
         for position, request in enumerate(requests):
-            outcome = self._outcome(request, on_notice)
+            outcome = outcome_of(self.reply(request), on_notice)
             yield position, outcome
             if isinstance(outcome, Done) and outcome.finish_reason == "interrupted":
                 return
-
-    def _outcome(self, request: Request, on_notice: Callable[[str], None]) -> Done | ChatError:
-        try:
-            for event in self.reply(request):
-                if isinstance(event, Notice):
-                    on_notice(event.text)
-                elif isinstance(event, Done):
-                    return event
-        except ChatError as error:
-            return error
-        raise AssertionError("a reply ends with Done")
 
     def render(self, request: Request) -> Rendered:
         """Nothing to show: the template is the server's.

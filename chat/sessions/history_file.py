@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from stat import S_IMODE, S_ISREG
 from typing import TYPE_CHECKING
 
+from chat.ground.folders import make_private_folder
 from chat.sessions.recovery import Recovered, recover
 from chat.sessions.schema import DamagedError, connect_file
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 TURN_SECONDS = 20.0  # how long another program may take to open or mend the file
 
@@ -39,17 +39,6 @@ def open_file(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Connection,
                 return _connect_private(path), None
         recovered = recover(path)
         return _connect_private(path), recovered
-
-
-def make_private_folder(folder: Path) -> None:
-    """Make `folder` and what is missing above it, for the owner only.
-
-    Raises:
-        OSError: it cannot be made, or something else has its name.
-    """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    for place in reversed(missing):
-        place.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
 def make_private(place: Path, mode: int) -> None:

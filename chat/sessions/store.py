@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chat.conversation import Conversation, Node
 from chat.ground.errors import FileError, UsageError
 from chat.ground.visible import visible_line
-from chat.sessions.history_file import FOLDER_MODE, make_private
+from chat.sessions.history_file import make_private
 from chat.sessions.keeper import Keeper
 from chat.sessions.lookup import by_call, by_id, listed, nearest_missing, recent_questions
 from chat.sessions.records import SESSION_ID, SessionRecord, checked_name, storable, title_of
@@ -35,7 +35,7 @@ def open_history(*, enabled: bool = True) -> Store:
     """The person's own history, in the data folder; one that touches no file if not `enabled`."""
     if not enabled:
         return open_store(None)
-    from chat.ground.folders import data_folder, state_folder
+    from chat.ground.folders import FOLDER_MODE, data_folder, state_folder
 
     try:
         folder, states = data_folder(), state_folder()

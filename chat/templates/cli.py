@@ -48,7 +48,7 @@ def edit(name: Name) -> None:
     if not path.exists():
         text = shelf.text_of(name) if name in shelf.names() else 'prompt = """\n$input"""\n'
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_folder(path.parent)
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise FileError(f"{path}: cannot be written: {error.strerror}") from error

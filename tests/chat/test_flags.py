@@ -45,13 +45,19 @@ def test_the_last_block_is_the_one_that_is_printed(tiny_model: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"pwd\n", b"")
 
 
-@pytest.mark.parametrize(("overflow", "code"), [("error", 1), ("drop", 0)])
-def test_old_turns_are_dropped_where_that_was_asked_for(overflow: str, code: int, tiny_v3_model: Path) -> None:
+DROPPED = b"note: the first 1 of 3 turns no longer fit the context of 256 tokens and are left out of this prompt\n"
+
+
+@pytest.mark.parametrize(("overflow", "code", "said"), [("error", 1, b""), ("drop", 0, DROPPED)])
+def test_old_turns_are_dropped_where_that_was_asked_for_and_it_is_said(
+    overflow: str, code: int, said: bytes, tiny_v3_model: Path
+) -> None:
+    """A batch did it without a word."""
     turn = [{"role": "user", "content": "word " * 60}, {"role": "assistant", "content": "yes"}]
     line = json.dumps({"messages": [*turn, *turn, {"role": "user", "content": "and?"}]}).encode()
     done = run("-m", tiny_v3_model, "--context", 256, "--overflow", overflow, "-n", 2, "--batch", "-", stdin=line)
     plain = json.loads(done.stdout)
-    assert (done.returncode, plain.get("exit_code")) == (code, 5 if code else None)
+    assert (done.returncode, plain.get("exit_code"), done.stderr) == (code, 5 if code else None, said)
 
 
 def test_no_disk_for_states_keeps_none(tiny_v3_model: Path, tmp_path: Path, own_home: Path) -> None:

@@ -10,6 +10,8 @@ from chat.guide.guided import Guided, with_topics
 from chat.guide.topics import help_text
 from chat.request import EngineOptions, Prompt, Request, Sampling
 
+NO_SYSTEM = "the guide heeds no system prompt; a full model does"
+
 
 def test_the_last_question_comes_with_its_topics_as_the_system_prompt() -> None:
     turns = (Message("user", "hi"), Message("assistant", "Hello!"), Message("user", "how do i leave"))
@@ -38,4 +40,18 @@ def test_that_a_system_prompt_does_not_count_is_said_once() -> None:
     request = Request(Prompt((Message("system", "Be a pirate."), Message("user", "hi"))), max_tokens=2)
     said = [[event for event in engine.reply(request) if isinstance(event, Notice)] for _ in range(2)]
     engine.close(keep_state=False)
-    assert said == [[Notice("the guide heeds no system prompt; a full model does")], []]
+    assert said == [[Notice(NO_SYSTEM)], []]
+
+
+def test_a_batch_tells_it_too() -> None:
+    """There the system prompt was left out without a word."""
+    engine = Guided(LocalEngine(EngineOptions(str(PATH), threads=1)))
+    plain, asked = (
+        Request(Prompt((*system, Message("user", "hi"))), max_tokens=2)
+        for system in ((), (Message("system", "Be a pirate."),))
+    )
+    heard: list[str] = []
+    outcomes = [dict(engine.answer_all(each, None, heard.append)) for each in ([plain], [plain, asked, asked])]
+    engine.close(keep_state=False)
+    assert [sorted(each) for each in outcomes] == [[0], [0, 1, 2]]
+    assert heard == [NO_SYSTEM]

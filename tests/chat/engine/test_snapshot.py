@@ -232,7 +232,7 @@ def test_a_state_that_is_not_whole_or_too_long_is_ignored(
     states = States(tmp_path, {}, 1 << 30)
     length = struct.unpack("<I", whole[40:44])[0]
     states._fingerprint = json.loads(whole[44 : 44 + length])["fingerprint"]
-    states._prefix = saved.name.partition("-")[0]
+    states._model = saved.stem.partition("-")[2]
     head, reach = states.best(told, 64)
     assert head is not None and reach == len(LONG) + 4 and states.load(head) is not None
     for size in (0, 5, 43, 44, 44 + length, len(whole) - 1):
