@@ -60,7 +60,7 @@ def init() -> None:
     file = config_path()
     try:
         make_private_folder(file.parent)
-        with open(file, "x", encoding="utf-8", opener=_for_the_owner) as stream:
+        with file.open("x", encoding="utf-8") as stream:
             stream.write(initial_text())
     except FileExistsError as error:
         raise UsageError(f"{file} exists", hint="`mistral-chat config edit` opens it") from error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from chat.ground.catalogue import DEFAULT, Official, find_official
 from chat.ground.errors import FileError, ModelError
-from chat.ground.folders import models_folder
+from chat.ground.folders import make_private_folder, models_folder
 from chat.ground.hub import (
     PREFIX,
     CachedRepository,

@@ -9,6 +9,7 @@ import typer
 
 from chat.ground.editor import open_editor
 from chat.ground.errors import FileError, UsageError
+from chat.ground.folders import make_private_folder
 from chat.ground.table import print_table
 from chat.templates import shelf
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from array import array
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from chat.conversation import Conversation, Message, Node, ToolCall
+from chat.engine.snapshot import Snapshot
+from chat.engine.states import States
 from chat.ground.errors import UsageError
 from chat.sessions.records import SessionRecord
 from chat.sessions.store import Store, open_history, open_store
@@ -221,23 +224,27 @@ def test_model_title_and_settings_follow_the_session(store: Store) -> None:
 
 
 def test_a_removed_session_leaves_nothing_behind(tmp_path: Path) -> None:
-    """No message, search entry or saved state; not even its bytes in the file or the write-ahead log."""
-    states, path = tmp_path / "states", tmp_path / "data" / "history.db"
-    states.mkdir()
+    """No message, search entry or saved state; not even its bytes in the file or the write-ahead log.
+
+    The engine named its states otherwise than they were looked for here, so that they outlived their sessions, with
+    every token of them.
+    """
+    states, path = tmp_path / "cache" / "states", tmp_path / "data" / "history.db"
+    engine = States(states, {"model": "tiny"}, 1 << 30)
     store = open_store(path, states=states)
     kept, gone = store.create(name="kept"), store.create(name="secretname", model="secretmodel")
     say(store, kept, Conversation(), Message("user", "harmless"))
     say(store, gone, Conversation(), Message("user", "The secretword is xyzzyplugh " * 500))
-    mine = [states / gone.id, states / f"{gone.id}-12.state"]
-    theirs = [states / f"{kept.id}.state", states / "other"]
-    for state in (*mine, *theirs):
-        state.write_bytes(b"state")
+    snapshot = Snapshot(array("i", [1, 2, 3]), 0, b"state")
+    assert engine.save(gone.id, snapshot) and States(states, {"model": "other"}, 1 << 30).save(gone.id, snapshot)
+    theirs = {engine.save(kept.id, snapshot), engine.save("prompt 12", snapshot)}
 
     store.remove(gone.id)
 
     assert [record.name for record in store.list()] == ["kept"]
     assert store.search("xyzzyplugh") == store.search("secretname") == ()
-    assert sorted(states.iterdir()) == sorted(theirs)
+    assert set(states.iterdir()) == theirs
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in (states.parent, states, path.parent)} == {0o700}
     left = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert b"harmless" in left
     for secret in (b"secret", b"xyzzy", b"plugh"):
