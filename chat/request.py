@@ -21,6 +21,7 @@ class EngineOptions:
     window: str = "auto"  # auto | off | a number of tokens
     kv_type: KvType = "f16"
     gpu_layers: str = "auto"  # auto | all | a number of layers
+    most_gpu_layers: int | None = None  # of auto: a GPU's memory ran out with more
     threads: int | None = None
     flash_attention: Switch = "auto"
     repack: Switch = "auto"
@@ -33,6 +34,11 @@ class EngineOptions:
     first_prompt_bytes: int = 0  # about how long the first prompt is, where that is known while loading
     state_cache_bytes: int = 4 << 30
     state_folder: str | None = None  # None: states live in memory only
+
+    @property
+    def wants_gpus(self) -> bool:
+        """Whether any layer may go to a GPU; else none is woken."""
+        return self.gpu_layers.strip("0") != "" and self.most_gpu_layers != 0
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,6 @@ class LocalEngine:
             log_file: keeps all that llama.cpp says; without it only what is needed to name a fault.
         """
         self.options = options
-        self._chooses_layers = options.gpu_layers == "auto"
         self._notices: list[str] = []  # for the person, with the next reply
         self._log_file = Path(log_file) if log_file is not None else None
         self._child: Child | None = None
@@ -311,7 +310,7 @@ class LocalEngine:
         error = child.why_dead()
         child.close()
         layers = fewer_layers(self._info)
-        if isinstance(error, GpuMemoryError) and self._chooses_layers and layers is not None:
+        if isinstance(error, GpuMemoryError) and self.options.gpu_layers == "auto" and layers is not None:
             self.options, words = with_layers(self.options, layers)
             self._notices = [words]
         return error

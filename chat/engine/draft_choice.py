@@ -55,9 +55,9 @@ def plan_small(options: EngineOptions, main: GgufFile, host: Host) -> Small | No
             f"({file.vocabulary_size:,} pieces, the model {main.vocabulary_size:,})",
             hint=HINT,
         )
-    gpu_layers = "0" if options.gpu_layers == "0" else "auto"  # a number of layers is meant for the model itself
+    gpu_layers = "auto" if options.wants_gpus else "0"  # a number of layers is meant for the model itself
     context = min(CONTEXT, options.context or CONTEXT)
-    wanted = replace(options, context=context, window="auto", repack="off", gpu_layers=gpu_layers)
+    wanted = replace(options, context=context, window="auto", repack="off", gpu_layers=gpu_layers, most_gpu_layers=None)
     try:
         return Small(file, fit(sizes_of(file), wanted, choose_window(file, "auto"), host))
     except MemoryLimitError as error:

@@ -35,6 +35,6 @@ def fewer_layers(info: ModelInfo | None) -> int | None:
 
 
 def with_layers(options: EngineOptions, layers: int) -> tuple[EngineOptions, str]:
-    """The options with so many layers on the GPU, and what a person is told of it."""
-    words = f"the GPU's memory ran out: {layers} layers are on it now, the others on the processor"
-    return replace(options, gpu_layers=str(layers)), words
+    """The options with so many layers on the GPU at most, and what a person is told of it."""
+    words = f"the GPU's memory ran out: at most {layers} layers are on it now, the others on the processor"
+    return replace(options, most_gpu_layers=layers), words

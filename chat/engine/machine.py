@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def machine(options: EngineOptions) -> Host:
     """What there is for a model with these options; GPUs are not woken where none is wanted."""
-    return host_with(() if options.gpu_layers == "0" else devices(), host_free_bytes(), options.threads)
+    return host_with(devices() if options.wants_gpus else (), host_free_bytes(), options.threads)
 
 
 def host_with(found: Sequence[Device], free_bytes: int, threads: int | None) -> Host:

@@ -29,6 +29,7 @@ OUTPUTS = 8  # rows of logits: a draft and one more
 REPACKED_ON_X86 = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
 REPACKED_ON_ARM = REPACKED_ON_X86 | {"Q5_K", "Q6_K", "Q8_0"}
 REPACKED_ROWS = 8  # at a time
+RAN_OUT = ": the GPU's memory ran out with more"
 REPACK_TOKENS_PER_THREAD = 100  # a prompt this long earns back what one core spends on repacking at load
 
 
@@ -147,7 +148,7 @@ def fit(sizes: Sizes, options: EngineOptions, window: Window, host: Host, prompt
         MemoryLimitError: with need, free memory and three ways out.
         UsageError: `--gpu-layers` is no number.
     """
-    batch = GPU_BATCH if host.gpu_free_bytes and options.gpu_layers != "0" else BATCH
+    batch = GPU_BATCH if host.gpu_free_bytes and options.wants_gpus else BATCH
     rolling = window.rolling and window.size is not None and (options.context is None or options.context > window.size)
     if rolling:
         cells, why = rolling_cells(window.size or 0, batch), f"a rolling window of {window.size:,} tokens"
@@ -243,7 +244,7 @@ def _context(sizes: Sizes, options: EngineOptions, window: Window, host: Host) -
 
     def stays_on_gpus(context: int) -> bool:
         parts = _parts(sizes, options, window, context, min(GPU_BATCH, context))
-        return options.gpu_layers != "0" and most_layers(parts, host.gpu_free_bytes) == parts.most
+        return options.wants_gpus and most_layers(parts, host.gpu_free_bytes) == parts.most
 
     own = 0 if host.is_shared else sum(host.gpu_free_bytes)
     left = host.free_bytes + own - sizes.weights - PROCESS_BYTES
@@ -270,20 +271,22 @@ def _gpu_layers(path: str, parts: Parts, options: EngineOptions, host: Host) -> 
     wanted, free = options.gpu_layers, host.gpu_free_bytes
     if wanted not in ("auto", "all") and not (wanted.isascii() and wanted.isdigit()):
         raise UsageError(f"`--gpu-layers {wanted}` is neither auto, all nor a number of layers")
-    if wanted.isdigit() and int(wanted) == 0:
-        return 0, "everything on the processor"
-    if not any(free):
+    if not options.wants_gpus:
+        return 0, "everything on the processor" + (RAN_OUT if options.most_gpu_layers == 0 else "")
+    if not free:
         return 0, "everything on the processor: this build or machine has no GPU"
     if wanted == "auto":
-        count, why = most_layers(parts, free), "as many as its free memory takes"
+        count, why = most_layers(parts, free), ", as many as its free memory takes"
         if count == 0:
             return 0, "everything on the processor: the GPU's free memory takes no layer"
+        if options.most_gpu_layers is not None and options.most_gpu_layers < count:
+            count, why = options.most_gpu_layers, RAN_OUT
     else:
-        count, why = parts.most if wanted == "all" else min(int(wanted), parts.most), "as asked"
+        count, why = parts.most if wanted == "all" else min(int(wanted), parts.most), ", as asked"
         _require_gpu_memory(path, on_gpus(parts, free, count), free)
     if count == parts.most:
         return count, "all layers on the GPU" + (", as asked" if wanted != "auto" else "")
-    return count, f"{count} of {parts.most} layers (the output is one) on the GPU, {why}"
+    return count, f"{count} of {parts.most} layers (the output is one) on the GPU{why}"
 
 
 def _require_gpu_memory(path: str, taken: Sequence[int], free_bytes: Sequence[int]) -> None:

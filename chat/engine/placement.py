@@ -35,14 +35,14 @@ class Parts:
 def split(parts: Parts, free_bytes: Sequence[int]) -> tuple[int, ...]:
     """How the layers are to be divided among GPUs: by what is free there beside the reserve and the work."""
     room = tuple(max(free - RESERVE_BYTES - parts.work, 0) for free in free_bytes)
-    return room if any(room) else tuple(free_bytes)
+    return next(filter(any, (room, tuple(free_bytes))), (1,) * len(free_bytes))
 
 
 def on_gpus(parts: Parts, free_bytes: Sequence[int], count: int) -> tuple[int, ...]:
     """The bytes that each GPU takes, with `count` layers on all of them.
 
     Args:
-        free_bytes: of each GPU; not all 0 where `count` is not.
+        free_bytes: of each GPU; there is one where `count` is not 0.
         count: as llama.cpp counts, at most `parts.most`.
     """
     taken = [0] * len(free_bytes)
@@ -56,7 +56,7 @@ def on_gpus(parts: Parts, free_bytes: Sequence[int], count: int) -> tuple[int, .
 
 def most_layers(parts: Parts, free_bytes: Sequence[int]) -> int:
     """How many layers the GPUs take, as llama.cpp counts; the reserve is left free on each."""
-    counts = range(parts.most, 0, -1) if any(free_bytes) else ()
+    counts = range(parts.most, 0, -1) if free_bytes else ()
     return next((count for count in counts if _fits(on_gpus(parts, free_bytes, count), free_bytes)), 0)
 
 

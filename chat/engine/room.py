@@ -124,7 +124,7 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     notices = _missing_gpu_notices(options, host)
 
     def with_layers(count: int) -> Fit:
-        return _fit(replace(options, gpu_layers=str(count)), file, window, small, host)
+        return _fit(replace(options, most_gpu_layers=count), file, window, small, host)
 
     model, decoder, chosen = _load(options, file, window, chosen, with_layers, notices, on_progress)
     notices += filter(None, [lost_window_notice(file, options.window, decoder.cells)])
@@ -143,7 +143,7 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
 
 def _missing_gpu_notices(options: EngineOptions, host: Host) -> list[str]:
     """What to tell who asked for layers on a GPU where none is."""
-    if options.gpu_layers in ("auto", "0") or host.gpu_free_bytes:
+    if options.gpu_layers == "auto" or not options.wants_gpus or host.gpu_free_bytes:
         return []
     reason = "this build of llama.cpp or this machine has no GPU"
     return [f"`--gpu-layers {options.gpu_layers}` has no effect: {reason}, so everything is on the processor"]
@@ -196,8 +196,6 @@ def _load(
                 raise MemoryLimitError(error.message, hint=hint) from error
             fewer = chosen.gpu_layers * 3 // 4
             chosen = with_layers(fewer)
-            reason = f"{chosen.reason.removesuffix(', as asked')}: the GPU's memory ran out with more"
-            chosen = replace(chosen, reason=reason)
             notices[:] = [f"the GPU's memory ran out: {fewer} layers are on it now, the others on the processor"]
 
 

@@ -204,6 +204,9 @@ def test_the_program_says_one_sentence_when_its_engine_is_killed(
     assert bool(said) == (phase == "decoding")  # what came before stays
 
 
+NO_GPU_MEMORY = "the GPU's memory ran out: at most {} layers are on it now, the others on the processor"
+
+
 def test_where_a_gpu_has_too_little_memory_fewer_layers_are_there_and_the_request_is_answered(
     windowed_file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: dict[Request, Done]
 ) -> None:
@@ -215,18 +218,22 @@ def test_where_a_gpu_has_too_little_memory_fewer_layers_are_there_and_the_reques
     engine = opened(windowed_file, folder)
     events = list(engine.reply(REQUEST))
     notices = [event.text for event in events if isinstance(event, Notice)]
-    assert [words for words in notices if "no effect" not in words] == [  # the layers named anew, where no GPU is
-        f"the GPU's memory ran out: {layers} layers are on it now, the others on the processor" for layers in (6, 4)
-    ]
+    assert notices == [NO_GPU_MEMORY.format(layers) for layers in (6, 4)]
     assert isinstance(events[-1], Done) and events[-1].ids == cold[REQUEST].ids
     deaths.write_text("decoding")
     with pytest.raises(EngineError) as caught:
         answer(engine, Request(Prompt(ids=LONG[::-1]), GREEDY, max_tokens=5))
     assert (caught.value.message, caught.value.exit_code) == ("the engine stopped: the GPU's memory ran out", 8)
     first, *_, last = engine.reply(REQUEST)
-    engine.close(keep_state=False)
-    assert first == Notice("the GPU's memory ran out: 3 layers are on it now, the others on the processor")
+    assert first == Notice(NO_GPU_MEMORY.format(3))
     assert isinstance(last, Done) and last.ids == cold[REQUEST].ids
+    deaths.write_text("decoding")
+    heard: list[str] = []
+    [(_, in_batch)] = engine.answer_all([REQUEST], 1, heard.append)
+    engine.close(keep_state=False)
+    assert heard == [NO_GPU_MEMORY.format(2)]  # it was not told of
+    assert isinstance(in_batch, Done) and in_batch.ids == cold[REQUEST].ids
+    assert engine.options.gpu_layers == "auto"  # were it a number, it would be refused when still less memory is free
 
 
 def test_who_names_a_number_of_layers_keeps_it_and_is_told(

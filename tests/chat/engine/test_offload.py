@@ -118,6 +118,27 @@ def test_layers_go_to_the_gpu_as_its_memory_allows() -> None:
     assert [of(SEVEN, ROLLING, 16, (8,), gpu_layers=n).gpu_layers for n in ("0", "5", "99", "all")] == [0, 5, 33, 33]
 
 
+def test_after_a_gpus_memory_ran_out_there_are_no_more_layers_on_it_and_fewer_where_even_less_is_free() -> None:
+    """The next try once asked for a number of layers, which was refused when another program had taken memory."""
+    capped = [of(SEVEN, ROLLING, 16, (2.7,), most_gpu_layers=most) for most in (33, 16, 10, 0)]
+    assert [each.gpu_layers for each in capped] == [16, 16, 10, 0]
+    assert [each.reason.rpartition("; ")[2] for each in capped[1:]] == [
+        "16 of 33 layers (the output is one) on the GPU, as many as its free memory takes",
+        "10 of 33 layers (the output is one) on the GPU: the GPU's memory ran out with more",
+        "everything on the processor: the GPU's memory ran out with more",
+    ]
+    assert [capped[3].batch, of(SEVEN, ROLLING, 16, (2.7,), gpu_layers="00").batch] == [256, 256]
+
+
+def test_a_gpu_without_any_free_memory_is_a_gpu_all_the_same() -> None:
+    """It was told that there is none, also to who asked for layers on it."""
+    full = of(SEVEN, ROLLING, 16, (0,))
+    assert (full.gpu_layers, full.gpu_bytes) == (0, 0)
+    assert full.reason.endswith("; everything on the processor: the GPU's free memory takes no layer")
+    with pytest.raises(MemoryLimitError, match=r"^7B\.gguf needs 4\.7 GiB of a GPU's memory .* 0\.0 GiB are free$"):
+        of(SEVEN, ROLLING, 16, (0,), gpu_layers="all")
+
+
 def test_the_output_is_the_first_layer_on_the_gpu() -> None:
     """llama.cpp's log, of a tiny model: with 1 layer 0.51 MiB, the output; with 2 a layer besides."""
     one, two = (of(SEVEN, ROLLING, 16, (8,), gpu_layers=n) for n in ("1", "2"))

@@ -57,7 +57,8 @@ def lack_gpu_memory(deaths: Path) -> None:
 
     def loaded(options: Any, *more: Any) -> Any:
         made = load(options, *more)
-        made.info.details["gpu_layers"] = 8 if options.gpu_layers == "auto" else int(options.gpu_layers)
+        asked = 8 if options.gpu_layers == "auto" else int(options.gpu_layers)
+        made.info.details["gpu_layers"] = asked if options.most_gpu_layers is None else options.most_gpu_layers
         return made
 
     def fed(self: Any, ids: Any, *more: Any) -> Any:
