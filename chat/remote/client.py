@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import asdict
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chat.conversation import FinishReason, Message, ToolCall
 from chat.events import Done, Event, ModelInfo, Notice, Rendered, Seconds, Text, TokenCounts, outcome_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chat.remote.server import Server
     from chat.request import Constraint, Request
 
+Kind = TypeVar("Kind")
 FINISH: dict[str, FinishReason] = {"length": "length"}  # every other reason is a stop
 EXTRAS = ("top_k", "min_p", "repeat_penalty")  # no standard fields: sent only if changed, else the server's own hold
 
@@ -158,7 +159,7 @@ class _Answer:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._texts: list[str] = []
-        self._usage: dict[str, Any] = {}
+        self._tokens = TokenCounts()
         self._calls: dict[int, dict[str, str]] = {}
         self._model = ""
         self.finish_reason: FinishReason = "stop"
@@ -175,19 +176,20 @@ class _Answer:
             if chunk.get("error"):
                 words = self._server.words(chunk)
                 raise EngineError(f"the server failed{f': {words}' if words else ''}")
-            self._usage = chunk.get("usage") or self._usage
-            self._model = chunk.get("model") or self._model
-            for choice in chunk.get("choices", ())[:1]:
+            if usage := _part(chunk, "usage", dict):
+                self._tokens = _counts(usage)
+            self._model = _part(chunk, "model", str) or self._model
+            for choice in _part(chunk, "choices", list)[:1]:
                 yield from self._take_choice(choice)
         except (AttributeError, KeyError, TypeError) as error:
             raise EngineError("the server sent a chunk of a shape we do not know") from error
 
     def _take_choice(self, choice: dict[str, Any]) -> Iterator[Text]:
-        delta = choice.get("delta") or choice.get("message") or {}
-        text = delta.get("content") or choice.get("text") or ""
-        if choice.get("finish_reason"):
-            self.finish_reason = FINISH.get(choice["finish_reason"], "stop")
-        for call in delta.get("tool_calls") or ():
+        delta = _part(choice, "delta", dict) or _part(choice, "message", dict)
+        text = _part(delta, "content", str) or _part(choice, "text", str)
+        if reason := _part(choice, "finish_reason", str):
+            self.finish_reason = FINISH.get(reason, "stop")
+        for call in _part(delta, "tool_calls", list):
             self._take_call(call)
         if self._first_at is None and (text or self._calls):
             self._first_at = time.monotonic()
@@ -197,10 +199,10 @@ class _Answer:
 
     def _take_call(self, call: dict[str, Any]) -> None:
         known = self._calls.setdefault(call.get("index", len(self._calls)), {"id": "", "name": "", "arguments": ""})
-        function = call.get("function") or {}
-        known["id"] = call.get("id") or known["id"]
-        known["name"] += function.get("name") or ""
-        known["arguments"] += function.get("arguments") or ""
+        function = _part(call, "function", dict)
+        known["id"] = _part(call, "id", str) or known["id"]
+        known["name"] += _part(function, "name", str)
+        known["arguments"] += _part(function, "arguments", str)
 
     def done(self, sampling: dict[str, Any]) -> Done:
         """The whole answer; what the server does not tell is not made up."""
@@ -211,19 +213,32 @@ class _Answer:
             finish_reason=self.finish_reason,
             ids=None,
             prompt_ids_sha256="",
-            tokens=self._counts(),
+            tokens=self._tokens,
             seconds=Seconds(prompt=max(first_at - self.began, 0.0), generate=ended - first_at),
             sampling=sampling,
             tool_calls=tuple(ToolCall(each["name"], each["arguments"], each["id"]) for each in self._calls.values()),
             model=self._model,
         )
 
-    def _counts(self) -> TokenCounts:
-        details = self._usage.get("prompt_tokens_details") or {}
-        counts = (
-            self._usage.get("prompt_tokens"), details.get("cached_tokens"), self._usage.get("completion_tokens"),
-        )  # fmt: skip
-        return TokenCounts(*(count if isinstance(count, int) else 0 for count in counts))
+
+def _part(plain: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
+    """A part of what a server sent; an empty one where it is null or not there.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    value = plain.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(name)
+    return kind() if value is None else value
+
+
+def _counts(usage: dict[str, Any]) -> TokenCounts:
+    return TokenCounts(
+        prompt=_part(usage, "prompt_tokens", int),
+        cached=_part(_part(usage, "prompt_tokens_details", dict), "cached_tokens", int),
+        generated=_part(usage, "completion_tokens", int),
+    )
 
 
 def _sampling_sent(body: dict[str, Any]) -> dict[str, Any]:

@@ -76,18 +76,20 @@ class Exchange:
 
     def _events_of(self, response: http.client.HTTPResponse) -> Iterator[Any]:
         data: list[str] = []
+        size = 0
         is_begun = False
         for line in self._lines(response):
             if line.startswith("data:"):
                 is_begun = True
                 data.append(line[5:].removeprefix(" "))
+                size += len(line)
             elif not line and data:
                 text = "\n".join(data)
-                data = []
+                data, size = [], 0
                 if text == "[DONE]":
                     return
                 yield self._parsed(text.encode(), "an event that is not JSON")
-            if len(data) * 8 > LONGEST_LINE_BYTES:
+            if size > LONGEST_LINE_BYTES:
                 raise EngineError(f"{self._server.url} sent an event without end")
         if data == ["[DONE]"]:
             return

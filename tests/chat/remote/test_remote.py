@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,18 @@ from chat.request import Constraint, Prompt, Request, Sampling
 
 HELLO = Request(Prompt(messages=(Message("system", "be brief"), Message("user", "hi"))), Sampling(seed=7), stop=("x",))
 KEY = "sk-very-secret"
+ODD: list[Any] = [  # right names, wrong types: these ended in an unexpected AttributeError or TypeError
+    {"usage": "none", "choices": []},
+    {"usage": {"prompt_tokens_details": [1]}, "choices": []},
+    {"usage": {"prompt_tokens": "9"}, "choices": []},
+    {"model": 5, "choices": []},
+    {"choices": {"a": 1}},
+    {"choices": [{"text": 5}]},
+    {"choices": [{"delta": {"content": [{"type": "text", "text": "hi"}]}}]},
+    {"choices": [{"finish_reason": ["stop"]}]},
+    {"choices": [{"delta": {"tool_calls": [{"id": 7, "function": {"name": "f", "arguments": "{}"}}]}}]},
+    {"choices": [{"delta": {"tool_calls": [{"function": {"name": "f", "arguments": {}}}]}}]},
+]
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +123,10 @@ def test_a_schema_and_functions_are_passed_on() -> None:
         (Reply(chunks=words("a")[:2], is_whole=False), EngineError, "{url} cut the answer off"),
         (Reply(body=b"data: {nonsense\n\n"), EngineError, "{url} sent an event that is not JSON"),
         (Reply(chunks=[[1]]), EngineError, "the server sent a chunk of a shape we do not know"),
+        *(
+            (Reply(chunks=[*words("a")[:2], chunk]), EngineError, "the server sent a chunk of a shape we do not know")
+            for chunk in ODD
+        ),
         (Reply(chunks=[{"error": {"message": "out of memory"}}]), EngineError, "the server failed: out of memory"),
         (
             Reply(chunks=[*words("a")[:2], {"error": {"message": f"a key\nlike {KEY}: \x1b[31mno"}}]),
@@ -136,6 +153,7 @@ def test_a_schema_and_functions_are_passed_on() -> None:
         ),
         (Reply(body=b"data: " + b"x" * (1 << 20)), EngineError, "{url} sent a line of over 1048576 bytes"),
         (Reply(body=b"data:\n" * (1 << 18)), EngineError, "{url} sent an event without end"),
+        (Reply(body=(b"data: " + b"x" * 600_000 + b"\n") * 2), EngineError, "{url} sent an event without end"),
     ],
 )  # fmt: skip
 def test_each_fault_is_one_sentence(reply: Reply, kind: type[ChatError], message: str) -> None:
