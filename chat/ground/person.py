@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 
 from chat.ground.errors import UsageError
+from chat.ground.streams import say
 from chat.ground.visible import visible_line
 
 
 def tell(sentence: str) -> None:
     """Say something on stderr, in one line without characters that steer a terminal."""
-    print(visible_line(sentence), file=sys.stderr, flush=True)
+    say(visible_line(sentence))
 
 
 def confirm(question: str, without: str) -> bool:

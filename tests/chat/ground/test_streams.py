@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 PROGRAM = f'"{sys.executable}" -m chat.cli'
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "mistral-v0.3"
 
 
 def shell(command: str) -> tuple[int, str, str]:
@@ -32,6 +34,9 @@ def test_whether_anybody_hears_stderr_changes_neither_answer_nor_exit_code(redir
     assert shell(f"{PROGRAM} -m guide hello {redirection}") == shell(f"{PROGRAM} -q -m guide hello")
     assert shell(f"printf 'hello\\xff' | {PROGRAM} -m guide {redirection}")[0] == 0  # a note is due
     assert shell(f"{PROGRAM} -m nowhere hello {redirection}") == (3, "", "")
+    plan = f"{PROGRAM} convert {CHECKPOINT} --dry-run"  # a written file was exit 7, its name not said
+    assert (heard := shell(f"{plan} 2>/dev/null"))[0] == 0
+    assert shell(f"{plan} {redirection}") == heard
 
 
 def test_a_closed_stdin_is_an_empty_one() -> None:
