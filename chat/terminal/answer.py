@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FRAME_SECONDS = 0.05
 RENDER_SHARE = 4  # a frame waits this many times as long as the one before took
+SETTLED_SECONDS = 0.3  # since the last change of the terminal's size: tmux tells of each one up to 0.25 s late
 
 
 class AnswerView(Protocol):
@@ -49,6 +50,7 @@ class MarkdownAnswer:
         self._is_new = False
         self._below: tuple[Line, ...] = ()
         self._next_frame = 0.0
+        self._size = screen.size
         self._splitter.feed(visible(before))
 
     def feed(self, text: str) -> None:
@@ -59,6 +61,8 @@ class MarkdownAnswer:
     def tick(self, below: Sequence[Line] = ()) -> None:
         """Draw what is new if it is time to, with status lines below it."""
         started = self._clock()
+        if self._size != self._screen.size:
+            self._size, self._next_frame = self._screen.size, started + SETTLED_SECONDS
         changed = self._is_new or tuple(below) != self._below or self._screen.is_stale
         if not changed or started < self._next_frame:
             return

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 BEGIN_FRAME, END_FRAME = "\x1b[?2026h", "\x1b[?2026l"  # terminals that know it show a frame at once, others ignore it
+NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
 
 
 class Screen:
@@ -31,14 +32,14 @@ class Screen:
         is_live: bool,
         colour: bool,
         rewraps: bool = True,
-        size: Callable[[], os.terminal_size] = shutil.get_terminal_size,
+        size: Callable[[], os.terminal_size] | None = None,
         on_gone: Callable[[], None] = lambda: None,
     ) -> None:
         self._stream = stream
         self.is_live = is_live
         self.colour = colour
         self._rewraps = rewraps
-        self._size = size
+        self._size = size or self._measured
         self._on_gone = on_gone
         self._is_gone = False
         self._shown: tuple[Line, ...] = ()
@@ -53,6 +54,11 @@ class Screen:
     def height(self) -> int:
         """Rows, at least 2."""
         return max(2, self._size().lines)
+
+    @property
+    def size(self) -> os.terminal_size:
+        """Columns and rows, as the terminal has them now."""
+        return self._size()
 
     @property
     def is_stale(self) -> bool:
@@ -71,15 +77,12 @@ class Screen:
         kept = self._fitting(live, width)
         if not committed and kept == self._shown and width == self._column_count:
             return
-        lines = (*committed, *kept)
-        same = self._unchanged(lines, width)
-        parts = [BEGIN_FRAME, self._back_to(same, width)]
-        parts.append("\n".join(self._painted(line) for line in lines[same:]))
-        if committed and not kept:
-            parts.append("\n")
-        parts.append(END_FRAME)
+        same = self._unchanged(committed, kept, width)
+        above = "".join(self._painted(line) + "\n" for line in committed[same:])
+        below = self._unwrapped(kept[max(0, same - len(committed)) :])
+        frame = BEGIN_FRAME + self._back_to(same, width) + above + below + END_FRAME
         self._shown, self._column_count = kept, width
-        self.write("".join(parts))
+        self.write(frame)
 
     def line(self, *lines: Line) -> None:
         """Write lines for good; what was live goes."""
@@ -105,16 +108,24 @@ class Screen:
                 break
         return tuple(kept[-(self.height - 1) :])
 
-    def _unchanged(self, lines: Sequence[Line], width: int) -> int:
+    def _unchanged(self, committed: Sequence[Line], kept: Sequence[Line], width: int) -> int:
         """How many lines from the top stand on the screen already; the last one never counts, the cursor is there."""
         if width != self._column_count:
             return 0
         same = 0
-        for old, new in zip(self._shown[:-1], lines[:-1], strict=False):
-            if old != new:
+        for old, new in zip(self._shown[:-1], (*committed, *kept)[:-1], strict=False):
+            if old != new or (same < len(committed) and not _is_sure(new)):
                 break
             same += 1
         return same
+
+    def _unwrapped(self, lines: Sequence[Line]) -> str:
+        """Live lines, of which each takes one row even where the terminal finds it wider than we do.
+
+        It is cut off there for now, and written again to be wrapped once it is committed.
+        """
+        text = "\n".join(self._painted(line) for line in lines)
+        return text if all(_is_sure(line) for line in lines) else NO_WRAP + text + WRAP
 
     def _back_to(self, index: int, width: int) -> str:
         """From the end of the live lines to the start of the one at `index`, with all below it erased.
@@ -129,6 +140,19 @@ class Screen:
 
     def _painted(self, line: Line) -> str:
         return paint(line, colour=self.colour)
+
+    def _measured(self) -> os.terminal_size:
+        """Asked of the terminal itself: COLUMNS and LINES, once exported, keep the size that it had then."""
+        try:
+            size = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):
+            return shutil.get_terminal_size()
+        return size if size.columns and size.lines else shutil.get_terminal_size()
+
+
+def _is_sure(line: Line) -> bool:
+    """Whether every terminal finds the line as wide as we do: they differ in emoji, marks and East Asian letters."""
+    return text_of(line).isascii()
 
 
 def _rows(line: Line, width: int) -> int:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import pty
 import random
 import re
+import struct
+import termios
 
 import pyte
 import pytest
 from samples import chunks, document
 
 from chat.ground.visible import visible
-from chat.terminal.answer import MarkdownAnswer, PlainAnswer
+from chat.terminal.answer import SETTLED_SECONDS, MarkdownAnswer, PlainAnswer
 from chat.terminal.blocks import Splitter
 from chat.terminal.markdown import markdown_lines
 from chat.terminal.render import Line, plain, text_of
 from chat.terminal.screen import Screen
 
 FRAMES = re.compile(r"\x1b\[\?2026[hl]")
-OURS = re.compile(r"\x1b\[(?:\?2026[hl]|[0-9;]*m|\d+A|J)|\r")  # all that we ever write to steer a terminal
+OURS = re.compile(r"\x1b\[(?:\?2026[hl]|\?7[hl]|[0-9;]*m|\d+A|J)|\r")  # all that we ever write to steer a terminal
 
 
 class Watched:
@@ -192,3 +196,52 @@ def test_a_terminal_that_does_not_wrap_again_loses_no_line_above() -> None:
     written = len(watched.stream.getvalue())
     watched.screen.update((), [plain("c")])
     assert watched.stream.getvalue()[written:] == "\x1b[?2026h\r\x1b[1A\x1b[Jc\x1b[?2026l"
+
+
+@pytest.mark.parametrize("text", ["👍🏽" * 40, "👨‍👩‍👧‍👦 " * 20, "a 🏳️‍🌈 " * 15 + "\n\nend"], ids=["tones", "families", "flags"])
+def test_letters_that_a_terminal_finds_wider_than_we_do_stand_there_once(text: str) -> None:
+    """Once every frame left a line behind in tmux, kitty and xterm, which give a hand and its tone four columns."""
+    watched = Watched(columns=40)
+    view = MarkdownAnswer(watched.screen, clock=iter(range(100_000)).__next__)
+    for character in text:
+        view.feed(character)
+        view.tick()
+    view.finish()
+    once = Watched(columns=40)
+    once.screen.line(*markdown_lines(text, 40))
+    shown = watched.shown()
+    assert shown == once.shown()
+    assert "".join(shown).count("👍") == text.count("👍")
+
+
+def test_the_size_is_asked_of_the_terminal_though_columns_are_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("LINES", "50")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(theirs, "w") as stream:
+        screen = Screen(stream, is_live=True, colour=True)
+        assert screen.size == (80, 24)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, bytes(8))  # a serial line knows no size
+        assert screen.size == (200, 50)
+    os.close(ours)
+    assert Screen(io.StringIO(), is_live=False, colour=False).size == (200, 50)
+
+
+def test_nothing_is_drawn_while_the_size_still_changes() -> None:
+    """tmux tells of sizes late: what was drawn for the one before last stayed in the scrollback."""
+    watched = Watched()
+    now = 0.0
+    view = MarkdownAnswer(watched.screen, clock=lambda: now)
+    view.feed("a word")
+    view.tick()
+    for width in (39, 38, 37):
+        watched.size = os.terminal_size((width, 12))
+        written = watched.stream.getvalue()
+        view.feed(" more")
+        now += SETTLED_SECONDS / 2
+        view.tick()
+        assert watched.stream.getvalue() == written
+    now += SETTLED_SECONDS
+    view.tick()
+    assert watched.shown() == ["a word more more more"]
