@@ -198,7 +198,9 @@ def test_a_terminal_that_does_not_wrap_again_loses_no_line_above() -> None:
     assert watched.stream.getvalue()[written:] == "\x1b[?2026h\r\x1b[1A\x1b[Jc\x1b[?2026l"
 
 
-@pytest.mark.parametrize("text", ["👍🏽" * 40, "👨‍👩‍👧‍👦 " * 20, "a 🏳️‍🌈 " * 15 + "\n\nend"], ids=["tones", "families", "flags"])
+@pytest.mark.parametrize(
+    "text", ["👍🏽" * 40, "👨‍👩‍👧‍👦 " * 20, "a 🏳️‍🌈 " * 15 + "\n\nend"], ids=["tones", "families", "flags"]
+)
 def test_letters_that_a_terminal_finds_wider_than_we_do_stand_there_once(text: str) -> None:
     """Once every frame left a line behind in tmux, kitty and xterm, which give a hand and its tone four columns."""
     watched = Watched(columns=40)
