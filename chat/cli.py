@@ -136,11 +136,9 @@ def _first_word(arguments: Sequence[str]) -> tuple[str | None, Sequence[str]]:
     at = 0
     while at < len(arguments):
         word = arguments[at]
-        if word == "--" or (word.startswith("-") and word != "-" and word not in takes_value and "=" not in word[:3]):
-            if word == "--":
-                return None, ()
-            at += 1
-        elif word in takes_value:
+        if word == "--":
+            return None, ()
+        if word in takes_value:
             at += 2 if takes_value[word] else 1
         elif word.startswith("-") and word != "-":
             at += 1

@@ -49,21 +49,20 @@ class Lookup(Drafter):
         The newest of the places with the longest pattern counts: a text that is said again has many that begin alike.
         """
         recent = ids[-LOOK_BACK:]
+        data = recent.tobytes()
         start = 0
         for length in PATTERNS:
-            if not (found := _after_pattern(recent, length)):
+            if not (found := _after_pattern(data, recent.itemsize, length)):
                 break  # nor is a longer one there
             start = found
         period = len(recent) - start
         return [recent[start + step % period] for step in range(most)] if start else []
 
 
-def _after_pattern(ids: array[int], length: int) -> int:
-    """Where the newest earlier place with the same last ids ends; 0 where there is none."""
-    if len(ids) <= length:
+def _after_pattern(data: bytes, width: int, length: int) -> int:
+    """Where the newest earlier place with the same last ids, of so many bytes each, ends; 0 where there is none."""
+    if len(data) <= length * width:
         return 0
-    width = ids.itemsize
-    data = ids.tobytes()
     pattern = data[-length * width :]
     end = len(data) - width  # the last ids themselves do not count
     while (at := data.rfind(pattern, 0, end)) >= 0:
