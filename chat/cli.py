@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from chat import __version__
 from chat.command_line import read_flags
 from chat.ground import ctrl_c
 from chat.ground.errors import ChatError, ExitCode, UsageError
@@ -89,21 +90,17 @@ def _dispatch(arguments: list[str]) -> int:
     if before_end(arguments, "--man"):
         return _print_manual()
     if before_end(arguments, "-V", "--version"):
-        from importlib.metadata import version
-
-        print(f"mistral-chat {version('mistral-chat')}")
+        print(f"mistral-chat {__version__}")
         return ExitCode.DONE
     line = read_flags(arguments)
     return _enter(line.words, line.flags)
 
 
 def _print_manual() -> int:
-    from importlib.metadata import version
-
     from chat.command_tree import commands, main_flags
     from chat.manual import man_page
 
-    print(man_page(version("mistral-chat"), main_flags(), commands(COMMANDS)), end="")
+    print(man_page(__version__, main_flags(), commands(COMMANDS)), end="")
     return ExitCode.DONE
 
 

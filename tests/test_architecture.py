@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,13 @@ def test_help_loads_neither_numpy_nor_llama_cpp_nor_the_command_line_library() -
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stderr == "[]"
     assert done.stdout.startswith("Usage: mistral-chat [OPTIONS] [PROMPT]...")
+
+
+def test_the_version_is_told_without_looking_for_what_is_installed() -> None:
+    """That took as long as all the rest, and failed where the program runs from its folder."""
+    code = (
+        "import sys; before = {*sys.modules}; from chat.cli import run; run(['--version']); "
+        "sys.stderr.write(str(sorted({'importlib.metadata', 'email', 'typer'} & ({*sys.modules} - before))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert (done.stdout, done.stderr) == (f"mistral-chat {version('mistral-chat')}\n", "[]")
