@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from chat.guide.library import ELSE, facts, refusal
 from chat.request import EngineOptions, Prompt, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 HERE = Path(__file__).parent
 FULL = os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1"
@@ -31,15 +30,9 @@ SLACK = 0.10  # what a sample may differ
 
 
 @pytest.fixture(scope="module")
-def evaluate() -> Iterator[Any]:
-    """The module that judged the guide when it was made; it is run from its own folder."""
-    sys.path.insert(0, str(HERE / "making"))
-    try:
-        import evaluate
-
-        yield evaluate
-    finally:
-        sys.path.remove(str(HERE / "making"))
+def evaluate(script: Callable[[str], Any]) -> Any:
+    """The script that judged the guide when it was made."""
+    return script("evaluate")
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-import sys
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,21 +11,12 @@ import pytest
 from chat.guide.library import ELSE, facts, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-MAKING = Path(__file__).parent / "making"
+    from collections.abc import Callable
 
 
 @pytest.fixture(scope="module")
-def corpus() -> Iterator[Any]:
-    """The module, which is run from its own folder and no package."""
-    sys.path.insert(0, str(MAKING))
-    try:
-        import corpus
-
-        yield corpus
-    finally:
-        sys.path.remove(str(MAKING))
+def corpus(script: Callable[[str], Any]) -> Any:
+    return script("corpus")
 
 
 def dialogues(corpus: Any, seed: int, count: int = 300) -> list[Any]:

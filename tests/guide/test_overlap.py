@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import random
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def overlap() -> Iterator[Any]:
-    """The module, which is run from its own folder and no package."""
-    sys.path.insert(0, str(HERE / "making"))
-    try:
-        import overlap
-
-        yield overlap
-    finally:
-        sys.path.remove(str(HERE / "making"))
+def overlap(script: Callable[[str], Any]) -> Any:
+    return script("overlap")
 
 
 def test_the_index_finds_what_comparing_all_pairs_finds(overlap: Any) -> None:
