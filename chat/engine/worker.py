@@ -40,7 +40,7 @@ class Calls:
         self._waiting: set[int] = set()
         self._current: int | None = None
         self._cancelled: int | None = None
-        self._more: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._more: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.on_cancel: Callable[[bool], None] = lambda _: None
         threading.Thread(target=self._listen, daemon=True).start()
 

@@ -69,7 +69,8 @@ class Turn:
     model_name: str = ""
     timing: Timing = field(default_factory=Timing)
     reply: Reply = field(default_factory=Reply)
-    _events: queue.SimpleQueue[Event | Exception | None] = field(default_factory=queue.SimpleQueue)
+    # no SimpleQueue: in CPython a signal near the end of its timeout makes it wait for ever
+    _events: queue.Queue[Event | Exception | None] = field(default_factory=queue.Queue)
     _last: Event | None = None
     _heard_at: float = 0.0
     _kept_at: float = 0.0

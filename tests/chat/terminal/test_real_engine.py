@@ -151,7 +151,7 @@ def test_an_engine_that_hangs_does_not_keep_the_program(begin: Begin, way: str) 
     engine = child_of(terminal.child.pid)
     os.kill(engine, signal.SIGSTOP)
     terminal.say("anybody there?")
-    terminal.settle(1.0)
+    terminal.settle(0.3)
     before = time.monotonic()
     if way == "sigterm":
         terminal.child.kill(signal.SIGTERM)

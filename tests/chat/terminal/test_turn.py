@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import threading
 import time
 from typing import Any
@@ -69,6 +70,18 @@ def test_an_engine_deaf_to_the_first_press_is_left_at_the_second() -> None:
     assert 0.4 < time.monotonic() - before < 2
     assert "stopping · Ctrl+C again leaves" in watch.stream.getvalue()
     assert (reply.text, reply.done, reply.is_left, reply.is_cancelled) == ("begun", None, True, True)
+
+
+def test_a_signal_at_the_end_of_a_wait_is_obeyed() -> None:
+    """Once a handler that outlasted the wait for an event made it a wait without an end (CPython's SimpleQueue)."""
+    watch = Watch([["sleep", 3], ["text", "too late"]])
+    watch.signals.on_leave = lambda: time.sleep(0.05)
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    before = time.monotonic()
+    with watch.signals.installed():
+        reply = watch.turn.run()
+    assert time.monotonic() - before < 2
+    assert (reply.text, reply.is_cancelled) == ("", True)
 
 
 def test_short_waits_need_no_words() -> None:
