@@ -18,7 +18,15 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.search import stop_search
 
-from chat.terminal.line_parts import STYLE, CommandCompleter, NoOverrides, Past, is_command_line, presses_of
+from chat.terminal.line_parts import (
+    STYLE,
+    CommandCompleter,
+    NoOverrides,
+    Past,
+    RewrapRenderer,
+    is_command_line,
+    presses_of,
+)
 from chat.terminal.pastes import Pastes
 from chat.terminal.reader import PROMPT, Candidate, is_open_block, sendable
 
@@ -73,6 +81,7 @@ class LineEditor:
             include_default_pygments_style=False,
             input_processors=[NoOverrides()],
         )
+        self._session.app.renderer = RewrapRenderer(self._session.app)
         store_typeahead(self._session.input, presses_of(early_keys))
 
     def read(self, prefill: str = "") -> str:

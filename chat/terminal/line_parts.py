@@ -10,13 +10,17 @@ from prompt_toolkit.history import History
 from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.layout.utils import explode_text_fragments
+from prompt_toolkit.renderer import Renderer
 from prompt_toolkit.styles import Style
 
 from chat.ground.visible import visible
+from chat.terminal.modes import rewraps
+from chat.terminal.render import row_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from prompt_toolkit.application import Application
     from prompt_toolkit.document import Document
     from prompt_toolkit.key_binding import KeyPress
 
@@ -77,6 +81,32 @@ class NoOverrides(Processor):
             for fragment in fragments
         ]
         return Transformation(shown)
+
+
+class RewrapRenderer(Renderer):
+    """Finds the first row of the prompt again after the terminal became narrower and wrapped what stood there."""
+
+    def __init__(self, app: Application[str]) -> None:
+        super().__init__(app.renderer.style, app.output, cpr_not_supported_callback=app.cpr_not_supported_callback)
+        self._layout = app.layout
+
+    def erase(self, leave_alternate_screen: bool = True) -> None:
+        """Erase the rows that wrapping added, too."""
+        added = self._added_rows() if rewraps() else 0
+        if added:
+            self.output.cursor_up(added)
+        super().erase(leave_alternate_screen)
+
+    def _added_rows(self) -> int:
+        screen = self.last_rendered_screen
+        if screen is None:
+            return 0
+        columns = self.output.get_size().columns
+        cursor = screen.get_cursor_position(self._layout.current_window)
+        rows = [screen.data_buffer[y] for y in range(cursor.y + 1)]
+        ends = [*(max(row, default=-1) + 1 for row in rows[:-1]), cursor.x]
+        texts = ["".join(row[x].char for x in range(end)).rstrip() for row, end in zip(rows, ends, strict=True)]
+        return sum(row_count(text, columns) - 1 for text in texts)
 
 
 class CommandCompleter(Completer):

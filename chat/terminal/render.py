@@ -70,6 +70,19 @@ def line_width(line: Line) -> int:
     return cell_width(text_of(line))
 
 
+def row_count(text: str, columns: int) -> int:
+    """Rows that one line takes where a terminal wraps it: a wide character that does not fit goes to the next."""
+    if cell_width(text) <= columns:
+        return 1
+    rows, used = 1, 0
+    for character in text:
+        width = cell_width(character)
+        if used + width > columns:
+            rows, used = rows + 1, 0
+        used += width
+    return rows
+
+
 def cut(text: str, width: int) -> str:
     """`text` on one line of at most `width` columns, the cut marked by an ellipsis."""
     flat = " ".join(text.split())

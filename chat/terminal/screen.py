@@ -9,7 +9,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING, TextIO
 
-from chat.terminal.render import Line, line_width, paint, text_of, wrap
+from chat.terminal.render import Line, line_width, paint, row_count, text_of, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -134,7 +134,7 @@ class Screen:
         """
         if not self._shown:
             return ""
-        up = sum(_rows(line, width) if self._rewraps else 1 for line in self._shown[index:]) - 1
+        up = sum(row_count(text_of(line), width) if self._rewraps else 1 for line in self._shown[index:]) - 1
         up = min(up, self.height - 1)
         return "\r" + (f"\x1b[{up}A" if up else "") + "\x1b[J"
 
@@ -153,7 +153,3 @@ class Screen:
 def _is_sure(line: Line) -> bool:
     """Whether every terminal finds the line as wide as we do: they differ in emoji, marks and East Asian letters."""
     return text_of(line).isascii()
-
-
-def _rows(line: Line, width: int) -> int:
-    return max(1, -(-line_width(line) // width))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
-from pseudo_terminal import CTRL_C, CTRL_G, CTRL_R, ENTER, UP, Terminal
+from pseudo_terminal import CTRL_C, CTRL_G, CTRL_J, CTRL_R, ENTER, UP, Terminal
 
 from chat.terminal.line_editor import LineEditor
 
@@ -191,3 +192,17 @@ def test_a_redraw_from_another_thread_may_come_while_the_prompt_ends() -> None:
             thread.join()
             sys.setswitchinterval(before)
     assert faults == []
+
+
+def test_a_narrower_terminal_shows_the_line_once_though_it_wrapped_its_rows(start: Any) -> None:
+    """Once every change of width left the upper rows of a long line behind, as terminals wrap what they show again."""
+    terminal = start()
+    ready(terminal)
+    terminal.send("x" * 100, CTRL_J, "窓" * 35)  # rows of 80, 24 and 72 columns
+    terminal.settle(0.3)
+    written = len(terminal.output)
+    terminal.resize(31, 24)
+    terminal.settle(0.5)
+    erased = terminal.output[written:].partition(b"\x1b[J")[0]
+    moves = [int(number) for number in re.findall(rb"\x1b\[(\d+)A", erased)]
+    assert sum(moves) == 2 + (3 - 1) + (1 - 1) + (3 - 1)  # a window that does not fit into column 31 goes down
