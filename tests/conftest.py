@@ -47,6 +47,6 @@ def tiny_v3_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _converted(name: str, folders: pytest.TempPathFactory) -> Path:
     output = folders.mktemp("models") / f"{name}.gguf"
-    command = [sys.executable, "-m", "chat.cli", "convert", str(CHECKPOINTS / name), "-t", "F32", "-o", str(output)]
+    command = [sys.executable, "-m", "chat", "convert", str(CHECKPOINTS / name), "-t", "F32", "-o", str(output)]
     subprocess.run(command, check=True, capture_output=True, cwd=CHECKPOINTS.parent.parent)
     return output

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-PROGRAM = [sys.executable, "-m", "chat.cli"]
+PROGRAM = [sys.executable, "-m", "chat"]
 FAST_SWITCHES = ["--no-warmup", "--no-repack"]
 PAGE = mmap.PAGESIZE
 

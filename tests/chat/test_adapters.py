@@ -17,7 +17,7 @@ PLAIN_ATTENTION = ["--flash-attention", "off"]
 
 
 def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "chat.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "chat", *map(str, arguments)]
     return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
 
 

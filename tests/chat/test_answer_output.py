@@ -110,7 +110,7 @@ def test_a_batch_is_summed_up(results: list[tuple[dict[str, Any], bool]], words:
 
 
 def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "chat.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "chat", *map(str, arguments)]
     return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
 
 
@@ -135,7 +135,7 @@ def test_a_batch_tells_the_code_of_each_answer_and_fails_where_there_is_none(tin
 def test_verbose_puts_the_engines_log_on_stderr(tiny_model: Path, tmp_path: Path) -> None:
     """The help had promised it, but only a log file got it; one file may be stderr of both processes."""
     with (tmp_path / "stderr").open("wb") as stderr:
-        command = [sys.executable, "-m", "chat.cli", "-v", "--stats", "-m", str(tiny_model), "-n", "2", "hi"]
+        command = [sys.executable, "-m", "chat", "-v", "--stats", "-m", str(tiny_model), "-n", "2", "hi"]
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, check=True)
     lines = (tmp_path / "stderr").read_text().splitlines()
     assert any("general.architecture" in line for line in lines)

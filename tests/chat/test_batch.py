@@ -16,7 +16,7 @@ import pytest
 from tests.processes import children_of
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
-PROGRAM = [sys.executable, "-m", "chat.cli"]
+PROGRAM = [sys.executable, "-m", "chat"]
 GREEDY = ("--temperature", 0, "--seed", 1)
 
 

@@ -25,7 +25,7 @@ SCHEMA = {
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "chat.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "chat", *map(str, arguments)]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
 
 

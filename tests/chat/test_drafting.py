@@ -24,7 +24,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     def make(kind: str, window: str = "auto") -> Path:
         path = folder / f"{kind}-{window}.gguf"
         if not path.exists():
-            command = [sys.executable, "-m", "chat.cli", "convert", CHECKPOINTS / "mistral-v0.1"]
+            command = [sys.executable, "-m", "chat", "convert", CHECKPOINTS / "mistral-v0.1"]
             command += ["-t", kind, "-o", path, "--window", window]
             subprocess.run(list(map(str, command)), check=True, capture_output=True)
         return path
@@ -38,7 +38,7 @@ def model(request: pytest.FixtureRequest, make: Make) -> Path:
 
 
 def answer(model: Path, *flags: object) -> dict[str, object]:
-    command = [sys.executable, "-m", "chat.cli", "-m", model, "--json", "-n", 200, "--threads", 1, *flags]
+    command = [sys.executable, "-m", "chat", "-m", model, "--json", "-n", 200, "--threads", 1, *flags]
     done = subprocess.run([*map(str, command), "one two three " * 10], stdin=subprocess.DEVNULL, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     plain: dict[str, object] = json.loads(done.stdout)
@@ -88,7 +88,7 @@ def test_what_cannot_draft_is_one_error(model: Path, tiny_v3_model: Path, tmp_pa
         ("of", "of: no such file"),
         (text, f"{text}: "),
     ):
-        command = [sys.executable, "-m", "chat.cli", "-m", model, "--draft", draft, "hi"]
+        command = [sys.executable, "-m", "chat", "-m", model, "--draft", draft, "hi"]
         done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True)
         assert (done.returncode, done.stdout) == (3, b"")
         assert done.stderr.decode().startswith(f"error: {words}")

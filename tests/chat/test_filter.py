@@ -17,7 +17,7 @@ import pytest
 from tests.processes import children_of, ends
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
-PROGRAM = [sys.executable, "-m", "chat.cli"]
+PROGRAM = [sys.executable, "-m", "chat"]
 EXACT = ["--temperature", "0", "--kv-type", "f32", "--flash-attention", "off"]
 
 

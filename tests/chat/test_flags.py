@@ -21,7 +21,7 @@ TWO_BLOCKS = 'start: "```\\nls\\n```\\n~~~\\npwd\\n~~~"'
 
 
 def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "chat.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "chat", *map(str, arguments)]
     return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
 
 

@@ -48,7 +48,7 @@ def test_looking_for_names_makes_no_file(capsys: pytest.CaptureFixture[str], own
 def shell_with_us(shell: str, code: str, folder: Path) -> str:
     """What a shell prints that has our script, and finds us on its path."""
     program = folder / "mistral-chat"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m chat.cli "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m chat "$@"\n')
     program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "XDG_CONFIG_HOME": str(folder)}
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent.parent)

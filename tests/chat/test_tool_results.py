@@ -61,7 +61,7 @@ def test_without_json_each_call_is_a_line_after_the_answer(
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "chat.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "chat", *map(str, arguments)]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
 
 

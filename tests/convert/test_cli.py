@@ -164,7 +164,7 @@ def test_a_signal_stops_the_work_and_leaves_nothing(number: int, code: int, tmp_
     folder = make_checkpoint(tmp_path / "model", Sizes(layers=1, hidden=4096, width=1024))
     made = tmp_path / "made"
     made.mkdir()
-    command = [sys.executable, "-m", "chat.cli", "convert", str(folder), "-o", str(made / "x.gguf"), "-t", "IQ4_XS"]
+    command = [sys.executable, "-m", "chat", "convert", str(folder), "-o", str(made / "x.gguf"), "-t", "IQ4_XS"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."})
     while process.poll() is None and not any(path.stat().st_size for path in made.iterdir()):
         time.sleep(0.01)  # once it has its size, it is known to be there

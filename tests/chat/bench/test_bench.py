@@ -24,7 +24,7 @@ QUICK = ("-n", "16", "--contexts", "64,256,1024")
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it; the note on a busy machine, as test machines are, is left out of what it said."""
-    command = [sys.executable, "-m", "chat.cli", "bench", *arguments]
+    command = [sys.executable, "-m", "chat", "bench", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     done.stderr = BUSY.sub("", done.stderr)
     return done
@@ -88,7 +88,7 @@ def test_what_cannot_be_measured_is_one_sentence(arguments: tuple[str, ...], cod
 
 def test_what_looking_ahead_is_worth_is_measured_where_it_is_on(tmp_path: Path) -> None:
     checkpoint, path = Path(__file__).parents[2] / "checkpoints" / "mistral-v0.1", tmp_path / "m.gguf"
-    convert = [sys.executable, "-m", "chat.cli", "convert", str(checkpoint), "-t", "Q8_0", "-o", str(path)]
+    convert = [sys.executable, "-m", "chat", "convert", str(checkpoint), "-t", "Q8_0", "-o", str(path)]
     subprocess.run(convert, check=True, capture_output=True)
     ahead = json.loads(bench("-m", str(path), "-n", "32", "--contexts", "64", "--json").stdout)["ahead"]
     assert (ahead["reason"], ahead["repeating"] > 0.5, ahead["unforeseen"] > 0.5) == ("lookup", True, True)
@@ -111,7 +111,7 @@ def test_contexts_are_sorted_and_each_is_measured_once() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the child in /proc")
 def test_ctrl_c_ends_the_bench_and_its_process_with_130(tiny_model: Path) -> None:
-    command = [sys.executable, "-m", "chat.cli", "bench", "-m", str(tiny_model), "--contexts", "20000000"]
+    command = [sys.executable, "-m", "chat", "bench", "-m", str(tiny_model), "--contexts", "20000000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         try:
             deadline = time.monotonic() + 30

@@ -36,7 +36,7 @@ USUAL = [
 
 
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "chat.cli", "doctor", *arguments]
+    command = [sys.executable, "-m", "chat", "doctor", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -30,7 +30,7 @@ Open = Callable[..., Decoder]
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same model in each recipe."""
     folder = tmp_path_factory.mktemp("models")
-    command = [sys.executable, "-m", "chat.cli", "convert", str(CHECKPOINT)]
+    command = [sys.executable, "-m", "chat", "convert", str(CHECKPOINT)]
     for recipe in RECIPES:
         subprocess.run([*command, "-t", recipe, "-o", folder / f"{recipe}.gguf"], check=True, capture_output=True)
     return {recipe: folder / f"{recipe}.gguf" for recipe in RECIPES}

@@ -43,7 +43,7 @@ def tokenized(path: Path, family: Family) -> tuple[int, ...]:
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "chat.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "chat", *map(str, arguments)]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 

@@ -189,7 +189,7 @@ def test_the_program_says_one_sentence_when_its_engine_is_killed(
     phase: str, windowed_file: Path, tmp_path: Path, mark: Path
 ) -> None:
     flags = ["-n", "20", "--session", "work", *(["--regex", "[a-d]{4}"] if phase == "compiling" else [])]
-    command = [sys.executable, "-m", "chat.cli", "-m", str(windowed_file), *flags, "the cat sat " * 60]
+    command = [sys.executable, "-m", "chat", "-m", str(windowed_file), *flags, "the cat sat " * 60]
     if phase == "restoring":
         assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     with held(phase, mark):

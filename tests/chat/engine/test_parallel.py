@@ -31,7 +31,7 @@ Open = Callable[..., LocalEngine]
 
 def converted(checkpoint: str, kind: str, folders: pytest.TempPathFactory) -> Path:
     output = folders.mktemp("models") / "model.gguf"
-    command = [sys.executable, "-m", "chat.cli", "convert", str(CHECKPOINTS / checkpoint), "-t", kind]
+    command = [sys.executable, "-m", "chat", "convert", str(CHECKPOINTS / checkpoint), "-t", kind]
     subprocess.run([*command, "-o", str(output)], check=True, capture_output=True)
     return output
 

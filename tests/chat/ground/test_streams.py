@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = f'"{sys.executable}" -m chat.cli'
+PROGRAM = f'"{sys.executable}" -m chat'
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "mistral-v0.3"
 
 

@@ -26,7 +26,7 @@ def on_terminal(*arguments: str, keys: bytes = b"") -> tuple[int, str]:
     """Exit code and everything shown on a terminal."""
     main, other = pty.openpty()
     program = subprocess.Popen(
-        [sys.executable, "-m", "chat.cli", *arguments],
+        [sys.executable, "-m", "chat", *arguments],
         stdin=other,
         stdout=other,
         stderr=other,

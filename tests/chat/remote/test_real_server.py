@@ -51,7 +51,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def chat(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the installed command."""
-    command = [sys.executable, "-m", "chat.cli", *arguments]
+    command = [sys.executable, "-m", "chat", *arguments]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
 
 
@@ -92,7 +92,7 @@ def test_every_line_of_a_batch_is_answered_in_order(server: str, tmp_path: Path)
 
 
 def test_after_ctrl_c_the_server_answers_the_next_question(server: str) -> None:
-    command = [sys.executable, "-m", "chat.cli", "--remote", server, "--raw", "-n", "200", "Go on"]
+    command = [sys.executable, "-m", "chat", "--remote", server, "--raw", "-n", "200", "Go on"]
     asking = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert asking.stdout is not None
     first = os.read(asking.stdout.fileno(), 1)

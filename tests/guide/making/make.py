@@ -48,7 +48,7 @@ def converted(type: str) -> Step:
         f"GGUF {type}",
         makes,
         lambda folder, _: [
-            *(sys.executable, "-m", "chat.cli", "convert", str(folder / NAME)),
+            *(sys.executable, "-m", "chat", "convert", str(folder / NAME)),
             *("-t", type, "-o", str(folder / makes)),
         ],
     )
