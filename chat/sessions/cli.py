@@ -136,18 +136,17 @@ def import_sessions(
 ) -> None:
     """Take exported sessions in, as new ones; prints their ids."""
     from chat.session_settings import OF_THE_MODEL
-    from chat.sessions.store import open_history
     from chat.wiring import read_text
 
     exported = [from_json(read_text(file)) for file in files]
-    with open_history() as store:
+    with _history(writes=True, enabled=True) as store:
         for record, conversation in exported:
             name = record.name if record.name and store.find(record.name) is None else None
             # a file from elsewhere names no server and no adapter for what will be said
             own = {key: value for key, value in record.settings.items() if key not in OF_THE_MODEL}
             made = store.create(name=name, title=record.title, model=record.model, settings=own,
                                 conversation=conversation)  # fmt: skip
-            _need_file(store)
+            store.check(writes=True)
             if record.name and name is None:
                 tell(f"a session is called `{record.name}` already, so this one has no name")
             print(made.id)
@@ -158,10 +157,9 @@ def rename(
     session: Which, name: Annotated[str, typer.Argument(metavar="NAME", help="The new name; empty for none.")]
 ) -> None:
     """Give a session a name."""
-    with _history() as store:
-        _need_file(store)
+    with _history(writes=True) as store:
         store.rename(store.get(session).id, name or None)
-        _need_file(store)
+        store.check(writes=True)
 
 
 @app.command()
@@ -170,8 +168,7 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
     """Delete sessions, with all that was said and saved states."""
-    with _history() as store:
-        _need_file(store)
+    with _history(writes=True) as store:
         records = {record.id: record for record in map(store.get, sessions)}
         labels = ", ".join(_called(record) for record in records.values())
         if not yes and not confirm(f"delete {labels}?", "deletes"):
@@ -182,23 +179,27 @@ def rm(
 
 
 @contextmanager
-def _history() -> Iterator[Store]:
-    """The history, with its notices told; looking for one makes none."""
+def _history(*, writes: bool = False, enabled: bool = False) -> Iterator[Store]:
+    """The history on the disk, with what happened to it told.
+
+    Args:
+        enabled: it is made where there is none; who only looks for one makes none.
+
+    Raises:
+        FileError: it cannot be read, or not written where that is wanted.
+    """
     from chat.sessions.store import FILE_NAME, open_history
 
     try:
-        enabled = (data_folder() / FILE_NAME).exists()
+        enabled = enabled or (data_folder() / FILE_NAME).exists()
     except FileError:
         enabled = True  # the store says what is wrong
     with open_history(enabled=enabled) as store:
-        for notice in store.take_notices():
-            tell(notice.text)
+        store.check(writes=writes)
+        if not store.failed:  # what can be read is all that is asked for
+            for notice in store.take_notices():
+                tell(notice.text)
         yield store
-
-
-def _need_file(store: Store) -> None:
-    if store.failed:
-        raise FileError("the history cannot be written", hint="nothing was changed")
 
 
 def _called(record: SessionRecord) -> str:

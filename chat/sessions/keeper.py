@@ -49,7 +49,8 @@ class Keeper:
 
     def __init__(self, path: Path | None, put_back: Callable[[sqlite3.Connection], None]) -> None:
         self.path = path.absolute() if path else None  # None: in memory
-        self.failed = False  # whether it should be in a file, but is not
+        self.failure = ""  # why it is in no file, although it should be
+        self.is_unread = False  # what is in the file is not here either
         self.lock = threading.RLock()
         self._put_back = put_back
         self._notices: list[Notice] = []
@@ -60,12 +61,11 @@ class Keeper:
         try:
             self._connect(self.path, damaged=False)
         except (OSError, sqlite3.Error, RefusedError) as error:
-            self._connection = _memory_copy(self.path, error)
-            self.fail(_reason(error))
+            self._copy_to_memory(self.path, error)
 
     def fail(self, reason: str) -> None:
         """Say that from now on nothing outlives this program."""
-        self.path, self.failed = None, True
+        self.path, self.failure = None, reason
         self._notices.append(Notice(f"the history cannot be used ({reason}): this chat is kept in memory only"))
 
     def take_notices(self) -> tuple[Notice, ...]:
@@ -134,19 +134,23 @@ class Keeper:
     def _go_on_in_memory(self, path: Path, error: Exception) -> None:
         with suppress(sqlite3.Error):
             self._connection.close()
-        self._connection = _memory_copy(path, error)
+        self._copy_to_memory(path, error)
         transact(self._connection, self._put_back)
+
+    def _copy_to_memory(self, path: Path, error: Exception) -> None:
+        """Leave the file, with what is in it if all that is wrong is that it cannot be written."""
+        copied = None if isinstance(error, RefusedError) or is_damage(error) else _memory_copy(path)
+        self._connection = copied or connect_memory()
+        self.is_unread = copied is None
         self.fail(_reason(error))
 
 
-def _memory_copy(path: Path, error: Exception) -> sqlite3.Connection:
-    """A history in memory, with what is in the file if all that is wrong is that it cannot be written."""
-    if isinstance(error, RefusedError) or is_damage(error):
-        return connect_memory()
+def _memory_copy(path: Path) -> sqlite3.Connection | None:
+    """A history in memory that equals the file; None where it cannot be read, or is too large."""
     with suppress(sqlite3.Error, OSError, RefusedError):
         if path.is_file() and path.stat().st_size <= COPIED_BYTES:
             return copy_to_memory(path)
-    return connect_memory()
+    return None
 
 
 def _reason(error: Exception) -> str:

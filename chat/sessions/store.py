@@ -76,10 +76,24 @@ class Store:
     @property
     def failed(self) -> bool:
         """Whether it should be on the disk, but is not."""
-        return self._keeper.failed
+        return bool(self._keeper.failure)
+
+    def check(self, *, writes: bool) -> None:
+        """Make sure that this is the history on the disk, rather than a chat that goes on without one.
+
+        Args:
+            writes: what will be done to it has to stay.
+
+        Raises:
+            FileError: it cannot be read, or not written.
+        """
+        if self.failed and (writes or self._keeper.is_unread):
+            what, hint = ("written", "nothing was changed") if writes else ("read", None)
+            raise FileError(f"the history cannot be {what}: {self._keeper.failure}", hint=hint)
 
     def fail(self, reason: str) -> None:
         """Note that there is no place for a file."""
+        self._keeper.is_unread = True
         self._keeper.fail(reason)
 
     def take_notices(self) -> tuple[Notice, ...]:
@@ -214,7 +228,8 @@ class Store:
                 self._remove_states(session_id)
                 self._keeper.write(work)
             if self.failed:
-                raise FileError("the history cannot be written, so the session stays in it")
+                reason = self._keeper.failure
+                raise FileError(f"the history cannot be written, so the session stays in it: {reason}")
             self._working.forget(session_id)
             self._keeper.truncate_log()
 

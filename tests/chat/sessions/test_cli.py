@@ -205,12 +205,13 @@ def test_rm_asks_on_a_terminal(store: Store) -> None:
 def test_a_newer_history_is_said_and_not_changed(store: Store) -> None:
     assert store.path
     store._keeper.write(lambda connection: connection.execute("PRAGMA user_version = 7"))
-    code, out, err = sessions("list")
-    assert (code, out) == (0, "")
-    assert "newer version, 7" in err
-    code, out, err = sessions("rm", "buffer", "--yes")
-    assert (code, out) == (7, "")
-    assert err.splitlines()[1:] == ["error: the history cannot be written", "hint: nothing was changed"]
+    newer = "it is of a newer version, 7, and this program knows 1"
+    for command in (["list"], ["show", "buffer"], ["search", "rolling"], ["export"]):
+        assert sessions(*command) == (7, "", f"error: the history cannot be read: {newer}\n")
+    for command in (["rm", "buffer", "--yes"], ["rename", "buffer", "b"]):
+        assert sessions(*command) == (
+            7, "", f"error: the history cannot be written: {newer}\nhint: nothing was changed\n"
+        )  # fmt: skip
 
 
 def test_a_reader_that_leaves_is_no_error(store: Store) -> None:

@@ -148,6 +148,12 @@ print(*[f"{r.label} {r.messages}" for r in store.list()])
 record = store.create(name="mine")
 store.append(record.id, Conversation().add(Message("user", "hello"), "x").nodes["x"])
 print(len(store.load(record.id)[1].nodes), len(store.search("hello")), store.take_notices())
+for writes in (False, True):
+    try:
+        store.check(writes=writes)
+        print("fine")
+    except FileError as error:
+        print(error.message.partition(":")[0])
 """
 
 
@@ -159,12 +165,12 @@ def test_a_read_only_history_can_be_read_but_not_written(strangers_folder: Path)
     strangers_folder.chmod(0o555)
     before = path.read_bytes()
     try:
-        first, second, third = as_nobody(READ_ONLY, str(path)).splitlines()
+        first, second, *rest = as_nobody(READ_ONLY, str(path)).splitlines()
     finally:
         strangers_folder.chmod(0o755)
     assert first.startswith("None|True|the history cannot be used (")
     assert first.count("|") == 2
-    assert (second, third) == ("older 1", "1 1 ()")
+    assert (second, rest) == ("older 1", ["1 1 ()", "fine", "the history cannot be written"])
     assert path.read_bytes() == before
     assert [file.name for file in strangers_folder.iterdir()] == ["history.db"]
 
@@ -176,12 +182,12 @@ def test_a_place_that_cannot_be_used_costs_one_warning(strangers_folder: Path, p
     (strangers_folder / "a-folder").mkdir()
     strangers_folder.chmod(0o555)
     try:
-        first, second, third = as_nobody(READ_ONLY, str(strangers_folder / place)).splitlines()
+        first, second, *rest = as_nobody(READ_ONLY, str(strangers_folder / place)).splitlines()
     finally:
         strangers_folder.chmod(0o755)
     assert first.startswith("None|True|the history cannot be used (")
     assert first.count("|") == 2
-    assert (second, third) == ("", "1 1 ()")
+    assert (second, rest) == ("", ["1 1 ()", "the history cannot be read", "the history cannot be written"])
 
 
 def test_a_pipe_in_the_place_of_the_history_does_not_hang(tmp_path: Path) -> None:
@@ -226,7 +232,8 @@ def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
         record = store.create(name="stays")
     store = open_store(path)
     store.fail("the disk is full")
-    with pytest.raises(FileError, match=r"^the history cannot be written, so the session stays in it$"):
+    words = "the history cannot be written, so the session stays in it: the disk is full"
+    with pytest.raises(FileError, match=f"^{words}$"):
         store.remove(record.id)
     with open_store(path) as store:
         assert [each.label for each in store.list()] == ["stays"]
