@@ -21,8 +21,8 @@ from chat.engine.engine import STATE_TOKENS, Engine
 from chat.engine.equal_rows import EQUAL_ROWS
 from chat.engine.errand import serve_errand
 from chat.engine.library import build_name, llama
-from chat.engine.offload import OUTPUTS
 from chat.engine.room import Room, load_room
+from chat.engine.sizes import OUTPUTS
 from chat.engine.snapshot import Snapshots
 from chat.engine.window import choose_window
 from chat.engine.wire import build

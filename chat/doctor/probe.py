@@ -20,7 +20,8 @@ from chat.engine.errand import serve_errand
 from chat.engine.library import build_name, llama
 from chat.engine.machine import machine
 from chat.engine.model import LoadSettings, Model
-from chat.engine.offload import fit, sizes_of
+from chat.engine.offload import fit
+from chat.engine.sizes import sizes_of
 from chat.engine.threads import allowed_cpus, physical_cores, quota_cores, worker_threads
 from chat.engine.window import choose_window
 from chat.engine.wire import build, pack_error

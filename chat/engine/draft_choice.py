@@ -10,7 +10,8 @@ from chat.engine.decoder import Decoder, DecoderSettings
 from chat.engine.drafting import Drafter, Lookup
 from chat.engine.equal_rows import why_rows_differ
 from chat.engine.model import LoadSettings, Model
-from chat.engine.offload import PROCESS_BYTES, Fit, Host, fit, gpu_share, sizes_of
+from chat.engine.offload import PROCESS_BYTES, Fit, Host, fit
+from chat.engine.sizes import gpu_share, sizes_of
 from chat.engine.small_model import SmallModel
 from chat.engine.window import choose_window
 from chat.ground.errors import MemoryLimitError, ModelError

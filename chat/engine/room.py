@@ -23,8 +23,9 @@ from chat.engine.library import build_name
 from chat.engine.lost_window import known_context, lost_window, lost_window_notice, way_out
 from chat.engine.machine import machine
 from chat.engine.model import LoadSettings, Model
-from chat.engine.offload import OUTPUTS, Fit, Host, fit, sizes_of
+from chat.engine.offload import Fit, Host, fit
 from chat.engine.prompt import FORMATS, Detected, detect_format
+from chat.engine.sizes import OUTPUTS, sizes_of
 from chat.engine.snapshot import Snapshots
 from chat.engine.states import States, fingerprint_of_file
 from chat.engine.threads import worker_threads

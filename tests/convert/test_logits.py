@@ -15,7 +15,8 @@ import pytest
 
 from chat.engine.decoder import Decoder, DecoderSettings
 from chat.engine.model import LoadSettings, Model
-from chat.engine.offload import Host, cache_bytes, fit, sizes_of
+from chat.engine.offload import Host, fit
+from chat.engine.sizes import cache_bytes, sizes_of
 from chat.engine.window import choose_window
 from chat.ground.gguf_reader import read_gguf
 from chat.ground.gguf_rules import check_model

@@ -8,8 +8,9 @@ import pytest
 
 from chat.engine import machine
 from chat.engine.draft_choice import bytes_of, left_beside, plan_small
-from chat.engine.offload import PROCESS_BYTES, Host, sizes_of
+from chat.engine.offload import PROCESS_BYTES, Host
 from chat.engine.room import load_room
+from chat.engine.sizes import sizes_of
 from chat.ground.errors import MemoryLimitError
 from chat.ground.gguf_reader import read_gguf
 from chat.request import EngineOptions

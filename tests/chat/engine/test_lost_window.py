@@ -12,8 +12,8 @@ import pytest
 from chat.cli import run
 from chat.engine import lost_window
 from chat.engine.lost_window import known_context, lost_window_notice
-from chat.engine.offload import sizes_of
 from chat.engine.room import load_room
+from chat.engine.sizes import sizes_of
 from chat.ground.errors import UsageError
 from chat.ground.gguf_cursor import Texts
 from chat.ground.gguf_reader import GgufFile, read_gguf
