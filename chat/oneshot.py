@@ -121,6 +121,8 @@ def _answer_in_session(words: Sequence[str], layered: Layered, output: AnswerOut
             finally:
                 if book.conversation.leaf == asked_at:  # a question without an answer is no part of the conversation
                     book.move(before)
+                for late in book.store.take_notices():  # of what happened meanwhile: the disk is full, say
+                    output.tell(late.text)
 
 
 def _new_messages(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -263,6 +264,18 @@ def test_one_shots_of_a_session_remember_each_other(tiny_model: Path) -> None:
     assert run("-c", "-n", 4, "two").returncode == 0
     shown = json.loads(run("sessions", "show", "trip", "--json").stdout)
     assert [each["content"] for each in shown["nodes"]][::2] == ["one", "two"]
+
+
+def test_a_turn_that_could_not_be_stored_is_told(tiny_model: Path) -> None:
+    """The disk is full once the question is to be written: the answer comes, but nobody may believe it is kept."""
+    assert run("-m", tiny_model, "--session", "s", "-n", 2, "one").returncode == 0
+    full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # noqa: E731
+    done = run("--session", "s", "-n", 2, "two", preexec_fn=full)
+    assert done.returncode == 0 and done.stdout
+    assert done.stderr == (
+        b"note: the history cannot be used (the disk is full or broken): this chat is kept in memory only\n"
+    )
+    assert b"two" not in run("sessions", "show", "s").stdout
 
 
 def test_a_one_shot_without_a_session_stores_nothing(tiny_model: Path, own_home: Path) -> None:
