@@ -1,16 +1,14 @@
-"""Open a file in the person's own editor. Knows $VISUAL and $EDITOR."""
+"""Open a file or a text in the person's own editor. Knows $VISUAL and $EDITOR."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import subprocess
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 from chat.ground.errors import UsageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def open_editor(path: Path) -> None:
@@ -24,3 +22,19 @@ def open_editor(path: Path) -> None:
         subprocess.run([*shlex.split(editor), str(path)], check=True)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise UsageError(f"the editor `{editor}` failed", hint="set $EDITOR to yours") from error
+
+
+def edited(text: str) -> str:
+    """A Markdown text as the person leaves it, without the newline that editors end a file with.
+
+    Raises:
+        UsageError: the editor cannot be started, or says that it failed; or there is no room for the file.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="mistral-chat-") as folder:
+            path = Path(folder, "message.md")
+            path.write_bytes(text.encode("utf-8", errors="surrogateescape"))
+            open_editor(path)
+            return path.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+    except OSError as error:
+        raise UsageError(f"the text cannot be edited: {error.strerror}") from error

@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app
+from prompt_toolkit.application import get_app, run_in_terminal
 from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
+from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.formatted_text import FormattedText
@@ -18,6 +19,8 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.search import stop_search
 
+from chat.ground.editor import edited
+from chat.ground.errors import ChatError
 from chat.terminal.line_parts import (
     STYLE,
     CommandCompleter,
@@ -33,11 +36,13 @@ from chat.terminal.reader import PROMPT, Candidate, is_open_block, sendable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from prompt_toolkit.buffer import Buffer
     from prompt_toolkit.key_binding import KeyPressEvent
 
 TYPED_AHEAD_SECONDS = 0.3  # after a prompt begins, keys that come together were typed before it
 EDITED_LINES = 100  # of a text that comes back to be edited, before it is folded
 TWICE_SECONDS = 2.0  # within which a second Ctrl+C at an empty prompt leaves
+REMARK_SECONDS = 5.0  # that a remark stands in place of the toolbar
 
 
 class LineEditor:
@@ -61,6 +66,7 @@ class LineEditor:
         self._pastes = Pastes()
         self._toolbar = toolbar
         self._reason: BaseException | None = None
+        self._remark = ""
         self._pressed_at = self._began_at = 0.0
         self._session: PromptSession[str] = PromptSession(
             FormattedText([("class:prompt", PROMPT)]),
@@ -91,6 +97,7 @@ class LineEditor:
             EOFError: Ctrl+D on an empty line, or the terminal is gone.
             KeyboardInterrupt: Ctrl+C twice on an empty line.
         """
+        self._remark = ""
         self._pressed_at = 0.0
         self._began_at = time.monotonic()
         text = self._session.prompt(default=self._pastes.fold(prefill, EDITED_LINES), pre_run=self._leave_if_abandoned)
@@ -124,15 +131,14 @@ class LineEditor:
             app.exit(exception=reason)
 
     def _bottom(self) -> str:
-        if time.monotonic() - self._pressed_at < TWICE_SECONDS:
-            return "Ctrl+C again leaves"
-        return self._toolbar()
+        return self._remark or self._toolbar()
 
     def _bindings(self) -> KeyBindings:
         keys = KeyBindings()
         keys.add("enter", filter=~is_searching)(self._enter)
         keys.add("c-j", filter=~is_searching)(_newline)
         keys.add("escape", "enter", filter=~is_searching)(_newline)
+        keys.add("tab", filter=~is_searching)(_complete)
         keys.add("c-g", filter=~is_searching)(self._open_editor)
         keys.add("c-c")(self._interrupt)
         keys.add("<sigint>")(self._interrupt)
@@ -167,12 +173,17 @@ class LineEditor:
         if now - self._pressed_at < TWICE_SECONDS:
             event.app.exit(exception=KeyboardInterrupt())
         self._pressed_at = now
-        event.app.create_background_task(self._forget_press())
+        event.app.create_background_task(self._say("Ctrl+C again leaves", TWICE_SECONDS))
 
-    async def _forget_press(self) -> None:
+    async def _say(self, remark: str, seconds: float) -> None:
+        """Show a remark in place of the toolbar for a while."""
         import asyncio
 
-        await asyncio.sleep(TWICE_SECONDS + 0.05)
+        self._remark = remark
+        self.redraw()
+        await asyncio.sleep(seconds)
+        if self._remark == remark:
+            self._remark = ""
         self.redraw()
 
     def _paste(self, event: KeyPressEvent) -> None:
@@ -187,10 +198,28 @@ class LineEditor:
         event.current_buffer.delete_before_cursor(len(mark or "x"))
 
     def _open_editor(self, event: KeyPressEvent) -> None:
-        buffer = event.current_buffer
-        buffer.tempfile_suffix = ".md"
-        buffer.text = self._pastes.unfold(buffer.text)
-        buffer.open_in_editor()
+        event.app.create_background_task(self._edit(event.current_buffer))
+
+    async def _edit(self, buffer: Buffer) -> None:
+        text = self._pastes.unfold(buffer.text)
+        try:
+            text = await run_in_terminal(lambda: edited(text), in_executor=True)
+        except ChatError as error:
+            await self._say(f"{error.message} · {error.hint}" if error.hint else error.message, REMARK_SECONDS)
+        else:
+            buffer.document = Document(self._pastes.fold(text, EDITED_LINES))
+
+
+def _complete(event: KeyPressEvent) -> None:
+    """Take the only candidate, so that the next Tab goes on behind it, into a folder; else go through them."""
+    buffer = event.current_buffer
+    state = buffer.complete_state
+    if state is None:
+        buffer.start_completion(insert_common_part=True)
+    elif len(state.completions) == 1:
+        buffer.apply_completion(state.completions[0])
+    else:
+        buffer.complete_next()
 
 
 def _newline(event: KeyPressEvent) -> None:

@@ -8,11 +8,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
-from pseudo_terminal import CTRL_C, CTRL_G, CTRL_J, CTRL_R, ENTER, UP, Terminal
+from pseudo_terminal import CTRL_C, CTRL_G, CTRL_J, CTRL_R, ENTER, TAB, UP, Terminal
 
+from chat.ground.editor import edited
 from chat.terminal.line_editor import LineEditor
 
 
@@ -124,6 +126,38 @@ def test_ctrl_g_opens_the_editor_and_brings_its_text_back(start: Any, tmp_path: 
     terminal.send(ENTER)
     terminal.wait("You said: typed")
     terminal.wait("and edited")
+
+
+@pytest.mark.parametrize("editor", ["no-such-editor", "false", "'"])
+def test_an_editor_that_fails_is_told_and_loses_nothing(start: Any, editor: str) -> None:
+    """Once another editor than $EDITOR came up where that one was missing, and one that failed said nothing."""
+    terminal = start(environment={"EDITOR": editor, "VISUAL": ""})
+    ready(terminal)
+    terminal.paste("x\n" * 20)
+    terminal.send("kept", CTRL_G)
+    terminal.wait(f"the editor `{editor}` failed · set $EDITOR to yours")
+    assert "> [paste 1: 20 lines, x]kept" in terminal.text()
+
+
+def test_an_editors_odd_bytes_and_line_ends_come_back_as_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nprintf 'a\\r\\nb \\377\\n\\n' > \"$2\"\n")
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", f"{editor} --wait")
+    assert edited("before") == "a\nb \ufffd\n"
+
+
+def test_tab_takes_the_only_folder_and_goes_on_inside_it(start: Any, tmp_path: Path) -> None:
+    """Once a second Tab took the folder's name away again."""
+    (tmp_path / "my files" / "deep").mkdir(parents=True)
+    (tmp_path / "my files" / "deep" / "note.md").write_text("words")
+    terminal = start()
+    ready(terminal)
+    terminal.send("/file my")
+    for shown in ("> /file my files/", "> /file my files/deep/", "> /file my files/deep/note.md"):
+        terminal.settle(0.3)
+        terminal.send(TAB)
+        terminal.wait(shown)
 
 
 def test_vi_keys_edit_the_line(start: Any) -> None:
