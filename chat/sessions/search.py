@@ -27,17 +27,27 @@ _INDEXED = re.compile(r"[\w' ]+")  # the index drops punctuation: `C++` would fi
 
 # Ranking reads each message that has the words. Of words that nearly all have the newest are as good as any.
 _RANKED = 1000
-_FOUND = f"""
-    SELECT rowid AS row, rank AS place, snippet({{index}}, -1, '{_OPEN}', '{_CLOSE}', '…', {_SNIPPET_WORDS}) AS piece
-    FROM {{index}} WHERE {{index}} MATCH :match ORDER BY rowid DESC LIMIT max(:limit, {_RANKED})"""
-_IN_NODES = f"""
-    SELECT s.id, s.name, s.title, n.id, n.role, n.created, piece
-    FROM ({_FOUND.format(index="node_texts")}) JOIN nodes n ON n.number = row JOIN sessions s ON s.id = n.session
-    ORDER BY place, row DESC LIMIT :limit"""
-_IN_SESSIONS = f"""
-    SELECT s.id, s.name, s.title, NULL, 'session', s.updated, piece
-    FROM ({_FOUND.format(index="session_texts")}) JOIN sessions s ON s.number = row
-    ORDER BY place, row DESC LIMIT :limit"""
+
+
+def _by_index(index: str, columns: str, joined: str) -> str:
+    """Find the newest, of these the best, and only for these a snippet, which takes longest."""
+    newest = f"""SELECT rowid AS row, rank AS place FROM {index} WHERE {index} MATCH :match
+        ORDER BY rowid DESC LIMIT max(:limit, {_RANKED})"""
+    best = f"SELECT row, place FROM ({newest}) ORDER BY place, row DESC LIMIT :limit"
+    return f"""
+        SELECT {columns}, snippet({index}, -1, '{_OPEN}', '{_CLOSE}', '…', {_SNIPPET_WORDS})
+        FROM ({best}) JOIN {index} ON {index}.rowid = row {joined}
+        WHERE {index} MATCH :match ORDER BY place, row DESC"""
+
+
+_IN_NODES = _by_index(
+    "node_texts",
+    "s.id, s.name, s.title, n.id, n.role, n.created",
+    "JOIN nodes n ON n.number = row JOIN sessions s ON s.id = n.session",
+)
+_IN_SESSIONS = _by_index(
+    "session_texts", "s.id, s.name, s.title, NULL, 'session', s.updated", "JOIN sessions s ON s.number = row"
+)
 _READ_NODES = """
     SELECT s.id, s.name, s.title, n.id, n.role, n.created, n.content || ' ' || n.calls AS text
     FROM nodes n JOIN sessions s ON s.id = n.session WHERE contains_all(text) ORDER BY n.number DESC LIMIT ?"""
