@@ -50,7 +50,7 @@ def choose_model() -> str:
 
 def _tell(text: str, indent: int = 0) -> None:
     """Print text whose words stay whole, further lines indented."""
-    width = shutil.get_terminal_size().columns - 1
+    width = max(shutil.get_terminal_size().columns - 1, 1)
     print(fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False))
 
 

@@ -33,6 +33,14 @@ def test_enter_is_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_model() == GUIDE
 
 
+def test_one_column_is_enough(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """There the program ended with an unexpected ValueError."""
+    monkeypatch.setenv("COLUMNS", "1")
+    monkeypatch.setattr("builtins.input", lambda _: "1")
+    assert choose_model() == GUIDE
+    assert "".join(capsys.readouterr().out.split()).startswith("Thereisnomodelhereyet.1talktotheguide,")
+
+
 def test_words_stay_whole_on_a_narrow_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
