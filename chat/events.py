@@ -11,6 +11,7 @@ from chat.ground.errors import ChatError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from chat.conversation import Message
     from chat.request import Request
 
 
@@ -173,8 +174,8 @@ class Replier(Protocol):
     def render(self, request: Request) -> Rendered:
         """The prompt's text and ids, without making a reply."""
 
-    def count(self, texts: tuple[str, ...]) -> tuple[int, ...]:
-        """How many tokens each plain text takes."""
+    def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """How many tokens each message's content takes, without what the prompt format adds."""
 
     def cancel(self) -> None:
         """Stop the reply that is being made, soon; harmless when there is none."""

@@ -19,6 +19,7 @@ from chat.ground.errors import ChatError, EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
+    from chat.conversation import Message
     from chat.request import EngineOptions, Request
 
 PATIENCE_SECONDS, HURRY_SECONDS = 2.0, 0.3  # that the child gets to end by itself, at leisure and without
@@ -182,13 +183,13 @@ class LocalEngine:
         """
         return build(Rendered, self._result("render", request=request))
 
-    def count(self, texts: tuple[str, ...]) -> tuple[int, ...]:
-        """How many tokens each plain text takes.
+    def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """How many tokens each message's content takes, without what the prompt format adds.
 
         Raises:
             ChatError: the model cannot be used.
         """
-        return tuple(self._result("count", texts=texts))
+        return tuple(self._result("count", messages=messages))
 
     def cancel(self) -> None:
         """Stop the reply that is being made, soon; harmless when there is none."""

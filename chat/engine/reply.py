@@ -15,6 +15,7 @@ from chat.engine.compose import Composed, compose, encode, lasting
 from chat.engine.engine import Engine, Interrupted, Run
 from chat.engine.formats.answer import CALLS, read_answer, writes_calls
 from chat.engine.formats.answer import Answer as ReadAnswer
+from chat.engine.formats.segments import Ids
 from chat.engine.logprobs import LogProbs
 from chat.engine.prompt import FORMATS
 from chat.engine.prompt import Text as Plain
@@ -27,6 +28,8 @@ from chat.ground.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from chat.conversation import Message
+    from chat.engine.formats.segments import Segment
     from chat.engine.room import Room
     from chat.engine.vocab import Vocabulary
     from chat.request import Request, Sampling
@@ -224,9 +227,14 @@ def render(room: Room, request: Request) -> Rendered:
     return Rendered(room.vocabulary.text_of(ids), ids, room.prompt_format)
 
 
-def count(room: Room, texts: Sequence[str]) -> tuple[int, ...]:
-    """How many tokens each plain text takes, without BOS."""
-    return tuple(len(room.vocabulary.encode((Plain(text),))) for text in texts)
+def count(room: Room, messages: Sequence[Message]) -> tuple[int, ...]:
+    """How many tokens each message's content takes, without BOS; an own answer goes back as the ids that it was."""
+
+    def segment(message: Message) -> Segment:
+        text = Plain(message.content)
+        return Ids(message.ids, (message.content,), (text,)) if message.ids else text
+
+    return tuple(len(room.vocabulary.encode((segment(message),))) for message in messages)
 
 
 def option_ids(vocabulary: Vocabulary, option: str, continues: bool) -> tuple[int, ...]:

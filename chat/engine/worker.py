@@ -14,6 +14,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from chat.conversation import Message
 from chat.engine.wire import build, from_line, pack_error, pack_event, to_line
 from chat.events import Done, Loading, Seconds, TokenCounts
 from chat.ground.errors import ChatError
@@ -176,7 +177,7 @@ class Worker:
         elif call["call"] == "render":
             self.send({"id": number, "result": reply.render(room, build(Request, call["request"]))})
         elif call["call"] == "count":
-            self.send({"id": number, "result": reply.count(room, call["texts"])})
+            self.send({"id": number, "result": reply.count(room, [build(Message, each) for each in call["messages"]])})
 
     def _answer_batch(self, number: int, room: Room, parallel: int | None) -> None:
         from chat.engine.parallel import Together

@@ -12,6 +12,7 @@ from chat.guide.topics import help_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from chat.conversation import Message
     from chat.events import Done, Event, ModelInfo, Rendered, Replier
     from chat.ground.errors import ChatError
     from chat.request import Request
@@ -72,9 +73,9 @@ class Guided:
         """The prompt's text and ids, help line included."""
         return self._engine.render(with_topics(request))
 
-    def count(self, texts: tuple[str, ...]) -> tuple[int, ...]:
-        """How many tokens each plain text takes."""
-        return self._engine.count(texts)
+    def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """How many tokens each message's content takes, without what the prompt format adds."""
+        return self._engine.count(messages)
 
     def cancel(self) -> None:
         """Stop the reply that is being made."""

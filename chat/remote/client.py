@@ -96,7 +96,7 @@ class RemoteEngine:
         """
         raise UsageError("the server renders the prompt itself", hint="leave out `--dry-run`, or use a local model")
 
-    def count(self, texts: tuple[str, ...]) -> tuple[int, ...]:
+    def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
         """Nothing to count with: the vocabulary is the server's.
 
         Raises:

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat.conversation import Message
 from chat.ground.errors import ChatError, UsageError
 from chat.ground.visible import visible, visible_line
 from chat.input_text import attach
@@ -16,7 +17,6 @@ from chat.terminal.render import Span, cut, plain
 from chat.terminal.status import duration, rate, used_of
 
 if TYPE_CHECKING:
-    from chat.conversation import Message
     from chat.terminal.desk import Desk
     from chat.terminal.render import Line
 
@@ -33,18 +33,18 @@ def attach_files(desk: Desk, argument: str) -> None:
                 desk.say(*desk.wrapped(f"note: {warning}", "magenta"))
     if not desk.attachments:
         return desk.tell("no files attached; /file PATH attaches one to the next message")
-    counts = tokens_of(desk, tuple(each.text for each in desk.attachments))
+    counts = tokens_of(desk, tuple(Message("user", each.text) for each in desk.attachments))
     for each, count in zip(desk.attachments, counts, strict=True):
         desk.say(plain(f"{each.name} · {size_words(each.text, count)}", "dim"))
     return desk.tell("goes with the next message; /file clear drops it")
 
 
-def tokens_of(desk: Desk, texts: tuple[str, ...]) -> tuple[int | None, ...]:
-    """How many tokens each text takes; None while that cannot be told."""
+def tokens_of(desk: Desk, messages: tuple[Message, ...]) -> tuple[int | None, ...]:
+    """How many tokens each message takes; None while that cannot be told."""
     try:
-        return desk.room.replier.count(texts) if desk.room.info else (None,) * len(texts)
+        return desk.room.replier.count(messages) if desk.room.info else (None,) * len(messages)
     except ChatError:  # a server that does not count
-        return (None,) * len(texts)
+        return (None,) * len(messages)
 
 
 def size_words(text: str, tokens: int | None) -> str:
@@ -111,7 +111,7 @@ def show_context(desk: Desk, argument: str) -> None:
     if not messages:
         return desk.tell("nothing is in the context yet")
     desk.room.wait()
-    counts = tokens_of(desk, tuple(message.content for message in messages))
+    counts = tokens_of(desk, messages)
     for line in _context_lines(desk, messages, counts):
         desk.say(line)
     if desk.room.info is not None:

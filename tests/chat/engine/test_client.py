@@ -305,8 +305,20 @@ def test_a_child_that_dies_while_idle_or_loading_is_noticed_by_the_next_call(
     assert done(engine.reply(HELLO)).tokens.generated == 20
 
 
-def test_texts_are_counted_without_bos(windowed_file: Path, open_engine: Open) -> None:
-    assert open_engine(windowed_file).count(("hello world", "", "the")) == (2, 0, 1)
+def test_messages_are_counted_without_bos(windowed_file: Path, open_engine: Open) -> None:
+    messages = tuple(Message("user", text) for text in ("hello world", "", "the"))
+    assert open_engine(windowed_file).count(messages) == (2, 0, 1)
+
+
+def test_an_own_answer_counts_as_the_ids_that_it_was_unless_another_vocabulary_made_them(
+    windowed_file: Path, open_engine: Open
+) -> None:
+    engine = open_engine(windowed_file)
+    answer = done(engine.reply(HELLO))
+    assert answer.ids and engine.count((Message("user", answer.text),)) != (len(answer.ids),)
+    own = Message("assistant", answer.text, ids=answer.ids)
+    foreign = replace(own, ids=(*answer.ids, 999_999))
+    assert engine.count((own, foreign)) == (len(answer.ids), *engine.count((Message("user", answer.text),)))
 
 
 def test_the_vocabulary_alone_renders_and_answers_nothing(windowed_file: Path, open_engine: Open) -> None:

@@ -14,6 +14,7 @@ from chat.ground.errors import EngineError, ModelError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from chat.conversation import Message
     from chat.events import Event
     from chat.request import Request
 
@@ -121,8 +122,8 @@ class Scripted:
         text = "".join(f"[{m.role}]{m.content}" for m in request.prompt.messages or ())
         return Rendered(text, tuple(range(len(text) // 4)), "v3")
 
-    def count(self, texts: tuple[str, ...]) -> tuple[int, ...]:
-        return tuple(len(text) // 4 for text in texts)
+    def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        return tuple(len(message.content) // 4 for message in messages)
 
     def cancel(self) -> None:
         self._cancelled.set()
