@@ -13,7 +13,8 @@ import pytest
 from chat.ground.errors import ChatError, ExitCode
 from chat.ground.hub import hub_cache
 from chat.guide import PATH as GUIDE_FILE
-from chat.models.resolve import WAYS_TO_A_MODEL, resolve
+from chat.models.named import WAYS_TO_A_MODEL
+from chat.models.resolve import resolve
 from tests.chat.models.conftest import HUB_NAME
 from tests.hub_server import HubServer
 
@@ -79,7 +80,7 @@ def test_no_name_and_no_model_means_the_guide() -> None:
 
 
 def test_no_name_and_no_model_at_all_shows_the_ways_to_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("chat.models.resolve.GUIDE_FILE", tmp_path / "left-out.gguf")
+    monkeypatch.setattr("chat.models.named.GUIDE_FILE", tmp_path / "left-out.gguf")
     assert refusal(None) == (ExitCode.MODEL, "no model is named", WAYS_TO_A_MODEL)
     assert "`mistral-chat models pull mistral` fetches mistral-7b-instruct-v0.3" in WAYS_TO_A_MODEL
 
@@ -124,17 +125,16 @@ def test_a_repository_without_its_prefix_is_recognised() -> None:
 
 
 def test_a_gguf_on_the_hub_is_fetched_once_with_a_word_about_its_size(
-    server: HubServer, gguf: Path, monkeypatch: pytest.MonkeyPatch
+    server: HubServer, gguf: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said: list[str] = []
-    path = resolve(f"hf:{HUB_NAME}", say=said.append)
+    path = resolve(f"hf:{HUB_NAME}")
     assert path.read_bytes() == gguf.read_bytes()
     assert path.is_relative_to(hub_cache())
-    assert said == [f"downloading 1 file of {HUB_NAME}, 1 MB"]
+    assert capsys.readouterr() == ("", f"downloading 1 file of {HUB_NAME}, 1 MB\n")
     server.seen.clear()
     for name in (f"hf:{HUB_NAME}", f"hf:{HUB_NAME}:Q4_K_M", f"hf:{HUB_NAME}:tiny.Q4_K_M.gguf", f"hf:{HUB_NAME}@main"):
-        assert resolve(name, say=said.append) == path
-    assert (server.seen, len(said)) == ([], 1), "no network is asked for what is here"
+        assert resolve(name) == path
+    assert (server.seen, capsys.readouterr()) == ([], ("", "")), "no network is asked for what is here"
 
 
 def test_another_quantization_is_fetched_beside(server: HubServer) -> None:
