@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import UsageError
 from chat.ground.visible import visible_line
-from chat.sessions.records import SessionRecord
+from chat.sessions.records import LONGEST_NAME, TITLE_WIDTH, SessionRecord
 from chat.sessions.rows import SESSION_COLUMNS, record_of
 
 if TYPE_CHECKING:
@@ -58,9 +58,17 @@ def by_call(connection: sqlite3.Connection, text: str) -> SessionRecord | None:
 
 def nearest_missing(connection: sqlite3.Connection, text: str) -> UsageError:
     """What to tell a person who asked for a session that does not exist."""
-    calls = [each.label for each in listed(connection, None)]
-    near = " or ".join(f"`{visible_line(call)}`" for call in get_close_matches(text, calls, n=3, cutoff=0.5))
-    return missing(text, hint=f"did you mean {near}" if near else None)
+    records = listed(connection, None)
+    found: dict[str, None] = {}
+    for words in ([each.label for each in records], [each.title for each in records]):
+        for near in get_close_matches(text[:TITLE_WIDTH], words, n=3, cutoff=0.5):
+            found.setdefault(_proposal(records[words.index(near)]))
+    return missing(text, hint=f"did you mean {' or '.join(list(found)[:3])}" if found else None)
+
+
+def _proposal(record: SessionRecord) -> str:
+    """A session as it can be called; its title says which it is where it has no name."""
+    return f"`{visible_line(record.label)}`" + ("" if record.name else f" ({visible_line(record.title)})")
 
 
 def recent_questions(connection: sqlite3.Connection, limit: int) -> tuple[str, ...]:
@@ -76,7 +84,8 @@ def recent_questions(connection: sqlite3.Connection, limit: int) -> tuple[str, .
 def missing(text: str, *, hint: str | None = None) -> UsageError:
     """The error that says so."""
     every = "`/sessions` shows the last ones, `mistral-chat sessions list` all"
-    return UsageError(f"there is no session `{visible_line(text)}`", hint=hint or every)
+    called = text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + "…"
+    return UsageError(f"there is no session `{visible_line(called)}`", hint=hint or every)
 
 
 def _records(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> tuple[SessionRecord, ...]:

@@ -170,6 +170,7 @@ def test_export_writes_what_a_name_asks_for(store: Store, tmp_path: Path) -> Non
         (("export", "--all"), "error: 3 sessions do not fit in one markdown file\nhint: use `--format sharegpt`\n"),
         (("export", "buffer", "-o", "x.pdf"), "error: `.pdf` says no format\nhint: end the file's name in "),
         (("show", "bufer"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
+        (("show", "x" * 999), f"error: there is no session `{'x' * 100}…`\nhint: `/sessions` shows the last ones, "),
         (("rename", "bufer", "x"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
         (
             ("rename", "buffer", "日本語の話"),

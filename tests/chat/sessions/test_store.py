@@ -183,6 +183,11 @@ def test_a_missing_session_is_answered_with_the_nearest(store: Store) -> None:
     with pytest.raises(UsageError, match=r"^there is no session `holidy`$") as caught:
         store.get("holidy")
     assert caught.value.hint == "did you mean `holiday`"
+    # what a person reads is the title
+    untitled = store.create(title="How do I\tconvert?", conversation=talk(Message("user", "x")))
+    with pytest.raises(UsageError, match=r"^there is no session `how do I convert`$") as caught:
+        store.get("how do I convert")
+    assert caught.value.hint == f"did you mean `{untitled.id[:8]}` (How do I convert?)"
     with pytest.raises(UsageError, match=r"^there is no session `␛zzz`$") as caught:
         store.get("\x1bzzz")
     assert caught.value.hint == "`/sessions` shows the last ones, `mistral-chat sessions list` all"
