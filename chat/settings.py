@@ -362,10 +362,15 @@ def _checked_one(definition: Definition, value: Any) -> Any:
     if definition.choices and converted not in definition.choices:
         raise UsageError(f"{name} is one of {', '.join(definition.choices)}, not {value!r}")
     if option.lowest is not None and not converted >= option.lowest:  # written so that NaN is refused as well
-        raise UsageError(f"{name} is at least {option.lowest:g}, not {value}")
+        raise UsageError(f"{name} is at least {_limit(option.lowest)}, not {value}")
     if option.highest is not None and not converted <= option.highest:
-        raise UsageError(f"{name} is at most {option.highest:g}, not {value}")
+        raise UsageError(f"{name} is at most {_limit(option.highest)}, not {value}")
     return converted
+
+
+def _limit(number: float) -> str:
+    """A limit without rounding: 4294967295 rather than 4.29497e+09."""
+    return str(int(number)) if number == int(number) else str(number)
 
 
 def _truth(name: str, value: Any) -> bool:

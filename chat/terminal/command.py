@@ -52,6 +52,25 @@ def split(text: str) -> tuple[str, str]:
     return name.removeprefix("/").lower(), rest[0] if rest else ""
 
 
+def unquoted(text: str) -> str:
+    """What stands behind a command's name, without the quotes that a shell, or a dropped file, puts around it."""
+    text = text.strip()
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def check_argument(command: Command, argument: str) -> None:
+    """Refuse what a command would pass over: it may have been meant.
+
+    Raises:
+        UsageError: there is an argument, and the command takes none.
+    """
+    if argument.strip() and not command.arguments:
+        raise UsageError(
+            f"`/{command.name}` takes nothing behind it, not `{visible_line(argument.strip())}`",
+            hint=f"`/help {command.name}` explains it",
+        )
+
+
 def find(commands: Mapping[str, Command], name: str, others: Mapping[str, str] = MappingProxyType({})) -> Command:
     """The command of this name or alias.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chat.ground.errors import ChatError
 from chat.terminal import desk_commands, export_command, history_commands, setting_commands, talk, tree_commands
-from chat.terminal.command import Command, by_any_name, find, split
+from chat.terminal.command import Command, by_any_name, check_argument, find, split
 from chat.terminal.render import Span, plain
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def run(desk: Desk, text: str) -> str | None:
     name, argument = split(text)
     try:
         options = {each: f"set {each}" for each in setting_commands.changeable()}
-        prefill = find(COMMANDS, name, options).handler(desk, argument)
+        command = find(COMMANDS, name, options)
+        check_argument(command, argument)
+        prefill = command.handler(desk, argument)
     except ChatError as error:
         if error is desk.room.fault:
             raise
@@ -141,7 +143,7 @@ TOPICS: dict[str, tuple[Command, ...]] = {
                 desk_commands.attach_files, "[PATH]", ("read", "attach"), "path"),
         Command("export", "write the talk to a file",
                 "The name decides the format: .md, .json, .html, or .jsonl (ShareGPT style).",
-                export_command.export, "FILE", (), "path"),
+                export_command.export, "FILE [--overwrite]", (), "path"),
         Command("copy", "copy the last answer",
                 "Copies the last answer, its last block of code (`/copy code`), or the conversation (`/copy all`).",
                 desk_commands.copy, "[code|all]", ("c",), "copy"),

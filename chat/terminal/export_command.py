@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from chat.ground.errors import UsageError
 from chat.sessions.export import export_text, format_of
 from chat.sessions.whole_file import write_file
+from chat.terminal.command import unquoted
 
 if TYPE_CHECKING:
     from chat.terminal.desk import Desk
@@ -24,7 +25,7 @@ def export(desk: Desk, argument: str) -> None:
     """
     words = argument.strip()
     overwrite = words.endswith(OVERWRITE)
-    name = words.removesuffix(OVERWRITE).strip()
+    name = unquoted(words.removesuffix(OVERWRITE))
     if not name:
         raise UsageError("needs the name of a file", hint="`/export talk.md`, or .json, .html, .jsonl")
     if desk.book.record is None:

@@ -12,6 +12,7 @@ from chat.ground.visible import visible_line
 from chat.session_settings import kept, own_words, with_answer_options, with_session
 from chat.sessions.search import newest_leaf
 from chat.terminal import talk
+from chat.terminal.command import unquoted
 from chat.terminal.desk import Place
 from chat.terminal.render import Span, cut, plain, wrap
 from chat.terminal.tree_commands import show_end
@@ -28,9 +29,10 @@ CLEAR_SCREEN = "\x1b[H\x1b[2J"
 
 def begin(desk: Desk, argument: str) -> None:
     """`/new [name]`"""
-    desk.book.begin(argument.strip() or None, kept(desk.layered))
+    name = unquoted(argument)
+    desk.book.begin(name or None, kept(desk.layered))
     forget_place(desk)
-    desk.tell(f"new session {visible_line(argument.strip())}".strip())
+    desk.tell(f"new session {visible_line(name)}".strip())
 
 
 def clear(desk: Desk, argument: str) -> None:
@@ -51,19 +53,23 @@ def forget_place(desk: Desk) -> None:
 
 def save(desk: Desk, argument: str) -> None:
     """`/save [name]`"""
-    name = argument.strip()
+    name = unquoted(argument)
+    if name:
+        desk.book.rename(name)
+    record = desk.book.record
+    if record is None:
+        return desk.tell("nothing was said yet")
+    label = visible_line(record.label)
+    if desk.book.store.path is None:
+        return desk.tell(f"this session is `{label}` in memory only, and gone at the end · /export FILE keeps it")
     if not name:
-        record = desk.book.record
-        kept = "is kept under" if desk.book.store.path else "lives in memory as"
-        return desk.tell(f"this session {kept} `{visible_line(record.label)}`" if record else "nothing was said yet")
-    desk.book.rename(name)
-    command = f"mistral-chat --session {shlex.quote(visible_line(name))}"
-    return desk.tell(f"saved as `{visible_line(name)}` · `{command}` goes on with it")
+        return desk.tell(f"this session is kept under `{label}`")
+    return desk.tell(f"saved as `{label}` · `mistral-chat --session {shlex.quote(label)}` goes on with it")
 
 
 def load(desk: Desk, argument: str) -> None:
     """`/load NAME`"""
-    name = argument.strip()
+    name = unquoted(argument)
     if not name:
         return list_sessions(desk, "")
     place = _numbered(desk, name)

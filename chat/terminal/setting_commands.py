@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from chat.ground.errors import UsageError
 from chat.ground.visible import visible, visible_line
 from chat.settings import Group, checked, definitions
 from chat.terminal import talk
+from chat.terminal.command import unquoted
 from chat.terminal.model_commands import reload, show_model
 from chat.terminal.render import Span, cut, plain
 
@@ -55,7 +57,8 @@ def change(desk: Desk, argument: str) -> None:
     argument = argument.removeprefix("parameter ")  # as Ollama writes it
     if not argument:
         return show(desk, "")
-    name, _, value = argument.partition(" ")
+    name, *rest = re.split(r"\s*=\s*|\s+", argument.strip(), maxsplit=1)  # `temperature 0.2`, or as a file has it
+    value = "".join(rest)
     definition = option_of(name)
     if definition.name not in changeable():
         raise UsageError(
@@ -79,9 +82,7 @@ def value_of(definition: Definition, text: str) -> Any:
     """
     if text == "default":
         return definition.default
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1]
-    return checked(definition, text)
+    return checked(definition, unquoted(text))
 
 
 def put(desk: Desk, values: dict[str, Any], origin: str = "/set") -> None:
@@ -108,9 +109,8 @@ def put(desk: Desk, values: dict[str, Any], origin: str = "/set") -> None:
 
 def switch_model(desk: Desk, argument: str) -> None:
     """`/model [name]`"""
-    if argument.strip():
-        name = "remote_model" if desk.settings.remote else "model"
-        put(desk, {name: argument.strip()}, "/model")
+    if wanted := unquoted(argument):
+        put(desk, {"remote_model" if desk.settings.remote else "model": wanted}, "/model")
     show_model(desk)
 
 
@@ -118,7 +118,7 @@ def set_system(desk: Desk, argument: str) -> None:
     """`/system [text]`"""
     text = argument.strip()
     if text:
-        text = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+        text = unquoted(text)
         system = None if text.lower() in ("none", "clear", "") else text
         desk.change_settings("/system", system=system)
         desk.book.set_system(system)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.ground.errors import UsageError
-from chat.ground.visible import visible
+from chat.ground.visible import visible, visible_line
 from chat.terminal import talk
 from chat.terminal.branches import branches, question_at
 from chat.terminal.render import Span, cut, plain
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 SHOWN_LINES = 4  # of the beginning and of the end of a long question
 
 
-def count_of(argument: str, default: int = 1) -> int:
-    """A number of turns.
+def number_of(argument: str, what: str = "a number of turns") -> int:
+    """A number, 1 where none is given.
 
     Raises:
         UsageError: it is none.
     """
     if not argument:
-        return default
-    if not (argument.isascii() and argument.isdecimal() and int(argument) >= 1):
-        raise UsageError(f"needs a number of turns, not {visible(argument)!r}")
+        return 1
+    if not (argument.isascii() and argument.isdecimal() and len(argument) < 10 and int(argument) >= 1):
+        raise UsageError(f"needs {what}, not `{visible_line(argument)}`")
     return int(argument)
 
 
 def undo(desk: Desk, argument: str) -> None:
     """`/undo [n]`"""
-    turns = count_of(argument)
+    turns = number_of(argument)
     question = question_at(desk.book.conversation, turns)
     if question is None:
         raise UsageError("there are not so many turns to undo" if turns > 1 else "there is nothing to undo")
@@ -46,7 +46,7 @@ def undo(desk: Desk, argument: str) -> None:
 
 def edit(desk: Desk, argument: str) -> str:
     """`/edit [n]`"""
-    question = question_at(desk.book.conversation, count_of(argument))
+    question = question_at(desk.book.conversation, number_of(argument))
     if question is None:
         raise UsageError("there is no message to edit")
     desk.edited = (question.parent,)
@@ -68,7 +68,7 @@ def show_branches(desk: Desk, argument: str) -> None:
     """`/branches [number]`"""
     found = branches(desk.book.conversation)
     if argument:
-        number = count_of(argument)
+        number = number_of(argument, "the number of a branch")
         if number > len(found):
             raise UsageError(f"there is no branch {number}", hint="`/branches` lists them")
         desk.book.move(found[number - 1].leaf)

@@ -49,6 +49,7 @@ def test_unknown_commands_name_the_nearest_and_slashes_can_be_sent(start: Any) -
     do(terminal, "/regn", "did you mean `/regen`?")
     do(terminal, "/temperature 0.3", "did you mean `/set temperature`?")
     do(terminal, "/xyzzy", "`/help` lists them")
+    do(terminal, "/clear the last one", "`/clear` takes nothing behind it, not `the last one`")
     do(terminal, "//regen", "You said: /regen")
     do(terminal, "/etc/hosts is what?", "You said: /etc/hosts is what?")
 
@@ -75,6 +76,7 @@ def test_undo_edit_regen_and_branches_keep_what_they_replace(start: Any) -> None
     do(terminal, "/branches 2", "on branch 2")
     assert "B2" in terminal.text().split("on branch 2")[1]
     do(terminal, "/branches 9", "there is no branch 9")
+    do(terminal, "/branches x", "needs the number of a branch, not `x`")
 
 
 def test_a_message_of_many_lines_comes_back_unfolded_to_be_edited(start: Any) -> None:
@@ -118,6 +120,9 @@ def test_settings_are_checked_shown_and_used(start: Any) -> None:
     do(terminal, "/set temperature 0.2", "temperature      0.2  /set")
     do(terminal, "/set temp 900", "--temperature is at most 100, not 900")
     do(terminal, "/set tempratur 1", "did you mean `temperature`?")
+    do(terminal, "/set seed 99999999999", "--seed is at most 4294967294, not 99999999999")
+    do(terminal, "/set top-k = 7", "top-k            7  /set")
+    do(terminal, "/set top_p=0.5", "top-p            0.5  /set")
     do(terminal, "/set json on", "`--json` belongs to the command line, not to a session")
     do(terminal, "/set stop '### '", "stop             '### '  /set")
     do(terminal, "/show temperature", "Randomness; 0 takes the likeliest token each time.")
@@ -211,6 +216,23 @@ def test_sessions_are_saved_listed_searched_and_opened(start: Any) -> None:
     again = start(resume="haystack")
     again.wait("You said: more")
     again.wait("… 2 earlier messages")
+
+
+def test_a_session_without_a_file_is_not_said_to_be_saved(start: Any) -> None:
+    terminal = start(flags={"no_history": True})
+    do(terminal, "hello", "You said: hello")
+    do(terminal, "/save greeting", "this session is `greeting` in memory only, and gone at the end")
+    assert "saved" not in terminal.text()
+
+
+def test_names_may_stand_between_quotes(start: Any, tmp_path: Path) -> None:
+    terminal = start()
+    do(terminal, "hello", "You said: hello")
+    do(terminal, '/save "two words"', "saved as `two words`")
+    do(terminal, "/load 'two words'", "session two words")
+    do(terminal, f"/export '{tmp_path}/a b.md'", "wrote")
+    assert (tmp_path / "a b.md").exists()
+    do(terminal, "/model 'no such'", "no model at no such")
 
 
 @pytest.mark.parametrize("suffix", ["md", "json", "html", "jsonl"])
