@@ -33,7 +33,7 @@ class AnswerOutput:
         self._settings = settings
         self._is_held = settings.json or settings.wants_code  # shown only when it is whole
         self._view = None if self._is_held else _styled_view(settings)
-        self._encode = visible if sys.stdout.isatty() else _encodable
+        self._is_shown = sys.stdout.isatty()  # else the text stays as it is
         self._status = _status_screen(settings)
         self._began = time.monotonic()
         self.text = ""  # of the answer so far
@@ -92,7 +92,7 @@ class AnswerOutput:
             print(json_line(reply_report(done, info, self._settings)))
             return
         elif self._is_held:
-            print(_encodable(wanted_block(done.text, self._settings) or ""), end="")
+            print(wanted_block(done.text, self._settings) or "", end="")
         elif not done.text.endswith("\n") and (done.text or not done.tool_calls):
             print()
         if done.tool_calls:
@@ -112,7 +112,7 @@ class AnswerOutput:
             self._view.feed(text)
             self._view.tick()
         else:
-            sys.stdout.write(self._encode(text))
+            sys.stdout.write(visible(text) if self._is_shown else text)
             sys.stdout.flush()
 
     def _show_wait(self, event: Loading | Reading) -> None:
@@ -166,9 +166,3 @@ def _say_stats(done: Done, settings: Settings) -> None:
 
     sys.stdout.flush()
     Screen(sys.stderr, is_live=_is_live(sys.stderr), colour=_has_colour(settings)).line(stats_line(done))
-
-
-def _encodable(text: str) -> str:
-    """The text without what stdout's encoding lacks, under a locale that is not UTF-8."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, errors="replace").decode(encoding)

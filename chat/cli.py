@@ -12,7 +12,7 @@ from chat import __version__
 from chat.command_line import read_flags
 from chat.ground import ctrl_c
 from chat.ground.errors import ChatError, ExitCode, UsageError
-from chat.ground.streams import open_missing, say, silence_stdout
+from chat.ground.streams import open_missing, say, silence_stdout, take_any_letter
 from chat.settings import definitions
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def main() -> NoReturn:
         if name is not None:
             signal.signal(name, _leave)
     open_missing()
+    take_any_letter()
     try:
         ctrl_c.raises()
         code = run(sys.argv[1:])
@@ -160,7 +161,7 @@ def _call(app: Any, arguments: Sequence[str], name: str) -> int:
     except typer.Abort:
         return ExitCode.INTERRUPTED
     except TyperException as error:
-        message = error.format_message().rstrip(".")
+        message = error.format_message().rstrip(".").replace("Value error, ", "")  # a word of the library's own
         raise UsageError(message[:1].lower() + message[1:], hint=f"`{name} --help` shows what there is") from error
     return int(result or ExitCode.DONE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
 
 
 def json_line(plain: Mapping[str, Any]) -> str:
-    """The object on one line; readable characters stay, lone surrogates are escaped so that it is always UTF-8."""
+    """The object on one line; readable characters stay, what stdout cannot show is escaped, lone surrogates always."""
     text = json.dumps(plain, ensure_ascii=False)
     return text if text.isascii() or _is_encodable(text) else json.dumps(plain)
 
 
 def _is_encodable(text: str) -> bool:
     try:
-        text.encode()
+        for encoding in ("utf-8", sys.stdout.encoding or "utf-8"):
+            text.encode(encoding)
     except UnicodeEncodeError:
         return False
     return True

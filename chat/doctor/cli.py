@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
 from dataclasses import asdict
 from shutil import get_terminal_size
@@ -44,7 +43,7 @@ def doctor(
     for finding in examine(model, online=online):
         found.append(finding)
         if not as_json:
-            _say(line_of(finding, width))
+            print(line_of(finding, width), flush=True)
     problems = sum(finding.state == "problem" for finding in found)
     if as_json:
         print(json.dumps({"problems": problems, "findings": [asdict(finding) for finding in found]}, indent=1))
@@ -61,12 +60,6 @@ def line_of(finding: Finding, width: int) -> str:
     if finding.hint:
         lines.append(_filled(" " * INDENT, f"hint: {finding.hint}", width))
     return "\n".join(lines)
-
-
-def _say(text: str) -> None:
-    """Print at once; an encoding that lacks letters is one of the things to tell, not a reason to stop."""
-    encoding = sys.stdout.encoding or "ascii"
-    print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
 
 def _filled(head: str, words: str, width: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -21,6 +22,12 @@ def open_missing() -> None:
             os.dup2(os.open(os.devnull, flags), number)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+
+
+def take_any_letter() -> None:
+    """Let stdout show a question mark for what its encoding lacks, under a locale that is not UTF-8."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,14 @@ def test_no_file_of_ours_gets_the_number_of_a_closed_stream() -> None:
     )
     done, _, _ = shell(f"\"{sys.executable}\" -c '{code}' <&- >&- 2>&-")
     assert done > 2
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", "?l? ??"), ("latin-1", "\xf6l\xe9 ??"), ("utf-8", "\xf6l\xe9 \u6ed1\u52a8")]
+)
+def test_letters_that_an_encoding_lacks_become_question_marks(encoding: str, shown: str) -> None:
+    """A session under a locale that is not UTF-8 ended at the first dot of its first line."""
+    code = "from chat.ground.streams import take_any_letter; take_any_letter(); print('\xf6l\xe9 \u6ed1\u52a8')"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
+    assert done.stdout.decode(encoding) == shown + "\n"
