@@ -121,13 +121,8 @@ def load_room(options: EngineOptions, on_progress: Callable[[float], bool] | Non
     threading.Thread(target=importlib.import_module, args=("numpy",), daemon=True).start()
     host = machine(options)
     small = plan_small(options, file, host)
-    chosen = _fit(options, file, window, small, host)
     notices = _missing_gpu_notices(options, host)
-
-    def with_layers(count: int) -> Fit:
-        return _fit(replace(options, most_gpu_layers=count), file, window, small, host)
-
-    model, decoder, chosen = _load(options, file, window, chosen, with_layers, notices, on_progress)
+    model, decoder, chosen = _load(options, file, window, small, host, notices, on_progress)
     notices += filter(None, [lost_window_notice(file, options.window, decoder.cells)])
     limit = None if chosen.rolling else min(decoder.cells, known_context(file, options.window))
     drafter, drafting = make_drafter(small, options, file, model, chosen, decoder.settings.threads)
@@ -170,16 +165,18 @@ def _load(
     options: EngineOptions,
     file: GgufFile,
     window: Window,
-    chosen: Fit,
-    with_layers: Callable[[int], Fit],
+    small: Small | None,
+    host: Host,
     notices: list[str],
     on_progress: Callable[[float], bool] | None,
 ) -> tuple[Model, Decoder, Fit]:
-    """Load as chosen; where a GPU has less memory than it said, with fewer layers on it.
+    """Load what fits; where a GPU has less memory than it said, with fewer layers on it.
 
     Raises:
         MemoryLimitError: no memory for it, or not for what a GPU does not take.
+        UsageError: a context longer than the model knows.
     """
+    chosen = _fit(options, file, window, small, host)
     while True:
         model: Model | None = None
         try:
@@ -196,7 +193,7 @@ def _load(
                 hint = f"use fewer `--gpu-layers`, {(error.hint or '').removeprefix('use ')}"
                 raise MemoryLimitError(error.message, hint=hint) from error
             fewer = chosen.gpu_layers * 3 // 4
-            chosen = with_layers(fewer)
+            chosen = _fit(replace(options, most_gpu_layers=fewer), file, window, small, host)
             notices[:] = [f"the GPU's memory ran out: {fewer} layers are on it now, the others on the processor"]
 
 
