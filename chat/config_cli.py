@@ -13,6 +13,7 @@ from chat.ground.editor import open_editor
 from chat.ground.errors import FileError, UsageError
 from chat.ground.folders import config_folder, make_private_folder
 from chat.ground.table import print_table
+from chat.ground.whole_file import write_file
 from chat.layers import layer
 from chat.settings import definitions
 
@@ -58,14 +59,13 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.
 def init() -> None:
     """Write a commented settings file, unless there is one."""
     file = config_path()
+    if file.exists():
+        raise UsageError(f"{file} exists", hint="`mistral-chat config edit` opens it")
     try:
         make_private_folder(file.parent)
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(initial_text())
-    except FileExistsError as error:
-        raise UsageError(f"{file} exists", hint="`mistral-chat config edit` opens it") from error
     except OSError as error:
-        raise FileError(f"{file}: cannot be written: {error.strerror}") from error
+        raise FileError(f"{file.parent}: cannot be made: {error.strerror}") from error
+    write_file(file, initial_text())
     print(file)
 
 

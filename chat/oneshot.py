@@ -46,7 +46,7 @@ def answer_once(words: Sequence[str], layered: Layered) -> int:
     if settings.batch is not None:
         return _answer_batch(words, settings)
     output = AnswerOutput(settings)
-    if settings.session or settings.continue_last:
+    if settings.session is not None or settings.continue_last:
         return _answer_in_session(words, layered, output)
     _tell_of_the_guide(settings, output)
     prompt = _prompt(words, settings, output)

@@ -161,7 +161,7 @@ def _session_of(store: Store, layered: Layered) -> tuple[SessionRecord | None, L
     """
     settings = layered.settings
     record = None
-    if settings.session:
+    if settings.session is not None:
         record = store.find(settings.session)
         if record is None:
             system = Conversation(system=wiring.system_prompt(settings))

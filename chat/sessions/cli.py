@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chat.ground.errors import ExitCode, FileError, UsageError
+from chat.ground.errors import DataError, ExitCode, FileError, UsageError
 from chat.ground.folders import data_folder
 from chat.ground.person import confirm, tell
 from chat.ground.visible import visible, visible_line
+from chat.ground.whole_file import write_file
 from chat.sessions.export import ExportFormat, export_text, format_of
 from chat.sessions.session_json import from_json, iso_time
-from chat.sessions.whole_file import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from chat.conversation import Conversation
     from chat.sessions.records import SessionRecord
     from chat.sessions.search import Hit
     from chat.sessions.store import Store
@@ -84,8 +85,10 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find words in everything that was said."""
+    # what a shell has taken the quotes from is a phrase, what has quotes of its own is a query
+    query = " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)
     with _history() as store:
-        hits = store.search(" ".join(f'"{word}"' if " " in word else word for word in words), limit=limit)
+        hits = store.search(query, limit=limit)
     if as_json:
         return print(json.dumps([_plain_hit(hit) for hit in hits], ensure_ascii=False))
     if not sys.stdout.isatty():
@@ -132,13 +135,14 @@ def export(
 
 @app.command("import")
 def import_sessions(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What `export --format json` wrote.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="What `export --format json` wrote; - is stdin.")
+    ],
 ) -> None:
     """Take exported sessions in, as new ones; prints their ids."""
     from chat.session_settings import OF_THE_MODEL
-    from chat.wiring import read_text
 
-    exported = [from_json(read_text(file)) for file in files]
+    exported = [_exported(file) for file in files]
     with _history(writes=True, enabled=True) as store:
         for record, conversation in exported:
             name = record.name if record.name and store.find(record.name) is None else None
@@ -176,6 +180,17 @@ def rm(
         for record in records.values():
             store.remove(record.id)
     return ExitCode.DONE
+
+
+def _exported(file: Path) -> tuple[SessionRecord, Conversation]:
+    from chat.input_text import decode, read_stdin
+    from chat.wiring import read_text
+
+    text = decode(read_stdin(), "stdin").text if file == Path("-") else read_text(file)
+    try:
+        return from_json(text)
+    except DataError as error:
+        raise DataError(f"{file}: {error.message}", hint=error.hint) from error
 
 
 @contextmanager

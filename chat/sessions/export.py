@@ -21,6 +21,9 @@ ExportFormat = Literal["markdown", "json", "html", "sharegpt"]
 
 _HEADINGS = {"system": "System", "user": "You", "assistant": "Assistant", "tool": "Tool"}
 _NOTES = {"interrupted": "(interrupted)", "length": "(cut off at the limit)", "stop": "", None: ""}
+_LINE_ENDS = {
+    code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)
+}  # JSON allows them, readers of lines split there
 _SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
 
@@ -74,7 +77,7 @@ def _sharegpt(record: SessionRecord, conversation: Conversation) -> str:
             turns.append({"from": _SHAREGPT_NAMES[message.role], "value": message.content})
         turns += [{"from": "function_call", "value": call} for call in calls]
     line = {"id": record.id, "model": record.model, "title": record.title, "conversations": turns}
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return json.dumps(line, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
 
 
 def _title(record: SessionRecord) -> str:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from chat.ground.whole_file import sync_folder
 from chat.sessions.pages import PAGE_BYTES, Pages, read_rows
 from chat.sessions.records import SESSION_ID
 from chat.sessions.rows import NODE_COLUMNS, SESSION_COLUMNS, node_of
 from chat.sessions.schema import INSERT_SESSION, PUT_NODE, migrate, transact
-from chat.sessions.whole_file import sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,6 +11,7 @@ from chat.ground.editor import open_editor
 from chat.ground.errors import FileError, UsageError
 from chat.ground.folders import make_private_folder
 from chat.ground.table import print_table
+from chat.ground.whole_file import write_file
 from chat.templates import shelf
 
 app = typer.Typer(
@@ -50,9 +51,9 @@ def edit(name: Name) -> None:
         text = shelf.text_of(name) if name in shelf.names() else 'prompt = """\n$input"""\n'
         try:
             make_private_folder(path.parent)
-            path.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise FileError(f"{path}: cannot be written: {error.strerror}") from error
+            raise FileError(f"{path.parent}: cannot be made: {error.strerror}") from error
+        write_file(path, text)
     open_editor(path)
     shelf.load(name)
 

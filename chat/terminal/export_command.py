@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.ground.errors import UsageError
+from chat.ground.whole_file import write_file
 from chat.sessions.export import export_text, format_of
-from chat.sessions.whole_file import write_file
 from chat.terminal.command import unquoted
 
 if TYPE_CHECKING:

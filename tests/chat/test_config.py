@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from stat import S_IMODE
 
 import pytest
 
@@ -40,6 +41,7 @@ def test_init_writes_once_and_edit_checks_what_was_written(
     file = config_folder() / "config.toml"
     assert run(["config", "init"]) == 0
     assert capsys.readouterr().out == f"{file}\n"
+    assert [S_IMODE(place.stat().st_mode) for place in (file, file.parent)] == [0o600, 0o700]
     assert run(["config", "init"]) == 2
     assert capsys.readouterr().err == f"error: {file} exists\nhint: `mistral-chat config edit` opens it\n"
     monkeypatch.delenv("VISUAL", raising=False)

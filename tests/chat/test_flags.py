@@ -126,3 +126,10 @@ def test_a_server_in_the_open_is_spoken_to_only_if_that_is_allowed(
         )
         assert cli.run(["--remote", url, "--insecure", "hi"]) == 0
     assert capsys.readouterr() == ("a\n", "")
+
+
+def test_a_session_of_an_empty_name_is_refused_rather_than_not_stored(tiny_model: Path) -> None:
+    """`--session "$NAME"` where the variable is not set."""
+    done = run("-m", tiny_model, "--session", "", "-n", 1, "hi")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"error: `` cannot be a session's name\nhint: use one line of 1 to 100 characters\n"

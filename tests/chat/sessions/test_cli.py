@@ -142,6 +142,7 @@ def test_search_prints_snippets(store: Store) -> None:
     )  # fmt: skip
     assert sessions("search", "a rolling")[1] == sessions("search", "rolling")[1]
     assert sessions("search", "rolling a")[1] == ""
+    assert sessions("search", '"a rolling" what')[1] == sessions("search", "rolling")[1]
     (hit,) = json.loads(sessions("search", "--json", "rolling")[1])
     assert (hit["session"], hit["node"], hit["marks"]) == (record.id, "q", [[10, 17]])
     drawn = on_terminal("search", "rolling")
@@ -244,13 +245,15 @@ def test_an_exported_session_comes_back_whole_beside_the_first(store: Store, tmp
     store.rename(record.id, None)
     assert sessions("import", str(file))[2] == ""
     assert store.get("buffer").title == record.title
+    piped = sessions("import", "-", stdin=file.read_text())
+    assert store.load(piped[1].strip())[1] == conversation
 
 
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [
-        ("{", 6, "error: this is no JSON: "),
-        ("[]", 6, "error: this is JSON, but no exported session"),
+        ("{", 6, "nowhere.json: this is no JSON: "),
+        ("[]", 6, "nowhere.json: this is JSON, but no exported session"),
         (None, 7, "nowhere.json: cannot be read: No such file or directory"),
     ],
 )

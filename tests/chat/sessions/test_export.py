@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import stat
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Any
 import pytest
 
 from chat.conversation import Conversation, Message, ToolCall
-from chat.ground.errors import DataError, FileError, UsageError
+from chat.ground.errors import DataError, UsageError
 from chat.sessions.export import export_text, format_of
 from chat.sessions.records import SessionRecord
 from chat.sessions.session_json import from_json, to_json
-from chat.sessions.whole_file import write_file
 
 RECORD = SessionRecord(
     id="0123456789abcdef",
@@ -77,6 +75,13 @@ def test_sharegpt_is_one_line_with_every_turn_of_the_path() -> None:
             {"from": "gpt", "value": "It kee"},
         ],
     }
+
+
+def test_no_character_of_a_text_ends_a_line_of_json_lines() -> None:
+    """Python and others see ends of lines where JSON allows the characters as they are."""
+    said = "one\u2028two\u2029three\x85four\nfive"
+    (line,) = export_text(RECORD, Conversation().add(Message("user", said)), "sharegpt").splitlines()
+    assert json.loads(line)["conversations"] == [{"from": "human", "value": said}]
 
 
 def test_json_holds_the_whole_tree_and_comes_back_equal() -> None:
@@ -182,24 +187,6 @@ def test_a_name_asks_for_a_format() -> None:
         with pytest.raises(UsageError, match=rf"^`{shown}` says no format$") as caught:
             format_of(Path(name))
         assert caught.value.hint == "end the file's name in .md, .markdown, .json, .html, .htm, .jsonl"
-
-
-def test_a_file_is_written_whole_private_and_never_over_another(tmp_path: Path) -> None:
-    path = tmp_path / "talk.md"
-    write_file(path, "one\r\n\ud800é")
-    assert path.read_bytes() == "one\r\n?é".encode()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    with pytest.raises(UsageError, match=r"talk\.md exists$"):
-        write_file(path, "two")
-    write_file(path, "two", overwrite=True)
-    assert path.read_text() == "two"
-    with pytest.raises(FileError, match=r"nowhere/talk\.md: cannot be written: No such file or directory$"):
-        write_file(tmp_path / "nowhere" / "talk.md", "x")
-    (tmp_path / "folder.md").mkdir()
-    with pytest.raises(FileError, match=r"folder\.md: cannot be written: Is a directory$"):
-        write_file(tmp_path / "folder.md", "x", overwrite=True)
-    assert sorted(file.name for file in tmp_path.glob("*.md")) == ["folder.md", "talk.md"]
-    assert not list(tmp_path.glob(".*"))
 
 
 def plain(**changes: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def write_file(path: Path, text: str, *, overwrite: bool = False) -> None:
         FileError: it cannot be written.
     """
     if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists", hint="choose another name, or allow to overwrite it")
+        raise UsageError(f"{path} exists", hint="choose another name, or add `--overwrite`")
     neighbour = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         try:
