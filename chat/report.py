@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chat.events import Done, ModelInfo, Rendered
+    from chat.ground.errors import ChatError
     from chat.settings import Settings
 
 
@@ -29,6 +30,11 @@ def _is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def failure_report(error: ChatError) -> dict[str, Any]:
+    """What kept a record of a batch from an answer."""
+    return {"error": error.message, "exit_code": int(error.exit_code)}
 
 
 def rendered_report(rendered: Rendered) -> dict[str, Any]:

@@ -6,18 +6,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from chat.batch.files import finished_ids, key_of, opened, writer
-from chat.batch.records import Record, record_of
+from chat.batch.order import InOrder
+from chat.batch.records import record_of
 from chat.batch.tally import Tally
 from chat.ground.errors import ChatError, ExitCode
 from chat.ground.progress import count_bar
 from chat.ground.streams import say
-from chat.report import rendered_report, reply_report
+from chat.report import failure_report, rendered_report, reply_report
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterator, Mapping
 
-    from chat.batch.records import Fill
+    from chat.batch.records import Fill, Record
     from chat.events import Done, Replier
     from chat.request import Request
     from chat.settings import Settings
@@ -101,59 +102,30 @@ def _outcomes(
     if settings.dry_run:
         yield from (_rendered(engine, record) for record in records)
         return
-    taken: list[Record] = []  # every record so far; answered ones are let go of
-    positions: list[int] = []  # of the engine's requests among them
-    waiting: dict[int, dict[str, Any]] = {}
-    written = 0
+    line = InOrder(records)
     interrupted = False
-    all_taken = False
-
-    def requests() -> Iterator[Request]:
-        nonlocal all_taken
-        for record in records:
-            taken.append(record)
-            if record.request is None:
-                assert record.error is not None
-                waiting[len(taken) - 1] = _failure(record.id, record.error)
-            else:
-                positions.append(len(taken) - 1)
-                yield record.request
-                taken[positions[-1]] = Record(record.id)
-        all_taken = True
-
-    def ready() -> Iterator[dict[str, Any]]:
-        nonlocal written
-        while written in waiting:
-            yield waiting.pop(written)
-            written += 1
-
-    for index, outcome in engine.answer_all(cancellable(requests()), settings.parallel, tell):
+    for index, outcome in engine.answer_all(cancellable(line.requests()), settings.parallel, tell):
         if not isinstance(outcome, ChatError) and outcome.finish_reason == "interrupted":
             interrupted = True
             continue
-        record = taken[positions[index]]
-        waiting[positions[index]] = _result(record.id, outcome, engine, settings)
-        yield from ready()
-    yield from ready()
-    if interrupted or not all_taken:
-        yield from (waiting[at] for at in sorted(waiting))  # finished after one that was not
+        line.put(index, _result(line.id_of(index), outcome, engine, settings))
+        yield from line.ready()
+    yield from line.ready()
+    if interrupted or not line.all_taken:
+        yield from line.rest()
         raise Interrupted
 
 
 def _result(record_id: Any, outcome: Done | ChatError, engine: Replier, settings: Settings) -> dict[str, Any]:
     if isinstance(outcome, ChatError):
-        return _failure(record_id, outcome)
+        return {"id": record_id, **failure_report(outcome)}
     return {"id": record_id, **reply_report(outcome, engine.info(), settings)}
 
 
 def _rendered(engine: Replier, record: Record) -> dict[str, Any]:
     try:
         if record.request is None:
-            return _failure(record.id, record.error or ChatError("no request"))
+            raise record.error or ChatError("no request")
         return {"id": record.id, **rendered_report(engine.render(record.request))}
     except ChatError as error:
-        return _failure(record.id, error)
-
-
-def _failure(record_id: Any, error: ChatError) -> dict[str, Any]:
-    return {"id": record_id, "error": error.message, "exit_code": int(error.exit_code)}
+        return {"id": record.id, **failure_report(error)}

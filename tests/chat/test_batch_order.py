@@ -1,0 +1,45 @@
+"""Results of a batch come out in the order of its records, and none waits longer than for those before it."""
+
+from __future__ import annotations
+
+import random
+
+from chat.batch.order import InOrder
+from chat.batch.records import Record
+from chat.ground.errors import DataError
+from chat.request import Prompt, Request
+
+BAD = DataError("line 3: is not JSON")
+
+
+def records(count: int) -> list[Record]:
+    """Every third is wrong."""
+    asked = [Request(Prompt(text=str(at))) for at in range(count)]
+    return [Record(f"id {at}", error=BAD) if at % 3 == 2 else Record(f"id {at}", asked[at]) for at in range(count)]
+
+
+def test_any_order_of_answers_gives_the_order_of_the_records() -> None:
+    draw = random.Random(5)
+    for _ in range(50):
+        order = InOrder(iter(records(11)))
+        asked = [each.prompt.text for each in order.requests()]
+        assert asked == [str(at) for at in range(11) if at % 3 != 2]
+        given = []
+        for index in draw.sample(range(len(asked)), len(asked)):
+            order.put(index, {"id": order.id_of(index)})
+            given += list(order.ready())
+        failed = {"error": "line 3: is not JSON", "exit_code": 6}
+        assert given == [{"id": f"id {at}", **(failed if at % 3 == 2 else {})} for at in range(11)]
+        assert order.all_taken and list(order.rest()) == []
+
+
+def test_what_is_ready_does_not_wait_for_what_comes_later_and_the_rest_is_there_at_the_end() -> None:
+    order = InOrder(iter(records(6)))
+    requests = order.requests()
+    [next(requests) for _ in range(3)]
+    order.put(0, {"n": 0})
+    assert list(order.ready()) == [{"n": 0}]
+    order.put(2, {"n": 3})
+    assert list(order.ready()) == []  # the second is still being answered
+    assert [each.get("n", "failed") for each in order.rest()] == ["failed", 3]
+    assert not order.all_taken
