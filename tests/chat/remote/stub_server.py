@@ -117,6 +117,9 @@ def answering(*parts: bytes) -> Iterator[str]:
                 connection.recv(65536)
                 for part in parts:
                     connection.sendall(part)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):  # what is closed with something unread breaks what was sent
+                    pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=talk, daemon=True).start()
