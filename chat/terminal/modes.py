@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 BRACKETED_PASTE_ON, BRACKETED_PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
 ENTER_AND_END = bytes.maketrans(b"\n\0", b"\r\x04")
@@ -35,6 +35,7 @@ class Modes:
     def __init__(self) -> None:
         self._before: Any = None
         self.early_keys = ""  # that were typed before the terminal was taken
+        self.on_return: Callable[[], None] = lambda: None  # after Ctrl+Z: others wrote to the terminal meanwhile
 
     @contextmanager
     def hushed(self) -> Iterator[Modes]:
@@ -75,15 +76,15 @@ class Modes:
 
     @contextmanager
     def _stopping_well(self) -> Iterator[None]:
-        stop = getattr(signal, "SIGTSTP", None)
-        if stop is None:
-            yield
-            return
-        before = signal.signal(stop, self._stop)
+        handlers = {
+            getattr(signal, name, None): handler for name, handler in (("SIGTSTP", self._stop), ("SIGQUIT", self._quit))
+        }
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items() if number}
         try:
             yield
         finally:
-            signal.signal(stop, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _stop(self, number: int, _frame: object) -> None:
         """Ctrl+Z: hand the terminal back as it was, sleep, and take it again."""
@@ -94,6 +95,13 @@ class Modes:
         signal.signal(number, before)
         _set_modes(present)
         self.mark_pastes(present != self._before)  # else it was lent
+        self.on_return()
+
+    def _quit(self, number: int, _frame: object) -> None:
+        """Ctrl+Backslash: hand the terminal back as it was, and end at once, as asked."""
+        self.give_back()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     def hush(self) -> None:
         """Take the terminal."""

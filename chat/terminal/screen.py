@@ -84,6 +84,10 @@ class Screen:
         self._shown, self._column_count = kept, width
         self.write(frame)
 
+    def leave(self) -> None:
+        """Let what is live stand where it is: others wrote below it, and the cursor is no longer at its end."""
+        self._shown = ()
+
     def line(self, *lines: Line) -> None:
         """Write lines for good; what was live goes."""
         self.update(lines)

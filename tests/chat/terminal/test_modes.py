@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -63,3 +64,14 @@ def test_ctrl_z_hands_the_terminal_back_before_a_session_listens_and_while_it_is
     shown = modes_shown(terminal := Terminal(command, folder=tmp_path))
     assert "went on" in terminal.everything() and "lent: " in terminal.everything()
     assert len(shown) == 5 and len(set(shown)) == 1, terminal.everything()
+
+
+def test_ctrl_backslash_ends_at_once_and_gives_the_terminal_back(tmp_path: Path) -> None:
+    """Once it left a shell in which nothing that was typed could be seen."""
+    shell = 'ulimit -c 0; stty -g; "$@"; echo code=$?; stty -g'
+    code = STRUCK.replace("    pass", "    os.kill(os.getpid(), signal.SIGQUIT)").format(name="SIGCONT")
+    shown = modes_shown(
+        terminal := Terminal(["bash", "-c", shell, "bash", sys.executable, "-c", code], folder=tmp_path)
+    )
+    assert f"code={128 + signal.SIGQUIT}" in terminal.everything()
+    assert len(shown) == 2 and shown[0] == shown[1], terminal.everything()

@@ -97,6 +97,17 @@ def test_a_line_wider_than_the_screen_is_redrawn_from_its_start() -> None:
     assert watched.shown() == ["end"]
 
 
+def test_what_others_wrote_below_live_lines_is_not_erased() -> None:
+    """Once an answer that went on after Ctrl+Z and `fg` wrote over the shell's lines."""
+    watched = Watched()
+    watched.screen.update((), [plain("first"), plain("second")])
+    watched.stream.write("\n$ fg\n")
+    watched.screen.leave()
+    watched.screen.update((), [plain("first"), plain("second more")])
+    watched.screen.line(plain("first"), plain("second more."))
+    assert watched.shown() == ["first", "second", "$ fg", "first", "second more."]
+
+
 def test_a_stream_that_is_no_terminal_gets_plain_lines_once() -> None:
     watched = Watched(is_live=False)
     watched.screen.update((), [plain("status")])
