@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat import __version__
 from chat.command_line import read_flags
+from chat.definitions import definitions
 from chat.ground import ctrl_c
 from chat.ground.errors import ChatError, ExitCode, UsageError
 from chat.ground.streams import open_missing, say, silence_stdout, take_any_letter
-from chat.settings import definitions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,13 +10,13 @@ from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from chat.definitions import definitions
 from chat.ground.errors import UsageError
-from chat.settings import definitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from chat.settings import Definition
+    from chat.definitions import Definition
 
 HINT = "`mistral-chat --help` shows what there is"
 

@@ -7,8 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from chat.definitions import definitions
 from chat.help import described
-from chat.settings import definitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from chat.config_file import initial_text, toml_value
+from chat.definitions import definitions
 from chat.ground.editor import open_editor
 from chat.ground.errors import FileError, UsageError
 from chat.ground.folders import config_folder, make_private_folder
 from chat.ground.table import print_table
 from chat.ground.whole_file import write_file
 from chat.layers import layer
-from chat.settings import definitions
 
 app = typer.Typer(
     help="The settings file: where it is, what counts and why.",

@@ -7,10 +7,11 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat.settings import Group, definitions
+from chat.definitions import definitions
+from chat.settings import Group
 
 if TYPE_CHECKING:
-    from chat.settings import Definition
+    from chat.definitions import Definition
 
 HEAD = """\
 # Settings of mistral-chat. A line without `#` before it counts; flags and MISTRAL_CHAT_* variables override it.

@@ -6,7 +6,8 @@ import shutil
 import textwrap
 from typing import TYPE_CHECKING
 
-from chat.settings import Definition, Group, definitions
+from chat.definitions import Definition, definitions
+from chat.settings import Group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from chat.definitions import Definition, checked, definitions
 from chat.ground.errors import UsageError
-from chat.settings import Definition, Settings, checked, definitions
+from chat.settings import Settings
 from chat.together import check_together, replaced_by
 
 if TYPE_CHECKING:

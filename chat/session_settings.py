@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chat.definitions import checked, definitions
 from chat.ground.errors import UsageError
-from chat.settings import Group, checked, definitions
+from chat.settings import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

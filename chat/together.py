@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chat.definitions import definitions
 from chat.ground.errors import UsageError
-from chat.settings import definitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

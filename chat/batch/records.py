@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from chat import wiring
 from chat.batch.messages import conversation_of
 from chat.conversation import Conversation, Message
+from chat.definitions import checked, definitions
 from chat.ground.errors import ChatError, DataError
 from chat.request import Prompt, Request
-from chat.settings import Settings, checked, definitions
+from chat.settings import Settings
 from chat.together import replaced_by
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from string import Template as Dollars
 from typing import TYPE_CHECKING, Any
 
+from chat.definitions import checked, definitions
 from chat.ground.errors import DataError, UsageError
-from chat.settings import checked, definitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

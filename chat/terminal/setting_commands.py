@@ -7,16 +7,17 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from chat.definitions import checked, definitions
 from chat.ground.errors import UsageError
 from chat.ground.visible import visible, visible_line
-from chat.settings import Group, checked, definitions
+from chat.settings import Group
 from chat.terminal import talk
 from chat.terminal.command import unquoted
 from chat.terminal.model_commands import reload, show_model
 from chat.terminal.render import Span, cut, plain
 
 if TYPE_CHECKING:
-    from chat.settings import Definition
+    from chat.definitions import Definition
     from chat.terminal.desk import Desk
     from chat.terminal.render import Line
 

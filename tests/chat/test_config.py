@@ -11,9 +11,10 @@ import pytest
 
 from chat.cli import run
 from chat.config_file import initial_text, toml_value
+from chat.definitions import definitions
 from chat.ground.folders import config_folder
 from chat.layers import layer
-from chat.settings import Settings, definitions
+from chat.settings import Settings
 
 
 def test_the_initial_file_changes_nothing_and_names_every_persistent_setting(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chat.cli import COMMANDS, run
+from chat.definitions import definitions
 from chat.help import help_text
-from chat.settings import definitions
 
 ROWS = {name: words for name, (_, words) in COMMANDS.items()}
 

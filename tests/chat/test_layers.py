@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.definitions import definitions
 from chat.ground.errors import UsageError
 from chat.layers import layer
-from chat.settings import Settings, definitions
+from chat.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from chat.definitions import definitions
 from chat.layers import Layered, layer
 from chat.session_settings import ORIGIN, is_kept, kept, own_words, with_answer_options, with_session
 from chat.sessions.records import SessionRecord
-from chat.settings import Settings, definitions
+from chat.settings import Settings
 
 FILE = """
 model = "file.gguf"

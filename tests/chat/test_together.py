@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chat.definitions import definitions
 from chat.ground.errors import UsageError
 from chat.layers import layer
-from chat.settings import Settings, definitions
+from chat.settings import Settings
 from chat.together import ALTERNATIVES, IDLE, replaced_by
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.definitions import definitions
 from chat.ground.catalogue import find_official
 from chat.ground.errors import ExitCode
 from chat.guide.library import ELSE, Topic, facts, off_topic, read_table, refusal, synonyms, talk
-from chat.settings import definitions
 from chat.terminal.commands import NAMES
 from tests.command_lines import flags_of, unknown_flags
 
