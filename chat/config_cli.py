@@ -15,7 +15,7 @@ from chat.ground.errors import FileError, UsageError
 from chat.ground.folders import config_folder, make_private_folder
 from chat.ground.table import print_table
 from chat.ground.whole_file import write_file
-from chat.layers import layer
+from chat.layers import Layered, check_presets, layer
 
 app = typer.Typer(
     help="The settings file: where it is, what counts and why.",
@@ -39,7 +39,7 @@ def path() -> None:
 @app.command()
 def show(as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False) -> None:
     """Print every setting's value and where it comes from."""
-    layered = layer({}, file=config_path())
+    layered = _checked()
     rows = {
         name: (getattr(layered.settings, name), layered.origins.get(name, "default"))
         for name, each in definitions().items()
@@ -75,4 +75,11 @@ def edit() -> None:
     if not config_path().exists():
         init()
     open_editor(config_path())
-    layer({}, file=config_path())
+    _checked()
+
+
+def _checked() -> Layered:
+    """What the file gives, its presets looked at too."""
+    layered = layer({}, file=config_path())
+    check_presets(layered, config_path())
+    return layered

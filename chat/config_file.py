@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.definitions import definitions
 from chat.settings import Group
+from chat.settings_file import PRESETS, persistent_names
 
 if TYPE_CHECKING:
     from chat.definitions import Definition
@@ -25,10 +26,11 @@ TAIL = """\
 
 
 def initial_text() -> str:
-    """Every persistent setting with its meaning and its default, all commented out."""
+    """Every setting that the file may hold, with its meaning and its default, all commented out."""
     parts = [HEAD]
+    names = set(persistent_names()) - {PRESETS}
     for group in Group:
-        rows = [each for each in definitions().values() if each.option.group is group and each.option.persistent]
+        rows = [each for each in definitions().values() if each.option.group is group and each.name in names]
         if rows:
             parts.append(f"# --- {group.value}\n" + "".join(_entry(each) for each in rows))
     return "\n".join([*parts, TAIL])

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-import tomllib
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from chat.definitions import Definition, checked, definitions
-from chat.ground.errors import UsageError
+from chat.definitions import checked, definitions
 from chat.settings import Settings
+from chat.settings_file import persistent_names, placed, read_settings_file
 from chat.together import check_together, replaced_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 ENVIRONMENT_PREFIX = "MISTRAL_CHAT_"
@@ -48,12 +45,12 @@ def layer(
         template: checked values that a prompt template brings; they lie between the environment and the flags.
 
     Raises:
+        FileError: the file is there, but cannot be read.
         UsageError: an unknown name, a wrong value, or a flag that would do nothing; the message says in which file and
             line, or which variable.
     """
     environment = os.environ if environment is None else environment
-    text, table = _read_toml(file)
-    presets = table.pop("preset", {})
+    stored = read_settings_file(file)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
 
@@ -64,89 +61,37 @@ def layer(
         values.update(more)
         origins.update(origin_of)
 
-    lay(*_from_table(table, file, text))
+    lay(*stored.values())
     variables = _from_environment(environment)
-    preset = flags.get("preset", variables[0].get("preset", values.get("preset")))
+    preset = flags.get("preset", variables[0].get("preset"))
     if preset is not None:
-        lay(*_from_preset(presets, preset, file, text))
+        lay(*stored.preset(preset))
     lay(*variables)
     lay(template, dict.fromkeys(template, "template"))
     given = {name: checked(definitions()[name], value) for name, value in flags.items()}
     lay(given, dict.fromkeys(flags, "flag"))
     settings = Settings(**values)
     check_together(given, settings, origins)
-    return Layered(settings, origins, tuple(presets))
-
-
-def _read_toml(file: Path | None) -> tuple[str, dict[str, Any]]:
-    if file is None:
-        return "", {}
-    try:
-        text = file.read_text(encoding="utf-8")
-        return text, tomllib.loads(text)
-    except FileNotFoundError:
-        return "", {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{file}: {error}", hint="`mistral-chat config edit` opens it") from error
-
-
-def _from_table(
-    table: Mapping[str, Any], file: Path | None, text: str, section: str | None = None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        place = f"{file}, line {_line_of(text, key, section)}"
-        definition = definitions().get(name)
-        if definition is None or not definition.option.persistent:
-            near = get_close_matches(name, _persistent_names(), 1)
-            raise UsageError(f"{place}: unknown setting `{key}`", hint=f"did you mean `{near[0]}`?" if near else None)
-        values[name] = _placed(definition, value, place)
-        origins[name] = place if section is None else f"preset {section}"
-    return values, origins
-
-
-def _from_preset(
-    presets: Mapping[str, Any], name: str, file: Path | None, text: str
-) -> tuple[dict[str, Any], dict[str, str]]:
-    if name not in presets:
-        there = f"presets: {', '.join(presets)}" if presets else "there are none; `mistral-chat config edit` adds one"
-        raise UsageError(f"no preset `{name}` in {file}", hint=there)
-    return _from_table(presets[name], file, text, section=name)
+    return Layered(settings, origins, tuple(stored.presets))
 
 
 def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for name in _persistent_names():
+    for name in persistent_names():
         variable = ENVIRONMENT_PREFIX + name.upper()
         text = environment.get(variable)
         if text:
-            values[name] = _placed(definitions()[name], text, f"${variable}")
+            values[name] = placed(definitions()[name], text, f"${variable}")
             origins[name] = f"${variable}"
     return values, origins
 
 
-def _persistent_names() -> Iterable[str]:
-    return [name for name, definition in definitions().items() if definition.option.persistent]
+def check_presets(layered: Layered, file: Path | None) -> None:
+    """Lay each preset of the file over it, as if it was used.
 
-
-def _placed(definition: Definition, value: Any, place: str) -> Any:
-    try:
-        return checked(definition, value)
-    except UsageError as error:
-        raise UsageError(f"{place}: {error.message}", hint=error.hint) from error
-
-
-def _line_of(text: str, key: str, section: str | None) -> int:
-    """The line on which `key` is set; 1 where it cannot be told (a dotted or inline table)."""
-    current: str | None = None
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*preset\s*\.\s*[\"']?([^\]\"']+?)[\"']?\s*\]", line):
-            current = header[1]
-        elif current == section and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-            return number
-    return 1
+    Raises:
+        UsageError: one of them cannot be used.
+    """
+    for name in layered.presets:
+        layer({"preset": name}, file=file)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
 import pytest
 
 from chat.definitions import definitions
-from chat.ground.errors import UsageError
-from chat.layers import layer
+from chat.ground.errors import FileError, UsageError
+from chat.layers import check_presets, layer
 from chat.settings import Settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def write(folder: Path, text: str) -> Path:
@@ -56,7 +54,19 @@ def test_each_source_overrides_the_ones_before_it_and_is_remembered(tmp_path: Pa
         ("top_k = true", "{file}, line 1: --top-k needs a whole number, not True", None),
         ('color = "red"', "{file}, line 1: --color is one of auto, always, never, not 'red'", None),
         ("[preset.a]\nx = 1\n", None, None),
-        ("json = true", "{file}, line 1: unknown setting `json`", None),
+        ("json = true", "{file}, line 1: `json` belongs to the command line", "use `--json`"),
+        ("top-k = 1\ntop_k = 2\n", "{file}, line 2: `top_k` is set twice", None),
+        ("\n[other]\nx = 1\n", "{file}, line 2: unknown setting `other`", None),
+        ("model.x = 1", "{file}, line 1: --model needs a text, not {{'x': 1}}", None),
+        ('"a\\u001b" = 1', "{file}: unknown setting `a\x1b`", None),
+        (
+            '\npreset = "code"', "{file}, line 2: `preset` holds tables, as in [preset.code], and no value",
+            "`--preset NAME`, or the variable MISTRAL_CHAT_PRESET, uses one",
+        ),
+        ("[preset]\ncode = 3", "{file}, line 2: [preset.code] is no table", None),
+        ("[[preset.code]]\nmin_p = 1", "{file}, line 1: [preset.code] is no table", None),
+        ("a=" + "[" * 9999, "{file}: is nested too deep", "`mistral-chat config edit` opens it"),
+        ("#" * (1 << 20) + "\n", "{file}: has 1,048,577 bytes, but a settings file has at most 1,048,576", None),
     ],
 )  # fmt: skip
 def test_wrong_values_in_the_file_name_file_and_line(
@@ -91,9 +101,45 @@ def test_an_unknown_preset_lists_the_known_ones(tmp_path: Path) -> None:
 def test_a_file_that_is_no_toml_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"config\.toml: "):
         layer({}, {}, write(tmp_path, "= 3"))
-    (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="cannot be read"):
-        layer({}, {}, tmp_path / "config.toml")
+    file = tmp_path / "config.toml"
+    file.write_bytes(b"top_k = 1\n# caf\xe9\n")
+    with pytest.raises(UsageError, match=r"config\.toml, line 2: is not UTF-8 text$"):
+        layer({}, {}, file)
+    file.write_bytes(b"\xef\xbb\xbftop_k = 1\r\n")  # as an editor on Windows writes it
+    assert layer({}, {}, file).settings.top_k == 1
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe would never end, a device neither."""
+    file = tmp_path / "config.toml"
+    os.mkfifo(file)
+    for place in (file, tmp_path, Path("/dev/zero")):
+        with pytest.raises(FileError, match=f"^{place}: is not a file$"):
+            layer({}, {}, place)
+    file.unlink()
+    file.symlink_to(file)
+    with pytest.raises(FileError, match=r"cannot be read: Too many levels of symbolic links$"):
+        layer({}, {}, file)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[preset.code]\ntop_k = x", 2),
+        ("top_k = 5\n[preset.prose]\ntop_k = 6\n[ preset . 'code' ]\n\n\"top_k\" = x", 6),
+        ("\npreset.code.top_k = x", 2),
+        ("[preset]\n\ncode = {top_k = x}", 3),
+        ("[preset]\nprose.top_k = 1\ncode.top-k = x", 3),
+    ],
+)
+def test_a_wrong_value_of_a_preset_names_its_line_however_it_is_written(tmp_path: Path, text: str, line: int) -> None:
+    file = write(tmp_path, text.replace("= x", "= 'x'"))
+    layered = layer({}, {}, file)  # it may be used by nobody
+    message = rf"^{file}, line {line}: --top-k needs a whole number, not 'x'$"
+    with pytest.raises(UsageError, match=message):
+        layer({"preset": "code"}, {}, file)
+    with pytest.raises(UsageError, match=message):  # `config show` and `config edit` look at all
+        check_presets(layered, file)
 
 
 def test_no_two_settings_share_a_flag() -> None:
