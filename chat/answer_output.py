@@ -123,7 +123,7 @@ class AnswerOutput:
 
         width = self._status.width
         if isinstance(event, Reading):
-            self._status.update((), [reading_line(event, width)])
+            self._status.update((), [reading_line(event, 0, width)])
         else:
             self._status.update((), [loading_line("the model", event.fraction, waited, width)])
 

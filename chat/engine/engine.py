@@ -153,6 +153,8 @@ class Engine:
     def read(self, prompt: Sequence[int], lasting: int | None = None) -> Iterator[Reading]:
         """Read the rest of the prompt in batches, after `reuse`; then the logits after its last id are there.
 
+        The first event comes before anything is read: one batch may take half a minute.
+
         Args:
             lasting: how many of its ids the next turn's prompt begins with, where that is not all.
 
@@ -165,6 +167,7 @@ class Engine:
         bounds = chunk_bounds(first, len(prompt), decoder.settings.batch)
         if decoder.window is not None and lasting is not None and first <= lasting < len(prompt):
             bounds = sorted({*bounds, lasting})
+        yield Reading(0, len(prompt) - first, 0.0)
         for start, stop in pairwise(bounds):
             is_last = stop == len(prompt)
             if start == lasting:

@@ -55,10 +55,11 @@ class Totals:
     def add(self, done: Done) -> None:
         """Count one reply."""
         self.replies += 1
-        self.read += done.tokens.prompt - done.tokens.cached
+        if done.tokens.generated or done.finish_reason != "interrupted":  # else nobody knows how much was read
+            self.read += done.tokens.prompt - done.tokens.cached
+            self.read_seconds += done.seconds.prompt
         self.cached += done.tokens.cached
         self.generated += done.tokens.generated
-        self.read_seconds += done.seconds.prompt
         self.generate_seconds += done.seconds.generate
 
 

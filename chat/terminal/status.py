@@ -38,12 +38,19 @@ def bar(fraction: float, cells: int) -> tuple[Span, ...]:
     return (Span("━" * full, "cyan"), Span("─" * (cells - full), "dim"))
 
 
-def reading_line(event: Reading, width: int) -> Line:
-    """How far the prompt is read, how fast, and how long still."""
-    left = (event.total - event.done) * event.seconds / event.done if event.done else 0
+def reading_line(event: Reading, since: float, width: int) -> Line:
+    """How far the prompt is read, how fast, and how long still.
+
+    Args:
+        since: seconds since the event; none comes before a batch is read, which may take half a minute.
+        width: of the terminal.
+    """
     parts = [f"{event.done:,} of {event.total:,} tokens"]
     if event.done:
-        parts += [f"{duration(left)} left", f"{rate(event.done, event.seconds)}/s"]
+        left = (event.total - event.done) * event.seconds / event.done - since
+        parts += [f"{duration(max(0.0, left))} left", f"{rate(event.done, event.seconds)}/s"]
+    else:
+        parts += [duration(since), "Ctrl+C stops"]
     return _with_bar("reading ", event.done / max(1, event.total), parts, width)
 
 

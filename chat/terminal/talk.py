@@ -150,6 +150,7 @@ def _reply(desk: Desk, answer: GrowingAnswer) -> None:
     turn = Turn(desk.room, request, view, desk.screen, desk.signals, answer.keep, desk.model_name)
     if desk.screen.is_live:
         desk.say(())
+    desk.signals.modes.on_return = desk.screen.leave
     with desk.signals.answering():
         reply = turn.run()
         _put_down(answer, reply)  # still in here: Ctrl+C must not come between the answer and the store
@@ -199,10 +200,11 @@ def _figures(desk: Desk, done: Done) -> list[Line]:
         calls = [f"asks for {call.name}({call.arguments})" for call in done.tool_calls]
         way = plain("/result TEXT answers it", "dim")
         return [(), *(each for call in calls for each in desk.wrapped(call, "cyan")), way, line]
-    if not done.text:
+    if not done.text and done.finish_reason != "interrupted":
         return [plain("the answer is empty, /regen asks again", "dim"), line]
     if done.finish_reason in ENDS:
-        return [(), plain(ENDS[done.finish_reason], "dim"), line]
+        ending = [plain(ENDS[done.finish_reason], "dim"), line]
+        return [(), *ending] if done.text else ending
     return [(), line]
 
 

@@ -5,11 +5,12 @@ Knows events, not engines, commands or the store.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from chat.events import Done, Loading, Notice, Reading, Text
 from chat.ground.errors import ChatError
@@ -73,6 +74,7 @@ class Turn:
     _events: queue.Queue[Event | Exception | None] = field(default_factory=queue.Queue)
     _last: Event | None = None
     _heard_at: float = 0.0
+    _longest_batch: float = 0.0  # of the prompt, in seconds
     _kept_at: float = 0.0
     _cancelled_at: float = 0.0
     _started_at: float = 0.0
@@ -116,7 +118,10 @@ class Turn:
         if event is None or isinstance(event, Exception):
             self.reply.error = event
             return False
-        self._heard_at = time.monotonic()
+        now = time.monotonic()
+        if _is_unfinished(self._last):
+            self._longest_batch = max(self._longest_batch, now - self._heard_at)
+        self._heard_at = now
         self._last = event
         if isinstance(event, Text):
             self.reply.text += event.text
@@ -140,16 +145,22 @@ class Turn:
         width = self.screen.width
         if self._cancelled_at and now - self._cancelled_at > self.timing.patience:
             return [plain("stopping · Ctrl+C again leaves"[: width - 1], "dim")]
-        if silent >= self.timing.silence and self.room.is_settled:
+        if silent >= self._longest_silence() and self.room.is_settled:
             return [waiting_line(int(silent), width)]
         if waited < self.timing.patience:
             return []
-        if isinstance(self._last, Reading) and self._last.done < self._last.total:
-            return [reading_line(self._last, width)]
+        if _is_unfinished(self._last):
+            return [reading_line(self._last, int(silent), width)]
         if isinstance(self._last, Loading) or (self._last is None and not self.room.is_settled):
             fraction = self._last.fraction if isinstance(self._last, Loading) else self.room.loaded
             return [loading_line(self.model_name, fraction, int(waited), width)]
         return []
+
+    def _longest_silence(self) -> float:
+        """Seconds without an event that need no words: a batch of a prompt may take half a minute, as others did."""
+        if not _is_unfinished(self._last):
+            return self.timing.silence
+        return max(self.timing.silence, 3 * self._longest_batch) if self._last.done else math.inf
 
     def _obey(self) -> bool:
         """Do what signals ask for; False when the engine is not to be waited for."""
@@ -164,3 +175,7 @@ class Turn:
             self.reply.is_left = self.signals.is_hurried = True
             return False
         return True
+
+
+def _is_unfinished(event: Event | None) -> TypeGuard[Reading]:
+    return isinstance(event, Reading) and event.done < event.total

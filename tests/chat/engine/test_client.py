@@ -61,7 +61,9 @@ def test_a_reply_is_events_that_end_with_all_that_was_said(windowed_file: Path, 
     )
     assert "".join(event.text for event in events if isinstance(event, Text)) == last.text
     rendered = engine.render(HELLO)
-    assert last.tokens.prompt == len(rendered.ids) == next(e.total for e in events if isinstance(e, Reading))
+    readings = [event for event in events if isinstance(event, Reading)]
+    assert readings[0] == Reading(0, len(rendered.ids), 0.0)
+    assert (readings[-1].done, readings[-1].total) == (last.tokens.prompt, len(rendered.ids))
     assert (last.finish_reason, last.tokens.generated, len(last.ids)) == ("length", 20, 20)
     assert last.sampling.keys() == {"temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed"}
     assert last.seconds.load > 0 and last.seconds.prompt > 0 and last.seconds.generate > 0

@@ -93,6 +93,9 @@ def test_ctrl_c_stops_every_phase_and_the_session_goes_on(start: Any, phase: str
     terminal.send(CTRL_C)
     terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
     assert time.monotonic() - before < 1.0
+    assert "the answer is empty" not in terminal.text()
+    if phase == "reading":
+        assert "interrupted, /continue goes on" in terminal.text()
     terminal.say("next")
     terminal.wait("You said: next")
     terminal.send(CTRL_D)

@@ -39,12 +39,19 @@ def test_the_line_after_an_answer_drops_what_does_not_fit(width: int, words: str
 
 @pytest.mark.parametrize("width", [10, 20, 40, 60, 80, 200])
 def test_bars_fit(width: int) -> None:
-    assert line_width(reading_line(Reading(1200, 4000, 160.0), width)) < width
+    assert line_width(reading_line(Reading(1200, 4000, 160.0), 0, width)) < width
 
 
 def test_a_bar_shows_part_speed_and_time_left() -> None:
-    words = text_of(reading_line(Reading(1000, 4000, 160.0), 80))
-    assert words == "reading ━━━━━━────────────────── 1,000 of 4,000 tokens · 8:00 left · 6.2/s"
+    words = "reading ━━━━━━────────────────── 1,000 of 4,000 tokens · {} left · 6.2/s"
+    assert text_of(reading_line(Reading(1000, 4000, 160.0), 0, 80)) == words.format("8:00")
+    assert text_of(reading_line(Reading(1000, 4000, 160.0), 30, 80)) == words.format("7:30")
+    assert text_of(reading_line(Reading(1000, 4000, 160.0), 999, 80)) == words.format("0.0 s")
+
+
+def test_before_the_first_batch_is_read_a_bar_shows_how_long_one_waits() -> None:
+    words = text_of(reading_line(Reading(0, 4000, 0.0), 24, 80))
+    assert words == "reading ──────────────────────── 0 of 4,000 tokens · 24 s · Ctrl+C stops"
 
 
 def info(window: int | None, context: int) -> ModelInfo:

@@ -97,6 +97,16 @@ def test_long_reading_shows_figures_and_goes_without_a_trace() -> None:
     assert watch.stream.getvalue().rsplit("\x1b[J", 1)[1].startswith("answer")
 
 
+def test_silence_while_a_batch_is_read_is_told_only_when_it_takes_longer_than_those_before() -> None:
+    first = [["read", 0, 100, 0.0], ["sleep", 0.6]]
+    watch = Watch([*first, ["read", 50, 100, 0.6], ["sleep", 1.2], ["read", 100, 100, 1.8]])
+    watch.turn.run()
+    assert "no token" not in watch.stream.getvalue()
+    watch = Watch([["read", 0, 100, 0.0], ["sleep", 0.2], ["read", 50, 100, 0.2], ["sleep", 1.2]])
+    watch.turn.run()
+    assert "no token for 0.0 s · Ctrl+C stops" in watch.stream.getvalue()
+
+
 def test_loading_is_shown_and_given_up_at_once() -> None:
     watch = Watch([], load=30.0)
     watch.press_after(0.4)
