@@ -6,6 +6,7 @@ so that light and dark terminals both stay legible.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from markdown_it.rules_inline import StateInline
     from markdown_it.tree import SyntaxTreeNode
     from rich.console import Console
     from rich.text import Text
@@ -30,6 +32,10 @@ Line = tuple[Span, ...]
 
 GOING_ON = ("Token.Literal.String", "Token.Comment")  # what a token at the end of a line may be the middle of
 DEEPEST = 60  # levels of nesting that are parsed
+# TeX as models write it; `$5 to $10` is none, by pandoc's rule
+FORMULA = re.compile(
+    r"\\\(.{1,999}?\\\)|\\\[.{1,999}?\\\]|\$\$.{1,999}?\$\$|\$(?=\S)[^$`\n]*?(?<=[^\s\\])\$(?!\d)", re.DOTALL
+)
 TOKEN_STYLES = {  # pygments' token names, the most general of each family
     "Comment": "dim italic",
     "Keyword": "magenta",
@@ -144,7 +150,7 @@ def highlight(code: str, language: str) -> tuple[list[Line], bool]:
 def parse_markdown(text: str) -> SyntaxTreeNode | None:
     """The tree of a Markdown text, None where it is nested too deep.
 
-    HTML and definitions of references stay text, because nothing may disappear.
+    HTML, formulas and definitions of references stay text, because nothing may disappear.
     """
     from markdown_it.tree import SyntaxTreeNode
 
@@ -159,7 +165,20 @@ def _parser() -> Any:
     from markdown_it import MarkdownIt
 
     options = {"html": False, "maxNesting": DEEPEST}
-    return MarkdownIt("commonmark", options).enable(["strikethrough", "table"]).disable("reference")
+    parser = MarkdownIt("commonmark", options).enable(["strikethrough", "table"]).disable("reference")
+    parser.inline.ruler.before("escape", "formula", _formula)
+    return parser
+
+
+def _formula(state: StateInline, silent: bool) -> bool:
+    """A rule of the parser: a formula is text, its backslashes and stars too."""
+    found = FORMULA.match(state.src, state.pos)
+    if found is None:
+        return False
+    if not silent:
+        state.push("text", "", 0).content = found[0]
+    state.pos = found.end()
+    return True
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from samples import document
@@ -53,6 +54,27 @@ def test_line_breaks_of_a_poem_stay() -> None:
 
 def test_links_show_where_they_lead_and_never_become_escapes() -> None:
     assert shown("[here](https://e.org/) <https://f.org>", 60) == ["here (https://e.org/) https://f.org"]
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [r"\(a+b\)", r"\[\frac{a}{b} \\ c\]", r"$x_i^*y_j^*$", "$$\na *b* \\, c\n$$", r"$\{a\}$", r"\(f\) and $g$"],
+)
+def test_a_formula_stays_as_it_is_written(formula: str) -> None:
+    """Once `\\(a+b\\)` lost its backslashes, and `$x^*y^*$` its stars."""
+    assert shown(formula, 60) == formula.split("\n")
+    assert text_of(markdown_lines(f"**bold** {formula}", 200)[0]).startswith("bold " + formula.split("\n")[0])
+
+
+def test_prices_and_variables_are_no_formulas() -> None:
+    assert shown("from $5 to *$10*, $HOME and `$B` for **$x**", 60) == ["from $5 to $10, $HOME and $B for $x"]
+    assert shown(r"\( alone \* and \[ too", 60) == ["( alone * and [ too"]
+
+
+def test_a_hundred_thousand_openings_of_formulas_are_quickly_read() -> None:
+    began = time.monotonic()
+    assert "".join(shown(r"\(" * 50_000, 80)) == "(" * 50_000
+    assert time.monotonic() - began < 10
 
 
 def test_a_table_keeps_its_columns_where_they_are_legible() -> None:
