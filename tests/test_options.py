@@ -14,7 +14,8 @@ from chat.cli import COMMANDS
 from chat.command_tree import Command, Flag, commands, main_flags
 
 TESTS = Path(__file__).parent
-RUNS = ('"-m", "chat"', " -m chat", "chat.cli", "convert.cli")  # what a file that runs the program names
+# What a file that runs the program names
+RUNS = ('"-m", "chat"', " -m chat", "tests.program", "chat.cli", "convert.cli")
 
 
 @cache

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gguf import GGUFWriter
 
+from tests.program import run
+
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 EXACT = ["--raw", "--raw-ids", "-", "--json", "-n", "32", "--temperature", "0", "--kv-type", "f32"]
 PLAIN_ATTENTION = ["--flash-attention", "off"]
-
-
-def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "chat", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
 
 
 def greedy(*arguments: object) -> list[int]:

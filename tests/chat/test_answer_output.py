@@ -18,6 +18,7 @@ from chat.conversation import ToolCall
 from chat.events import Done, ModelInfo, Seconds, TokenCounts
 from chat.ground.errors import ChatError
 from chat.settings import Settings
+from tests.program import run
 
 CODE = "first\n```sh\nls\n```\nthen\n```\npwd\n```\n"
 INFO = ModelInfo("model.gguf", 7, "F32", "llama", None, 64, 64, "v3", name="tiny")
@@ -107,11 +108,6 @@ def test_a_batch_is_summed_up(results: list[tuple[dict[str, Any], bool]], words:
     for result, is_failed in results:
         tally.add(result, is_failed=is_failed)
     assert tally.words(3.0) == words
-
-
-def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "chat", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
 
 
 def test_the_figures_are_those_of_the_record(tiny_model: Path) -> None:

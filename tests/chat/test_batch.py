@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.processes import children_of
+from tests.program import PROGRAM, start
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
-PROGRAM = [sys.executable, "-m", "chat"]
 GREEDY = ("--temperature", 0, "--seed", 1)
 
 
@@ -37,11 +36,6 @@ def batch(tmp_path: Path) -> Path:
     path = tmp_path / "batch.jsonl"
     path.write_text("\n".join(lines) + "\n")
     return path
-
-
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    command = [*PROGRAM, *map(str, arguments)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def answers(*arguments: object) -> tuple[int, list[dict[str, Any]], bytes]:

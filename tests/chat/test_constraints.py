@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from chat.engine.constraint_check import checked_grammar
 from chat.ground.errors import UsageError
 from chat.request import Constraint, ConstraintKind
+from tests.program import run
 
 SCHEMA = {
     "type": "object",
@@ -22,11 +21,6 @@ SCHEMA = {
     "required": ["mood", "count"],
     "additionalProperties": False,
 }
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "chat", *map(str, arguments)]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
 
 
 @pytest.fixture(params=["v1", "v3"])

@@ -6,8 +6,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,20 +14,10 @@ import numpy as np
 import pytest
 
 from tests.processes import children_of, ends
+from tests.program import run, start
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
-PROGRAM = [sys.executable, "-m", "chat"]
 EXACT = ["--temperature", "0", "--kv-type", "f32", "--flash-attention", "off"]
-
-
-def run(*arguments: object, stdin: bytes = b"", **more: Any) -> subprocess.CompletedProcess[bytes]:
-    command = [*PROGRAM, *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False, **more)
-
-
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    command = [*PROGRAM, *map(str, arguments)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("name", ["mistral-v0.1", "mistral-v0.3"])

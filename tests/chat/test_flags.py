@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent / "remote"))
 from stub_server import Reply, Script, serving, words
 
 from chat import cli
+from tests.program import run
 
 TWO_BLOCKS = 'start: "```\\nls\\n```\\n~~~\\npwd\\n~~~"'
-
-
-def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "chat", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
 
 
 def record(*arguments: object) -> dict[str, Any]:

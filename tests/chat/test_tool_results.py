@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from chat.ground.errors import UsageError
 from chat.sessions.store import open_history
 from chat.settings import Settings
 from chat.tool_results import check_nothing_waits, result_messages
+from tests.program import run
 
 CALLS = (ToolCall("weather", '{"city": "Paris"}', "abcdefghi"), ToolCall("now", "{}", "123456789"))
 ASKED = Conversation().add(Message("user", "Weather?"))
@@ -58,11 +57,6 @@ def test_without_json_each_call_is_a_line_after_the_answer(
     output.finish(done, ModelInfo("", 0, "", "", None, 0, 0, "v7"))
     lines = capsys.readouterr().out.removeprefix(shown).splitlines()
     assert [ToolCall(**json.loads(line)) for line in lines] == list(CALLS)
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "chat", *map(str, arguments)]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
 
 
 def test_a_one_shot_gives_results_to_a_stored_session(tiny_v3_model: Path) -> None:
