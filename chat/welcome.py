@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from textwrap import fill
 
 from chat.ground.catalogue import DEFAULT
 from chat.ground.errors import ModelError
+from chat.ground.folders import written_path
 from chat.ground.sizes import size_text
 from chat.ground.visible import visible_line
 from chat.guide import NAME as GUIDE
@@ -40,7 +40,7 @@ def choose_model() -> str:
             case "2":
                 return _download()
             case "3":
-                path = Path(input("File: ").strip()).expanduser()
+                path = written_path(input("File: ").strip())
                 if path.is_file():
                     return str(path)
                 print(f"no file at {visible_line(str(path))}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.ground.errors import DataError, FileError, ModelError, UsageError
+from chat.ground.folders import written_path
 from chat.request import Constraint, EngineOptions, Prompt, Request, Sampling
 from chat.schema_shorthand import WAYS, schema_of
 
@@ -197,7 +198,7 @@ def _draft(value: str) -> str:
     """
     if value in ("lookup", "off"):
         return value
-    path = Path(value).expanduser()
+    path = written_path(value)
     if not _is_file(str(path)):
         raise ModelError(f"{value}: no such file", hint="`--draft` is lookup, off, or a small model's GGUF file")
     return str(path)

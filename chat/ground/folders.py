@@ -48,6 +48,14 @@ def make_private_folder(folder: Path) -> None:
         place.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
+def written_path(text: str) -> Path:
+    """The path that a person wrote: `~` is a home, but where nobody's is meant it is a name like others."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def _folder(kind: str) -> Path:
     """The folder for `kind`, below MISTRAL_CHAT_HOME if that is set, else where the platform wants it.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chat.ground.folders import written_path
 from chat.guide import NAME as GUIDE
 from chat.guide import PATH as GUIDE_FILE
 
@@ -34,7 +35,7 @@ def resolve(name: str | None) -> Path:
 
 def _existing(name: str) -> Path | None:
     try:
-        path = Path(name).expanduser()
+        path = written_path(name)
         return path if name and path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # too long for a path, or with a NUL; `~` of nobody
+    except (OSError, ValueError):  # too long for a path, or with a NUL
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from chat.ground.errors import ChatError
+from chat.ground.errors import ChatError, FileError
 from chat.terminal import desk_commands, export_command, history_commands, setting_commands, talk, tree_commands
 from chat.terminal.command import Command, by_any_name, check_argument, find, split
 from chat.terminal.render import Span, plain
@@ -69,6 +69,9 @@ def run(desk: Desk, text: str) -> str | None:
         if error is desk.room.fault:
             raise
         desk.show_error(error)
+        prefill = None
+    except OSError as error:  # of a name that no file can have, say
+        desk.show_error(FileError(f"{error.filename or 'cannot read or write'}: {error.strerror or error}"))
         prefill = None
     desk.show_notices()
     return prefill
@@ -138,9 +141,9 @@ TOPICS: dict[str, tuple[Command, ...]] = {
     ),
     "In and out": (
         Command("file", "attach a text file",
-                "Tells the size in tokens before you send. Without a path it lists what is attached; `/file clear` "
-                "drops it.",
-                desk_commands.attach_files, "[PATH]", ("read", "attach"), "path"),
+                "Tells the size in tokens before you send; `/file *.py` attaches several. Without a path it lists what "
+                "is attached; `/file clear` drops it.",
+                desk_commands.attach_files, "[PATH ...]", ("read", "attach"), "path"),
         Command("export", "write the talk to a file",
                 "The name decides the format: .md, .json, .html, or .jsonl (ShareGPT style).",
                 export_command.export, "FILE [--overwrite]", (), "path"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.ground.errors import ChatError
+from chat.ground.folders import written_path
 from chat.ground.visible import visible_line
 from chat.terminal.commands import COMMANDS, NAMES
 from chat.terminal.reader import Candidate
@@ -80,7 +80,7 @@ def _sessions(desk: Desk, argument: str) -> Iterator[Candidate]:
 def _paths(desk: Desk, argument: str) -> Iterator[Candidate]:
     """Entries of the folder that is being typed, folders first; hidden ones only when asked for."""
     typed = argument.rpartition("/")
-    folder = Path(typed[0] + typed[1] or ".").expanduser()
+    folder = written_path(typed[0] + typed[1] or ".")
     begun = typed[2]
     try:
         with os.scandir(folder) as entries:

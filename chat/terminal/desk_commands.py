@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.conversation import Message
-from chat.ground.errors import ChatError, UsageError
+from chat.ground.errors import ChatError, FileError, UsageError
 from chat.ground.visible import visible, visible_line
 from chat.input_text import attach
 from chat.terminal import clipboard, talk
 from chat.terminal.blocks import Splitter
 from chat.terminal.desk import Attachment
+from chat.terminal.meant_files import meant_files
 from chat.terminal.render import Span, cut, plain
 from chat.terminal.status import duration, rate, used_of
 
 if TYPE_CHECKING:
+    from chat.input_text import InputText
     from chat.terminal.desk import Desk
     from chat.terminal.render import Line
+
+LONG_CHARACTERS = 1_000_000  # of which tokens are not counted at once
 
 
 def attach_files(desk: Desk, argument: str) -> None:
@@ -26,14 +29,17 @@ def attach_files(desk: Desk, argument: str) -> None:
     if argument.strip() == "clear":
         desk.attachments.clear()
     elif argument.strip():
-        for path in _paths(argument.strip()):
-            given = attach(path, b"")
-            desk.attachments.append(Attachment(visible_line(Path(path).name), given.text))
-            for warning in given.warnings:
+        given = [(path, _read(path)) for path in meant_files(argument.strip())]  # all of them, or none
+        for path, content in given:
+            desk.attachments.append(Attachment(visible_line(Path(path).name), content.text))
+            for warning in content.warnings:
                 desk.say(*desk.wrapped(f"note: {warning}", "magenta"))
     if not desk.attachments:
         return desk.tell("no files attached; /file PATH attaches one to the next message")
+    if sum(len(each.text) for each in desk.attachments) > LONG_CHARACTERS:
+        desk.screen.update((), [plain("counting tokens …", "dim")])
     counts = tokens_of(desk, tuple(Message("user", each.text) for each in desk.attachments))
+    desk.screen.update()
     for each, count in zip(desk.attachments, counts, strict=True):
         desk.say(plain(f"{each.name} · {size_words(each.text, count)}", "dim"))
     return desk.tell("goes with the next message; /file clear drops it")
@@ -53,15 +59,19 @@ def size_words(text: str, tokens: int | None) -> str:
     return size if tokens is None else f"{size}, {tokens:,} tokens"
 
 
-def _paths(argument: str) -> list[str]:
-    """One path with spaces in it if there is such a file, else several as a shell splits them."""
-    whole = Path(argument).expanduser()
-    if whole.exists():
-        return [str(whole)]
-    try:
-        return [str(Path(each).expanduser()) for each in shlex.split(argument)]
-    except ValueError:
-        return [str(whole)]
+def _read(path: str) -> InputText:
+    """A file to attach: none that might never end.
+
+    Raises:
+        FileError: it cannot be read.
+        DataError: it is binary.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise FileError(f"{path}: is a folder", hint=f"`/file {place / '*.txt'}` attaches what is in it")
+    if place.exists() and not place.is_file():
+        raise FileError(f"{path}: is not a file")
+    return attach("./-" if path == "-" else path, b"")  # here no name means stdin
 
 
 def copy(desk: Desk, argument: str) -> None:

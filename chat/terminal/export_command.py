@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.ground.errors import UsageError
+from chat.ground.folders import written_path
 from chat.ground.whole_file import write_file
 from chat.sessions.export import export_text, format_of
 from chat.terminal.command import unquoted
@@ -30,7 +30,7 @@ def export(desk: Desk, argument: str) -> None:
         raise UsageError("needs the name of a file", hint="`/export talk.md`, or .json, .html, .jsonl")
     if desk.book.record is None:
         raise UsageError("nothing was said yet")
-    path = Path(name).expanduser()
+    path = written_path(name)
     text = export_text(desk.book.record, desk.book.conversation, format_of(path))
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists", hint=f"`/export {name} {OVERWRITE}` replaces it")

@@ -15,7 +15,7 @@ from chat.terminal import talk
 from chat.terminal.command import unquoted
 from chat.terminal.desk import Place
 from chat.terminal.render import Span, cut, plain, wrap
-from chat.terminal.tree_commands import show_end
+from chat.terminal.tree_commands import show_end, show_turn
 
 if TYPE_CHECKING:
     from chat.sessions.records import SessionRecord
@@ -84,7 +84,7 @@ def load(desk: Desk, argument: str) -> None:
     forget_place(desk)
     desk.tell(f"session {visible_line(desk.book.label)}")
     tell_own(desk)
-    return show_end(desk)
+    return show_turn(desk, place.node_id) if place.node_id else show_end(desk)
 
 
 def tell_own(desk: Desk) -> None:

@@ -11,6 +11,7 @@ from chat.terminal.branches import branches, question_at
 from chat.terminal.render import Span, cut, plain
 
 if TYPE_CHECKING:
+    from chat.conversation import Node
     from chat.terminal.branches import Branch
     from chat.terminal.desk import Desk
     from chat.terminal.render import Line
@@ -86,10 +87,22 @@ def show_branches(desk: Desk, argument: str) -> None:
 def show_end(desk: Desk, messages: int = 2) -> None:
     """Show the last messages of the conversation, so that a person knows where they are."""
     path = desk.book.conversation.path()
-    left_out = len(path) - messages
-    if left_out > 0:
-        desk.say(plain(f"… {left_out} earlier message{'s' if left_out > 1 else ''}", "dim"), ())
-    for node in path[-messages:]:
+    _show_part(desk, path, max(0, len(path) - messages), len(path))
+
+
+def show_turn(desk: Desk, node_id: str) -> None:
+    """Show the turn of a message: its question, and what came of it."""
+    path = desk.book.conversation.path()
+    at = next(number for number, node in enumerate(path) if node.id == node_id)
+    questions = [number for number, node in enumerate(path) if node.message.role == "user"]
+    begin = max((each for each in questions if each <= at), default=0)
+    _show_part(desk, path, begin, min((each for each in questions if each > at), default=len(path)))
+
+
+def _show_part(desk: Desk, path: tuple[Node, ...], begin: int, end: int) -> None:
+    if begin:
+        desk.say(plain(f"… {begin} earlier message{'s' if begin > 1 else ''}", "dim"), ())
+    for node in path[begin:end]:
         if node.message.role == "user":
             desk.say(*_quoted(desk, node.message.content), ())
         else:
@@ -97,6 +110,10 @@ def show_end(desk: Desk, messages: int = 2) -> None:
             if node.message.finish_reason in talk.ENDS:
                 desk.say((), plain(talk.ENDS[node.message.finish_reason], "dim"))
             desk.say(())
+    later = len(path) - end
+    if later:
+        words = f"… {later} later message{'s' if later > 1 else ''}; what you say goes after the last one"
+        desk.say(*desk.wrapped(words, "dim"), ())
 
 
 def _quoted(desk: Desk, text: str) -> list[Line]:

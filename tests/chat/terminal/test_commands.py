@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -173,9 +174,35 @@ def test_files_are_attached_to_the_next_message_only(start: Any, tmp_path: Path)
     do(terminal, "/read 'my notes.txt'", "goes with the next message")
     do(terminal, "/file image.png", "image.png: is binary, not text")
     do(terminal, "/file nowhere.txt", "nowhere.txt: cannot be read: No such file or directory")
+    do(terminal, "/file latin.txt nowhere.txt", "nowhere.txt: cannot be read: No such file or directory")
+    os.mkfifo(tmp_path / "pipe")
+    do(terminal, "/file pipe", "pipe: is not a file")
+    do(terminal, "/file .", "hint: `/file *.txt` attaches what is in it")
+    do(terminal, "/file -", "-: cannot be read: No such file or directory")
+    do(terminal, f"/file {'n' * 300}", "File name too long")
+    do(terminal, "/file ~no-user/x", "~no-user/x: cannot be read: No such file or directory")
+    do(terminal, "/set draft ~no-user/x", "~no-user/x: no such file")
+    do(terminal, "/file *.rs", "no file matches `*.rs`")
+    do(terminal, "/file", "goes with the next message")  # the notes, and nothing of what failed
+    assert "latin.txt" not in terminal.text().rsplit("> /file", 1)[1]
     do(terminal, "What is it?", "line two")
     do(terminal, "And now?", "You said: And now?")
     do(terminal, "/sessions", "▸ What is it?")
+    do(terminal, f"/export {'n' * 300}.md", ".md: File name too")
+    do(terminal, "/export ~no-user/x.md", "~no-user/x.md: cannot be written: No such file or directory")
+
+
+def test_a_pattern_attaches_what_it_matches(start: Any, tmp_path: Path) -> None:
+    for name in ("b.py", "a.py", "[x].py", "other.txt"):
+        (tmp_path / name).write_text(f"# {name}\n")
+    (tmp_path / "folder.py").mkdir()
+    terminal = start()
+    do(terminal, "/file *.py", "[x].py · ")
+    shown = terminal.text().rsplit("/file *.py", 1)[1]
+    assert re.findall(r"^(\S+) · \d+ characters", shown, re.MULTILINE) == ["[x].py", "a.py", "b.py"]
+    do(terminal, "/file clear", "no files attached")
+    do(terminal, "/file [x].py", "[x].py · ")
+    assert "a.py · " not in terminal.text().rsplit("/file [x].py", 1)[1]
 
 
 def test_a_long_question_is_shown_without_its_middle_when_a_session_is_opened(start: Any) -> None:
@@ -192,7 +219,7 @@ def test_a_long_question_is_shown_without_its_middle_when_a_session_is_opened(st
 
 
 def test_sessions_are_saved_listed_searched_and_opened(start: Any) -> None:
-    terminal = start(lines=40)
+    terminal = start(lines=60)
     do(terminal, "the needle is here", "You said: the needle")
     do(terminal, "/save hay stack", "`mistral-chat --session 'hay stack'` goes on")
     do(terminal, "/save haystack", "saved as `haystack`")
@@ -203,6 +230,10 @@ def test_sessions_are_saved_listed_searched_and_opened(start: Any) -> None:
     do(terminal, "/search needle", "/load NUMBER opens one there")
     do(terminal, "/load 1", "session haystack")
     do(terminal, "more", "You said: more")
+    do(terminal, "/search needle", "/load NUMBER opens one there")
+    do(terminal, "/load 1", "… 2 later messages; what you say goes after the last one")
+    shown = terminal.text().rsplit("/load 1", 1)[1]
+    assert "> the needle is here" in shown and "You said: more" not in shown
     do(terminal, "/load nosuch", "there is no session `nosuch`")
     do(terminal, "/load model.gguf", "is a model, not a session")
     do(terminal, "/search", "needs words to search for")
