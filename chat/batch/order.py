@@ -1,7 +1,8 @@
-"""Give results out in the order of their records, whatever order they come in. Knows positions and ids, no engine."""
+"""Give results out in the order of their records, whatever order they come in. Knows positions, no engine."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chat.report import failure_report
@@ -12,13 +13,15 @@ if TYPE_CHECKING:
     from chat.batch.records import Record
     from chat.request import Request
 
+    Given = tuple[Record, dict[str, Any]]
+
 
 class InOrder:
     """Records on their way to an engine, and their results on the way back."""
 
     def __init__(self, records: Iterator[Record]) -> None:
         self._records = records
-        self._ids: list[Any] = []  # of every record so far
+        self._taken: list[Record] = []  # all so far, without what they ask
         self._positions: list[int] = []  # of the engine's requests among them
         self._waiting: dict[int, dict[str, Any]] = {}
         self._given = 0
@@ -27,30 +30,26 @@ class InOrder:
     def requests(self) -> Iterator[Request]:
         """What the engine is asked; a record that asks nothing has its fault as its result."""
         for record in self._records:
-            self._ids.append(record.id)
-            position = len(self._ids) - 1
+            position = len(self._taken)
+            self._taken.append(replace(record, request=None))
             if record.request is None:
                 assert record.error is not None
-                self._waiting[position] = {"id": record.id, **failure_report(record.error)}
+                self._waiting[position] = failure_report(record.error)
             else:
                 self._positions.append(position)
                 yield record.request
         self.all_taken = True
 
-    def id_of(self, index: int) -> Any:
-        """The id of the record that one of the requests, by its index, came from."""
-        return self._ids[self._positions[index]]
-
     def put(self, index: int, result: dict[str, Any]) -> None:
-        """The result of a request."""
+        """The result of a request, by its index among all of them."""
         self._waiting[self._positions[index]] = result
 
-    def ready(self) -> Iterator[dict[str, Any]]:
-        """Results before which none is missing."""
+    def ready(self) -> Iterator[Given]:
+        """Records and results before which none is missing."""
         while self._given in self._waiting:
-            yield self._waiting.pop(self._given)
+            yield self._taken[self._given], self._waiting.pop(self._given)
             self._given += 1
 
-    def rest(self) -> Iterator[dict[str, Any]]:
-        """Results after one that will not come."""
-        yield from (self._waiting[at] for at in sorted(self._waiting))
+    def rest(self) -> Iterator[Given]:
+        """Those after one that will not come."""
+        yield from ((self._taken[at], self._waiting[at]) for at in sorted(self._waiting))

@@ -28,11 +28,12 @@ Fill = Callable[[str], str]  # puts a prompt into the template and beside the at
 
 @dataclass(frozen=True)
 class Record:
-    """One line: its id, and the request it makes or what is wrong with it."""
+    """One line: its id, the request it makes or what is wrong with it, and whether a cut answer fails it."""
 
     id: Any
     request: Request | None = None
     error: ChatError | None = None
+    fails_when_cut: bool = False
 
 
 def record_of(number: int, line: str, settings: Settings, fill: Fill) -> Record:
@@ -51,7 +52,7 @@ def record_of(number: int, line: str, settings: Settings, fill: Fill) -> Record:
         request = wiring.request(_raw(plain, fill, number) if own.raw else Prompt(conversation.messages()), own)
         if tools is not None:
             request = replace(request, prompt=replace(request.prompt, tools=tools))
-        return Record(record_id, request)
+        return Record(record_id, request, fails_when_cut=own.fails_when_cut)
     except ChatError as error:
         return Record(record_id, error=error)
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterator, Mapping
 
+    from chat.batch.order import Given
     from chat.batch.records import Fill, Record
-    from chat.events import Done, Replier
+    from chat.events import Replier
     from chat.request import Request
     from chat.settings import Settings
 
@@ -58,9 +59,9 @@ def run_batch(
         code, tally, began = ExitCode.DONE, Tally(), time.monotonic()
         with count_bar("Answering", left, enabled=not settings.quiet) as progress:
             try:
-                for plain in _outcomes(engine, records, settings, tell, cancellable):
-                    write(plain)
-                    tally.add(plain, is_failed=_is_failed(plain, settings))
+                for record, result in _results(engine, records, settings, tell, cancellable):
+                    write({"id": record.id, **result})
+                    tally.add(result, is_failed=_is_failed(result, record))
                     progress.advance(1)
                 code = ExitCode.UNEXPECTED if tally.failed else ExitCode.DONE
             except Interrupted:
@@ -70,9 +71,9 @@ def run_batch(
     return code
 
 
-def _is_failed(result: Mapping[str, Any], settings: Settings) -> bool:
+def _is_failed(result: Mapping[str, Any], record: Record) -> bool:
     """Whether a result is not what was asked for: an error, cut where that counts, or without the code wanted."""
-    is_cut = settings.fails_when_cut and result.get("finish_reason") == "length"
+    is_cut = record.fails_when_cut and result.get("finish_reason") == "length"
     has_no_code = "code" in result and result["code"] is None and not result.get("tool_calls")
     return "error" in result or is_cut or has_no_code
 
@@ -91,24 +92,26 @@ def _unfinished(records: Iterator[Record], finished: Counter[str]) -> Iterator[R
             yield record
 
 
-def _outcomes(
+def _results(
     engine: Replier,
     records: Iterator[Record],
     settings: Settings,
     tell: Callable[[str], None],
     cancellable: Callable[[Iterator[Request]], Iterator[Request]],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Given]:
     """The result of each record, in the order of the records."""
     if settings.dry_run:
-        yield from (_rendered(engine, record) for record in records)
+        yield from ((record, _rendered(engine, record)) for record in records)
         return
     line = InOrder(records)
     interrupted = False
     for index, outcome in engine.answer_all(cancellable(line.requests()), settings.parallel, tell):
-        if not isinstance(outcome, ChatError) and outcome.finish_reason == "interrupted":
+        if isinstance(outcome, ChatError):
+            line.put(index, failure_report(outcome))
+        elif outcome.finish_reason == "interrupted":
             interrupted = True
-            continue
-        line.put(index, _result(line.id_of(index), outcome, engine, settings))
+        else:
+            line.put(index, reply_report(outcome, engine.info(), settings))
         yield from line.ready()
     yield from line.ready()
     if interrupted or not line.all_taken:
@@ -116,16 +119,10 @@ def _outcomes(
         raise Interrupted
 
 
-def _result(record_id: Any, outcome: Done | ChatError, engine: Replier, settings: Settings) -> dict[str, Any]:
-    if isinstance(outcome, ChatError):
-        return {"id": record_id, **failure_report(outcome)}
-    return {"id": record_id, **reply_report(outcome, engine.info(), settings)}
-
-
 def _rendered(engine: Replier, record: Record) -> dict[str, Any]:
     try:
         if record.request is None:
             raise record.error or ChatError("no request")
-        return {"id": record.id, **rendered_report(engine.render(record.request))}
+        return rendered_report(engine.render(record.request))
     except ChatError as error:
-        return {"id": record.id, **failure_report(error)}
+        return failure_report(error)

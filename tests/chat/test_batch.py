@@ -198,6 +198,22 @@ def test_a_line_over_the_context_is_exit_code_5_and_the_next_one_is_answered(tin
     assert done.returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ('{"prompt": "a", "schema": "name, age int"}', 1),
+        ('{"prompt": "a", "regex": "[a-z]{40}"}', 1),
+        ('{"prompt": "a"}', 0),
+        ('{"prompt": "a", "choice": ["yes", "no"]}', 0),
+    ],
+)
+def test_a_cut_answer_fails_by_what_its_own_line_binds_it_to(line: str, code: int, tiny_model: Path) -> None:
+    """Only what the command line said was looked at: half an object was a success."""
+    command = [*PROGRAM, "-m", str(tiny_model), "-n", "2", "--batch", "-"]
+    done = subprocess.run(command, input=line.encode(), capture_output=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["id"]) == (code, 1)
+
+
 def test_a_full_disk_ends_a_batch_with_exit_7_and_what_is_left_open_is_no_second_fault(
     tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -26,10 +26,10 @@ def test_any_order_of_answers_gives_the_order_of_the_records() -> None:
         assert asked == [str(at) for at in range(11) if at % 3 != 2]
         given = []
         for index in draw.sample(range(len(asked)), len(asked)):
-            order.put(index, {"id": order.id_of(index)})
-            given += list(order.ready())
+            order.put(index, {"text": asked[index]})
+            given += [(record.id, result) for record, result in order.ready()]
         failed = {"error": "line 3: is not JSON", "exit_code": 6}
-        assert given == [{"id": f"id {at}", **(failed if at % 3 == 2 else {})} for at in range(11)]
+        assert given == [(f"id {at}", failed if at % 3 == 2 else {"text": str(at)}) for at in range(11)]
         assert order.all_taken and list(order.rest()) == []
 
 
@@ -38,8 +38,11 @@ def test_what_is_ready_does_not_wait_for_what_comes_later_and_the_rest_is_there_
     requests = order.requests()
     [next(requests) for _ in range(3)]
     order.put(0, {"n": 0})
-    assert list(order.ready()) == [{"n": 0}]
+    assert [result for _, result in order.ready()] == [{"n": 0}]
     order.put(2, {"n": 3})
     assert list(order.ready()) == []  # the second is still being answered
-    assert [each.get("n", "failed") for each in order.rest()] == ["failed", 3]
+    assert [(record.id, result.get("n", "failed")) for record, result in order.rest()] == [
+        ("id 2", "failed"),
+        ("id 3", 3),
+    ]
     assert not order.all_taken
