@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 FOLD_LINES = 8  # more lines than these are folded
+LINE_CHARACTERS = 250  # that count as a line at least: a file may be one line
 PREVIEW_CHARACTERS = 24
 
 
@@ -17,7 +18,7 @@ class Pastes:
     def fold(self, text: str, most_lines: int = FOLD_LINES) -> str:
         """`text`, or a mark for it if it is long; the same text keeps its mark."""
         lines = text.rstrip("\n").count("\n") + 1
-        if lines <= most_lines:
+        if lines <= most_lines and len(text) <= most_lines * LINE_CHARACTERS:
             return text
         for mark, known in self.texts.items():
             if known == text:
@@ -25,7 +26,8 @@ class Pastes:
         first = next((line.strip() for line in text.splitlines() if line.strip()), "")
         first = "".join(c for c in first if c.isprintable() and c not in "[]")
         preview = first if len(first) <= PREVIEW_CHARACTERS else first[:PREVIEW_CHARACTERS].rstrip() + "…"
-        mark = f"[paste {len(self.texts) + 1}: {lines:,} lines, {preview}]"
+        size = f"{lines:,} lines" if lines > most_lines else f"{len(text):,} characters"
+        mark = f"[paste {len(self.texts) + 1}: {size}, {preview}]"
         self.texts[mark] = text
         return mark
 

@@ -43,3 +43,13 @@ def test_the_mark_before_the_cursor_is_found() -> None:
     mark = pastes.fold(LONG)
     assert pastes.mark_before(f"see {mark}") == mark
     assert pastes.mark_before(f"see {mark} ") is None
+
+
+def test_one_long_line_is_folded_too() -> None:
+    """Once a file of one line filled the screen, and each key after it took a second."""
+    pastes = Pastes()
+    assert pastes.fold("x" * 2000) == "x" * 2000
+    mark = pastes.fold("x" * 2001)
+    assert mark == "[paste 1: 2,001 characters, " + "x" * 24 + "…]"
+    assert pastes.unfold(f"a {mark} b") == "a " + "x" * 2001 + " b"
+    assert pastes.fold("y" * 25_000, 100) == "y" * 25_000
