@@ -143,7 +143,8 @@ def _context_lines(desk: Desk, messages: tuple[Message, ...], counts: tuple[int 
         number = str(turn) if message.role == "user" else ""
         before = f"{number:>3} {message.role:<9} {tokens:>7}  "
         room = max(8, desk.screen.width - len(before) - 1)
-        lines.append((Span(before, "dim"), Span(cut(visible(message.content), room))))
+        text = " ".join([message.content, *talk.call_words(message.tool_calls)])
+        lines.append((Span(before, "dim"), Span(cut(visible(text), room))))
     return lines
 
 

@@ -20,7 +20,9 @@ from chat.terminal.turn import Turn
 from chat.tool_results import check_nothing_waits, result_messages, words_of
 
 if TYPE_CHECKING:
-    from chat.conversation import Conversation
+    from collections.abc import Sequence
+
+    from chat.conversation import Conversation, ToolCall
     from chat.events import Done
     from chat.request import Request
     from chat.terminal.desk import Desk
@@ -197,15 +199,33 @@ def _figures(desk: Desk, done: Done) -> list[Line]:
     """The dim line under an answer, and why the answer ends here where it is cut off."""
     line = done_line(done, desk.screen.width)
     if done.tool_calls:
-        calls = [f"asks for {call.name}({call.arguments})" for call in done.tool_calls]
         way = plain("/result TEXT answers it", "dim")
-        return [(), *(each for call in calls for each in desk.wrapped(call, "cyan")), way, line]
+        return [(), *(each for words in call_words(done.tool_calls) for each in desk.wrapped(words, "cyan")), way, line]
     if not done.text and done.finish_reason != "interrupted":
         return [plain("the answer is empty, /regen asks again", "dim"), line]
     if done.finish_reason in ENDS:
         ending = [plain(ENDS[done.finish_reason], "dim"), line]
         return [(), *ending] if done.text else ending
     return [(), line]
+
+
+def call_words(calls: Sequence[ToolCall]) -> list[str]:
+    """What a model wants of functions, call by call."""
+    return [f"asks for {call.name}({call.arguments})" for call in calls]
+
+
+def show_message(desk: Desk, message: Message) -> None:
+    """Show an answer, or a function's result, that was given before."""
+    if message.role == "tool":
+        desk.say(*desk.wrapped(f"result: {message.content}", "dim"), ())
+        return
+    if message.content:
+        show_text(desk, message.content)
+    for words in call_words(message.tool_calls):
+        desk.say(*desk.wrapped(words, "cyan"))
+    if message.finish_reason in ENDS:
+        desk.say((), plain(ENDS[message.finish_reason], "dim"))
+    desk.say(())
 
 
 def show_text(desk: Desk, text: str) -> None:

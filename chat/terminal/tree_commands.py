@@ -106,10 +106,7 @@ def _show_part(desk: Desk, path: tuple[Node, ...], begin: int, end: int) -> None
         if node.message.role == "user":
             desk.say(*_quoted(desk, node.message.content), ())
         else:
-            talk.show_text(desk, node.message.content)
-            if node.message.finish_reason in talk.ENDS:
-                desk.say((), plain(talk.ENDS[node.message.finish_reason], "dim"))
-            desk.say(())
+            talk.show_message(desk, node.message)
     later = len(path) - end
     if later:
         words = f"… {later} later message{'s' if later > 1 else ''}; what you say goes after the last one"
