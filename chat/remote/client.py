@@ -176,9 +176,9 @@ class _Answer:
             if chunk.get("error"):
                 words = self._server.words(chunk)
                 raise EngineError(f"the server failed{f': {words}' if words else ''}")
-            if usage := _part(chunk, "usage", dict):
+            if usage := _known(chunk, "usage", dict):
                 self._tokens = _counts(usage)
-            self._model = _part(chunk, "model", str) or self._model
+            self._model = _known(chunk, "model", str) or self._model
             for choice in _part(chunk, "choices", list)[:1]:
                 yield from self._take_choice(choice)
         except (AttributeError, KeyError, TypeError) as error:
@@ -233,11 +233,17 @@ def _part(plain: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
     return kind() if value is None else value
 
 
+def _known(plain: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
+    """A part that only tells of the answer; an empty one where it is something else: no answer fails for it."""
+    value = plain.get(name)
+    return value if isinstance(value, kind) else kind()
+
+
 def _counts(usage: dict[str, Any]) -> TokenCounts:
     return TokenCounts(
-        prompt=_part(usage, "prompt_tokens", int),
-        cached=_part(_part(usage, "prompt_tokens_details", dict), "cached_tokens", int),
-        generated=_part(usage, "completion_tokens", int),
+        prompt=_known(usage, "prompt_tokens", int),
+        cached=_known(_known(usage, "prompt_tokens_details", dict), "cached_tokens", int),
+        generated=_known(usage, "completion_tokens", int),
     )
 
 

@@ -28,10 +28,6 @@ from chat.request import Constraint, Prompt, Request, Sampling
 HELLO = Request(Prompt(messages=(Message("system", "be brief"), Message("user", "hi"))), Sampling(seed=7), stop=("x",))
 KEY = "sk-very-secret"
 ODD: list[Any] = [  # right names, wrong types: these ended in an unexpected AttributeError or TypeError
-    {"usage": "none", "choices": []},
-    {"usage": {"prompt_tokens_details": [1]}, "choices": []},
-    {"usage": {"prompt_tokens": "9"}, "choices": []},
-    {"model": 5, "choices": []},
     {"choices": {"a": 1}},
     {"choices": [{"text": 5}]},
     {"choices": [{"delta": {"content": [{"type": "text", "text": "hi"}]}}]},
@@ -161,6 +157,23 @@ def test_each_fault_is_one_sentence(reply: Reply, kind: type[ChatError], message
         ask(script)
     assert caught.value.message == message.format(url=f"{script.url}/v1")
     assert KEY not in f"{caught.value!r} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("odd", "counts"),
+    [
+        ({"usage": "none"}, (0, 0, 0)),
+        ({"usage": {"prompt_tokens": 9, "prompt_tokens_details": [1]}}, (9, 0, 0)),
+        ({"usage": {"prompt_tokens": "9", "completion_tokens": 2}}, (0, 0, 2)),
+        ({"model": 5}, (0, 0, 0)),
+    ],
+)
+def test_figures_of_another_type_are_unknown_and_cost_no_answer(odd: Any, counts: tuple[int, int, int]) -> None:
+    """Some of them ended in an unexpected AttributeError, when the answer was whole."""
+    with serving(Script([Reply(chunks=[*words("a"), {"choices": [], **odd}])])) as script:
+        texts, done = ask(script)
+    assert (texts, done.model) == (["a"], "")
+    assert (done.tokens.prompt, done.tokens.cached, done.tokens.generated) == counts
 
 
 def test_a_busy_server_is_asked_again_after_the_time_it_names() -> None:
