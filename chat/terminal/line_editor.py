@@ -87,6 +87,8 @@ class LineEditor:
             include_default_pygments_style=False,
             input_processors=[NoOverrides()],
         )
+        self._cursor = 0
+        self._session.default_buffer.on_cursor_position_changed += self._step_over_mark
         self._session.app.renderer = RewrapRenderer(self._session.app)
         store_typeahead(self._session.input, presses_of(early_keys))
 
@@ -143,7 +145,10 @@ class LineEditor:
         keys.add("c-c")(self._interrupt)
         keys.add("<sigint>")(self._interrupt)
         keys.add(Keys.BracketedPaste)(self._paste)
-        keys.add("backspace", filter=Condition(self._is_behind_mark))(self._delete_mark)
+        for back in (("backspace",), ("c-w",), ("escape", "backspace")):
+            keys.add(*back, filter=Condition(self._is_behind_mark))(self._delete_mark)
+        for forth in (("delete",), ("c-d",), ("escape", "d")):
+            keys.add(*forth, filter=Condition(self._is_before_mark))(self._delete_next_mark)
         return keys
 
     def _enter(self, event: KeyPressEvent) -> None:
@@ -193,9 +198,23 @@ class LineEditor:
     def _is_behind_mark(self) -> bool:
         return self._pastes.mark_before(get_app().current_buffer.document.text_before_cursor) is not None
 
+    def _is_before_mark(self) -> bool:
+        return self._pastes.mark_after(get_app().current_buffer.document.text_after_cursor) is not None
+
     def _delete_mark(self, event: KeyPressEvent) -> None:
         mark = self._pastes.mark_before(event.current_buffer.document.text_before_cursor)
         event.current_buffer.delete_before_cursor(len(mark or "x"))
+
+    def _delete_next_mark(self, event: KeyPressEvent) -> None:
+        mark = self._pastes.mark_after(event.current_buffer.document.text_after_cursor)
+        event.current_buffer.delete(len(mark or "x"))
+
+    def _step_over_mark(self, buffer: Buffer) -> None:
+        """Keep the cursor out of marks: one that was typed into would stand for nothing."""
+        ends = self._pastes.ends_around(buffer.text, buffer.cursor_position)
+        if ends is not None:
+            buffer.cursor_position = ends[buffer.cursor_position > self._cursor]
+        self._cursor = buffer.cursor_position
 
     def _open_editor(self, event: KeyPressEvent) -> None:
         event.app.create_background_task(self._edit(event.current_buffer))

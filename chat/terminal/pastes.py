@@ -46,3 +46,15 @@ class Pastes:
     def mark_before(self, text: str) -> str | None:
         """The mark that `text` ends with, which goes as a whole."""
         return next((mark for mark in self.texts if text.endswith(mark)), None)
+
+    def mark_after(self, text: str) -> str | None:
+        """The mark that `text` begins with."""
+        return next((mark for mark in self.texts if text.startswith(mark)), None)
+
+    def ends_around(self, text: str, at: int) -> tuple[int, int] | None:
+        """Where the mark begins and ends that the place `at` is inside of."""
+        for mark in self.texts:
+            start = text.find(mark, max(0, at - len(mark) + 1))
+            if 0 <= start < at:
+                return start, start + len(mark)
+        return None

@@ -17,6 +17,8 @@ from pseudo_terminal import CTRL_C, CTRL_G, CTRL_J, CTRL_R, ENTER, TAB, UP, Term
 from chat.ground.editor import edited
 from chat.terminal.line_editor import LineEditor
 
+LEFT, RIGHT = "\x1b[D", "\x1b[C"
+
 
 def ready(terminal: Terminal) -> None:
     """Wait for an empty prompt."""
@@ -43,6 +45,29 @@ def test_a_folded_paste_goes_as_a_whole(start: Any) -> None:
     ready(terminal)
     terminal.send("kept", ENTER)
     terminal.wait("You said: kept")
+
+
+def test_a_mark_is_stepped_over_and_never_typed_into(start: Any) -> None:
+    """Once a letter that was typed into a mark made it stand for nothing, and the paste was not sent."""
+    terminal = start()
+    ready(terminal)
+    pasted = "\n".join("x" * 12)
+    terminal.send("see ")
+    terminal.paste(pasted)
+    terminal.wait("lines, x]")
+    terminal.send(LEFT, "it: ", RIGHT, "!", LEFT, LEFT, RIGHT, "?", ENTER)
+    terminal.wait(f"You said: see it: {pasted}?!")
+
+
+@pytest.mark.parametrize("keys", [("\x17",), ("\x1b\x7f",), (LEFT, "\x04"), (LEFT, "\x1b[3~"), (LEFT, "\x1bd")])
+def test_a_mark_goes_as_a_whole_by_whatever_key(start: Any, keys: tuple[str, ...]) -> None:
+    terminal = start()
+    ready(terminal)
+    terminal.send("see ")
+    terminal.paste("a b\n" * 12)
+    terminal.wait("lines, a b]")
+    terminal.send(*keys)
+    terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == "> see")
 
 
 def test_a_small_paste_stays_open_and_is_never_sent(start: Any) -> None:

@@ -53,3 +53,13 @@ def test_one_long_line_is_folded_too() -> None:
     assert mark == "[paste 1: 2,001 characters, " + "x" * 24 + "…]"
     assert pastes.unfold(f"a {mark} b") == "a " + "x" * 2001 + " b"
     assert pastes.fold("y" * 25_000, 100) == "y" * 25_000
+
+
+def test_a_place_inside_of_a_mark_is_known() -> None:
+    pastes = Pastes()
+    mark = pastes.fold(LONG)
+    text = f"{mark} and {mark}!"
+    ends = [pastes.ends_around(text, at) for at in range(len(text) + 1)]
+    first, second = (0, len(mark)), (len(mark) + 5, len(text) - 1)
+    inside = len(mark) - 1
+    assert ends == [None, *[first] * inside, *[None] * 6, *[second] * inside, None, None]
