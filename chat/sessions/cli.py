@@ -179,7 +179,17 @@ def rm(
             return ExitCode.UNEXPECTED
         for record in records.values():
             store.remove(record.id)
+        _tell_of_asides(store)
     return ExitCode.DONE
+
+
+def _tell_of_asides(store: Store) -> None:
+    """Say which damaged histories were kept, for what was removed may be in them still."""
+    if store.path is None:
+        return
+    asides = sorted(store.path.parent.glob(f"{store.path.name}.corrupt-*"))
+    if asides:
+        tell(f"what was deleted may still be in {' and '.join(map(str, asides))}")
 
 
 def _exported(file: Path) -> tuple[SessionRecord, Conversation]:

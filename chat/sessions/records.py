@@ -41,7 +41,10 @@ class SessionRecord:
 
 def title_of(question: str) -> str:
     """A title for a session that begins with `question`: its first line that says something, cut between words."""
-    lines = (" ".join(line.split()).lstrip("#>*`- ") for line in question.splitlines())
+    said = (
+        line for line in question.splitlines() if not line.lstrip().startswith(("```", "~~~"))
+    )  # fences say nothing
+    lines = (" ".join(line.split()).lstrip("#>*`- ") for line in said)
     line = next((line for line in lines if line), "")
     if len(line) <= TITLE_WIDTH:
         return line

@@ -197,6 +197,13 @@ def test_rename_and_rm_do_what_they_say(store: Store) -> None:
     assert [record.title for record in store.list()] == ["\x1b]0;evil\x07tab\there"]
 
 
+def test_rm_names_the_damaged_files_that_may_hold_it_still(store: Store) -> None:
+    assert store.path
+    aside = store.path.with_name(store.path.name + ".corrupt-20260102T030405")
+    aside.write_bytes(b"rolling buffer")
+    assert sessions("rm", "buffer", "--yes") == (0, "", f"what was deleted may still be in {aside}\n")
+
+
 def test_rm_asks_on_a_terminal(store: Store) -> None:
     assert "delete `buffer` (What is a rolling buffer?)? [y/N]" in on_terminal("rm", "buffer", typed="n\n")
     assert store.find("buffer")

@@ -13,6 +13,7 @@ from chat.sessions.records import TITLE_WIDTH, storable, title_of
         ("What is a rolling buffer?", "What is a rolling buffer?"),
         ("\n\n  \t\n## Plan my   trip\nto Rome", "Plan my trip"),
         ("```\nx = 1\n```", "x = 1"),
+        ("```python\nx = 1\n```", "x = 1"),
         ("> - * quoted", "quoted"),
         ("", ""),
         ("\n \n", ""),
