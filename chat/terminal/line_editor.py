@@ -167,6 +167,7 @@ class LineEditor:
 
     def _interrupt(self, event: KeyPressEvent) -> None:
         buffer = event.current_buffer
+        event.app.vi_state.reset()  # a new line begins to be written
         if is_searching():
             stop_search()
             self._session.default_buffer.reset()

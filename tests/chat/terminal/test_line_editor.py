@@ -195,6 +195,11 @@ def test_vi_keys_edit_the_line(start: Any) -> None:
     terminal.send("h", "x", "A", "!", ENTER)
     terminal.wait("You said: helo!")
     ready(terminal)
+    terminal.send("gone", "\x1b")
+    terminal.pump(0.8)
+    terminal.send(CTRL_C, "a new line", ENTER)
+    terminal.wait("You said: a new line")
+    ready(terminal)
     terminal.say("/set keys emacs")
     terminal.wait("keys             emacs  /set")
 
