@@ -14,7 +14,7 @@ from chat.settings import Group
 from chat.terminal import talk
 from chat.terminal.command import unquoted
 from chat.terminal.model_commands import reload, show_model
-from chat.terminal.render import Span, cut, plain
+from chat.terminal.render import Span, cell_width, cut, plain
 
 if TYPE_CHECKING:
     from chat.definitions import Definition
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from chat.terminal.render import Line
 
 OF_THE_ENGINE = (Group.MODEL, Group.ENGINE)
+LEAST_CELLS = 8  # of a value, where its origin gives way
 FIXED = ("remote", "remote_model", "insecure", "parallel")
 
 
@@ -174,9 +175,13 @@ def _option_line(desk: Desk, definition: Definition) -> Line:
     value = desk.book.conversation.system if definition.name == "system" else getattr(desk.settings, definition.name)
     star = "*" if definition.option.group in OF_THE_ENGINE else " "
     name = f"{star} {definition.name.replace('_', '-'):<16} "
-    origin = desk.layered.origins.get(definition.name, "default")
-    shown = cut(visible(_words(value)), max(8, desk.screen.width - len(name) - len(origin) - 3))
-    return (Span(name, "dim"), Span(shown), Span(f"  {visible_line(origin)}", "dim"))
+    origin = visible_line(desk.layered.origins.get(definition.name, "default"))
+    if desk.config_file is not None:
+        origin = origin.replace(f"{visible_line(str(desk.config_file))}, line ", f"{desk.config_file.name}:")
+    room = max(1, desk.screen.width - len(name) - 3)
+    shown = cut(visible(_words(value)), max(LEAST_CELLS, room - cell_width(origin)))
+    origin = cut(origin, max(1, room - cell_width(shown)))
+    return (Span(name, "dim"), Span(shown), Span(f"  {origin}", "dim"))
 
 
 def _words(value: Any) -> str:

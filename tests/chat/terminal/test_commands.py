@@ -197,11 +197,11 @@ def test_a_pattern_attaches_what_it_matches(start: Any, tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"# {name}\n")
     (tmp_path / "folder.py").mkdir()
     terminal = start()
-    do(terminal, "/file *.py", "[x].py · ")
+    do(terminal, "/file *.py", "goes with the next message")
     shown = terminal.text().rsplit("/file *.py", 1)[1]
     assert re.findall(r"^(\S+) · \d+ characters", shown, re.MULTILINE) == ["[x].py", "a.py", "b.py"]
     do(terminal, "/file clear", "no files attached")
-    do(terminal, "/file [x].py", "[x].py · ")
+    do(terminal, "/file [x].py", "goes with the next message")
     assert "a.py · " not in terminal.text().rsplit("/file [x].py", 1)[1]
 
 
@@ -308,6 +308,20 @@ def test_presets_bring_their_values(start: Any, tmp_path: Path) -> None:
     do(terminal, "/preset code", "temperature      0.1  /preset code")
     do(terminal, "/system", "You write code.")
     do(terminal, "/preset cod", "no preset `cod`")
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_an_option_stands_on_one_line_wherever_its_value_comes_from(start: Any, tmp_path: Path, columns: int) -> None:
+    config = tmp_path / "home" / "config"
+    config.mkdir(parents=True)
+    (config / "config.toml").write_text(f'top_k = 3\nstop = ["{"x" * 99}"]\n[preset.{"p" * 40}]\nmin_p = 0.5\n')
+    terminal = start(columns=columns, lines=60, flags={"preset": "p" * 40})
+    do(terminal, "/show", "/set OPTION VALUE changes one")
+    shown = {line[2:].split(" ")[0]: line for line in terminal.lines() if line[:1] in " *"}
+    assert shown["top-k"] == "  top-k            3  config.toml:1"
+    assert re.fullmatch(r"  min-p            0\.5  preset p+…?", shown["min-p"])
+    assert re.fullmatch(r"  stop             'xx+…  config\.t\S*", shown["stop"])
+    assert not [line for line in terminal.lines() if line.startswith(("ppp", "xxx"))]  # of the line before
 
 
 def test_commands_options_paths_and_sessions_are_completed(start: Any, tmp_path: Path) -> None:
