@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from chat.events import Done, Loading, Notice, Reading, Text
+from chat.events import Done, Loading, Notice, Text
 from chat.ground.errors import ChatError, ExitCode
 from chat.ground.streams import say
 from chat.ground.visible import visible
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     from chat.events import Event, ModelInfo
     from chat.settings import Settings
     from chat.terminal.answer import AnswerView
-    from chat.terminal.screen import Screen
+    from chat.terminal.status_line import StatusLine
 
-PATIENCE_SECONDS = 1.0  # waits shorter than this need no words
 KEEP_SECONDS = 1.0  # between two times that the answer so far is stored
 
 
@@ -34,26 +34,39 @@ class AnswerOutput:
         self._is_held = settings.json or settings.wants_code  # shown only when it is whole
         self._view = None if self._is_held else _styled_view(settings)
         self._is_shown = sys.stdout.isatty()  # else the text stays as it is
-        self._status = _status_screen(settings)
-        self._began = time.monotonic()
+        self._status: StatusLine | None = None  # of the wait for an answer
         self.text = ""  # of the answer so far
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Say what one waits for while the block runs, up to the first word that is shown."""
+        self._status = _status_line(self._settings)
+        try:
+            yield
+        finally:
+            if self._status is not None:
+                self._status.end()
+
+    def note_loading(self, fraction: float) -> None:
+        """The model is being loaded."""
+        if self._status is not None:
+            self._status.hear(Loading(fraction))
 
     def stream(self, events: Iterator[Event], keep: Callable[[str], None]) -> Done:
         """Show a reply as it comes; `keep` is given the text so far every second."""
-        kept_at = self._began
+        kept_at = time.monotonic()
         for event in events:
+            if self._status is not None:
+                self._status.hear(event)
             if isinstance(event, Text):
                 self.text += event.text
                 self._show(event.text)
                 if time.monotonic() - kept_at >= KEEP_SECONDS:
                     keep(self.text)
                     kept_at = time.monotonic()
-            elif isinstance(event, (Loading, Reading)):
-                self._show_wait(event)
             elif isinstance(event, Notice):
                 self.tell(event.text)
             elif isinstance(event, Done):
-                self._clear_wait()
                 return event
         raise AssertionError("a reply ends with Done")
 
@@ -100,36 +113,21 @@ class AnswerOutput:
 
     def tell(self, warning: str) -> None:
         """Say something on stderr, unless nothing is to be said."""
-        self._clear_wait()
         if not self._settings.quiet:
-            say(f"note: {visible(warning)}")
+            with self._status.away() if self._status is not None else nullcontext():
+                say(f"note: {visible(warning)}")
 
     def _show(self, text: str) -> None:
-        self._clear_wait()
         if self._is_held:
             return
+        if self._status is not None:
+            self._status.end()
         if self._view is not None:
             self._view.feed(text)
             self._view.tick()
         else:
             sys.stdout.write(visible(text) if self._is_shown else text)
             sys.stdout.flush()
-
-    def _show_wait(self, event: Loading | Reading) -> None:
-        waited = time.monotonic() - self._began
-        if self._status is None or waited < PATIENCE_SECONDS:
-            return
-        from chat.terminal.status import loading_line, reading_line
-
-        width = self._status.width
-        if isinstance(event, Reading):
-            self._status.update((), [reading_line(event, 0, width)])
-        else:
-            self._status.update((), [loading_line("the model", event.fraction, waited, width)])
-
-    def _clear_wait(self) -> None:
-        if self._status is not None:
-            self._status.update()
 
 
 def _is_live(stream: object) -> bool:
@@ -150,13 +148,14 @@ def _styled_view(settings: Settings) -> AnswerView | None:
     return MarkdownAnswer(Screen(sys.stdout, is_live=True, colour=_has_colour(settings)))
 
 
-def _status_screen(settings: Settings) -> Screen | None:
+def _status_line(settings: Settings) -> StatusLine | None:
     """Where waits are shown: a terminal on stderr."""
     if settings.quiet or not _is_live(sys.stderr):
         return None
     from chat.terminal.screen import Screen
+    from chat.terminal.status_line import StatusLine
 
-    return Screen(sys.stderr, is_live=True, colour=_has_colour(settings))
+    return StatusLine(Screen(sys.stderr, is_live=True, colour=_has_colour(settings)))
 
 
 def _say_stats(done: Done, settings: Settings) -> None:

@@ -148,18 +148,19 @@ def _answer(engine: Replier, request: Request, settings: Settings, output: Answe
         print(json_line(rendered_report(engine.render(request))))
         return ExitCode.DONE
     answer = GrowingAnswer(book) if book else None
-    info = engine.info()  # Ctrl+C just leaves: there is nothing to keep yet
-    with _cancelling(engine) as cancellable:
-        try:
-            done = output.stream(cancellable(engine.reply(request)), answer.keep if answer else lambda text: None)
-        except BaseException as fault:  # what came before it stays; the fault goes on
-            if answer and output.text:
-                answer.break_off(output.text)
-            if isinstance(fault, ChatError):
-                output.break_off()
-            raise
-        if answer and (done.text or done.tool_calls):
-            answer.end(done)
+    with output.waiting():
+        info = engine.info(output.note_loading)  # Ctrl+C just leaves: there is nothing to keep yet
+        with _cancelling(engine) as cancellable:
+            try:
+                done = output.stream(cancellable(engine.reply(request)), answer.keep if answer else lambda text: None)
+            except BaseException as fault:  # what came before it stays; the fault goes on
+                if answer and output.text:
+                    answer.break_off(output.text)
+                if isinstance(fault, ChatError):
+                    output.break_off()
+                raise
+            if answer and (done.text or done.tool_calls):
+                answer.end(done)
     return output.finish(done, info)
 
 

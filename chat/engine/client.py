@@ -63,6 +63,8 @@ class LocalEngine:
             ChatError: the model cannot be used.
         """
         self._ensure_child()
+        if self._info is None:
+            on_loading(0.0)
         while self._info is None:
             message = self._next()
             self._note_load(message)

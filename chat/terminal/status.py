@@ -13,8 +13,8 @@ BAR_CELLS = 24
 
 
 def duration(seconds: float) -> str:
-    """A span of time as people read it: 0.8 s, 49 s, 3:07, 1:02:03."""
-    if seconds < 9.95:
+    """A span of time as people read it: 0.8 s, 49 s, 3:07, 1:02:03; whole seconds, given as int, without tenths."""
+    if seconds < 9.95 and not isinstance(seconds, int):
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:

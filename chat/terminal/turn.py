@@ -5,18 +5,17 @@ Knows events, not engines, commands or the store.
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
-from chat.events import Done, Loading, Notice, Reading, Text
+from chat.events import Done, Notice, Text
 from chat.ground.errors import ChatError
 from chat.ground.visible import visible_line
 from chat.terminal.render import Line, plain, wrap
-from chat.terminal.status import loading_line, reading_line, waiting_line
+from chat.terminal.waiting import PATIENCE_SECONDS, SILENCE_SECONDS, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from chat.terminal.signals import Signals
 
 POLL_SECONDS = 0.05
-PATIENCE_SECONDS = 1.0  # waits shorter than this need no words
-SILENCE_SECONDS = 15.0  # without a token or a token read, before we say so
 KEEP_SECONDS = 1.0  # between two times that the answer so far is stored
 GRACE_SECONDS = 1.0  # that an engine gets to end its answer when the program is to end
 
@@ -72,16 +69,14 @@ class Turn:
     reply: Reply = field(default_factory=Reply)
     # no SimpleQueue: in CPython a signal near the end of its timeout makes it wait for ever
     _events: queue.Queue[Event | Exception | None] = field(default_factory=queue.Queue)
-    _last: Event | None = None
-    _heard_at: float = 0.0
-    _longest_batch: float = 0.0  # of the prompt, in seconds
     _kept_at: float = 0.0
     _cancelled_at: float = 0.0
-    _started_at: float = 0.0
+    _waiting: Waiting = field(init=False)
 
     def run(self) -> Reply:
         """Show the reply until it ends, is cancelled, or the program is to end."""
-        self._started_at = self._heard_at = self._kept_at = time.monotonic()
+        self._kept_at = time.monotonic()
+        self._waiting = Waiting(self.model_name, self.timing.patience, self.timing.silence)
         threading.Thread(target=self._listen, daemon=True, name="reply").start()
         while self._step():
             pass
@@ -118,11 +113,7 @@ class Turn:
         if event is None or isinstance(event, Exception):
             self.reply.error = event
             return False
-        now = time.monotonic()
-        if _is_unfinished(self._last):
-            self._longest_batch = max(self._longest_batch, now - self._heard_at)
-        self._heard_at = now
-        self._last = event
+        self._waiting.hear(event)
         if isinstance(event, Text):
             self.reply.text += event.text
             self.view.feed(event.text)
@@ -141,26 +132,10 @@ class Turn:
 
     def _below(self, now: float) -> list[Line]:
         """The line of status under the answer, once there is something to wait for."""
-        waited, silent = now - self._started_at, now - self._heard_at
         width = self.screen.width
         if self._cancelled_at and now - self._cancelled_at > self.timing.patience:
             return [plain("stopping · Ctrl+C again leaves"[: width - 1], "dim")]
-        if silent >= self._longest_silence() and self.room.is_settled:
-            return [waiting_line(int(silent), width)]
-        if waited < self.timing.patience:
-            return []
-        if _is_unfinished(self._last):
-            return [reading_line(self._last, int(silent), width)]
-        if isinstance(self._last, Loading) or (self._last is None and not self.room.is_settled):
-            fraction = self._last.fraction if isinstance(self._last, Loading) else self.room.loaded
-            return [loading_line(self.model_name, fraction, int(waited), width)]
-        return []
-
-    def _longest_silence(self) -> float:
-        """Seconds without an event that need no words: a batch of a prompt may take half a minute, as others did."""
-        if not _is_unfinished(self._last):
-            return self.timing.silence
-        return max(self.timing.silence, 3 * self._longest_batch) if self._last.done else math.inf
+        return self._waiting.lines(width, None if self.room.is_settled else self.room.loaded)
 
     def _obey(self) -> bool:
         """Do what signals ask for; False when the engine is not to be waited for."""
@@ -175,7 +150,3 @@ class Turn:
             self.reply.is_left = self.signals.is_hurried = True
             return False
         return True
-
-
-def _is_unfinished(event: Event | None) -> TypeGuard[Reading]:
-    return isinstance(event, Reading) and event.done < event.total

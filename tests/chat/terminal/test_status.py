@@ -11,7 +11,7 @@ from chat.terminal.status import done_line, duration, loading_line, loading_word
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0.0 s"), (0.84, "0.8 s"), (9.96, "10 s"), (59.6, "1:00"), (187, "3:07"), (3723, "1:02:03")],
+    [(0, "0 s"), (0.0, "0.0 s"), (0.84, "0.8 s"), (9.96, "10 s"), (59.6, "1:00"), (187, "3:07"), (3723, "1:02:03")],
 )
 def test_durations_are_read_at_a_glance(seconds: float, words: str) -> None:
     assert duration(seconds) == words
@@ -73,5 +73,5 @@ def test_loading_tells_how_far_it_is_where_that_is_known() -> None:
     assert loading_words("model", 0.0, 80) == "loading model …"
     assert loading_words("model", 0.43, 80) == "loading model · 43%"
     assert loading_words("a-long-name-of-a-model", 0.43, 24) == "loading a-long-n… · 43%"
-    assert text_of(loading_line("model", 0.0, 3, 80)) == "loading model · 3.0 s"
+    assert text_of(loading_line("model", 0.0, 3, 80)) == "loading model · 3 s"
     assert text_of(loading_line("model", 0.5, 12, 60)) == "loading ━━━━━━━━━━━━──────────── 50% · 12 s"
