@@ -17,7 +17,7 @@ HEADING_STYLES = {"h1": "bold underline", "h2": "bold", "h3": "bold italic"}
 INLINE_STYLES = {"strong": "bold", "em": "italic", "s": "strike", "link": "underline"}
 CONTEXT_LINES, LONGEST_LINES = 6, 80  # of code above a line that its colours depend on, as a rule and at most
 BULLETS = ("•", "◦", "▪")
-DEEPEST = 20  # levels of nesting that are still indented
+DEEPEST = 20  # levels of lists that are still indented
 
 
 def markdown_lines(text: str, width: int) -> list[Line]:
@@ -94,7 +94,7 @@ def _code(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
 def _quote(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
     if depth >= DEEPEST or width < 4:
         return _blocks(node.children, width, depth)
-    return [(Span("│ ", "dim"), *line) for line in _blocks(node.children, width - 2, depth + 1)]
+    return [(Span("│ ", "dim"), *line) for line in _blocks(node.children, width - 2, depth)]
 
 
 def _list(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:

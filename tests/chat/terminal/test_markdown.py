@@ -139,3 +139,10 @@ def test_deep_lists_end() -> None:
 )
 def test_open_marks_are_closed_while_a_text_grows(text: str, complete: str) -> None:
     assert closed(text) == complete
+
+
+def test_a_list_in_a_quote_looks_like_one_outside() -> None:
+    text = "intro\n\n- one\n  - two\n\nend"
+    quoted = "\n".join(f"> {line}".rstrip() for line in text.split("\n"))
+    assert shown(quoted, 40) == [f"│ {line}".rstrip() for line in shown(text, 38)]
+    assert shown(quoted, 40)[2:4] == ["│ • one", "│   ◦ two"]
