@@ -18,7 +18,7 @@ _INDENT = " " * 4
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print the rows to stdout: aligned under their head on a terminal, else with tabs between and no head.
 
-    Columns that a terminal has no room for follow on lines of their own, indented.
+    Cells that a terminal has no room for follow on lines of their own, indented.
     """
     shown = [[visible_line(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
@@ -29,13 +29,28 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def table_lines(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """The rows as lines of a terminal that is `width` wide; every row has as many cells as the first."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    fitting = max([n for n in range(1, len(widths) + 1) if sum(widths[:n]) + 2 * (n - 1) <= width], default=1)
+    """The rows as lines of a terminal that is `width` wide; every row has as many cells as the first.
+
+    A cell of more than half of it does not widen its column, and what stands behind it goes below.
+    """
+    columns = zip(*rows, strict=True)
+    widths = [max((len(cell) for cell in column if len(cell) <= width // 2), default=0) for column in columns]
     lines = []
     for row in rows:
-        cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=True)]
-        lines.append("  ".join(cells[:fitting]).rstrip())
-        rest = "  ".join(cell for cell in row[fitting:] if cell)
+        shown = _fitting(row, widths, width)
+        lines.append("  ".join(cell.ljust(size) for cell, size in zip(row[:shown], widths, strict=False)).rstrip())
+        rest = "  ".join(cell for cell in row[shown:] if cell)
         lines += textwrap.wrap(rest, max(width, 20), initial_indent=_INDENT, subsequent_indent=_INDENT)
     return lines
+
+
+def _fitting(row: Sequence[str], widths: Sequence[int], width: int) -> int:
+    """How many cells of a row stand in their columns on one line; the first does always."""
+    begin = 0
+    for number, (cell, size) in enumerate(zip(row, widths, strict=True)):
+        if number and begin + len(cell) > width:
+            return number
+        if len(cell) > size:
+            return number + 1
+        begin += size + len("  ")
+    return len(row)
