@@ -240,8 +240,3 @@ def _report(error: ChatError, verbose: bool) -> int:
     if error.hint:
         say(f"hint: {visible_line(error.hint)}")
     return error.exit_code
-
-
-if __name__ == "__main__":
-    sys.argv[0] = str(Path(sys.argv[0]).parent / "mistral-chat")
-    main()

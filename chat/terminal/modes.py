@@ -12,6 +12,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from chat.ground.handlers import handling
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -44,7 +46,7 @@ class Modes:
         A session begins with it, as early as it can: whoever starts a program types on.
         """
         self._before = _modes() if is_live() and sys.stdin.isatty() else None
-        with self._stopping_well():
+        with handling({"SIGTSTP": self._stop, "SIGQUIT": self._quit}):
             self.hush()
             self.early_keys = _waiting_keys() if self._before is not None else ""
             try:
@@ -71,18 +73,6 @@ class Modes:
                     before[number] = signal.signal(number, signal.SIG_IGN)
         finally:
             self.give_back()
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    @contextmanager
-    def _stopping_well(self) -> Iterator[None]:
-        handlers = {
-            getattr(signal, name, None): handler for name, handler in (("SIGTSTP", self._stop), ("SIGQUIT", self._quit))
-        }
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items() if number}
-        try:
-            yield
-        finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -6,8 +6,11 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from chat.ground.handlers import handling
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from chat.terminal.modes import Modes
 
@@ -28,23 +31,9 @@ class Signals:
         self.modes = modes
         self._is_answering = False
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Listen while the block runs; afterwards handlers are as they were."""
-        handlers = {
-            getattr(signal, name, None): handler
-            for name, handler in (
-                ("SIGINT", self._press),
-                ("SIGTERM", self._leave),
-                ("SIGHUP", self._leave),
-            )
-        }
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items() if number}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def installed(self) -> AbstractContextManager[None]:
+        """Listen while a block runs; afterwards handlers are as they were."""
+        return handling({"SIGINT": self._press, "SIGTERM": self._leave, "SIGHUP": self._leave})
 
     @contextmanager
     def answering(self) -> Iterator[None]:

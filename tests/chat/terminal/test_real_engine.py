@@ -24,7 +24,7 @@ def begin(tmp_path: Path, tiny_model: Path) -> Iterator[Begin]:
     begun: list[Terminal] = []
 
     def run(*flags: str, model: Path = tiny_model) -> Terminal:
-        command = [sys.executable, "-m", "chat.cli", "-m", str(model), *flags]
+        command = [sys.executable, "-m", "chat", "-m", str(model), *flags]
         environment = {"MISTRAL_CHAT_HOME": str(tmp_path / "home"), "MISTRAL_CHAT_THREADS": "1"}
         terminal = Terminal(command, environment=environment, folder=tmp_path)
         begun.append(terminal)
@@ -121,7 +121,7 @@ def test_a_name_for_the_session_goes_on_with_it(begin: Begin) -> None:
 def test_a_file_that_is_no_model_ends_with_its_sentence(begin: Begin, tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUX" + bytes(100))
-    terminal = Terminal([sys.executable, "-m", "chat.cli", "-m", str(bad)], folder=tmp_path)
+    terminal = Terminal([sys.executable, "-m", "chat", "-m", str(bad)], folder=tmp_path)
     assert terminal.end() in (3, 6)
     assert "error: " in terminal.text() and "Traceback" not in terminal.everything()
 
@@ -136,7 +136,7 @@ def test_a_stored_session_goes_on_under_its_model_without_naming_it(begin: Begin
     terminal.wait(" tokens · window 64, with what the format adds")
     terminal.send(CTRL_D)
     assert terminal.end() == 0
-    command = [sys.executable, "-m", "chat.cli", "-c"]
+    command = [sys.executable, "-m", "chat", "-c"]
     again = Terminal(command, environment={"MISTRAL_CHAT_HOME": str(tmp_path / "home")}, folder=tmp_path)
     again.wait("which model?")
     again.wait("mistral-v0.1 · ")
@@ -169,7 +169,7 @@ def test_what_is_typed_before_the_prompt_is_up_is_sent_as_it_was_typed(
     tmp_path: Path, tiny_model: Path, delay: float
 ) -> None:
     """Once a line break stood where Enter was pressed too early, and nothing was sent."""
-    command = [sys.executable, "-m", "chat.cli", "-m", str(tiny_model), "-n", "3"]
+    command = [sys.executable, "-m", "chat", "-m", str(tiny_model), "-n", "3"]
     terminal = Terminal(command, environment={"MISTRAL_CHAT_HOME": str(tmp_path / "home")}, folder=tmp_path)
     time.sleep(delay)  # into each half of the time that the program takes to come up
     terminal.send("tell me ", "more", ENTER, "/context", ENTER)
@@ -214,7 +214,7 @@ def test_a_session_whose_model_is_gone_says_how_to_go_on(begin: Begin, tiny_mode
     terminal.send(CTRL_D)
     assert terminal.end() == 0
     model.unlink()
-    command = [sys.executable, "-m", "chat.cli", "-c"]
+    command = [sys.executable, "-m", "chat", "-c"]
     again = Terminal(command, environment={"MISTRAL_CHAT_HOME": str(tmp_path / "home")}, columns=120, folder=tmp_path)
     assert again.end() == 3
     assert "error: the session's model is gone: no model at " in again.text()
