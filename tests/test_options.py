@@ -15,7 +15,7 @@ from chat.command_tree import Command, Flag, commands, main_flags
 
 TESTS = Path(__file__).parent
 # What a file that runs the program names
-RUNS = ('"-m", "chat"', " -m chat", "tests.program", "convert.cli")
+RUNS = ('"-m", "chat"', " -m chat", "tests.program", "chat.cli", "convert.cli")
 
 
 @cache
