@@ -14,7 +14,7 @@ from chat.definitions import checked, definitions
 from chat.ground.errors import ChatError, DataError
 from chat.request import Prompt, Request
 from chat.settings import Settings
-from chat.together import replaced_by
+from chat.together import check_together, replaced_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,9 @@ def _own_settings(plain: Mapping[str, Any], settings: Settings, number: int) -> 
             raise DataError(f"line {number}: unknown key `{key}`")
     values = {name: checked(definitions()[name], _as_text(plain[key])) for key, name in names.items()}
     instead = {name: definitions()[name].default for name in replaced_by(values)}
-    return replace(settings, **instead, **values)
+    own = replace(settings, **instead, **values)
+    check_together(values, own, dict.fromkeys(definitions(), "the batch's own options"))
+    return own
 
 
 def _as_text(value: Any) -> Any:

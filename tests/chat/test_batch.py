@@ -188,6 +188,27 @@ def test_every_line_gives_a_result_or_a_fault_whatever_it_holds(
     assert (done.returncode, done.stderr) == (int(any("error" in each for each in given)), b"")
 
 
+@pytest.mark.parametrize(
+    ("line", "flags", "refused"),
+    [
+        ({"choice": ["x", "y"], "stop": ["x"]}, [], "--choice and --stop"),
+        ({"choice": ["x", "y"], "schema": "a int"}, [], "--choice and --schema"),
+        ({"stop": ["x"]}, ["--choice", "x", "--choice", "y"], "--stop and --choice"),
+        ({"choice": ["x", "y"]}, ["--stop", "x"], ""),
+    ],
+)
+def test_options_of_a_line_of_which_one_would_do_nothing_are_refused(
+    line: dict[str, Any], flags: list[str], refused: str, tiny_model: Path
+) -> None:
+    command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", "-", *flags]
+    done = subprocess.run(command, input=json.dumps({"prompt": "a", **line}).encode(), capture_output=True, check=False)
+    result = json.loads(done.stdout)
+    if refused:
+        assert result == {"id": 1, "error": f"{refused} exclude each other", "exit_code": 2}
+    else:
+        assert result["text"] in ("x", "y")
+
+
 def test_a_line_over_the_context_is_exit_code_5_and_the_next_one_is_answered(tiny_v3_model: Path) -> None:
     lines = json.dumps("word " * 200_000).encode() + b'\n"b\xff"\n"c\xff"\n'
     command = [*PROGRAM, "-m", str(tiny_v3_model), "-n", "1", "--batch", "-"]
