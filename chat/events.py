@@ -129,11 +129,12 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A prompt as the model would read it."""
+    """A prompt as the model would read it; `dropped` of its oldest turns have no room and are left out."""
 
     text: str
     ids: tuple[int, ...]
     prompt_format: str
+    dropped: int = 0
 
 
 class Replier(Protocol):

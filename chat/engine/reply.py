@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from array import array
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from chat.engine.sampling import Sampler, settle
 from chat.engine.stops import StopFilter
 from chat.engine.vocab import StreamDecoder
 from chat.events import Done, Event, Notice, Reading, Rendered, Seconds, Text, TokenCounts
-from chat.ground.errors import UsageError
+from chat.ground.errors import ContextError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -223,8 +224,11 @@ def reply(room: Room, request: Request) -> Iterator[Event]:
 
 def render(room: Room, request: Request) -> Rendered:
     """The prompt of a request as the model would read it, whether it fits or not."""
-    ids = encode(request.prompt, room.vocabulary, room.prompt_format)
-    return Rendered(room.vocabulary.text_of(ids), ids, room.prompt_format)
+    composed = Composed(encode(request.prompt, room.vocabulary, room.prompt_format))
+    if room.options.overflow == "drop":
+        with suppress(ContextError):  # one turn alone is too long
+            composed = compose(request, room.vocabulary, room.prompt_format, room.limit, drop=True)
+    return Rendered(room.vocabulary.text_of(composed.ids), composed.ids, room.prompt_format, composed.dropped)
 
 
 def count(room: Room, messages: Sequence[Message]) -> tuple[int, ...]:

@@ -122,29 +122,35 @@ def show_context(desk: Desk, argument: str) -> None:
         return desk.tell("nothing is in the context yet")
     desk.room.wait()
     counts = tokens_of(desk, messages)
-    for line in _context_lines(desk, messages, counts):
-        desk.say(line)
-    if desk.room.info is not None:
-        try:
-            desk.used = talk.context_tokens(desk)
-            words = f"{used_of(desk.room.info, desk.used)}, with what the format adds"
-            desk.say((), *desk.wrapped(words, "dim"))
-        except ChatError as error:
-            return desk.show_error(error)
-    return desk.say(())
+    if desk.room.info is None:
+        return desk.say(*_context_lines(desk, messages, counts), ())
+    try:
+        read = talk.context(desk)
+    except ChatError as error:
+        desk.say(*_context_lines(desk, messages, counts), ())
+        return desk.show_error(error)
+    desk.used = len(read.ids)
+    words = f"{used_of(desk.room.info, desk.used)}, with what the format adds"
+    if read.dropped:
+        words += f"; the first {read.dropped} turns no longer fit and are left out"
+    return desk.say(*_context_lines(desk, messages, counts, read.dropped), (), *desk.wrapped(words, "dim"), ())
 
 
-def _context_lines(desk: Desk, messages: tuple[Message, ...], counts: tuple[int | None, ...]) -> list[Line]:
+def _context_lines(
+    desk: Desk, messages: tuple[Message, ...], counts: tuple[int | None, ...], dropped: int = 0
+) -> list[Line]:
+    """A line for each message; those of the first turns that were dropped are dim, with `out` for a number."""
     lines: list[Line] = []
     turn = 0
     for message, count in zip(messages, counts, strict=True):
         turn += message.role == "user"
-        tokens = "?" if count is None else f"{count:,}"
+        is_out = 0 < turn <= dropped
+        tokens = "out" if is_out else "?" if count is None else f"{count:,}"
         number = str(turn) if message.role == "user" else ""
         before = f"{number:>3} {message.role:<9} {tokens:>7}  "
         room = max(8, desk.screen.width - len(before) - 1)
         text = " ".join([message.content, *talk.call_words(message.tool_calls)])
-        lines.append((Span(before, "dim"), Span(cut(visible(text), room))))
+        lines.append((Span(before, "dim"), Span(cut(visible(text), room), "dim" if is_out else "")))
     return lines
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chat.conversation import Conversation, ToolCall
-    from chat.events import Done
+    from chat.events import Done, Rendered
     from chat.request import Request
     from chat.terminal.desk import Desk
     from chat.terminal.render import Line
@@ -126,15 +126,20 @@ def recount(desk: Desk) -> None:
 
 
 def context_tokens(desk: Desk) -> int:
-    """How many tokens the conversation takes with what the prompt format adds.
+    """How many tokens the conversation takes in the context; as `context` says."""
+    return len(context(desk).ids)
+
+
+def context(desk: Desk) -> Rendered:
+    """What the model reads of the conversation, with what the prompt format adds.
 
     Raises:
-        ChatError: it is too long for the context, or a server does not tell.
+        ChatError: the prompt format refuses it, or a server does not tell.
     """
     path = desk.book.conversation.path()
     is_answered = bool(path) and path[-1].message.role == "assistant"
     request = request_for(desk, desk.book.conversation, continues=is_answered)
-    return len(desk.room.replier.render(request).ids)
+    return desk.room.replier.render(request)
 
 
 def _reply(desk: Desk, answer: GrowingAnswer) -> None:

@@ -220,3 +220,23 @@ def test_a_session_whose_model_is_gone_says_how_to_go_on(begin: Begin, tiny_mode
     assert "error: the session's model is gone: no model at " in again.text()
     assert "hint: `-m NAME` goes on with it under another model" in again.text()
     begin("-c").wait("hello")
+
+
+def test_the_context_names_the_turns_that_no_longer_fit(begin: Begin, tiny_v3_model: Path) -> None:
+    """It listed all of them with their tokens, and `425 / 256`."""
+    terminal = begin("--context", "256", "-n", "20", "--temperature", "0", model=tiny_v3_model)
+    for number in range(5):
+        ready(terminal)
+        terminal.say(f"message {number} with some more words in it to fill the context of the model up")
+        terminal.wait(lambda number=number: terminal.everything().count(" tokens · ") > number)
+    ready(terminal)
+    terminal.say("/context")
+    terminal.wait("with what the format adds")
+    ready(terminal)
+    shown = terminal.text().rsplit("/context", 1)[1]
+    left_out = re.search(r"the first (\d) turns no longer fit", " ".join(shown.split()))
+    used = re.search(r"^(\d+) / 256, with what the format adds", shown, re.MULTILINE)
+    assert left_out and used and 0 < int(used[1]) <= 256
+    rows = re.findall(r"^ +(\d) user +(out|\d+) ", shown, re.MULTILINE)
+    assert [number for number, tokens in rows if tokens == "out"] == [str(n + 1) for n in range(int(left_out[1]))]
+    assert len(rows) == 5
