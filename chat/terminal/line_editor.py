@@ -35,6 +35,7 @@ from chat.terminal.reader import PROMPT, Candidate, is_open_block, sendable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from subprocess import Popen
 
     from prompt_toolkit.buffer import Buffer
     from prompt_toolkit.key_binding import KeyPressEvent
@@ -88,6 +89,7 @@ class LineEditor:
             input_processors=[NoOverrides()],
         )
         self._cursor = 0
+        self._editor: Popen[bytes] | None = None  # the one that was opened last
         self._session.default_buffer.on_cursor_position_changed += self._step_over_mark
         self._session.app.renderer = RewrapRenderer(self._session.app)
         store_typeahead(self._session.input, presses_of(early_keys))
@@ -116,6 +118,8 @@ class LineEditor:
     def abandon(self, reason: BaseException) -> None:
         """Make `read` raise `reason` now; from any thread and from signal handlers."""
         self._reason = reason
+        if self._editor is not None and not isinstance(reason, Exception):  # the program ends, and waits for nobody
+            self._editor.terminate()
         self._soon(self._leave_if_abandoned)
 
     def _soon(self, action: Callable[[], object]) -> None:
@@ -223,11 +227,14 @@ class LineEditor:
     async def _edit(self, buffer: Buffer) -> None:
         text = self._pastes.unfold(buffer.text)
         try:
-            text = await run_in_terminal(lambda: edited(text), in_executor=True)
+            text = await run_in_terminal(lambda: edited(text, self._note_editor), in_executor=True)
         except ChatError as error:
             await self._say(f"{error.message} · {error.hint}" if error.hint else error.message, REMARK_SECONDS)
         else:
             buffer.document = Document(self._pastes.fold(text, EDITED_LINES))
+
+    def _note_editor(self, process: Popen[bytes]) -> None:
+        self._editor = process
 
 
 def _complete(event: KeyPressEvent) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,17 @@ def test_an_editor_that_fails_is_told_and_loses_nothing(start: Any, editor: str)
     terminal.send("kept", CTRL_G)
     terminal.wait(f"the editor `{editor}` failed · set $EDITOR to yours")
     assert "> [paste 1: 20 lines, x]kept" in terminal.text()
+
+
+def test_a_program_that_is_to_end_does_not_wait_for_the_editor(start: Any) -> None:
+    terminal = start(environment={"EDITOR": "sh -c 'echo opened; exec sleep 60'", "VISUAL": ""})
+    ready(terminal)
+    terminal.send(CTRL_G)
+    terminal.wait("opened")
+    began = time.monotonic()
+    terminal.child.kill(signal.SIGTERM)
+    assert terminal.end() == 130
+    assert time.monotonic() - began < 2.0
 
 
 def test_an_editors_odd_bytes_and_line_ends_come_back_as_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
