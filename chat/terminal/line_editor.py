@@ -1,4 +1,4 @@
-"""Let a person write a message. With `line_parts` the only door to prompt_toolkit; knows keys, not conversations."""
+"""Let a person write a message. With its parts the only door to prompt_toolkit; knows keys, not conversations."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app, run_in_terminal
+from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.input.typeahead import store_typeahead
-from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.search import stop_search
@@ -30,6 +30,7 @@ from chat.terminal.line_parts import (
     is_command_line,
     presses_of,
 )
+from chat.terminal.paste_keys import PasteKeys
 from chat.terminal.pastes import Pastes
 from chat.terminal.reader import PROMPT, Candidate, is_open_block, sendable
 
@@ -79,7 +80,6 @@ class LineEditor:
             enable_history_search=Condition(lambda: not is_command_line()),
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
             cursor=ModalCursorShapeConfig() if vi else None,
-            key_bindings=self._bindings(),
             bottom_toolbar=self._bottom,
             style=STYLE,
             color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
@@ -88,9 +88,9 @@ class LineEditor:
             include_default_pygments_style=False,
             input_processors=[NoOverrides()],
         )
-        self._cursor = 0
         self._editor: Popen[bytes] | None = None  # the one that was opened last
-        self._session.default_buffer.on_cursor_position_changed += self._step_over_mark
+        paste_keys = PasteKeys(self._pastes, self._session.default_buffer)
+        self._session.key_bindings = merge_key_bindings([self._bindings(), paste_keys.bindings()])
         self._session.app.renderer = RewrapRenderer(self._session.app)
         store_typeahead(self._session.input, presses_of(early_keys))
 
@@ -148,11 +148,6 @@ class LineEditor:
         keys.add("c-g", filter=~is_searching)(self._open_editor)
         keys.add("c-c")(self._interrupt)
         keys.add("<sigint>")(self._interrupt)
-        keys.add(Keys.BracketedPaste)(self._paste)
-        for back in (("backspace",), ("c-w",), ("escape", "backspace")):
-            keys.add(*back, filter=Condition(self._is_behind_mark))(self._delete_mark)
-        for forth in (("delete",), ("c-d",), ("escape", "d")):
-            keys.add(*forth, filter=Condition(self._is_before_mark))(self._delete_next_mark)
         return keys
 
     def _enter(self, event: KeyPressEvent) -> None:
@@ -195,31 +190,6 @@ class LineEditor:
         if self._remark == remark:
             self._remark = ""
         self.redraw()
-
-    def _paste(self, event: KeyPressEvent) -> None:
-        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
-        event.current_buffer.insert_text(self._pastes.fold(text))
-
-    def _is_behind_mark(self) -> bool:
-        return self._pastes.mark_before(get_app().current_buffer.document.text_before_cursor) is not None
-
-    def _is_before_mark(self) -> bool:
-        return self._pastes.mark_after(get_app().current_buffer.document.text_after_cursor) is not None
-
-    def _delete_mark(self, event: KeyPressEvent) -> None:
-        mark = self._pastes.mark_before(event.current_buffer.document.text_before_cursor)
-        event.current_buffer.delete_before_cursor(len(mark or "x"))
-
-    def _delete_next_mark(self, event: KeyPressEvent) -> None:
-        mark = self._pastes.mark_after(event.current_buffer.document.text_after_cursor)
-        event.current_buffer.delete(len(mark or "x"))
-
-    def _step_over_mark(self, buffer: Buffer) -> None:
-        """Keep the cursor out of marks: one that was typed into would stand for nothing."""
-        ends = self._pastes.ends_around(buffer.text, buffer.cursor_position)
-        if ends is not None:
-            buffer.cursor_position = ends[buffer.cursor_position > self._cursor]
-        self._cursor = buffer.cursor_position
 
     def _open_editor(self, event: KeyPressEvent) -> None:
         event.app.create_background_task(self._edit(event.current_buffer))
