@@ -149,8 +149,8 @@ def _styled_view(settings: Settings) -> AnswerView | None:
 
 
 def _status_line(settings: Settings) -> StatusLine | None:
-    """Where waits are shown: a terminal on stderr."""
-    if settings.quiet or not _is_live(sys.stderr):
+    """Where waits are shown: a terminal on stderr, where llama.cpp does not write."""
+    if settings.quiet or settings.verbose or not _is_live(sys.stderr):
         return None
     from chat.terminal.screen import Screen
     from chat.terminal.status_line import StatusLine
