@@ -162,7 +162,7 @@ def _session_of(store: Store, layered: Layered) -> tuple[SessionRecord | None, L
     settings = layered.settings
     record = None
     if settings.session is not None:
-        record = store.find(settings.session)
+        record = store.find_named(settings.session)
         if record is None:
             system = Conversation(system=wiring.system_prompt(settings))
             begun = store.create(

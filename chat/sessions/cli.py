@@ -17,6 +17,7 @@ from chat.ground.person import confirm, tell
 from chat.ground.visible import visible, visible_line
 from chat.ground.whole_file import write_file
 from chat.sessions.export import ExportFormat, export_text, format_of
+from chat.sessions.records import SHOWN_OF_ID
 from chat.sessions.session_json import from_json, iso_time
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def import_sessions(
     exported = [_exported(file) for file in files]
     with _history(writes=True, enabled=True) as store:
         for record, conversation in exported:
-            name = record.name if record.name and store.find(record.name) is None else None
+            name = record.name if record.name and store.find_named(record.name) is None else None
             # a file from elsewhere names no server and no adapter for what will be said
             own = {key: value for key, value in record.settings.items() if key not in OF_THE_MODEL}
             made = store.create(name=name, title=record.title, model=record.model, settings=own,
@@ -307,7 +308,7 @@ def _print_hits(hits: Sequence[Hit]) -> None:
 
     console = Console(highlight=False)
     for hit in hits:
-        head = Text(visible_line(hit.name or hit.session_id[:8]), style="bold")
+        head = Text(visible_line(hit.name or hit.session_id[:SHOWN_OF_ID]), style="bold")
         head.append(f"  {_local_time(hit.created)}  {visible_line(hit.title)}", style="dim not bold")
         console.print(head, no_wrap=True, overflow="ellipsis")
         body = Text(f"  {hit.role}: ", style="dim")

@@ -13,7 +13,7 @@ from chat.sessions.rows import SESSION_COLUMNS, record_of
 if TYPE_CHECKING:
     import sqlite3
 
-SHORTEST_PREFIX = 4  # of an id
+SHORTEST_PREFIX = 4  # of an id that is looked for; a name that may be new is one unless it is as long as lists show ids
 
 _SELECT = (
     f"SELECT {', '.join(SESSION_COLUMNS)}, (SELECT count(*) FROM nodes WHERE nodes.session = sessions.id) FROM sessions"
@@ -38,8 +38,11 @@ def by_id(connection: sqlite3.Connection, session_id: str) -> SessionRecord:
     raise missing(session_id)
 
 
-def by_call(connection: sqlite3.Connection, text: str) -> SessionRecord | None:
+def by_call(connection: sqlite3.Connection, text: str, *, shortest: int = SHORTEST_PREFIX) -> SessionRecord | None:
     """The session with this name, this id, or the only one whose id begins so; None if there is none.
+
+    Args:
+        shortest: characters of an id that are taken for its beginning.
 
     Raises:
         UsageError: several ids begin so.
@@ -47,7 +50,7 @@ def by_call(connection: sqlite3.Connection, text: str) -> SessionRecord | None:
     for column in ("name", "id"):
         for record in _records(connection, f"{_SELECT} WHERE {column} = ?", (text,)):
             return record
-    if len(text) < SHORTEST_PREFIX:
+    if len(text) < shortest:
         return None
     found = _records(connection, f"{_SELECT} WHERE substr(id, 1, length(?1)) = ?1 ORDER BY id LIMIT 2", (text,))
     if len(found) > 1:

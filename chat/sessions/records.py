@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SESSION_ID = re.compile(r"[0-9a-f]{8,64}")  # also the beginning of file names: nothing else may come to the disk
 TITLE_WIDTH = 60  # characters
 LONGEST_NAME = 100  # characters
+SHOWN_OF_ID = 8  # characters
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class SessionRecord:
     @property
     def label(self) -> str:
         """What a person calls it: the name, else the beginning of the id."""
-        return self.name or self.id[:8]
+        return self.name or self.id[:SHOWN_OF_ID]
 
 
 def title_of(question: str) -> str:

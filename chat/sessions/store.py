@@ -13,7 +13,7 @@ from chat.ground.visible import visible_line
 from chat.sessions.history_file import make_private
 from chat.sessions.keeper import Keeper
 from chat.sessions.lookup import by_call, by_id, listed, nearest_missing, recent_questions
-from chat.sessions.records import SESSION_ID, SessionRecord, checked_name, storable, title_of
+from chat.sessions.records import SESSION_ID, SHOWN_OF_ID, SessionRecord, checked_name, storable, title_of
 from chat.sessions.rows import NODE_COLUMNS, conversation_of, node_values, session_values, settings_json
 from chat.sessions.schema import INSERT_SESSION, PUT_NODE
 from chat.sessions.search import Hit, find_hits
@@ -171,6 +171,10 @@ class Store:
             UsageError: several ids begin so.
         """
         return self._keeper.read(lambda connection: by_call(connection, storable(text.strip())))
+
+    def find_named(self, text: str) -> SessionRecord | None:
+        """`find` for what may be the name of a session to come: `cafe` is none of an id that begins so."""
+        return self._keeper.read(lambda connection: by_call(connection, storable(text.strip()), shortest=SHOWN_OF_ID))
 
     def get(self, text: str) -> SessionRecord:
         """`find`, where there has to be one.

@@ -178,6 +178,15 @@ def test_an_ambiguous_beginning_is_not_guessed(tmp_path: Path, monkeypatch: pyte
     assert caught.value.hint == "say more of it, as in `abcd100000` and `abcd200000`"
 
 
+def test_a_new_name_is_not_taken_for_the_beginning_of_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--session cafe` went on with any session whose id happened to begin so."""
+    monkeypatch.setattr("chat.sessions.store.uuid.uuid4", lambda: type("Fixed", (), {"hex": "cafe1234" + "0" * 24}))
+    store = open_store(None)
+    made = store.create()
+    assert store.find("cafe") == store.find_named("cafe1234") == store.find_named(made.id) == made
+    assert store.find_named("cafe") is store.find_named("cafe123") is None
+
+
 def test_a_missing_session_is_answered_with_the_nearest(store: Store) -> None:
     store.create(name="holiday")
     with pytest.raises(UsageError, match=r"^there is no session `holidy`$") as caught:
