@@ -107,6 +107,13 @@ def used_of(info: ModelInfo, used: int) -> str:
     return f"{used:,} / {info.context:,}" if info.context else f"{used:,} tokens"
 
 
+def greeting(name: str, width: int) -> str:
+    """The model's name, cut so that the way to the help stands behind it, or alone where too little of it is left."""
+    way = " · /help for help"
+    room = width - 1 - len(way)
+    return cut(name, room) + way if room >= min(8, cell_width(name)) else cut(name, width - 1)
+
+
 def toolbar(name: str, used: str, more: list[str], width: int) -> str:
     """The model's name, what is used, and of the rest as much as fits; the name is cut first."""
     room = width - 1 - (cell_width(used) + 3 if used else 0)

@@ -6,7 +6,17 @@ import pytest
 
 from chat.events import Done, ModelInfo, Reading, Seconds, TokenCounts
 from chat.terminal.render import line_width, text_of
-from chat.terminal.status import done_line, duration, loading_line, loading_words, rate, reading_line, toolbar, used_of
+from chat.terminal.status import (
+    done_line,
+    duration,
+    greeting,
+    loading_line,
+    loading_words,
+    rate,
+    reading_line,
+    toolbar,
+    used_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +72,19 @@ def test_what_is_used_is_told_of_the_context_or_beside_the_window() -> None:
     assert used_of(info(None, 32768), 1204) == "1,204 / 32,768"
     assert used_of(info(4096, 32768), 1204) == "1,204 tokens · window 4,096"
     assert used_of(info(None, 0), 1204) == "1,204 tokens"
+
+
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [
+        (80, "mistral-7b-v0.1 · /help for help"),
+        (30, "mistral-7b-… · /help for help"),
+        (20, "mistral-7b-v0.1"),
+        (5, "mis…"),
+    ],
+)
+def test_the_greeting_leaves_out_the_help_before_the_name_is_unknowable(width: int, words: str) -> None:
+    assert greeting("mistral-7b-v0.1", width) == words
 
 
 def test_the_toolbar_keeps_figures_and_cuts_the_name() -> None:
