@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -17,6 +18,12 @@ def leaves_at_once() -> None:
     """
     if _is_heard():
         signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(ExitCode.INTERRUPTED))
+
+
+def is_unheard_at_the_end() -> None:
+    """Ignore it at the very end: while Python itself ends it has no handlers any more, and would die of it."""
+    if _is_heard():
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def raises() -> None:

@@ -68,6 +68,7 @@ class LineEditor:
         self._pastes = Pastes()
         self._toolbar = toolbar
         self._reason: BaseException | None = None
+        self.unheard = 0
         self._remark = ""
         self._pressed_at = self._began_at = 0.0
         self._session: PromptSession[str] = PromptSession(
@@ -104,7 +105,9 @@ class LineEditor:
         self._remark = ""
         self._pressed_at = 0.0
         self._began_at = time.monotonic()
-        text = self._session.prompt(default=self._pastes.fold(prefill, EDITED_LINES), pre_run=self._leave_if_abandoned)
+        text = self._session.prompt(
+            default=self._pastes.fold(prefill, EDITED_LINES), pre_run=self._begin, handle_sigint=False
+        )
         return sendable(self._pastes.unfold(text))
 
     def use_vi(self, vi: bool) -> None:
@@ -114,6 +117,14 @@ class LineEditor:
     def redraw(self) -> None:
         """Show what changed in the toolbar; from any thread."""
         self._soon(self._session.app.invalidate)
+
+    def press(self) -> None:
+        """Ctrl+C as a signal; prompt_toolkit's own handler is gone, and Python's there, before its loop has ended."""
+        app = self._session.app
+        if app.is_running and not app.is_done:
+            self._soon(app.key_processor.send_sigint)
+        else:
+            self.unheard += 1
 
     def abandon(self, reason: BaseException) -> None:
         """Make `read` raise `reason` now; from any thread and from signal handlers."""
@@ -129,6 +140,11 @@ class LineEditor:
         if app.is_running and loop is not None:
             with suppress(RuntimeError):  # it was closed meanwhile
                 loop.call_soon_threadsafe(action)
+
+    def _begin(self) -> None:
+        """The prompt listens now."""
+        self.unheard = 0
+        self._leave_if_abandoned()
 
     def _leave_if_abandoned(self) -> None:
         app = self._session.app

@@ -47,9 +47,9 @@ class Modes:
         """
         self._before = _modes() if is_live() and sys.stdin.isatty() else None
         with handling({"SIGTSTP": self._stop, "SIGQUIT": self._quit}):
-            self.hush()
-            self.early_keys = _waiting_keys() if self._before is not None else ""
             try:
+                self.hush()
+                self.early_keys = _waiting_keys() if self._before is not None else ""
                 yield self
             finally:
                 self._give_back_undisturbed()

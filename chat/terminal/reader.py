@@ -21,7 +21,13 @@ class Candidate:
 
 
 class Reader(Protocol):
-    """Where a person's messages come from."""
+    """Where a person's messages come from.
+
+    Attributes:
+        unheard: how often Ctrl+C came since the last message was sent.
+    """
+
+    unheard: int
 
     def read(self, prefill: str = "") -> str:
         """One message or command.
@@ -30,6 +36,9 @@ class Reader(Protocol):
             EOFError: there is no more.
             KeyboardInterrupt: the person leaves.
         """
+
+    def press(self) -> None:
+        """Ctrl+C, as a signal."""
 
     def use_vi(self, vi: bool) -> None:
         """Choose vi or emacs keys."""
@@ -48,6 +57,7 @@ class PlainReader:
         self._prompt = prompt
         self._reason: BaseException | None = None
         self._is_reading = False
+        self.unheard = 0
 
     def read(self, prefill: str = "") -> str:
         """One line, or the lines of a block of three quotes.
@@ -71,6 +81,7 @@ class PlainReader:
         return sendable(text)
 
     def _line(self, prompt: str) -> str:
+        self.unheard = 0
         self._is_reading = True
         try:
             if self._reason is not None:
@@ -78,6 +89,12 @@ class PlainReader:
             return input(prompt)
         finally:
             self._is_reading = False
+
+    def press(self) -> None:
+        """Raise in the middle of a line."""
+        if self._is_reading:
+            raise KeyboardInterrupt
+        self.unheard += 1
 
     def use_vi(self, vi: bool) -> None:
         """The terminal itself edits the line."""

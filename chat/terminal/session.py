@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from chat.ground.errors import ExitCode
 from chat.ground.visible import visible_line
@@ -19,11 +19,11 @@ from chat.terminal.desk import Desk
 from chat.terminal.history_commands import tell_own
 from chat.terminal.modes import is_live, rewraps
 from chat.terminal.reader import PlainReader, Reader, without_block_marks
-from chat.terminal.render import cut, plain
+from chat.terminal.render import plain
 from chat.terminal.room import Room, options_for
 from chat.terminal.screen import Screen
 from chat.terminal.signals import Leaving, Signals
-from chat.terminal.status import loading_words, rate, toolbar, used_of
+from chat.terminal.status import greeting, loading_words, rate, toolbar, used_of
 from chat.terminal.tree_commands import show_end
 
 if TYPE_CHECKING:
@@ -117,14 +117,8 @@ class _Session:
             self._room_changed()
         try:
             self._greet(opening)
-            prefill = ""
-            while True:
-                typed = desk.reader.read(prefill)
-                try:
-                    prefill = self._take(typed) or ""
-                except KeyboardInterrupt:
-                    desk.tell("stopped")
-                    prefill = ""
+            with desk.signals.pressing(desk.reader.press):
+                self._read_and_do()
         except EOFError:
             return ExitCode.INTERRUPTED if desk.signals.leaving else ExitCode.DONE
         except (KeyboardInterrupt, Leaving):
@@ -135,6 +129,22 @@ class _Session:
             return ExitCode.INTERRUPTED
         finally:
             desk.signals.on_leave = desk.room.on_change = desk.room.on_loaded = lambda: None
+
+    def _read_and_do(self) -> NoReturn:
+        """Until the person or a signal leaves, by an exception.
+
+        Ctrl+C that came after Enter, when the prompt listened no more, is meant for the answer.
+        """
+        desk, prefill = self._desk, ""
+        while True:
+            typed = desk.reader.read(prefill)
+            desk.signals.presses = desk.reader.unheard
+            try:
+                with desk.signals.interrupting():
+                    prefill = self._take(typed) or ""
+            except KeyboardInterrupt:
+                desk.tell("stopped")
+                prefill = ""
 
     def _make_reader(self) -> Reader:
         desk = self._desk
@@ -165,8 +175,7 @@ class _Session:
         if desk.screen.is_live:
             desk.screen.write("\r\x1b[K")  # keys that came before the terminal was taken were shown by it
         if not desk.settings.quiet:
-            help_words = " · /help for help"
-            desk.say(plain(cut(desk.model_name, desk.screen.width - len(help_words) - 1) + help_words, "dim"), ())
+            desk.say(plain(greeting(desk.model_name, desk.screen.width), "dim"), ())
         desk.show_notices()
         for path in opening.files:
             desk_commands.attach_files(desk, path)

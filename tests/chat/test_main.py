@@ -62,3 +62,19 @@ def test_ctrl_c_in_compiled_text_ends_with_130_as_everywhere() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "kept\n", "")
+
+
+def test_ctrl_c_in_the_interpreters_own_end_changes_nothing() -> None:
+    """Once the program died of it there, though all was done: Python has no handlers any more."""
+    code = (
+        "import os, signal\n"
+        "from chat import __main__, cli\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, number=signal.SIGINT, program=os.getpid()):\n"
+        "        kill(program, number)\n"
+        "late = Late()\n"
+        "cli.run = lambda arguments: 0\n"
+        "__main__.main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

@@ -283,3 +283,36 @@ def test_a_narrower_terminal_shows_the_line_once_though_it_wrapped_its_rows(star
     erased = terminal.output[written:].partition(b"\x1b[J")[0]
     moves = [int(number) for number in re.findall(rb"\x1b\[(\d+)A", erased)]
     assert sum(moves) == 2 + (3 - 1) + (1 - 1) + (3 - 1)  # a window that does not fit into column 31 goes down
+
+
+STRUCK = """
+import asyncio, os, runpy, signal, sys
+
+end = asyncio.BaseEventLoop.shutdown_asyncgens
+
+
+async def struck(self):
+    os.kill(os.getpid(), signal.SIGINT)
+    await end(self)
+
+
+asyncio.BaseEventLoop.shutdown_asyncgens = struck
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_ctrl_c_right_after_enter_stops_the_answer_and_keeps_the_question(start: Any) -> None:
+    """Once it ended the session, and the question was lost: prompt_toolkit was ending its loop."""
+    shell = f'{sys.executable} -c "$STRUCK" "$@"; echo code=$?'
+    terminal = start([["text", "half"], ["wait"]], shell=shell, environment={"STRUCK": STRUCK})
+    ready(terminal)
+    terminal.say("go on")
+    terminal.wait("interrupted, /continue goes on")
+    ready(terminal)
+    terminal.say("/context")
+    terminal.wait("with what the format adds")
+    assert "1 user" in terminal.text() and "go on" in terminal.text().rsplit("/context", 1)[1]
+    ready(terminal)
+    terminal.say("/bye")
+    terminal.wait("code=0")

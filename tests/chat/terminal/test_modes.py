@@ -16,8 +16,8 @@ from chat.terminal.modes import Modes
 
 class Struck(Modes):
     def mark_pastes(self, on):
-        if not on:
-            os.kill(os.getpid(), signal.{name})  # in the middle of giving back
+        if on is {on}:
+            os.kill(os.getpid(), signal.{name})  # in the middle of taking or giving back
         super().mark_pastes(on)
 
 def leave(*_):
@@ -49,11 +49,14 @@ def modes_shown(terminal: Terminal) -> list[str]:
     return re.findall(r"(?:[0-9a-f]+:){10,}[0-9a-f]+", terminal.output.decode())
 
 
+@pytest.mark.parametrize("on", [True, False])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_while_the_terminal_is_given_back_does_not_keep_it(name: str, tmp_path: Path) -> None:
+def test_a_signal_while_the_terminal_is_taken_or_given_back_does_not_keep_it(
+    name: str, on: bool, tmp_path: Path
+) -> None:
     """Once Ctrl+C at the very end left a shell in which nothing that was typed could be seen."""
     shell = 'stty -g; "$@"; stty -g'
-    command = ["bash", "-c", shell, "bash", sys.executable, "-c", STRUCK.format(name=name)]
+    command = ["bash", "-c", shell, "bash", sys.executable, "-c", STRUCK.format(name=name, on=on)]
     shown = modes_shown(terminal := Terminal(command, folder=tmp_path))
     assert len(shown) == 2 and shown[0] == shown[1], terminal.everything()
 
@@ -69,7 +72,7 @@ def test_ctrl_z_hands_the_terminal_back_before_a_session_listens_and_while_it_is
 def test_ctrl_backslash_ends_at_once_and_gives_the_terminal_back(tmp_path: Path) -> None:
     """Once it left a shell in which nothing that was typed could be seen."""
     shell = 'ulimit -c 0; stty -g; "$@"; echo code=$?; stty -g'
-    code = STRUCK.replace("    pass", "    os.kill(os.getpid(), signal.SIGQUIT)").format(name="SIGCONT")
+    code = STRUCK.replace("    pass", "    os.kill(os.getpid(), signal.SIGQUIT)").format(name="SIGCONT", on=False)
     shown = modes_shown(
         terminal := Terminal(["bash", "-c", shell, "bash", sys.executable, "-c", code], folder=tmp_path)
     )
