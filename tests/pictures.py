@@ -50,7 +50,7 @@ class Scene:
         (home / MODEL).touch()
         script = json.dumps({"scripts": scripts, "model": MODEL, **facts})
         scripted = python(HERE / "chat" / "terminal" / "program.py", script)
-        command = scripted if scripts else [sys.executable, "-m", "chat", "-q", "-m", "guide"]
+        command = scripted if scripts else [sys.executable, "-m", "chat", "-m", "guide"]
         environment = {"MISTRAL_CHAT_HOME": str(home / "home")}
         self.terminal = Terminal(command, columns=columns, lines=lines, environment=environment, folder=home)
         self.ready()

@@ -130,7 +130,8 @@ def strangers_folder() -> Iterator[Path]:
 
 def as_nobody(code: str, *arguments: str) -> str:
     """Run Python as a user who may write nowhere: root may write everywhere, whatever the modes say."""
-    drop = "import fcntl, os, sys\nfrom pathlib import Path\n"  # what is imported later, such a user may not even read
+    # what is imported later, such a user may not even read
+    drop = "import fcntl, os, sys, urllib.parse\nfrom pathlib import Path\n"
     drop += "from chat.conversation import *\nfrom chat.sessions.store import *\n"
     drop += "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -194,7 +194,7 @@ def test_a_session_goes_on_with_its_own_options_and_says_which(begin: Begin) -> 
     again.wait("this session's own: max-tokens 4 · system prompt “You are a lighthouse.”")
     ready(again)
     again.say("and now?")
-    again.wait(lambda: again.everything().count("4 tokens · ") == 1)
+    again.wait(lambda: re.search(r"^[1-4] tokens? · ", again.everything(), re.MULTILINE) is not None)
     ready(again)
     again.say("/show temperature")
     again.wait("temperature      0.5  flag")
