@@ -41,7 +41,7 @@ def attach_files(desk: Desk, argument: str) -> None:
     counts = tokens_of(desk, tuple(Message("user", each.text) for each in desk.attachments))
     desk.screen.update()
     for each, count in zip(desk.attachments, counts, strict=True):
-        desk.say(plain(f"{each.name} · {size_words(each.text, count)}", "dim"))
+        desk.say(*desk.wrapped(f"{each.name} · {size_words(each.text, count)}", "dim"))
     return desk.tell("goes with the next message; /file clear drops it")
 
 

@@ -207,9 +207,9 @@ def _figures(desk: Desk, done: Done) -> list[Line]:
         way = plain("/result TEXT answers it", "dim")
         return [(), *(each for words in call_words(done.tool_calls) for each in desk.wrapped(words, "cyan")), way, line]
     if not done.text and done.finish_reason != "interrupted":
-        return [plain("the answer is empty, /regen asks again", "dim"), line]
+        return [*desk.wrapped("the answer is empty, /regen asks again", "dim"), line]
     if done.finish_reason in ENDS:
-        ending = [plain(ENDS[done.finish_reason], "dim"), line]
+        ending = [*desk.wrapped(ENDS[done.finish_reason], "dim"), line]
         return [(), *ending] if done.text else ending
     return [(), line]
 

@@ -51,7 +51,7 @@ def edit(desk: Desk, argument: str) -> str:
     if question is None:
         raise UsageError("there is no message to edit")
     desk.edited = (question.parent,)
-    desk.say(plain("edit and send; an empty message leaves all as it is", "dim"))
+    desk.say(*desk.wrapped("edit and send; an empty message leaves all as it is", "dim"))
     return question.message.content
 
 

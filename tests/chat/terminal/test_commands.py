@@ -372,3 +372,14 @@ def test_no_color_drops_colours(start: Any) -> None:
     do(terminal, "go", "def f(): 1")
     colours = re.findall(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-7]|4[0-7]|9[0-7]|38|48)[;0-9]*m", terminal.output)
     assert colours == []
+
+
+def test_sentences_break_between_words_in_a_narrow_terminal(start: Any, tmp_path: Path) -> None:
+    (tmp_path / "a-file-with-a-name.txt").write_text("word " * 900)
+    terminal = start([["text", ""]], columns=30)
+    do(terminal, "/file a-file-with-a-name.txt", "/file clear drops it")
+    terminal.say("go")
+    terminal.wait("the answer is empty, /regen\nasks again")
+    terminal.say("/edit")
+    terminal.wait("edit and send; an empty\nmessage leaves all as it is")
+    assert "a-file-with-a-name.txt · 4,542\ncharacters, 1,135 tokens" in terminal.everything()
