@@ -90,6 +90,7 @@ class LineEditor:
             input_processors=[NoOverrides()],
         )
         self._editor: Popen[bytes] | None = None  # the one that was opened last
+        self._is_ending = False
         paste_keys = PasteKeys(self._pastes, self._session.default_buffer)
         self._session.key_bindings = merge_key_bindings([self._bindings(), paste_keys.bindings()])
         self._session.app.renderer = RewrapRenderer(self._session.app)
@@ -129,8 +130,10 @@ class LineEditor:
     def abandon(self, reason: BaseException) -> None:
         """Make `read` raise `reason` now; from any thread and from signal handlers."""
         self._reason = reason
-        if self._editor is not None and not isinstance(reason, Exception):  # the program ends, and waits for nobody
-            self._editor.terminate()
+        if not isinstance(reason, Exception):  # the program ends, and waits for nobody
+            self._is_ending = True
+            if self._editor is not None:
+                self._editor.terminate()
         self._soon(self._leave_if_abandoned)
 
     def _soon(self, action: Callable[[], object]) -> None:
@@ -221,6 +224,8 @@ class LineEditor:
 
     def _note_editor(self, process: Popen[bytes]) -> None:
         self._editor = process
+        if self._is_ending:  # since before the editor was known
+            process.terminate()
 
 
 def _complete(event: KeyPressEvent) -> None:

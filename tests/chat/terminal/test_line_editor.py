@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from pseudo_terminal import CTRL_C, CTRL_G, CTRL_J, CTRL_R, ENTER, TAB, UP, Term
 
 from chat.ground.editor import edited
 from chat.terminal.line_editor import LineEditor
+from chat.terminal.signals import Leaving
 
 LEFT, RIGHT = "\x1b[D", "\x1b[C"
 
@@ -175,6 +177,15 @@ def test_a_program_that_is_to_end_does_not_wait_for_the_editor(start: Any) -> No
     terminal.child.kill(signal.SIGTERM)
     assert terminal.end() == 130
     assert time.monotonic() - began < 2.0
+
+
+def test_an_editor_that_opens_while_the_program_ends_is_ended_too() -> None:
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        line_editor = LineEditor(complete=lambda _: (), toolbar=str, past=tuple)
+    line_editor.abandon(Leaving())
+    with subprocess.Popen(["sleep", "60"]) as editor:
+        line_editor._note_editor(editor)
+        assert editor.wait(5) == -signal.SIGTERM
 
 
 def test_an_editors_odd_bytes_and_line_ends_come_back_as_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
