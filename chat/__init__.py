@@ -1,3 +1,3 @@
-"""The chat wing: from a conversation to an answer. Shares nothing with `convert` but the GGUF file."""
+"""A local chat program for Mistral models: everything but the conversion, which is the package `convert`."""
 
 __version__ = "0.1.0"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from chat.ground import ctrl_c
+from chat.system import interrupts
 
 
 def main() -> None:
     """The command `mistral-chat`; it ends with an exit code, as SystemExit."""
-    ctrl_c.leaves_at_once()
-    ctrl_c.is_unheard_at_the_end()
-    from chat.cli import main as enter
+    interrupts.exit_on_interrupt()
+    interrupts.ignore_interrupts_at_exit()
+    from chat.cli.main import main as enter
 
     enter()
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chat.ground.errors import UsageError
-from chat.ground.person import tell
-from chat.ground.sizes import count_text, size_text
+from chat.errors import UsageError
+from chat.system.console import tell
+from chat.system.units import count_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from convert.adapter_gguf import AdapterReport
-    from convert.pipeline import Options, Report
-    from convert.plan import Plan
+    from convert.from_lora import AdapterReport
+    from convert.pipeline import ConversionOptions, ConversionReport
+    from convert.quantize.recipes import Plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -95,17 +95,17 @@ def convert(
     verbose: Verbose = False,
 ) -> int:
     """Turn a checkpoint into a GGUF, in one pass."""
+    from convert.from_gguf import convert_gguf
     from convert.gguf_source import is_gguf
-    from convert.lora import is_adapter
-    from convert.pipeline import Options
+    from convert.lora.adapter import is_adapter
+    from convert.pipeline import ConversionOptions
     from convert.pipeline import convert as run
-    from convert.remake import remake
-    from convert.source_name import find_adapter, find_outline, find_source
+    from convert.source_resolver import find_adapter, find_outline, find_source
 
     say = _nothing if quiet else tell
     adapters = tuple(find_adapter(text, say) for text in lora or ())
     with find_outline(source, say) if dry_run else nullcontext((find_source(source, say), True)) as (folder, is_whole):
-        options = Options(
+        options = ConversionOptions(
             source=folder,
             output=output,
             type=type_name,
@@ -121,7 +121,7 @@ def convert(
             return _convert_adapter(options, base, say, dry_run=dry_run, as_json=as_json)
         if dry_run:
             return _show_plan(options, is_whole=is_whole, as_json=as_json)
-        _show_report((remake if is_gguf(folder) else run)(options), as_json=as_json, quiet=quiet)
+        _show_report((convert_gguf if is_gguf(folder) else run)(options), as_json=as_json, quiet=quiet)
     return 0
 
 
@@ -129,7 +129,7 @@ def _nothing(_sentence: str) -> None:
     """Say nothing."""
 
 
-def _show_report(report: Report, *, as_json: bool, quiet: bool) -> None:
+def _show_report(report: ConversionReport, *, as_json: bool, quiet: bool) -> None:
     import json
 
     if not quiet:
@@ -138,14 +138,14 @@ def _show_report(report: Report, *, as_json: bool, quiet: bool) -> None:
     print(json.dumps(report.to_json(), indent=2) if as_json else report.output)
 
 
-def _notes(report: Report) -> list[str]:
+def _notes(report: ConversionReport) -> list[str]:
     notes = [f"warning: {warning}" for warning in report.warnings]
     if report.filled_in:
         notes.append(f"not said by the checkpoint, filled in: {', '.join(report.filled_in)}")
     return notes
 
 
-def _summary(report: Report) -> str:
+def _summary(report: ConversionReport) -> str:
     window = f"window {report.window}" if report.window else "no window"
     words = (
         f"{report.type}, {count_text(report.parameters)} weights, {size_text(report.size)}, {window}, "
@@ -155,12 +155,12 @@ def _summary(report: Report) -> str:
 
 
 def _convert_adapter(
-    options: Options, base: str | None, say: Callable[[str], None], *, dry_run: bool, as_json: bool
+    options: ConversionOptions, base: str | None, say: Callable[[str], None], *, dry_run: bool, as_json: bool
 ) -> int:
     import json
 
-    from convert.adapter_gguf import draft_adapter, report_of, write_adapter
-    from convert.source_name import find_outline
+    from convert.from_lora import draft_adapter, report_of, write_adapter
+    from convert.source_resolver import find_outline
 
     if base is None:
         raise UsageError(
@@ -183,13 +183,13 @@ def _convert_adapter(
     return 0
 
 
-def _show_plan(options: Options, *, is_whole: bool, as_json: bool) -> int:
-    from convert.gguf_file import free_bytes
+def _show_plan(options: ConversionOptions, *, is_whole: bool, as_json: bool) -> int:
+    from convert.from_gguf import preview_gguf
     from convert.gguf_source import is_gguf
+    from convert.output.gguf_writer import free_bytes
     from convert.pipeline import preview
-    from convert.remake import preview_remake
 
-    plan, report = (preview_remake if is_gguf(options.source) else preview)(options)
+    plan, report = (preview_gguf if is_gguf(options.source) else preview)(options)
     if not is_whole:
         report = replace(report, source_sha256="")  # of weights that are not here
     report = replace(report, warnings=(*report.warnings, *_obstacles(report, options)))
@@ -207,15 +207,15 @@ def _show_plan(options: Options, *, is_whole: bool, as_json: bool) -> int:
     return 0
 
 
-def _obstacles(report: Report | AdapterReport, options: Options) -> tuple[str, ...]:
+def _obstacles(report: ConversionReport | AdapterReport, options: ConversionOptions) -> tuple[str, ...]:
     """What would stop the writing, in words; it does not stop a dry run."""
-    from convert.gguf_file import target_fault
+    from convert.output.gguf_writer import target_fault
 
     fault = target_fault(Path(report.output), report.size, overwrite=options.overwrite)
     return (f"{fault.message}: {fault.hint}" if fault.hint else fault.message,) if fault else ()
 
 
-def _print_plan(plan: Plan, report: Report, free: int) -> None:
+def _print_plan(plan: Plan, report: ConversionReport, free: int) -> None:
     width = max(len(tensor.name) for tensor in plan.tensors)
     for tensor in plan.tensors:
         shape = " x ".join(str(axis) for axis in tensor.shape)

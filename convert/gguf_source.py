@@ -8,23 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chat.ground.errors import DataError, ModelError
-from chat.ground.gguf_layers import CARRIER, LAYERED
-from chat.ground.gguf_note import noted_windows
-from chat.ground.gguf_reader import MAGIC, GgufFile, read_gguf
-from chat.ground.gguf_rules import check_model
-from convert.block_types import ALL_TYPES
-from convert.hparams import HParams
-from convert.layout import OutputTensor
-from convert.packed_rows import PackedRows
-from convert.rows import DECODERS, MappedRows
-from convert.source import MappedFile, TensorEntry, TensorFile
+from chat.errors import DataError, ModelError
+from chat.gguf.keys import noted_windows
+from chat.gguf.reader import MAGIC, GgufFile, read_gguf
+from chat.gguf.validate_layers import CARRIER, LAYERED
+from chat.gguf.validate_model import check_model
+from convert.architecture.hyperparameters import Hyperparameters
+from convert.checkpoint.mapped_file import MappedFile, TensorEntry, TensorFile
+from convert.checkpoint.rows import DECODERS, MappedRows
+from convert.quantize.block_types import ALL_TYPES
+from convert.quantize.packed_rows import PackedRows
+from convert.tensors.layout import OutputTensor
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chat.ground.gguf_reader import TensorInfo
-    from convert.rows import Floats, Rows
+    from chat.gguf.reader import TensorInfo
+    from convert.checkpoint.rows import Floats, Rows
 
 SINKS = ".attn_sinks.weight"
 DEFAULT_THETA = 10000.0  # llama.cpp's
@@ -94,13 +94,13 @@ def open_gguf(path: Path) -> GgufSource:
     return GgufSource(file, MappedFile(path))
 
 
-def read_sizes(file: GgufFile) -> HParams:
+def read_sizes(file: GgufFile) -> Hyperparameters:
     """The sizes that the file's keys give, and the window that it applies, or else notes."""
     layers, heads, width = file.key("block_count"), _first(file.key("attention.head_count")), _width(file)
     windows = noted_windows(file) or (None,) * layers
     if file.window is not None:
         windows = tuple(file.window if on else None for on in file.key("attention.sliding_window_pattern"))
-    return HParams(
+    return Hyperparameters(
         layers=layers,
         width=width,
         heads=heads,

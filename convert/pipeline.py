@@ -7,35 +7,36 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat.ground.errors import UsageError
-from chat.ground.progress import byte_bar
-from convert import gguf_file, metadata
-from convert.checkpoint import Checkpoint, open_checkpoint
-from convert.choices import Choices, read_choices
-from convert.fingerprint import fingerprint, fingerprint_with
-from convert.hparams import HParams, read_hparams
-from convert.layout import OutputTensor, count_parameters, lay_out, shape_finder, sinks
-from convert.lora import open_adapter
-from convert.merge import merge
-from convert.plan import ALIGNMENT, Facts, Plan, make_plan
-from convert.prompt_formats import RAW, is_base_model
-from convert.quantize import load_library
-from convert.sources import read_sources
-from convert.stream import Job, usable_cpus, write_tensors
-from convert.tokenizer import read_vocabulary
-from convert.verify import try_out, verify
+from chat.errors import UsageError
+from chat.gguf.writer import ALIGNMENT, encode_header
+from chat.system.progress import byte_bar
+from convert.architecture.hyperparameters import Hyperparameters, read_hyperparameters
+from convert.checkpoint.folder import Checkpoint, open_checkpoint
+from convert.lora.adapter import open_adapter
+from convert.lora.merge import merge
+from convert.output import gguf_writer, metadata
+from convert.output.fingerprint import fingerprint, fingerprint_with
+from convert.output.tensor_writer import Job, usable_cpus, write_tensors
+from convert.output.verify import try_out, verify
+from convert.quantize.kernels import load_library
+from convert.quantize.recipes import Facts, Plan, make_plan
+from convert.quantize.type_overrides import TypeOverrides, read_type_overrides
+from convert.tensors.layout import OutputTensor, count_parameters, lay_out, shape_finder, sinks
+from convert.tensors.text_model import read_text_model
+from convert.tokenizer.load import read_vocabulary
+from convert.tokenizer.prompt_formats import RAW, is_base_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from convert.vocabulary import Vocabulary
+    from convert.tokenizer.vocabulary import GgufVocabulary
 
 
 DEFAULT_TYPE = "Q4_K_M"
 
 
 @dataclass(frozen=True)
-class Options:
+class ConversionOptions:
     """What a person asked for."""
 
     source: Path
@@ -51,18 +52,18 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Draft:
+class ConversionDraft:
     """Everything that is known before the first weight is read."""
 
     checkpoint: Checkpoint
-    hparams: HParams
-    vocabulary: Vocabulary
+    hparams: Hyperparameters
+    vocabulary: GgufVocabulary
     outputs: tuple[OutputTensor, ...]
     plan: Plan
     origin: metadata.Origin
     header: bytes
     path: Path
-    choices: Choices
+    choices: TypeOverrides
     warnings: tuple[str, ...] = ()  # about the weights; the vocabulary has its own
 
     @property
@@ -72,7 +73,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Report:
+class ConversionReport:
     """What was made, or would be, for `--json` and the summary."""
 
     output: str
@@ -105,13 +106,13 @@ class Written:
     seconds: dict[str, float]
     warnings: tuple[str, ...]
 
-    def added_to(self, report: Report, *, verified: bool) -> Report:
+    def added_to(self, report: ConversionReport, *, verified: bool) -> ConversionReport:
         """The report of what was planned, after the fact."""
         seconds = {name: round(value, 3) for name, value in self.seconds.items()}
         return replace(report, warnings=(*report.warnings, *self.warnings), verified=verified, seconds=seconds)
 
 
-def convert(options: Options) -> Report:
+def convert(options: ConversionOptions) -> ConversionReport:
     """Make a GGUF of a checkpoint, in one pass, whole or not at all.
 
     Raises:
@@ -124,7 +125,9 @@ def convert(options: Options) -> Report:
     return written.added_to(make_report(draft), verified=options.verify)
 
 
-def write_model(path: Path, header: bytes, jobs: tuple[Job, ...], options: Options, started: float) -> Written:
+def write_model(
+    path: Path, header: bytes, jobs: tuple[Job, ...], options: ConversionOptions, started: float
+) -> Written:
     """Write a planned file, and prove it before it gets its name.
 
     Args:
@@ -135,11 +138,11 @@ def write_model(path: Path, header: bytes, jobs: tuple[Job, ...], options: Optio
     """
     data_bytes = jobs[-1].tensor.offset + -(-jobs[-1].tensor.nbytes // ALIGNMENT) * ALIGNMENT
     size = len(header) + data_bytes
-    gguf_file.check_target(path, size, overwrite=options.overwrite)
+    gguf_writer.check_target(path, size, overwrite=options.overwrite)
     load_library()
     seconds: dict[str, float] = {}
     untried: str | None = None
-    with gguf_file.create(path, size, overwrite=options.overwrite) as file:
+    with gguf_writer.create(path, size, overwrite=options.overwrite) as file:
         file.write(header, 0)
         with byte_bar(f"writing {path.name}", data_bytes, enabled=options.show_progress) as bar:
             checksums = write_tensors(jobs, file, len(header), usable_cpus(), bar)
@@ -154,7 +157,7 @@ def write_model(path: Path, header: bytes, jobs: tuple[Job, ...], options: Optio
     return Written(seconds, (untried,) if untried else ())
 
 
-def preview(options: Options) -> tuple[Plan, Report]:
+def preview(options: ConversionOptions) -> tuple[Plan, ConversionReport]:
     """What `convert` would write, decided without reading weights or writing a byte.
 
     Raises:
@@ -164,16 +167,16 @@ def preview(options: Options) -> tuple[Plan, Report]:
     return draft.plan, make_report(draft)
 
 
-def make_draft(options: Options) -> Draft:
+def make_draft(options: ConversionOptions) -> ConversionDraft:
     """Open the source and decide everything, without reading weights or writing a byte.
 
     Raises:
         ChatError: the options or the source are not usable.
     """
-    choices = read_choices(options.type or DEFAULT_TYPE, options.tensor_types, options.imatrix)
+    choices = read_type_overrides(options.type or DEFAULT_TYPE, options.tensor_types, options.imatrix)
     checkpoint = open_checkpoint(options.source)
-    sources = read_sources(checkpoint)
-    stated = read_hparams(checkpoint.config_path, sources.config, shape_finder(sources.tensors))
+    sources = read_text_model(checkpoint)
+    stated = read_hyperparameters(checkpoint.config_path, sources.config, shape_finder(sources.tensors))
     hparams = choose_window(stated, options.window)
     outputs = lay_out(sources.tensors, hparams)  # first: sizes that no tensor has must not fill a vocabulary
     vocabulary = choose_prompt_format(read_vocabulary(checkpoint.folder, hparams.vocabulary), checkpoint.name, options)
@@ -187,14 +190,14 @@ def make_draft(options: Options) -> Draft:
         outputs += sinks(hparams)
     plan = plan_outputs(outputs, hparams, choices)
     keys = (*metadata.make_keys(hparams, vocabulary, choices.recipe, origin), *choices.keys())
-    header = gguf_file.encode_header(keys, plan.tensors)
+    header = encode_header(keys, plan.tensors)
     path = options.output or Path(f"{origin.short_name}-{plan.type_name}.gguf")
     of_adapters = (warning for adapter, _ in adapters for warning in adapter.warnings)
     warnings = (*sources.warnings, *of_adapters, *choices.warnings(plan))
-    return Draft(checkpoint, hparams, vocabulary, outputs, plan, origin, header, path, choices, warnings)
+    return ConversionDraft(checkpoint, hparams, vocabulary, outputs, plan, origin, header, path, choices, warnings)
 
 
-def plan_outputs(outputs: Sequence[OutputTensor], hparams: HParams, choices: Choices) -> Plan:
+def plan_outputs(outputs: Sequence[OutputTensor], hparams: Hyperparameters, choices: TypeOverrides) -> Plan:
     """Give tensors the types that a person chose for a model of these sizes."""
     facts = Facts(
         hparams.layers,
@@ -207,7 +210,7 @@ def plan_outputs(outputs: Sequence[OutputTensor], hparams: HParams, choices: Cho
     return make_plan(choices.recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts, choices.overrides)
 
 
-def choose_prompt_format(vocabulary: Vocabulary, name: str, options: Options) -> Vocabulary:
+def choose_prompt_format(vocabulary: GgufVocabulary, name: str, options: ConversionOptions) -> GgufVocabulary:
     """A base model without a chat template continues text, whatever its vocabulary has; an adapter may teach it."""
     if vocabulary.chat_templates or options.adapters or not is_base_model(name):
         return vocabulary
@@ -217,7 +220,7 @@ def choose_prompt_format(vocabulary: Vocabulary, name: str, options: Options) ->
     return replace(vocabulary, prompt_format=RAW, warnings=(*vocabulary.warnings, warning))
 
 
-def choose_window(hparams: HParams, wanted: str) -> HParams:
+def choose_window(hparams: Hyperparameters, wanted: str) -> Hyperparameters:
     """The sizes with the window that `--window` asks for.
 
     Raises:
@@ -232,17 +235,17 @@ def choose_window(hparams: HParams, wanted: str) -> HParams:
     raise UsageError(f"`--window {wanted}` is neither `auto`, `off` nor a number of tokens")
 
 
-def make_jobs(plan: Plan, outputs: Sequence[OutputTensor], choices: Choices | None = None) -> tuple[Job, ...]:
+def make_jobs(plan: Plan, outputs: Sequence[OutputTensor], choices: TypeOverrides | None = None) -> tuple[Job, ...]:
     """The planned tensors, in the order of the file, each with its rows."""
     rows = {tensor.name: tensor.rows for tensor in outputs}
     importance = choices.importance_of if choices else lambda _: None
     return tuple(Job(tensor, rows[tensor.name], importance(tensor)) for tensor in plan.tensors)
 
 
-def make_report(draft: Draft) -> Report:
+def make_report(draft: ConversionDraft) -> ConversionReport:
     """Say what a draft became, or would become."""
     architecture = metadata.architecture_of(draft.hparams)
-    return Report(
+    return ConversionReport(
         output=str(draft.path),
         size=draft.size,
         type=draft.plan.type_name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chat import cli, command_tree
+from chat.cli import command_tree, main
 
 
 def unknown_flags(line: str) -> set[str]:
@@ -17,7 +17,7 @@ def flags_of(path: list[str]) -> set[str]:
     """The spellings that a command takes; of the program itself for an empty path."""
     if not path:
         return {spelling for flag in command_tree.main_flags() for spelling in flag.spellings}
-    [found] = [each for each in command_tree.commands(cli.COMMANDS) if each.name == path[0]]
+    [found] = [each for each in command_tree.commands(main.COMMANDS) if each.name == path[0]]
     for name in path[1:]:
         [found] = [each for each in found.parts if each.name == name]
     return {spelling for flag in found.flags for spelling in flag.spellings}
@@ -25,7 +25,7 @@ def flags_of(path: list[str]) -> set[str]:
 
 def command_path(words: list[str]) -> list[str]:
     """The names of the command that begins a line, `models list` for example."""
-    [*found] = [each for each in command_tree.commands(cli.COMMANDS) if words[:1] == [each.name]]
+    [*found] = [each for each in command_tree.commands(main.COMMANDS) if words[:1] == [each.name]]
     if not found:
         return []
     parts = {part.name for part in found[0].parts}

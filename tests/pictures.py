@@ -1,4 +1,4 @@
-"""Draw the README's pictures of the session: `python tests/pictures.py` runs it in terminals and writes SVG files.
+"""Draw the README's pictures of the session: `python -m tests.pictures` runs it in terminals and writes SVG files.
 
 The program, its keys and its screen are real. In `chat` and `search` the guide answers, which says the same each time;
 what the other pictures show is scripted.
@@ -18,10 +18,9 @@ from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "chat" / "terminal"))
+from tests.chat.tui.pseudo_terminal import CTRL_D, ENTER, Terminal, python
 
-from pseudo_terminal import CTRL_D, ENTER, Terminal, python  # noqa: E402  # found by the line above
+HERE = Path(__file__).parent
 
 READY = ("window 4,096", "/ 32,768", "window 256")  # the toolbar, once the model is loaded
 MODEL = "mistral-7b-instruct-v0.3.Q4_K_M.gguf"
@@ -49,7 +48,7 @@ class Scene:
     def __init__(self, home: Path, *scripts: Any, columns: int = 80, lines: int = 24, **facts: Any) -> None:
         (home / MODEL).touch()
         script = json.dumps({"scripts": scripts, "model": MODEL, **facts})
-        scripted = python(HERE / "chat" / "terminal" / "program.py", script)
+        scripted = python(HERE / "chat" / "tui" / "program.py", script)
         command = scripted if scripts else [sys.executable, "-m", "chat", "-m", "guide"]
         environment = {"MISTRAL_CHAT_HOME": str(home / "home")}
         self.terminal = Terminal(command, columns=columns, lines=lines, environment=environment, folder=home)

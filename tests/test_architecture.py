@@ -1,10 +1,11 @@
-"""The house keeps its shape: imports run downhill, outside libraries come in by their doors, loading is instant."""
+"""The order of the packages, where outside libraries are imported, what loads at start, sizes and names."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import version
@@ -12,64 +13,93 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-WINGS = ("chat", "convert")
+from tests.folders import ROOT
 
-DOORS = {  # outside library -> the modules that may import it; a name ending in a dot is a whole room
-    "llama_cpp": ("chat.engine.",),
-    "llguidance": ("chat.engine.constraint",),
-    "tiktoken": ("chat.engine.",),
-    "rich": ("chat.terminal.", "chat.ground.progress", "chat.sessions.cli"),
-    "prompt_toolkit": ("chat.terminal.",),
-    "huggingface_hub": ("chat.ground.hub",),
-    "platformdirs": ("chat.ground.folders",),
-    "sqlite3": ("chat.sessions.",),
-    "typer": (
-        "chat.cli",
-        "convert.cli",
-        "chat.models.cli",
-        "chat.sessions.cli",
-        "chat.templates.cli",
-        "chat.config_cli",
-        "chat.command_tree",
-        "chat.doctor.cli",
-        "chat.bench.cli",
-    ),
-    "gguf": ("convert.",),
-    "numpy": ("convert.", "chat.engine.", "chat.doctor.probe", "chat.doctor.reference"),
-}
-PARENT_OF_THE_CHILD = (
-    "chat.engine.client",
-    "chat.engine.wire",
+# A package may import from itself and from packages that come before it in its list.
+LAYERS = (
+    "chat.errors",
+    "chat.system",
+    "chat.core",
+    "chat.gguf",
+    "chat.hub",
+    "chat.config",
+    "chat.prompts",
+    "chat.llama",
+    "chat.inference",
+    "chat.worker",
+    "chat.remote",
+    "chat.guide",
+    "chat.models",
+    "chat.templates",
+    "chat.history",
+    "chat.rendering",
+    "chat.app",
+    "chat.batch",
+    "chat.tui",
+    "chat.doctor",
+    "chat.bench",
     "chat.cli",
-    "chat.oneshot",
-    "chat.opening",
-    "chat.doctor.cli",
-    "chat.bench.cli",
+)
+CONVERT_LAYERS = (
+    "convert.checkpoint",
+    "convert.architecture",
+    "convert.dequantize",
+    "convert.tensors",
+    "convert.lora",
+    "convert.tokenizer",
+    "convert.quantize",
+    "convert.output",
+)
+SHARED_WITH_CONVERT = ("chat.errors", "chat.system", "chat.gguf", "chat.hub")
+MOST_LINES = 400
+
+IMPORTERS = {  # outside library -> the modules that may import it; a name that ends in a dot is a whole package
+    "llama_cpp": ("chat.llama.",),
+    "llguidance": ("chat.inference.grammar", "chat.inference.grammar_sandbox"),
+    "tiktoken": ("chat.llama.tokenizer.",),
+    "rich": ("chat.rendering.", "chat.tui.", "chat.system.progress", "chat.cli.sessions"),
+    "prompt_toolkit": ("chat.tui.",),
+    "huggingface_hub": ("chat.hub.",),
+    "platformdirs": ("chat.system.paths",),
+    "sqlite3": ("chat.history.",),
+    "typer": ("chat.cli.", "convert.cli"),
+    "gguf": ("convert.",),
+    "numpy": ("convert.", "chat.llama.", "chat.inference.", "chat.doctor.probe", "chat.doctor.reference"),
+}
+PARENT_OF_THE_WORKER = (
+    "chat.worker.client",
+    "chat.worker.protocol",
+    "chat.cli.main",
+    "chat.app.oneshot",
+    "chat.app.backends",
+    "chat.cli.doctor",
+    "chat.cli.bench",
 )
 
 
 @cache
 def modules() -> dict[str, Path]:
-    """Every module of both wings by its dotted name."""
+    """Every module of both packages by its dotted name."""
     found = {}
-    for wing in WINGS:
-        for path in (ROOT / wing).rglob("*.py"):
+    for top in ("chat", "convert"):
+        for path in (ROOT / top).rglob("*.py"):
             parts = path.relative_to(ROOT).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
 @cache
-def imports(module: str, *, lazy: bool = True) -> frozenset[str]:
-    """The modules that `module` imports, our own by full name; those for types only do not count."""
+def imports(module: str, *, types_only: bool = False) -> frozenset[str]:
+    """The modules that `module` imports at any time, our own by full name.
+
+    Args:
+        types_only: count imports under `if TYPE_CHECKING:` too.
+    """
     names: set[str] = set()
 
     def visit(node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-                continue
-            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) and not lazy:
+            if not types_only and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
                 continue
             if isinstance(child, ast.Import):
                 names.update(alias.name for alias in child.names)
@@ -88,6 +118,10 @@ def ours(names: frozenset[str]) -> set[str]:
     return {name for name in names if name in modules()}
 
 
+def package_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
 def test_no_module_imports_one_that_imports_it() -> None:
     try:
         TopologicalSorter({name: ours(imports(name)) for name in modules()}).prepare()
@@ -95,28 +129,58 @@ def test_no_module_imports_one_that_imports_it() -> None:
         pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_the_wings_share_only_the_ground_floor(module: str) -> None:
-    used = ours(imports(module))
-    if module.startswith("chat.ground"):
-        assert {name for name in used if not name.startswith("chat.ground")} == set()
-    elif module.startswith("convert"):
-        strangers = {name for name in used if name.startswith("chat") and not name.startswith("chat.ground")}
-        doors = {"chat.engine.client", "chat.request"} if module == "convert.verify" else set()
-        assert strangers <= doors
+@pytest.mark.parametrize("module", sorted(name for name in modules() if "." in name))
+def test_a_package_imports_only_earlier_ones(module: str) -> None:
+    """Imports for types count, too: an order that only holds at run time is none for a reader."""
+    package = package_of(module)
+    used = {package_of(name) for name in ours(imports(module, types_only=True))} - {package, "chat", "convert"}
+    if module.startswith("chat"):
+        allowed = set(LAYERS[: LAYERS.index(package)]) if package in LAYERS else {"chat.cli", "chat.system"}
     else:
-        assert {name for name in used if name.startswith("convert")} == set()
+        at = CONVERT_LAYERS.index(package) if package in CONVERT_LAYERS else len(CONVERT_LAYERS)
+        allowed = {*CONVERT_LAYERS[:at], *SHARED_WITH_CONVERT}
+        if package not in CONVERT_LAYERS:  # the pipelines and the command import each other, without a cycle
+            used = {name for name in used if not (name.startswith("convert.") and name not in CONVERT_LAYERS)}
+        if module == "convert.output.verify":  # it runs the file that was written
+            allowed |= {"chat.worker", "chat.core"}
+    assert used - allowed == set()
+
+
+def test_every_package_has_its_place_in_the_order() -> None:
+    packages = {package_of(name) for name in modules() if "." in name} - {"chat.__main__"}
+    assert {name for name in packages if name.startswith("chat.")} == set(LAYERS)
+    in_folders = {package_of(name) for name in modules() if name.startswith("convert.") and name.count(".") > 1}
+    assert in_folders == set(CONVERT_LAYERS)
+
+
+def test_the_top_of_chat_holds_packages_the_errors_and_the_start() -> None:
+    files = {path.name for path in (ROOT / "chat").iterdir() if path.is_file()}
+    assert files == {"__init__.py", "__main__.py", "errors.py", "py.typed"}
+
+
+def test_no_module_is_too_long() -> None:
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_no_public_class_name_is_used_twice() -> None:
+    places = defaultdict(list)
+    for name, path in modules().items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(name)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
-def test_outside_libraries_come_in_by_their_doors(module: str) -> None:
+def test_outside_libraries_are_imported_where_they_belong(module: str) -> None:
     for name in imports(module):
-        for allowed in [DOORS.get(name.split(".")[0])]:
-            if allowed is not None:
-                assert module.startswith(tuple(allowed)), f"{module} imports {name}; its door is {allowed}"
+        allowed = IMPORTERS.get(name.split(".")[0])
+        if allowed is not None:
+            assert module.startswith(allowed), f"{module} imports {name}; it belongs in {allowed}"
 
 
-@pytest.mark.parametrize("module", PARENT_OF_THE_CHILD)
+@pytest.mark.parametrize("module", PARENT_OF_THE_WORKER)
 def test_the_parent_process_never_loads_the_engine_library(module: str) -> None:
     reached, new = set(), {module}
     while new:
@@ -128,7 +192,14 @@ def test_the_parent_process_never_loads_the_engine_library(module: str) -> None:
 
 def test_the_command_line_is_loaded_without_any_heavy_library() -> None:
     """What runs before we know what is asked stays light; importing it prints nothing."""
-    light = ["chat.cli", "chat.layers", "chat.oneshot", "chat.opening", "chat.engine.client", "chat.models.resolve"]
+    light = [
+        "chat.cli.main",
+        "chat.config.resolve",
+        "chat.app.oneshot",
+        "chat.app.backends",
+        "chat.worker.client",
+        "chat.models.resolve",
+    ]
     heavy = {"numpy", "llama_cpp", "huggingface_hub", "tiktoken", "llguidance", "rich", "prompt_toolkit", "sqlite3"}
     code = (
         f"import importlib, sys\nfor name in {light!r}: importlib.import_module(name)\n"
@@ -140,7 +211,7 @@ def test_the_command_line_is_loaded_without_any_heavy_library() -> None:
 
 def test_help_loads_neither_numpy_nor_llama_cpp_nor_the_command_line_library() -> None:
     code = (
-        "import sys; from chat.cli import run; run(['--help']); "
+        "import sys; from chat.cli.main import run; run(['--help']); "
         "sys.stderr.write(str(sorted({'numpy', 'llama_cpp', 'typer', 'rich'} & set(sys.modules))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
@@ -151,7 +222,7 @@ def test_help_loads_neither_numpy_nor_llama_cpp_nor_the_command_line_library() -
 def test_the_version_is_told_without_looking_for_what_is_installed() -> None:
     """That took as long as all the rest, and failed where the program runs from its folder."""
     code = (
-        "import sys; before = {*sys.modules}; from chat.cli import run; run(['--version']); "
+        "import sys; before = {*sys.modules}; from chat.cli.main import run; run(['--version']); "
         "sys.stderr.write(str(sorted({'importlib.metadata', 'email', 'typer'} & ({*sys.modules} - before))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

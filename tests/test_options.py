@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from chat.cli import COMMANDS
-from chat.command_tree import Command, Flag, commands, main_flags
+from chat.cli.command_tree import CommandSpec, FlagSpec, commands, main_flags
+from chat.cli.main import COMMANDS
 
 TESTS = Path(__file__).parent
 # What a file that runs the program names
-RUNS = ('"-m", "chat"', " -m chat", "tests.program", "chat.cli", "convert.cli")
+RUNS = ('"-m", "chat"', " -m chat", "tests.program", "chat.cli.main", "convert.cli")
 
 
 @cache
@@ -40,14 +40,14 @@ def _texts(tree: ast.AST) -> Iterator[str]:
                 yield value.value.partition("=")[0] if value.value.startswith("-") else value.value
 
 
-def options() -> Iterator[tuple[tuple[str, ...], Flag]]:
+def options() -> Iterator[tuple[tuple[str, ...], FlagSpec]]:
     """Each flag with the words of its command."""
     yield from (((), flag) for flag in main_flags())
     for command in commands(COMMANDS):
         yield from _options(command, ())
 
 
-def _options(command: Command, before: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Flag]]:
+def _options(command: CommandSpec, before: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], FlagSpec]]:
     words = (*before, command.name)
     yield from ((words, flag) for flag in command.flags if "--help" not in flag.spellings)
     for part in command.parts:
@@ -58,5 +58,5 @@ def _options(command: Command, before: tuple[str, ...]) -> Iterator[tuple[tuple[
     ("words", "flag"),
     [pytest.param(words, flag, id=" ".join((*words, flag.spellings[-1]))) for words, flag in options()],
 )
-def test_an_option_is_given_to_the_program_by_a_test(words: tuple[str, ...], flag: Flag) -> None:
+def test_an_option_is_given_to_the_program_by_a_test(words: tuple[str, ...], flag: FlagSpec) -> None:
     assert any({*words} <= texts and texts & {*flag.spellings} for texts in arguments().values())

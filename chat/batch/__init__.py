@@ -1,1 +1,1 @@
-"""Batches: many prompts in, one JSON line out for each, in order. Knows events, not engines."""
+"""Batches: many prompts in, one JSON line out for each, in order."""

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from chat.ground.errors import FileError, UsageError
-from chat.report import json_line
+from chat.app.json_report import json_line
+from chat.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from chat.conversation import Conversation, Message, ToolCall
-from chat.ground.errors import DataError
+from chat.core.conversation import Conversation, Message, ToolCall
+from chat.errors import DataError
 
 ROLES = ("system", "user", "assistant", "tool")
 KEYS = frozenset({"role", "content", "tool_calls", "tool_call_id", "name"})

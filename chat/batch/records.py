@@ -7,27 +7,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from chat import wiring
+from chat.app import request_builder
 from chat.batch.messages import conversation_of
-from chat.conversation import Conversation, Message
-from chat.definitions import checked, definitions
-from chat.ground.errors import ChatError, DataError
-from chat.request import Prompt, Request
-from chat.settings import Settings
-from chat.together import check_together, replaced_by
+from chat.config.conflicts import check_conflicts, superseded_by
+from chat.config.option_types import checked, option_specs
+from chat.config.options import Settings
+from chat.core.conversation import Conversation, Message
+from chat.core.request import Prompt, Request
+from chat.errors import ChatError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OPTIONS = frozenset(
-    {name for name, each in definitions().items() if each.option.live and name != "markdown"}
+    {name for name, each in option_specs().items() if each.option.live and name != "markdown"}
     | {"schema", "grammar", "regex", "choice", "logprobs"}
 )
 Fill = Callable[[str], str]  # puts a prompt into the template and beside the attached files
 
 
 @dataclass(frozen=True)
-class Record:
+class BatchRecord:
     """One line: its id, the request it makes or what is wrong with it, and whether a cut answer fails it."""
 
     id: Any
@@ -36,7 +36,7 @@ class Record:
     fails_when_cut: bool = False
 
 
-def record_of(number: int, line: str, settings: Settings, fill: Fill) -> Record:
+def record_of(number: int, line: str, settings: Settings, fill: Fill) -> BatchRecord:
     """The record on a line; its id is its line number where it gives none."""
     record_id: Any = number
     try:
@@ -48,13 +48,15 @@ def record_of(number: int, line: str, settings: Settings, fill: Fill) -> Record:
         record_id = plain.pop("id", number)
         tools = _tools(plain.pop("tools", None), number)
         own = _own_settings(plain, settings, number)
-        conversation = _conversation(plain, wiring.system_prompt(own), fill, number)
-        request = wiring.request(_raw(plain, fill, number) if own.raw else Prompt(conversation.messages()), own)
+        conversation = _conversation(plain, request_builder.system_prompt(own), fill, number)
+        request = request_builder.build_request(
+            _raw(plain, fill, number) if own.raw else Prompt(conversation.messages()), own
+        )
         if tools is not None:
             request = replace(request, prompt=replace(request.prompt, tools=tools))
-        return Record(record_id, request, fails_when_cut=own.fails_when_cut)
+        return BatchRecord(record_id, request, fails_when_cut=own.fails_when_cut)
     except ChatError as error:
-        return Record(record_id, error=error)
+        return BatchRecord(record_id, error=error)
 
 
 def _raw(plain: Mapping[str, Any], fill: Fill, number: int) -> Prompt:
@@ -87,10 +89,10 @@ def _own_settings(plain: Mapping[str, Any], settings: Settings, number: int) -> 
     for key, name in names.items():
         if name not in OPTIONS:
             raise DataError(f"line {number}: unknown key `{key}`")
-    values = {name: checked(definitions()[name], _as_text(plain[key])) for key, name in names.items()}
-    instead = {name: definitions()[name].default for name in replaced_by(values)}
+    values = {name: checked(option_specs()[name], _as_text(plain[key])) for key, name in names.items()}
+    instead = {name: option_specs()[name].default for name in superseded_by(values)}
     own = replace(settings, **instead, **values)
-    check_together(values, own, dict.fromkeys(definitions(), "the batch's own options"))
+    check_conflicts(values, own, dict.fromkeys(option_specs(), "the batch's own options"))
     return own
 
 

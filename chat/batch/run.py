@@ -5,32 +5,32 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from chat.app.json_report import failure_report, rendered_report, reply_report
 from chat.batch.files import finished_ids, key_of, opened, writer
-from chat.batch.order import InOrder
+from chat.batch.ordered_results import OrderedResults
 from chat.batch.records import record_of
-from chat.batch.tally import Tally
-from chat.ground.errors import ChatError, ExitCode
-from chat.ground.progress import count_bar
-from chat.ground.streams import say
-from chat.report import failure_report, rendered_report, reply_report
+from chat.batch.summary import BatchSummary
+from chat.errors import ChatError, ExitCode
+from chat.system.progress import count_bar
+from chat.system.standard_streams import say
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterator, Mapping
 
-    from chat.batch.order import Given
-    from chat.batch.records import Fill, Record
-    from chat.events import Replier
-    from chat.request import Request
-    from chat.settings import Settings
+    from chat.batch.ordered_results import Given
+    from chat.batch.records import BatchRecord, Fill
+    from chat.config.options import Settings
+    from chat.core.events import ChatBackend
+    from chat.core.request import Request
 
 
-class Interrupted(Exception):  # noqa: N818 - a signal to the caller, not a fault
+class BatchInterrupted(Exception):  # noqa: N818 - a signal to the caller, not a fault
     """The batch was cancelled; nothing more comes."""
 
 
 def run_batch(
-    engine: Replier,
+    engine: ChatBackend,
     settings: Settings,
     fill: Fill,
     tell: Callable[[str], None],
@@ -56,7 +56,7 @@ def run_batch(
     with opened(settings.batch or "-", tell) as (lines, total), writer(output, resume=resume) as write:
         left = None if total is None else total - finished.total()
         records = _unfinished((record_of(number, line, settings, fill) for number, line in _numbered(lines)), finished)
-        code, tally, began = ExitCode.DONE, Tally(), time.monotonic()
+        code, tally, began = ExitCode.DONE, BatchSummary(), time.monotonic()
         with count_bar("Answering", left, enabled=not settings.quiet) as progress:
             try:
                 for record, result in _results(engine, records, settings, tell, cancellable):
@@ -64,14 +64,14 @@ def run_batch(
                     tally.add(result, is_failed=_is_failed(result, record))
                     progress.advance(1)
                 code = ExitCode.UNEXPECTED if tally.failed else ExitCode.DONE
-            except Interrupted:
+            except BatchInterrupted:
                 code = ExitCode.INTERRUPTED
         if settings.stats:
             say(tally.words(time.monotonic() - began))
     return code
 
 
-def _is_failed(result: Mapping[str, Any], record: Record) -> bool:
+def _is_failed(result: Mapping[str, Any], record: BatchRecord) -> bool:
     """Whether a result is not what was asked for: an error, cut where that counts, or without the code wanted."""
     is_cut = record.fails_when_cut and result.get("finish_reason") == "length"
     has_no_code = "code" in result and result["code"] is None and not result.get("tool_calls")
@@ -82,7 +82,7 @@ def _numbered(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
-def _unfinished(records: Iterator[Record], finished: Counter[str]) -> Iterator[Record]:
+def _unfinished(records: Iterator[BatchRecord], finished: Counter[str]) -> Iterator[BatchRecord]:
     """Those that have no result yet; of an id that stands on several lines, as many as results are missing."""
     for record in records:
         key = key_of(record.id)
@@ -93,8 +93,8 @@ def _unfinished(records: Iterator[Record], finished: Counter[str]) -> Iterator[R
 
 
 def _results(
-    engine: Replier,
-    records: Iterator[Record],
+    engine: ChatBackend,
+    records: Iterator[BatchRecord],
     settings: Settings,
     tell: Callable[[str], None],
     cancellable: Callable[[Iterator[Request]], Iterator[Request]],
@@ -103,7 +103,7 @@ def _results(
     if settings.dry_run:
         yield from ((record, _rendered(engine, record)) for record in records)
         return
-    line = InOrder(records)
+    line = OrderedResults(records)
     interrupted = False
     for index, outcome in engine.answer_all(cancellable(line.requests()), settings.parallel, tell):
         if isinstance(outcome, ChatError):
@@ -116,10 +116,10 @@ def _results(
     yield from line.ready()
     if interrupted or not line.all_taken:
         yield from line.rest()
-        raise Interrupted
+        raise BatchInterrupted
 
 
-def _rendered(engine: Replier, record: Record) -> dict[str, Any]:
+def _rendered(engine: ChatBackend, record: BatchRecord) -> dict[str, Any]:
     try:
         if record.request is None:
             raise record.error or ChatError("no request")

@@ -1,1 +1,1 @@
-"""Measure a model on this machine, beside a bare C loop on the same file."""
+"""Measure a model on this machine, beside a plain loop of llama.cpp's C API on the same file."""

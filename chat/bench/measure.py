@@ -1,6 +1,6 @@
 """Measure a model in a process of its own. Knows the order of the measurements, not how they are shown.
 
-`python -m chat.bench.measure`, by `chat.engine.errand`: messages are `progress` and in the end the `report`.
+`python -m chat.bench.measure`, by `chat.worker.task`: messages are `progress` and in the end the `report`.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from chat.bench.ahead import PROMPT, measure_ahead
-from chat.bench.bare import BareLoop, bare_chain
+from chat.bench.baseline import BaselineLoop, baseline_sampler
 from chat.bench.memory import memory_now
-from chat.bench.results import Beside, Point, Report, Resume, Rows, Subject
+from chat.bench.results import BenchReport, Beside, Point, Resume, RowTimes, Subject
+from chat.bench.speculative import PROMPT, measure_drafting
 from chat.bench.turns import SAMPLING, bounds_of, generate, plain_engine, prompt_ids, read
-from chat.engine.engine import STATE_TOKENS, Engine
-from chat.engine.equal_rows import EQUAL_ROWS
-from chat.engine.errand import serve_errand
-from chat.engine.library import build_name, llama
-from chat.engine.room import Room, load_room
-from chat.engine.sizes import OUTPUTS
-from chat.engine.snapshot import Snapshots
-from chat.engine.window import choose_window
-from chat.engine.wire import build
-from chat.ground.errors import UsageError
-from chat.ground.gguf_reader import read_gguf
-from chat.ground.gguf_rules import check_model
-from chat.request import EngineOptions
+from chat.core.request import EngineOptions
+from chat.errors import UsageError
+from chat.gguf.reader import read_gguf
+from chat.gguf.validate_model import check_model
+from chat.inference.generator import STATE_TOKENS, Generator
+from chat.inference.loaded_model import LoadedModel, load_model
+from chat.llama.batch_invariance import MAX_BATCH_INVARIANT_ROWS
+from chat.llama.kv_snapshots import Snapshots
+from chat.llama.library import build_name, llama
+from chat.llama.memory_estimate import OUTPUTS
+from chat.llama.sliding_window import choose_window
+from chat.worker.protocol import build
+from chat.worker.task import serve_isolated_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chat.engine.errand import Message
+    from chat.worker.task import Message
 
 MOST_BESIDE_TOKENS = 512  # of the prompt that both loops read
 ENOUGH_SECONDS = 4.0  # of measuring one thing; slow models get two rounds
 MOST_ROUNDS = 8
-BATCHES = (1, 2, 4, EQUAL_ROWS, OUTPUTS)
+BATCHES = (1, 2, 4, MAX_BATCH_INVARIANT_ROWS, OUTPUTS)
 BATCH_DEPTH = 64
 
 
@@ -55,7 +55,7 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
             send({"progress": words, "seconds_left": seconds_left})
 
         say("loading")
-        room = load_room(options)
+        room = load_model(options)
         subject = _subject(room)
         say("reading and decoding, beside a bare loop")
         beside = _beside(room, min(contexts[0], MOST_BESIDE_TOKENS), tokens)
@@ -65,7 +65,7 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
         say("batches of several tokens")
         batches = _batches(room)
         say("looking ahead, and not")
-        send({"report": Report(subject, beside, tuple(points), resume, batches, measure_ahead(room, tokens))})
+        send({"report": BenchReport(subject, beside, tuple(points), resume, batches, measure_drafting(room, tokens))})
 
 
 def _with_context(options: EngineOptions, needed: int) -> EngineOptions:
@@ -84,7 +84,7 @@ def _with_context(options: EngineOptions, needed: int) -> EngineOptions:
     return replace(options, context=needed)
 
 
-def _subject(room: Room) -> Subject:
+def _subject(room: LoadedModel) -> Subject:
     details = room.info.details
     return Subject(
         path=room.info.path,
@@ -101,10 +101,10 @@ def _subject(room: Room) -> Subject:
     )
 
 
-def _beside(room: Room, prompt: int, tokens: int) -> Beside:
+def _beside(room: LoadedModel, prompt: int, tokens: int) -> Beside:
     """Both loops in turns; medians of the single tokens, the best of the rounds."""
     engine = plain_engine(room)
-    bare = BareLoop(room.model, engine.decoder.settings)
+    bare = BaselineLoop(room.model, engine.decoder.settings)
     ids, bounds = prompt_ids(prompt, room.vocabulary.size), bounds_of(room, prompt)
     ours: list[tuple[float, float]] = []
     theirs: list[tuple[float, float]] = []
@@ -117,7 +117,7 @@ def _beside(room: Room, prompt: int, tokens: int) -> Beside:
         ours.append((seconds, median(taken.steps)))
         python.append(taken.python_seconds)
         seconds = bare.read(ids, bounds)
-        chain = bare_chain(SAMPLING)
+        chain = baseline_sampler(SAMPLING)
         theirs.append((seconds, median(bare.decode(chain, tokens))))
         llama().llama_sampler_free(chain)
     bare.close()
@@ -135,7 +135,7 @@ def _beside(room: Room, prompt: int, tokens: int) -> Beside:
 
 
 def _points(
-    room: Room, contexts: list[int], tokens: int, speed: float, say: Callable[[str, float | None], None]
+    room: LoadedModel, contexts: list[int], tokens: int, speed: float, say: Callable[[str, float | None], None]
 ) -> tuple[list[Point], float]:
     """Speed and memory at each context, one growing text; and what reading all of it would take."""
     engine = plain_engine(room)
@@ -155,7 +155,7 @@ def _points(
     return points, total
 
 
-def _resume(room: Room, reading_seconds: float) -> Resume | None:
+def _resume(room: LoadedModel, reading_seconds: float) -> Resume | None:
     """Save what the cache holds, forget it, and go on from the disk as a new process would."""
     assert room.engine is not None
     decoder, states = room.engine.decoder, room.engine.states
@@ -168,7 +168,7 @@ def _resume(room: Room, reading_seconds: float) -> Resume | None:
         return None
     del snapshot
     decoder.clear()
-    engine = Engine(decoder, Snapshots(0), states)
+    engine = Generator(decoder, Snapshots(0), states)
     begun = time.perf_counter()
     kept = engine.reuse(ids)
     read(engine, ids)
@@ -176,7 +176,7 @@ def _resume(room: Room, reading_seconds: float) -> Resume | None:
     return Resume(len(ids), size, seconds, reading_seconds) if kept else None
 
 
-def _batches(room: Room) -> tuple[Rows, ...]:
+def _batches(room: LoadedModel) -> tuple[RowTimes, ...]:
     """The best time of batches of several tokens, each with its logits, after a short text."""
     decoder = plain_engine(room).decoder
     ids = prompt_ids(BATCH_DEPTH + BATCHES[-1], room.vocabulary.size)
@@ -193,8 +193,8 @@ def _batches(room: Room) -> tuple[Rows, ...]:
             decoder.logits(rows - 1)
             best[rows] = min(best.get(rows, float("inf")), time.perf_counter() - since)
             decoder.rewind(BATCH_DEPTH)
-    return tuple(Rows(rows, seconds) for rows, seconds in best.items())
+    return tuple(RowTimes(rows, seconds) for rows, seconds in best.items())
 
 
 if __name__ == "__main__":
-    serve_errand(answer)
+    serve_isolated_task(answer)

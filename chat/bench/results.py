@@ -68,7 +68,7 @@ class Resume:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowTimes:
     """One batch of several tokens."""
 
     rows: int
@@ -81,7 +81,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Ahead:
+class DraftGain:
     """How many times as fast an answer is made with drafts as without; None where they are off for a reason."""
 
     reason: str
@@ -90,15 +90,15 @@ class Ahead:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     """All of it; `resume` is None for contexts that are not worth a saved state."""
 
     subject: Subject
     beside: Beside
     points: tuple[Point, ...]
     resume: Resume | None
-    batches: tuple[Rows, ...]
-    ahead: Ahead
+    batches: tuple[RowTimes, ...]
+    ahead: DraftGain
     busy_share: float | None = None  # of the processors' time that other programs took, before or after it
 
     @property

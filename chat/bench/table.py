@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.ground.sizes import size_text
-from chat.ground.visible import visible_line
+from chat.system.terminal_text import escape_line
+from chat.system.units import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chat.bench.results import Ahead, Beside, Point, Report, Rows, Subject
+    from chat.bench.results import BenchReport, Beside, DraftGain, Point, RowTimes, Subject
 
 
-def table(report: Report) -> str:
+def table(report: BenchReport) -> str:
     """The whole report; speeds are tokens a second."""
     parts = [_head(report.subject), _beside(report.beside), _points(report.points)]
     if report.resume is not None:
@@ -32,7 +32,7 @@ def _head(subject: Subject) -> str:
     window = f"a window of {subject.window:,}" if subject.window else "no window"
     gpu = f"{subject.gpu_layers} layers on the GPU" if subject.gpu_layers else "no GPU"
     repack = "repacked" if subject.repack else "not repacked"
-    return visible_line(
+    return escape_line(
         f"{Path(subject.path).name} ({subject.architecture}, {subject.type}, {window}): {subject.threads} "
         f"{'thread' if subject.threads == 1 else 'threads'}, batch {subject.batch}, {subject.kv_type} cache, "
         f"{gpu}, {repack}; loaded in {_seconds(subject.load_seconds)}"
@@ -73,7 +73,7 @@ def _points(points: Sequence[Point]) -> str:
     return _aligned(rows)
 
 
-def _batches(batches: Sequence[Rows], sweet_spot: int) -> str:
+def _batches(batches: Sequence[RowTimes], sweet_spot: int) -> str:
     single = batches[0].seconds
     rows = [("batch of", "ms", "times one", "tokens/s", "")]
     rows += [
@@ -89,7 +89,7 @@ def _batches(batches: Sequence[Rows], sweet_spot: int) -> str:
     return _aligned(rows)
 
 
-def _ahead(ahead: Ahead) -> str:
+def _ahead(ahead: DraftGain) -> str:
     if ahead.repeating is None or ahead.unforeseen is None:
         return f"Looking ahead is {ahead.reason}"
     return (

@@ -7,19 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chat.engine.engine import Engine, Run, chunk_bounds
-from chat.engine.library import llama
-from chat.engine.sampling import Sampler
-from chat.engine.snapshot import Snapshots
-from chat.engine.vocab import StreamDecoder
-from chat.engine.wire import pack_event, to_line
-from chat.events import Text
-from chat.request import Sampling
+from chat.core.events import TextDelta
+from chat.core.request import Sampling
+from chat.inference.generator import GenerationRun, Generator, chunk_bounds
+from chat.llama.kv_snapshots import Snapshots
+from chat.llama.library import llama
+from chat.llama.sampler import Sampler
+from chat.llama.tokenizer.tokenizer import StreamDecoder
+from chat.worker.protocol import pack_event, to_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from chat.engine.room import Room
+    from chat.inference.loaded_model import LoadedModel
 
 SAMPLING = Sampling(seed=1)
 IN_C = ("llama_decode", "llama_sampler_sample", "llama_get_logits_ith")  # a GPU is waited for in the last
@@ -45,13 +45,13 @@ def prompt_ids(count: int, vocabulary: int) -> list[int]:
     return [3 + (at * at * 31 + at * 7919) % (vocabulary - 3) for at in range(count)]
 
 
-def plain_engine(room: Room) -> Engine:
+def plain_engine(room: LoadedModel) -> Generator:
     """An engine on the room's decoder that keeps no states in memory and drafts nothing."""
     assert room.engine is not None
-    return Engine(room.engine.decoder, Snapshots(0))
+    return Generator(room.engine.decoder, Snapshots(0))
 
 
-def read(engine: Engine, ids: Sequence[int]) -> float:
+def read(engine: Generator, ids: Sequence[int]) -> float:
     """Seconds for reading what the cache does not hold yet of a prompt, as the product reads it."""
     begun = time.perf_counter()
     for event in engine.read(ids):
@@ -60,16 +60,16 @@ def read(engine: Engine, ids: Sequence[int]) -> float:
     return time.perf_counter() - begun
 
 
-def generate(room: Room, engine: Engine, count: int) -> Taken:
+def generate(room: LoadedModel, engine: Generator, count: int) -> Taken:
     """Make `count` tokens after the first, each as far as the line that goes to the parent."""
     taken = Taken()
     text = StreamDecoder(room.vocabulary)
     sampler = Sampler(SAMPLING, room.vocabulary.size)
-    run = Run(sampler, count + 1, lambda _: False)
+    run = GenerationRun(sampler, count + 1, lambda _: False)
     with timed() as clock:
         begun = since = time.perf_counter()
         for token in engine.generate(run):
-            to_line({"id": 1, "event": pack_event(Text(text.push(token)))})
+            to_line({"id": 1, "event": pack_event(TextDelta(text.push(token)))})
             now = time.perf_counter()
             taken.steps.append(now - since)
             since = now
@@ -79,7 +79,7 @@ def generate(room: Room, engine: Engine, count: int) -> Taken:
     return taken
 
 
-def bounds_of(room: Room, count: int) -> list[int]:
+def bounds_of(room: LoadedModel, count: int) -> list[int]:
     """Where the chunks of a prompt end, the cache being empty."""
     assert room.engine is not None
     return chunk_bounds(0, count, room.engine.decoder.settings.batch)

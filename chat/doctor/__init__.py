@@ -1,1 +1,1 @@
-"""Look over the machine, this build and the settings, and say what is wrong in plain words."""
+"""Check the machine, this build and the settings, and say what is wrong in plain words."""

@@ -1,6 +1,6 @@
 """What only the engine's process can find out: the build, the devices, the choice for a model, exactness, the guide.
 
-`python -m chat.doctor.probe`, by `chat.engine.errand`: each answer is sent as soon as it is known, so that what was
+`python -m chat.doctor.probe`, by `chat.worker.task`: each answer is sent as soon as it is known, so that what was
 found out before a crash is not lost. Knows llama.cpp through the engine's rooms, not how answers are worded.
 """
 
@@ -13,35 +13,35 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chat.core.request import EngineOptions
 from chat.doctor.tiny_model import Shape, make_weights, write_model
-from chat.engine.decoder import Decoder, DecoderSettings
-from chat.engine.devices import devices, host_free_bytes, usable_gpus
-from chat.engine.errand import serve_errand
-from chat.engine.library import build_name, llama
-from chat.engine.machine import machine
-from chat.engine.model import LoadSettings, Model
-from chat.engine.offload import fit
-from chat.engine.sizes import sizes_of
-from chat.engine.threads import allowed_cpus, physical_cores, quota_cores, worker_threads
-from chat.engine.window import choose_window
-from chat.engine.wire import build, pack_error
-from chat.ground.errors import ChatError
-from chat.ground.gguf_reader import read_gguf
-from chat.ground.gguf_rules import check_model
+from chat.errors import ChatError
+from chat.gguf.reader import read_gguf
+from chat.gguf.validate_model import check_model
 from chat.guide import KNOWN_ANSWER
 from chat.guide import PATH as GUIDE
-from chat.request import EngineOptions
+from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.devices import devices, host_free_bytes, usable_gpus
+from chat.llama.hardware import machine
+from chat.llama.library import build_name, llama
+from chat.llama.memory_estimate import sizes_of
+from chat.llama.memory_plan import plan_memory
+from chat.llama.model import LoadSettings, Model
+from chat.llama.sliding_window import choose_window
+from chat.llama.threads import allowed_cpus, physical_cores, quota_cores, worker_threads
+from chat.worker.protocol import build, pack_error
+from chat.worker.task import serve_isolated_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chat.engine.errand import Message
+    from chat.worker.task import Message
 
 CHUNKS = (50, 3, 64, 1, 17)  # batches that cross the window in different ways
 EXACT_IDS = 270
-EXACT = DecoderSettings(cells=128, batch=64, outputs=64, rolling=True, kv_type="f32", flash_attention="off")
-ON_GPUS = DecoderSettings(cells=128, batch=64, outputs=64, rolling=True)  # as a chat has it
-FAST = DecoderSettings(cells=512, rolling=True, flash_attention="on")
+EXACT = ContextSettings(cells=128, batch=64, outputs=64, rolling=True, kv_type="f32", flash_attention="off")
+ON_GPUS = ContextSettings(cells=128, batch=64, outputs=64, rolling=True)  # as a chat has it
+FAST = ContextSettings(cells=512, rolling=True, flash_attention="on")
 SPOKEN = 4  # times that the guide answers, so that a speed can be told
 
 
@@ -96,7 +96,7 @@ def _choice(options: EngineOptions) -> Message:
         window = choose_window(file, options.window)
         host = machine(options)
         sizes = sizes_of(file, options.window)
-        chosen = fit(sizes, options, window, host)
+        chosen = plan_memory(sizes, options, window, host)
     except ChatError as error:
         return {"error_of": pack_error(error)}
     found = asdict(chosen) | {
@@ -113,14 +113,14 @@ def _choice(options: EngineOptions) -> Message:
     return {"found": found}
 
 
-def _difference(model: Model, shape: Shape, tensors: dict[str, Any], settings: DecoderSettings = EXACT) -> float:
+def _difference(model: Model, shape: Shape, tensors: dict[str, Any], settings: ContextSettings = EXACT) -> float:
     """The largest difference of any logit from the reference; NaN where the engine computes one."""
     import numpy as np
 
     from chat.doctor.reference import reference_logits
 
     ids = [3 + (at * at * 7 + at * 31) % (shape.vocabulary - 3) for at in range(EXACT_IDS)]
-    decoder = Decoder(model, settings)
+    decoder = LlamaContext(model, settings)
     rows = []
     at = turn = 0
     while at < len(ids):
@@ -136,7 +136,7 @@ def _guide() -> dict[str, Any]:
     """What the guide answers to a question whose answer is known, id by id, and how fast, with one thread."""
     known = json.loads(KNOWN_ANSWER.read_text(encoding="utf-8"))
     model = Model(str(GUIDE), LoadSettings())
-    decoder = Decoder(model, FAST)
+    decoder = LlamaContext(model, FAST)
     found: list[int] = []
     seconds = 0.0
     for _ in range(SPOKEN):
@@ -154,4 +154,4 @@ def _guide() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve_errand(answer)
+    serve_isolated_task(answer)

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from chat.doctor.tiny_model import Shape, Tensor
+    from chat.doctor.tiny_model import Shape, TinyTensor
 
     Array = NDArray[np.float64]
 
 
-def reference_logits(shape: Shape, tensors: Mapping[str, Tensor], ids: Sequence[int]) -> Array:
+def reference_logits(shape: Shape, tensors: Mapping[str, TinyTensor], ids: Sequence[int]) -> Array:
     """The logits after every id, with the sliding window as Mistral defined it.
 
     Returns:

@@ -43,23 +43,23 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TinyTensor:
     """Float32 numbers, row by row; `shape` is (rows, columns) or (columns,)."""
 
     shape: tuple[int, ...]
     values: array[float]
 
 
-def make_weights(shape: Shape, seed: int = 1) -> dict[str, Tensor]:
+def make_weights(shape: Shape, seed: int = 1) -> dict[str, TinyTensor]:
     """Tensors by GGUF name, the same for a seed on every machine; rows of q and k as NORM rotary wants them."""
     draw = random.Random(seed)
 
-    def matrix(rows: int, columns: int, scale: float) -> Tensor:
+    def matrix(rows: int, columns: int, scale: float) -> TinyTensor:
         width = scale * sqrt(3 / columns)
-        return Tensor((rows, columns), array("f", [draw.uniform(-width, width) for _ in range(rows * columns)]))
+        return TinyTensor((rows, columns), array("f", [draw.uniform(-width, width) for _ in range(rows * columns)]))
 
-    def norm() -> Tensor:
-        return Tensor((shape.hidden,), array("f", [draw.uniform(0.8, 1.2) for _ in range(shape.hidden)]))
+    def norm() -> TinyTensor:
+        return TinyTensor((shape.hidden,), array("f", [draw.uniform(0.8, 1.2) for _ in range(shape.hidden)]))
 
     keys = shape.kv_heads * shape.head
     tensors = {
@@ -74,7 +74,7 @@ def make_weights(shape: Shape, seed: int = 1) -> dict[str, Tensor]:
             f"blk.{layer}.attn_k.weight": matrix(keys, shape.hidden, 2.0),
             f"blk.{layer}.attn_v.weight": matrix(keys, shape.hidden, 2.0),
             f"blk.{layer}.attn_output.weight": matrix(shape.hidden, shape.hidden, 2.0),
-            f"blk.{layer}.attn_sinks.weight": Tensor((shape.heads,), array("f", [SINK] * shape.heads)),
+            f"blk.{layer}.attn_sinks.weight": TinyTensor((shape.heads,), array("f", [SINK] * shape.heads)),
             f"blk.{layer}.ffn_norm.weight": norm(),
             f"blk.{layer}.ffn_gate.weight": matrix(shape.feed_forward, shape.hidden, 2.0),
             f"blk.{layer}.ffn_up.weight": matrix(shape.feed_forward, shape.hidden, 2.0),
@@ -83,7 +83,7 @@ def make_weights(shape: Shape, seed: int = 1) -> dict[str, Tensor]:
     return tensors
 
 
-def write_model(path: Path, shape: Shape, tensors: dict[str, Tensor]) -> None:
+def write_model(path: Path, shape: Shape, tensors: dict[str, TinyTensor]) -> None:
     """Write a carrier file (`granite_swa`) of float32 tensors."""
     keys = _metadata(shape)
     head = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys)))

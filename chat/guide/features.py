@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from chat.guide.library import synonyms
+from chat.guide.facts import synonyms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower().replace("’", "'"))
 
 
-class Vocabulary:
+class FeatureVocabulary:
     """The words of everything that was taught, with the number of patterns they are in."""
 
     def __init__(self, own: Mapping[str, int], every: Mapping[str, int]) -> None:

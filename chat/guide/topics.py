@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from chat.guide.features import MOST, Vocabulary
+from chat.guide.features import MOST, FeatureVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Ranker:
     """
 
     topics: tuple[tuple[str, str], ...]
-    vocabulary: Vocabulary
+    vocabulary: FeatureVocabulary
     buckets: int
     scale: float
     rows: memoryview
@@ -101,7 +101,7 @@ def read(path: Path) -> Ranker:
     line, _, rows = path.read_bytes().partition(b"\n")
     head = json.loads(line)
     words: Mapping[str, tuple[int, int]] = head["words"]
-    vocabulary = Vocabulary(
+    vocabulary = FeatureVocabulary(
         {word: own for word, (own, _) in words.items()}, {word: all for word, (_, all) in words.items()}
     )
     topics = tuple((topic, title) for topic, title in head["topics"])

@@ -1,1 +1,1 @@
-"""Which model file: download, and the check of what a name leads to."""
+"""Find the file that a model name means, and download it."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chat.ground.catalogue import DEFAULT, Official, find_official
-from chat.ground.errors import FileError, ModelError
-from chat.ground.folders import make_private_folder, models_folder
-from chat.ground.hub import (
+from chat.errors import FileError, ModelError
+from chat.hub import (
     PREFIX,
     CachedRepository,
     checkpoint_files,
@@ -19,8 +17,10 @@ from chat.ground.hub import (
     remove_cached,
     require_room,
 )
-from chat.ground.person import tell
-from chat.ground.sizes import size_text
+from chat.hub.catalogue import DEFAULT, Official, find_official
+from chat.system.console import tell
+from chat.system.paths import make_private_folder, models_folder
+from chat.system.units import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

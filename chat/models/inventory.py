@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from chat.ground.errors import ChatError, FileError
-from chat.ground.folders import models_folder
-from chat.ground.hub import CachedRepository, HubName, cached_gguf_files, quant_of, remove_cached
+from chat.errors import ChatError, FileError
+from chat.hub import CachedRepository, HubName, cached_gguf_files, quant_of, remove_cached
+from chat.system.paths import models_folder
 
 if TYPE_CHECKING:
-    from chat.ground.gguf_reader import GgufFile
+    from chat.gguf.reader import GgufFile
 
 Where = Literal["models", "hub cache", "elsewhere"]
 _SUFFIX = ".gguf"
@@ -97,8 +97,8 @@ def read_checked(path: Path) -> GgufFile:
     Raises:
         ChatError: it cannot.
     """
-    from chat.ground.gguf_reader import read_gguf
-    from chat.ground.gguf_rules import check_model
+    from chat.gguf.reader import read_gguf
+    from chat.gguf.validate_model import check_model
 
     header = read_gguf(path)
     check_model(header)
@@ -106,7 +106,7 @@ def read_checked(path: Path) -> GgufFile:
 
 
 def _described(file: LocalFile, header: GgufFile, size: int) -> LocalModel:
-    from chat.engine.formats.detect import detect_format
+    from chat.prompts.detect import detect_format
 
     is_adapter = header.metadata.get("general.type") == "adapter"
     context = header.key("context_length")

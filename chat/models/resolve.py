@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chat.ground.folders import written_path
 from chat.guide import NAME as GUIDE
 from chat.guide import PATH as GUIDE_FILE
+from chat.system.paths import expand_path
 
 
 def resolve(name: str | None) -> Path:
@@ -28,14 +28,14 @@ def resolve(name: str | None) -> Path:
         return path
     if name == GUIDE:
         return GUIDE_FILE
-    from chat.models.named import named_model, only_model
+    from chat.models.find import find_model, only_model
 
-    return only_model() if name is None else named_model(name, is_folder=path is not None)
+    return only_model() if name is None else find_model(name, is_folder=path is not None)
 
 
 def _existing(name: str) -> Path | None:
     try:
-        path = written_path(name)
+        path = expand_path(name)
         return path if name and path.exists() else None
     except (OSError, ValueError):  # too long for a path, or with a NUL
         return None

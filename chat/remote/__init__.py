@@ -1,1 +1,1 @@
-"""A server elsewhere as the engine: the same session, history and filter over any OpenAI-compatible API."""
+"""A server as the backend: the same session, history and filter over any OpenAI-compatible API."""

@@ -8,27 +8,27 @@ from dataclasses import asdict
 from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from chat.conversation import FinishReason, Message, ToolCall
-from chat.events import Done, Event, ModelInfo, Notice, Rendered, Seconds, Text, TokenCounts, outcome_of
-from chat.ground.errors import ChatError, EngineError, ModelError, UsageError
+from chat.core.conversation import FinishReason, Message, ToolCall
+from chat.core.events import Completion, Event, ModelInfo, Notice, Rendered, Seconds, TextDelta, TokenCounts, outcome_of
+from chat.core.request import Sampling
+from chat.errors import ChatError, EngineError, ModelError, UsageError
 from chat.remote.transport import Busy, Exchange
-from chat.request import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from chat.remote.server import Server
-    from chat.request import Constraint, Request
+    from chat.core.request import Constraint, Request
+    from chat.remote.server_address import ServerAddress
 
 Kind = TypeVar("Kind")
 FINISH: dict[str, FinishReason] = {"length": "length"}  # every other reason is a stop
 EXTRAS = ("top_k", "min_p", "repeat_penalty")  # no standard fields: sent only if changed, else the server's own hold
 
 
-class RemoteEngine:
+class RemoteBackend:
     """A `Replier` that asks a server; one reply at a time."""
 
-    def __init__(self, server: Server, model: str | None) -> None:
+    def __init__(self, server: ServerAddress, model: str | None) -> None:
         self._server = server
         self._wanted_model = model
         self._info: ModelInfo | None = None
@@ -80,12 +80,12 @@ class RemoteEngine:
 
     def answer_all(
         self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
-    ) -> Iterator[tuple[int, Done | ChatError]]:
+    ) -> Iterator[tuple[int, Completion | ChatError]]:
         """Answer many requests, one after the other."""
         for position, request in enumerate(requests):
             outcome = outcome_of(self.reply(request), on_notice)
             yield position, outcome
-            if isinstance(outcome, Done) and outcome.finish_reason == "interrupted":
+            if isinstance(outcome, Completion) and outcome.finish_reason == "interrupted":
                 return
 
     def render(self, request: Request) -> Rendered:
@@ -156,7 +156,7 @@ class RemoteEngine:
 class _Answer:
     """The answer so far, put together from a stream's chunks."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerAddress) -> None:
         self._server = server
         self._texts: list[str] = []
         self._tokens = TokenCounts()
@@ -166,7 +166,7 @@ class _Answer:
         self.began = time.monotonic()
         self._first_at: float | None = None  # when the first text or call came
 
-    def take(self, chunk: Any) -> Iterator[Text]:
+    def take(self, chunk: Any) -> Iterator[TextDelta]:
         """One chunk of the stream, or the whole answer of a server that does not stream.
 
         Raises:
@@ -184,7 +184,7 @@ class _Answer:
         except (AttributeError, KeyError, TypeError) as error:
             raise EngineError("the server sent a chunk of a shape we do not know") from error
 
-    def _take_choice(self, choice: dict[str, Any]) -> Iterator[Text]:
+    def _take_choice(self, choice: dict[str, Any]) -> Iterator[TextDelta]:
         delta = _part(choice, "delta", dict) or _part(choice, "message", dict)
         text = _part(delta, "content", str) or _part(choice, "text", str)
         if reason := _part(choice, "finish_reason", str):
@@ -195,7 +195,7 @@ class _Answer:
             self._first_at = time.monotonic()
         if text:
             self._texts.append(text)
-            yield Text(text)
+            yield TextDelta(text)
 
     def _take_call(self, call: dict[str, Any]) -> None:
         known = self._calls.setdefault(call.get("index", len(self._calls)), {"id": "", "name": "", "arguments": ""})
@@ -204,11 +204,11 @@ class _Answer:
         known["name"] += _part(function, "name", str)
         known["arguments"] += _part(function, "arguments", str)
 
-    def done(self, sampling: dict[str, Any]) -> Done:
+    def done(self, sampling: dict[str, Any]) -> Completion:
         """The whole answer; what the server does not tell is not made up."""
         ended = time.monotonic()
         first_at = ended if self._first_at is None else self._first_at
-        return Done(
+        return Completion(
             text="".join(self._texts),
             finish_reason=self.finish_reason,
             ids=None,

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from chat.ground.errors import EngineError
-from chat.remote.faults import connection_error, status_error
+from chat.errors import EngineError
+from chat.remote.error_messages import connection_error, status_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from chat.remote.server import Server
+    from chat.remote.server_address import ServerAddress
 
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 300  # a busy server may queue us; its prompt reading sends nothing
@@ -38,7 +38,7 @@ class Busy:
 class Exchange:
     """One request and its answer; `abort` from another thread or a signal handler ends it."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerAddress) -> None:
         self._server = server
         self._connection: http.client.HTTPConnection | None = None
         self._socket: socket.socket | None = None  # http.client hands it on, and forgets it

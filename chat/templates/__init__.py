@@ -1,1 +1,1 @@
-"""Prompt templates: a TOML file each, with `prompt`, `system`, `schema` and settings. Knows no engine."""
+"""Prompt templates: a TOML file each, with `prompt`, `system`, `schema` and settings."""

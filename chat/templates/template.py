@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from string import Template as Dollars
 from typing import TYPE_CHECKING, Any
 
-from chat.definitions import checked, definitions
-from chat.ground.errors import DataError, UsageError
+from chat.config.option_types import checked, option_specs
+from chat.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def parse(name: str, text: str) -> Template:
 
 def _setting(template: str, key: str, value: Any) -> tuple[str, Any]:
     name = key.replace("-", "_")
-    definition = definitions().get(name)
+    definition = option_specs().get(name)
     if definition is None or not (definition.option.persistent or name in ALSO_ALLOWED):
         raise DataError(f"template `{template}`: unknown setting `{key}`")
     try:

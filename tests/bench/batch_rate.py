@@ -16,10 +16,10 @@ import json
 import time
 from pathlib import Path
 
-from chat.conversation import Message
-from chat.engine.client import LocalEngine
-from chat.events import Done
-from chat.request import EngineOptions, Prompt, Request, Sampling
+from chat.core.conversation import Message
+from chat.core.events import Completion
+from chat.core.request import EngineOptions, Prompt, Request, Sampling
+from chat.worker.client import LocalBackend
 
 INSTRUCTION = (
     "You read what customers write to a shop. Say in one short sentence what the customer wants, then name the "
@@ -49,16 +49,16 @@ def requests(count: int, tokens: int) -> list[Request]:
     return [Request(prompt, Sampling(temperature=0), max_tokens=tokens) for prompt in prompts]
 
 
-def answers(options: EngineOptions, way: Way, tokens: int) -> tuple[float, dict[int, Done]]:
+def answers(options: EngineOptions, way: Way, tokens: int) -> tuple[float, dict[int, Completion]]:
     """Seconds for all requests of a way once the model is loaded and warm, and the replies."""
     parallel, count = way
-    engine = LocalEngine(options)
+    engine = LocalBackend(options)
     warm = Request(Prompt(ids=(5,)), Sampling(temperature=0), max_tokens=1)  # nothing in common with the others
     list(engine.reply(warm))
     begun = time.perf_counter()
     found = {}
     for index, outcome in engine.answer_all(requests(count, tokens), parallel):
-        if not isinstance(outcome, Done):
+        if not isinstance(outcome, Completion):
             raise outcome
         found[index] = outcome
     seconds = time.perf_counter() - begun
@@ -66,7 +66,7 @@ def answers(options: EngineOptions, way: Way, tokens: int) -> tuple[float, dict[
     return seconds, found
 
 
-def compared(first: dict[int, Done], other: dict[int, Done]) -> str:
+def compared(first: dict[int, Completion], other: dict[int, Completion]) -> str:
     """Of how many requests the ids are the same, and at which id the others leave."""
     both = [(first[at].ids or (), other[at].ids or ()) for at in sorted(first.keys() & other.keys())]
     left = [next((at for at, (a, b) in enumerate(zip(*pair, strict=False)) if a != b), -1) for pair in both]
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--ids", type=Path, help="a JSON file that gets the ids of each way")
     given = parser.parse_args()
     options = EngineOptions(given.model, repack="off", draft="off", threads=given.threads)
-    first: tuple[float, dict[int, Done]] | None = None
+    first: tuple[float, dict[int, Completion]] | None = None
     kept: dict[str, list[tuple[int, ...] | None]] = {}
     for way in given.ways:
         seconds, found = answers(options, way, given.tokens)

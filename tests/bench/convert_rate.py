@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 
-from convert.quantize import library
+from convert.quantize.kernels import library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

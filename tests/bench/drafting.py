@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 from statistics import median
 
-from chat.engine.drafting import Drafter
-from chat.engine.reply import reply
-from chat.engine.room import Room, load_room
-from chat.events import Done
-from chat.request import Constraint, EngineOptions, Prompt, Request, Sampling
+from chat.core.events import Completion
+from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
+from chat.inference.loaded_model import LoadedModel, load_model
+from chat.inference.response import reply
+from chat.inference.speculative import Drafter
 
 PROMPT = Prompt(text="one two three " * 8)
 HOT = Sampling(temperature=2.0, top_p=1.0, top_k=0, min_p=0.0, seed=5)
@@ -30,16 +30,16 @@ CASES = {
 }
 
 
-def answer(room: Room, request: Request, drafter: Drafter | None) -> Done:
+def answer(room: LoadedModel, request: Request, drafter: Drafter | None) -> Completion:
     """The end of one reply, which looks ahead if there is a drafter."""
     assert room.engine is not None
     room.engine.drafter = drafter
     last = list(reply(room, request))[-1]
-    assert isinstance(last, Done)
+    assert isinstance(last, Completion)
     return last
 
 
-def speed(done: Done) -> float:
+def speed(done: Completion) -> float:
     """Tokens a second after the first one, which reading the prompt has made."""
     return (done.tokens.generated - 1) / done.seconds.generate
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--case", action="append", choices=CASES)
     given = parser.parse_args()
-    room = load_room(EngineOptions(given.model, draft="lookup", threads=given.threads))
+    room = load_model(EngineOptions(given.model, draft="lookup", threads=given.threads))
     assert room.engine is not None
     drafter = room.engine.drafter
     print(f"lookup is {room.info.details['draft']}; {room.info.details['threads']} threads")

@@ -16,9 +16,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from chat.engine.client import LocalEngine
-from chat.ground.errors import ChatError
-from chat.request import EngineOptions, Prompt, Request, Sampling
+from chat.core.request import EngineOptions, Prompt, Request, Sampling
+from chat.errors import ChatError
+from chat.worker.client import LocalBackend
 
 BUFFER = re.compile(r"(model|KV|compute|output) buffer size = +([0-9.]+) MiB")
 CONTEXTS, KV_TYPES, ATTENTION, REPACK = (512, 8192, 32768), ("f16", "f32", "q8_0"), ("on", "off"), ("off", "on")
@@ -30,7 +30,7 @@ def measure(path: str, options: dict[str, Any]) -> dict[str, float]:
     """The estimates, each as a part of what was measured."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        engine = LocalEngine(EngineOptions(path, threads=1, **options), log_file=log)
+        engine = LocalBackend(EngineOptions(path, threads=1, **options), log_file=log)
         details = engine.info().details
         fills = details["cells"] <= FILLED_CELLS
         if fills:

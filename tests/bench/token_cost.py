@@ -16,25 +16,25 @@ import time
 from pathlib import Path
 
 from chat.bench.turns import timed
-from chat.engine.client import LocalEngine
-from chat.engine.decoder import Decoder, DecoderSettings
-from chat.engine.engine import Engine, Run
-from chat.engine.library import llama
-from chat.engine.model import LoadSettings, Model
-from chat.engine.reply import reply
-from chat.engine.room import load_room
-from chat.engine.sampling import Sampler
-from chat.engine.snapshot import Snapshots
-from chat.engine.wire import pack_event, to_line
-from chat.events import Done
-from chat.request import EngineOptions, Prompt, Request, Sampling
+from chat.core.events import Completion
+from chat.core.request import EngineOptions, Prompt, Request, Sampling
+from chat.inference.generator import GenerationRun, Generator
+from chat.inference.loaded_model import load_model
+from chat.inference.response import reply
+from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.kv_snapshots import Snapshots
+from chat.llama.library import llama
+from chat.llama.model import LoadSettings, Model
+from chat.llama.sampler import Sampler
+from chat.worker.client import LocalBackend
+from chat.worker.protocol import pack_event, to_line
 
 Cost = tuple[float, float]  # wall and processor seconds
 PROMPT = tuple(range(5, 69))
 SAMPLING = Sampling(seed=1)
 
 
-def bare(decoder: Decoder, count: int) -> Cost:
+def bare(decoder: LlamaContext, count: int) -> Cost:
     """Seconds for `count` tokens of nothing but `llama_decode` and `llama_sampler_sample`."""
     api = llama()
     decoder.clear()
@@ -52,13 +52,13 @@ def bare(decoder: Decoder, count: int) -> Cost:
     return cost
 
 
-def engine(decoder: Decoder, count: int) -> Cost:
+def engine(decoder: LlamaContext, count: int) -> Cost:
     """Seconds for `count` ids of our own loop, in this process."""
     sampler = Sampler(SAMPLING, decoder.model.vocabulary_size)
     decoder.clear()
     decoder.feed(PROMPT)
     begun = now()
-    made = sum(1 for _ in Engine(decoder, Snapshots(0)).generate(Run(sampler, count, lambda _: False)))
+    made = sum(1 for _ in Generator(decoder, Snapshots(0)).generate(GenerationRun(sampler, count, lambda _: False)))
     cost = since(begun)
     sampler.close()
     assert made == count
@@ -67,7 +67,7 @@ def engine(decoder: Decoder, count: int) -> Cost:
 
 def child(path: str, count: int) -> Cost:
     """Seconds for `count` tokens as the parent waits for them."""
-    client = LocalEngine(EngineOptions(path, threads=1, draft="off", flash_attention="on"))
+    client = LocalBackend(EngineOptions(path, threads=1, draft="off", flash_attention="on"))
     client.info()
     request = Request(Prompt(ids=PROMPT), SAMPLING, max_tokens=count)
     list(client.reply(request))  # pieces are looked up once
@@ -75,14 +75,14 @@ def child(path: str, count: int) -> Cost:
     done = list(client.reply(request))[-1]
     wall, cpu = since(begun, client.pid)
     client.close()
-    assert isinstance(done, Done)
+    assert isinstance(done, Completion)
     share = count / max(done.tokens.generated, 1)
     return wall * share, cpu * share
 
 
 def outside(path: str, count: int) -> float:
     """Milliseconds a token that are spent in none of llama.cpp's functions, from logits to the parent's pipe."""
-    room = load_room(EngineOptions(path, threads=1, draft="off", flash_attention="on"))
+    room = load_model(EngineOptions(path, threads=1, draft="off", flash_attention="on"))
     reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert reader.stdin is not None
     best: dict[int, float] = {}  # by the length of the answer
@@ -93,7 +93,7 @@ def outside(path: str, count: int) -> float:
                 reader.stdin.write(to_line({"id": 1, "event": pack_event(event)}))
                 reader.stdin.flush()
             seconds = time.perf_counter() - begun - clock.seconds
-        assert isinstance(event, Done) and event.tokens.generated == length
+        assert isinstance(event, Completion) and event.tokens.generated == length
         best[length] = min(seconds, best.get(length, seconds))
     reader.communicate()
     room.close()
@@ -121,7 +121,7 @@ def main() -> None:
     model = Model(path, LoadSettings())
     rolling = model.window is not None
     cells = (model.window or 0) + 256 if rolling else count + 128
-    decoder = Decoder(model, DecoderSettings(cells, rolling=rolling, flash_attention="on"))
+    decoder = LlamaContext(model, ContextSettings(cells, rolling=rolling, flash_attention="on"))
     runs = [(bare(decoder, count), engine(decoder, count), child(path, count)) for _ in range(3)]
     print(f"{'ms a token, one thread':24} {'wall':>8} {'more':>8} {'processor':>10} {'more':>8}")
     for kind, name in enumerate(("bare C loop", "engine", "through the child")):

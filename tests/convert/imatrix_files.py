@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from chat.ground.gguf_reader import read_gguf
-from convert.block_types import BLOCK_TYPES
-from convert.gguf_file import KeyValue, encode_header
-from convert.plan import PlannedTensor
+from chat.gguf.reader import read_gguf
+from chat.gguf.writer import KeyValue, encode_header
+from convert.quantize.block_types import BLOCK_TYPES
+from convert.quantize.recipes import PlannedTensor
 
 Floats = npt.NDArray[np.float32]
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chat.ground.gguf_reader import GgufFile, read_gguf
+from chat.gguf.reader import GgufFile, read_gguf
+from tests.folders import CHECKPOINTS
 
-CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 V01 = CHECKPOINTS / "mistral-v0.1"
 V03 = CHECKPOINTS / "mistral-v0.3"
 

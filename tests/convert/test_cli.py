@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from chat.cli import run
-from chat.ground.gguf_reader import read_gguf
+from chat.cli.main import run
+from chat.gguf.reader import read_gguf
 from tests.convert.adapters import pair_for, write_peft
 from tests.convert.samples import V01, V03, Sizes, copy_checkpoint, make_checkpoint
 

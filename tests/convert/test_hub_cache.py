@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from chat.ground.errors import DataError
-from chat.ground.hub import CachedRepository, hub_cache
-from convert.checkpoint import open_checkpoint
+from chat.errors import DataError
+from chat.hub import CachedRepository, hub_cache
+from convert.checkpoint.folder import open_checkpoint
+from tests.folders import CHECKPOINTS
 
-CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "mistral-v0.1"
+CHECKPOINT = CHECKPOINTS / "mistral-v0.1"
 FILES = ("config.json", "model.safetensors", "tokenizer.model")
 COMMIT = "c" * 40
 

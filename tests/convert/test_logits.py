@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chat.engine.decoder import Decoder, DecoderSettings
-from chat.engine.model import LoadSettings, Model
-from chat.engine.offload import Host, fit
-from chat.engine.sizes import cache_bytes, sizes_of
-from chat.engine.window import choose_window
-from chat.ground.gguf_reader import read_gguf
-from chat.ground.gguf_rules import check_model
-from chat.request import EngineOptions
-from convert.layout import rotary_order
-from convert.pipeline import Options, convert
+from chat.core.request import EngineOptions
+from chat.gguf.reader import read_gguf
+from chat.gguf.validate_model import check_model
+from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.memory_estimate import cache_bytes, sizes_of
+from chat.llama.memory_plan import HostResources, plan_memory
+from chat.llama.model import LoadSettings, Model
+from chat.llama.sliding_window import choose_window
+from convert.pipeline import ConversionOptions, convert
+from convert.tensors.layout import rotary_order
 from tests.convert.plain_model import forward
 from tests.convert.samples import (
     V01,
@@ -34,11 +34,11 @@ from tests.convert.samples import (
     params_of,
     write_safetensors,
 )
-from tests.convert.test_experts import ORIGINAL_NAMES
+from tests.convert.tensors.test_experts import ORIGINAL_NAMES
 
 SIZES = Sizes(layers=4, width=64, heads=4, kv_heads=2, head_dim=32, hidden=96)  # heads x head_dim = 128: wide heads
 IDS = [int(token) for token in np.random.default_rng(8).integers(3, 500, 300)]
-HOST = Host(free_bytes=8 << 30, threads=1)
+HOST = HostResources(free_bytes=8 << 30, threads=1)
 NEAR = 1e-3
 
 
@@ -51,19 +51,19 @@ def loud_tensors(seed: int = 4) -> dict[str, Array]:
     return tensors
 
 
-def open_decoder(path: Path, context: int = 512) -> Decoder:
+def open_decoder(path: Path, context: int = 512) -> LlamaContext:
     """As the chat opens a file, in the settings of exact arithmetic."""
     file = read_gguf(path)
     check_model(file)
     options = EngineOptions(
         model_path=str(path), context=context, kv_type="f32", flash_attention="off", repack="off", gpu_layers="0"
     )
-    chosen = fit(sizes_of(file), options, choose_window(file, "auto"), HOST)
-    settings = DecoderSettings(chosen.cells, 64, 64, chosen.rolling, "f32", "off", 1)
-    return Decoder(Model(str(path), LoadSettings()), settings)
+    chosen = plan_memory(sizes_of(file), options, choose_window(file, "auto"), HOST)
+    settings = ContextSettings(chosen.cells, 64, 64, chosen.rolling, "f32", "off", 1)
+    return LlamaContext(Model(str(path), LoadSettings()), settings)
 
 
-def logits_of(decoder: Decoder, ids: list[int]) -> Array:
+def logits_of(decoder: LlamaContext, ids: list[int]) -> Array:
     """Of every id, (n, vocabulary)."""
     rows = []
     for start in range(0, len(ids), 50):
@@ -73,7 +73,7 @@ def logits_of(decoder: Decoder, ids: list[int]) -> Array:
     return np.array(rows)
 
 
-def close(decoder: Decoder) -> None:
+def close(decoder: LlamaContext) -> None:
     decoder.close()
     decoder.model.close()
 
@@ -109,7 +109,7 @@ def make_ministral(folder: Path, tensors: dict[str, Array], **params: Any) -> Pa
 def interleaved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("interleaved")
     make_ministral(folder / "model", loud_tensors(), sliding_window=[512, 64, 64, 64])
-    convert(Options(folder / "model", folder / "out.gguf", "F32"))
+    convert(ConversionOptions(folder / "model", folder / "out.gguf", "F32"))
     return folder / "out.gguf"
 
 
@@ -132,7 +132,7 @@ def test_full_layers_have_cells_for_the_whole_context(interleaved: Path) -> None
     file = read_gguf(interleaved)
     window = choose_window(file, "auto")
     options = EngineOptions(model_path=str(interleaved), kv_type="f32")
-    chosen = fit(sizes_of(file), options, window, HOST)
+    chosen = plan_memory(sizes_of(file), options, window, HOST)
     assert (window.size, window.rolling, chosen.rolling, chosen.cells) == (64, False, False, 512)
     cell = 2 * SIZES.kv_heads * SIZES.head_dim * 4
     assert cache_bytes(sizes_of(file), "f32", 512, window, 64) == cell * (512 + 3 * 256)
@@ -181,7 +181,7 @@ def test_stretched_positions_are_exact(window: int | None, rope: dict[str, Any],
     make_checkpoint(
         tmp_path / "model", SIZES, tensors, rope_scaling=rope, sliding_window=window, max_position_embeddings=512
     )
-    convert(Options(tmp_path / "model", tmp_path / "out.gguf", "F32"))
+    convert(ConversionOptions(tmp_path / "model", tmp_path / "out.gguf", "F32"))
     expected = forward(SIZES, tensors, IDS, [window] * 4, rope=rope)
     decoder = open_decoder(tmp_path / "out.gguf")
     try:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chat.ground.errors import ChatError, DataError, FileError, ModelError, UsageError
-from chat.ground.gguf_reader import read_gguf
-from convert.pipeline import Options, convert, make_draft
+from chat.errors import ChatError, DataError, FileError, ModelError, UsageError
+from chat.gguf.reader import read_gguf
+from convert.pipeline import ConversionOptions, convert, make_draft
 from tests.convert.samples import (
     V01,
     V03,
@@ -39,7 +39,7 @@ def without_sinks(tensors: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("reference", REFERENCES, ids=lambda path: f"{path.parent.name}-{path.stem[5:]}")
 def test_tensors_equal_llama_cpps_byte_for_byte(reference: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    convert(Options(reference.parent, out, reference.stem[5:]))
+    convert(ConversionOptions(reference.parent, out, reference.stem[5:]))
     file, raw = tensor_bytes(out)
     made = {name: [file.tensors[name].type, list(file.tensors[name].shape), sha256(raw[name])] for name in raw}
     expected = json.loads(reference.read_text())["tensors"]
@@ -55,7 +55,7 @@ def sha256(raw: bytes) -> str:
 @pytest.mark.parametrize("folder", [V01, V03], ids=lambda path: path.name)
 def test_keys_are_those_of_llama_cpp_then_ours(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    convert(Options(folder, out, "Q8_0", window="off"))
+    convert(ConversionOptions(folder, out, "Q8_0", window="off"))
     made = read_gguf(out).metadata
     expected = json.loads((folder / "gguf-Q8_0.json").read_text())["metadata"]
     for key, value in expected.items():
@@ -74,7 +74,7 @@ def test_keys_are_those_of_llama_cpp_then_ours(folder: Path, tmp_path: Path) -> 
 
 def test_a_window_makes_a_carrier_that_attends_to_no_sink(tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    report = convert(Options(V01, out, "F32"))
+    report = convert(ConversionOptions(V01, out, "F32"))
     file, raw = tensor_bytes(out)
     made = {key: value for key, value in file.metadata.items() if not key.startswith(("tokenizer.", "general."))}
     assert {key.partition(".")[0] for key in made} == {"granite_swa", "mistral_chat"}
@@ -104,7 +104,7 @@ def test_the_window_asked_for_chooses_the_architecture(
     folder: Path, asked: str, architecture: str, in_force: int | None, stored: int, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.gguf"
-    report = convert(Options(folder, out, "Q8_0", window=asked))
+    report = convert(ConversionOptions(folder, out, "Q8_0", window=asked))
     file = read_gguf(out)
     assert (report.architecture, report.window) == (architecture, in_force)
     assert (file.architecture, file.window, file.metadata["mistral_chat.sliding_window"]) == (
@@ -117,13 +117,13 @@ def test_the_window_asked_for_chooses_the_architecture(
 @pytest.mark.parametrize("asked", ["0", "-1", "on", "", "1e3", "²", "99999999999"])
 def test_an_impossible_window_is_a_usage_error(asked: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is neither `auto`, `off` nor a number of tokens"):
-        make_draft(Options(V01, tmp_path / "out.gguf", window=asked))
+        make_draft(ConversionOptions(V01, tmp_path / "out.gguf", window=asked))
 
 
 def test_unpermuted_rows_follow_the_formula_where_heads_are_wider_than_the_model(tmp_path: Path) -> None:
     sizes = Sizes(head_dim=64)  # 8 heads of 64 = 512, beside a width of 256, as in Nemo
     tensors = hugging_face_tensors(sizes)
-    convert(Options(make_checkpoint(tmp_path / "wide", sizes, tensors), tmp_path / "out.gguf", "F32"))
+    convert(ConversionOptions(make_checkpoint(tmp_path / "wide", sizes, tensors), tmp_path / "out.gguf", "F32"))
     _, raw = tensor_bytes(tmp_path / "out.gguf")
     for part, heads in (("q", 8), ("k", 2)):
         stored = float32(tensors[f"model.layers.1.self_attn.{part}_proj.weight"])
@@ -135,7 +135,9 @@ def test_unpermuted_rows_follow_the_formula_where_heads_are_wider_than_the_model
 def test_experts_are_stacked_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     sizes = Sizes(experts=12, layers=1)  # 10 sorts before 2 as text
     tensors = hugging_face_tensors(sizes)
-    report = convert(Options(make_checkpoint(tmp_path / "moe", sizes, tensors), tmp_path / "out.gguf", "BF16"))
+    report = convert(
+        ConversionOptions(make_checkpoint(tmp_path / "moe", sizes, tensors), tmp_path / "out.gguf", "BF16")
+    )
     file, raw = tensor_bytes(tmp_path / "out.gguf")
     at = "model.layers.0.block_sparse_moe."
     for part, name in (("gate", "w1"), ("down", "w2"), ("up", "w3")):
@@ -150,7 +152,7 @@ def test_experts_are_stacked_in_the_order_of_their_numbers(tmp_path: Path) -> No
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_other_floats_than_bfloat16_are_read(dtype: str, tmp_path: Path) -> None:
     tensors = {name: float32(bits).astype(dtype) for name, bits in hugging_face_tensors(Sizes()).items()}
-    convert(Options(make_checkpoint(tmp_path / "model", tensors=tensors), tmp_path / "out.gguf", "F32"))
+    convert(ConversionOptions(make_checkpoint(tmp_path / "model", tensors=tensors), tmp_path / "out.gguf", "F32"))
     _, raw = tensor_bytes(tmp_path / "out.gguf")
     assert raw["output.weight"] == tensors["lm_head.weight"].astype(np.float32).tobytes()
 
@@ -159,26 +161,26 @@ def test_a_tied_model_has_no_output_tensor_even_if_the_checkpoint_repeats_it(tmp
     tensors = hugging_face_tensors(Sizes())
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
     folder = make_checkpoint(tmp_path / "tied", Sizes(is_tied=True), tensors)
-    convert(Options(folder, tmp_path / "out.gguf", "Q4_K_M"))
+    convert(ConversionOptions(folder, tmp_path / "out.gguf", "Q4_K_M"))
     tensors_made = read_gguf(tmp_path / "out.gguf").tensors
     assert "output.weight" not in tensors_made
     assert tensors_made["token_embd.weight"].type == "Q6_K"
 
 
 def test_the_file_is_the_same_at_any_number_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convert.stream.CHUNK_NUMBERS", 4096)
+    monkeypatch.setattr("convert.output.tensor_writer.CHUNK_NUMBERS", 4096)
     made = []
     for threads in (1, 5):
         monkeypatch.setattr("convert.pipeline.usable_cpus", lambda threads=threads: threads)
         out = tmp_path / f"{threads}.gguf"
-        convert(Options(V01, out))
+        convert(ConversionOptions(V01, out))
         made.append(out.read_bytes())
     assert made[0] == made[1]
 
 
 def test_the_report_says_what_was_made(tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    report = convert(Options(V01, out))
+    report = convert(ConversionOptions(V01, out))
     assert replace(report, seconds={}, source_sha256="") == replace(
         report,
         output=str(out),
@@ -204,13 +206,13 @@ def test_the_report_says_what_was_made(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_changes_with_one_weight_of_a_row_and_not_with_the_place(tmp_path: Path) -> None:
-    first = make_draft(Options(V01, tmp_path / "a.gguf")).origin.sha256
+    first = make_draft(ConversionOptions(V01, tmp_path / "a.gguf")).origin.sha256
     copied = copy_checkpoint(V01, tmp_path / "mistral-v0.1")
-    assert make_draft(Options(copied, tmp_path / "a.gguf")).origin.sha256 == first
+    assert make_draft(ConversionOptions(copied, tmp_path / "a.gguf")).origin.sha256 == first
     raw = bytearray((copied / "model.safetensors").read_bytes())
     raw[-1] ^= 1
     (copied / "model.safetensors").write_bytes(raw)
-    assert make_draft(Options(copied, tmp_path / "a.gguf")).origin.sha256 != first
+    assert make_draft(ConversionOptions(copied, tmp_path / "a.gguf")).origin.sha256 != first
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -289,7 +291,7 @@ def test_a_bad_checkpoint_is_one_sentence_and_leaves_nothing(
     target = tmp_path / "made"
     target.mkdir()
     with pytest.raises(kind, match=words) as caught:
-        convert(Options(folder, target / "out.gguf"))
+        convert(ConversionOptions(folder, target / "out.gguf"))
     assert type(caught.value) is kind
     assert "\n" not in caught.value.message
     assert not caught.value.message.endswith(".")
@@ -302,31 +304,31 @@ def test_a_number_too_large_for_the_type_is_named_and_fits_a_larger_type(tmp_pat
     large[3, 5] = 0x7F00  # 1.7e38
     folder = make_checkpoint(tmp_path / "model", tensors={**tensors, "lm_head.weight": large})
     with pytest.raises(DataError, match=r"output.weight: 1.70141e\+38 in row 3 is too large for Q6_K"):
-        convert(Options(folder, tmp_path / "out.gguf"))
-    convert(Options(folder, tmp_path / "out.gguf", "BF16"))
+        convert(ConversionOptions(folder, tmp_path / "out.gguf"))
+    convert(ConversionOptions(folder, tmp_path / "out.gguf", "BF16"))
     assert tensor_bytes(tmp_path / "out.gguf")[1]["output.weight"] == large.tobytes()
 
 
 def test_missing_folder_and_folder_without_weights_are_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nothing: no such folder"):
-        convert(Options(tmp_path / "nothing", tmp_path / "out.gguf"))
+        convert(ConversionOptions(tmp_path / "nothing", tmp_path / "out.gguf"))
     with pytest.raises(ModelError, match="no checkpoint there"):
-        convert(Options(tmp_path, tmp_path / "out.gguf"))
+        convert(ConversionOptions(tmp_path, tmp_path / "out.gguf"))
 
 
 def test_an_existing_file_is_replaced_only_when_asked_and_kept_when_the_source_is_bad(tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     out.write_bytes(b"old")
     with pytest.raises(FileError, match=r"out.gguf exists already") as caught:
-        convert(Options(V01, out))
+        convert(ConversionOptions(V01, out))
     assert caught.value.hint is not None
     assert "--overwrite" in caught.value.hint
     bad = copy_checkpoint(V03, tmp_path / "model")
     put_nan(bad)
     with pytest.raises(DataError):
-        convert(Options(bad, out, overwrite=True))
+        convert(ConversionOptions(bad, out, overwrite=True))
     assert out.read_bytes() == b"old"
-    convert(Options(V01, out, overwrite=True))
+    convert(ConversionOptions(V01, out, overwrite=True))
     assert out.read_bytes()[:4] == b"GGUF"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out.gguf"]
 
@@ -335,5 +337,5 @@ def test_a_full_disk_is_seen_before_any_work(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1_000_000})())
     words = f"{tmp_path}: 1 MB are needed, 181 kB more than are free"
     with pytest.raises(FileError, match=re.escape(words)):
-        convert(Options(V01, tmp_path / "out.gguf"))
+        convert(ConversionOptions(V01, tmp_path / "out.gguf"))
     assert not list(tmp_path.glob("*.gguf")) + list(tmp_path.glob(".*partial"))

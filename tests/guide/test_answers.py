@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chat.conversation import Message
-from chat.engine.client import LocalEngine
-from chat.events import Done
+from chat.core.conversation import Message
+from chat.core.events import Completion
+from chat.core.request import EngineOptions, Prompt, Request
 from chat.guide import PATH
-from chat.guide.guided import Guided
-from chat.guide.library import ELSE, facts, refusal
-from chat.request import EngineOptions, Prompt, Request
+from chat.guide.backend import GuideBackend
+from chat.guide.facts import ELSE, facts, refusal
+from chat.worker.client import LocalBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,32 +36,32 @@ def evaluate(script: Callable[[str], Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def guide() -> Iterator[Guided]:
-    engine = Guided(LocalEngine(EngineOptions(str(PATH), threads=1)))
+def guide() -> Iterator[GuideBackend]:
+    engine = GuideBackend(LocalBackend(EngineOptions(str(PATH), threads=1)))
     try:
         yield engine
     finally:
         engine.close()
 
 
-def answer(guide: Guided, *messages: Message) -> Done:
+def answer(guide: GuideBackend, *messages: Message) -> Completion:
     done = list(guide.reply(Request(Prompt(messages), max_tokens=200)))[-1]
-    assert isinstance(done, Done)
+    assert isinstance(done, Completion)
     return done
 
 
-def ask(guide: Guided, question: str) -> Done:
+def ask(guide: GuideBackend, question: str) -> Completion:
     return answer(guide, Message("user", question))
 
 
-def test_the_file_is_small_and_a_mistral_with_a_window(guide: Guided) -> None:
+def test_the_file_is_small_and_a_mistral_with_a_window(guide: GuideBackend) -> None:
     assert PATH.stat().st_size <= LARGEST_BYTES
     info = guide.info()
     assert (info.window, info.prompt_format) == (256, "v3")
     assert info.trained_context > 256
 
 
-def test_held_out_questions_are_answered_and_strangers_refused(guide: Guided, evaluate: Any) -> None:
+def test_held_out_questions_are_answered_and_strangers_refused(guide: GuideBackend, evaluate: Any) -> None:
     """Never trained on; a quick run asks a seeded sample of them, and allows for its chance."""
     questions = evaluate.read_questions(HERE / "held_out.txt")
     if not FULL:
@@ -77,7 +77,7 @@ def test_held_out_questions_are_answered_and_strangers_refused(guide: Guided, ev
     assert sum(refused) / len(refused) >= REFUSED - slack
 
 
-def test_its_answers_are_whole_sentences_that_it_was_taught(guide: Guided) -> None:
+def test_its_answers_are_whole_sentences_that_it_was_taught(guide: GuideBackend) -> None:
     """It may take one fact for another, but it makes nothing up."""
     taught = {fact.answer for fact in facts()}
     asked = (
@@ -89,11 +89,11 @@ def test_its_answers_are_whole_sentences_that_it_was_taught(guide: Guided) -> No
     assert {ask(guide, text).text.strip() for text in asked} <= taught
 
 
-def test_what_it_does_not_know_is_refused_with_the_way_to_a_full_model(guide: Guided) -> None:
+def test_what_it_does_not_know_is_refused_with_the_way_to_a_full_model(guide: GuideBackend) -> None:
     assert ask(guide, "What is the capital of France?").text.strip() == refusal().answer
 
 
-def test_a_session_longer_than_the_window_goes_on_answering(guide: Guided) -> None:
+def test_a_session_longer_than_the_window_goes_on_answering(guide: GuideBackend) -> None:
     licence = next(fact for fact in facts() if fact.id == "licence")
     messages: list[Message] = []
     for _ in range(20):  # of some 80 tokens each, in a window of 256
@@ -106,7 +106,7 @@ def test_a_session_longer_than_the_window_goes_on_answering(guide: Guided) -> No
 def test_the_first_answer_is_there_within_two_seconds() -> None:
     """Of processor time and waiting for the disk: a machine that is busy with other tests takes longer."""
     began = time.monotonic(), os.times()
-    engine = Guided(LocalEngine(EngineOptions(str(PATH), threads=1, repack="off")))
+    engine = GuideBackend(LocalBackend(EngineOptions(str(PATH), threads=1, repack="off")))
     try:
         assert ask(engine, "How do I convert a checkpoint?").finish_reason == "stop"
     finally:

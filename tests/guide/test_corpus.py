@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chat.guide.library import ELSE, facts, refusal
+from chat.guide.facts import ELSE, facts, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

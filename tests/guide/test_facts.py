@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.definitions import definitions
-from chat.ground.catalogue import find_official
-from chat.ground.errors import ExitCode
-from chat.guide.library import ELSE, Topic, facts, off_topic, read_table, refusal, synonyms, talk
-from chat.terminal.commands import NAMES
+from chat.config.option_types import option_specs
+from chat.errors import ExitCode
+from chat.guide.facts import ELSE, Topic, facts, off_topic, read_table, refusal, synonyms, talk
+from chat.hub.catalogue import find_official
+from chat.tui.commands.table import NAMES
 from tests.command_lines import flags_of, unknown_flags
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_every_slash_command_is_one_of_the_session(id: str, text: str) -> None:
     words = text.split()
     assert words[0].removeprefix("/") in NAMES, f"{id}: {text}"
     if words[0] == "/set":
-        assert len(words) == 1 or words[1] in definitions()
+        assert len(words) == 1 or words[1] in option_specs()
 
 
 def test_every_quoted_text_is_of_a_kind_that_is_checked() -> None:
@@ -77,7 +77,7 @@ def test_every_quoted_text_is_of_a_kind_that_is_checked() -> None:
 
 
 def test_every_variable_is_one_that_is_read() -> None:
-    known = {f"MISTRAL_CHAT_{name.upper()}" for name, each in definitions().items() if each.option.persistent}
+    known = {f"MISTRAL_CHAT_{name.upper()}" for name, each in option_specs().items() if each.option.persistent}
     named = {name for topic in topics() for name in re.findall(r"MISTRAL_CHAT_\w+", topic.answer)}
     assert named
     assert named <= known | OTHER_VARIABLES
@@ -99,9 +99,9 @@ def test_the_recommended_model_and_the_sizes_are_those_of_the_catalogue() -> Non
 
 
 def test_defaults_that_are_told_are_the_defaults() -> None:
-    assert f"the default is {definitions()['temperature'].default}" in fact("temperature").answer
-    assert definitions()["draft"].default == "lookup"
-    assert definitions()["gpu_layers"].default == "auto"
+    assert f"the default is {option_specs()['temperature'].default}" in fact("temperature").answer
+    assert option_specs()["draft"].default == "lookup"
+    assert option_specs()["gpu_layers"].default == "auto"
 
 
 def test_an_answer_holds_its_own_key_phrases_and_those_of_no_refusal() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from chat.conversation import Message
-from chat.engine.client import LocalEngine
-from chat.events import Notice
+from chat.core.conversation import Message
+from chat.core.events import Notice
+from chat.core.request import EngineOptions, Prompt, Request, Sampling
 from chat.guide import PATH
-from chat.guide.guided import Guided, with_topics
+from chat.guide.backend import GuideBackend, with_topics
 from chat.guide.topics import help_text
-from chat.request import EngineOptions, Prompt, Request, Sampling
+from chat.worker.client import LocalBackend
 
 NO_SYSTEM = "the guide heeds no system prompt; a full model does"
 
@@ -36,7 +36,7 @@ def test_prompts_without_messages_stay_as_they_are() -> None:
 
 
 def test_that_a_system_prompt_does_not_count_is_said_once() -> None:
-    engine = Guided(LocalEngine(EngineOptions(str(PATH), threads=1)))
+    engine = GuideBackend(LocalBackend(EngineOptions(str(PATH), threads=1)))
     request = Request(Prompt((Message("system", "Be a pirate."), Message("user", "hi"))), max_tokens=2)
     said = [[event for event in engine.reply(request) if isinstance(event, Notice)] for _ in range(2)]
     engine.close(keep_state=False)
@@ -45,7 +45,7 @@ def test_that_a_system_prompt_does_not_count_is_said_once() -> None:
 
 def test_a_batch_tells_it_too() -> None:
     """There the system prompt was left out without a word."""
-    engine = Guided(LocalEngine(EngineOptions(str(PATH), threads=1)))
+    engine = GuideBackend(LocalBackend(EngineOptions(str(PATH), threads=1)))
     plain, asked = (
         Request(Prompt((*system, Message("user", "hi"))), max_tokens=2)
         for system in ((), (Message("system", "Be a pirate."),))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.guide.features import Vocabulary
-from chat.guide.library import BEFORE_TITLE, ELSE, ELSE_TITLE, facts, talk
+from chat.guide.facts import BEFORE_TITLE, ELSE, ELSE_TITLE, facts, talk
+from chat.guide.features import FeatureVocabulary
 from chat.guide.phrasing import covering
 from chat.guide.topics import Match, Ranker, help_text, ranker, read, write
 
@@ -61,7 +61,7 @@ def test_words_that_were_never_taught_are_counted() -> None:
 
 
 def test_a_word_of_its_own_pattern_only_is_new_without_it() -> None:
-    vocabulary = Vocabulary({"convert": 2, "frobnicate": 1}, {"convert": 2, "frobnicate": 1})
+    vocabulary = FeatureVocabulary({"convert": 2, "frobnicate": 1}, {"convert": 2, "frobnicate": 1})
     assert vocabulary.strangers("convert frobnicate") == 0
     assert vocabulary.strangers("convert frobnicate", without={"convert", "frobnicate"}) == 1
 
@@ -78,7 +78,7 @@ def test_short_unknown_and_known_words_stay_as_they_are(word: str) -> None:
 
 def test_a_stored_classifier_is_read_back_whole(tmp_path: Path) -> None:
     rows = memoryview(bytes([1, 255, 0, 3])).cast("b")
-    small = Ranker((("a", "A"), ("b", "B")), Vocabulary({"x": 1}, {"x": 1, "y": 2}), 2, 0.5, rows)
+    small = Ranker((("a", "A"), ("b", "B")), FeatureVocabulary({"x": 1}, {"x": 1, "y": 2}), 2, 0.5, rows)
     write(tmp_path / "topics.bin", small)
     back = read(tmp_path / "topics.bin")
     assert (back.topics, back.buckets, back.scale, bytes(back.rows)) == (small.topics, 2, 0.5, bytes(rows))

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from chat.cli import run
-from chat.ground.folders import models_folder
+from chat.cli.main import run
+from chat.system.paths import models_folder
+from tests.folders import CHECKPOINTS
 from tests.hub_server import HubServer, hub_server
 
-CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "mistral-v0.3"
+CHECKPOINT = CHECKPOINTS / "mistral-v0.3"
 HUB_NAME = "someone/Tiny-GGUF"
 
 

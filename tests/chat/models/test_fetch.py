@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from chat.ground.errors import ChatError, ExitCode
-from chat.ground.folders import models_folder
-from chat.ground.hub import CachedRepository, hub_cache
+from chat.errors import ChatError, ExitCode
+from chat.hub import CachedRepository, hub_cache
 from chat.models.fetch import pull
+from chat.system.paths import models_folder
 from tests.chat.models.conftest import HUB_NAME
 from tests.hub_server import HubServer
 

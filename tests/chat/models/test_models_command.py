@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from chat.ground import catalogue
-from chat.ground.folders import models_folder
-from chat.ground.hub import hub_cache
+from chat.hub import catalogue, hub_cache
+from chat.system.paths import models_folder
 from tests.chat.models.conftest import HUB_NAME, Said
+from tests.folders import ROOT
 from tests.hub_server import GOOD_TOKEN, Fault, HubServer
 
 Command = Callable[..., Said]
@@ -30,7 +30,7 @@ def on_terminal(*arguments: str, keys: bytes = b"") -> tuple[int, str]:
         stdin=other,
         stdout=other,
         stderr=other,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     os.close(other)
     os.write(main, keys)
@@ -225,7 +225,7 @@ def test_the_token_is_nowhere_to_be_seen_even_with_tracebacks(
     server: HubServer, monkeypatch: pytest.MonkeyPatch, command: Command, fault: Fault | None
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", GOOD_TOKEN)
-    monkeypatch.setattr("chat.ground.hub.client.pause", lambda _: None)
+    monkeypatch.setattr("chat.hub.client.pause", lambda _: None)
     if fault:
         server.faults["list"] = [fault] * 9
     else:
@@ -242,10 +242,8 @@ def test_the_token_is_nowhere_to_be_seen_even_with_tracebacks(
 
 def test_the_models_command_loads_the_hubs_library_only_to_ask_it() -> None:
     code = (
-        "import sys; from chat.cli import run; code = run(['models', 'list', '--json']); "
+        "import sys; from chat.cli.main import run; code = run(['models', 'list', '--json']); "
         "print(code, sorted({'huggingface_hub', 'httpx2', 'numpy', 'llama_cpp', 'convert'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3], check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "[]\n0 []\n"

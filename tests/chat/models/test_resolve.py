@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from chat.ground.errors import ChatError, ExitCode
-from chat.ground.hub import hub_cache
+from chat.errors import ChatError, ExitCode
 from chat.guide import PATH as GUIDE_FILE
-from chat.models.named import WAYS_TO_A_MODEL
+from chat.hub import hub_cache
+from chat.models.find import WAYS_TO_A_MODEL
 from chat.models.resolve import resolve
 from tests.chat.models.conftest import HUB_NAME
+from tests.folders import ROOT
 from tests.hub_server import HubServer
 
 Put = Callable[[str], Path]
@@ -80,7 +81,7 @@ def test_no_name_and_no_model_means_the_guide() -> None:
 
 
 def test_no_name_and_no_model_at_all_shows_the_ways_to_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("chat.models.named.GUIDE_FILE", tmp_path / "left-out.gguf")
+    monkeypatch.setattr("chat.models.find.GUIDE_FILE", tmp_path / "left-out.gguf")
     assert refusal(None) == (ExitCode.MODEL, "no model is named", WAYS_TO_A_MODEL)
     assert "`mistral-chat models pull mistral` fetches mistral-7b-instruct-v0.3" in WAYS_TO_A_MODEL
 
@@ -152,9 +153,9 @@ def test_a_pipe_is_not_opened_to_find_out(tmp_path: Path) -> None:
 def test_a_path_is_found_without_what_looks_at_the_hub(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").touch()
     code = (
-        "import sys; from chat import opening; from chat.models.resolve import resolve; resolve('a.gguf');"
-        "print([name for name in sys.modules if name.startswith('chat.ground.hub')])"
+        "import sys; from chat.app import backends; from chat.models.resolve import resolve; resolve('a.gguf');"
+        "print([name for name in sys.modules if name.startswith('chat.hub')])"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (said.stdout, said.stderr) == ("[]\n", "")

@@ -5,25 +5,20 @@ from __future__ import annotations
 import io
 import json
 import socket
-import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from stub_server import Reply, Script, answering, serving, words
-
-from chat.cli import run
-from chat.conversation import Message
-from chat.events import Done, Notice, Text
-from chat.ground.errors import ChatError, ContextError, EngineError, ModelError, UsageError
-from chat.remote.client import RemoteEngine
-from chat.remote.server import server_at
-from chat.request import Constraint, Prompt, Request, Sampling
+from chat.cli.main import run
+from chat.core.conversation import Message
+from chat.core.events import Completion, Notice, TextDelta
+from chat.core.request import Constraint, Prompt, Request, Sampling
+from chat.errors import ChatError, ContextError, EngineError, ModelError, UsageError
+from chat.remote.client import RemoteBackend
+from chat.remote.server_address import server_at
+from tests.chat.remote.stub_server import Reply, Script, answering, serving, words
 
 HELLO = Request(Prompt(messages=(Message("system", "be brief"), Message("user", "hi"))), Sampling(seed=7), stop=("x",))
 KEY = "sk-very-secret"
@@ -43,15 +38,15 @@ def empty_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
 
 
-def engine(script: Script, model: str | None = None) -> RemoteEngine:
-    return RemoteEngine(server_at(script.url, KEY, insecure=False), model)
+def engine(script: Script, model: str | None = None) -> RemoteBackend:
+    return RemoteBackend(server_at(script.url, KEY, insecure=False), model)
 
 
-def ask(script: Script, request: Request = HELLO) -> tuple[list[str], Done]:
+def ask(script: Script, request: Request = HELLO) -> tuple[list[str], Completion]:
     events = list(engine(script).reply(request))
     done = events[-1]
-    assert isinstance(done, Done)
-    return [event.text for event in events if isinstance(event, Text)], done
+    assert isinstance(done, Completion)
+    return [event.text for event in events if isinstance(event, TextDelta)], done
 
 
 def test_an_answer_streams_and_carries_the_servers_counts() -> None:
@@ -192,7 +187,7 @@ def test_a_wait_for_a_busy_server_is_said() -> None:
     replies = [Reply(429, headers={"Retry-After": "0.2"}), Reply(chunks=words("a"))]
     with serving(Script(replies)) as script:
         events = list(engine(script).reply(HELLO))
-    said = [event.text for event in events if isinstance(event, (Notice, Text))]
+    said = [event.text for event in events if isinstance(event, (Notice, TextDelta))]
     assert said == [f"{script.url}/v1 is busy; it is asked again in 1 s", "a"]
 
 
@@ -213,7 +208,7 @@ def test_cancel_ends_the_wait_for_a_busy_server_and_asks_no_more() -> None:
         began = time.monotonic()
         threading.Timer(0.2, remote.cancel).start()
         done = list(remote.reply(HELLO))[-1]
-    assert isinstance(done, Done)
+    assert isinstance(done, Completion)
     assert (done.finish_reason, len(script.times)) == ("interrupted", 1)
     assert time.monotonic() - began < 3
 
@@ -245,7 +240,7 @@ def test_a_server_that_does_not_stream_is_heard_as_well() -> None:
 )
 def test_what_is_no_http_is_one_sentence(parts: tuple[bytes, ...], message: str) -> None:
     with answering(*parts) as url, pytest.raises(EngineError, match=message):
-        list(RemoteEngine(server_at(url, KEY, insecure=False), "tiny").reply(HELLO))
+        list(RemoteBackend(server_at(url, KEY, insecure=False), "tiny").reply(HELLO))
 
 
 def test_a_key_may_end_in_a_line_and_one_that_no_header_takes_is_refused_unseen() -> None:
@@ -262,7 +257,7 @@ def test_nothing_listening_is_said_so() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ModelError, match=r"nothing answers at http://127\.0\.0\.1:\d+/v1"):
-        RemoteEngine(server_at(url, None, insecure=False), None).info()
+        RemoteBackend(server_at(url, None, insecure=False), None).info()
 
 
 def test_several_models_must_be_chosen_from() -> None:
@@ -282,7 +277,7 @@ def test_cancel_ends_at_once_and_keeps_what_came(reply: Reply) -> None:
         threading.Timer(0.3, remote.cancel).start()
         events = list(remote.reply(HELLO))
     done = events[-1]
-    assert isinstance(done, Done)
+    assert isinstance(done, Completion)
     assert done.finish_reason == "interrupted"
     assert time.monotonic() - began < 3
 

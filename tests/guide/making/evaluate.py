@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from corpus import Turn, Writer
 
-from chat.conversation import Message
-from chat.engine.compose import encode
-from chat.engine.room import Room, load_room
-from chat.guide.library import ELSE, Topic, facts, refusal
+from chat.core.conversation import Message
+from chat.core.request import EngineOptions, Prompt
+from chat.guide.facts import ELSE, Topic, facts, refusal
 from chat.guide.topics import Ranker, ranker, read
-from chat.request import EngineOptions, Prompt
+from chat.inference.loaded_model import LoadedModel, load_model
+from chat.prompts.builder import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,7 +82,7 @@ class Guide:
         """`topics` finds what the help line names, the shipped classifier if none is given."""
         options = EngineOptions(str(path), context=2048, threads=threads, repack="off", draft="off")
         self.topics = topics or ranker()
-        self.room: Room = load_room(options)
+        self.room: LoadedModel = load_model(options)
         self.decoder = self.room.engine.decoder
 
     def prompt_ids(self, question: str, helped: bool) -> list[int]:
@@ -145,8 +145,8 @@ def remembered(guide: Guide, count: int) -> dict[str, float]:
     return found
 
 
-def _plain_ids(room: Room, text: str) -> list[int]:
-    from chat.engine.formats.segments import Text
+def _plain_ids(room: LoadedModel, text: str) -> list[int]:
+    from chat.prompts.segments import Text
 
     return list(room.vocabulary.encode((Text(text),)))
 

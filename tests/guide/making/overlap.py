@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from corpus import Worn, Writer
 
-from chat.guide.features import Vocabulary
-from chat.guide.library import facts, follow_ups, off_topic, talk
+from chat.guide.facts import facts, follow_ups, off_topic, talk
+from chat.guide.features import FeatureVocabulary
 from chat.guide.topics import Ranker
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def trained(dialogues: int, drawn: int = DRAWN) -> set[Words]:
     for pattern, wants in _patterns():
         for _ in range(drawn):
             asked.worn(asked.asked(pattern, wants))
-    silent = Silent((), Vocabulary({}, {}), 1, 1.0, memoryview(b""))
+    silent = Silent((), FeatureVocabulary({}, {}), 1, 1.0, memoryview(b""))
     writer = Writer(TRAINED_SEED, silent, blind=(silent,))
     writer.asker = heard = Asked(writer.random)
     for _ in islice(writer.dialogues(), dialogues):

@@ -22,8 +22,8 @@ from corpus import Worn, words_in
 from torch import Tensor
 from torch.nn import functional
 
-from chat.guide.features import Vocabulary, words_of
-from chat.guide.library import BEFORE_TITLE, ELSE, ELSE_TITLE, TALK_TITLE, facts, follow_ups, off_topic, talk
+from chat.guide.facts import BEFORE_TITLE, ELSE, ELSE_TITLE, TALK_TITLE, facts, follow_ups, off_topic, talk
+from chat.guide.features import FeatureVocabulary, words_of
 from chat.guide.topics import Ranker, bucket, read, write
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def ways() -> Iterator[Way]:
         yield Way(place["before"], pattern, False, words_in(pattern))
 
 
-def vocabulary(corpus: Sequence[Way]) -> Vocabulary:
+def vocabulary(corpus: Sequence[Way]) -> FeatureVocabulary:
     """The words of all patterns, counted."""
     own, every = Counter[str](), Counter[str]()
     for way in corpus:
@@ -89,7 +89,7 @@ def vocabulary(corpus: Sequence[Way]) -> Vocabulary:
         own.update(way.words if way.topic else ())
     for lines in off_topic()[1].values():
         every.update(word for line in lines for word in words_of(line))
-    return Vocabulary(own, every)
+    return FeatureVocabulary(own, every)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Questions:
         return self.rows[places], self.weights[places], begins
 
 
-def drawn(corpus: Sequence[Way], words: Vocabulary, seed: int, count: int) -> Questions:
+def drawn(corpus: Sequence[Way], words: FeatureVocabulary, seed: int, count: int) -> Questions:
     """Questions of each pattern as people type them; each topic as often as `SHARES` says."""
     worn = Worn(random.Random(seed))
     titles = [title for _, title in topics()]
@@ -170,7 +170,7 @@ def train(questions: Questions) -> Tensor:
     return table.detach().view(BUCKETS, PARTS + 1, width)
 
 
-def packed(table: Tensor, words: Vocabulary) -> Ranker:
+def packed(table: Tensor, words: FeatureVocabulary) -> Ranker:
     """One classifier, its (buckets, topics) weights as bytes."""
     scale = float(table.abs().quantile(0.99999) if table.numel() < 1 << 24 else table.abs().max()) / 127
     rows = (table / scale).round().clamp(-127, 127).to(torch.int8).contiguous()

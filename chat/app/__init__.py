@@ -1,0 +1,1 @@
+"""What the one-shot run, the batch and the session share: backends, stored sessions, requests, reports."""

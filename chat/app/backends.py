@@ -1,0 +1,96 @@
+"""Choose and start the backend that answers: the local engine, the guide, or a server."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chat.app import request_builder
+from chat.errors import FileError
+from chat.guide import PATH as GUIDE_FILE
+from chat.models.resolve import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chat.config.options import Settings
+    from chat.core.events import ChatBackend
+    from chat.core.request import EngineOptions, Prompt
+
+
+@contextmanager
+def open_backend(
+    settings: Settings, *, keeps_states: bool = False, prompt: Prompt | None = None
+) -> Iterator[ChatBackend]:
+    """Start the backend for one-shot answers. It loads in the background and is closed at the end.
+
+    Args:
+        keeps_states: save the engine's state for the session or the file that the prompt belongs to.
+        prompt: the only prompt, if it is known: a long one is read with repacked rows.
+
+    Raises:
+        ChatError: the model is missing, or options contradict each other.
+    """
+    backend = _remote(settings) if settings.remote else _local(settings, prompt, keeps_states=keeps_states)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def session_backend(options: EngineOptions, settings: Settings) -> ChatBackend:
+    """Start the backend of a session, which may change the model by other options."""
+    if settings.remote:
+        return _remote(replace(settings, remote_model=options.model_path or None))
+    from chat.worker.client import LocalBackend
+
+    return _guided(LocalBackend(options, log_file=settings.log_file), options)
+
+
+def answers_as_guide(settings: Settings) -> bool:
+    """Whether the guide answers because no model is named."""
+    return settings.model is None and not settings.remote and resolve(None) == GUIDE_FILE
+
+
+def state_folder_of(settings: Settings) -> Path | None:
+    """The folder for saved states; None where nothing may be stored or there is no home folder."""
+    from chat.system.paths import state_folder
+
+    if settings.no_history or not settings.state_cache:
+        return None
+    try:
+        return state_folder()
+    except FileError:
+        return None
+
+
+def _local(settings: Settings, prompt: Prompt | None, *, keeps_states: bool) -> ChatBackend:
+    from chat.worker.client import LocalBackend
+    from chat.worker.process import STDERR
+
+    folder = state_folder_of(settings) if keeps_states else None
+    options = request_builder.engine_options(settings, resolve(settings.model), session=False, state_folder=folder)
+    if prompt is not None and folder is None:  # with a saved state there is little left to read
+        options = replace(options, first_prompt_bytes=prompt.length)
+    log_file = settings.log_file or (STDERR if settings.verbose else None)
+    return _guided(LocalBackend(options, log_file=log_file), options)
+
+
+def _guided(backend: ChatBackend, options: EngineOptions) -> ChatBackend:
+    """The backend, wrapped where the model is the guide, which needs help topics beside each question."""
+    if Path(options.model_path) != GUIDE_FILE:
+        return backend
+    from chat.guide.backend import GuideBackend
+
+    return GuideBackend(backend)
+
+
+def _remote(settings: Settings) -> ChatBackend:
+    from chat.remote.client import RemoteBackend
+    from chat.remote.server_address import server_at
+
+    key = os.environ.get("MISTRAL_CHAT_REMOTE_KEY")
+    return RemoteBackend(server_at(settings.remote or "", key, insecure=settings.insecure), settings.remote_model)

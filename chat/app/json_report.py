@@ -1,0 +1,83 @@
+"""The objects that `--json`, `--dry-run` and batches print, as the command line's contract names their parts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from chat.app.code_blocks import code_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chat.config.options import Settings
+    from chat.core.events import Completion, ModelInfo, Rendered
+    from chat.errors import ChatError
+
+
+def json_line(plain: Mapping[str, Any]) -> str:
+    """The object on one line; readable characters stay, what stdout cannot show is escaped, lone surrogates always."""
+    text = json.dumps(plain, ensure_ascii=False)
+    return text if text.isascii() or _is_encodable(text) else json.dumps(plain)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        for encoding in ("utf-8", sys.stdout.encoding or "utf-8"):
+            text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def failure_report(error: ChatError) -> dict[str, Any]:
+    """What kept a record of a batch from an answer."""
+    return {"error": error.message, "exit_code": int(error.exit_code)}
+
+
+def rendered_report(rendered: Rendered) -> dict[str, Any]:
+    """A prompt as the model would read it."""
+    return {
+        "text": rendered.text,
+        "ids": list(rendered.ids),
+        "tokens": len(rendered.ids),
+        "prompt_format": rendered.prompt_format,
+    }
+
+
+def wanted_block(text: str, settings: Settings) -> str | None:
+    """The fenced block of an answer that the settings ask for; None if there is none."""
+    blocks = code_blocks(text)
+    return blocks[-1 if settings.extract_last else 0] if blocks else None
+
+
+def reply_report(done: Completion, info: ModelInfo, settings: Settings) -> dict[str, Any]:
+    """An answer with its figures, and its code where that is what was asked for."""
+    plain: dict[str, Any] = {
+        "text": done.text,
+        **({"code": wanted_block(done.text, settings)} if settings.wants_code else {}),
+        "finish_reason": done.finish_reason,
+        "ids": None if done.ids is None else list(done.ids),
+        "prompt_ids_sha256": done.prompt_ids_sha256 or None,
+        "tokens": asdict(done.tokens) if done.tokens.are_known else None,
+        "seconds": asdict(done.seconds),
+        "sampling": done.sampling,
+        "model": {
+            "path": info.path,
+            "name": done.model or info.name or None,
+            "size": info.size or None,
+            "sha256": info.sha256,
+            "type": info.type or None,
+            "window": info.window,
+            "prompt_format": info.prompt_format or None,
+        },
+    }
+    if done.tool_calls:
+        plain["tool_calls"] = [asdict(call) for call in done.tool_calls]
+    if done.choice is not None:
+        plain["choice"] = done.choice
+    if done.logprobs:
+        plain["logprobs"] = list(done.logprobs)
+    return plain

@@ -1,0 +1,144 @@
+"""Answer one prompt and end: read the prompt, start a backend, print the answer, store it where a session is named."""
+
+from __future__ import annotations
+
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chat.app import request_builder
+from chat.app.answer_output import AnswerOutput
+from chat.app.backends import open_backend
+from chat.app.cancellation import cancelling
+from chat.app.input_text import InputText
+from chat.app.json_report import json_line, rendered_report
+from chat.app.prompt_input import question, token_ids
+from chat.app.sessions import open_named_session
+from chat.core.conversation import Conversation, Message
+from chat.core.request import Prompt
+from chat.core.tool_results import check_nothing_waits, result_messages
+from chat.errors import ChatError, ExitCode, UsageError
+from chat.history.open_session import AnswerWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from chat.config.options import Settings
+    from chat.config.resolve import ResolvedSettings
+    from chat.core.events import ChatBackend
+    from chat.core.request import Request
+    from chat.history.open_session import OpenSession
+
+    Cancellable = Callable[[Iterator[Any]], Iterator[Any]]
+
+
+def answer_once(words: Sequence[str], layered: ResolvedSettings) -> int:
+    """Answer one prompt.
+
+    Returns:
+        The exit code: 0, or 130 when the user stopped the answer.
+
+    Raises:
+        ChatError: anything that kept the answer from being complete.
+    """
+    settings = layered.settings
+    output = AnswerOutput(settings)
+    if settings.session is not None or settings.continue_last:
+        return _answer_in_session(words, layered, output)
+    output.tell_of_the_guide(settings)
+    prompt = _prompt(words, settings, output)
+    # a document is asked about again
+    with open_backend(settings, keeps_states=bool(settings.file), prompt=prompt) as engine:
+        return _answer(engine, request_builder.build_request(prompt, settings), settings, output, None)
+
+
+def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> Prompt:
+    """The prompt that options, files, stdin and the argument make.
+
+    Raises:
+        ChatError: there is none, a part of it cannot be read, or one of two would be left out.
+    """
+    if settings.raw_ids is not None:
+        if words:
+            raise UsageError("a prompt and `--raw-ids` exclude each other", hint="the ids are the whole prompt")
+        return Prompt(ids=token_ids(settings.raw_ids))
+    asked = question(words, settings)
+    for warning in asked.warnings:
+        output.tell(warning)
+    if settings.raw:
+        return Prompt(text=asked.text)
+    conversation = Conversation(system=request_builder.system_prompt(settings)).add(Message("user", asked.text))
+    return Prompt(messages=conversation.messages())
+
+
+def _answer_in_session(words: Sequence[str], layered: ResolvedSettings, output: AnswerOutput) -> int:
+    """Go on with a stored session: the question is stored before the model sees it, the answer while it comes."""
+    settings = layered.settings
+    asked = question(words, settings) if not settings.tool_result else InputText("")
+    with open_named_session(layered) as (book, settings):
+        output.tell_of_the_guide(settings)
+        for notice in (*asked.warnings, *(each.text for each in book.store.take_notices())):
+            output.tell(notice)
+        messages = _new_messages(words, asked.text, settings, book.conversation)
+        with open_backend(settings, keeps_states=True) as engine:
+            if settings.dry_run:
+                prompt = Prompt(messages=reduce(Conversation.add, messages, book.conversation).messages())
+                return _answer(engine, request_builder.build_request(prompt, settings), settings, output, None)
+            if not settings.remote:
+                book.set_model(settings.model or "", str(Path(engine.info().path).absolute()))
+            before = book.conversation.leaf
+            for message in messages:
+                book.ask(message)
+            asked_at = book.conversation.leaf
+            session = book.record.id if book.record else None
+            prompt = Prompt(messages=book.conversation.messages())
+            try:
+                return _answer(
+                    engine, request_builder.build_request(prompt, settings, session=session), settings, output, book
+                )
+            finally:
+                if book.conversation.leaf == asked_at:  # a question without an answer is no part of the conversation
+                    book.move(before)
+                for late in book.store.take_notices():  # of what happened meanwhile: the disk is full, say
+                    output.tell(late.text)
+
+
+def _new_messages(
+    words: Sequence[str], text: str, settings: Settings, conversation: Conversation
+) -> tuple[Message, ...]:
+    """What is put down before the answer: a question, or results for all calls that wait.
+
+    Raises:
+        UsageError: a question where results are missing, or the other way round.
+    """
+    if not settings.tool_result:
+        check_nothing_waits(conversation, "--tool-result TEXT")
+        return (Message("user", text),)
+    if words:
+        raise UsageError("a prompt and `--tool-result` exclude each other", hint="give the results first")
+    results = result_messages(conversation, settings.tool_result)
+    check_nothing_waits(reduce(Conversation.add, results, conversation), "--tool-result TEXT")
+    return results
+
+
+def _answer(
+    engine: ChatBackend, request: Request, settings: Settings, output: AnswerOutput, book: OpenSession | None
+) -> int:
+    if settings.dry_run:
+        print(json_line(rendered_report(engine.render(request))))
+        return ExitCode.DONE
+    answer = AnswerWriter(book) if book else None
+    with output.waiting():
+        info = engine.info(output.note_loading)  # Ctrl+C just leaves: there is nothing to keep yet
+        with cancelling(engine) as cancellable:
+            try:
+                done = output.stream(cancellable(engine.reply(request)), answer.keep if answer else lambda text: None)
+            except BaseException as fault:  # what came before it stays; the fault goes on
+                if answer and output.text:
+                    answer.break_off(output.text)
+                if isinstance(fault, ChatError):
+                    output.break_off()
+                raise
+            if answer and (done.text or done.tool_calls):
+                answer.end(done)
+    return output.finish(done, info)

@@ -1,0 +1,48 @@
+"""How busy other programs keep the processors, while nothing of ours runs. Knows what the system tells of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+STAT = Path("/proc/stat")
+LOOK_SECONDS = 0.3
+IDLE_COLUMNS = (3, 4)  # idle and waiting for a disk
+BUSY_SHARE = 0.2  # of all processors: from here on times say little
+
+
+def busy_fraction(stat: Path = STAT, look_seconds: float = LOOK_SECONDS) -> float | None:
+    """The part of all processors' time that is spent on something; None where the system does not tell."""
+    before = _ticks(stat)
+    if before is None:
+        return _load_share()
+    time.sleep(look_seconds)
+    after = _ticks(stat)
+    if after is None or sum(after) <= sum(before):
+        return None
+    passed = [now - then for now, then in zip(after, before, strict=True)]
+    return 1 - sum(passed[column] for column in IDLE_COLUMNS) / sum(passed)
+
+
+def system_load_warning(share: float | None) -> str | None:
+    """What is to be said of it; None where nothing is."""
+    if share is None or share < BUSY_SHARE:
+        return None
+    return f"other programs keep {share:.0%} of the processors busy: these times say little, and only ratios something"
+
+
+def _ticks(stat: Path) -> list[int] | None:
+    try:
+        words = stat.read_text().split("\n", 1)[0].split()
+    except OSError:
+        return None
+    return [int(word) for word in words[1:9]]  # guests are counted in the columns before
+
+
+def _load_share() -> float | None:
+    """By the load of the last minute, where there is no such table."""
+    try:
+        return min(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)
+    except (AttributeError, OSError):  # Windows
+        return None

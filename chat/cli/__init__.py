@@ -1,0 +1,1 @@
+"""The command line: parsing, help, and one module per command."""

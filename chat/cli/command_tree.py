@@ -1,0 +1,97 @@
+"""Every command with its flags, for completion and the manual. Reads the settings' definitions and the Typer apps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from chat.cli.help import described
+from chat.config.option_types import option_specs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OTHER_FLAGS = {
+    ("--man",): "Print the man page.",
+    ("-V", "--version"): "Show the version.",
+    ("-h", "--help"): "Show help.",
+}
+NAMES_OF_OPTIONS = {"model": "models", "session": "sessions", "template": "templates", "preset": "presets"}
+
+
+@dataclass(frozen=True)
+class FlagSpec:
+    """An option as a person may type it; `values` are the only ones it takes, if they are few; `names` their kind."""
+
+    spellings: tuple[str, ...]
+    help: str
+    takes_value: bool
+    metavar: str = ""
+    values: tuple[str, ...] = ()
+    is_file: bool = False
+    names: str = ""  # see chat.cli.offered_names
+
+
+@dataclass(frozen=True)
+class CommandSpec:
+    """A command with its flags; `parts` are the commands below it, `names` the kind of name it takes."""
+
+    name: str
+    help: str
+    flags: tuple[FlagSpec, ...]
+    parts: tuple[CommandSpec, ...] = ()
+    arguments: str = ""
+    names: str = ""
+
+
+def main_flags() -> tuple[FlagSpec, ...]:
+    """The flags of `mistral-chat` without a command."""
+    flags = [
+        FlagSpec(
+            tuple(part for flag in each.option.flags for part in flag.split("/")),
+            described(each),
+            each.kind is not bool,
+            each.option.metavar or "|".join(each.choices),
+            each.choices,
+            is_file="FILE" in (each.option.metavar or "") or each.name in ("model", "lora"),
+            names=NAMES_OF_OPTIONS.get(each.name, ""),
+        )
+        for each in option_specs().values()
+    ]
+    return (*flags, *(FlagSpec(spellings, help, False) for spellings, help in OTHER_FLAGS.items()))
+
+
+def commands(table: Mapping[str, tuple[str, str]]) -> tuple[CommandSpec, ...]:
+    """The commands of `table`: name -> (module with a Typer `app`, what it does)."""
+    import typer.main
+
+    found = [
+        _command(name, help, typer.main.get_command(import_module(module).app))
+        for name, (module, help) in table.items()
+    ]
+    shells = tuple(CommandSpec(shell, f"Print completion for {shell}.", ()) for shell in ("bash", "zsh", "fish"))
+    return (*found, CommandSpec("completion", "Print completion for a shell.", (), shells))
+
+
+def _command(name: str, help: str, command: Any, parent: str = "") -> CommandSpec:
+    parts = getattr(command, "commands", {})
+    arguments = [each.metavar or each.name.upper() for each in command.params if each.param_type_name == "argument"]
+    return CommandSpec(
+        name,
+        help,
+        tuple(_flag(each) for each in command.params if each.param_type_name == "option"),
+        tuple(_command(part, each.get_short_help_str(200), each, name) for part, each in parts.items()),
+        " ".join(arguments),
+        parent if parent in NAMES_OF_OPTIONS.values() and {"NAME", "SESSION"} & set(arguments) else "",
+    )
+
+
+def _flag(parameter: Any) -> FlagSpec:
+    annotation = parameter.type_descriptor.annotation
+    values = get_args(annotation) if get_origin(annotation) is Literal else ()
+    metavar = parameter.metavar or "|".join(values)
+    spellings = (*parameter.opts, *parameter.secondary_opts)
+    is_file = annotation is Path or "FILE" in metavar
+    return FlagSpec(spellings, parameter.help or "", not parameter.is_flag, metavar, values, is_file)

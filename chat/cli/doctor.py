@@ -1,0 +1,81 @@
+"""`mistral-chat doctor`. Knows how findings look; catches nothing."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import asdict
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chat.errors import ExitCode
+from chat.system.terminal_text import escape_line
+
+if TYPE_CHECKING:
+    from chat.doctor.finding import Finding
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+INDENT = 26
+
+
+@app.command()
+def doctor(
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", metavar="NAME", help="Look at this model, not at the settings' one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
+    online: Annotated[bool, typer.Option("--online", help="Also ask the hub whether it answers.")] = False,
+) -> None:
+    """Say what this machine and this build can do, what would be chosen and why, and what is wrong.
+
+    Exits with 0 if there is no problem and with 1 if there is one; a note is no problem.
+    """
+    from chat.doctor.checks import examine
+
+    width = min(get_terminal_size((100, 24)).columns, 120)
+    found = []
+    for finding in examine(model, online=online):
+        found.append(finding)
+        if not as_json:
+            print(line_of(finding, width), flush=True)
+    problems = sum(finding.state == "problem" for finding in found)
+    if as_json:
+        print(json.dumps({"problems": problems, "findings": [asdict(finding) for finding in found]}, indent=1))
+    else:
+        print(f"\n{summary(found)}")
+    if problems:
+        raise typer.Exit(ExitCode.UNEXPECTED)
+
+
+def line_of(finding: Finding, width: int) -> str:
+    """One finding, and its hint on lines of their own; a path is never broken."""
+    head = f"{finding.state:<8} {finding.check:<16} "
+    lines = [_filled(head, finding.words, width)]
+    if finding.hint:
+        lines.append(_filled(" " * INDENT, f"hint: {finding.hint}", width))
+    return "\n".join(lines)
+
+
+def _filled(head: str, words: str, width: int) -> str:
+    indent = " " * INDENT if width >= 60 else "  "
+    return textwrap.fill(
+        escape_line(words),
+        max(width, 20),
+        initial_indent=head,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def summary(found: list[Finding]) -> str:
+    """What to make of it all."""
+    counts = {state: sum(finding.state == state for finding in found) for state in ("problem", "note")}
+    named = [f"{count} {state}{'s' if count > 1 else ''}" for state, count in counts.items() if count]
+    return " and ".join(named) if named else "everything is well"

@@ -1,0 +1,246 @@
+"""Flags -> settings -> one room. The only place that catches errors and turns them into sentences and exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from chat import __version__
+from chat.cli.argv import read_flags
+from chat.config.option_types import option_specs
+from chat.errors import ChatError, ExitCode, UsageError
+from chat.system import interrupts
+from chat.system.standard_streams import open_missing_streams, replace_unencodable, say, silence_stdout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chat.config.resolve import ResolvedSettings
+
+COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, what it does)
+    "convert": ("convert.cli", "Turn a checkpoint into a 4- or 8-bit GGUF."),
+    "models": ("chat.cli.models", "List, fetch, show and remove models."),
+    "sessions": ("chat.cli.sessions", "List, show, search, export, rename and remove sessions."),
+    "config": ("chat.cli.config", "Show and edit the settings file."),
+    "templates": ("chat.cli.templates", "List, show and edit prompt templates."),
+    "doctor": ("chat.cli.doctor", "Say what works here, what would be chosen and why."),
+    "bench": ("chat.cli.bench", "Measure a model on this machine."),
+}
+
+
+def main() -> NoReturn:
+    """The command `mistral-chat`."""
+    for name in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+        if name is not None:
+            signal.signal(name, _leave)
+    open_missing_streams()
+    replace_unencodable()
+    try:
+        interrupts.raise_on_interrupt()
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while a fault was being told
+        code = ExitCode.INTERRUPTED
+    interrupts.exit_on_interrupt()
+    if code == ExitCode.INTERRUPTED:
+        interrupts.die_by_interrupt()
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; every fault becomes one sentence on stderr and an exit code."""
+    verbose = "-v" in arguments or "--verbose" in arguments
+    try:
+        code = _dispatch(list(arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        silence_stdout()
+        return ExitCode.PIPE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except ChatError as error:
+        return _report(error, verbose)
+    except OSError as error:
+        _drop_unwritable()
+        return _report(_file_error(error), verbose)
+    except Exception as error:
+        if verbose:
+            raise
+        return _report(ChatError(f"unexpected: {type(error).__name__}: {error}", hint="`-v` shows where"), verbose)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    name, before = _first_word(arguments)
+    if name in COMMANDS:
+        if before:
+            raise UsageError(
+                f"options of `{name}` come after its name", hint=f"`mistral-chat -- {name} ...` asks a question instead"
+            )
+        return _call(import_module(COMMANDS[name][0]).app, arguments[1:], f"mistral-chat {name}")
+    if name == "completion":
+        return _print_completion(arguments[1:])
+    if before_end(arguments, "-h", "--help"):
+        from chat.cli.help import help_text
+
+        rows = {command: words for command, (_, words) in COMMANDS.items()}
+        print(help_text({**rows, "completion": "Print completion for bash, zsh or fish."}), end="")
+        return ExitCode.DONE
+    if before_end(arguments, "--man"):
+        return _print_manual()
+    if before_end(arguments, "-V", "--version"):
+        print(f"mistral-chat {__version__}")
+        return ExitCode.DONE
+    line = read_flags(arguments)
+    return _enter(line.words, line.flags)
+
+
+def _print_manual() -> int:
+    from chat.cli.command_tree import commands, main_flags
+    from chat.cli.manpage import man_page
+
+    print(man_page(__version__, main_flags(), commands(COMMANDS)), end="")
+    return ExitCode.DONE
+
+
+def _print_completion(arguments: Sequence[str]) -> int:
+    from chat.cli.command_tree import commands, main_flags
+    from chat.cli.offered_names import NAMES, offered
+    from chat.cli.shell_completion import SHELLS, USAGE
+
+    if before_end(arguments, "-h", "--help"):
+        print(USAGE, end="")
+        return ExitCode.DONE
+    if len(arguments) == 1 and arguments[0] in NAMES:  # the scripts ask for these
+        print("".join(f"{name}\n" for name in offered(arguments[0])), end="")
+        return ExitCode.DONE
+    if len(arguments) != 1 or arguments[0] not in SHELLS:
+        raise UsageError("`completion` needs a shell", hint=f"`mistral-chat completion {'|'.join(SHELLS)}`")
+    print(SHELLS[arguments[0]](main_flags(), commands(COMMANDS)), end="")
+    return ExitCode.DONE
+
+
+def before_end(arguments: Sequence[str], *flags: str) -> bool:
+    """Whether one of the flags stands before `--`."""
+    head = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return any(flag in head for flag in flags)
+
+
+def _first_word(arguments: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """The first argument that is no option, and the options before it."""
+    takes_value = {flag: each.kind is not bool for each in option_specs().values() for flag in each.option.flags}
+    at = 0
+    while at < len(arguments):
+        word = arguments[at]
+        if word == "--":
+            return None, ()
+        if word in takes_value:
+            at += 2 if takes_value[word] else 1
+        elif word.startswith("-") and word != "-":
+            at += 1
+        else:
+            return word, arguments[:at]
+    return None, ()
+
+
+def _call(app: Any, arguments: Sequence[str], name: str) -> int:
+    """Run a Typer app; what it finds wrong with the arguments becomes a UsageError."""
+    import typer.core
+    from typer.exceptions import TyperException
+
+    command = typer.main.get_command(app)
+    if isinstance(command, typer.core.TyperGroup) and not arguments:
+        arguments = ["--help"]
+    try:  # not `command.main`: it turns a broken pipe into exit code 1
+        with command.make_context(name, list(arguments)) as context:
+            result = command.invoke(context)
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    except TyperException as error:
+        message = error.format_message().rstrip(".").replace("Value error, ", "")  # a word of the library's own
+        raise UsageError(message[:1].lower() + message[1:], hint=f"`{name} --help` shows what there is") from error
+    return int(result or ExitCode.DONE)
+
+
+def _enter(words: Sequence[str], flags: dict[str, Any]) -> int:
+    """Settle the settings and go to the session or the one shot."""
+    from chat.config.resolve import resolve_settings
+
+    layered = resolve_settings(flags, file=_config_file(), template=_template_settings(flags))
+    if _is_session(words, layered):
+        from chat.tui.tty_modes import TtyModes
+
+        with TtyModes().raw_between_prompts() as modes:
+            from chat.cli.session import enter_session
+
+            return enter_session(layered, modes)
+    if layered.settings.batch is not None:
+        from chat.batch.command import answer_batch
+
+        return answer_batch(words, layered.settings)
+    from chat.app.oneshot import answer_once
+
+    return answer_once(words, layered)
+
+
+def _template_settings(flags: dict[str, Any]) -> dict[str, Any]:
+    if "template" not in flags:
+        return {}
+    from chat.templates import store
+
+    return dict(store.load(flags["template"]).settings)
+
+
+def _config_file() -> Path | None:
+    """Where the settings file would be; None for a user without a home."""
+    from chat.errors import FileError
+    from chat.system.paths import config_folder
+
+    try:
+        return config_folder() / "config.toml"
+    except FileError:
+        return None
+
+
+def _is_session(words: Sequence[str], layered: ResolvedSettings) -> bool:
+    settings = layered.settings
+    asked = words or settings.raw_ids or settings.batch or settings.dry_run or settings.json or settings.raw
+    asked = asked or settings.tool_result or settings.wants_code
+    return not asked and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    """End by SIGTERM and SIGHUP as an exit: engines are let go, turns stored, half-written files removed."""
+    raise SystemExit(128 + number)
+
+
+def _drop_unwritable() -> None:
+    """Let go of what stdout does not take, so that it is not tried, and complained of, once more at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence_stdout()
+
+
+def _file_error(error: OSError) -> ChatError:
+    from chat.errors import FileError
+
+    where = error.filename or "cannot read or write"
+    return FileError(f"{where}: {error.strerror or error}")
+
+
+def _report(error: ChatError, verbose: bool) -> int:
+    from chat.system.terminal_text import escape_line
+
+    if verbose and not isinstance(error, UsageError):
+        import traceback
+
+        traceback.print_exception(error)
+    say(f"error: {escape_line(error.message)}")
+    if error.hint:
+        say(f"hint: {escape_line(error.hint)}")
+    return error.exit_code

@@ -1,0 +1,208 @@
+"""`mistral-chat models list|pull|show|rm`. Knows how answers look; catches nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import redirect_stdout
+from difflib import get_close_matches
+from importlib import import_module
+from io import StringIO
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chat.errors import ExitCode, ModelError
+from chat.hub import PREFIX, catalogue, gguf_here, read_hub_name
+from chat.models import inventory
+from chat.system.console import confirm, tell
+from chat.system.table_output import print_table
+from chat.system.terminal_text import escape_line
+from chat.system.units import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chat.gguf.reader import GgufFile
+
+app = typer.Typer(
+    help="The models that are here, and those on the hub.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+_COLUMNS = ("NAME", "SIZE", "TYPE", "WINDOW", "FORMAT", "WHERE")
+_OFFICIAL_COLUMNS = ("NAME", "DOWNLOAD", "Q4_K_M", "MEMORY", "LICENCE", "GOOD FOR")
+_LONGEST_VALUE = 100
+
+
+@app.command("list")
+def list_models(
+    official: Annotated[bool, typer.Option("--official", help="The official models, here or not.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the models here: pulled, converted, or in the hub's cache."""
+    if official:
+        return _list_official(as_json)
+    models = [inventory.describe(file) for file in inventory.local_files()]
+    if as_json:
+        return print(json.dumps([model.to_json() for model in models]))
+    if not models and sys.stdout.isatty():
+        tell(f"no models are here yet; `mistral-chat models pull {catalogue.DEFAULT.aliases[0]}` fetches a good one")
+    print_table(_COLUMNS, [_row(model) for model in models])
+    return None
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="hf:OWNER/REPO[:QUANT], or an official model's name.")],
+    discard: Annotated[bool, typer.Option("--discard", help="Remove the checkpoint after its conversion.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+) -> None:
+    """Fetch a GGUF, or a checkpoint and convert it; print its path.
+
+    An official checkpoint becomes a Q4_K_M file.
+    """
+    from chat.models.fetch import pull as fetch
+
+    def convert(arguments: Sequence[str]) -> None:
+        app = typer.main.get_command(import_module("convert.cli").app)
+        with redirect_stdout(StringIO()):  # it prints the path, as we do below
+            app.main([*arguments, *(["-q"] if quiet else [])], prog_name="convert", standalone_mode=False)
+
+    path = fetch(name, convert, discard=discard, say=_nothing if quiet else tell)
+    if problem := inventory.describe(inventory.LocalFile(name, path, "elsewhere")).problem:
+        tell(f"warning: it is here, but cannot be run: {problem}")
+    print(path)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list, a file, or an official model.")],
+    metadata: Annotated[bool, typer.Option("--metadata", help="Every key of the file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a model file says of itself, as the strict reader sees it."""
+    file = _file(name)
+    if file is None:
+        return _show_official(name, as_json)
+    header = inventory.read_checked(file.path)
+    facts = _facts(inventory.describe(file), header)
+    if as_json:
+        return print(json.dumps({**facts, "metadata": inventory.plain_metadata(header)}))
+    _print_facts(facts)
+    if metadata:
+        print()
+        _print_facts(inventory.plain_metadata(header))
+    return None
+
+
+@app.command()
+def rm(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """Remove a model, with its bytes in the hub's cache."""
+    files = inventory.local_files()
+    file = inventory.find_local(name, files)
+    if file is None:
+        near = get_close_matches(name, [each.name for each in files], n=3, cutoff=0.4)
+        hint = (
+            f"near it: {', '.join(f'`{each}`' for each in near)}" if near else "`mistral-chat models list` names them"
+        )
+        raise ModelError(f"no model here is called {name}", hint=hint)
+    if not yes and not confirm(f"remove {file.name} ({size_text(file.path.stat().st_size)})?", "removes"):
+        return ExitCode.UNEXPECTED
+    tell(f"removed {file.name}: {size_text(inventory.remove(file))} are free again")
+    return ExitCode.DONE
+
+
+def _file(name: str) -> inventory.LocalFile | None:
+    """The file that a name means; None for an official model that is not here."""
+    from chat.models.resolve import resolve
+
+    found = inventory.find_local(name, inventory.local_files())
+    if found is not None:
+        return found
+    if name.startswith(PREFIX) and gguf_here(read_hub_name(name)) is None:  # to look is not to download
+        raise ModelError(f"{name} is not here", hint=f"`mistral-chat models pull {name}` fetches it")
+    try:
+        path = resolve(name)
+    except ModelError:
+        if catalogue.find_official(name):
+            return None
+        raise
+    same = [each for each in inventory.local_files() if each.path == path]
+    return same[0] if same else inventory.LocalFile(path.name, path, "elsewhere")
+
+
+def _facts(model: inventory.LocalModel, header: GgufFile) -> dict[str, Any]:
+    types: dict[str, int] = {}
+    for tensor in header.tensors.values():
+        types[tensor.type] = types.get(tensor.type, 0) + 1
+    facts = {
+        **model.to_json(),
+        "layers": header.key("block_count"),
+        "vocabulary": header.vocabulary_size,
+        "tensors": ", ".join(f"{count} {kind}" for kind, count in sorted(types.items())),
+        "source": header.metadata.get("mistral_chat.source"),
+        "source_sha256": header.metadata.get("mistral_chat.source_sha256"),
+    }
+    return {name: value for name, value in facts.items() if value not in ("", None)}
+
+
+def _show_official(name: str, as_json: bool) -> None:
+    facts = _official_facts(catalogue.find_official(name) or catalogue.DEFAULT)
+    if as_json:
+        return print(json.dumps(facts))
+    _print_facts(facts)
+    return tell(f"it is not here; `mistral-chat models pull {name}` fetches it")
+
+
+def _official_facts(each: catalogue.Official) -> dict[str, Any]:
+    return {
+        "name": each.name,
+        "aliases": list(each.aliases),
+        "repository": each.repository,
+        "download_bytes": each.download_bytes,
+        "q4_bytes": each.q4_bytes,
+        "memory_bytes": each.memory_bytes,
+        "window": each.window,
+        "licence": each.licence,
+        "good_for": each.good_for,
+    }
+
+
+def _list_official(as_json: bool) -> None:
+    if as_json:
+        return print(json.dumps([_official_facts(each) for each in catalogue.CATALOGUE]))
+    rows = []
+    for each in catalogue.CATALOGUE:
+        sizes = (each.download_bytes, each.q4_bytes, each.memory_bytes)
+        rows.append([each.name, *map(_size, sizes), each.licence, each.good_for])
+    return print_table(_OFFICIAL_COLUMNS, rows)
+
+
+def _row(model: inventory.LocalModel) -> list[str]:
+    if model.problem:
+        return [model.name, _size(model.size), "unusable", "", "", model.problem]
+    return [model.name, _size(model.size), model.type, str(model.window or "-"), model.prompt_format, model.where]
+
+
+def _size(count: int) -> str:
+    """A size for the eye, or for a program that reads our pipe."""
+    return size_text(count) if sys.stdout.isatty() else str(count)
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        text = escape_line(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        short = text if len(text) <= _LONGEST_VALUE or not sys.stdout.isatty() else text[: _LONGEST_VALUE - 1] + "…"
+        print(f"{escape_line(name):{width}}  {short}")
+
+
+def _nothing(_: str) -> None:
+    """Say nothing."""

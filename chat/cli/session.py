@@ -1,0 +1,51 @@
+"""Start a terminal session with the model and the stored session that the settings name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chat.app.backends import answers_as_guide, session_backend, state_folder_of
+from chat.app.sessions import find_session, load_conversation
+
+if TYPE_CHECKING:
+    from chat.config.resolve import ResolvedSettings
+    from chat.tui.tty_modes import TtyModes
+
+
+def enter_session(resolved: ResolvedSettings, modes: TtyModes) -> int:
+    """Run a terminal session.
+
+    Args:
+        modes: the terminal's modes during the session.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ChatError: the model cannot be used at all, or the session is missing.
+    """
+    from chat.history.store import open_history
+    from chat.system.paths import config_folder
+    from chat.tui.repl import Opening, run_session
+
+    with open_history(enabled=not resolved.settings.no_history) as store:
+        base = resolved
+        record, resolved = find_session(store, base)
+        if answers_as_guide(resolved.settings):
+            from chat.cli.first_run import choose_model
+
+            with modes.restored():
+                model = choose_model()
+            resolved = replace(resolved, settings=replace(resolved.settings, model=model))
+        settings = resolved.settings
+        opening = Opening(
+            store,
+            record,
+            load_conversation(store, record, resolved),
+            base,
+            files=settings.file,
+            config_file=config_folder() / "config.toml",
+            state_folder=state_folder_of(settings),
+        )
+        return run_session(lambda options: session_backend(options, settings), resolved, opening, modes)

@@ -1,0 +1,321 @@
+"""`mistral-chat sessions list|show|search|export|rename|rm`. Knows how answers look; catches nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chat.errors import DataError, ExitCode, FileError, UsageError
+from chat.history.export import ExportFormat, export_text, format_of
+from chat.history.records import SHOWN_OF_ID
+from chat.history.session_json import from_json, iso_time
+from chat.system.atomic_file import write_file
+from chat.system.console import confirm, tell
+from chat.system.paths import data_folder
+from chat.system.terminal_text import escape_control_characters, escape_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from chat.core.conversation import Conversation
+    from chat.history.records import SessionRecord
+    from chat.history.search import Hit
+    from chat.history.store import Store
+
+app = typer.Typer(
+    help="The sessions that are stored here.",
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Which = Annotated[str, typer.Argument(metavar="SESSION", help="A name, an id, or the beginning of one.")]
+
+_WIDEST_LABEL = 24  # columns
+_ROOM_FOR_ALL = 60  # columns of the terminal
+
+
+@app.command("list")
+def list_sessions(
+    limit: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="This many at most.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the sessions, the last used first."""
+    with _history() as store:
+        records = store.list(limit)
+    if as_json:
+        return print(json.dumps([_plain(record) for record in records], ensure_ascii=False))
+    if not sys.stdout.isatty():
+        for record in records:
+            cells = (record.id, record.name or "", record.title, str(record.messages), record.model)
+            print("\t".join((*map(escape_line, cells), iso_time(record.updated))))
+        return None
+    if not records:
+        return tell("no sessions are stored yet")
+    return _print_table(records)
+
+
+@app.command()
+def show(
+    session: Annotated[
+        str | None, typer.Argument(metavar="SESSION", help="A name or id; the last one if none.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what was said, as Markdown."""
+    with _history() as store:
+        record = store.get(session) if session is not None else store.latest()
+        if record is None:
+            raise UsageError("no sessions are stored yet")
+        text = export_text(*store.load(record.id), "json" if as_json else "markdown")
+    _print(text)
+
+
+@app.command()
+def search(
+    words: Annotated[
+        list[str], typer.Argument(metavar="WORD", help='Words, or "a phrase"; the last may be a beginning.')
+    ],
+    limit: Annotated[int, typer.Option("-n", "--limit", metavar="N", min=1, help="This many hits at most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Find words in everything that was said."""
+    # what a shell has taken the quotes from is a phrase, what has quotes of its own is a query
+    query = " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)
+    with _history() as store:
+        hits = store.search(query, limit=limit)
+    if as_json:
+        return print(json.dumps([_plain_hit(hit) for hit in hits], ensure_ascii=False))
+    if not sys.stdout.isatty():
+        for hit in hits:
+            print(
+                "\t".join(map(escape_line, (hit.session_id, hit.name or "", hit.node_id or "", hit.role, hit.snippet)))
+            )
+        return None
+    if not hits:
+        return tell("nothing found")
+    return _print_hits(hits)
+
+
+@app.command()
+def export(
+    sessions: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SESSION", help="Names or ids; the last if none; several for sharegpt."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All sessions.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="A file; else stdout.")] = None,
+    kind: Annotated[
+        ExportFormat | None, typer.Option("--format", help="What to write; by FILE's ending if not given, or Markdown.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
+) -> None:
+    """Write sessions as Markdown, JSON, HTML or JSON Lines.
+
+    JSON holds the whole tree, HTML is one file, JSON Lines are as ShareGPT has them.
+    """
+    kind = kind or (format_of(output) if output else "markdown")
+    with _history() as store:
+        records = [store.get(name) for name in sessions] if sessions and not every else store.list(None if every else 1)
+        if not records:
+            raise UsageError("no sessions are stored yet")
+        if len(records) > 1 and kind != "sharegpt":
+            raise UsageError(f"{len(records)} sessions do not fit in one {kind} file", hint="use `--format sharegpt`")
+        text = "".join(export_text(*store.load(record.id), kind) for record in records)
+    if output is None:
+        return _print(text)
+    write_file(output, text, overwrite=overwrite)
+    return tell(f"wrote {output}")
+
+
+@app.command("import")
+def import_sessions(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="What `export --format json` wrote; - is stdin.")
+    ],
+) -> None:
+    """Take exported sessions in, as new ones; prints their ids."""
+    from chat.app.session_options import OF_THE_MODEL
+
+    exported = [_exported(file) for file in files]
+    with _history(writes=True, enabled=True) as store:
+        for record, conversation in exported:
+            name = record.name if record.name and store.find_named(record.name) is None else None
+            # a file from elsewhere names no server and no adapter for what will be said
+            own = {key: value for key, value in record.settings.items() if key not in OF_THE_MODEL}
+            made = store.create(name=name, title=record.title, model=record.model, settings=own,
+                                conversation=conversation)  # fmt: skip
+            store.check(writes=True)
+            if record.name and name is None:
+                tell(f"a session is called `{record.name}` already, so this one has no name")
+            print(made.id)
+
+
+@app.command()
+def rename(
+    session: Which, name: Annotated[str, typer.Argument(metavar="NAME", help="The new name; empty for none.")]
+) -> None:
+    """Give a session a name."""
+    with _history(writes=True) as store:
+        store.rename(store.get(session).id, name or None)
+        store.check(writes=True)
+
+
+@app.command()
+def rm(
+    sessions: Annotated[list[str], typer.Argument(metavar="SESSION", help="Names, ids, or beginnings of ids.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """Delete sessions, with all that was said and saved states."""
+    with _history(writes=True) as store:
+        records = {record.id: record for record in map(store.get, sessions)}
+        labels = ", ".join(_called(record) for record in records.values())
+        if not yes and not confirm(f"delete {labels}?", "deletes"):
+            return ExitCode.UNEXPECTED
+        for record in records.values():
+            store.remove(record.id)
+        _tell_of_asides(store)
+    return ExitCode.DONE
+
+
+def _tell_of_asides(store: Store) -> None:
+    """Say which damaged histories were kept, for what was removed may be in them still."""
+    if store.path is None:
+        return
+    asides = sorted(store.path.parent.glob(f"{store.path.name}.corrupt-*"))
+    if asides:
+        tell(f"what was deleted may still be in {' and '.join(map(str, asides))}")
+
+
+def _exported(file: Path) -> tuple[SessionRecord, Conversation]:
+    from chat.app.input_text import decode, read_stdin
+    from chat.app.request_builder import read_text
+
+    text = decode(read_stdin(), "stdin").text if file == Path("-") else read_text(file)
+    try:
+        return from_json(text)
+    except DataError as error:
+        raise DataError(f"{file}: {error.message}", hint=error.hint) from error
+
+
+@contextmanager
+def _history(*, writes: bool = False, enabled: bool = False) -> Iterator[Store]:
+    """The history on the disk, with what happened to it told.
+
+    Args:
+        enabled: it is made where there is none; who only looks for one makes none.
+
+    Raises:
+        FileError: it cannot be read, or not written where that is wanted.
+    """
+    from chat.history.store import FILE_NAME, open_history
+
+    try:
+        enabled = enabled or (data_folder() / FILE_NAME).exists()
+    except FileError:
+        enabled = True  # the store says what is wrong
+    with open_history(enabled=enabled) as store:
+        store.check(writes=writes)
+        if not store.failed:  # what can be read is all that is asked for
+            for notice in store.take_notices():
+                tell(notice.text)
+        yield store
+
+
+def _called(record: SessionRecord) -> str:
+    return f"`{record.label}`" + (f" ({record.title})" if record.title else "")
+
+
+def _print(text: str) -> None:
+    """Raw into a pipe, harmless onto a terminal."""
+    shown = escape_control_characters(text) if sys.stdout.isatty() else text
+    sys.stdout.writelines(shown.splitlines(keepends=True))  # one huge write would not notice a reader that left
+
+
+def _plain(record: SessionRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "title": record.title,
+        "model": record.model,
+        "messages": record.messages,
+        "created": iso_time(record.created),
+        "updated": iso_time(record.updated),
+    }
+
+
+def _plain_hit(hit: Hit) -> dict[str, Any]:
+    return {
+        "session": hit.session_id,
+        "name": hit.name,
+        "title": hit.title,
+        "node": hit.node_id,
+        "role": hit.role,
+        "created": iso_time(hit.created),
+        "snippet": hit.snippet,
+        "marks": [list(mark) for mark in hit.marks],
+    }
+
+
+def _local_time(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+def _print_table(records: Sequence[SessionRecord]) -> None:
+    """One line for a session, as wide as the terminal: the title gives way, then count and hour."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    is_wide = console.width >= _ROOM_FOR_ALL
+    head = ("SESSION", "MESSAGES", "USED")
+    sides = [
+        (
+            escape_line(each.label),
+            str(each.messages),
+            _local_time(each.updated)[: None if is_wide else len("2026-11-21")],
+        )
+        for each in records
+    ]
+    label_width, count_width, time_width = (max(map(cell_len, column)) for column in zip(head, *sides, strict=True))
+    label_width = min(label_width, _WIDEST_LABEL)
+    count_width = count_width if is_wide else 0
+    title_width = max(console.width - label_width - count_width - time_width - 6, 5)
+    titles = ["TITLE", *(escape_line(record.title) for record in records)]
+    for title, (label, count, used) in zip(titles, (head, *sides), strict=True):
+        line = Text(style="bold" if label == "SESSION" and title == "TITLE" else "")
+        for cell, width in ((label, label_width), (title, title_width)):
+            part = Text(cell)
+            part.truncate(width, overflow="ellipsis", pad=True)
+            line.append_text(part).append("  ")
+        line.append(f"{count:>{count_width}}  " if count_width else "").append(used)
+        console.print(line, no_wrap=True, overflow="crop")
+
+
+def _print_hits(hits: Sequence[Hit]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for hit in hits:
+        head = Text(escape_line(hit.name or hit.session_id[:SHOWN_OF_ID]), style="bold")
+        head.append(f"  {_local_time(hit.created)}  {escape_line(hit.title)}", style="dim not bold")
+        console.print(head, no_wrap=True, overflow="ellipsis")
+        body = Text(f"  {hit.role}: ", style="dim")
+        at = 0
+        for start, end in hit.marks:
+            body.append(escape_line(hit.snippet[at:start]), style="not dim")
+            body.append(escape_line(hit.snippet[start:end]), style="bold not dim")
+            at = end
+        body.append(escape_line(hit.snippet[at:]), style="not dim")
+        console.print(body)

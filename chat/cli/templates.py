@@ -1,0 +1,70 @@
+"""`mistral-chat templates list|show|edit|rm`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from chat.errors import FileError, UsageError
+from chat.system.atomic_file import write_file
+from chat.system.external_editor import open_editor
+from chat.system.paths import make_private_folder
+from chat.system.table_output import print_table
+from chat.templates import store
+
+app = typer.Typer(
+    help="Prompt templates with $input and $variables, used with `mistral-chat -t NAME`.",
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@app.command("list")
+def list_templates(as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False) -> None:
+    """List the templates, examples and your own, with their variables."""
+    rows = [(name, origin, store.load(name).variables()) for name, origin in store.names().items()]
+    if as_json:
+        print(json.dumps([{"name": name, "origin": origin, "variables": list(vs)} for name, origin, vs in rows]))
+        return
+    shown = [(name, origin, " ".join(f"${each}" for each in variables)) for name, origin, variables in rows]
+    print_table(("NAME", "WHOSE", "VARIABLES"), shown)
+
+
+@app.command()
+def show(name: Name) -> None:
+    """Print a template's file."""
+    print(store.text_of(name), end="")
+
+
+@app.command()
+def edit(name: Name) -> None:
+    """Open your own template of this name in $EDITOR.
+
+    It begins as the example of that name, or empty.
+    """
+    path = store.own_path(name)
+    if not path.exists():
+        text = store.text_of(name) if name in store.names() else 'prompt = """\n$input"""\n'
+        try:
+            make_private_folder(path.parent)
+        except OSError as error:
+            raise FileError(f"{path.parent}: cannot be made: {error.strerror}") from error
+        write_file(path, text)
+    open_editor(path)
+    store.load(name)
+
+
+@app.command()
+def rm(name: Name) -> None:
+    """Remove your own template of this name.
+
+    An example of that name shows again.
+    """
+    try:
+        store.own_path(name).unlink()
+    except FileNotFoundError:
+        raise UsageError(f"no template `{name}` of your own") from None

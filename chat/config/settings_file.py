@@ -1,0 +1,162 @@
+"""Read the settings file: its values, its presets, and the line of each. Knows TOML, not what lies over the file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from chat.config.option_types import checked, option_specs
+from chat.errors import FileError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from chat.config.option_types import OptionSpec
+
+LARGEST_BYTES = 1 << 20
+PRESETS = "preset"  # the table of the presets' tables: a preset for always is named by the environment
+_EDIT = "`mistral-chat config edit` opens it"
+
+_HEADER = re.compile(r"\s*\[{1,2}\s*([^\[\]]+?)\s*\]")
+_KEY = re.compile(r"\s*((?:\"[^\"]*\"|'[^']*'|[\w.\s-])+?)\s*=")
+_PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([\w-]+)")
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """The text of the file, and what it says; `presets` are tables that are checked when they are used."""
+
+    path: Path | None = None
+    text: str = ""
+    table: Mapping[str, Any] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def values(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The values outside of presets, and where each stands.
+
+        Raises:
+            UsageError: an unknown name or a wrong value; the message says on which line.
+        """
+        return self._checked(self.table, ())
+
+    def preset(self, name: str) -> tuple[dict[str, Any], dict[str, str]]:
+        """The values of a preset, and that they are its.
+
+        Raises:
+            UsageError: there is none of this name, or `values` would say why.
+        """
+        if name not in self.presets:
+            known = ", ".join(self.presets)
+            hint = f"presets: {known}" if known else "there are none; `mistral-chat config edit` adds one"
+            raise UsageError(f"no preset `{name}` in {self.path}", hint=hint)
+        values, _ = self._checked(self.presets[name], (PRESETS, name))
+        return values, dict.fromkeys(values, f"preset {name}")
+
+    def place(self, *keys: str) -> str:
+        """Where a key stands, as far as that can be told."""
+        line = _line_of(self.text, keys)
+        return f"{self.path}, line {line}" if line else str(self.path)
+
+    def _checked(self, table: Mapping[str, Any], section: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for key, value in table.items():
+            place = self.place(*section, key)
+            name = key.replace("-", "_")
+            if name in values:
+                raise UsageError(f"{place}: `{key}` is set twice")
+            values[name] = placed(_definition(key, place), value, place)
+            origins[name] = place
+        return values, origins
+
+
+def read_settings_file(path: Path | None) -> SettingsFile:
+    """The settings file at `path`, which may be missing.
+
+    Raises:
+        FileError: it cannot be read.
+        UsageError: it is no settings file.
+    """
+    text = "" if path is None else _read(path)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: {error}", hint=_EDIT) from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: is nested too deep", hint=_EDIT) from error
+    presets = table.pop(PRESETS, {})
+    file = SettingsFile(path, text, table, presets if isinstance(presets, dict) else {})
+    if presets is not file.presets:
+        raise UsageError(f"{file.place(PRESETS)}: `{PRESETS}` holds tables, as in [{PRESETS}.code], and no value",
+                         hint="`--preset NAME`, or the variable MISTRAL_CHAT_PRESET, uses one")  # fmt: skip
+    for name, preset in file.presets.items():
+        if not isinstance(preset, dict):
+            raise UsageError(f"{file.place(PRESETS, name)}: [{PRESETS}.{name}] is no table")
+    return file
+
+
+def placed(definition: OptionSpec, value: Any, place: str) -> Any:
+    """The checked value; an error says where it stands."""
+    try:
+        return checked(definition, value)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error.message}", hint=error.hint) from error
+
+
+def persistent_names() -> list[str]:
+    """The settings that may stand in the file and in the environment."""
+    return [name for name, definition in option_specs().items() if definition.option.persistent]
+
+
+def _definition(key: str, place: str) -> OptionSpec:
+    name = key.replace("-", "_")
+    definition = option_specs().get(name)
+    if definition is None or name == PRESETS:
+        near = get_close_matches(name, persistent_names(), 1)
+        raise UsageError(f"{place}: unknown setting `{key}`", hint=f"did you mean `{near[0]}`?" if near else None)
+    if not definition.option.persistent:
+        raise UsageError(f"{place}: `{key}` belongs to the command line", hint=f"use `{definition.option.flag}`")
+    return definition
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.exists() and not path.is_file():
+            raise FileError(f"{path}: is not a file")
+        size = path.stat().st_size
+        if size > LARGEST_BYTES:
+            raise UsageError(f"{path}: has {size:,} bytes, but a settings file has at most {LARGEST_BYTES:,}")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}, line {line}: is not UTF-8 text", hint=_EDIT) from error
+
+
+def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
+    """The line on which the table or key of this name is set."""
+    current: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            current = _parts(header[1])
+            if current[: len(keys)] == keys:
+                return number
+        elif found := _KEY.match(line):
+            full = (*current, *_parts(found[1]))
+            shared = min(len(full), len(keys))  # an inline table holds the rest
+            if full[:shared] == keys[:shared]:
+                return number
+    return None
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    return tuple("".join(part) for part in _PART.findall(dotted))

@@ -1,0 +1,62 @@
+"""The settings file as text: a commented one to begin with. Knows the settings' definitions."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chat.config.option_types import option_specs
+from chat.config.options import Group
+from chat.config.settings_file import PRESETS, persistent_names
+
+if TYPE_CHECKING:
+    from chat.config.option_types import OptionSpec
+
+HEAD = """\
+# Settings of mistral-chat. A line without `#` before it counts; flags and MISTRAL_CHAT_* variables override it.
+"""
+TAIL = """\
+# Presets: `mistral-chat --preset code`, or `/preset code` in a session.
+# [preset.code]
+# system = "You are a careful programmer."
+# temperature = 0.2
+"""
+
+
+def initial_text() -> str:
+    """Every setting that the file may hold, with its meaning and its default, all commented out."""
+    parts = [HEAD]
+    names = set(persistent_names()) - {PRESETS}
+    for group in Group:
+        rows = [each for each in option_specs().values() if each.option.group is group and each.name in names]
+        if rows:
+            parts.append(f"# --- {group.value}\n" + "".join(_entry(each) for each in rows))
+    return "\n".join([*parts, TAIL])
+
+
+def _entry(definition: OptionSpec) -> str:
+    words = textwrap.fill(definition.option.help, 100, initial_indent="# ", subsequent_indent="# ")
+    return f"{words}\n# {definition.name} = {toml_value(_example(definition))}\n"
+
+
+def _example(definition: OptionSpec) -> Any:
+    """The default, or for settings without one a value of the right type."""
+    if definition.many:
+        return list(definition.default)
+    if definition.default is not None:
+        return definition.default
+    if definition.choices:
+        return definition.choices[0]
+    return {int: 0, float: 0.0, bool: True}.get(definition.kind, "")
+
+
+def toml_value(value: Any) -> str:
+    """The value as TOML writes it.
+
+    Source: TOML 1.0; a JSON string without raw control characters is a TOML basic string.
+    """
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(toml_value(each) for each in value) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,1 @@
+"""The values that the packages exchange: conversations, requests, events."""

@@ -1,0 +1,27 @@
+"""Compare sequences of token ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """The number of ids from the start that are equal in both."""
+    low, high = 0, min(len(left), len(right))
+    if equal_ids(left[:high], right[:high]):
+        return high
+    while high - low > 1:  # equal up to low, different before high
+        middle = (low + high) // 2
+        if equal_ids(left[low:middle], right[low:middle]):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def equal_ids(left: Iterable[int], right: Iterable[int]) -> bool:
+    """Whether two sequences of the same length are equal, whatever their types."""
+    return all(one == other for one, other in zip(left, right, strict=True))

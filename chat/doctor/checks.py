@@ -1,0 +1,123 @@
+"""All checks in their order, as a stream of findings. Knows who checks what, not how findings look."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chat.doctor.engine_checks import gpu_of_system, word
+from chat.doctor.finding import Finding
+from chat.doctor.paths import check_folders, check_history, check_hub, check_settings
+from chat.doctor.terminal import Terminal, check_terminal
+from chat.doctor.versions import ENGINE, check_engine_library, check_program, installed, pinned
+from chat.errors import ChatError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chat.config.options import Settings
+
+PROBE = "chat.doctor.probe"
+
+
+def examine(model: str | None, *, online: bool) -> Iterator[Finding]:
+    """Check everything, the quick things first.
+
+    Args:
+        model: instead of the one that the settings name.
+        online: ask the hub whether it answers.
+    """
+    yield check_program()
+    yield check_engine_library(installed(ENGINE), pinned())
+    yield from _places(online=online)
+    yield from check_terminal(_terminal())
+    yield from _engine(model)
+
+
+def _places(*, online: bool) -> Iterator[Finding]:
+    from chat.system.paths import data_folder
+
+    yield from check_folders()
+    yield check_settings(_settings_file())
+    try:
+        yield check_history(data_folder() / "history.db")
+    except ChatError as error:  # without a home there is none
+        yield Finding("history", "problem", error.message, error.hint)
+    yield check_hub(online=online)
+
+
+def _engine(model: str | None) -> Iterator[Finding]:
+    """What the engine's process finds out; its death is a finding too."""
+    from dataclasses import asdict
+
+    from chat.app.request_builder import engine_options
+    from chat.worker.task import run_isolated_task
+
+    question = {}
+    try:
+        settings = _settings(model)
+        path = _local_model(settings.model)
+        if path is None:
+            words = "no model is named, so there is nothing to choose for"
+            yield Finding("model", "note", words, "`mistral-chat doctor -m MODEL`, or `mistral-chat models pull NAME`")
+        else:
+            yield Finding("model", "ok", str(path))
+            question["options"] = asdict(engine_options(settings, path, session=True, state_folder=None))
+    except ChatError as error:
+        yield Finding("model", "problem", error.message, error.hint)
+    seen_gpu, version = gpu_of_system(), pinned() or ""
+    try:
+        for message in run_isolated_task(PROBE, question):
+            yield from word(message, seen_gpu, version)
+    except ChatError as error:
+        yield Finding("engine", "problem", error.message, f"`pip install --force-reinstall {ENGINE}=={version}`")
+
+
+def _settings(model: str | None) -> Settings:
+    """The settings, or their defaults where they cannot be read, which another line tells."""
+    from chat.config.options import Settings
+    from chat.config.resolve import resolve_settings
+
+    try:
+        return resolve_settings({"model": model} if model else {}, file=_settings_file()).settings
+    except ChatError:
+        return Settings(model=model)
+
+
+def _local_model(name: str | None) -> Path | None:
+    """The file of a model that is here; nothing is downloaded.
+
+    Raises:
+        ChatError: it is not here, or the name means nothing.
+    """
+    from chat.hub import PREFIX, gguf_here, read_hub_name
+    from chat.models.resolve import resolve
+
+    if name is not None and name.startswith(PREFIX):
+        found = gguf_here(read_hub_name(name))
+        if found is None:
+            raise ModelError(f"{name} is not downloaded yet", hint=f"`mistral-chat models pull {name}` fetches it")
+        return found
+    try:
+        return resolve(name)
+    except ModelError:
+        if name is None:
+            return None
+        raise
+
+
+def _settings_file() -> Path | None:
+    from chat.system.paths import config_folder
+
+    try:
+        return config_folder() / "config.toml"
+    except ChatError:
+        return None
+
+
+def _terminal() -> Terminal:
+    columns = shutil.get_terminal_size((80, 24)).columns
+    return Terminal(sys.stdout.isatty(), columns, sys.stdout.encoding or "ascii", os.environ)

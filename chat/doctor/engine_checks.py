@@ -1,0 +1,142 @@
+"""Word what the probe found out about the engine. Knows its answers as plain values; loads nothing."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chat.doctor.finding import Finding
+from chat.system.units import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chat.worker.task import Message
+
+TOLERANCE = 2e-3  # of logits as large as 20, in float32; measured 2e-4
+GPU_TOLERANCE = 0.5  # the same with cells of float16; measured 0.06, and 14 where the window is one too narrow
+SLOW_TOKENS_PER_SECOND = 100  # of the guide, whose arithmetic takes next to no time
+INSTALL = "`CMAKE_ARGS=-DGGML_{backend}=on pip install --force-reinstall --no-cache-dir llama-cpp-python=={version}`"
+
+
+def word(message: Message, seen_gpu: str | None, version: str) -> list[Finding]:
+    """The lines for one answer of the probe.
+
+    Args:
+        seen_gpu: the backend of a GPU that the system seems to have.
+        version: of llama-cpp-python, for the line that installs it again.
+    """
+    stage = message["stage"]
+    if stage == "devices":
+        return check_devices(message["found"], seen_gpu, version)
+    if stage == "choice" and "error_of" in message:
+        error = message["error_of"]
+        return [Finding("choice", "problem", error["message"], error["hint"])]
+    return [CHECKS[stage](message["found"])]
+
+
+def check_build(found: Mapping[str, Any]) -> Finding:
+    """What this build of llama.cpp was compiled for."""
+    name, _, info = str(found["name"]).partition(" ")
+    features = re.findall(r"(\w+) = 1", info)
+    gpu = "with GPU support" if found["gpu_offload"] else "without GPU support"
+    return Finding("build", "ok", f"llama.cpp {name}, {gpu}; uses {', '.join(features) or 'no extensions'}")
+
+
+def check_threads(found: Mapping[str, int]) -> Finding:
+    """How many threads decode, and why."""
+    words = f"{found['chosen']}: {found['physical']} physical cores among {found['allowed']} allowed processors"
+    if found["quota"] < found["allowed"]:
+        words += f", within the container's quota of {found['quota']}"
+    return Finding("threads", "ok", words)
+
+
+def check_devices(found: Mapping[str, Any], seen_gpu: str | None, version: str) -> list[Finding]:
+    """Every device of ggml's list; a note where the system has a GPU that this build cannot use."""
+    lines = []
+    for device in found["list"]:
+        is_cpu = device["kind"] == "cpu"
+        free = found["free_bytes"] if is_cpu else device["free_bytes"]
+        words = f"{device['name']} ({device['kind']}): {device['description']}, {size_text(free)} free"
+        lines.append(Finding("device", "ok", words))
+    if not lines:
+        return [
+            Finding(
+                "device",
+                "problem",
+                "llama.cpp lists no device at all",
+                INSTALL.format(backend="NATIVE", version=version),
+            )
+        ]
+    if seen_gpu and not any(device["kind"] in ("gpu", "integrated") for device in found["list"]):
+        words = "there seems to be a GPU, but this build of llama.cpp cannot use it"
+        lines.append(Finding("gpu", "note", words, INSTALL.format(backend=seen_gpu, version=version)))
+    return lines
+
+
+def check_choice(found: Mapping[str, Any]) -> Finding:
+    """How the model would be loaded, by the arithmetic that the engine itself uses."""
+    repack = "rows repacked" if found["repack"] else "rows not repacked unless the prompt is long"
+    threads = f"{found['threads']} {'thread' if found['threads'] == 1 else 'threads'}"
+    words = (
+        f"{Path(found['path']).name} ({found['type']}) with {threads}: {found['reason']}; {repack}; "
+        f"needs {size_text(found['host_bytes'])} of {size_text(found['free_bytes'])} free"
+    )
+    if found["gpu_bytes"]:
+        words += f", and of the GPU's memory {size_text(found['gpu_bytes'])} of {size_text(found['gpu_free_bytes'])}"
+    if found["rolling"]:
+        words += f"; a text has no end, but the model was trained on {found['trained_context']:,} tokens"
+    elif found["cells"] < found["trained_context"]:
+        words += f"; the model itself knows {found['trained_context']:,} tokens"
+    return Finding("choice", "ok", words)
+
+
+def check_exactness(found: Mapping[str, Any]) -> Finding:
+    """Whether llama.cpp computes the sliding window as Mistral defined it, on the processor or on GPUs."""
+    difference, gpus = float(found["difference"]), found.get("gpus")
+    limit = GPU_TOLERANCE if gpus else TOLERANCE
+    where = f"on {gpus} " if gpus else ""
+    words = f"{where}logits of {found['ids']} tokens through a window of 64 differ by {difference:.0e} at most"
+    if not difference < limit:  # written so that NaN is refused as well
+        hint = (
+            "`--gpu-layers 0` does without the GPU" if gpus else "install the version of llama-cpp-python named above"
+        )
+        return Finding("exactness", "problem", f"WRONG ANSWERS: {words}, and {limit:g} is the limit", hint)
+    return Finding("exactness", "ok", f"{words} from the definition")
+
+
+def check_guide(found: Mapping[str, Any]) -> Finding:
+    """Whether the guide says what it said where it was made, and at an ordinary speed."""
+    known, given = found["known"], found["given"]
+    if known != given:
+        same = next(place for place, pair in enumerate(zip(known, given, strict=True)) if pair[0] != pair[1])
+        words = f"WRONG ANSWERS: the guide's stored answer has {len(known)} tokens, of which only {same} come out first"
+        return Finding("guide", "problem", words, "install the version of llama-cpp-python named above")
+    speed = f"{found['tokens_per_second']:,.0f} tokens a second"
+    words = f"its stored answer comes out, all {len(known)} tokens"
+    if found["tokens_per_second"] < SLOW_TOKENS_PER_SECOND:
+        return Finding(
+            "guide", "note", f"{words}, but at only {speed}: the machine is busy, or the build is a slow one"
+        )
+    return Finding("guide", "ok", f"{words}, at {speed} (`mistral-chat bench -m MODEL` measures yours)")
+
+
+CHECKS: dict[str, Callable[[Mapping[str, Any]], Finding]] = {
+    "build": check_build,
+    "threads": check_threads,
+    "choice": check_choice,
+    "exactness": check_exactness,
+    "guide": check_guide,
+}
+
+
+def gpu_of_system() -> str | None:
+    """The backend for a GPU that the system shows, whatever our build can use."""
+    if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
+        return "CUDA"
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return "METAL"
+    return None

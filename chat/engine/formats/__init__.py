@@ -1,1 +1,0 @@
-"""Prompt formats: conversations in, segments of control pieces and text out. Knows no vocabulary."""

@@ -1,0 +1,1 @@
+"""The GGUF format: a strict reader, the checks of what a file says, and the encoder of its header."""

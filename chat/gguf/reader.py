@@ -1,0 +1,268 @@
+"""Read the framing of a GGUF file and refuse every file that breaks a rule of the format.
+
+Knows keys, values, tensor names, types and places; not what any of them means to a model (`gguf_rules`).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import ChatError, DataError, FileError, ModelError
+from chat.gguf.cursor import INCOMPLETE, MAX_HEADER_BYTES, Cursor, Texts, shown
+from chat.gguf.types import BLOCK_TYPES, FILE_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+DEFAULT_ALIGNMENT = 32
+# llama.cpp maps the file, and its CPU buffers must start on such a boundary or it aborts (ggml-backend.cpp)
+TENSOR_ALIGNMENT = 32
+MAX_NAME_BYTES = 63  # of a tensor: GGML_MAX_NAME with its final zero
+MAX_KEY_BYTES = 65_535
+MAX_DIMENSIONS = 4
+MAX_KEYS = 65_536
+MAX_TENSORS = 65_536
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Where one tensor lies in the file."""
+
+    name: str
+    shape: tuple[int, ...]  # ggml order, ne0 (columns) first
+    type: str  # Q4_K, F32, ...
+    offset: int  # absolute in the file
+    bytes: int  # without padding
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """One GGUF file's header, checked."""
+
+    path: Path
+    version: int
+    size: int
+    alignment: int
+    metadata: Mapping[str, Any]  # an array is a tuple, or `Texts` of strings
+    tensors: Mapping[str, TensorInfo]  # in the order of the file
+    data_offset: int
+    types: Mapping[str, str] = field(default_factory=dict)  # of each key: u32, str, [f32], ...
+
+    @property
+    def architecture(self) -> str:
+        """The model's graph, in llama.cpp's words; empty where the file does not say."""
+        name = self.metadata.get("general.architecture", "")
+        return name if isinstance(name, str) else ""
+
+    def key(self, name: str, default: Any = None) -> Any:
+        """The value of `{architecture}.{name}`."""
+        return self.metadata.get(f"{self.architecture}.{name}", default)
+
+    @property
+    def type_name(self) -> str:
+        """The recipe, as after `-t`: Q4_K_M; where the file does not say, the type that most bytes have."""
+        number = self.metadata.get("general.file_type")
+        if isinstance(number, int) and number in FILE_TYPES:
+            return FILE_TYPES[number]
+        held: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            held[tensor.type] = held.get(tensor.type, 0) + tensor.bytes
+        return max(held, key=lambda kind: held[kind]) if held else "unknown"
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens back the engine lets a token see; None where all.
+
+        llama.cpp never reads the key for the plain `llama` architecture.
+        """
+        window = self.key("attention.sliding_window")
+        if self.architecture == "llama" or not isinstance(window, int) or window <= 0:
+            return None
+        pattern = self.key("attention.sliding_window_pattern")
+        return None if isinstance(pattern, tuple) and not any(pattern) else window
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many pieces the tokenizer has; 0 where the file holds none."""
+        pieces = self.metadata.get("tokenizer.ggml.tokens")
+        if isinstance(pieces, Texts):
+            return len(pieces)
+        size = self.key("vocab_size", 0)
+        return size if isinstance(size, int) else 0
+
+    def fault(self, problem: str, *, hint: str | None = None) -> DataError:
+        """An error about this file."""
+        return DataError(f"{self.path}: {problem}", hint=hint)
+
+
+def read_gguf(path: Path | str) -> GgufFile:
+    """Read and check the header of a GGUF file, of a model or of an adapter.
+
+    Raises:
+        ModelError: there is no such file, or it is no GGUF at all.
+        DataError: it breaks a rule of the format; the message names file, key or tensor, and rule.
+        FileError: it cannot be read.
+    """
+    path = Path(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # before open(): a FIFO would hang there
+            raise ModelError(f"{path}: {'is a folder' if path.is_dir() else 'is not a regular file'}, not a GGUF file")
+        with path.open("rb", buffering=0) as file:
+            return _read(Cursor(path, file, os.fstat(file.fileno()).st_size))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        hint = "`mistral-chat models list` shows what is here"
+        raise ModelError(f"{path}: there is no such file", hint=hint) from error
+    except ValueError as error:  # a NUL in the path
+        raise ModelError(f"{shown(str(path))}: is not a file name") from error
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _read(cursor: Cursor) -> GgufFile:
+    version, tensor_count, key_count = _header(cursor)
+    metadata, types = _keys(cursor, key_count)
+    alignment = _alignment(cursor, metadata, types)
+    described = _descriptions(cursor, tensor_count)
+    data_offset = _padded(cursor.at, alignment) if tensor_count else cursor.at
+    return GgufFile(
+        path=cursor.path,
+        version=version,
+        size=cursor.size,
+        alignment=alignment,
+        metadata=MappingProxyType(metadata),
+        tensors=MappingProxyType(_places(cursor, described, data_offset, alignment)),
+        data_offset=data_offset,
+        types=MappingProxyType(types),
+    )
+
+
+def _header(cursor: Cursor) -> tuple[int, int, int]:
+    """Version, number of tensors, number of keys."""
+    start = cursor.peek(64)
+    if start[:4] != MAGIC:
+        raise _not_gguf(cursor, start)
+    cursor.at = 4
+    version = cursor.u32()
+    if version and not version & 0xFFFF:
+        cursor.fail("is a big-endian GGUF file, which llama.cpp cannot read here", hint="fetch the little-endian one")
+    if version not in VERSIONS:
+        cursor.fail(f"has GGUF version {version}, but only 2 and 3 are known", hint="convert the model again")
+    tensor_count, key_count = cursor.u64(), cursor.u64()
+    for what, number, limit, smallest in (
+        ("tensors", tensor_count, MAX_TENSORS, 8 + 1 + 4 + 4 + 8),
+        ("keys", key_count, MAX_KEYS, 8 + 1 + 4 + 1),
+    ):
+        if number > limit:
+            cursor.fail(f"claims {number} {what}, but the limit is {limit}")
+        if number * smallest > cursor.size - cursor.at:
+            problem = f"claims {number} {what}, but only {cursor.size - cursor.at} bytes follow"
+            cursor.fail(problem, hint=INCOMPLETE)
+    return version, tensor_count, key_count
+
+
+def _keys(cursor: Cursor, count: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values of all keys, and the names of their types."""
+    metadata: dict[str, Any] = {}
+    types: dict[str, str] = {}
+    for number in range(count):
+        cursor.subject = f"key {number}"
+        name = cursor.text(MAX_KEY_BYTES, f"the name of key {number}")
+        if not name or "\0" in name:  # llama.cpp reads names as C strings: two could become one
+            cursor.fail(f"key {number} has the name {shown(name)}, which is empty or holds a NUL")
+        if name in metadata:
+            cursor.fail(f"key {shown(name)} appears twice")
+        cursor.subject = f"key {shown(name)}"
+        metadata[name], types[name] = cursor.value()
+    return metadata, types
+
+
+def _alignment(cursor: Cursor, metadata: Mapping[str, Any], types: Mapping[str, str]) -> int:
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+    kind = types.get("general.alignment", "u32")
+    if kind != "u32":
+        cursor.fail(f"key 'general.alignment' is {kind}, but must be u32")
+    if alignment == 0 or alignment & (alignment - 1):
+        cursor.fail(f"key 'general.alignment' is {alignment}, but must be a power of two")
+    return int(alignment)
+
+
+def _descriptions(cursor: Cursor, count: int) -> dict[str, tuple[tuple[int, ...], int, int]]:
+    """Of each tensor, its shape, type number and place in the data section, as claimed."""
+    described: dict[str, tuple[tuple[int, ...], int, int]] = {}
+    for number in range(count):
+        cursor.subject = f"tensor {number}"
+        name = cursor.text(MAX_HEADER_BYTES, f"the name of tensor {number}")
+        length = len(name.encode())
+        if length > MAX_NAME_BYTES:
+            cursor.fail(f"tensor {shown(name)} has a name of {length} bytes, but the limit is {MAX_NAME_BYTES}")
+        if not name or "\0" in name:
+            cursor.fail(f"tensor {number} has the name {shown(name)}, which is empty or holds a NUL")
+        if name in described:
+            cursor.fail(f"tensor {shown(name)} appears twice")
+        cursor.subject = f"tensor {shown(name)}"
+        dimensions = cursor.u32()
+        if dimensions > MAX_DIMENSIONS:
+            cursor.fail(f"{cursor.subject} has {dimensions} dimensions, but the limit is {MAX_DIMENSIONS}")
+        shape = tuple([cursor.u64() for _ in range(dimensions)])
+        described[name] = (shape, cursor.u32(), cursor.u64())
+    return described
+
+
+def _places(
+    cursor: Cursor, described: Mapping[str, tuple[tuple[int, ...], int, int]], data_offset: int, alignment: int
+) -> dict[str, TensorInfo]:
+    """The tensors, which must follow each other without overlap or hole and end inside the file."""
+    tensors: dict[str, TensorInfo] = {}
+    expected = 0
+    for name, (shape, kind, offset) in described.items():
+        subject = f"tensor {shown(name)}"
+        size = _tensor_bytes(cursor, subject, shape, kind)
+        start = data_offset + offset
+        if offset != expected:
+            cursor.fail(f"{subject} is at offset {offset} of the data, but the one before it ends at {expected}")
+        if start + size > cursor.size:
+            cursor.fail(f"{subject} ends at byte {start + size}, but the file ends at {cursor.size}", hint=INCOMPLETE)
+        if start % TENSOR_ALIGNMENT:
+            cursor.fail(f"{subject} starts at byte {start}, which is no multiple of {TENSOR_ALIGNMENT}")
+        tensors[name] = TensorInfo(name, shape, BLOCK_TYPES[kind].name, start, size)
+        expected = _padded(offset + size, alignment)
+    return tensors
+
+
+def _tensor_bytes(cursor: Cursor, subject: str, shape: tuple[int, ...], kind: int) -> int:
+    if kind not in BLOCK_TYPES:
+        cursor.fail(f"{subject} has type {kind}, which llama.cpp does not know or no longer knows")
+    if 0 in shape:
+        cursor.fail(f"{subject} has shape {list(shape)}: a dimension is 0")
+    block = BLOCK_TYPES[kind]
+    columns = shape[0] if shape else 1
+    if columns % block.block_size:
+        cursor.fail(f"{subject} has {columns} columns, but {block.name} needs a multiple of {block.block_size}")
+    return prod(shape) // block.block_size * block.block_bytes
+
+
+def _padded(count: int, alignment: int) -> int:
+    return -(-count // alignment) * alignment
+
+
+def _not_gguf(cursor: Cursor, start: bytes) -> ChatError:
+    """What a file without the magic looks like, in words that help."""
+    text = start.lstrip().lower()
+    hint: str | None = None
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        looks, hint = "a web page", "the address may need a login, or does not exist"
+    elif text.startswith(b"version https://git-lfs"):
+        looks, hint = "a Git LFS pointer", "fetch the file itself: `git lfs pull`"
+    elif start[:2] == b"PK" or start[8:9] == b"{":
+        looks, hint = "a checkpoint", "convert it first: `mistral-chat convert`"
+    else:
+        looks = f"something that starts with {start[:4]!r}" if start else "an empty file"
+    return ModelError(f"{cursor.path}: is not a GGUF file but {looks}", hint=hint)

@@ -1,0 +1,293 @@
+"""Refuse `llama` and `granite_swa` models whose sizes contradict each other or whose tensors are not what they need.
+
+Knows the two graphs that we run for certain: llama.cpp's models/llama.cpp and models/granite-swa.cpp. Their graphs
+assert what is checked here, so a model that breaks it would end the process at the first token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chat.errors import ModelError
+from chat.gguf.cursor import shown
+from chat.gguf.types import MATRIX_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chat.gguf.reader import GgufFile
+
+CARRIER = "granite_swa"
+LAYERED = ("llama", CARRIER)
+MAX_WINDOW = 1 << 30
+PLAIN = frozenset({"F32"})
+PATTERNS = ("[bool]", "[u32]", "[i32]")
+
+# below `{architecture}.`, beyond what every architecture has
+KEYS: dict[str, tuple[str, ...]] = {
+    "attention.layer_norm_rms_epsilon": ("f32",),
+}
+CARRIER_KEYS: dict[str, tuple[str, ...]] = {
+    "attention.sliding_window": ("u32",),
+    "attention.sliding_window_pattern": PATTERNS,
+    "attention.rope_pattern": PATTERNS,
+    "attention.scale": ("f32",),
+    "deepstack_mapping": ("[i32]",),
+    "embedding_scale": ("f32",),
+    "expert_shared_feed_forward_length": ("u32",),
+    "logit_scale": ("f32",),
+    "residual_scale": ("f32",),
+}
+REQUIRED = ("attention.layer_norm_rms_epsilon", "attention.head_count", "feed_forward_length")
+SIZES_OF_A_HEAD = (
+    "attention.value_length",
+    "rope.dimension_count",
+    "attention.key_length_swa",
+    "attention.value_length_swa",
+    "rope.dimension_count_swa",
+)
+CARRIER_REQUIRED = ("logit_scale", "attention.sliding_window", "attention.sliding_window_pattern")
+
+
+@dataclass(frozen=True)
+class LayerSizes:
+    """The numbers that every shape follows from."""
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    feed_forward: int
+    experts: int
+    shared_feed_forward: int
+    pieces: int
+
+    @property
+    def queries(self) -> int:
+        """Columns of all query heads together."""
+        return self.heads * self.head_size
+
+    @property
+    def keys(self) -> int:
+        """Columns of all key heads together, and of all value heads."""
+        return self.kv_heads * self.head_size
+
+
+class RequiredTensor(NamedTuple):
+    """One tensor that a model must have, or may have."""
+
+    name: str
+    shape: tuple[int, ...]
+    kinds: frozenset[str]
+    required: bool = True
+
+
+def check_layers(file: GgufFile) -> None:
+    """Refuse a model of one of `LAYERED` that llama.cpp would die on.
+
+    Raises:
+        DataError: a rule is broken.
+        ModelError: the experts are stored as single tensors, which llama.cpp no longer reads.
+    """
+    _check_keys(file)
+    sizes = _sizes(file)
+    needs = {need.name: need for need in tensor_needs(file, sizes)}
+    for need in needs.values():
+        _check_tensor(file, need)
+    for name in file.tensors:
+        if name not in needs:
+            if ".ffn_gate.0." in name:
+                hint = "convert the model again, or fetch a file made after March 2024"
+                raise ModelError(f"{file.path}: holds every expert as a tensor of its own", hint=hint)
+            raise file.fault(f"tensor {shown(name)} has no place in a {file.architecture} model of these sizes")
+
+
+def _check_keys(file: GgufFile) -> None:
+    carrier = file.architecture == CARRIER
+    for name, kinds in (KEYS | (CARRIER_KEYS if carrier else {})).items():
+        key = f"{file.architecture}.{name}"
+        kind = file.types.get(key)
+        if kind is None and name in REQUIRED + CARRIER_REQUIRED:
+            raise file.fault(f"key '{key}' is missing")
+        if kind is not None and kind not in kinds:
+            raise file.fault(f"key '{key}' is {kind}, but must be {' or '.join(kinds)}")
+        value = file.metadata.get(key)
+        if isinstance(value, float) and not isfinite(value):
+            raise file.fault(f"key '{key}' is {value}, but must be a finite number")
+    epsilon = file.key("attention.layer_norm_rms_epsilon")
+    if epsilon < 0:  # ggml asserts
+        raise file.fault(f"key '{file.architecture}.attention.layer_norm_rms_epsilon' is {epsilon}, below 0")
+    for key, wanted in (("attention.causal", True), ("nextn_predict_layers", 0), ("expert_group_count", 0)):
+        if file.key(key, wanted) != wanted:
+            raise file.fault(f"key '{file.architecture}.{key}' is {file.key(key)}, but the graph needs {wanted}")
+    if carrier:
+        _check_carrier(file)
+
+
+def _check_carrier(file: GgufFile) -> None:
+    window, layers = file.key("attention.sliding_window"), file.key("block_count")
+    if not 1 <= window <= MAX_WINDOW:
+        raise file.fault(f"key '{CARRIER}.attention.sliding_window' is {window}, but must be 1 to {MAX_WINDOW}")
+    for key in ("attention.sliding_window_pattern", "attention.rope_pattern"):
+        pattern = file.key(key)
+        if pattern is not None and len(pattern) != layers:
+            raise file.fault(f"key '{CARRIER}.{key}' has {len(pattern)} items for {layers} layers")
+    if not any(file.key("attention.sliding_window_pattern")):  # llama.cpp asserts
+        raise file.fault(f"key '{CARRIER}.attention.sliding_window_pattern' gives no layer a window")
+    if file.key("logit_scale") == 0:
+        raise file.fault(f"key '{CARRIER}.logit_scale' is 0, by which the logits are divided")
+    if any(index >= 0 for index in file.key("deepstack_mapping", ())):
+        raise file.fault(f"key '{CARRIER}.deepstack_mapping' asks for pictures, which this program does not read")
+
+
+def _sizes(file: GgufFile) -> LayerSizes:
+    """The model's sizes, checked against each other."""
+    width = file.key("embedding_length")
+    heads = _count(file, "attention.head_count")
+    kv_heads = _count(file, "attention.head_count_kv", heads)
+    if heads % kv_heads:
+        raise file.fault(f"{heads} heads cannot share {kv_heads} key-value heads evenly")
+    head_size = _head_size(file, width // heads)
+    if file.key("embedding_length_out", width) not in (0, width):
+        raise file.fault(f"key '{file.architecture}.embedding_length_out' is not the {width} of embedding_length")
+    experts = file.key("expert_count", 0)
+    if experts:
+        _count(file, "expert_used_count")
+    return LayerSizes(
+        layers=file.key("block_count"),
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_size=head_size,
+        feed_forward=_count(file, "feed_forward_length"),
+        experts=experts,
+        shared_feed_forward=file.key("expert_shared_feed_forward_length", 0) if file.architecture == CARRIER else 0,
+        pieces=file.vocabulary_size,
+    )
+
+
+def _head_size(file: GgufFile, usual: int) -> int:
+    """Columns of a head, the same wherever the file says them; `usual` where it does not."""
+    size = file.key("attention.key_length", usual)
+    if not size or size % 2:
+        raise file.fault(f"a head has {size} columns, but rotating them by pairs needs an even number")
+    for key in SIZES_OF_A_HEAD:
+        found = file.key(key, usual if key == "attention.value_length" else size)  # llama.cpp's own defaults
+        if found != size:
+            raise file.fault(f"key '{file.architecture}.{key}' is {found}, but a head has {size} columns")
+    return int(size)
+
+
+def _count(file: GgufFile, key: str, usual: int | None = None) -> int:
+    """A number that must be at least 1 and, where the file gives one for each layer, the same for all."""
+    value: Any = file.key(key, usual)
+    if value is None:
+        raise file.fault(f"key '{file.architecture}.{key}' is missing")
+    if isinstance(value, tuple):
+        if len(set(value)) != 1:
+            raise file.fault(f"key '{file.architecture}.{key}' differs between layers, which the graph cannot do")
+        value = value[0]
+    if value < 1:
+        raise file.fault(f"key '{file.architecture}.{key}' is {value}, but must be at least 1")
+    return int(value)
+
+
+def _check_tensor(file: GgufFile, need: RequiredTensor) -> None:
+    tensor = file.tensors.get(need.name)
+    if tensor is None:
+        if need.required:
+            raise file.fault(f"tensor '{need.name}' is missing")
+        return
+    if _without_ones(tensor.shape) != _without_ones(need.shape):
+        raise file.fault(f"tensor '{need.name}' has shape {list(tensor.shape)}, but must have {list(need.shape)}")
+    if tensor.type not in need.kinds:
+        usable = "F32" if need.kinds == PLAIN else "a type that matrices are multiplied in"
+        raise file.fault(f"tensor '{need.name}' is {tensor.type}, but must be {usable}")
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without outer dimensions of 1, which a file may leave out."""
+    count = len(shape)
+    while count and shape[count - 1] == 1:
+        count -= 1
+    return shape[:count]
+
+
+def tensor_needs(file: GgufFile, sizes: LayerSizes) -> Iterator[RequiredTensor]:
+    """Every tensor that llama.cpp asks for, in its words."""
+    yield _matrix("token_embd", sizes.width, sizes.pieces)
+    yield RequiredTensor("output_norm.weight", (sizes.width,), PLAIN)
+    yield _matrix("output", sizes.width, sizes.pieces, required=False)
+    output = file.tensors.get("output.weight")
+    if output and output.type == "NVFP4":
+        yield from _scales("output", 1)
+    longrope = file.key("rope.scaling.type") == "longrope"
+    for name in ("rope_factors_long", "rope_factors_short") if longrope else ("rope_freqs",):
+        yield RequiredTensor(f"{name}.weight", (sizes.head_size // 2,), PLAIN, required=False)
+    for layer in range(sizes.layers):
+        yield from _attention(file, sizes, f"blk.{layer}.")
+        yield from (_experts if sizes.experts else _feed_forward)(file, sizes, f"blk.{layer}.")
+
+
+def _attention(file: GgufFile, sizes: LayerSizes, layer: str) -> Iterator[RequiredTensor]:
+    yield RequiredTensor(f"{layer}attn_norm.weight", (sizes.width,), PLAIN)
+    parts = {"attn_q": sizes.queries, "attn_k": sizes.keys, "attn_v": sizes.keys}
+    if f"{layer}attn_qkv.weight" in file.tensors:
+        rows = sum(parts.values())
+        yield _matrix(f"{layer}attn_qkv", sizes.width, rows)
+        yield from _scales(f"{layer}attn_qkv", 1)
+        if f"{layer}attn_qkv.bias" in file.tensors:
+            parts = {"attn_qkv": rows}
+    else:
+        for part, rows in parts.items():
+            yield _matrix(layer + part, sizes.width, rows)
+            yield from _scales(layer + part, 1)
+    for part, rows in parts.items():
+        yield RequiredTensor(f"{layer}{part}.bias", (rows,), PLAIN, required=False)
+    yield _matrix(f"{layer}attn_output", sizes.queries, sizes.width)
+    yield RequiredTensor(f"{layer}attn_output.bias", (sizes.width,), PLAIN, required=False)
+    yield from _scales(f"{layer}attn_output", 1)
+    if file.architecture == CARRIER:
+        yield RequiredTensor(f"{layer}attn_sinks.weight", (sizes.heads,), PLAIN)
+
+
+def _feed_forward(_file: GgufFile, sizes: LayerSizes, layer: str) -> Iterator[RequiredTensor]:
+    width, rows = sizes.width, sizes.feed_forward
+    yield RequiredTensor(f"{layer}ffn_norm.weight", (width,), PLAIN)
+    for part, shape in {"ffn_gate": (width, rows), "ffn_down": (rows, width), "ffn_up": (width, rows)}.items():
+        yield _matrix(layer + part, *shape)
+        yield RequiredTensor(f"{layer}{part}.bias", shape[1:], PLAIN, required=False)
+        yield from _scales(layer + part, 1)
+
+
+def _experts(file: GgufFile, sizes: LayerSizes, layer: str) -> Iterator[RequiredTensor]:
+    width, rows, experts = sizes.width, sizes.feed_forward, sizes.experts
+    yield RequiredTensor(f"{layer}ffn_norm.weight", (width,), PLAIN)
+    yield _matrix(f"{layer}ffn_gate_inp", width, experts)
+    parts = {"ffn_down_exps": (rows, width), "ffn_gate_exps": (width, rows), "ffn_up_exps": (width, rows)}
+    fused = f"{layer}ffn_gate_up_exps.weight" in file.tensors and file.architecture == CARRIER
+    if fused:
+        parts = {"ffn_down_exps": (rows, width), "ffn_gate_up_exps": (width, 2 * rows)}
+    for part, shape in parts.items():
+        yield _matrix(layer + part, *shape, experts)
+        if part != "ffn_gate_up_exps":
+            yield from _scales(layer + part, experts)
+    shared = sizes.shared_feed_forward
+    if shared:
+        yield _matrix(f"{layer}ffn_up_shexp", width, 2 * shared)
+        yield _matrix(f"{layer}ffn_down_shexp", shared, width)
+        yield from _scales(f"{layer}ffn_up_shexp", 1)
+        yield from _scales(f"{layer}ffn_down_shexp", 1)
+
+
+def _matrix(name: str, *shape: int, required: bool = True) -> RequiredTensor:
+    return RequiredTensor(f"{name}.weight", shape, MATRIX_TYPES, required)
+
+
+def _scales(name: str, count: int) -> Iterator[RequiredTensor]:
+    """The numbers that some 4-bit formats multiply a whole tensor, or each expert of it, with."""
+    for suffix in ("scale", "input_scale"):
+        yield RequiredTensor(f"{name}.{suffix}", (count,), PLAIN, required=False)

@@ -1,1 +1,0 @@
-"""The ground floor: leaf modules that both wings stand on. Imports neither wing."""

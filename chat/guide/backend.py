@@ -1,0 +1,86 @@
+"""Answer as the guide: each question is given its help topics, the likeliest words are taken. Knows no llama.cpp."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chat.core.conversation import Message
+from chat.core.events import Notice
+from chat.guide.topics import help_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from chat.core.conversation import Message
+    from chat.core.events import ChatBackend, Completion, Event, ModelInfo, Rendered
+    from chat.core.request import Request
+    from chat.errors import ChatError
+
+
+def with_topics(request: Request) -> Request:
+    """The request as the guide was taught to read it: the topics of its last question as the system prompt, greedy.
+
+    A system prompt of the person's gives way: the guide understands none. A prompt of text or ids stays as it is, and
+    so does a conversation that goes on with an answer.
+    """
+    messages = request.prompt.messages
+    if messages is None:
+        return request
+    spoken = tuple(message for message in messages if message.role != "system")
+    asked = next((message.content for message in reversed(spoken) if message.role == "user"), "")
+    prompt = replace(request.prompt, messages=(Message("system", help_text(asked)), *spoken))
+    return replace(request, prompt=prompt, sampling=replace(request.sampling, temperature=0.0))
+
+
+class GuideBackend:
+    """A `ChatBackend` that asks another one as the guide is asked."""
+
+    def __init__(self, engine: ChatBackend) -> None:
+        """Wrap an engine that has loaded the guide, or is loading it; it is closed with this."""
+        self._engine = engine
+        self._has_told = False
+
+    def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
+        """What answers."""
+        return self._engine.info(on_loading)
+
+    def reply(self, request: Request) -> Iterator[Event]:
+        """Yield events, the last one `Completion`; once it is said that a system prompt does not count."""
+        yield from map(Notice, self._untold(request))
+        yield from self._engine.reply(with_topics(request))
+
+    def answer_all(
+        self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
+    ) -> Iterator[tuple[int, Completion | ChatError]]:
+        """Answer many requests."""
+
+        def taught(request: Request) -> Request:
+            for words in self._untold(request):
+                on_notice(words)
+            return with_topics(request)
+
+        return self._engine.answer_all(map(taught, requests), parallel, on_notice)
+
+    def _untold(self, request: Request) -> tuple[str, ...]:
+        """What to tell the person of a request that was not told of one before."""
+        if self._has_told or all(message.role != "system" for message in request.prompt.messages or ()):
+            return ()
+        self._has_told = True
+        return ("the guide heeds no system prompt; a full model does",)
+
+    def render(self, request: Request) -> Rendered:
+        """The prompt's text and ids, help line included."""
+        return self._engine.render(with_topics(request))
+
+    def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """How many tokens each message's content takes, without what the prompt format adds."""
+        return self._engine.count(messages)
+
+    def cancel(self) -> None:
+        """Stop the reply that is being made."""
+        self._engine.cancel()
+
+    def close(self, *, keep_state: bool = True) -> None:
+        """Let go of the model."""
+        self._engine.close(keep_state=keep_state)

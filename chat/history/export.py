@@ -1,0 +1,129 @@
+"""A session as a text for people and programs. Knows formats, not files or the store."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Literal
+
+from chat.errors import UsageError
+from chat.history.html_page import page
+from chat.history.session_json import iso_time, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from chat.core.conversation import Conversation, Message
+    from chat.history.records import SessionRecord
+
+ExportFormat = Literal["markdown", "json", "html", "sharegpt"]
+
+_HEADINGS = {"system": "System", "user": "You", "assistant": "Assistant", "tool": "Tool"}
+_NOTES = {"interrupted": "(interrupted)", "length": "(cut off at the limit)", "stop": "", None: ""}
+_LINE_ENDS = {
+    code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)
+}  # JSON allows them, readers of lines split there
+_SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+
+
+def export_text(record: SessionRecord, conversation: Conversation, kind: ExportFormat) -> str:
+    """The session in a format: JSON holds the whole tree, the others the messages up to the leaf."""
+    return _WRITERS[kind](record, conversation)
+
+
+def format_of(path: Path) -> ExportFormat:
+    """The format that a file's name asks for.
+
+    Raises:
+        UsageError: it asks for none.
+    """
+    kind = _SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise UsageError(
+            f"`{path.suffix or path.name}` says no format",
+            hint=f"end the file's name in {', '.join(_SUFFIXES)}",
+        )
+    return kind
+
+
+def _markdown(record: SessionRecord, conversation: Conversation) -> str:
+    parts = [f"# {_title(record)}", _about(record)]
+    for message in conversation.messages():
+        parts += [f"## {_heading(message)}", message.content]
+        parts += [_fenced(call) for call in _calls(message)]
+        parts += [f"*{note}*" if (note := _NOTES[message.finish_reason]) else ""]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _html(record: SessionRecord, conversation: Conversation) -> str:
+    sections = [
+        (
+            message.role,
+            _heading(message),
+            "\n".join((message.content, *(_fenced(call) for call in _calls(message)))),
+            _NOTES[message.finish_reason],
+        )
+        for message in conversation.messages()
+    ]
+    return page(_title(record), _about(record), sections)
+
+
+def _sharegpt(record: SessionRecord, conversation: Conversation) -> str:
+    turns = []
+    for message in conversation.messages():
+        calls = _calls(message)
+        if message.content or not calls:
+            turns.append({"from": _SHAREGPT_NAMES[message.role], "value": message.content})
+        turns += [{"from": "function_call", "value": call} for call in calls]
+    line = {"id": record.id, "model": record.model, "title": record.title, "conversations": turns}
+    return json.dumps(line, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
+
+
+def _title(record: SessionRecord) -> str:
+    return " ".join((record.name or record.title or record.label).split())
+
+
+def _about(record: SessionRecord) -> str:
+    return " · ".join(part for part in (record.model, iso_time(record.updated)) if part)
+
+
+def _heading(message: Message) -> str:
+    heading = _HEADINGS[message.role]
+    return f"{heading} `{message.name}`" if message.name else heading
+
+
+def _calls(message: Message) -> list[str]:
+    return [
+        json.dumps({"name": call.name, "arguments": _parsed(call.arguments)}, ensure_ascii=False)
+        for call in message.tool_calls
+    ]
+
+
+def _parsed(arguments: str) -> object:
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+
+
+def _fenced(text: str) -> str:
+    """A block of JSON between fences longer than any inside."""
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 3)
+    return f"{fence}json\n{text}\n{fence}"
+
+
+_WRITERS: dict[ExportFormat, Callable[[SessionRecord, Conversation], str]] = {
+    "markdown": _markdown,
+    "json": to_json,
+    "html": _html,
+    "sharegpt": _sharegpt,
+}
+_SUFFIXES: dict[str, ExportFormat] = {
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".json": "json",
+    ".html": "html",
+    ".htm": "html",
+    ".jsonl": "sharegpt",
+}

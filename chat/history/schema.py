@@ -1,0 +1,235 @@
+"""The tables of the history, and how one file of it is opened. Knows SQL, not conversations."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from chat.history.rows import NODE_COLUMNS, SESSION_COLUMNS
+from chat.history.sqlite_pages import PAGE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+T = TypeVar("T")
+TransactionKind = Literal["IMMEDIATE", "DEFERRED"]
+
+APPLICATION_ID = 0x4D436861  # "MCha"
+BUSY_SECONDS = 15.0
+CHECKED_BYTES = (
+    16 << 20
+)  # a whole file is checked at opening up to this size; damage in a larger one shows when it is met
+
+# `number` grows with every commit: it is the order of time, whatever the clock does.
+_VERSION_1 = (
+    """CREATE TABLE sessions (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT UNIQUE, title TEXT NOT NULL,
+        model TEXT NOT NULL, model_path TEXT NOT NULL, system TEXT, settings TEXT NOT NULL,
+        created REAL NOT NULL, updated REAL NOT NULL, leaf TEXT)""",
+    """CREATE TABLE nodes (
+        number INTEGER PRIMARY KEY, session TEXT NOT NULL REFERENCES sessions(id), id TEXT NOT NULL, parent TEXT,
+        role TEXT NOT NULL, content TEXT NOT NULL, calls TEXT NOT NULL, answers TEXT NOT NULL, ids BLOB NOT NULL,
+        finish_reason TEXT, streaming INTEGER NOT NULL, created REAL NOT NULL, UNIQUE (session, id))""",
+    "CREATE INDEX sessions_by_time ON sessions(updated)",
+    """CREATE VIRTUAL TABLE node_texts USING fts5(
+        content, calls, content='nodes', content_rowid='number', tokenize='unicode61 remove_diacritics 2')""",
+    """CREATE VIRTUAL TABLE session_texts USING fts5(
+        name, title, system, content='sessions', content_rowid='number', tokenize='unicode61 remove_diacritics 2')""",
+)
+
+
+def _search_triggers(table: str, index: str, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Triggers that keep an external-content index equal to its table (sqlite.org/fts5.html, 4.4.3)."""
+    names = ", ".join(columns)
+    old, new = (", ".join(f"{row}.{column}" for column in columns) for row in ("old", "new"))
+    forget = f"INSERT INTO {index}({index}, rowid, {names}) VALUES ('delete', old.number, {old});"
+    learn = f"INSERT INTO {index}(rowid, {names}) VALUES (new.number, {new});"
+    return (
+        f"CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN {learn} END",
+        f"CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN {forget} END",
+        f"CREATE TRIGGER {table}_updated AFTER UPDATE OF {names} ON {table} BEGIN {forget} {learn} END",
+    )
+
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        *_VERSION_1,
+        *_search_triggers("nodes", "node_texts", ("content", "calls")),
+        *_search_triggers("sessions", "session_texts", ("name", "title", "system")),
+    ),
+)
+SCHEMA = len(MIGRATIONS)
+
+INSERT_SESSION = (
+    f"INSERT OR IGNORE INTO sessions ({', '.join(SESSION_COLUMNS)}) VALUES ({', '.join('?' * len(SESSION_COLUMNS))})"
+)
+_CHANGEABLE = ("content", "calls", "answers", "ids", "finish_reason", "streaming")
+PUT_NODE = (
+    f"INSERT INTO nodes (session, {', '.join(NODE_COLUMNS)}, streaming, created)"
+    f" VALUES ({', '.join('?' * (len(NODE_COLUMNS) + 3))}) ON CONFLICT (session, id) DO UPDATE SET "
+    + ", ".join(f"{column} = excluded.{column}" for column in _CHANGEABLE)
+)
+
+
+class RefusedError(Exception):
+    """The file is sound, but not ours to touch; the text is the reason."""
+
+
+class DamagedError(Exception):
+    """The file is a damaged database or none."""
+
+
+def connect_memory() -> sqlite3.Connection:
+    """An empty history that touches no file."""
+    connection = _prepare(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
+    migrate(connection)
+    return connection
+
+
+def connect_file(path: Path) -> sqlite3.Connection:
+    """Open the history in `path`, an existing file, which may be empty.
+
+    Raises:
+        RefusedError: a newer version or another program wrote it; it is unchanged.
+        DamagedError: it cannot be read as a database.
+        sqlite3.Error: it cannot be used for another reason.
+    """
+    _refuse_foreign(path)
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(connection)
+        _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
+        connection.execute("PRAGMA synchronous = FULL")
+        _check_pages(connection, path)
+        migrate(connection)
+    except BaseException as error:
+        connection.close()
+        if is_damage(error):
+            raise DamagedError(str(error)) from error
+        raise
+    return connection
+
+
+def copy_to_memory(path: Path) -> sqlite3.Connection:
+    """A history in memory with what is in a file that cannot be written.
+
+    Raises:
+        RefusedError: it is not ours.
+        sqlite3.Error: it cannot be read either.
+    """
+    memory = connect_memory()
+    try:
+        _backup(path, "mode=ro", memory)
+    except sqlite3.Error:  # a reader needs files beside a write-ahead log, and they cannot be made
+        _backup(path, "immutable=1", memory)
+    return _prepare(memory)
+
+
+def _backup(path: Path, mode: str, memory: sqlite3.Connection) -> None:
+    with closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, isolation_level=None)) as source:
+        if check_version(source) == SCHEMA:
+            source.backup(memory)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables up to this version, one program at a time.
+
+    Raises:
+        RefusedError: they are of a newer version.
+    """
+
+    def steps(_: sqlite3.Connection) -> None:
+        version = check_version(connection)
+        for migration in MIGRATIONS[version:]:
+            for statement in migration:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    if check_version(connection) < SCHEMA:
+        transact(connection, steps)
+
+
+def transact(
+    connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], kind: TransactionKind = "IMMEDIATE"
+) -> T:
+    """Run `work` in one transaction, which is on the disk when this returns, or left no trace when it raises."""
+    connection.execute(f"BEGIN {kind}")
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether SQLite says that the file's content is wrong, rather than that it cannot be reached."""
+    return isinstance(error, sqlite3.Error) and primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's code without its extension; 0 where Python raised the error itself."""
+    return int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Check whose file it is without changing a byte; leave damage to whoever opens it properly.
+
+    Without a write-ahead log beside it no program has the file open, and it may be read as a constant.
+    """
+    has_log = path.with_name(path.name + "-wal").exists()
+    mode = "mode=ro" if has_log else "immutable=1"
+    with suppress(sqlite3.Error):
+        uri = f"{path.as_uri()}?{mode}"
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+            check_version(connection)
+
+
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    if path.stat().st_size <= CHECKED_BYTES:
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise DamagedError(verdict)
+
+
+def check_version(connection: sqlite3.Connection) -> int:
+    """The version of the tables, 0 for none."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+    if application != APPLICATION_ID and tables:
+        raise RefusedError("it is a database of another program")
+    if version > SCHEMA:
+        raise RefusedError(f"it is of a newer version, {version}, and this program knows {SCHEMA}")
+    return version
+
+
+def _prepare(connection: sqlite3.Connection) -> sqlite3.Connection:
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    for pragma in (
+        f"page_size = {PAGE_BYTES}",
+        "foreign_keys = ON",
+        "secure_delete = ON",  # what a person removes is overwritten
+        "temp_store = MEMORY",
+        "cell_size_check = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _patiently(attempt: Callable[[], T]) -> T:
+    """Repeat while another program holds the file: changing the journal mode does not wait by itself."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return attempt()
+        except sqlite3.OperationalError as error:
+            if primary_code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)

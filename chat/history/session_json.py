@@ -1,0 +1,143 @@
+"""A session as JSON with its whole tree, and back. Knows the format, not files or the store."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, cast, get_args
+
+from chat.core.conversation import Conversation, FinishReason, Message, Node, Role, ToolCall
+from chat.errors import DataError
+from chat.history.records import SessionRecord, storable
+from chat.system.terminal_text import escape_line
+
+FORMAT = "mistral-chat session"
+VERSION = 1
+MAX_TOKEN_ID = 2**31 - 1
+
+
+def to_json(record: SessionRecord, conversation: Conversation) -> str:
+    """The session as an object of JSON text; `from_json` is the inverse, but for the id."""
+    plain = {
+        "format": FORMAT,
+        "version": VERSION,
+        "id": record.id,
+        "name": record.name,
+        "title": record.title,
+        "model": record.model,
+        "system": conversation.system,
+        "settings": dict(record.settings),
+        "created": iso_time(record.created),
+        "updated": iso_time(record.updated),
+        "leaf": conversation.leaf,
+        "nodes": [
+            {"id": node.id, "parent": node.parent, **node.message.to_json()} for node in conversation.nodes.values()
+        ],
+    }
+    return json.dumps(plain, ensure_ascii=False, indent=1, default=str) + "\n"
+
+
+def from_json(text: str) -> tuple[SessionRecord, Conversation]:
+    """Read what `to_json` wrote. The record has no id; its name may be taken by now.
+
+    Raises:
+        DataError: it is no such text; the message says where and why.
+    """
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"this is no JSON: {error}") from error
+    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+        raise DataError("this is JSON, but no exported session", hint="`/export FILE.json` makes one")
+    if plain.get("version") != VERSION:
+        raise DataError(f"version {plain.get('version')!r} of the session format is not {VERSION}")
+    nodes: dict[str, Node] = {}
+    for number, item in enumerate(_typed(plain, "nodes", list, "")):
+        node = _node(item, nodes, f"nodes[{number}]")
+        nodes[node.id] = node
+    leaf = _text(plain, "leaf", "") or None
+    if leaf is not None and leaf not in nodes:
+        raise DataError(f"leaf: there is no node `{escape_line(leaf)}`")
+    record = SessionRecord(
+        id="",
+        name=_text(plain, "name", "") or None,
+        title=_text(plain, "title", ""),
+        model=_text(plain, "model", ""),
+        system=_text(plain, "system", "") or None,
+        settings=_typed(plain, "settings", dict, ""),
+        leaf=leaf,
+        messages=len(nodes),
+    )
+    return record, Conversation(record.system, leaf, MappingProxyType(nodes))
+
+
+def iso_time(seconds: float) -> str:
+    """A time since 1970 as UTC, or nothing where a damaged history has nonsense."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (OverflowError, ValueError, OSError, TypeError):
+        return ""
+
+
+def _node(item: object, nodes: dict[str, Node], where: str) -> Node:
+    if not isinstance(item, dict):
+        raise DataError(f"{where}: not an object")
+    node_id, parent = _text(item, "id", where), _text(item, "parent", where) or None
+    if not node_id or node_id in nodes:
+        raise DataError(f"{where}.id: `{escape_line(node_id)}` is empty or there already")
+    if parent is not None and parent not in nodes:
+        raise DataError(f"{where}.parent: no node `{escape_line(parent)}` comes before")
+    return Node(node_id, parent, _message(item, where))
+
+
+def _message(item: dict[str, Any], where: str) -> Message:
+    role, finish_reason = item.get("role"), item.get("finish_reason")
+    if role not in get_args(Role):
+        raise DataError(f"{where}.role: {role!r} is none of {', '.join(get_args(Role))}")
+    if finish_reason not in (*get_args(FinishReason), None):
+        raise DataError(f"{where}.finish_reason: {finish_reason!r} is none of {', '.join(get_args(FinishReason))}")
+    if not isinstance(item.get("content"), str):
+        raise DataError(f"{where}.content: not a text")
+    ids = tuple(_typed(item, "ids", list, where))
+    if not all(type(each) is int and 0 <= each <= MAX_TOKEN_ID for each in ids):
+        raise DataError(f"{where}.ids: not a list of token ids")
+    return Message(
+        role=cast("Role", role),
+        content=_text(item, "content", where),
+        ids=ids,
+        finish_reason=cast("FinishReason | None", finish_reason),
+        tool_calls=tuple(_call(call, f"{where}.tool_calls") for call in _typed(item, "tool_calls", list, where)),
+        tool_call_id=_text(item, "tool_call_id", where),
+        name=_text(item, "name", where),
+    )
+
+
+def _call(call: object, where: str) -> ToolCall:
+    if not isinstance(call, dict):
+        raise DataError(f"{where}: not a list of objects")
+    return ToolCall(_text(call, "name", where), _text(call, "arguments", where), _text(call, "id", where))
+
+
+def _text(item: dict[str, Any], key: str, where: str) -> str:
+    """The text under `key`; empty where there is none."""
+    value = item.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(f"{_place(where, key)}: not a text")
+    return storable(value)
+
+
+def _typed(item: dict[str, Any], key: str, kind: type, where: str) -> Any:
+    """The list or object under `key`; empty where there is none."""
+    value = item.get(key)
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise DataError(f"{_place(where, key)}: not {'a list' if kind is list else 'an object'}")
+    return value
+
+
+def _place(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key

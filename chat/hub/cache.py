@@ -1,0 +1,176 @@
+"""Find, link and remove files in the hub's own cache, where other programs' downloads lie too. Knows no network.
+
+The layout is the hub library's: `models--OWNER--NAME/blobs/ETAG` hold bytes, `snapshots/COMMIT/FILE` link to them,
+`refs/REVISION` name a commit, `.locks` beside the repositories hold locks. Reading it here spares loading the library.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chat.errors import FileError
+from chat.hub.names import DEFAULT_REVISION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHARED_STORE = "blobs"  # beside the repositories: blobs that several of them link to (hub library 2.4)
+
+
+def hub_cache() -> Path:
+    """The folder of the hub's cache, as the hub library finds it: HF_HUB_CACHE, else below HF_HOME."""
+    named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    if not named:
+        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        named = (os.environ.get("HF_HOME") or f"{caches}/huggingface") + "/hub"
+    return Path(os.path.expandvars(named)).expanduser().absolute()
+
+
+@dataclass(frozen=True)
+class CachedRepository:
+    """One repository's place in the cache, whether or not anything is there."""
+
+    repository: str  # owner/name
+
+    @property
+    def folder(self) -> Path:
+        """Where blobs, snapshots and refs live."""
+        return hub_cache() / ("models--" + self.repository.replace("/", "--"))
+
+    def blob(self, etag: str) -> Path:
+        """Where the bytes of a file live, by its hash."""
+        return self.folder / "blobs" / etag
+
+    def partial(self, etag: str) -> Path:
+        """Where a download grows; older hub libraries use the same name and resume it too."""
+        return self.folder / "blobs" / f"{etag}.incomplete"
+
+    def lock(self, etag: str) -> Path:
+        """The file that the hub library locks while it downloads this blob."""
+        return hub_cache() / ".locks" / self.folder.name / f"{etag}.lock"
+
+    def snapshot(self, commit: str) -> Path:
+        """The folder in which a commit's files have their names."""
+        return self.folder / "snapshots" / commit
+
+    def commit(self, revision: str | None = None) -> str | None:
+        """The commit that a revision meant when it was last asked for; None if it never was."""
+        revision = revision or DEFAULT_REVISION
+        if _COMMIT.fullmatch(revision):
+            return revision
+        try:
+            commit = (self.folder / "refs" / revision).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return None
+        return commit if _COMMIT.fullmatch(commit) else None
+
+    def files(self, commit: str) -> tuple[str, ...]:
+        """The names of a commit's files that are here whole; links that lead nowhere do not count."""
+        snapshot = self.snapshot(commit)
+        found = (path for path in snapshot.rglob("*") if path.is_file())
+        return tuple(sorted(path.relative_to(snapshot).as_posix() for path in found))
+
+    def gguf_files(self) -> dict[str, Path]:
+        """Every GGUF of this repository by its name there: of the commit that `main` meant last, else the newest."""
+        found: dict[str, Path] = {}
+        current = self.commit()
+        snapshots = [path for path in self.folder.glob("snapshots/*") if path.is_dir()]
+        for snapshot in sorted(snapshots, key=lambda path: (path.name == current, path.stat().st_mtime), reverse=True):
+            for path in snapshot.rglob("*.gguf"):
+                if path.is_file():
+                    found.setdefault(path.relative_to(snapshot).as_posix(), path)
+        return dict(sorted(found.items()))
+
+    def remember(self, revision: str | None, commit: str) -> None:
+        """Note which commit a revision means, so that it is found without a network."""
+        revision = revision or DEFAULT_REVISION
+        if revision != commit:
+            ref = self.folder / "refs" / revision
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            ref.write_text(commit, encoding="ascii")
+
+    def link(self, name: str, commit: str, etag: str) -> Path:
+        """Give a blob its name in a commit; where links are not possible the file itself moves there."""
+        pointer = self.snapshot(commit) / name
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        pointer.unlink(missing_ok=True)
+        try:
+            pointer.symlink_to(os.path.relpath(self.blob(etag), pointer.parent))
+        except FileExistsError:  # another program linked it meanwhile
+            pass
+        except OSError:
+            self.blob(etag).replace(pointer)
+        return pointer
+
+
+def cached_gguf_files() -> Iterator[tuple[CachedRepository, str, Path]]:
+    """Every GGUF in the cache: its repository, its name there, and its path; the newest copy of each name."""
+    for folder in sorted(hub_cache().glob("models--*--*")):
+        repository = CachedRepository("/".join(folder.name.split("--", 2)[1:]))
+        yield from ((repository, name, path) for name, path in repository.gguf_files().items())
+
+
+def remove_cached(repository: CachedRepository, name: str) -> int:
+    """Remove a file from every commit of a repository, and its bytes where nothing else needs them.
+
+    Returns:
+        The bytes that were freed.
+
+    Raises:
+        FileError: it cannot be removed.
+    """
+    freed = 0
+    pointers = [path for path in repository.folder.glob("snapshots/*/" + _literal(name)) if _is_present(path)]
+    try:
+        for pointer in pointers:
+            blob = _target(pointer)
+            size = pointer.stat().st_size if pointer.exists() else 0
+            pointer.unlink()
+            if blob is None or not _is_linked(repository, blob):
+                freed += size
+                if blob is not None:
+                    freed -= size if _is_shared(blob) else 0
+                    blob.unlink(missing_ok=True)
+        _sweep(repository)
+    except OSError as error:
+        raise FileError(f"{error.filename}: cannot be removed: {error.strerror}") from error
+    return freed
+
+
+def _literal(name: str) -> str:
+    """A name as a pattern that matches only itself."""
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _is_present(path: Path) -> bool:
+    return path.is_symlink() or path.exists()
+
+
+def _target(pointer: Path) -> Path | None:
+    """The blob that a name links to, one step only; None where the file itself lies there."""
+    return Path(os.path.normpath(pointer.parent / pointer.readlink())) if pointer.is_symlink() else None
+
+
+def _is_linked(repository: CachedRepository, blob: Path) -> bool:
+    names = repository.folder.glob("snapshots/*/**/*")
+    return any(path.is_symlink() and _target(path) == blob for path in names)
+
+
+def _is_shared(blob: Path) -> bool:
+    """Whether the bytes lie in the store that repositories share; `hf cache prune` frees them there."""
+    return blob.is_symlink() and _SHARED_STORE in blob.resolve().relative_to(hub_cache().resolve()).parts[:1]
+
+
+def _sweep(repository: CachedRepository) -> None:
+    """Remove the folders that hold nothing more, and the repository when it holds no file and no part of one."""
+    for folder in sorted(repository.folder.glob("snapshots/**/"), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    if not any(repository.folder.glob("snapshots/*")) and not any(repository.folder.glob("blobs/*")):
+        shutil.rmtree(repository.folder)

@@ -1,0 +1,209 @@
+"""Bring the files of a repository here: listed once, chosen, measured against the disk, fetched. Knows no file format.
+
+Files live in the hub's own cache, so that what other programs fetched is found and what we fetch is found by them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+from chat.errors import DataError, FileError, ModelError
+from chat.hub.cache import CachedRepository, hub_cache
+from chat.hub.download import bytes_here, fetch, is_whole
+from chat.hub.listing import Listing, RemoteFile, list_files
+from chat.hub.names import HubName, read_hub_name
+from chat.hub.select import choose_gguf, needed_for_conversion
+from chat.system.console import tell
+from chat.system.progress import byte_bar
+from chat.system.units import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    Say = Callable[[str], None]
+    Choose = Callable[[Sequence[str]], Sequence[str]]
+
+LARGEST_FILE = 50_000_000_000  # bytes; the hub serves no larger file over plain HTTP
+_SPARE_BYTES = 64 << 20  # what a download leaves free
+
+
+def pull_files(repository: str, choose: Choose, *, revision: str | None = None, say: Say = tell) -> tuple[Path, ...]:
+    """Have some files of a repository here, whole and checked.
+
+    Args:
+        repository: `owner/name`.
+        choose: from the names of all files to those that are wanted, in the order to fetch them.
+        revision: branch, tag or commit; the newest without it.
+
+    Returns:
+        Their paths in the hub's cache, in the order of `choose`, all of one commit.
+
+    Raises:
+        ModelError: missing, gated or forbidden.
+        FileError: no network, or no room on the disk; what was fetched is kept and goes on at the next call.
+        DataError: the hub sent something else than it promised.
+    """
+    listing = list_files(repository, revision, say)
+    files = {file.name: file for file in listing.files}
+    return pull_listed(listing, [files[name] for name in choose(listing.names)], revision, say)
+
+
+def pull_listed(listing: Listing, files: Sequence[RemoteFile], revision: str | None, say: Say) -> tuple[Path, ...]:
+    """`pull_files` for what was listed and chosen already."""
+    cache = CachedRepository(listing.repository)
+    snapshot = cache.snapshot(listing.commit)
+    lacking = [file for file in files if not is_whole(snapshot / file.name, file)]
+    if lacking:
+        _require_room(listing, lacking, cache)
+        _fetch_all(listing, lacking, cache, say)
+    cache.remember(revision, listing.commit)
+    return tuple(snapshot / file.name for file in files)
+
+
+def checkpoint_files(name: str, revision: str | None = None, *, say: Say = tell) -> Path:
+    """A local folder with the files that a conversion of this repository reads.
+
+    The folder is a commit's in the hub's cache, so other programs' files of that commit may lie in it too. Without a
+    network a whole copy that is here serves, with a word about it.
+
+    Args:
+        name: `owner/name`, with or without `hf:` before and `@revision` after it.
+
+    Raises:
+        ModelError: missing, gated or forbidden, or there is no checkpoint in it.
+        FileError: no network and no copy here, or no room on the disk.
+        DataError: the hub sent something else than it promised.
+        UsageError: the name is none.
+    """
+    asked = read_hub_name(name)
+    revision = revision or asked.revision
+    try:
+        paths = pull_files(asked.repository, needed_for_conversion, revision=revision, say=say)
+    except FileError as error:
+        here = _checkpoint_here(asked.repository, revision)
+        if here is None:
+            raise
+        say(f"{error.message}; using the copy that is here, commit {here.name[:8]}")
+        return here
+    _require_indexed(paths[0].parent)
+    return paths[0].parent
+
+
+def checkpoint_size(name: str, *, say: Say = tell) -> tuple[int, int]:
+    """How many bytes a conversion of this repository reads, and how many of them are still to be fetched.
+
+    Without a network a whole copy that is here is measured.
+    """
+    asked = read_hub_name(name)
+    try:
+        listing = list_files(asked.repository, asked.revision, say)
+    except FileError:
+        here = _checkpoint_here(asked.repository, asked.revision)
+        if here is None:
+            raise
+        names = needed_for_conversion([path.name for path in here.iterdir()])
+        return sum((here / name).stat().st_size for name in names), 0
+    needed = set(needed_for_conversion(listing.names))
+    cache = CachedRepository(asked.repository)
+    files = [file for file in listing.files if file.name in needed]
+    return sum(file.size for file in files), sum(file.size - bytes_here(file, cache) for file in files)
+
+
+def gguf_here(asked: HubName) -> Path | None:
+    """The GGUF that is asked for, if it is whole in the hub's cache; asks no network."""
+    cache = CachedRepository(asked.repository)
+    here = cache.gguf_files()
+    if asked.revision:
+        commit = cache.commit(asked.revision)
+        here = {name: cache.snapshot(commit) / name for name in cache.files(commit)} if commit else {}
+    try:
+        return here[choose_gguf(tuple(here), asked)]
+    except ModelError:
+        return None
+
+
+def pull_gguf(asked: HubName, *, say: Say = tell) -> Path:
+    """Have a GGUF here; its path.
+
+    Raises:
+        ChatError: as `pull_files`.
+    """
+
+    def choose(names: Sequence[str]) -> Sequence[str]:
+        return (choose_gguf(names, asked),)
+
+    return pull_files(asked.repository, choose, revision=asked.revision, say=say)[0]
+
+
+def _fetch_all(listing: Listing, files: Sequence[RemoteFile], cache: CachedRepository, say: Say) -> None:
+    total = sum(file.size for file in files)
+    here = sum(bytes_here(file, cache) for file in files)
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    already = f", of which {size_text(here)} are here" if here else ""
+    say(f"downloading {count} of {listing.repository}, {size_text(total)}{already}")
+    try:
+        with byte_bar(listing.repository, total) as progress:
+            for file in files:
+                fetch(listing, file, cache, progress, say)
+    except KeyboardInterrupt:
+        say("stopped; what was downloaded is kept: the same command goes on from there")
+        raise
+
+
+def _require_room(listing: Listing, files: Sequence[RemoteFile], cache: CachedRepository) -> None:
+    """Raise before anything is fetched if it cannot fit."""
+    largest = max(files, key=lambda file: file.size)
+    if largest.size > LARGEST_FILE:
+        raise ModelError(
+            f"{largest.name} has {size_text(largest.size)}, but the hub serves no file over {size_text(LARGEST_FILE)}",
+            hint=f"fetch it with `hf download {listing.repository}`: it is found in the hub's cache then",
+        )
+    require_room(sum(file.size - bytes_here(file, cache) for file in files), hub_cache(), f"{listing.repository}")
+
+
+def require_room(needed: int, folder: Path, what: str, variable: str = "HF_HOME") -> None:
+    """Raise a FileError unless the disk of a folder, which need not exist yet, has `needed` bytes free.
+
+    Args:
+        variable: the environment's name for another folder.
+    """
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if needed + _SPARE_BYTES > free:
+        raise FileError(
+            f"{what} needs {size_text(needed)} more on the disk, but {folder} has {size_text(free)} free",
+            hint=f"make room, or name a folder on a larger disk: `export {variable}=FOLDER`",
+        )
+
+
+def _checkpoint_here(repository: str, revision: str | None) -> Path | None:
+    """The folder of a whole checkpoint that an earlier call left, as far as names tell."""
+    cache = CachedRepository(repository)
+    commit = cache.commit(revision)
+    if commit is None:
+        return None
+    try:
+        needed_for_conversion([name for name in cache.files(commit) if "/" not in name])
+        _require_indexed(cache.snapshot(commit))
+    except (ModelError, DataError):
+        return None
+    return cache.snapshot(commit)
+
+
+def _require_indexed(folder: Path) -> None:
+    """Raise a DataError if the index of the chosen layout names a file that is not there."""
+    present = {path.name for path in folder.iterdir() if path.is_file()}
+    for name in needed_for_conversion(sorted(present)):
+        if not name.endswith(".index.json"):
+            continue
+        try:
+            shards = set(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DataError(f"{name}: is no index of weights") from error
+        if lacking := sorted(str(shard) for shard in shards if shard not in present):
+            raise DataError(f"{name} names {lacking[0]}, which the repository lacks")

@@ -1,0 +1,170 @@
+"""Compile a constraint where it can do no harm: a process of its own, with limits. Knows grammars, not models.
+
+`python -m chat.inference.grammar_sandbox` reads {"kind", "source", "space", "seconds"} and writes {"grammar"} or
+{"error"}. Some grammars take for ever, some overflow the stack, and no limit of the library catches them all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import UsageError
+
+if TYPE_CHECKING:
+    from chat.core.request import Constraint
+
+LONGEST_SOURCE = 1 << 18  # characters
+SECONDS = 1.5  # of a processor: with Python's start a bomb is refused within two on a machine that is not busy
+WAIT_SECONDS = 20.0 if hasattr(signal, "setitimer") else SECONDS  # however busy it is
+MEMORY_BYTES = 4 << 30
+TRIED_STEPS, TRIED_BYTES = 3, 16  # a grammar is walked so far, and so widely, before it is trusted
+FLAGS = {"schema": "--schema", "lark": "--grammar", "gbnf": "--grammar", "regex": "--regex"}
+
+
+def checked_grammar(constraint: Constraint, space: bool) -> str:
+    """The grammar of a constraint in llguidance's own form.
+
+    Args:
+        space: every answer begins with the space that SentencePiece puts before a text.
+
+    Raises:
+        UsageError: it does not compile, or not within the limits.
+    """
+    flag = FLAGS[constraint.kind]
+    if len(constraint.source) > LONGEST_SOURCE:
+        raise UsageError(
+            f"the constraint of `{flag}` has {len(constraint.source):,} characters, the limit is {LONGEST_SOURCE:,}"
+        )
+    call = {"kind": constraint.kind, "source": constraint.source, "space": space, "seconds": SECONDS}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "chat.inference.grammar_sandbox"],
+            input=json.dumps(call).encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=WAIT_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _too_slow(flag) from error
+    if done.returncode == -getattr(signal, "SIGPROF", 0):
+        raise _too_slow(flag)
+    if done.returncode != 0 or not done.stdout:
+        raise UsageError(
+            f"the constraint of `{flag}` is too complex: compiling it exceeds the limits of memory or stack"
+        )
+    result = json.loads(done.stdout)
+    if "error" in result:
+        raise UsageError(f"the constraint of `{flag}` does not compile: {result['error']}")
+    return str(result["grammar"])
+
+
+def _too_slow(flag: str) -> UsageError:
+    return UsageError(
+        f"the constraint of `{flag}` is too complex: compiling takes over {SECONDS} seconds",
+        hint="make repetitions, numbers and alternatives in it fewer",
+    )
+
+
+def _grammar(kind: str, source: str, space: bool) -> str:
+    from llguidance import LLMatcher
+    from llguidance.gbnf_to_lark import any_to_lark
+
+    if kind == "schema":
+        inner: dict[str, Any] = {"json_schema": _written_plainly(json.loads(source))}
+    elif kind == "regex":
+        inner = json.loads(LLMatcher.grammar_from_regex(source))["grammars"][0]
+    elif kind == "gbnf":
+        inner = {"lark_grammar": any_to_lark(source)}
+    else:
+        inner = {"lark_grammar": source}
+    # Without forcing: the library would encode forced text by itself, and this vocabulary's encoder is not its own.
+    start = 'start: " " @answer' if space else "start: @answer"
+    first = {"lark_grammar": f'%llguidance {{"no_forcing": true}}\n{start}'}
+    return json.dumps({"grammars": [first, {**inner, "name": "answer"}]})
+
+
+def _written_plainly(schema: Any) -> Any:
+    """The schema, for JSON written as `json.dumps` writes it: a model could fill an answer with spaces otherwise."""
+    style = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    return {"x-guidance": style, **schema} if isinstance(schema, dict) else schema
+
+
+def _error(grammar: str) -> str:
+    """Why a grammar cannot be used; tried on a vocabulary of all bytes."""
+    from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+
+    class Bytes:
+        eos_token_id = 256
+        bos_token_id = None
+        tokens = (*(bytes([byte]) for byte in range(256)), b"\xff[end]")
+        special_token_ids = (256,)
+
+        def __call__(self, text: bytes) -> list[int]:
+            return list(text)
+
+    matcher = LLMatcher(LLTokenizer(TokenizerWrapper(Bytes())), grammar, log_level=0)
+    following = _following(matcher)
+    if not following:
+        return _words(matcher) or "nothing can match it"
+    for _ in range(TRIED_STEPS):
+        for token in following[:TRIED_BYTES]:
+            trial = matcher.deep_copy()
+            trial.consume_token(token)
+            if trial.is_error() or not (trial.is_stopped() or _following(trial)):
+                return _words(trial) or "it has beginnings that nothing can follow"
+        matcher.consume_token(following[0])
+        following = _following(matcher)
+        if not following:  # that was the end
+            break
+    return ""
+
+
+def _following(matcher: Any) -> list[int]:
+    """The ids that may come next; none after the end, and none where only now a limit of the library is exceeded."""
+    bits = matcher.compute_bitmask()
+    return [at for at in range(257) if bits[at >> 3] >> (at & 7) & 1] if not matcher.is_stopped() else []
+
+
+def _words(matcher: Any) -> str:
+    """The library's reason, without its own word for a dead end."""
+    words = _reason(str(matcher.get_error()).split("<state>")[0])
+    return words if matcher.is_error() and words != "NoExtensionBias" else ""
+
+
+def _reason(text: str) -> str:
+    """The reason in the library's words, without the pictures of our own wrapping it puts around it."""
+    if found := re.search(r"^error: (.*)", text, re.MULTILINE):  # of a regular expression
+        return found[1]
+    text = re.split(r"\n\s*\d+ \| ", text)[0]  # the lines of the source
+    text = re.sub(r"^(?:at )?(\d+)\((\d+)\): ", r"line \1, column \2: ", text)
+    return " ".join(text.split())[:300]
+
+
+def main() -> None:
+    """Answer one call."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    except (ImportError, ValueError, OSError):
+        pass  # the time limit remains
+    call = json.load(sys.stdin)
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, call["seconds"])  # its signal ends the process
+    try:
+        grammar = _grammar(call["kind"], call["source"], call["space"])
+        error = _error(grammar)
+    except RecursionError:
+        grammar, error = "", "it is nested too deeply"
+    except Exception as fault:  # the library's own, of many kinds
+        grammar, error = "", _reason(str(fault)) or type(fault).__name__
+    json.dump({"error": error} if error else {"grammar": grammar}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

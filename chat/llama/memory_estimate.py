@@ -1,0 +1,143 @@
+"""Say how many bytes each part of a model takes, on any machine. Knows tensors and cells, not where they lie."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chat.llama.missing_window import known_context
+from chat.llama.sliding_window import Window, rolling_cells, windowed_layers
+
+if TYPE_CHECKING:
+    from chat.core.request import KvType
+    from chat.gguf.reader import GgufFile
+
+CELL_BYTES: dict[KvType, float] = {"f32": 4, "f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}  # of one number
+OUTPUTS = 8  # rows of logits: a draft and one more, and the next width, which the bench compares
+# what ggml has another order of rows for (repack.cpp): with AVX2, and on ARM
+REPACKED_ON_X86 = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
+REPACKED_ON_ARM = REPACKED_ON_X86 | {"Q5_K", "Q6_K", "Q8_0"}
+REPACKED_ROWS = 8  # at a time
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """What of a model takes memory. Bytes, and numbers of one cell of one layer's cache."""
+
+    path: str
+    layer_bytes: tuple[int, ...]
+    input_bytes: int
+    output_bytes: int
+    cell_numbers: int
+    windowed: tuple[bool, ...]
+    hidden: int
+    feed_forward: int
+    heads: int
+    vocabulary: int
+    trained_context: int
+    repacked_bytes: int = 0  # of the weights, rows that are copied where rows are repacked
+    tied_bytes: int = 0  # of the input, what a GPU holds once more for the output
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all tensors."""
+        return sum(self.layer_bytes) + self.input_bytes + self.output_bytes
+
+
+def sizes_of(file: GgufFile, wanted_window: str = "auto") -> ModelSizes:
+    """The sizes of a checked file; the context it knows depends on the window that is asked for."""
+    layers = max(_most(file.key("block_count")), 1)
+    layer_bytes = [0] * layers
+    rest = {"token_embd": 0}
+    for tensor in file.tensors.values():
+        head, _, tail = tensor.name.partition(".")
+        number = tail.partition(".")[0]
+        if head == "blk" and number.isdigit() and int(number) < layers:
+            layer_bytes[int(number)] += tensor.bytes
+        else:
+            rest[head] = rest.get(head, 0) + tensor.bytes
+    heads = _most(file.key("attention.head_count", 1))
+    hidden = max(_most(file.key("embedding_length")), 1)
+    head_size = hidden // max(heads, 1)
+    keys, values = (_most(file.key(f"attention.{kind}_length", head_size)) for kind in ("key", "value"))
+    return ModelSizes(
+        path=str(file.path),
+        layer_bytes=tuple(layer_bytes),
+        input_bytes=rest.pop("token_embd"),
+        output_bytes=sum(rest.values()),
+        cell_numbers=_most(file.key("attention.head_count_kv", heads)) * (keys + values),
+        windowed=windowed_layers(file, layers),
+        hidden=hidden,
+        feed_forward=_most(file.key("feed_forward_length", 0)) * max(_most(file.key("expert_used_count")), 1),
+        heads=heads,
+        vocabulary=file.vocabulary_size,
+        trained_context=known_context(file, wanted_window),
+        repacked_bytes=_repacked_bytes(file),
+        tied_bytes=_tied_bytes(file),
+    )
+
+
+def _tied_bytes(file: GgufFile) -> int:
+    tied = "output.weight" not in file.tensors and file.tensors.get("token_embd.weight")
+    return tied.bytes if tied else 0
+
+
+def _repacked_bytes(file: GgufFile, machine: str = platform.machine()) -> int:
+    """Bytes of matrices that llama.cpp multiplies by, of types and widths that it has another order for."""
+    types = REPACKED_ON_ARM if machine in ("arm64", "aarch64") else REPACKED_ON_X86
+    is_tied = "output.weight" not in file.tensors
+    return sum(
+        tensor.bytes
+        for name, tensor in file.tensors.items()
+        if tensor.type in types
+        and len(tensor.shape) > 1
+        and tensor.shape[1] % REPACKED_ROWS == 0
+        and (is_tied or name != "token_embd.weight")
+    )
+
+
+def cache_bytes(sizes: ModelSizes, kv_type: KvType, cells: int, window: Window, batch: int) -> int:
+    """Bytes of the cache: layers with a window hold the window and a batch, the others every cell."""
+    return sum(layer_caches(sizes, kv_type, cells, window, batch))
+
+
+def layer_caches(sizes: ModelSizes, kv_type: KvType, cells: int, window: Window, batch: int) -> tuple[int, ...]:
+    """Bytes of each layer's cache."""
+    held = min(cells, rolling_cells(window.size, batch)) if window.size is not None else cells
+    per_cell = sizes.cell_numbers * CELL_BYTES[kv_type]
+    return tuple(round((held if windowed else cells) * per_cell) for windowed in sizes.windowed)
+
+
+def work_bytes(sizes: ModelSizes, batch: int, cells: int, scores: bool, casts: bool = False) -> int:
+    """Bytes that one batch computes in, as measured on llama.cpp's graphs.
+
+    Args:
+        scores: attention scores are written out, which flash attention avoids.
+        casts: a layer's float32 cells are copied as float16, for flash attention.
+    """
+    feed_forward = batch * (16 * sizes.feed_forward + 2 * sizes.hidden + 2 * cells)
+    attention = 0
+    if scores:
+        attention = batch * (4 * sizes.heads * cells + 4 * cells + 20 * sizes.hidden)
+    elif casts:
+        attention = batch * (2 * cells + 20 * sizes.hidden) + 2 * cells * sizes.cell_numbers
+    return max(feed_forward, attention) + OUTPUTS * sizes.vocabulary * 4
+
+
+def handed_bytes(sizes: ModelSizes, batch: int, cells: int, scores: bool) -> int:
+    """Bytes of the host that one batch is handed over in where a GPU computes it all: embeddings, mask and logits."""
+    return batch * (4 * sizes.hidden + (4 if scores else 2) * cells) + OUTPUTS * sizes.vocabulary * 4
+
+
+def gpu_share(sizes: ModelSizes, gpu_layers: int) -> float:
+    """The part of the weights that are multiplied by that lies on GPUs: all but the embeddings may."""
+    movable = (*sizes.layer_bytes, sizes.output_bytes)
+    return sum(movable[len(movable) - gpu_layers :]) / max(sum(movable), 1)
+
+
+def _most(value: object) -> int:
+    """The largest of a number per layer, or the one number for all."""
+    if isinstance(value, tuple):
+        return max((int(each) for each in value), default=0)
+    return int(value) if isinstance(value, (int, float)) else 0

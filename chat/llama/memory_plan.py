@@ -1,0 +1,192 @@
+"""Decide how a model is loaded, and refuse what does not fit. Knows sizes and free bytes, not devices' names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chat.errors import MemoryLimitError, UsageError
+from chat.llama.gpu_placement import Parts, most_layers, on_gpus, split
+from chat.llama.memory_estimate import ModelSizes, cache_bytes, gpu_share, handed_bytes, layer_caches, work_bytes
+from chat.llama.sliding_window import Window, padded, rolling_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chat.core.request import EngineOptions
+
+GIB = 1 << 30
+PROCESS_BYTES = 48 << 20  # Python, the libraries, the vocabulary
+SMALLEST_CONTEXT = 4096
+CACHE_SHARE = 0.25  # of the memory left beside the weights: what a default context may take
+BATCH = 256  # larger reads no faster on a CPU, and its steps would pass half a second before a cancel is seen
+GPU_BATCH = 512
+RAN_OUT = ": the GPU's memory ran out with more"
+REPACK_TOKENS_PER_THREAD = 100  # a prompt this long earns back what one core spends on repacking at load
+
+
+@dataclass(frozen=True)
+class HostResources:
+    """What the machine offers: free memory of the host and of each GPU, and threads."""
+
+    free_bytes: int
+    gpu_free_bytes: tuple[int, ...] = ()
+    threads: int = 1
+    is_shared: bool = False  # the GPUs' memory is the host's own
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a model is loaded, what that takes, and why, in words."""
+
+    cells: int
+    batch: int
+    rolling: bool
+    gpu_layers: int
+    repack: bool
+    weights_bytes: int
+    cache_bytes: int
+    work_bytes: int
+    copied_bytes: int  # of the weights, in another order beside them
+    host_bytes: int  # of the above what lies in the host's memory, with copies and the process itself
+    gpu_bytes: int  # what lies in the memory of all GPUs, their work included
+    gpu_split: tuple[int, ...]  # how the layers there are divided among them
+    reason: str
+
+
+def plan_memory(
+    sizes: ModelSizes, options: EngineOptions, window: Window, host: HostResources, prompt_tokens: int = 0
+) -> MemoryPlan:
+    """Decide context, layers on GPUs and repacking, and refuse what does not fit.
+
+    Args:
+        prompt_tokens: about how long the first prompt is; 0 where nobody knows.
+
+    Raises:
+        MemoryLimitError: with need, free memory and three ways out.
+        UsageError: `--gpu-layers` is no number.
+    """
+    batch = GPU_BATCH if host.gpu_free_bytes and options.wants_gpus else BATCH
+    rolling = window.rolling and window.size is not None and (options.context is None or options.context > window.size)
+    if rolling:
+        cells, why = rolling_cells(window.size or 0, batch), f"a rolling window of {window.size:,} tokens"
+    else:
+        cells, why = _context(sizes, options, window, host)
+    batch = min(batch, cells)
+    parts = _parts(sizes, options, window, cells, batch)
+    gpu_layers, where = _gpu_layers(sizes.path, parts, options, host)
+    gpu_bytes = sum(on_gpus(parts, host.gpu_free_bytes, gpu_layers))
+    cache = cache_bytes(sizes, options.kv_type, cells, window, batch)
+    resident = sizes.input_bytes + sum((*parts.layers, sizes.output_bytes)[: parts.most - gpu_layers]) + PROCESS_BYTES
+    resident += gpu_bytes if host.is_shared else 0
+    scores = options.flash_attention == "off"
+    resident += handed_bytes(sizes, batch, cells, scores) if gpu_layers == parts.most else parts.work
+    copies = round(sizes.repacked_bytes * (1 - gpu_share(sizes, gpu_layers)))
+    helps = copies > 0 and resident + copies <= host.free_bytes
+    repack = _repack(options, prompt_tokens, host.threads, helps)
+    copies = copies if repack else 0
+    host_bytes = resident + copies
+    if host_bytes > host.free_bytes:
+        raise _too_large(sizes, host_bytes, host.free_bytes, cache, parts.work, rolling)
+    return MemoryPlan(
+        cells=cells,
+        batch=batch,
+        rolling=rolling,
+        gpu_layers=gpu_layers,
+        repack=repack,
+        weights_bytes=sizes.weights,
+        cache_bytes=cache,
+        work_bytes=parts.work,
+        copied_bytes=copies,
+        host_bytes=host_bytes,
+        gpu_bytes=gpu_bytes,
+        gpu_split=split(parts, host.gpu_free_bytes),
+        reason=f"{why}; {where}",
+    )
+
+
+def _parts(sizes: ModelSizes, options: EngineOptions, window: Window, cells: int, batch: int) -> Parts:
+    caches = layer_caches(sizes, options.kv_type, cells, window, batch)
+    scores = options.flash_attention == "off"
+    return Parts(
+        layers=tuple(weights + cache for weights, cache in zip(sizes.layer_bytes, caches, strict=True)),
+        output=sizes.output_bytes + sizes.tied_bytes,
+        work=work_bytes(sizes, batch, cells, scores, casts=options.kv_type == "f32" and not scores),
+    )
+
+
+def _context(sizes: ModelSizes, options: EngineOptions, window: Window, host: HostResources) -> tuple[int, str]:
+    if options.context is not None:
+        wanted = min(options.context, max(sizes.trained_context, 1))
+        return padded(wanted), f"a context of {padded(wanted):,} tokens, as asked"
+
+    def stays_on_gpus(context: int) -> bool:
+        parts = _parts(sizes, options, window, context, min(GPU_BATCH, context))
+        return options.wants_gpus and most_layers(parts, host.gpu_free_bytes) == parts.most
+
+    own = 0 if host.is_shared else sum(host.gpu_free_bytes)
+    left = host.free_bytes + own - sizes.weights - PROCESS_BYTES
+    context, of = padded(sizes.trained_context), "the model's own"
+    fits_gpus = stays_on_gpus(min(context, SMALLEST_CONTEXT))
+    while context > SMALLEST_CONTEXT:
+        if cache_bytes(sizes, options.kv_type, context, window, BATCH) > left * CACHE_SHARE:
+            of = "its cache takes a quarter of what is free at most"
+        elif fits_gpus and not stays_on_gpus(context):
+            of = "with more not all layers would fit on the GPU"
+        else:
+            break
+        context = padded(max(context // 2, SMALLEST_CONTEXT))
+    return context, f"a context of {context:,} tokens ({of})"
+
+
+def _gpu_layers(path: str, parts: Parts, options: EngineOptions, host: HostResources) -> tuple[int, str]:
+    """How many layers go to GPUs, as llama.cpp counts, and that in words.
+
+    Raises:
+        MemoryLimitError: a number was asked for that does not fit.
+        UsageError: what was asked for is no number.
+    """
+    wanted, free = options.gpu_layers, host.gpu_free_bytes
+    if wanted not in ("auto", "all") and not (wanted.isascii() and wanted.isdigit()):
+        raise UsageError(f"`--gpu-layers {wanted}` is neither auto, all nor a number of layers")
+    if not options.wants_gpus:
+        return 0, "everything on the processor" + (RAN_OUT if options.most_gpu_layers == 0 else "")
+    if not free:
+        return 0, "everything on the processor: this build or machine has no GPU"
+    if wanted == "auto":
+        count, why = most_layers(parts, free), ", as many as its free memory takes"
+        if count == 0:
+            return 0, "everything on the processor: the GPU's free memory takes no layer"
+        if options.most_gpu_layers is not None and options.most_gpu_layers < count:
+            count, why = options.most_gpu_layers, RAN_OUT
+    else:
+        count, why = parts.most if wanted == "all" else min(int(wanted), parts.most), ", as asked"
+        _require_gpu_memory(path, on_gpus(parts, free, count), free)
+    if count == parts.most:
+        return count, "all layers on the GPU" + (", as asked" if wanted != "auto" else "")
+    return count, f"{count} of {parts.most} layers (the output is one) on the GPU{why}"
+
+
+def _require_gpu_memory(path: str, taken: Sequence[int], free_bytes: Sequence[int]) -> None:
+    for need, free in zip(taken, free_bytes, strict=True):
+        if need > free:
+            raise MemoryLimitError(
+                f"{path} needs {need / GIB:.1f} GiB of a GPU's memory with as many layers on it, "
+                f"but {free / GIB:.1f} GiB are free",
+                hint="use fewer `--gpu-layers` or `auto`, a smaller `--context`, or `--kv-type q8_0`",
+            )
+
+
+def _repack(options: EngineOptions, prompt_tokens: int, threads: int, helps: bool) -> bool:
+    if options.repack != "auto":
+        return options.repack == "on"
+    return helps and prompt_tokens >= REPACK_TOKENS_PER_THREAD * threads
+
+
+def _too_large(sizes: ModelSizes, need: int, free: int, cache: int, work: int, rolling: bool) -> MemoryLimitError:
+    smaller = "`--window` of fewer tokens" if rolling else "a smaller `--context`"
+    return MemoryLimitError(
+        f"{sizes.path} needs {need / GIB:.1f} GiB of memory (weights {sizes.weights / GIB:.1f}, "
+        f"cache {cache / GIB:.1f}, work {work / GIB:.1f}), but {free / GIB:.1f} GiB are free",
+        hint=f"close other programs or use a smaller quantization, {smaller}, or `--kv-type q8_0`",
+    )

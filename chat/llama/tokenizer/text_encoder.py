@@ -1,0 +1,128 @@
+"""Encode plain text with a loaded vocabulary, so that it never becomes a control id. Knows no segments."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import ModelError
+from chat.llama.tokenizer.tekken import PATTERN, TekkenEncoder, tekken_of
+from chat.llama.tokenizer.vocabulary import MATCHED, Vocabulary, checked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NORMAL_TYPE = 1  # tokenizer.ggml.token_type
+_GUARDS = "\x01☺\x02\x03"
+# llama.cpp grows its list of ids by one byte at a time where bytes stand for themselves: a megabyte of line breaks
+# takes minutes as one text, a second in parts of this many characters
+_LONG_TEXT = 4096
+
+
+class TextEncoder:
+    """Encodes one text at a time, as mistral-common does."""
+
+    def __init__(self, pieces: Vocabulary, metadata: Mapping[str, Any]) -> None:
+        self._pieces = pieces
+        self._metadata = metadata
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one text, with the space that SentencePiece puts before it.
+
+        Raises:
+            DataError: text that has no UTF-8.
+        """
+        if not (self._pieces.is_sentencepiece and MATCHED.search(text)):
+            return self._encode_unmatched(text, leads=True)
+        ids: list[int] = []
+        place = 0
+        for match in MATCHED.finditer(text):
+            found = self._pieces.id_of.get(match.group())
+            if found is not None:
+                before = text[place : match.start()]
+                ids += self._encode_unmatched(before, leads=not place) if before or place else self._guard[1]
+                ids.append(found)
+                place = match.end()
+        return ids + self._encode_unmatched(text[place:], leads=not place)
+
+    @cached_property
+    def adds_space(self) -> bool:
+        """Whether a space is put before each text."""
+        return self._pieces.is_sentencepiece and bool(self._guard[1])
+
+    def _encode_unmatched(self, text: str, leads: bool) -> list[int]:
+        """A stretch of text without pieces to be matched; `leads` where a text begins with it."""
+        ids = self._encode_stretch(text, leads)
+        if self._pieces.forbidden.isdisjoint(ids):
+            return ids
+        parts = _cut(text, self._pieces.forbidden_names)
+        return [token for place, part in enumerate(parts) for token in self._encode_stretch(part, leads and not place)]
+
+    def _encode_stretch(self, text: str, leads: bool) -> list[int]:
+        if self._tekken is not None:
+            return self._tekken.encode(checked(text))
+        if not self._pieces.is_sentencepiece or len(text) <= _LONG_TEXT:
+            return self._tokenize(text, leads)
+        parts = _parts(text, self._unjoined)
+        return [token for place, part in enumerate(parts) for token in self._tokenize(part, leads and not place)]
+
+    def _tokenize(self, text: str, leads: bool) -> list[int]:
+        """What llama.cpp makes of a text, without the space before it unless it `leads`."""
+        if leads or not text or not self._pieces.is_sentencepiece:
+            return self._pieces.tokenize(text) if text else []
+        guard, before, width = self._guard
+        return self._pieces.tokenize(guard + text)[len(before) + width :]
+
+    @cached_property
+    def _tekken(self) -> TekkenEncoder | None:
+        if self._metadata.get("tokenizer.ggml.pre") != "tekken":
+            return None
+        kinds, names = self._pieces.kinds, self._pieces.names
+        ordinary = [token for token, kind in enumerate(kinds) if kind == _NORMAL_TYPE]
+        if not ordinary or ordinary[-1] - ordinary[0] != len(ordinary) - 1:
+            return None
+        pattern = self._metadata.get("mistral_chat.tekken_pattern")
+        texts = names[ordinary[0] : ordinary[-1] + 1]
+        return tekken_of(texts, ordinary[0], pattern if isinstance(pattern, str) else PATTERN)
+
+    @cached_property
+    def _joined(self) -> frozenset[str]:
+        """Characters that some piece joins to others; a text can be parted beside all other characters."""
+        return frozenset("".join(name for name in self._pieces.names if len(name) > 1)) | {" "}
+
+    @cached_property
+    def _unjoined(self) -> re.Pattern[str]:
+        return re.compile(f"[^{re.escape(''.join(sorted(self._joined)))}]")
+
+    @cached_property
+    def _guard(self) -> tuple[str, list[int], int]:
+        """A character to put before a stretch that does not lead: (it, the ids before it, how many ids it is)."""
+        for guard in _GUARDS:
+            if guard not in self._joined:
+                once, twice = self._pieces.tokenize(guard), self._pieces.tokenize(guard + guard)
+                width = len(twice) - len(once)
+                return guard, once[: len(once) - width], width
+        raise ModelError("the model's vocabulary joins every character to others, so that no text can be parted")
+
+
+def _cut(text: str, names: re.Pattern[str]) -> list[str]:
+    """The text in parts, none of which holds a whole name."""
+    parts: list[str] = []
+    place = 0
+    match = names.search(text)
+    while match:
+        parts.append(text[place : match.start() + 1])
+        place = match.start() + 1
+        match = names.search(text, place)
+    return [*parts, text[place:]]
+
+
+def _parts(text: str, unjoined: re.Pattern[str]) -> list[str]:
+    """The text in parts of about `_LONG_TEXT` characters, each ending with one that nothing is joined to."""
+    parts: list[str] = []
+    place = 0
+    while match := unjoined.search(text, place + _LONG_TEXT):
+        parts.append(text[place : match.end()])
+        place = match.end()
+    return [*parts, text[place:]]

@@ -1,0 +1,204 @@
+"""Encode a prompt's segments and decode an answer's ids with a loaded vocabulary. Knows no prompt format."""
+
+from __future__ import annotations
+
+import codecs
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import ModelError
+from chat.llama.chat_template import apply_template
+from chat.llama.tokenizer.text_encoder import TextEncoder
+from chat.llama.tokenizer.vocabulary import Vocabulary
+from chat.prompts.render_template import ChatTemplate
+from chat.prompts.segments import Control, Ids, Mark, Segment, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+
+class Tokenizer:
+    """A model's vocabulary. Text never becomes a control id, except pieces that mistral-common matches in text."""
+
+    def __init__(self, vocab: Any, metadata: Mapping[str, Any]) -> None:
+        """Look at a vocabulary.
+
+        Args:
+            vocab: llama.cpp's pointer, of a model that outlives this object; vocabulary-only models do.
+            metadata: keys and values of its file, as the GGUF reader gives them.
+        """
+        self._pieces = Vocabulary(vocab, metadata)
+        self._text = TextEncoder(self._pieces, metadata)
+        self._control_ids: dict[str, int | None] = {}
+        self.size = self._pieces.size
+        template = metadata.get("tokenizer.chat_template")
+        self.template = ChatTemplate(template if isinstance(template, str) else "", apply_template)
+
+    # --- ids of a prompt
+
+    def encode(self, segments: Iterable[Segment]) -> list[int]:
+        """The ids of a prompt.
+
+        Raises:
+            ModelError: the vocabulary lacks a control piece that the prompt format needs.
+            DataError: text that has no UTF-8.
+        """
+        ids: list[int] = []
+        run = ""  # text that is encoded together
+        for part in self._resolved(segments):
+            if isinstance(part, str):
+                run += part
+            else:
+                ids += self._text.encode(run)
+                run = ""
+                ids += part
+        return ids + self._text.encode(run)
+
+    def _resolved(self, segments: Iterable[Segment]) -> Iterator[str | Sequence[int]]:
+        """Texts, to be joined to the text before, and ids; () parts texts that are encoded each on its own."""
+        start: Sequence[int] = ()  # the BOS, which a template may say again
+        for segment in segments:
+            repeated, start = start, ()
+            if isinstance(segment, Text):
+                if not segment.joined:
+                    yield ()
+                yield segment.text
+            elif isinstance(segment, Ids):
+                yield from (segment.ids,) if self._is_own(segment) else self._resolved(segment.instead)
+            elif isinstance(segment, Control):
+                yield self._control(segment)
+            elif isinstance(segment, Mark):
+                start = self._mark(segment)
+                yield start
+            else:
+                yield from self._markup(segment.text, repeated)
+
+    def _is_own(self, segment: Ids) -> bool:
+        """Whether ids are of this vocabulary and still what the answer says."""
+        if not segment.instead:
+            return True
+        if not all(0 <= token < self.size for token in segment.ids):
+            return False
+        decoded = self.decode(segment.ids)
+        return all(text in decoded for text in segment.says)
+
+    def _control(self, segment: Control) -> str | Sequence[int]:
+        found = self.control_id(segment.piece)
+        if found is not None:
+            return (found,)
+        if segment.or_text:
+            return segment.piece
+        raise ModelError(
+            f"the model's vocabulary has no control piece `{segment.piece}`, which the prompt format needs",
+            hint="choose another one with `--prompt-format`",
+        )
+
+    def _mark(self, mark: Mark) -> Sequence[int]:
+        token = self.eos if mark.name == "eos" else self.bos if self._pieces.wants_bos else None
+        return () if token is None else (token,)
+
+    def _markup(self, text: str, start: Sequence[int]) -> Iterator[str | Sequence[int]]:
+        """A template's words: names of special pieces are those pieces, the rest joins its neighbours."""
+        place = 0
+        for match in self._pieces.special_names.finditer(text):
+            if match.start() > place:
+                yield text[place : match.start()]
+            token = self._pieces.special[match.group()]
+            if match.start() or token not in start:
+                yield (token,)
+            place = match.end()
+        if place < len(text):
+            yield text[place:]
+
+    def control_id(self, piece: str) -> int | None:
+        """The id of a control piece, or None where the vocabulary has none of that name."""
+        if piece not in self._control_ids:
+            self._control_ids[piece] = self._pieces.control_id(piece)
+        return self._control_ids[piece]
+
+    # --- text of an answer
+
+    def piece_bytes(self, token: int) -> bytes:
+        """What an id adds to an answer's text: nothing for control pieces.
+
+        Raises:
+            DataError: no such id.
+        """
+        return self._pieces.text_bytes(token)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of one whole answer, without control pieces."""
+        decoder = StreamDecoder(self)
+        return "".join(decoder.push(token) for token in ids) + decoder.flush()
+
+    def segments_of(self, ids: Iterable[int]) -> tuple[Control | Text, ...]:
+        """Generated ids as control pieces and the texts between them, each decoded on its own."""
+        parts: list[Control | Text] = []
+        for is_control, group in groupby(ids, key=self._pieces.is_control):
+            if is_control:
+                parts += [Control(self._pieces.named_bytes(token).decode("utf-8", "replace")) for token in group]
+            else:
+                parts.append(Text(self.decode(group)))
+        return tuple(parts)
+
+    def text_of(self, ids: Iterable[int]) -> str:
+        """Ids as text for people, names of control pieces included; nothing that could be encoded back."""
+        return b"".join(self._pieces.named_bytes(token) for token in ids).decode("utf-8", "replace")
+
+    def is_end(self, token: int) -> bool:
+        """Whether an id ends an answer."""
+        return self._pieces.is_end(token)
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """All ids that end an answer."""
+        suspects = {*self._pieces.special.values(), *({self.eos} - {None})}
+        return frozenset(token for token in suspects if token is not None and self._pieces.is_end(token))
+
+    @property
+    def bos(self) -> int | None:
+        """The id that begins a prompt."""
+        return self._pieces.bos
+
+    @property
+    def eos(self) -> int | None:
+        """The id that ends an answer within a prompt."""
+        return self._pieces.eos
+
+    @property
+    def adds_space(self) -> bool:
+        """Whether a space is put before each text, and so begins most answers."""
+        return self._text.adds_space
+
+
+class StreamDecoder:
+    """Ids of one answer in, whole characters out.
+
+    A character that is not complete yet waits; bytes that can become none are U+FFFD, at the latest in `flush`. The
+    space that SentencePiece puts before a text is left out, as mistral-common's decode does.
+    """
+
+    def __init__(self, vocabulary: Tokenizer, continues: bool = False) -> None:
+        """Start a text.
+
+        Args:
+            continues: the ids go on with an answer, so that a space before them belongs to the text.
+        """
+        self._vocabulary = vocabulary
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._strips_space = vocabulary.adds_space and not continues
+
+    def push(self, token: int) -> str:
+        """The characters that are complete with this id."""
+        return self._stripped(self._utf8.decode(self._vocabulary.piece_bytes(token)))
+
+    def flush(self) -> str:
+        """What is left at the end: U+FFFD for a character that was never completed, else nothing."""
+        return self._stripped(self._utf8.decode(b"", final=True))
+
+    def _stripped(self, text: str) -> str:
+        if not (self._strips_space and text):
+            return text
+        self._strips_space = False
+        return text.removeprefix(" ")

@@ -1,0 +1,197 @@
+"""Look up the pieces of a loaded vocabulary: their names, kinds and bytes. Knows no segments."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import DataError
+from chat.llama.library import llama
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_UNKNOWN, _CONTROL, _USER_DEFINED = 1 << 0, 1 << 3, 1 << 4  # llama_token_attr
+_SPECIAL = _UNKNOWN | _CONTROL | _USER_DEFINED
+_NORMAL_TYPE = 1  # tokenizer.ggml.token_type
+_SENTENCEPIECE = 1  # LLAMA_VOCAB_TYPE_SPM
+_LONGEST_TEXT = 2**31 - 32  # bytes; llama.cpp counts in int32
+# Pieces that mistral-common itself matches in text, in SentencePiece files of v3 and v7
+MATCHED = re.compile(r"\[REFERENCE_DOC_1?[0-9]\]|\[/?REF\]")
+# User-defined pieces that structure a conversation; others (runs of spaces, HTML tags) are ordinary text
+_STRUCTURE = re.compile(r"<\|.*\|>|<｜.*｜>|\[/?[A-Z][A-Z_0-9]*\]|</?s>|<(?:unk|pad|bos|eos)>|<(?:start|end)_of_.*>")
+
+
+class Vocabulary:
+    """The pieces of one vocabulary; control pieces are those that the library treats so."""
+
+    def __init__(self, vocab: Any, metadata: Mapping[str, Any]) -> None:
+        """Look at a vocabulary.
+
+        Args:
+            vocab: llama.cpp's pointer, of a model that outlives this object.
+            metadata: keys and values of its file.
+        """
+        self._vocab = vocab
+        self._api = llama()
+        self._metadata = metadata
+        self.size: int = self._api.llama_vocab_n_tokens(vocab)
+        self.is_sentencepiece = self._api.llama_vocab_type(vocab) == _SENTENCEPIECE
+        self._bytes: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
+
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """The text of each piece as the file spells it, by id."""
+        return tuple(self._metadata.get("tokenizer.ggml.tokens") or ())
+
+    @cached_property
+    def kinds(self) -> Sequence[int]:
+        """`tokenizer.ggml.token_type` by id; all ordinary where the file has none."""
+        kinds = self._metadata.get("tokenizer.ggml.token_type")
+        return tuple(kinds) if kinds else (_NORMAL_TYPE,) * len(self.names)
+
+    @cached_property
+    def id_of(self) -> Mapping[str, int]:
+        """The first id of each name."""
+        return {name: token for token, name in reversed(list(enumerate(self.names)))}
+
+    @cached_property
+    def special(self) -> Mapping[str, int]:
+        """Ids of control, unknown and user-defined pieces by name."""
+        pairs = zip(range(self.size), self.names, self.kinds, strict=False)
+        suspects = [
+            token
+            for token, name, kind in pairs
+            if kind != _NORMAL_TYPE or (name[:1] in ("<", "[") and _STRUCTURE.fullmatch(name))
+        ]
+        return {self.names[token]: token for token in suspects if self._attribute(token) & _SPECIAL}
+
+    @cached_property
+    def special_names(self) -> re.Pattern[str]:
+        """Finds names of special pieces, longer ones first."""
+        return _any_of(self.special)
+
+    @cached_property
+    def forbidden(self) -> frozenset[int]:
+        """Ids that no text may become."""
+        return frozenset(
+            token
+            for name, token in self.special.items()
+            if not self._attribute(token) & _USER_DEFINED or self.is_end(token) or _STRUCTURE.fullmatch(name)
+        )
+
+    @cached_property
+    def forbidden_names(self) -> re.Pattern[str]:
+        """Finds names of pieces that no text may become."""
+        return _any_of(self.names[token] for token in self.forbidden)
+
+    @cached_property
+    def matched(self) -> frozenset[int]:
+        """Ids of pieces that mistral-common matches in text; they are text also in answers."""
+        if not self.is_sentencepiece:
+            return frozenset()
+        return frozenset(token for name, token in self.special.items() if MATCHED.fullmatch(name))
+
+    def control_id(self, name: str) -> int | None:
+        """The id of a special piece, or None where there is none of that name."""
+        ids = self.tokenize(name, special=True)
+        if len(ids) != 1 or not self._attribute(ids[0]) & _SPECIAL:
+            return None
+        return ids[0] if self._api.llama_vocab_get_text(self._vocab, ids[0]) == name.encode() else None
+
+    def is_control(self, token: int) -> bool:
+        """Whether an id is no part of any text."""
+        return not self.text_bytes(token) and bool(self.named_bytes(token))
+
+    def is_end(self, token: int) -> bool:
+        """Whether llama.cpp takes an id for the end of an answer."""
+        found = self._ends.get(token)
+        if found is None:
+            found = self._ends[token] = bool(self._api.llama_vocab_is_eog(self._vocab, token))
+        return found
+
+    @cached_property
+    def bos(self) -> int | None:
+        """The id that begins a prompt."""
+        found = self._api.llama_vocab_bos(self._vocab)
+        return None if found < 0 else int(found)
+
+    @cached_property
+    def eos(self) -> int | None:
+        """The id that ends an answer within a prompt."""
+        found = self._api.llama_vocab_eos(self._vocab)
+        return None if found < 0 else int(found)
+
+    @cached_property
+    def wants_bos(self) -> bool:
+        """Whether prompts of this model begin with BOS."""
+        return bool(self._api.llama_vocab_get_add_bos(self._vocab))
+
+    def tokenize(self, text: str, special: bool = False) -> list[int]:
+        """What llama.cpp makes of a text.
+
+        Args:
+            special: names of control pieces in it are control pieces; never for a person's text.
+
+        Raises:
+            DataError: lone surrogates, or longer than the library can count.
+        """
+        data = checked(text).encode()
+        room = len(data) + 16  # a piece is at least a byte; then the space that is put before
+        if room > _LONGEST_TEXT:
+            raise DataError(f"a text of {len(data)} bytes is too long, the limit is {_LONGEST_TEXT}")
+        buffer = (self._api.llama_token * room)()
+        count = self._api.llama_tokenize(self._vocab, data, len(data), buffer, room, False, special)
+        if count < 0:
+            raise DataError(f"llama.cpp cannot encode a text of {len(data)} bytes")
+        return list(buffer[:count])
+
+    def text_bytes(self, token: int) -> bytes:
+        """What an id adds to an answer's text: nothing for control pieces.
+
+        Raises:
+            DataError: no such id.
+        """
+        if token not in self._bytes:
+            self._bytes[token] = self.named_bytes(token, named=token in self.matched)
+        return self._bytes[token]
+
+    def named_bytes(self, token: int, named: bool = True) -> bytes:
+        """What an id stands for, control pieces by their names where `named`.
+
+        Raises:
+            DataError: no such id.
+        """
+        if not 0 <= token < self.size:
+            raise DataError(f"id {token} is not in the vocabulary of {self.size:,} pieces")
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            length = self._api.llama_token_to_piece(self._vocab, token, buffer, room, 0, named)
+            if length >= 0:
+                return buffer.raw[:length]
+            room = -length
+
+    def _attribute(self, token: int) -> int:
+        return int(self._api.llama_vocab_get_attr(self._vocab, token))
+
+
+def checked(text: str) -> str:
+    """The same text.
+
+    Raises:
+        DataError: lone surrogates, which have no UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"lone surrogate U+{ord(text[error.start]):04X} at character {error.start + 1}") from error
+    return text
+
+
+def _any_of(names: Iterable[str]) -> re.Pattern[str]:
+    longest_first = sorted((name for name in names if name), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

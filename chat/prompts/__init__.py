@@ -1,0 +1,1 @@
+"""Prompt formats: a conversation in, segments of control tokens and text out."""

@@ -1,0 +1,114 @@
+"""Tell a model's prompt format from its GGUF metadata. Knows no rendering, and never runs a template."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chat.prompts.mistral_versions import DIALECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OWN_KEY = "mistral_chat.prompt_format"
+_NAMES = {*DIALECTS, "chatml", "zephyr", "raw", "template"}
+_SPECIAL_TYPES = {3, 4}  # CONTROL, USER_DEFINED
+_ZEPHYR = re.compile(r"<\|user\|>(?:\\n|\n).{0,40}content.{0,8}eos_token", re.DOTALL)
+_INSTRUCT = re.compile(r"\b(instruct|chat|it)\b", re.IGNORECASE)
+_BASE = re.compile(r"\bbase\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Detected:
+    """A prompt format's name, or `template` for a chat template that llama.cpp has to render; and how we know."""
+
+    name: str
+    reason: str
+
+
+def detect_format(metadata: Mapping[str, Any]) -> Detected:
+    """The format a model was trained on.
+
+    Args:
+        metadata: a GGUF's keys and values; arrays as sequences, texts as str or UTF-8 bytes.
+    """
+    own = _text(metadata, OWN_KEY)
+    if own in _NAMES:
+        return Detected(own, "the file names it")
+    pieces = _special_pieces(metadata)
+    template = _text(metadata, "tokenizer.chat_template")
+    if template:
+        return _of_template(template, metadata, pieces)
+    return _without_template(metadata, pieces)
+
+
+def _of_template(template: str, metadata: Mapping[str, Any], pieces: frozenset[str]) -> Detected:
+    if "<|im_start|>" in template:
+        if "<|im_sep|>" in template or "<end_of_utterance>" in template:
+            return Detected("template", "its chat template is a relative of ChatML")
+        return Detected("chatml", "its chat template is ChatML")
+    if _ZEPHYR.search(template) and "<|end|>" not in template:
+        return Detected("zephyr", "its chat template is Zephyr's")
+    if "[INST]" in template and "<<SYS>>" not in template:
+        name = _mistral(template, metadata, pieces)
+        if name:
+            return Detected(name, f"its chat template and vocabulary are those of {name}")
+    return Detected("template", "its chat template is none of Mistral's")
+
+
+def _mistral(template: str, metadata: Mapping[str, Any], pieces: frozenset[str]) -> str | None:
+    """The Mistral format of a template with `[INST]`, by the control pieces it can use."""
+    if "[INST]" not in pieces:
+        return "v1" if _is_sentencepiece(metadata) else None
+    if _is_sentencepiece(metadata):
+        return _sentencepiece_version(pieces)
+    if "[ARGS]" in template and "[ARGS]" in pieces:
+        return "v11" if "[CALL_ID]" in template else "v13"
+    return "v7-tekken" if "[SYSTEM_PROMPT]" in template else "v3-tekken"
+
+
+def _without_template(metadata: Mapping[str, Any], pieces: frozenset[str]) -> Detected:
+    name = " ".join(_text(metadata, f"general.{key}") for key in ("name", "basename", "finetune"))
+    words = re.sub(r"[_\-.]", " ", name)
+    if "[INST]" in pieces and not _BASE.search(words):
+        version = _sentencepiece_version(pieces) if _is_sentencepiece(metadata) else _tekken_version(pieces)
+        return Detected(version, f"it has no chat template, but the control pieces of {version}")
+    if _INSTRUCT.search(words) and _is_sentencepiece(metadata) and "[INST]" not in pieces:
+        return Detected("v1", "it has neither chat template nor control pieces, but its name says instruct")
+    return Detected("raw", "it has no chat template")
+
+
+def _sentencepiece_version(pieces: frozenset[str]) -> str:
+    if "[SYSTEM_PROMPT]" in pieces:
+        return "v7"
+    return "v3" if "[REFERENCE_DOC_0]" in pieces or "[PREFIX]" in pieces else "v2"
+
+
+def _tekken_version(pieces: frozenset[str]) -> str:
+    if "[THINK]" in pieces or "[MODEL_SETTINGS]" in pieces:
+        return "v13"
+    if "[ARGS]" in pieces:
+        return "v11"
+    return "v7-tekken" if "[SYSTEM_PROMPT]" in pieces else "v3-tekken"
+
+
+def _is_sentencepiece(metadata: Mapping[str, Any]) -> bool:
+    return _text(metadata, "tokenizer.ggml.model") in ("llama", "")
+
+
+def _special_pieces(metadata: Mapping[str, Any]) -> frozenset[str]:
+    tokens = metadata.get("tokenizer.ggml.tokens") or ()
+    kinds = metadata.get("tokenizer.ggml.token_type")
+    if kinds is None:
+        return frozenset(_decoded(token) for token in tokens)
+    return frozenset(_decoded(token) for token, kind in zip(tokens, kinds, strict=False) if kind in _SPECIAL_TYPES)
+
+
+def _text(metadata: Mapping[str, Any], key: str) -> str:
+    value = metadata.get(key)
+    return _decoded(value) if isinstance(value, str | bytes) else ""
+
+
+def _decoded(value: str | bytes) -> str:
+    return value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")

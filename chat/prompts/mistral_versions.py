@@ -1,0 +1,74 @@
+"""How Mistral's prompt formats differ, as a table. Knows no rendering; mistral-common is the source of each value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class MistralVersion:
+    """The properties of one format.
+
+    Attributes:
+        system: where the system prompt stands: in front of the first or last user message's text, or apart.
+        control_tokens: `[INST]` and its kin are control pieces; else they are text.
+        tools: before which user message the tools on offer stand.
+        forgets_tools: calls and results before the last user message are left out.
+        one_result: one tool result per turn at most.
+        results: a list of one JSON object, one JSON object, text after its call id, or text alone.
+        calls: a JSON list, or one block per call with or without its id.
+        call_ids: not looked at, nine letters or digits, or any that are not empty.
+        pairs_results: results must name calls that wait for one, and follow their order.
+        answer_and_calls: one answer may hold text and calls.
+        strips_answers: spaces at the end of an answer's text are dropped.
+    """
+
+    name: str
+    system: Literal["first", "last", "apart"] = "last"
+    control_tokens: bool = True
+    tools: Literal["none", "first", "last"] = "last"
+    forgets_tools: bool = False
+    one_result: bool = False
+    results: Literal["none", "json list", "json", "id and text", "text"] = "json"
+    calls: Literal["none", "json", "blocks with id", "blocks"] = "json"
+    call_ids: Literal["unchecked", "nine", "any"] = "nine"
+    pairs_results: bool = False
+    answer_and_calls: bool = False
+    strips_answers: bool = True
+
+    @property
+    def writes_call_ids(self) -> bool:
+        """Whether calls stand in a prompt with their ids."""
+        return self.calls == "blocks with id" or (self.calls == "json" and self.call_ids != "unchecked")
+
+
+def _v7_family(name: str, **changes: object) -> MistralVersion:
+    values: dict[str, object] = {"system": "apart", "results": "id and text", "answer_and_calls": True, **changes}
+    return MistralVersion(name, **values)  # type: ignore[arg-type]
+
+
+_ALL = (
+    MistralVersion(
+        "v1",
+        system="first",
+        control_tokens=False,
+        tools="none",
+        results="none",
+        calls="none",
+        call_ids="unchecked",
+        strips_answers=False,
+    ),
+    MistralVersion("v2", forgets_tools=True, one_result=True, results="json list", call_ids="unchecked"),
+    MistralVersion("v3"),
+    MistralVersion("v3-tekken"),
+    _v7_family("v7"),
+    _v7_family("v7-tekken"),
+    _v7_family("v11", calls="blocks with id", pairs_results=True),
+    _v7_family("v13", calls="blocks", pairs_results=True, tools="first", results="text", call_ids="any"),
+)
+DIALECTS: Mapping[str, MistralVersion] = MappingProxyType({dialect.name: dialect for dialect in _ALL})

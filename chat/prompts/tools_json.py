@@ -1,0 +1,116 @@
+"""Write tools, their calls and results as the JSON that Mistral's models were trained on. Knows no control pieces."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import DataError
+from chat.prompts import json_schema
+from chat.prompts.validate import NAME, check_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from chat.core.conversation import ToolCall
+    from chat.prompts.normalize import NormalizedTurn
+
+
+def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
+    """The tools on offer as one JSON list.
+
+    Args:
+        tools: functions, bare or as {"type": "function", "function": ...}; what else they hold is left out.
+
+    Raises:
+        DataError: no name, a name that models cannot call, or parameters that are no JSON Schema of draft 7.
+    """
+    return dumps([_tool(tool, f"tool {number}") for number, tool in enumerate(tools, 1)], "the tools")
+
+
+def _tool(tool: Mapping[str, Any], where: str) -> dict[str, Any]:
+    function = tool.get("function", tool if "name" in tool else None)
+    if not isinstance(function, dict) or tool.get("type", "function") not in ("function", "object"):
+        raise DataError(f"{where}: not a function", hint='{"name": ..., "description": ..., "parameters": {...}}')
+    name, description = function.get("name"), function.get("description")
+    parameters = {} if function.get("parameters") is None else function["parameters"]
+    description = "" if description is None else description
+    if not isinstance(name, str) or not NAME.match(name):
+        raise DataError(f"{where}: function name {name!r} is not 1 to 64 letters, digits, `_` or `-`")
+    check_text(description, f"{where}, description")
+    if not isinstance(parameters, dict):
+        raise DataError(f"{where}: the parameters of {name} are not an object")
+    try:
+        found = json_schema.fault(parameters)
+    except RecursionError as error:
+        raise DataError(f"{where}: the parameters of {name} are nested too deeply") from error
+    if found:
+        raise DataError(f"{where}: the parameters of {name} are no JSON Schema of draft 7: {found}")
+    return {
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": parameters},
+    }
+
+
+def calls_text(calls: Sequence[ToolCall], with_ids: bool) -> str:
+    """Calls as one JSON list; arguments that are no JSON stay a text.
+
+    Raises:
+        DataError: arguments that are JSON but cannot be kept.
+    """
+    return dumps([_call(call, with_ids) for call in calls], "the tool calls")
+
+
+def _call(call: ToolCall, with_ids: bool) -> dict[str, Any]:
+    plain = {"name": call.name, "arguments": loads(call.arguments, f"arguments of {call.name}")}
+    return {**plain, "id": call.id} if with_ids else plain
+
+
+def arguments_text(call: ToolCall) -> str:
+    """The arguments of one call as JSON.
+
+    Raises:
+        DataError: arguments that are JSON but cannot be kept.
+    """
+    where = f"arguments of {call.name}"
+    return dumps(loads(call.arguments, where), where)
+
+
+def result_text(turn: NormalizedTurn, as_list: bool) -> str:
+    """A tool's result as JSON: v2 writes a list of one with the tool's name, v3 an object with the call's id.
+
+    Raises:
+        DataError: content that is JSON but cannot be kept.
+    """
+    content = loads(turn.content, "tool result")
+    if as_list:
+        return dumps([{"name": turn.name or None, "content": content}], "tool result")
+    return dumps({"content": content, "call_id": turn.call_id}, "tool result")
+
+
+def loads(text: str, where: str) -> Any:
+    """JSON as values, other text as it is, nothing as an empty object.
+
+    Raises:
+        DataError: nested too deeply, or a number too long.
+    """
+    try:
+        return json.loads(text) if text else {}
+    except json.JSONDecodeError:
+        return text
+    except (RecursionError, ValueError) as error:
+        raise DataError(f"{where}: JSON that is nested too deeply or has an endless number") from error
+
+
+def dumps(value: Any, where: str) -> str:
+    """Values as one line of JSON with its letters as they are.
+
+    Raises:
+        DataError: no JSON values, nested too deeply, or lone surrogates that an escape brought in.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{where}: cannot be written as JSON") from error
+    check_text(text, where)
+    return text

@@ -1,0 +1,1 @@
+"""Text for the terminal: Markdown, tables, status lines, and the screen they are written to."""

@@ -1,0 +1,1 @@
+"""Files, folders, streams, signals and text of the operating system and the terminal."""

@@ -1,0 +1,46 @@
+"""Turn characters that steer a terminal into characters that are only seen. Knows text, not terminals or colours."""
+
+from __future__ import annotations
+
+# The marks LRM, RLM and ALM are not here: good Hebrew and Arabic needs them, and they steer only their neighbours.
+_DIRECTIONS = {
+    0x202A: "LRE",
+    0x202B: "RLE",
+    0x202C: "PDF",
+    0x202D: "LRO",
+    0x202E: "RLO",
+    0x2066: "LRI",
+    0x2067: "RLI",
+    0x2068: "FSI",
+    0x2069: "PDI",
+}
+
+
+def _table() -> dict[int, str]:
+    table = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
+    table[0x7F] = "␡"
+    # A C1 control is the single-character form of ESC and the character 0x40 below it (ECMA-48, 5.3): CSI is `ESC [`.
+    table |= {code: "␛" + chr(code - 0x40) for code in range(0x80, 0xA0)}
+    table |= {code: f"⟨{name}⟩" for code, name in _DIRECTIONS.items()}
+    table |= {0x2028: "␤", 0x2029: "␤␤"}  # ends of line and paragraph to some programs, not to ours
+    table |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")  # a lone surrogate cannot be written at all
+    return table
+
+
+_TABLE = _table()
+_LINE_TABLE = _TABLE | {0x0A: " ", 0x09: " "}
+
+
+def escape_control_characters(text: str) -> str:
+    """The text with every control character but newline and tab shown as a symbol, such as `␛` for ESC.
+
+    Covers C0, DEL, C1, the directional embeddings, overrides and isolates, the Unicode line separators and lone
+    surrogates. Characters are replaced one by one, so text may be cut anywhere before it comes here: the pieces'
+    results joined are the whole's result, and idempotent.
+    """
+    return text.translate(_TABLE)
+
+
+def escape_line(text: str) -> str:
+    """`escape_control_characters` for a title, a name or a table cell: newlines and tabs are spaces too."""
+    return text.translate(_LINE_TABLE)

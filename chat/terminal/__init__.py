@@ -1,1 +1,0 @@
-"""The terminal session: keys in, rendered answers out. Knows events, not models."""

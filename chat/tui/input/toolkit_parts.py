@@ -1,0 +1,126 @@
+"""What the line is made of: its looks, history, completion and filter. Knows prompt_toolkit's parts, no keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prompt_toolkit.application import get_app
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.history import History
+from prompt_toolkit.input.vt100_parser import Vt100Parser
+from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
+from prompt_toolkit.layout.utils import explode_text_fragments
+from prompt_toolkit.renderer import Renderer
+from prompt_toolkit.styles import Style
+
+from chat.rendering.styled_text import row_count
+from chat.system.terminal_text import escape_control_characters
+from chat.tui.tty_modes import rewraps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prompt_toolkit.application import Application
+    from prompt_toolkit.document import Document
+    from prompt_toolkit.key_binding import KeyPress
+
+    from chat.tui.input.pastes import Pastes
+    from chat.tui.input.reader import Candidate
+
+STYLE = Style.from_dict({
+    "prompt": "bold",
+    "placeholder": "dim",
+    "bottom-toolbar": "noreverse dim",
+    "completion-menu": "bg:default fg:default noreverse",
+    "completion-menu.completion": "bg:default fg:default noreverse",
+    "completion-menu.completion.current": "bg:default fg:default bold underline noreverse",
+    "completion-menu.meta.completion": "bg:default fg:default dim noreverse",
+    "completion-menu.meta.completion.current": "bg:default fg:default dim noreverse",
+    "scrollbar.background": "bg:default",
+    "scrollbar.button": "bg:default",
+})  # fmt: skip
+
+
+def is_command_line() -> bool:
+    """Whether what is being written is a command, all on one line."""
+    text = get_app().current_buffer.document.text
+    return text.startswith("/") and not text.startswith("//") and "\n" not in text
+
+
+def presses_of(text: str) -> list[KeyPress]:
+    """The keys that make a terminal send `text`."""
+    presses: list[KeyPress] = []
+    parser = Vt100Parser(presses.append)
+    parser.feed_and_flush(text)
+    return presses
+
+
+class Past(History):
+    """Messages of former sessions, long ones folded; the store keeps them, not this."""
+
+    def __init__(self, past: Callable[[], Iterable[str]], pastes: Pastes) -> None:
+        super().__init__()
+        self._past = past
+        self._pastes = pastes
+
+    def load_history_strings(self) -> Iterator[str]:
+        for text in self._past():
+            yield self._pastes.fold(text)
+
+    def store_string(self, string: str) -> None:
+        pass
+
+
+class NoOverrides(Processor):
+    """Characters that turn the direction of text around are shown as unknown; prompt_toolkit shows other controls."""
+
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        fragments = explode_text_fragments(transformation_input.fragments)
+        shown: Any = [
+            (
+                fragment[0],
+                "\ufffd"
+                if escape_control_characters(fragment[1]) != fragment[1] and fragment[1] > "\xff"
+                else fragment[1],
+            )
+            for fragment in fragments
+        ]
+        return Transformation(shown)
+
+
+class RewrapRenderer(Renderer):
+    """Finds the first row of the prompt again after the terminal became narrower and wrapped what stood there."""
+
+    def __init__(self, app: Application[str]) -> None:
+        super().__init__(app.renderer.style, app.output, cpr_not_supported_callback=app.cpr_not_supported_callback)
+        self._layout = app.layout
+
+    def erase(self, leave_alternate_screen: bool = True) -> None:
+        """Erase the rows that wrapping added, too."""
+        added = self._added_rows() if rewraps() else 0
+        if added:
+            self.output.cursor_up(added)
+        super().erase(leave_alternate_screen)
+
+    def _added_rows(self) -> int:
+        screen = self.last_rendered_screen
+        if screen is None:
+            return 0
+        columns = self.output.get_size().columns
+        cursor = screen.get_cursor_position(self._layout.current_window)
+        rows = [screen.data_buffer[y] for y in range(cursor.y + 1)]
+        ends = [*(max(row, default=-1) + 1 for row in rows[:-1]), cursor.x]
+        texts = ["".join(row[x].char for x in range(end)).rstrip() for row, end in zip(rows, ends, strict=True)]
+        return sum(row_count(text, columns) - 1 for text in texts)
+
+
+class CommandCompleter(Completer):
+    def __init__(self, complete: Callable[[str], Iterable[Candidate]]) -> None:
+        self._complete = complete
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        if not is_command_line():
+            return
+        for each in self._complete(document.text_before_cursor):
+            display: Any = each.display or each.text
+            yield Completion(each.text, -each.replaced, display=display, display_meta=each.note)

@@ -1,0 +1,336 @@
+"""Answer through the engine child, and start it again when it has died. Knows calls and events, not llama.cpp."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chat.core.events import (
+    Completion,
+    Event,
+    LoadProgress,
+    ModelInfo,
+    Notice,
+    Rendered,
+    Seconds,
+    TextDelta,
+    TokenCounts,
+    outcome_of,
+)
+from chat.errors import ChatError, EngineError
+from chat.worker.gpu_memory_errors import GpuMemoryError, fewer_layers, with_layers
+from chat.worker.process import WorkerProcess
+from chat.worker.protocol import build, from_line, to_line, unpack_error, unpack_event
+from chat.worker.request_feed import RequestFeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from chat.core.conversation import Message
+    from chat.core.request import EngineOptions, Request
+
+PATIENCE_SECONDS, HURRY_SECONDS = 2.0, 0.3  # that the child gets to end by itself, at leisure and without
+
+
+class LocalBackend:
+    """A `Replier` whose model lives in a child process; one reply at a time, from one thread.
+
+    Making it starts the child, which loads while the person types. `cancel` may come from signal handlers and threads.
+    """
+
+    def __init__(self, options: EngineOptions, *, log_file: str | os.PathLike[str] | None = None) -> None:
+        """Start loading.
+
+        Args:
+            options: how to load the model.
+            log_file: keeps all that llama.cpp says; without it only what is needed to name a fault.
+        """
+        self.options = options
+        self._notices: list[str] = []  # for the person, with the next reply
+        self._log_file = Path(log_file) if log_file is not None else None
+        self._child: WorkerProcess | None = None
+        self._number = 0
+        self._load_call = 0
+        self._info: ModelInfo | None = None
+        self._writing = threading.Lock()
+        self._current: int | None = None  # the reply that a cancel is for
+        self._to_cancel: int | None = None
+        self._closed = False
+        self._start()
+
+    # --- what a Replier does
+
+    def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
+        """What answers; waits for the model to be loaded.
+
+        Args:
+            on_loading: told the fraction that is loaded.
+
+        Raises:
+            ChatError: the model cannot be used.
+        """
+        self._ensure_child()
+        if self._info is None:
+            on_loading(0.0)
+        while self._info is None:
+            message = self._next()
+            self._note_load(message)
+            if "event" in message and isinstance(event := unpack_event(message["event"]), LoadProgress):
+                on_loading(event.fraction)
+        return self._info
+
+    def reply(self, request: Request) -> Iterator[Event]:
+        """Yield events, the last one `Completion`; `LoadProgress` first where the model is not there yet.
+
+        When a GPU's memory runs out before a word was said, fewer layers go there and the request is answered anew.
+
+        Raises:
+            ChatError: the request cannot be answered, or the engine died: the next call starts it again.
+        """
+        is_said = False
+        while True:
+            while self._notices:
+                yield Notice(self._notices.pop(0))
+            try:
+                for event in self._reply(request):
+                    is_said = is_said or isinstance(event, TextDelta)
+                    yield event
+                return
+            except GpuMemoryError:
+                if is_said or not self._notices:
+                    raise
+
+    def _reply(self, request: Request) -> Iterator[Event]:
+        self._ensure_child()
+        self._current = number = self._number + 1
+        try:
+            self._call("reply", request=request)
+            for message in self._messages(number):
+                if "event" in message:
+                    event = unpack_event(message["event"])
+                    if isinstance(event, Completion):
+                        self._current = None
+                    yield event
+        finally:
+            if self._current == number:  # it failed, or the consumer went away
+                self.cancel()
+                self._current = None
+
+    def answer_all(
+        self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
+    ) -> Iterator[tuple[int, Completion | ChatError]]:
+        """Answer many requests together; a common beginning is read once.
+
+        When the child dies, those that it was answering are answered again, each alone, so that only one that kills it
+        alone gets an error; the others go on together with a new child.
+
+        Raises:
+            ChatError: the model cannot be used.
+        """
+        outgoing = RequestFeed(requests, parallel, self._tell)
+        try:
+            while True:
+                self._ensure_child()
+                self._current = number = self._number + 1
+                self._call("batch", parallel=parallel)
+                outgoing.send_to(number)
+                suspects = yield from self._outcomes(number, outgoing, on_notice)
+                if suspects is None:
+                    break
+                for index, request in suspects:
+                    outcome = outcome_of(self.reply(request), on_notice)
+                    outgoing.settle(index)
+                    yield index, outcome
+                    if isinstance(outcome, Completion) and outcome.finish_reason == "interrupted":
+                        return
+        finally:
+            outgoing.close()
+            if self._current is not None:  # it failed, or the consumer went away
+                self.cancel()
+                self._current = None
+        if outgoing.error is not None:
+            raise outgoing.error
+        for index in outgoing.left():
+            yield index, Completion("", "interrupted", (), "", TokenCounts(), Seconds())
+
+    def _outcomes(
+        self, number: int, outgoing: RequestFeed, on_notice: Callable[[str], None]
+    ) -> Generator[tuple[int, Completion | ChatError], None, list[tuple[int, Request]] | None]:
+        """The outcomes of a batch; then None, or what the child was answering when it died.
+
+        Raises:
+            EngineError: it died without having begun a request.
+        """
+        try:
+            for message in self._messages(number):
+                if "notice" in message:
+                    on_notice(message["notice"])
+                if "index" not in message:
+                    continue
+                index = message["index"]
+                if "failed" in message:
+                    outgoing.settle(index)
+                    yield index, unpack_error(message["failed"])
+                elif message["done"] is None:
+                    outgoing.note_begin(index)
+                elif isinstance(done := unpack_event(message["done"]), Completion):
+                    outgoing.settle(index)
+                    yield index, done
+        except EngineError:
+            suspects = outgoing.pause()
+            if self._child is not None or not suspects:
+                raise
+            return suspects
+        self._current = None
+        return None
+
+    def render(self, request: Request) -> Rendered:
+        """The prompt's text and ids, without making a reply.
+
+        Raises:
+            ChatError: the model or the prompt cannot be used.
+        """
+        return build(Rendered, self._result("render", request=request))
+
+    def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """How many tokens each message's content takes, without what the prompt format adds.
+
+        Raises:
+            ChatError: the model cannot be used.
+        """
+        return tuple(self._result("count", messages=messages))
+
+    def cancel(self) -> None:
+        """Stop the reply that is being made, soon; harmless when there is none."""
+        self._to_cancel = self._current
+        self._send_cancel()
+
+    def close(self, *, keep_state: bool = True) -> None:
+        """Let go of the model; harmless when already closed.
+
+        Args:
+            keep_state: save the cache for the next time, where the options name a folder; it may take seconds.
+        """
+        if keep_state and self._info is not None and self.options.state_folder and not self._closed:
+            with suppress(ChatError):
+                self._result("leave")
+        self._closed = True
+        child, self._child = self._child, None
+        if child is not None:
+            child.close(patience_seconds=PATIENCE_SECONDS if keep_state else HURRY_SECONDS)
+
+    # --- the child
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None where it does not run."""
+        return self._child.pid if self._child else None
+
+    def _start(self) -> None:
+        self._child = WorkerProcess(self._log_file)
+        self._info = None
+        options = {field.name: getattr(self.options, field.name) for field in fields(self.options)}
+        self._load_call = self._call("load", options=options, verbose=self._log_file is not None)
+
+    def _ensure_child(self) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed")
+        if self._child is None:
+            self._start()
+
+    def _result(self, name: str, **arguments: Any) -> Any:
+        self.info()
+        result: Any = None
+        for message in self._messages(self._call(name, **arguments)):
+            result = message.get("result", result)
+        return result
+
+    # --- lines
+
+    def _call(self, name: str, **arguments: Any) -> int:
+        self._number += 1
+        line = to_line({"id": self._number, "call": name, **arguments})
+        assert self._child is not None
+        try:
+            with self._writing:
+                _write_all(self._child.input, line)
+        except BrokenPipeError:
+            raise self._bury() from None
+        self._send_cancel()
+        return self._number
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        """Say more about a call, from any thread; that the child is dead is noticed by who waits for its answer."""
+        with suppress(OSError), self._writing:
+            if self._child is not None:
+                _write_all(self._child.input, to_line(message))
+        self._send_cancel()
+
+    def _send_cancel(self) -> None:
+        """Send the wanted cancel, unless a call is being written: whoever writes it sends the cancel after it."""
+        while self._to_cancel is not None and self._child is not None and self._writing.acquire(blocking=False):
+            try:
+                number, self._to_cancel = self._to_cancel, None
+                _write_all(self._child.input, to_line({"id": number, "call": "cancel"}))
+            except (BrokenPipeError, TypeError):
+                return
+            finally:
+                self._writing.release()
+
+    def _messages(self, number: int) -> Iterator[dict[str, Any]]:
+        """The messages of one call up to its end, and those of the load before it.
+
+        Messages of calls that nobody waits for any more are dropped.
+        """
+        while True:
+            message = self._next()
+            if message["id"] == self._load_call:
+                self._note_load(message)
+                if "event" in message:
+                    yield message
+            elif message["id"] == number:
+                if "error" in message:
+                    raise unpack_error(message["error"])
+                if "end" in message:
+                    return
+                yield message
+
+    def _note_load(self, message: dict[str, Any]) -> None:
+        if message["id"] != self._load_call:
+            return
+        if "result" in message:
+            self._info = build(ModelInfo, message["result"])
+        elif "error" in message:
+            child, self._child = self._child, None
+            if child is not None:
+                child.close()
+            raise unpack_error(message["error"])
+
+    def _next(self) -> dict[str, Any]:
+        assert self._child is not None
+        line = self._child.output.readline()
+        if not line.endswith(b"\n"):
+            raise self._bury()
+        return from_line(line)
+
+    def _bury(self) -> EngineError:
+        with self._writing:  # nobody is in the middle of a line to it
+            child, self._child = self._child, None
+        assert child is not None
+        error = child.why_dead()
+        child.close()
+        layers = fewer_layers(self._info)
+        if isinstance(error, GpuMemoryError) and self.options.gpu_layers == "auto" and layers is not None:
+            self.options, words = with_layers(self.options, layers)
+            self._notices = [words]
+        return error
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

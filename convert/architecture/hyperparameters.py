@@ -1,0 +1,234 @@
+"""The model's sizes, from config.json or params.json; what is left out is filled in and said. Knows no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import DataError, ModelError
+from convert.architecture.attention import AttentionConfig, FindRelease, config_reach, params_reach
+from convert.architecture.config_reader import SIZE_LIMIT, ConfigReader, Defaults, told
+from convert.architecture.releases import find_release
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from convert.architecture.rope_scaling import RopeScaling
+
+Shape = tuple[int, ...]
+
+LAYER_LIMIT = 512
+ARCHITECTURES = ("MistralForCausalLM", "MixtralForCausalLM", "LlamaForCausalLM")
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What the graph needs to know.
+
+    `windows` has one entry per layer, None where a layer sees the whole context: a release's window that is no smaller
+    than the context is none.
+    """
+
+    layers: int
+    width: int  # of the residual stream
+    heads: int
+    kv_heads: int
+    head_dim: int
+    hidden: int  # of the feed-forward network, per expert
+    vocabulary: int
+    norm_epsilon: float
+    rope_theta: float
+    context: int  # tokens
+    windows: tuple[int | None, ...]
+    experts: int = 0
+    experts_used: int = 0
+    is_tied: bool = False
+    scaling: RopeScaling | None = None
+    filled_in: tuple[str, ...] = ()  # values the release does not give, as sentences' parts: "rope theta 10000"
+
+    @property
+    def window(self) -> int | None:
+        """The sliding window in tokens; None when no layer has one."""
+        return next((window for window in self.windows if window is not None), None)
+
+    def with_window(self, window: int | None) -> Hyperparameters:
+        """The same model with another window on the layers that have one, or on all layers when none has."""
+        if window is None:
+            return replace(self, windows=(None,) * self.layers)
+        if self.window is None:
+            return replace(self, windows=(window,) * self.layers)
+        return replace(self, windows=tuple(old and window for old in self.windows))
+
+
+@dataclass(frozen=True)
+class Names:
+    """What one kind of file calls the sizes, and what it leaves out."""
+
+    layers: str
+    width: str
+    heads: str
+    kv_heads: str
+    hidden: str
+    experts: str
+    epsilon: str
+    tied: str
+    usual_epsilon: float  # of a model without experts
+    reach: Callable[[ConfigReader, Defaults, int, FindRelease], AttentionConfig]
+    mixture: tuple[str, ...] = ()  # the object that holds what is said of experts
+
+
+CONFIG = Names(
+    layers="num_hidden_layers",
+    width="hidden_size",
+    heads="num_attention_heads",
+    kv_heads="num_key_value_heads",
+    hidden="intermediate_size",
+    experts="num_local_experts",
+    epsilon="rms_norm_eps",
+    tied="tie_word_embeddings",
+    usual_epsilon=1e-6,  # transformers'
+    reach=config_reach,
+)
+PARAMS = Names(
+    layers="n_layers",
+    width="dim",
+    heads="n_heads",
+    kv_heads="n_kv_heads",
+    hidden="hidden_dim",
+    experts="num_experts",
+    epsilon="norm_eps",
+    tied="tied_embeddings",
+    usual_epsilon=1e-5,
+    reach=params_reach,
+    mixture=("moe",),
+)
+
+
+def read_hyperparameters(
+    path: Path, values: Mapping[str, Any], find_shape: Callable[[str], Shape | None]
+) -> Hyperparameters:
+    """Read config.json (Hugging Face) or params.json (original), told apart by their keys.
+
+    Args:
+        path: For error messages.
+        values: The parsed file.
+        find_shape: The shape of a tensor of the checkpoint by its GGUF name, or None; fills what the file leaves out.
+
+    Raises:
+        DataError: a value is impossible, or missing and not to be found in the shapes.
+        ModelError: an architecture that cannot be run.
+    """
+    if "dim" in values or "n_layers" in values:
+        return _read(ConfigReader(path, values), PARAMS, find_shape)
+    inner = values.get("text_config")
+    check_architecture(path, values)
+    return _read(ConfigReader(path, {**values, **inner} if isinstance(inner, dict) else values), CONFIG, find_shape)
+
+
+def check_architecture(path: Path, values: Mapping[str, Any]) -> None:
+    """See that a config.json is of a kind whose graph is Mistral's.
+
+    Raises:
+        ModelError: it is not.
+        DataError: it does not say so in the form of a configuration.
+    """
+    names = values.get("architectures") or []
+    if not isinstance(names, list):
+        raise DataError(f"{path}: `architectures` is {told(names)}, but must be a list")
+    known = [name for name in names if name in ARCHITECTURES]
+    if names and not known:
+        raise ModelError(
+            f"{path}: the architecture {str(names[0])[:60]} cannot be run",
+            hint=f"convert knows {', '.join(ARCHITECTURES)}",
+        )
+    activation = values.get("hidden_act", "silu")
+    if activation != "silu":
+        raise ModelError(f"{path}: the activation {str(activation)[:60]} cannot be run; Mistral models use silu")
+
+
+def _read(read: ConfigReader, names: Names, find_shape: Callable[[str], Shape | None]) -> Hyperparameters:
+    fill = Defaults(read.path, find_shape, [])
+    layers = _required(read, names.layers, LAYER_LIMIT)
+    width = fill.from_shape(read.count(names.width), "width", "token_embd.weight", 1)
+    heads = _required(read, names.heads)
+    stated = None if read.get("vocab_size") == -1 else read.count("vocab_size")
+    vocabulary = fill.from_shape(stated, "vocabulary", "token_embd.weight", 0)
+    head_dim = _head_dim(read, fill, heads, width)
+    kv_heads = _kv_heads(read, fill, names.kv_heads, head_dim)
+    hidden = _hidden(read, fill, names.hidden)
+    mixture = read.inner(*names.mixture) if names.mixture else read
+    experts = mixture.count(names.experts, limit=256) or 0
+    reach = names.reach(read, fill, layers, partial(find_release, layers, width, hidden, vocabulary, experts))
+    epsilon = fill.number(read.number(names.epsilon), "norm epsilon", 1e-5 if experts else names.usual_epsilon)
+    return Hyperparameters(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        hidden=hidden,
+        vocabulary=vocabulary,
+        norm_epsilon=epsilon,
+        rope_theta=reach.theta,
+        context=reach.context,
+        windows=reach.windows,
+        experts=experts,
+        experts_used=_experts_used(mixture, "num_experts_per_tok", experts),
+        is_tied=bool(read.get(names.tied)),
+        scaling=reach.scaling,
+        filled_in=tuple(fill.said),
+    )
+
+
+def _required(read: ConfigReader, name: str, limit: int = SIZE_LIMIT) -> int:
+    value = read.count(name, limit=limit)
+    if value is None:
+        raise DataError(f"{read.path}: `{name}` is missing")
+    return value
+
+
+def _head_dim(read: ConfigReader, fill: Defaults, heads: int, width: int) -> int:
+    head_dim = read.count("head_dim") or _head_dim_of_rows(read, fill, heads, width)
+    if head_dim % 2:
+        raise DataError(f"{read.path}: heads of {head_dim} columns cannot be turned by pairs, as rotary positions are")
+    return head_dim
+
+
+def _head_dim_of_rows(read: ConfigReader, fill: Defaults, heads: int, width: int) -> int:
+    rows = fill.from_shape(None, "query rows", "blk.0.attn_q.weight", 0)
+    fill.said.pop()
+    if rows % heads:
+        raise DataError(f"{read.path}: {rows} query rows do not divide into {heads} heads")
+    if rows == width:  # as every reader of such a file takes it
+        return rows // heads
+    return fill.known(None, "head size", rows // heads)
+
+
+def _kv_heads(read: ConfigReader, fill: Defaults, name: str, head_dim: int) -> int:
+    stated = read.count(name)
+    if stated is not None:
+        return stated
+    rows = fill.from_shape(None, "key rows", "blk.0.attn_k.weight", 0)
+    fill.said.pop()
+    if rows % head_dim:
+        raise DataError(f"{read.path}: {rows} key rows do not divide into heads of {head_dim}")
+    return fill.known(None, "key-value heads", rows // head_dim)
+
+
+def _hidden(read: ConfigReader, fill: Defaults, name: str) -> int:
+    stated = read.count(name)
+    is_dense = fill.find_shape("blk.0.ffn_gate.weight") is not None
+    tensor, axis = ("blk.0.ffn_gate.weight", 0) if is_dense else ("blk.0.ffn_gate_exps.weight", 1)
+    return fill.from_shape(stated, "feed-forward width", tensor, axis)
+
+
+def _experts_used(read: ConfigReader, name: str, experts: int | None) -> int:
+    if not experts:
+        return 0
+    used = read.count(name)
+    if used is None or used > experts:
+        raise DataError(f"{read.path}: `{name}` is {told(used)}, but must be a whole number from 1 to {experts}")
+    return used

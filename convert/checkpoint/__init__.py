@@ -1,0 +1,1 @@
+"""Open checkpoint files: safetensors and PyTorch, mapped and checked."""

@@ -1,0 +1,195 @@
+"""A folder -> one source of named tensors, opened where its index says. Knows file names, not what tensors mean."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import DataError, ModelError
+from convert.checkpoint.json_file import read_json_object
+from convert.checkpoint.safetensors_file import open_safetensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from convert.checkpoint.mapped_file import TensorEntry, TensorFile
+
+SHARD_LIMIT = 1000
+SHARD = r"-\d+-of-\d+"  # of a file's name; people lose the index, and the names say as much
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint: every tensor once, and the file that gives the sizes."""
+
+    folder: Path
+    files: tuple[TensorFile, ...]
+    tensors: Mapping[str, tuple[TensorFile, TensorEntry]]
+    config_path: Path
+    config: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return name_of(self.folder)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all weight files."""
+        return sum(file.file.size for file in self.files)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a release names its weight files; `index` is None where the files' names alone tell."""
+
+    index: str | None
+    files: re.Pattern[str]
+    config: str  # the file of sizes that goes with it, if both are there
+    opener: Callable[[Path], TensorFile]
+
+
+def _open_torch(path: Path) -> TensorFile:
+    from convert.checkpoint.torch_file import open_torch
+
+    return open_torch(path)
+
+
+# In order of preference: both layouts share a folder as a rule, and only one of them must be read.
+LAYOUTS = (
+    Layout("model.safetensors.index.json", re.compile(r"(?!)"), "config.json", open_safetensors),
+    Layout(None, re.compile(r"model\.safetensors|gptq_model-[\w.-]+\.safetensors"), "config.json", open_safetensors),
+    Layout(None, re.compile(rf"model{SHARD}\.safetensors"), "config.json", open_safetensors),
+    Layout("consolidated.safetensors.index.json", re.compile(r"(?!)"), "params.json", open_safetensors),
+    Layout(None, re.compile(rf"consolidated(\.\d+|{SHARD})?\.safetensors"), "params.json", open_safetensors),
+    Layout("pytorch_model.bin.index.json", re.compile(r"(?!)"), "config.json", _open_torch),
+    Layout(None, re.compile(r"pytorch_model\.bin"), "config.json", _open_torch),
+    Layout(None, re.compile(rf"pytorch_model{SHARD}\.bin"), "config.json", _open_torch),
+    Layout(None, re.compile(r"consolidated\.\d+\.(pth|pt)"), "params.json", _open_torch),
+)
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Open a downloaded checkpoint.
+
+    Raises:
+        ModelError: there is no checkpoint.
+        DataError: a shard is missing or damaged, or the folder's files contradict each other.
+    """
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "no such folder"
+        raise ModelError(
+            f"{folder}: {problem}", hint="name the folder of a checkpoint, a GGUF, or `OWNER/NAME` on the hub"
+        )
+    names = {path.name for path in folder.iterdir()}
+    for layout in LAYOUTS:
+        if layout.index in names and layout.index is not None:
+            return _open_indexed(folder, layout, names)
+        files = sorted(name for name in names if layout.files.fullmatch(name))
+        if files:
+            return _open_files(folder, layout, files, names)
+    raise _no_checkpoint(folder, names)
+
+
+def _no_checkpoint(folder: Path, names: set[str]) -> ModelError:
+    hint = "its weights are `model*.safetensors`, `pytorch_model*.bin` or `consolidated*` files"
+    ready = sorted(name for name in names if name.endswith(".gguf"))
+    if ready:
+        hint = f"the folder holds a GGUF: name the file itself, `{folder / ready[0]}`"
+    return ModelError(f"{folder}: no checkpoint there", hint=hint)
+
+
+def _open_indexed(folder: Path, layout: Layout, names: set[str]) -> Checkpoint:
+    path = folder / str(layout.index)
+    weight_map = read_json_object(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise DataError(f"{path}: `weight_map` must name the file of each tensor")
+    shards = {_shard_name(path, tensor, shard) for tensor, shard in weight_map.items()}
+    if len(shards) > SHARD_LIMIT:
+        raise DataError(f"{path}: names {len(shards)} files")
+    missing = sorted(shards - names)
+    if missing:
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise DataError(
+            f"{folder}: the shard `{missing[0][:120]}`{more} is missing",
+            hint="download what is missing into the folder",
+        )
+    files = {shard: layout.opener(inside(folder, shard)) for shard in sorted(shards)}
+    tensors = {}
+    for tensor, shard in weight_map.items():
+        if tensor not in files[shard].tensors:
+            raise DataError(f"{files[shard].path}: tensor `{tensor[:120]}` is not in it, though the index says so")
+        tensors[tensor] = (files[shard], files[shard].tensors[tensor])
+    _check_shards_agree(files, weight_map)
+    return _with_config(folder, layout, tuple(files.values()), tensors, names)
+
+
+def _shard_name(path: Path, tensor: str, shard: Any) -> str:
+    """A shard lies beside its index: anything else would let an index name any file of the machine."""
+    if not isinstance(shard, str) or not shard or shard in (".", "..") or re.search(r"[/\\\0]", shard):
+        raise DataError(
+            f"{path}: the file of tensor `{tensor[:120]}` is {str(shard)[:120]!r}, not a name in its folder"
+        )
+    return shard
+
+
+def _check_shards_agree(files: Mapping[str, TensorFile], weight_map: Mapping[str, str]) -> None:
+    for shard, file in files.items():
+        for tensor in file.tensors:
+            if weight_map.get(tensor, shard) != shard:
+                raise DataError(f"{file.path}: tensor `{tensor}` is also in `{weight_map[tensor]}`")
+
+
+def _open_files(folder: Path, layout: Layout, files: list[str], names: set[str]) -> Checkpoint:
+    tensors: dict[str, tuple[TensorFile, TensorEntry]] = {}
+    opened = tuple(layout.opener(inside(folder, name)) for name in files)
+    for file in opened:
+        for name, entry in file.tensors.items():
+            if name in tensors:
+                raise DataError(f"{file.path}: tensor `{name}` is also in `{tensors[name][0].path.name}`")
+            tensors[name] = (file, entry)
+    return _with_config(folder, layout, opened, tensors, names)
+
+
+def name_of(folder: Path) -> str:
+    """`owner/model` where a folder lies in the hub's cache, else the folder's own name."""
+    folder = folder.resolve()
+    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+        return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+    return folder.name or "model"
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file of the folder; links may lead to other files of the same folder or hub cache only.
+
+    The hub's cache keeps `snapshots/REVISION/NAME` as links to `blobs/HASH` of the same repository, which since hub
+    library 2.4 may be links to `blobs/HA/HASH` beside the repositories, shared by all of them.
+    """
+    path = folder / name
+    home = folder.resolve()
+    repository = home.parent.parent
+    allowed = (repository, repository.parent / "blobs") if home.parent.name == "snapshots" else (home,)
+    target = path.resolve()
+    if not any(target.is_relative_to(place) for place in allowed):
+        raise DataError(f"{path}: is a link that leads out of the folder")
+    return path
+
+
+def _with_config(
+    folder: Path,
+    layout: Layout,
+    files: tuple[TensorFile, ...],
+    tensors: Mapping[str, tuple[TensorFile, TensorEntry]],
+    names: set[str],
+) -> Checkpoint:
+    other = "params.json" if layout.config == "config.json" else "config.json"
+    name = next((name for name in (layout.config, other) if name in names), None)
+    if name is None:
+        raise DataError(
+            f"{folder}: neither `config.json` nor `params.json` is there to say the model's sizes",
+            hint="download the release's own into the folder",
+        )
+    path = inside(folder, name)
+    return Checkpoint(folder, files, tensors, path, read_json_object(path))

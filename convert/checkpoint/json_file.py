@@ -1,0 +1,85 @@
+"""Read JSON objects that strangers wrote: bounded, no key twice, every fault one sentence. Knows no schema."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import DataError, FileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIMIT_BYTES = 100_000_000
+
+
+class _DuplicateKeyError(ValueError):
+    """An object names a key twice."""
+
+
+def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
+    """Parse a JSON object; `what` begins every error message.
+
+    Raises:
+        DataError: not UTF-8, half a character, not JSON, not an object, a key twice, or nested too deeply.
+    """
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        if b"\\ud" in text or b"\\uD" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{what} is not UTF-8 (byte {error.start})") from error
+    except UnicodeEncodeError as error:
+        raise DataError(f"{what} holds half of a character (a lone surrogate)") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{what} is not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
+    except _DuplicateKeyError as error:
+        raise DataError(f"{what} names the key `{error}` twice") from error
+    except ValueError as error:  # a number of more digits than Python converts
+        raise DataError(f"{what} holds a number that is too long") from error
+    except RecursionError as error:
+        raise DataError(f"{what} is nested too deeply") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{what} is not a JSON object")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    known = dict(pairs)
+    if len(known) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _DuplicateKeyError(key[:80])
+            seen.add(key)
+    return known
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises:
+        FileError: it cannot be read.
+        DataError: it is no regular file, too large, or `parse_json_object` refuses it.
+    """
+    return parse_json_object(read_small_file(path), str(path))
+
+
+def read_small_file(path: Path, limit_bytes: int = LIMIT_BYTES) -> bytes:
+    """The bytes of a file that is not expected to be large.
+
+    Raises:
+        FileError: it cannot be read.
+        DataError: it is no regular file or larger than the limit.
+    """
+    if not path.is_file():  # a FIFO would hang in open()
+        problem = "is not a regular file" if path.exists() else "does not exist"
+        raise DataError(f"{path}: {problem}")
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit_bytes + 1)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from error
+    if len(content) > limit_bytes:
+        raise DataError(f"{path}: larger than {limit_bytes:,} bytes")
+    return content

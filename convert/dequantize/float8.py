@@ -1,0 +1,85 @@
+"""FP8: bytes that are small floats, times a scale for the tensor, for each row, or for each block of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convert.checkpoint.mapped_file import TensorEntry
+from convert.dequantize.parts import Part, Weight
+
+if TYPE_CHECKING:
+    from convert.checkpoint.rows import Floats
+
+KINDS = ("F8_E4M3", "F8_E5M2")
+
+
+@cache
+def table(kind: str) -> Floats:
+    """What each of the 256 bytes means."""
+    codes = np.arange(256, dtype=np.uint8)
+    if kind == "F8_E5M2":
+        return (codes.astype(np.uint16) << 8).view(np.float16).astype(np.float32)  # a float16 without its low byte
+    exponent, mantissa = (codes >> 3) & 15, (codes & 7).astype(np.float32)
+    normal = np.ldexp(1 + mantissa / 8, exponent.astype(np.int32) - 7)
+    small = np.ldexp(mantissa / 8, -6)
+    values = np.where(exponent == 0, small, normal).astype(np.float32)
+    values[(codes & 127) == 127] = np.nan  # it has no infinities
+    return np.where(codes >= 128, -values, values).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Float8Rows:
+    """An FP8 weight as float rows."""
+
+    weight: Part  # (count, columns)
+    scales: Floats  # (row blocks, column blocks)
+    block: tuple[int, int]  # rows and columns that share a scale
+    count: int
+    columns: int
+
+    def read(self, start: int, stop: int) -> Floats:
+        """Rows [start, stop)."""
+        offset, nbytes = self.weight.entry.offset + start * self.columns, (stop - start) * self.columns
+        codes = np.frombuffer(self.weight.file.file.view(offset, nbytes), dtype=np.uint8)
+        numbers = table(self.weight.entry.dtype)[codes].reshape(stop - start, self.columns)
+        self.weight.file.file.release(offset, nbytes)
+        height, width = self.block
+        scales = self.scales[np.arange(start, stop) // height]  # (n, column blocks)
+        if scales.shape[1] > 1:
+            scales = np.repeat(scales, width, axis=1)[:, : self.columns]
+        numbers *= scales
+        return numbers
+
+
+def open_float8(weight: Part, scale: Part, block: tuple[int, int]) -> Weight:
+    """Make an FP8 weight.
+
+    Args:
+        block: Rows and columns of a block, where the scale is a matrix of more than one column.
+
+    Raises:
+        DataError: the scale does not fit the weight.
+    """
+    if len(weight.entry.shape) != 2:
+        raise weight.fault(f"has shape {list(weight.entry.shape)}, but FP8 is read from matrices only")
+    rows, columns = weight.entry.shape
+    if not rows or not columns:
+        raise weight.fault(f"has shape {list(weight.entry.shape)}, which holds no weight")
+    shape = scale.entry.shape
+    scales = scale.floats()
+    if scale.entry.elements == 1:
+        block = (rows, columns)
+    elif shape in ((rows,), (rows, 1)):
+        block = (1, columns)
+    elif shape != (-(-rows // block[0]), -(-columns // block[1])):
+        raise scale.fault(
+            f"has shape {list(shape)}, which is no scale for a weight of {rows} x {columns} "
+            f"in blocks of {block[0]} x {block[1]}"
+        )
+    grid = scales.reshape(-(-rows // block[0]), -1)
+    entry = TensorEntry(weight.entry.name, "F32", (rows, columns), weight.entry.offset, rows * columns * 4)
+    return Weight(weight.file, entry, Float8Rows(weight, grid, block, rows, columns))

@@ -1,0 +1,184 @@
+"""Recognise in which way a checkpoint was quantized, and give all its tensors as floats. Knows names, no arithmetic."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import DataError, ModelError
+from convert.checkpoint.json_file import read_json_object
+from convert.dequantize.awq import EACH, open_awq
+from convert.dequantize.float8 import KINDS, open_float8
+from convert.dequantize.gptq import is_zero, open_gptq, refuse_bias
+from convert.dequantize.parts import Part, Weight, find_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from convert.checkpoint.folder import Checkpoint
+
+ADVICE = "convert the original checkpoint, in 16 bits"
+READABLE = ("gptq", "awq", "fp8", "compressed-tensors")
+# tensors that only a scheme which cannot be read has
+FOREIGN: Mapping[re.Pattern[str], str] = MappingProxyType(
+    {
+        re.compile(r"\.(absmax|quant_map|nested_absmax|quant_state\..*|SCB|weight_format)$"): "bitsandbytes",
+        re.compile(r"\.(q_weight|q_invperm|q_scale|trellis)$"): "exllama",
+        re.compile(r"\.weight_packed$"): "compressed-tensors in packed integers",
+        re.compile(r"\.codebooks$"): "AQLM",
+    }
+)
+# scales of activations and caches: arithmetic on floats has no use for them
+UNUSED = re.compile(r"(\.|_)(input_scale|activation_scale|qscale_act|k_scale|v_scale|kv_scale|output_scale)$")
+SCALE_OF_WEIGHT = ("_scale_inv", "_scale")  # X.weight_scale_inv, X.weight_scale
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """Every tensor of a checkpoint as floats, and what a person should know about it."""
+
+    tensors: Mapping[str, Weight]
+    warnings: tuple[str, ...] = ()
+
+
+def unpack(checkpoint: Checkpoint) -> Unpacked:
+    """Give a checkpoint's tensors as floats, whatever was done to them before.
+
+    Raises:
+        ModelError: they are quantized in a way that cannot be read.
+        DataError: they do not fit each other.
+    """
+    settings = read_settings(checkpoint)
+    _refuse_foreign(checkpoint, settings)
+    if any(name.endswith(".qweight") for name in checkpoint.tensors):
+        return _unpack_packed(checkpoint, settings)
+    if any(entry.dtype in KINDS for _, entry in checkpoint.tensors.values()):
+        return _unpack_float8(checkpoint, settings)
+    return Unpacked({name: Weight(*place) for name, place in checkpoint.tensors.items()})
+
+
+def read_settings(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """What the checkpoint's files say about its quantization; empty where they say nothing.
+
+    Raises:
+        DataError: they say it in a form that cannot be understood.
+    """
+    config = checkpoint.config
+    inner = config.get("text_config")
+    found = config.get("quantization_config") or (isinstance(inner, dict) and inner.get("quantization_config"))
+    if not found:
+        for name in ("quantize_config.json", "quant_config.json"):
+            path = checkpoint.folder / name
+            if path.is_file() and path.resolve().is_relative_to(checkpoint.folder.resolve()):
+                found = read_json_object(path)
+                break
+    found = found or config.get("quantization") or {}
+    if not isinstance(found, dict):
+        raise DataError(f"{checkpoint.config_path}: the quantization settings must be an object")
+    return found
+
+
+def _refuse_foreign(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
+    for name in checkpoint.tensors:
+        for pattern, scheme in FOREIGN.items():
+            if pattern.search(name):
+                raise _unreadable(checkpoint, scheme)
+    if any(entry.dtype == "U32" and name.endswith(".weight") for name, (_, entry) in checkpoint.tensors.items()):
+        raise _unreadable(checkpoint, "MLX")
+    method = str(settings.get("quant_method") or "").lower()
+    if method and method not in READABLE:
+        raise _unreadable(checkpoint, method[:40])
+    form = str(settings.get("format") or "float-quantized")
+    if method == "compressed-tensors" and form not in ("float-quantized", "naive-quantized", "dense"):
+        raise _unreadable(checkpoint, f"compressed-tensors in the form {form[:40]}")
+
+
+def _unreadable(checkpoint: Checkpoint, scheme: str) -> ModelError:
+    advice = ADVICE
+    if scheme == "bitsandbytes":
+        advice = "convert the original checkpoint, or save this one again after transformers' `model.dequantize()`"
+    return ModelError(f"{checkpoint.folder}: is quantized with {scheme}, which cannot be read", hint=advice)
+
+
+def _unpack_packed(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Unpacked:
+    """GPTQ and AWQ, told apart by the axis that is packed."""
+    version = str(settings.get("checkpoint_format") or settings.get("version") or "").lower()
+    if version not in ("", "gptq", "gptq_v2", "gemm"):
+        raise _unreadable(checkpoint, f"the {version[:40]} form of GPTQ or AWQ")
+    modules = [name.removesuffix(".qweight") for name in checkpoint.tensors if name.endswith(".qweight")]
+    made: dict[str, Weight] = {}
+    schemes = set()
+    for module in modules:
+        scheme, weight = _open_packed(checkpoint, module, settings, version)
+        schemes.add(scheme)
+        made[f"{module}.weight"] = weight
+    packed = set(modules)
+    for name, place in checkpoint.tensors.items():
+        module, _, part = name.rpartition(".")
+        if module in packed and part in ("qweight", "qzeros", "scales", "g_idx"):
+            continue
+        if module in packed and part == "bias" and is_zero(Part(*place)):
+            continue
+        if module in packed and part == "bias":
+            raise refuse_bias(Part(*place))
+        if name in made:
+            raise Part(*place).fault("is there both quantized and not")
+        made[name] = Weight(*place)
+    return Unpacked(made, (warning(" and ".join(sorted(schemes))),))
+
+
+def _open_packed(checkpoint: Checkpoint, module: str, settings: Mapping[str, Any], version: str) -> tuple[str, Weight]:
+    qweight, scales = find_parts(checkpoint.tensors, module, "qweight", "scales")
+    shape, outputs = qweight.entry.shape, scales.entry.shape[-1:]
+    if len(shape) == 2 and outputs == (shape[1] * EACH,):
+        return "AWQ, 4 bits", open_awq(checkpoint.tensors, module)
+    bits = settings.get("bits", settings.get("w_bit"))
+    size = settings.get("group_size", settings.get("q_group_size", -1))
+    weight = open_gptq(
+        checkpoint.tensors,
+        module,
+        bits if type(bits) is int else None,
+        size if type(size) is int else -1,
+        is_v2=version == "gptq_v2",
+    )
+    return f"GPTQ, {qweight.entry.shape[0] * 32 // weight.entry.shape[1]} bits", weight
+
+
+def _unpack_float8(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Unpacked:
+    block = _block(checkpoint, settings)
+    tensors = checkpoint.tensors
+    scales = {name: _scale_of(checkpoint, name) for name, (_, entry) in tensors.items() if entry.dtype in KINDS}
+    left_out = set(scales.values())
+    made: dict[str, Weight] = {}
+    for name, place in tensors.items():
+        if name in scales:
+            made[name] = open_float8(Part(*place), Part(*tensors[scales[name]]), block)
+        elif name not in left_out and not UNUSED.search(name):
+            made[name] = Weight(*place)
+    return Unpacked(made, (warning("FP8"),))
+
+
+def _scale_of(checkpoint: Checkpoint, weight: str) -> str:
+    """The name of the scale of an FP8 weight."""
+    own = re.sub(r"(^|\.)weight$", r"\1qscale_weight", weight)  # as in Mistral's own releases
+    for name in (*(weight + suffix for suffix in SCALE_OF_WEIGHT), own):
+        if name != weight and name in checkpoint.tensors:
+            return name
+    raise Part(*checkpoint.tensors[weight]).fault("is FP8, but there is no scale for it")
+
+
+def _block(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> tuple[int, int]:
+    stated = settings.get("weight_block_size") or [128, 128]
+    if not isinstance(stated, list) or len(stated) != 2 or not all(type(size) is int and size > 0 for size in stated):
+        raise DataError(f"{checkpoint.config_path}: `weight_block_size` must be two whole numbers from 1")
+    return stated[0], stated[1]
+
+
+def warning(scheme: str) -> str:
+    """What to tell about a model that was rounded before."""
+    return (
+        f"the checkpoint is quantized already ({scheme}), so this file is a requantization: what was lost before stays "
+        "lost, and more is lost now; convert the original checkpoint where it can be had"
+    )

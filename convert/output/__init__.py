@@ -1,0 +1,1 @@
+"""Write the GGUF: its metadata, its tensors, and the verification of the written file."""

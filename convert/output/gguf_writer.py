@@ -1,0 +1,182 @@
+"""Write a GGUF so that it exists whole or not at all: a temporary neighbour, then its name. Knows no model."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from chat.errors import FileError
+from chat.system.units import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def partial_path(path: Path) -> Path:
+    """The temporary neighbour of a file that is being written."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def check_target(path: Path, needed_bytes: int = 0, *, overwrite: bool) -> None:
+    """See that a file of `needed_bytes` may be written to `path`.
+
+    Raises:
+        FileError: it exists and must not be replaced, its folder is missing or not writable, or its disk has no room.
+    """
+    fault = target_fault(path, needed_bytes, overwrite=overwrite)
+    if fault is not None:
+        raise fault
+
+
+def target_fault(path: Path, needed_bytes: int = 0, *, overwrite: bool) -> FileError | None:
+    """Why a file of `needed_bytes` may not be written to `path`, or None."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        return FileError(f"{path} is a folder", hint="name the file with `-o`")
+    if os.path.lexists(path) and not overwrite:
+        return FileError(f"{path} exists already", hint="replace it with `--overwrite`, or name another file with `-o`")
+    if not folder.is_dir():
+        return FileError(f"{folder}: no such folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return FileError(f"{folder}: no permission to write there", hint="name a file elsewhere with `-o`")
+    lacking = needed_bytes - free_bytes(path)
+    if lacking > 0:
+        return FileError(
+            f"{folder}: {size_text(needed_bytes)} are needed, {size_text(lacking)} more than are free",
+            hint="write to another disk with `-o`, or choose a smaller type with `-t`",
+        )
+    return None
+
+
+def free_bytes(path: Path) -> int:
+    """Room for `path` on its disk, a partial file of an earlier run counted as free; its folder may yet be made."""
+    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    with contextlib.suppress(OSError):
+        free += partial_path(path).lstat().st_blocks * 512
+    return free
+
+
+class PartialFile:
+    """A file that is being written, not yet under its name. Writing from several threads is safe."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        """Put bytes at their place.
+
+        Raises:
+            FileError: the disk is full or fails.
+        """
+        view = memoryview(data).cast("B")
+        try:
+            while view:
+                written = os.pwrite(self._descriptor, view, offset)
+                view, offset = view[written:], offset + written
+        except OSError as error:
+            raise FileError(f"{self.path}: {error.strerror} while writing") from error
+
+    def sync(self) -> None:
+        """Wait until the disk has everything."""
+        os.fsync(self._descriptor)
+
+
+@contextlib.contextmanager
+def create(path: Path, size: int, *, overwrite: bool) -> Iterator[PartialFile]:
+    """Write a file of `size` bytes within the block; it gets its name when the block ends well, else it is removed.
+
+    The file is locked while it is written. One that a killed run left is not, and is removed first.
+
+    Raises:
+        FileError: it cannot be written, or another program is writing it.
+    """
+    partial = partial_path(path)
+    try:
+        descriptor = _open_exclusively(partial)
+    except OSError as error:
+        raise FileError(f"{partial}: {error.strerror}") from error
+    try:
+        _resize(descriptor, size, partial)
+        file = PartialFile(partial, descriptor)
+        yield file
+        _publish(file, descriptor, path, overwrite=overwrite)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _open_exclusively(partial: Path) -> int:
+    """Create the partial file and lock it; a leftover that nobody locks is removed."""
+    while True:
+        try:
+            descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            _remove_leftover(partial)
+            continue
+        if _lock(descriptor) and _is_same_file(descriptor, partial):
+            return descriptor
+        os.close(descriptor)  # another run took it for a leftover between the two calls
+
+
+def _remove_leftover(partial: Path) -> None:
+    try:
+        descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if not _lock(descriptor):
+            raise FileError(f"{partial}: another conversion is writing this file", hint="wait for it, or use `-o`")
+        if _is_same_file(descriptor, partial):
+            partial.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks
+    return True
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _resize(descriptor: int, size: int, partial: Path) -> None:
+    try:
+        os.ftruncate(descriptor, size)
+    except OSError as error:
+        raise FileError(f"{partial}: {error.strerror}") from error
+
+
+def _publish(file: PartialFile, descriptor: int, path: Path, *, overwrite: bool) -> None:
+    try:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        os.fchmod(descriptor, 0o666 & ~mask)
+        file.sync()
+        check_target(path, overwrite=overwrite)  # again: it may have appeared meanwhile
+        file.path.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,167 @@
+"""Read, pack and write tensors in pieces on all cores, so that the three overlap. Knows rows and places, no model."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convert.quantize.kernels import quantize
+from convert.quantize.packed_rows import PackedRows
+
+if TYPE_CHECKING:
+    from chat.system.progress import Progress
+    from convert.checkpoint.rows import Floats, Rows
+    from convert.output.gguf_writer import PartialFile
+    from convert.quantize.recipes import PlannedTensor
+
+CHUNK_NUMBERS = 1 << 18  # 1 MiB of float32: large beside the cost of a call, small beside the caches
+
+
+@dataclass(frozen=True)
+class Job:
+    """One tensor to be written; `importance` is (experts, columns) float32."""
+
+    tensor: PlannedTensor
+    rows: Rows
+    importance: Floats | None = None
+
+    @property
+    def copied(self) -> PackedRows | None:
+        """The rows where they lie packed as the tensor is to be, so that nothing is computed."""
+        return self.rows if isinstance(self.rows, PackedRows) and self.rows.kind == self.tensor.type else None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows [start, stop) of a job, all of one expert."""
+
+    job: Job
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """`checksum_of` the bytes [offset, offset + nbytes) of the file, as they were handed to the disk."""
+
+    tensor: str
+    offset: int
+    nbytes: int
+    value: int
+
+
+def checksum_of(raw: bytes | memoryview) -> int:
+    """The sum of all 64-bit words, modulo 2^64: ten times as fast as a CRC, and no word can change unnoticed alone."""
+    whole = len(raw) & ~7
+    words = np.frombuffer(raw, dtype="<u8", count=whole // 8)
+    return (int(words.sum(dtype=np.uint64)) + int.from_bytes(raw[whole:], "little")) % (1 << 64)
+
+
+def usable_cpus() -> int:
+    """Processors that this process may use, by its affinity and its control group's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        count = min(count, -(-int(quota) // int(period)))
+    except (OSError, ValueError):  # no control group, or no quota ("max")
+        pass
+    return max(1, count)
+
+
+def cut(jobs: Sequence[Job]) -> Iterator[Chunk]:
+    """The pieces of all tensors, in order."""
+    for job in jobs:
+        height = max(1, CHUNK_NUMBERS // job.tensor.columns)
+        for first in range(0, job.tensor.row_count, job.tensor.rows_per_matrix):
+            last = first + job.tensor.rows_per_matrix
+            for start in range(first, last, height):
+                yield Chunk(job, start, min(start + height, last))
+
+
+def write_tensors(
+    jobs: Sequence[Job], file: PartialFile, data_start: int, threads: int, progress: Progress
+) -> tuple[Checksum, ...]:
+    """Write every job's tensor at its place after `data_start`, in any order of time.
+
+    Memory is one chunk, as floats and as blocks, for each thread.
+
+    Raises:
+        DataError: a tensor holds what cannot be written.
+        FileError: the disk is full or fails.
+    """
+    checksums: list[Checksum] = []
+
+    def write(chunk: Chunk) -> int:
+        raw, offset = _pack(chunk)
+        file.write(raw, data_start + offset)
+        checksums.append(Checksum(chunk.job.tensor.name, data_start + offset, raw.nbytes, checksum_of(raw)))
+        return raw.nbytes
+
+    _run(cut(jobs), write, threads, progress)
+    return tuple(sorted(checksums, key=lambda checksum: checksum.offset))
+
+
+def _pack(chunk: Chunk) -> tuple[memoryview, int]:
+    job, tensor = chunk.job, chunk.job.tensor
+    offset = tensor.offset + chunk.start * tensor.type.row_bytes(tensor.columns)
+    if job.copied:
+        return memoryview(job.copied.raw(chunk.start, chunk.stop)), offset
+    importance = None if job.importance is None else job.importance[chunk.start // tensor.rows_per_matrix]
+    packed = quantize(job.rows.read(chunk.start, chunk.stop), tensor.type, tensor.name, chunk.start, importance)
+    return packed.data.cast("B"), offset
+
+
+class _Shared:
+    """What the threads have in common: where they are, and the first fault."""
+
+    def __init__(self, chunks: Iterator[Chunk], progress: Progress) -> None:
+        self.chunks = chunks
+        self.progress = progress
+        self.lock = threading.Lock()
+        self.fault: BaseException | None = None
+        self.is_stopped = False
+
+    def take(self) -> Chunk | None:
+        with self.lock:
+            return None if self.is_stopped else next(self.chunks, None)
+
+    def count(self, nbytes: int) -> None:
+        with self.lock:
+            self.progress.advance(nbytes)
+
+    def stop(self, fault: BaseException | None = None) -> None:
+        with self.lock:
+            self.is_stopped = True
+            self.fault = self.fault or fault
+
+
+def _run(chunks: Iterator[Chunk], work: Callable[[Chunk], int], threads: int, progress: Progress) -> None:
+    """Do the work on threads; the first fault, or Ctrl+C here, stops all of them."""
+    shared = _Shared(chunks, progress)
+
+    def loop() -> None:
+        try:
+            while (chunk := shared.take()) is not None:
+                shared.count(work(chunk))
+        except BaseException as fault:
+            shared.stop(fault)
+
+    workers = [threading.Thread(target=loop, name=f"convert-{number}", daemon=True) for number in range(threads)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        shared.stop()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()
+    if shared.fault is not None:
+        raise shared.fault

@@ -1,0 +1,164 @@
+"""Prove a written file: two readers agree on it, every byte reads back, sampled rows equal the source's, it runs."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from chat.errors import ChatError, DataError, FileError, MemoryLimitError
+from chat.gguf.reader import read_gguf
+from chat.gguf.validate_model import check_model
+from convert.output.independent_reader import TensorPlace, read_places
+from convert.output.tensor_writer import Checksum, Job, checksum_of, usable_cpus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from chat.system.progress import Progress
+    from convert.checkpoint.rows import Floats
+    from convert.quantize.recipes import PlannedTensor
+
+SAMPLED_ROWS = 4  # of each tensor
+# Largest Euclidean norm of (written - source) of a row, relative to the source's: about thrice that of normal numbers.
+ERROR_BOUNDS = {
+    "F32": 0.0,
+    "F16": 0.002,
+    "BF16": 0.01,
+    "Q8_0": 0.03,
+    "Q6_K": 0.08,
+    "Q5_K": 0.15,
+    "Q5_1": 0.15,
+    "Q5_0": 0.15,
+    "Q4_1": 0.3,
+    "Q4_0": 0.3,
+    "Q4_K": 0.3,
+    "IQ4_NL": 0.3,
+    "IQ4_XS": 0.3,
+}
+TRIAL_CONTEXT = 16  # tokens
+NEGLIGIBLE = 1e-4  # float16 scales lose the numbers of rows whose largest is smaller
+
+
+def verify(path: Path, jobs: Sequence[Job], checksums: Sequence[Checksum], progress: Progress) -> None:
+    """Compare a written file with what was meant.
+
+    Raises:
+        DataError: the file is not what was written, or its numbers are not the source's.
+        FileError: it cannot be read.
+    """
+    offsets = _compare_tensors(path, [job.tensor for job in jobs])
+    try:
+        with path.open("rb") as file, ThreadPoolExecutor(usable_cpus()) as threads:
+            read_again = partial(_checksum_at, file.fileno())
+            for checksum, found in zip(checksums, threads.map(read_again, checksums), strict=True):
+                if found != checksum.value:
+                    threads.shutdown(cancel_futures=True)
+                    raise DataError(
+                        f"{path}: `{checksum.tensor}` reads back differently", hint="the disk may be failing"
+                    )
+                progress.advance(checksum.nbytes)
+            for job in (job for job in jobs if not job.copied):  # the checksums of copies are the source's
+                for row in _sample(job.tensor):
+                    _compare_row(job, row, _read_row(file, job.tensor, offsets[job.tensor.name], row))
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror} while reading it again") from error
+
+
+def try_out(path: Path) -> str | None:
+    """Load a written model in the engine's child process, and decode one token.
+
+    Returns:
+        Why that could not be tried on this machine, in words; None where it was.
+
+    Raises:
+        DataError: the model cannot be run.
+    """
+    from chat.core.request import EngineOptions, Prompt, Request, Sampling
+    from chat.worker.client import LocalBackend
+
+    written = read_gguf(path)
+    if written.metadata.get("general.type") == "adapter":
+        return None  # it runs only beside its model; the readers have checked it
+    context = min(TRIAL_CONTEXT, written.key("context_length"))
+    window = "auto" if written.window else "off"  # one that the file lost would keep the context to itself
+    options = EngineOptions(str(path), context=context, window=window, gpu_layers="0", repack="off", draft="off")
+    engine = LocalBackend(options)
+    try:
+        for _ in engine.reply(Request(Prompt(text="Hello"), Sampling(temperature=0.0), max_tokens=1)):
+            pass
+    except MemoryLimitError as error:
+        return f"the file was not tried out here: {error.message.replace(str(path), 'it')}"
+    except ChatError as error:
+        reason = error.message.replace(str(path), "it")
+        raise DataError(
+            f"the file was written, but cannot be run: {reason}", hint="it was removed; `--no-verify` keeps it"
+        ) from error
+    finally:
+        engine.close()
+    return None
+
+
+def _compare_tensors(path: Path, planned: Sequence[PlannedTensor]) -> dict[str, int]:
+    """See that the header says what was planned, to both readers; where each tensor starts in the file."""
+    file = read_gguf(path)
+    check_model(file)
+    found = file.tensors
+    if list(found) != [tensor.name for tensor in planned]:
+        raise DataError(f"{path}: the written file does not have the tensors that were planned")
+    for tensor in planned:
+        info = found[tensor.name]
+        if (info.shape[::-1], info.type, info.bytes) != (tensor.shape, tensor.type.name, tensor.nbytes):
+            raise DataError(f"{path}: `{tensor.name}` was written with another shape or type than planned")
+    expected = [
+        TensorPlace(tensor.name, _four_axes(tensor), tensor.type.ggml_id, found[tensor.name].offset, tensor.nbytes)
+        for tensor in planned
+    ]
+    if list(read_places(path)) != expected:
+        raise DataError(f"{path}: llama.cpp reads other tensors than were planned")
+    return {name: info.offset for name, info in found.items()}
+
+
+def _four_axes(tensor: PlannedTensor) -> tuple[int, ...]:
+    return (*reversed(tensor.shape), *(1,) * (4 - len(tensor.shape)))
+
+
+def _checksum_at(descriptor: int, written: Checksum) -> int:
+    return checksum_of(os.pread(descriptor, written.nbytes, written.offset))
+
+
+def _read_at(file: BinaryIO, offset: int, nbytes: int) -> bytes:
+    file.seek(offset)
+    return file.read(nbytes)
+
+
+def _sample(tensor: PlannedTensor) -> list[int]:
+    """The first row, the last, and others by chance, the same ones every time."""
+    generator = np.random.default_rng(zlib.crc32(tensor.name.encode()))
+    others = generator.integers(0, tensor.row_count, SAMPLED_ROWS - 2)
+    return sorted({0, tensor.row_count - 1, *(int(row) for row in others)})
+
+
+def _read_row(file: BinaryIO, tensor: PlannedTensor, offset: int, row: int) -> Floats:
+    from gguf import GGMLQuantizationType, dequantize  # the decoders that llama.cpp's Python side wrote independently
+
+    row_bytes = tensor.type.row_bytes(tensor.columns)
+    raw = np.frombuffer(_read_at(file, offset + row * row_bytes, row_bytes), dtype=np.uint8)
+    numbers: Floats = dequantize(raw, GGMLQuantizationType(tensor.type.ggml_id))
+    return numbers
+
+
+def _compare_row(job: Job, row: int, written: Floats) -> None:
+    source = job.rows.read(row, row + 1)[0].astype(np.float64)  # a sink's square does not fit float32
+    bound = ERROR_BOUNDS[job.tensor.type.name]
+    norm, error = float(np.linalg.norm(source)), float(np.linalg.norm(written - source))
+    if error > bound * norm and (bound == 0.0 or np.abs(source).max() >= NEGLIGIBLE):
+        raise DataError(
+            f"`{job.tensor.name}` differs from its source in row {row} by {error / norm:.1%}, "
+            f"more than {job.tensor.type.name} may"
+        )

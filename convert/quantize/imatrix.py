@@ -1,0 +1,176 @@
+"""Read an importance matrix, in either of llama-imatrix's formats: how much each column of a tensor matters.
+
+Knows names and numbers, not what is done with them. Source: llama.cpp's common/imatrix-loader.cpp and `load_imatrix`
+in tools/quantize/quantize.cpp, whose float32 divisions decide the last bit of what is quantized.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chat.errors import DataError, FileError, ModelError
+from chat.gguf.reader import MAGIC, read_gguf
+from chat.gguf.writer import KeyValue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from convert.checkpoint.rows import Floats
+    from convert.quantize.recipes import PlannedTensor
+
+SUMS, COUNTS = ".in_sum2", ".counts"
+METADATA = ("imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size")
+MAX_FILE_BYTES = 1 << 30  # that of the largest Mixtral has 30 MB
+MAX_ENTRIES = 65_536
+MAX_NAME_BYTES = 1024
+KEY_BYTES = 127  # llama-quantize cuts the texts of its keys here
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What was measured: for each tensor its columns' mean squared input, one expert after the other."""
+
+    path: Path
+    values: Mapping[str, Floats]
+    dataset: str | None = None
+    chunks: int = 0  # of text that were read; 0 where the file does not say
+
+    def of(self, tensor: PlannedTensor) -> Floats | None:
+        """The tensor's values, (experts, columns) float32, or None where nothing was measured.
+
+        Raises:
+            DataError: it was measured on a tensor of another shape.
+        """
+        found = self.values.get(tensor.name)
+        if found is None or not tensor.type.is_quantized:
+            return None
+        experts = tensor.row_count // tensor.rows_per_matrix
+        if found.size == experts * tensor.columns:
+            return found.reshape(experts, tensor.columns)
+        if tensor.name == "token_embd.weight":  # llama-quantize's exception: a look-up is not a product
+            return None
+        raise DataError(
+            f"{self.path}: has {found.size} numbers for `{tensor.name}`, which needs {experts * tensor.columns}",
+            hint="the importance matrix must have been made with this very model",
+        )
+
+    def keys(self) -> tuple[KeyValue, ...]:
+        """What llama-quantize notes in the file."""
+        keys = [KeyValue("quantize.imatrix.file", "str", _shortened(str(self.path)))]
+        if self.dataset is not None:
+            keys.append(KeyValue("quantize.imatrix.dataset", "str", _shortened(self.dataset)))
+        keys.append(KeyValue("quantize.imatrix.entries_count", "u32", len(self.values)))
+        if self.chunks > 0:
+            keys.append(KeyValue("quantize.imatrix.chunks_count", "u32", self.chunks))
+        return tuple(keys)
+
+
+def _shortened(text: str) -> str:
+    return text.encode(errors="replace")[:KEY_BYTES].decode(errors="ignore")
+
+
+def read_imatrix(path: Path) -> Importance:
+    """Read `llama-imatrix`'s output, GGUF or the older format.
+
+    Raises:
+        ModelError: there is no such file, or it holds no importance matrix.
+        DataError: it is damaged, or a number in it is negative or not finite.
+        FileError: it cannot be read.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise DataError(f"{path}: is too large for an importance matrix")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    importance = _read_gguf(path, raw) if raw[:4] == MAGIC else _Legacy(path, raw).read()
+    for name, values in importance.values.items():
+        if not np.isfinite(values).all() or (values < 0).any():
+            raise DataError(f"{path}: `{name}` holds a number that is negative or not finite")
+    return importance
+
+
+def _read_gguf(path: Path, raw: bytes) -> Importance:
+    file = read_gguf(path)
+    lacking = [key for key in METADATA if key not in file.metadata]
+    if lacking:
+        raise ModelError(f"{path}: is a GGUF but no importance matrix: the key '{lacking[0]}' is missing")
+    kinds = [file.types[key] for key in METADATA]
+    if kinds != ["[str]", "u32", "u32"]:
+        raise DataError(f"{path}: the keys {', '.join(METADATA)} are {', '.join(kinds)}, but must be [str], u32, u32")
+    for info in file.tensors.values():
+        if info.type != "F32":
+            raise DataError(f"{path}: `{info.name}` is {info.type}, but must be F32")
+    numbers = {
+        name: np.frombuffer(raw, dtype="<f4", count=info.bytes // 4, offset=info.offset)
+        for name, info in file.tensors.items()
+    }
+    values = {}
+    for name in sorted({name.removesuffix(SUMS).removesuffix(COUNTS) for name in numbers}):
+        if name + SUMS not in numbers or name + COUNTS not in numbers:
+            raise DataError(f"{path}: `{name}` has only one of `{SUMS}` and `{COUNTS}`")
+        values[name] = _means(path, name, numbers[name + SUMS], numbers[name + COUNTS])
+    if not values:
+        raise ModelError(f"{path}: holds no tensor's importance")
+    datasets = file.metadata["imatrix.datasets"]
+    return Importance(path, values, datasets[0] if datasets else None, file.metadata["imatrix.chunk_count"])
+
+
+def _means(path: Path, name: str, sums: Floats, counts: Floats) -> Floats:
+    """Sums divided by their expert's count; 1 where an expert was never asked."""
+    if sums.size % counts.size or not np.isfinite(counts).all():
+        raise DataError(f"{path}: `{name}` has {sums.size} sums for {counts.size} counts")
+    each = np.rint(counts)[:, None]
+    by_expert = sums.reshape(counts.size, -1)
+    means: Floats = np.divide(by_expert, each, out=np.ones_like(by_expert), where=each > 0)
+    return means.reshape(-1)
+
+
+class _Legacy:
+    """Steps through a file of the older format: entries of name, number of calls and sums; then what was read."""
+
+    def __init__(self, path: Path, raw: bytes) -> None:
+        self.path = path
+        self.raw = raw
+        self.at = 0
+
+    def take(self, count: int, limit: int) -> bytes:
+        """The next bytes."""
+        if not 0 <= count <= min(limit, len(self.raw) - self.at):
+            raise DataError(f"{self.path}: is no importance matrix, or damaged at byte {self.at}")
+        self.at += count
+        return self.raw[self.at - count : self.at]
+
+    def number(self) -> int:
+        """The next int32."""
+        return int(struct.unpack("<i", self.take(4, 4))[0])
+
+    def text(self) -> str:
+        """The next string, up to its first NUL, as llama.cpp reads it."""
+        return self.take(self.number(), MAX_NAME_BYTES).partition(b"\0")[0].decode(errors="replace")
+
+    def read(self) -> Importance:
+        """The whole file; the last two numbers, how much text was read and which, may be missing."""
+        count = self.number()
+        if not 1 <= count <= MAX_ENTRIES:
+            raise DataError(f"{self.path}: is no importance matrix: it claims {count} entries")
+        values = dict(self.entry() for _ in range(count))
+        chunks = self.number() if self.at < len(self.raw) else 0
+        dataset = self.text() if self.at < len(self.raw) else ""
+        return Importance(self.path, values, dataset or None, chunks)
+
+    def entry(self) -> tuple[str, Floats]:
+        """A tensor's name and means: the sums have been divided by everything but the number of calls."""
+        name, calls, size = self.text(), self.number(), self.number()
+        if size < 1:
+            raise DataError(f"{self.path}: `{name}` has {size} numbers")
+        sums = np.frombuffer(self.take(4 * size, MAX_FILE_BYTES), dtype="<f4")
+        means: Floats = np.divide(sums, np.float32(calls)) if calls > 0 else sums
+        return name, means

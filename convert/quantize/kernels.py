@@ -1,0 +1,181 @@
+"""Pack float rows into ggml blocks with llama.cpp's own code. The wing's door to libggml-base; knows no tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chat.errors import ChatError, DataError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from convert.checkpoint.rows import Floats
+    from convert.quantize.block_types import TensorType
+
+# float16's largest number. Blocks keep their scales in float16, and ggml's search for a K-quant's scales goes wrong
+# without a word where the cubes of larger numbers leave float32.
+MODERATE = 65504.0
+
+
+def library_path() -> Path:
+    """Where llama-cpp-python keeps libggml-base; the package itself is not imported.
+
+    Raises:
+        ChatError: it is not installed.
+    """
+    name = "libggml-base.dylib" if sys.platform == "darwin" else "libggml-base.so"
+    folder = os.environ.get("LLAMA_CPP_LIB_PATH")  # llama-cpp-python's own override
+    if folder is None:
+        spec = importlib.util.find_spec("llama_cpp")
+        folder = str(Path(spec.origin).parent / "lib") if spec and spec.origin else ""
+    path = Path(folder) / name
+    if not path.is_file():
+        raise ChatError(f"`{name}` of llama-cpp-python was not found", hint="reinstall the package llama-cpp-python")
+    return path
+
+
+_TO_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+
+
+class _TypeTraits(ctypes.Structure):
+    """struct ggml_type_traits."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", _TO_FLOAT),
+        ("from_float_ref", ctypes.c_void_p),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """libggml-base, loaded once.
+
+    Raises:
+        OSError: it cannot be loaded.
+    """
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # before the library loads: an abort must not start a debugger
+    loaded = ctypes.CDLL(str(library_path()))
+    loaded.ggml_quantize_chunk.restype = ctypes.c_size_t
+    loaded.ggml_quantize_chunk.argtypes = [
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_void_p,
+    ]
+    loaded.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
+    loaded.ggml_get_type_traits.argtypes = [ctypes.c_int]
+    return loaded
+
+
+def load_library() -> None:
+    """Load libggml-base now, so that a broken installation is found before any work.
+
+    Raises:
+        ChatError: it cannot be loaded.
+    """
+    try:
+        library()
+    except OSError as error:
+        raise ChatError(f"llama-cpp-python's library cannot be loaded ({error})") from error
+
+
+def quantize(
+    rows: Floats, kind: TensorType, name: str, first_row: int = 0, importance: Floats | None = None
+) -> npt.NDArray[np.uint8]:
+    """Pack float rows into ggml blocks. Releases the interpreter lock while it works.
+
+    Args:
+        rows: (n, columns) float32, contiguous; columns divide by the block of `kind`.
+        kind: What to pack into.
+        name: The tensor, for errors.
+        first_row: The tensor's row that is `rows[0]`, for errors.
+        importance: (columns,) float32, the importance matrix' diagonal for these rows.
+
+    Returns:
+        (n, row bytes) uint8, a new array.
+
+    Raises:
+        DataError: a number is NaN, infinite, or too large for `kind`.
+    """
+    count, columns = rows.shape
+    if (
+        not kind.fits(columns)
+        or not rows.flags.c_contiguous
+        or (importance is not None and importance.shape != (columns,))
+    ):
+        raise ValueError(f"{name}: rows of {columns} cannot be packed as {kind.name}")
+    if not _is_moderate(rows):
+        _check_large(rows, kind, name, first_row)
+    packed = np.empty((count, kind.row_bytes(columns)), dtype=np.uint8)
+    weights = None if importance is None else importance.ctypes.data
+    written = library().ggml_quantize_chunk(
+        kind.ggml_id, rows.ctypes.data, packed.ctypes.data, 0, count, columns, weights
+    )
+    if written != packed.nbytes:
+        raise ChatError(f"{name}: llama.cpp packed {written} bytes as {kind.name} where {packed.nbytes} were expected")
+    return packed
+
+
+def dequantize(raw: bytes, kind: TensorType, count: int, columns: int) -> Floats:
+    """Unpack ggml blocks with llama.cpp's own code. Releases the interpreter lock while it works.
+
+    Args:
+        raw: `count` rows of `columns` numbers, as they lie in a GGUF.
+
+    Returns:
+        (count, columns) float32, a new array.
+
+    Raises:
+        DataError: llama.cpp cannot unpack the type.
+    """
+    traits = library().ggml_get_type_traits(kind.ggml_id).contents
+    if not traits.to_float or traits.blck_size != kind.block or traits.type_size != kind.block_bytes:
+        raise DataError(f"llama.cpp cannot unpack {kind.name}")
+    if len(raw) != count * kind.row_bytes(columns):
+        raise ValueError(f"{len(raw)} bytes are not {count} rows of {columns} as {kind.name}")
+    numbers = np.empty((count, columns), dtype=np.float32)
+    traits.to_float(raw, numbers.ctypes.data, count * columns)
+    return numbers
+
+
+def _is_moderate(rows: Floats) -> bool:
+    """Whether no number is NaN or larger than the limit; NaN fails every comparison.
+
+    Weights are so small that the sum of their squares, one pass over them, nearly always shows it.
+    """
+    numbers = rows.reshape(-1)
+    with np.errstate(all="ignore"):
+        if np.dot(numbers, numbers) < MODERATE**2 / 4:  # far enough below to forgive float32's rounding
+            return True
+    return bool(rows.min() >= -MODERATE) and bool(rows.max() <= MODERATE)
+
+
+def _check_large(rows: Floats, kind: TensorType, name: str, first_row: int) -> None:
+    bad = np.argwhere(~np.isfinite(rows))
+    if len(bad):
+        row, column = bad[0]
+        raise DataError(
+            f"{name}: {rows[row, column]} in row {first_row + row}, column {column}",
+            hint="the checkpoint is damaged; download it again",
+        )
+    if kind.name not in ("F32", "BF16"):
+        row, column = np.unravel_index(np.argmax(np.abs(rows)), rows.shape)
+        raise DataError(
+            f"{name}: {rows[row, column]:g} in row {first_row + row} is too large for {kind.name}", hint="use `-t BF16`"
+        )

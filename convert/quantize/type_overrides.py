@@ -1,0 +1,100 @@
+"""What a person chose about types: the recipe, single tensors' own types, an importance matrix. Knows no source."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chat.errors import UsageError
+from convert.quantize.block_types import BLOCK_TYPES
+from convert.quantize.imatrix import read_imatrix
+from convert.quantize.recipes import Override, find_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from chat.gguf.writer import KeyValue
+    from convert.checkpoint.rows import Floats
+    from convert.quantize.imatrix import Importance
+    from convert.quantize.recipes import Plan, PlannedTensor, Recipe
+
+LONGEST_PATTERN = 500
+SELDOM_MEASURED = ("token_embd.weight", "output.weight")  # llama-imatrix leaves them out unless it is told
+
+
+@dataclass(frozen=True)
+class TypeOverrides:
+    """How tensors are to be packed."""
+
+    recipe: Recipe
+    overrides: tuple[Override, ...] = ()
+    importance: Importance | None = None
+
+    def importance_of(self, tensor: PlannedTensor) -> Floats | None:
+        """What the importance matrix says of a tensor, (experts, columns), or None.
+
+        Raises:
+            DataError: it was made with another model.
+        """
+        return self.importance.of(tensor) if self.importance else None
+
+    def keys(self) -> tuple[KeyValue, ...]:
+        """What the file notes of them."""
+        return self.importance.keys() if self.importance else ()
+
+    def warnings(self, plan: Plan) -> tuple[str, ...]:
+        """What a person should know of choices that do nothing.
+
+        Raises:
+            DataError: the importance matrix was made with another model.
+        """
+        idle = [each for each in self.overrides if not any(each.pattern.search(tensor.name) for tensor in plan.tensors)]
+        warnings = [f"`--tensor-type {each.pattern.pattern}={each.type.name}` matches no tensor" for each in idle]
+        packed = [tensor for tensor in plan.tensors if self.importance and tensor.type.is_quantized]
+        lacking = [tensor.name for tensor in packed if self.importance_of(tensor) is None]
+        lacking = [name for name in lacking if name not in SELDOM_MEASURED]
+        if lacking and self.importance:
+            more = f" and {len(lacking) - 1} more tensors" if lacking[1:] else ""
+            warnings.append(f"{self.importance.path}: says nothing of `{lacking[0]}`{more}")
+        return tuple(warnings)
+
+
+def read_type_overrides(type_name: str, tensor_types: Sequence[str] = (), imatrix: Path | None = None) -> TypeOverrides:
+    """Read `-t`, `--tensor-type` and `--imatrix`.
+
+    Raises:
+        UsageError: a type is unknown, a pattern is none, or the recipe has no blocks to choose for.
+        ChatError: the importance matrix cannot be read.
+    """
+    recipe = find_recipe(type_name)
+    overrides = tuple(read_override(text) for text in tensor_types)
+    if not BLOCK_TYPES[recipe.base].is_quantized and (overrides or imatrix):
+        option = "--tensor-type" if overrides else "--imatrix"
+        raise UsageError(f"`{option}` goes with a quantized type, not with {recipe.name}", hint="add `-t Q4_K_M`")
+    return TypeOverrides(recipe, overrides, read_imatrix(imatrix) if imatrix else None)
+
+
+def read_override(text: str) -> Override:
+    """Read REGEX=TYPE; the pattern may match anywhere in a tensor's name, and the first that matches counts.
+
+    Raises:
+        UsageError: it is not of that form, or the type or the pattern is none.
+    """
+    pattern, equals, name = text.rpartition("=")
+    if not equals or not pattern:
+        raise UsageError(f"`--tensor-type {text[:200]}` is not of the form REGEX=TYPE", hint="such as `attn_v=Q8_0`")
+    kind = BLOCK_TYPES.get(name.upper())
+    if kind is None:
+        raise UsageError(f"`--tensor-type {text[:200]}`: unknown type `{name[:60]}`", hint=f"types are {_type_names()}")
+    if len(pattern) > LONGEST_PATTERN:
+        raise UsageError(f"`--tensor-type`: a pattern of {len(pattern)} characters is longer than {LONGEST_PATTERN}")
+    try:
+        return Override(re.compile(pattern, re.IGNORECASE | re.ASCII), kind)  # llama-quantize lowers it
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UsageError(f"`--tensor-type {text[:200]}`: the pattern is wrong: {error}") from error
+
+
+def _type_names() -> str:
+    return ", ".join(BLOCK_TYPES)

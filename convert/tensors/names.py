@@ -1,0 +1,117 @@
+"""What a checkpoint calls its tensors, as tables: every spelling -> the GGUF's name. Knows no shapes and no bytes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from chat.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# How the rows of a tensor become rows of the GGUF's:
+#   plain          as they are
+#   rotary         undo Hugging Face's half-split order of query and key rows
+#   experts        all experts of a layer one below the other
+#   transposed     all experts one below the other, each with rows and columns exchanged
+#   gate_and_up    all experts one below the other, each one's gate above its up
+#   ignored        not part of the model's function
+Form = Literal["plain", "rotary", "experts", "transposed", "gate_and_up", "ignored"]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What one tensor of a checkpoint is; `expert` is None for what is not one expert's own.
+
+    Of the form `gate_and_up`, `part` names the gate.
+    """
+
+    part: str  # the GGUF's name without `blk.N.` and `.weight`
+    form: Form
+    layer: int | None = None
+    expert: int | None = None
+
+    @property
+    def gguf_name(self) -> str:
+        """The tensor it becomes, or becomes a part of."""
+        return f"{self.part}.weight" if self.layer is None else f"blk.{self.layer}.{self.part}.weight"
+
+
+# `#` stands for the layer, `@` for the expert.
+HUGGING_FACE: Mapping[str, tuple[str, Form]] = MappingProxyType(
+    {
+        "model.embed_tokens.weight": ("token_embd", "plain"),
+        "model.norm.weight": ("output_norm", "plain"),
+        "lm_head.weight": ("output", "plain"),
+        "model.layers.#.input_layernorm.weight": ("attn_norm", "plain"),
+        "model.layers.#.post_attention_layernorm.weight": ("ffn_norm", "plain"),
+        "model.layers.#.self_attn.q_proj.weight": ("attn_q", "rotary"),
+        "model.layers.#.self_attn.k_proj.weight": ("attn_k", "rotary"),
+        "model.layers.#.self_attn.v_proj.weight": ("attn_v", "plain"),
+        "model.layers.#.self_attn.o_proj.weight": ("attn_output", "plain"),
+        "model.layers.#.self_attn.rotary_emb.inv_freq": ("", "ignored"),
+        "model.layers.#.mlp.gate_proj.weight": ("ffn_gate", "plain"),
+        "model.layers.#.mlp.down_proj.weight": ("ffn_down", "plain"),
+        "model.layers.#.mlp.up_proj.weight": ("ffn_up", "plain"),
+        "model.layers.#.block_sparse_moe.gate.weight": ("ffn_gate_inp", "plain"),
+        "model.layers.#.block_sparse_moe.experts.@.w1.weight": ("ffn_gate_exps", "plain"),
+        "model.layers.#.block_sparse_moe.experts.@.w2.weight": ("ffn_down_exps", "plain"),
+        "model.layers.#.block_sparse_moe.experts.@.w3.weight": ("ffn_up_exps", "plain"),
+        # as transformers 5 keeps them in memory, and may save them
+        "model.layers.#.mlp.gate.weight": ("ffn_gate_inp", "plain"),
+        "model.layers.#.mlp.experts.gate_up_proj": ("ffn_gate_exps", "gate_and_up"),
+        "model.layers.#.mlp.experts.down_proj": ("ffn_down_exps", "experts"),
+    }
+)
+ORIGINAL: Mapping[str, tuple[str, Form]] = MappingProxyType(
+    {
+        "tok_embeddings.weight": ("token_embd", "plain"),
+        "norm.weight": ("output_norm", "plain"),
+        "output.weight": ("output", "plain"),
+        "rope.freqs": ("", "ignored"),
+        "layers.#.attention_norm.weight": ("attn_norm", "plain"),
+        "layers.#.ffn_norm.weight": ("ffn_norm", "plain"),
+        "layers.#.attention.wq.weight": ("attn_q", "plain"),
+        "layers.#.attention.wk.weight": ("attn_k", "plain"),
+        "layers.#.attention.wv.weight": ("attn_v", "plain"),
+        "layers.#.attention.wo.weight": ("attn_output", "plain"),
+        "layers.#.feed_forward.w1.weight": ("ffn_gate", "plain"),
+        "layers.#.feed_forward.w2.weight": ("ffn_down", "plain"),
+        "layers.#.feed_forward.w3.weight": ("ffn_up", "plain"),
+        "layers.#.feed_forward.gate.weight": ("ffn_gate_inp", "plain"),
+        "layers.#.feed_forward.experts.@.w1.weight": ("ffn_gate_exps", "plain"),
+        "layers.#.feed_forward.experts.@.w2.weight": ("ffn_down_exps", "plain"),
+        "layers.#.feed_forward.experts.@.w3.weight": ("ffn_up_exps", "plain"),
+        "layers.#.block_sparse_moe.gate.weight": ("ffn_gate_inp", "plain"),
+        "layers.#.block_sparse_moe.experts.@.w1.weight": ("ffn_gate_exps", "plain"),
+        "layers.#.block_sparse_moe.experts.@.w2.weight": ("ffn_down_exps", "plain"),
+        "layers.#.block_sparse_moe.experts.@.w3.weight": ("ffn_up_exps", "plain"),
+        # the first Mixtral: every file has some of the layers, and an expert's rows are always its inner width
+        "layers.#.block_sparse_moe.w1": ("ffn_gate_exps", "experts"),
+        "layers.#.block_sparse_moe.w2": ("ffn_down_exps", "transposed"),
+        "layers.#.block_sparse_moe.w3": ("ffn_up_exps", "experts"),
+    }
+)
+SPELLINGS: Mapping[str, tuple[str, Form]] = MappingProxyType({**HUGGING_FACE, **ORIGINAL})
+
+_LAYER = re.compile(r"(^|\.)layers\.(\d{1,4})\.")
+_EXPERT = re.compile(r"\.experts\.(\d{1,3})\.")
+
+
+def meaning_of(name: str) -> Meaning:
+    """Say what a tensor is.
+
+    Raises:
+        DataError: no spelling matches.
+    """
+    layer, expert = _LAYER.search(name), _EXPERT.search(name)
+    template = _EXPERT.sub(".experts.@.", _LAYER.sub(r"\1layers.#.", name, count=1), count=1)
+    if template not in SPELLINGS or "#" in name or "@" in name:
+        raise DataError(
+            f"unknown tensor `{name[:120]}`", hint="the checkpoint is not one of a Mistral model, or of a newer kind"
+        )
+    part, form = SPELLINGS[template]
+    return Meaning(part, form, int(layer[2]) if layer else None, int(expert[1]) if expert else None)

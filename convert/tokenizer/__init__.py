@@ -1,0 +1,1 @@
+"""Read the tokenizer of a checkpoint as the vocabulary of a GGUF."""

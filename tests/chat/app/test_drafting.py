@@ -1,0 +1,93 @@
+"""Looking ahead changes the time an answer takes, not the answer, where llama.cpp computes rows alike."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.folders import CHECKPOINTS
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """A model of the same vocabulary in each type, with or without its window of 64."""
+    folder = tmp_path_factory.mktemp("draft")
+
+    def make(kind: str, window: str = "auto") -> Path:
+        path = folder / f"{kind}-{window}.gguf"
+        if not path.exists():
+            command = [sys.executable, "-m", "chat", "convert", CHECKPOINTS / "mistral-v0.1"]
+            command += ["-t", kind, "-o", path, "--window", window]
+            subprocess.run(list(map(str, command)), check=True, capture_output=True)
+        return path
+
+    return make
+
+
+@pytest.fixture(params=["Q8_0", "Q4_K_M"])
+def model(request: pytest.FixtureRequest, make: Make) -> Path:
+    return make(request.param)
+
+
+def answer(model: Path, *flags: object) -> dict[str, object]:
+    command = [sys.executable, "-m", "chat", "-m", model, "--json", "-n", 200, "--threads", 1, *flags]
+    done = subprocess.run([*map(str, command), "one two three " * 10], stdin=subprocess.DEVNULL, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    plain: dict[str, object] = json.loads(done.stdout)
+    return plain
+
+
+@pytest.mark.parametrize("flags", [["--temperature", 0], ["--seed", 3, "--temperature", 0.3], ["--seed", 4]])
+def test_answers_are_the_same_with_and_without_drafts(model: Path, flags: list[object]) -> None:
+    without, drafted = answer(model, "--draft", "off", *flags), answer(model, "--draft", "lookup", *flags)
+    assert without["ids"] == drafted["ids"]
+    assert without["tokens"]["drafted"] == 0  # type: ignore[index]
+
+
+def test_an_answer_that_repeats_itself_is_drafted(model: Path) -> None:
+    """A random model falls into loops when the likeliest id is always taken; on a busy machine drafts may not pay."""
+    found = (answer(model, "--temperature", 0)["tokens"] for _ in range(5))
+    assert any(20 < tokens["accepted"] <= tokens["drafted"] for tokens in found)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("window", "flags"),  # of the small model, whose weights are coarser
+    [("auto", ["--temperature", 0]), ("off", ["--seed", 3, "--temperature", 0.3])],
+)
+def test_a_small_model_changes_no_answer_far_past_the_window(
+    window: str, flags: list[object], model: Path, make: Make
+) -> None:
+    small = make("Q4_0", window)
+    without, drafted = answer(model, "--draft", "off", *flags), answer(model, "--draft", small, *flags)
+    assert without["ids"] == drafted["ids"]
+    assert drafted["tokens"]["drafted"] > 0  # type: ignore[index]
+
+
+def test_the_same_weights_guess_nearly_everything(model: Path) -> None:
+    """They cost more than they bring, so only the first drafts come."""
+    tokens = answer(model, "--draft", model, "--temperature", 0)["tokens"]
+    assert isinstance(tokens, dict)
+    assert tokens["drafted"] >= 3
+    assert tokens["accepted"] >= 0.9 * tokens["drafted"]
+
+
+def test_what_cannot_draft_is_one_error(model: Path, tiny_v3_model: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.gguf"
+    text.write_text("no model")
+    for draft, words in (
+        (tiny_v3_model, f"{tiny_v3_model} cannot draft for {model}: it has another vocabulary ("),
+        (tmp_path / "nowhere.gguf", f"{tmp_path / 'nowhere.gguf'}: no such file"),
+        ("of", "of: no such file"),
+        (text, f"{text}: "),
+    ):
+        command = [sys.executable, "-m", "chat", "-m", model, "--draft", draft, "hi"]
+        done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True)
+        assert (done.returncode, done.stdout) == (3, b"")
+        assert done.stderr.decode().startswith(f"error: {words}")

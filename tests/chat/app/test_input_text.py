@@ -1,0 +1,74 @@
+"""What stdin, files and the argument become."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chat.app.input_text import attach, compose, decode
+from chat.errors import DataError, FileError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_stdin_comes_first_then_a_blank_line_then_the_argument() -> None:
+    assert compose(["sum", "it up"], [], b"a text\n").text == "a text\n\nsum it up"
+
+
+def test_the_newline_of_echo_is_no_part_of_the_question() -> None:
+    assert compose([], [], b"hello\n").text == "hello"
+    assert compose([], [], b"hello\r\n").text == "hello"
+
+
+def test_a_raw_prompt_keeps_stdin_as_it_is() -> None:
+    assert compose([], [], b" x\n\n", keep_newlines=True).text == " x\n\n"
+
+
+def test_files_are_fenced_and_named(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("print(1)")
+    text = compose(["explain"], [str(tmp_path / "a.py")], b"").text
+    assert text == "File `a.py`:\n```py\nprint(1)\n```\n\nexplain"
+
+
+def test_a_fence_is_longer_than_any_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("````\nx\n````\n")
+    assert attach(str(tmp_path / "a.md"), b"").text == "File `a.md`:\n`````md\n````\nx\n````\n`````"
+
+
+def test_a_dash_attaches_stdin_and_does_not_repeat_it() -> None:
+    assert compose(["why"], ["-"], b"x").text == "File `stdin`:\n```\nx\n```\n\nwhy"
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "warnings"),
+    [
+        (b"\xef\xbb\xbfhi", "hi", ()),
+        (b"a\0b", "a\0b", ()),
+        (b"a\r\nb", "a\r\nb", ()),
+        (b"a\xffb\xfe", "a\ufffdb\ufffd", ("stdin is not UTF-8 from byte 1 on; unreadable bytes became U+FFFD",)),
+        ("hé".encode("utf-16"), "hé", ("stdin was read as UTF-16",)),
+        (b"\xed\xa0\x80", "\ufffd\ufffd\ufffd", ("stdin is not UTF-8 from byte 0 on; unreadable bytes became U+FFFD",)),
+    ],
+)
+def test_bytes_become_text_with_at_most_one_warning(data: bytes, text: str, warnings: tuple[str, ...]) -> None:
+    decoded = decode(data, "stdin")
+    assert (decoded.text, decoded.warnings) == (text, warnings)
+
+
+def test_an_argument_that_is_no_utf8_becomes_text() -> None:
+    assert compose(["a\udcffb"], [], b"").text == "a\ufffdb"
+
+
+def test_nothing_at_all_is_refused() -> None:
+    with pytest.raises(UsageError, match="the prompt is empty"):
+        compose([], [], b" \n")
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="cannot be read: No such file"):
+        attach(str(tmp_path / "no"), b"")
+    (tmp_path / "b").write_bytes(b"\x7fELF\0\0")
+    with pytest.raises(DataError, match="is binary, not text"):
+        attach(str(tmp_path / "b"), b"")

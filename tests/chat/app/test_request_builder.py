@@ -1,0 +1,82 @@
+"""Every option that says how a model is loaded, or how it answers, reaches the engine as it was typed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from chat.app import request_builder
+from chat.cli.argv import read_flags
+from chat.config.options import Settings
+from chat.config.resolve import resolve_settings
+from chat.core.request import EngineOptions, Prompt, Request
+
+MODEL = Path("model.gguf")
+
+
+def settings_of(flags: list[str]) -> Settings:
+    return resolve_settings(read_flags(flags).flags, {}).settings
+
+
+def loaded(flags: list[str], *, session: bool = False) -> dict[str, object]:
+    options: EngineOptions = request_builder.engine_options(
+        settings_of(flags), MODEL, session=session, state_folder=None
+    )
+    return asdict(options)
+
+
+@pytest.mark.parametrize(
+    ("flags", "changed"),
+    [
+        (["--context", "99"], {"context": 99}),
+        (["--window", "off"], {"window": "off"}),
+        (["--kv-type", "q8_0"], {"kv_type": "q8_0"}),
+        (["--gpu-layers", "7"], {"gpu_layers": "7"}),
+        (["--threads", "3"], {"threads": 3}),
+        (["--flash-attention", "on"], {"flash_attention": "on"}),
+        (["--repack", "off"], {"repack": "off"}),
+        (["--mlock"], {"mlock": True}),
+        (["--lora", "a.gguf:0.5", "--lora", "b.gguf"], {"lora": (("a.gguf", 0.5), ("b.gguf", 1.0))}),
+        (["--draft", "off"], {"draft": "off"}),
+        (["--prompt-format", "v3"], {"prompt_format": "v3"}),
+        (["--overflow", "drop"], {"overflow": "drop"}),
+        (["--dry-run"], {"vocab_only": True}),
+        (["--state-cache", "0.5"], {"state_cache_bytes": 1 << 29}),
+    ],
+)
+def test_a_flag_changes_its_part_of_the_engines_options_and_no_other(
+    flags: list[str], changed: dict[str, object]
+) -> None:
+    assert loaded(flags) == {**loaded([]), **changed}
+
+
+def test_a_session_drops_old_turns_unless_told_otherwise() -> None:
+    assert [loaded([], session=session)["overflow"] for session in (True, False)] == ["drop", "error"]
+    assert loaded(["--overflow", "error"], session=True)["overflow"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "value"),
+    [
+        (["--temperature", "0.1"], "temperature", 0.1),
+        (["--top-p", "0.2"], "top_p", 0.2),
+        (["--top-k", "3"], "top_k", 3),
+        (["--min-p", "0.4"], "min_p", 0.4),
+        (["--repeat-penalty", "1.5"], "repeat_penalty", 1.5),
+        (["--seed", "6"], "seed", 6),
+    ],
+)
+def test_a_flag_changes_its_part_of_the_sampling_and_no_other(flags: list[str], name: str, value: float) -> None:
+    def asked(flags: list[str]) -> Request:
+        return request_builder.build_request(Prompt(text="x"), settings_of(flags))
+
+    assert asdict(asked(flags).sampling) == {**asdict(asked([]).sampling), name: value}
+
+
+def test_functions_are_read_from_their_file(tmp_path: Path) -> None:
+    file = tmp_path / "tools.json"
+    file.write_text('[{"name": "now"}]')
+    request = request_builder.build_request(Prompt(text="x"), settings_of(["--tools", str(file)]))
+    assert request.prompt.tools == ({"name": "now"},)

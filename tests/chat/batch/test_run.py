@@ -1,0 +1,295 @@
+"""`--batch` in real pipes with several answers at once: order, faults in the middle, signals, deaths, going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.folders import CHECKPOINTS
+from tests.processes import children_of
+from tests.program import PROGRAM, start
+
+GREEDY = ("--temperature", 0, "--seed", 1)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose rows llama.cpp computes alike, one or four at once."""
+    output = tmp_path_factory.mktemp("models") / "model.gguf"
+    source = str(CHECKPOINTS / "mistral-v0.1")
+    subprocess.run([*PROGRAM, "convert", source, "-t", "Q8_0", "-o", str(output)], check=True, capture_output=True)
+    return output
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Path:
+    """Twelve prompts, with a bad line in the middle."""
+    lines = [json.dumps({"id": f"q{at}", "prompt": f"question {at} " * (1 + at * at % 7)}) for at in range(12)]
+    lines[5] = '{"id": "q5", "prompt": 7}'
+    path = tmp_path / "batch.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def answers(*arguments: object) -> tuple[int, list[dict[str, Any]], bytes]:
+    process = start(*arguments)
+    output, errors = process.communicate(timeout=60)
+    return process.returncode, [json.loads(line) for line in output.splitlines()], errors
+
+
+def said(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(each["id"], each.get("text"), each.get("finish_reason"), each.get("error")) for each in results]
+
+
+def test_the_results_are_the_same_and_in_order_however_many_grow_at_once(model: Path, batch: Path) -> None:
+    one, *others = (
+        answers("-m", model, "--batch", batch, "-n", 12, *GREEDY, "--parallel", parallel) for parallel in (1, 2, 4)
+    )
+    code, results, errors = one
+    assert (code, errors) == (1, b"")
+    assert [each["id"] for each in results] == [f"q{at}" for at in range(12)]
+    assert [at for at, each in enumerate(results) if "error" in each] == [5]
+    assert (results[5]["error"], results[5]["exit_code"]) == ("line 6: `prompt` needs a text", 6)
+    for other in others:
+        assert (other[0], said(other[1]), other[2]) == (1, said(results), b"")
+
+
+def test_a_program_can_wait_for_each_answer_on_a_pipe(model: Path) -> None:
+    command = [*PROGRAM, "-m", str(model), "--batch", "-", "-n", "3", "-q"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for at in range(3):
+            process.stdin.write(b'"hello"\n')
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["id"] == at + 1
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_ctrl_c_keeps_what_is_finished_and_resume_does_the_rest(parallel: int, model: Path, tmp_path: Path) -> None:
+    lines = [{"id": at, "prompt": f"question {at}", "max_tokens": 5 if at < 2 else 20000} for at in range(6)]
+    batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
+    batch.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = ("-m", model, "--batch", batch, "--output", output, "--parallel", parallel, *GREEDY)
+    process = start(*arguments)
+    until = time.monotonic() + 30
+    while not (output.exists() and output.read_bytes().count(b"\n") >= 2):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert process.communicate() == (b"", b"")
+    finished = [json.loads(line) for line in output.read_text().splitlines()]  # an answer may end before its limit
+    ids = [each["id"] for each in finished]
+    assert (ids[:2], ids) == ([0, 1], sorted(set(ids)))
+    assert len(ids) < 6
+    assert all(each["finish_reason"] != "interrupted" for each in finished)
+    batch.write_text("".join(json.dumps(line | {"max_tokens": 5}) + "\n" for line in lines))
+    assert answers(*arguments, "--resume") == (0, [], b"")
+    results = [json.loads(line) for line in output.read_text().splitlines()]
+    assert results[: len(finished)] == finished
+    assert sorted(each["id"] for each in results) == list(range(6))
+    assert {each["tokens"]["generated"] for each in results[len(finished) :]} == {5}
+
+
+def test_a_killed_engine_costs_no_answer(model: Path, batch: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    arguments = ("-m", model, "--batch", batch, "-n", 100, *GREEDY, "--parallel", 3)
+    _, results, _ = answers(*arguments)
+    process = start(*arguments, "--output", output)
+    until = time.monotonic() + 30
+    while not (output.exists() and b"\n" in output.read_bytes()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    for child in children_of(process.pid):
+        os.kill(child, signal.SIGKILL)
+    assert process.wait(60) == 1  # of the bad line
+    assert said([json.loads(line) for line in output.read_text().splitlines()]) == said(results)
+
+
+def test_a_raw_batch_has_no_template(model: Path) -> None:
+    """It had: `--raw` was not looked at."""
+    lines = b'"hello"\n{"messages": [{"role": "user", "content": "x"}]}\n'
+    command = [*PROGRAM, "-m", str(model), "--raw", "--batch", "-", "--dry-run"]
+    done = subprocess.run(command, input=lines, capture_output=True, check=False)
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["text"], second["error"]) == (
+        "<s> hello", "line 2: `messages` need a template, but `--raw` has none",
+    )  # fmt: skip
+
+
+def test_a_cut_record_fails_the_batch_only_when_asked_to(model: Path) -> None:
+    for flags, code in (([], 0), (["--fail-on-length"], 1)):
+        command = [*PROGRAM, "-m", str(model), "-n", "2", "--batch", "-", *flags]
+        done = subprocess.run(command, input=b'"hello"\n', capture_output=True, check=False)
+        assert (done.returncode, json.loads(done.stdout)["finish_reason"]) == (code, "length")
+
+
+def test_lines_of_one_id_are_all_answered_after_a_crash(model: Path, tmp_path: Path) -> None:
+    """The second line of an id that stood there twice was lost: its id was in the file already."""
+    batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
+    batch.write_text('{"id": "a", "prompt": "one"}\n{"id": "a", "prompt": "two"}\n{"id": "b", "prompt": "three"}\n')
+    output.write_text('{"id": "a", "text": "kept"}\n')
+    command = [*PROGRAM, "-m", str(model), "-n", "2", "--batch", str(batch), "-o", str(output), "--resume"]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
+    assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == ["a", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [(["--session", "s"], "--session"), (["-c"], "--continue"), (["--raw-ids", "x"], "--raw-ids")],
+)
+def test_options_of_a_single_answer_are_refused(flags: list[str], name: str) -> None:
+    command = [*PROGRAM, "-m", "guide", "--batch", "-", *flags]
+    done = subprocess.run(command, input=b'"hello"\n', capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == f"error: --batch and {name} exclude each other\nhint: give one of them\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "results"),
+    [
+        (b"", []),
+        (b"\n  \n\r\n", []),
+        (b'\xef\xbb\xbf"a"\r\n\r\n{"id": "x", "prompt": "b"}\r\n"c"', [1, "x", 4]),
+        (
+            b'"a\\u0000b"\n"a\0b"\n\0\n',
+            [
+                1,
+                "line 2: is not JSON: Invalid control character at: line 1 column 3 (char 2)",
+                "line 3: is not JSON: Expecting value: line 1 column 1 (char 0)",
+            ],
+        ),
+        (b'{"id": NaN, "prompt": "a"}\n', ["line 1: is not JSON: NaN is none of its numbers"]),
+        (b"[" * 100_000 + b'\n"\\ud800"\n5\n', ["line 1: is not JSON: ", "", "line 3: needs a string or an object"]),
+    ],
+)  # fmt: skip
+def test_every_line_gives_a_result_or_a_fault_whatever_it_holds(
+    lines: bytes, results: list[Any], tiny_model: Path
+) -> None:
+    command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", "-"]
+    done = subprocess.run(command, input=lines, capture_output=True, check=False)
+    given = [json.loads(line, parse_constant=pytest.fail) for line in done.stdout.splitlines()]
+    assert len(given) == len(results)
+    for each, wanted in zip(given, results, strict=True):
+        if isinstance(wanted, str) and "error" in each:
+            assert each["error"].startswith(wanted)
+            assert each["exit_code"] == 6
+        elif wanted != "":
+            assert (each["id"], "text" in each) == (wanted, True)
+    assert (done.returncode, done.stderr) == (int(any("error" in each for each in given)), b"")
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "refused"),
+    [
+        ({"choice": ["x", "y"], "stop": ["x"]}, [], "--choice and --stop"),
+        ({"choice": ["x", "y"], "schema": "a int"}, [], "--choice and --schema"),
+        ({"stop": ["x"]}, ["--choice", "x", "--choice", "y"], "--stop and --choice"),
+        ({"choice": ["x", "y"]}, ["--stop", "x"], ""),
+    ],
+)
+def test_options_of_a_line_of_which_one_would_do_nothing_are_refused(
+    line: dict[str, Any], flags: list[str], refused: str, tiny_model: Path
+) -> None:
+    command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", "-", *flags]
+    done = subprocess.run(command, input=json.dumps({"prompt": "a", **line}).encode(), capture_output=True, check=False)
+    result = json.loads(done.stdout)
+    if refused:
+        assert result == {"id": 1, "error": f"{refused} exclude each other", "exit_code": 2}
+    else:
+        assert result["text"] in ("x", "y")
+
+
+def test_a_line_over_the_context_is_exit_code_5_and_the_next_one_is_answered(tiny_v3_model: Path) -> None:
+    lines = json.dumps("word " * 200_000).encode() + b'\n"b\xff"\n"c\xff"\n'
+    command = [*PROGRAM, "-m", str(tiny_v3_model), "-n", "1", "--batch", "-"]
+    done = subprocess.run(command, input=lines, capture_output=True, check=False)
+    first, second, third = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["exit_code"], second["finish_reason"], third["finish_reason"]) == (5, "length", "length")
+    assert done.stderr == b"note: stdin is not UTF-8 in line 2; unreadable bytes became U+FFFD\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ('{"prompt": "a", "schema": "name, age int"}', 1),
+        ('{"prompt": "a", "regex": "[a-z]{40}"}', 1),
+        ('{"prompt": "a"}', 0),
+        ('{"prompt": "a", "choice": ["yes", "no"]}', 0),
+    ],
+)
+def test_a_cut_answer_fails_by_what_its_own_line_binds_it_to(line: str, code: int, tiny_model: Path) -> None:
+    """Only what the command line said was looked at: half an object was a success."""
+    command = [*PROGRAM, "-m", str(tiny_model), "-n", "2", "--batch", "-"]
+    done = subprocess.run(command, input=line.encode(), capture_output=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["id"]) == (code, 1)
+
+
+def test_a_full_disk_ends_a_batch_with_exit_7_and_what_is_left_open_is_no_second_fault(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """An output that is a device was refused as existing, and with `--resume` read without end."""
+    batch = tmp_path / "batch.jsonl"
+    batch.write_text('"a"\n"b"\n')
+    asked = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", str(batch)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(asked, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (7, b"error: cannot read or write: No space left on device\n")
+    for flags in ((), ("--resume",)):
+        done = subprocess.run([*asked, "-o", "/dev/full", *flags], capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (
+            7,
+            b"error: /dev/full: cannot be written: No space left on device\n"
+            b"hint: what is written stays; `--resume` goes on with it\n",
+        )
+
+
+def test_a_reader_that_goes_away_ends_a_batch_quietly(model: Path, tmp_path: Path) -> None:
+    batch = tmp_path / "batch.jsonl"
+    batch.write_text('"a"\n' * 300)
+    process = start("-m", model, "--batch", batch, "-n", 5)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(30) == 141
+    assert process.stderr.read() == b""
+
+
+def test_sigterm_ends_a_batch_between_two_lines(model: Path, tmp_path: Path) -> None:
+    batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
+    batch.write_text('"a"\n' * 300)
+    process = start("-m", model, "--batch", batch, "-o", output, "-n", 5)
+    until = time.monotonic() + 30
+    while not (output.exists() and b"\n" in output.read_bytes()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(10) == 143
+    assert process.communicate() == (b"", b"")
+    lines = output.read_bytes().split(b"\n")
+    assert lines.pop() == b""
+    assert [json.loads(line)["id"] for line in lines] == list(range(1, len(lines) + 1))
+    assert len(lines) < 300
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"id": 2, "text": "\xe2\x82', b"x" * 3_000_000, b"", b'{"id": 2, "text": "no end"}'], ids=range(4)
+)
+def test_a_torn_end_of_any_kind_is_cut_off_before_going_on(torn: bytes, tiny_model: Path, tmp_path: Path) -> None:
+    batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
+    batch.write_text('"a"\n"b"\n')
+    output.write_bytes('{"id": 1, "text": "kept é"}\n'.encode() + torn)
+    command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", str(batch), "-o", str(output), "--resume"]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
+    first, second = (json.loads(line) for line in output.read_text().splitlines())
+    assert (first, second["id"], second["tokens"]["generated"]) == ({"id": 1, "text": "kept é"}, 2, 1)

@@ -1,0 +1,128 @@
+"""`mistral-chat bench` whole, on a real tiny model: every part is measured, shown and drawn."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from chat.cli.bench import parse_contexts
+from chat.errors import UsageError
+from tests.folders import CHECKPOINTS
+from tests.processes import children_of, ends
+
+BUSY = re.compile("^note: other programs keep .*\n")
+NO_DRAFTS = "off: tensors of type F32 would not compute drafts bit for bit like single tokens"
+QUICK = ("-n", "16", "--contexts", "64,256,1024")
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it; the note on a busy machine, as test machines are, is left out of what it said."""
+    command = [sys.executable, "-m", "chat", "bench", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done.stderr = BUSY.sub("", done.stderr)
+    return done
+
+
+def test_a_window_model_is_measured_whole_and_its_memory_is_flat(tiny_model: Path, tmp_path: Path) -> None:
+    done = bench("-m", str(tiny_model), *QUICK, "--json", "--svg", str(tmp_path / "picture.svg"))
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert list(report) == ["subject", "beside", "points", "resume", "batches", "ahead", "busy_share", "sweet_spot"]
+    assert (report["subject"]["window"], report["subject"]["threads"]) == (64, 1)
+    beside = report["beside"]
+    assert (beside["prompt_tokens"], beside["tokens"]) == (64, 16)
+    assert beside["decode_ratio"] == pytest.approx(beside["decode"] / beside["bare_decode"])
+    assert 0 < beside["python_ms"] < 20
+    assert [point["context"] for point in report["points"]] == [64, 256, 1024]
+    assert all(point["read"] > 0 and point["decode"] > 0 for point in report["points"])
+    if sys.platform == "linux":
+        private = [point["private_bytes"] for point in report["points"]]
+        assert max(private) - min(private) < 2_000_000
+    assert report["resume"]["tokens"] == 1040
+    assert 0 < report["resume"]["seconds"] < report["resume"]["reading_seconds"]
+    assert [each["rows"] for each in report["batches"]] == [1, 2, 4, 7, 8]
+    assert report["sweet_spot"] in (1, 2, 4, 7, 8)
+    assert report["ahead"] == {"reason": NO_DRAFTS, "repeating": None, "unforeseen": None}
+    assert ElementTree.parse(tmp_path / "picture.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_a_model_without_a_window_gets_the_context_that_the_bench_needs(tiny_v3_model: Path) -> None:
+    done = bench("-m", str(tiny_v3_model), "-n", "4", "--contexts", "64,100")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(
+        "mistral-v0.3.gguf (llama, F32, no window): 1 thread, batch 256, f16 cache, no GPU, not repacked; loaded in "
+    )
+    assert (
+        lines[-1] == "Looking ahead is off: tensors of type F32 would not compute drafts bit for bit like single tokens"
+    )
+    firsts = [line.split("  ")[0] for line in lines[1:-1] if line]
+    assert [first for first in firsts if first] == [
+        *("reading 64 tokens", "decoding 4 tokens", firsts[3], "context", "64", "100"),
+        *("batch of", "1", "2", "4", "7", "8"),
+    ]
+    assert firsts[3].startswith("Python takes 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("-m", "missing.gguf"), 3, "error: no model at missing.gguf"),
+        (("--contexts", "12"), 2, "error: --contexts needs numbers of at least 16, such as 512,1024,2048, not '12'"),
+        (("-n", "1"), 2, "error: -n is at least 2, not 1"),
+        (("--svg", "nowhere/a.svg"), 7, "error: nowhere/a.svg: there is no such folder"),
+        (("--kv-type", "q5"), 2, "error: --kv-type is one of f16, f32, q8_0, q4_0, not 'q5'"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = bench(*arguments)
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (code, "", message)
+
+
+def test_what_looking_ahead_is_worth_is_measured_where_it_is_on(tmp_path: Path) -> None:
+    checkpoint, path = CHECKPOINTS / "mistral-v0.1", tmp_path / "m.gguf"
+    convert = [sys.executable, "-m", "chat", "convert", str(checkpoint), "-t", "Q8_0", "-o", str(path)]
+    subprocess.run(convert, check=True, capture_output=True)
+    ahead = json.loads(bench("-m", str(path), "-n", "32", "--contexts", "64", "--json").stdout)["ahead"]
+    assert (ahead["reason"], ahead["repeating"] > 0.5, ahead["unforeseen"] > 0.5) == ("lookup", True, True)
+
+
+def test_contexts_beyond_what_the_model_knows_are_refused_before_anything_loads(tiny_v3_model: Path) -> None:
+    done = bench("-m", str(tiny_v3_model), "-n", "4", "--contexts", "999999")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: `--contexts` and `-n` need 1,000,009 tokens of context, but ")
+
+
+def test_contexts_are_sorted_and_each_is_measured_once() -> None:
+    assert parse_contexts("512, 64,512") == [64, 512]
+    for text in ("", "a", "64,,128", "-5", "64;128", "²²", "1e3", "9999999999"):
+        with pytest.raises(UsageError, match="--contexts needs numbers"):
+            parse_contexts(text)
+    with pytest.raises(UsageError, match="33 numbers, and 32 is the limit"):
+        parse_contexts(",".join(["64"] * 33))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the child in /proc")
+def test_ctrl_c_ends_the_bench_and_its_process_with_130(tiny_model: Path) -> None:
+    command = [sys.executable, "-m", "chat", "bench", "-m", str(tiny_model), "--contexts", "20000000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        try:
+            deadline = time.monotonic() + 30
+            while not (pids := children_of(running.pid)) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            while b"chat.bench.measure" not in Path(f"/proc/{pids[0]}/cmdline").read_bytes():
+                time.sleep(0.02)
+            running.send_signal(signal.SIGINT)
+            said, errors = running.communicate(timeout=10)
+        finally:
+            running.kill()  # it would compute for an hour
+    assert (said, BUSY.sub("", errors.decode()), running.returncode) == (b"", "", 130)
+    assert ends(pids[0])  # by itself where we were interrupted while it was being started

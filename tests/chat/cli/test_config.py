@@ -1,0 +1,71 @@
+"""The settings file as people meet it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from stat import S_IMODE
+
+import pytest
+
+from chat.cli.main import run
+from chat.config.option_types import option_specs
+from chat.config.options import Settings
+from chat.config.resolve import resolve_settings
+from chat.config.settings_template import initial_text, toml_value
+from chat.system.paths import config_folder
+
+
+def test_the_initial_file_changes_nothing_and_names_every_persistent_setting(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(initial_text())
+    assert resolve_settings({}, {}, file).settings == Settings()
+    for name, each in option_specs().items():
+        assert (f"\n# {name} = " in initial_text()) == (each.option.persistent and name != "preset")
+
+
+def test_every_commented_line_is_valid_toml_once_its_mark_is_gone() -> None:
+    lines = [line[2:] for line in initial_text().splitlines() if line.startswith("# ") and " = " in line]
+    for line in lines:
+        tomllib.loads(line)
+
+
+@pytest.mark.parametrize("value", ['a"b\\c\n\x01\x7fé', 3, 0.5, True, ["a", "b"], []])
+def test_values_survive_being_written(value: object) -> None:
+    assert tomllib.loads(f"x = {toml_value(value)}") == {"x": value}
+
+
+def test_init_writes_once_and_edit_checks_what_was_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = config_folder() / "config.toml"
+    assert run(["config", "init"]) == 0
+    assert capsys.readouterr().out == f"{file}\n"
+    assert [S_IMODE(place.stat().st_mode) for place in (file, file.parent)] == [0o600, 0o700]
+    assert run(["config", "init"]) == 2
+    assert capsys.readouterr().err == f"error: {file} exists\nhint: `mistral-chat config edit` opens it\n"
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "sed -i 's/^# top_k = 40/top_k = many/'")
+    assert run(["config", "edit"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {file}: ")
+
+
+def test_show_tells_each_value_and_its_origin(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config_folder().mkdir(parents=True)
+    (config_folder() / "config.toml").write_text("\ntemperature = 0.1\n")
+    monkeypatch.setenv("MISTRAL_CHAT_TOP_K", "7")
+    assert run(["config", "show", "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["temperature"] == {"value": 0.1, "origin": f"{config_folder() / 'config.toml'}, line 2"}
+    assert plain["top_k"] == {"value": 7, "origin": "$MISTRAL_CHAT_TOP_K"}
+    assert plain["top_p"] == {"value": 0.95, "origin": "default"}
+
+
+def test_an_editor_that_fails_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "no-such-editor")
+    assert run(["config", "edit"]) == 2
+    assert capsys.readouterr().err == "error: the editor `no-such-editor` failed\nhint: set $EDITOR to yours\n"

@@ -1,0 +1,80 @@
+"""Ctrl+C at every moment of the program's beginning, after its first line, ends it quietly, with 130.
+
+What Python does before our first line is Python's own: there Ctrl+C shows its traceback, or ends it silently.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+PROGRAM = [sys.executable, "-X", "importtime", "-m", "chat"]  # tells on stderr when each module was imported
+STEP = 2 if os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1" else 15
+
+
+@pytest.mark.parametrize("imports", range(1, 70, STEP))
+def test_ctrl_c_ends_a_starting_filter_quietly(tmp_path: Path, tiny_model: Path, imports: int) -> None:
+    command = [*PROGRAM, "-m", str(tiny_model), "-n", "3000", "a question"]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as program:
+        assert program.stderr is not None
+        while "| chat.system.interrupts" not in program.stderr.readline():
+            pass
+        assert len(list(islice(program.stderr, imports))) == imports
+        program.send_signal(signal.SIGINT)
+        said = [line for line in program.stderr if not line.startswith("import time:")]
+    assert (program.returncode, said) == (130, [])
+
+
+def test_ctrl_c_stays_unheard_where_the_caller_wants_it_so(tmp_path: Path) -> None:
+    """A shell without job control starts what it puts in the background like this."""
+    shell = 'trap "" INT; exec "$@"'
+    command = ["sh", "-c", shell, "sh", sys.executable, "-X", "importtime", "-m", "chat", "--version"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as program:
+        assert program.stdout is not None and program.stderr is not None
+        while "| chat.system.interrupts" not in program.stderr.readline():
+            pass
+        program.send_signal(signal.SIGINT)
+        program.stderr.read()
+        assert program.stdout.read().startswith("mistral-chat ")
+    assert program.returncode == 0
+
+
+def test_ctrl_c_in_compiled_text_ends_with_130_as_everywhere() -> None:
+    """Dataclasses are such text: Python ended by the signal, and took a shell script along, though it was caught."""
+    code = (
+        "from chat.cli import main as cli\n"
+        "def run(arguments):\n"
+        "    try:\n"
+        "        exec('raise KeyboardInterrupt')\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('kept')\n"
+        "        return 130\n"
+        "cli.run = run\n"
+        "cli.main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "kept\n", "")
+
+
+def test_ctrl_c_in_the_interpreters_own_end_changes_nothing() -> None:
+    """Once the program died of it there, though all was done: Python has no handlers any more."""
+    code = (
+        "import os, signal\n"
+        "from chat import __main__\nfrom chat.cli import main as cli\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, number=signal.SIGINT, program=os.getpid()):\n"
+        "        kill(program, number)\n"
+        "late = Late()\n"
+        "cli.run = lambda arguments: 0\n"
+        "__main__.main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

@@ -1,0 +1,276 @@
+"""`mistral-chat sessions ...` as a person and as a pipe sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from fcntl import ioctl
+from pathlib import Path
+
+import pytest
+
+from chat.core.conversation import Conversation, Message
+from chat.history.session_json import from_json
+from chat.history.store import Store, open_history
+from tests.folders import ROOT
+
+PROGRAM = """
+import sys
+from chat.cli.main import run
+sys.exit(run(["sessions", *sys.argv[1:]]))
+"""
+COMMAND = [sys.executable, "-c", PROGRAM]
+
+
+def sessions(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+    """Run the program with pipes; (exit code, stdout, stderr)."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [*COMMAND, *arguments], input=stdin, capture_output=True, text=True, env=environment, check=False
+    )
+    return run.returncode, run.stdout, run.stderr
+
+
+def on_terminal(*arguments: str, columns: int = 80, typed: str = "") -> str:
+    """Run the program on a terminal; what it drew."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "TZ": "UTC"}
+    environment.pop("COLUMNS", None)
+    leader, follower = pty.openpty()
+    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdin=follower, stdout=follower, stderr=follower, env=environment
+    ) as run:
+        os.close(follower)
+        os.write(leader, typed.encode())
+        drawn = b""
+        while True:
+            try:
+                piece = os.read(leader, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not piece:
+                break
+            drawn += piece
+        run.wait(30)
+    os.close(leader)
+    return drawn.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def store(own_home: Path) -> Store:
+    """Three sessions in the home of the programs that are run."""
+    store = open_history()
+    talk = Conversation("Be brief.").add(Message("user", "What is a rolling buffer?"), "q")
+    talk = talk.add(Message("assistant", "W cells.\x1b[31m\n", (1, 2), "stop"), "a")
+    store.create(name="buffer", model="7b", conversation=talk)
+    store.create(title="\x1b]0;evil\x07tab\there", conversation=Conversation().add(Message("user", "x")))
+    store.create(name="日本語の話", conversation=Conversation().add(Message("user", "日本語が好きですか")))
+    return store
+
+
+def test_a_list_in_a_pipe_is_a_line_of_tabs_for_each(store: Store) -> None:
+    code, out, err = sessions("list")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert (code, err, [row[1:5] for row in rows]) == (
+        0,
+        "",
+        [
+            ["日本語の話", "日本語が好きですか", "1", ""],
+            ["", "␛]0;evil␇tab here", "1", ""],
+            ["buffer", "What is a rolling buffer?", "2", "7b"],
+        ],
+    )
+    assert [row[0] for row in rows] == [record.id for record in store.list()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row[5]) for row in rows)
+    assert sessions("list", "-n", "1")[1].count("\n") == 1
+
+
+def test_a_list_as_json_is_one_array(store: Store) -> None:
+    _, out, _ = sessions("list", "--json")
+    record = store.get("buffer")
+    listed = json.loads(out)
+    assert len(listed) == 3
+    assert {**listed[2], "created": "", "updated": ""} == {
+        "id": record.id, "name": "buffer", "title": "What is a rolling buffer?", "model": "7b", "messages": 2,
+        "created": "", "updated": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [80, 40, 20])
+def test_a_list_on_a_terminal_fits_and_steers_nothing(store: Store, columns: int) -> None:
+    from rich.cells import cell_len
+
+    drawn = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal("list", columns=columns))
+    lines = drawn.splitlines()
+    assert len(lines) == 4
+    assert all(cell_len(line) <= columns for line in lines)
+    assert not {"\x1b", "\x07"} & set(drawn)
+    if columns == 80:
+        assert re.fullmatch(r"SESSION +TITLE +MESSAGES  USED", lines[0])
+        assert re.fullmatch(r"buffer +What is a rolling buffer\? +2  \d{4}-\d\d-\d\d \d\d:\d\d", lines[3])
+        assert re.fullmatch(r"日本語の話 +日本語が好きですか +1  \d{4}-\d\d-\d\d \d\d:\d\d", lines[1])
+
+
+def test_an_empty_history_is_no_error_and_makes_no_file(own_home: Path) -> None:
+    assert sessions("list") == (0, "", "")
+    assert sessions("list", "--json") == (0, "[]\n", "")
+    assert sessions("search", "x") == (0, "", "")
+    assert sessions("show") == (2, "", "error: no sessions are stored yet\n")
+    assert on_terminal("list") == "no sessions are stored yet\n"
+    assert not (own_home / "mistral-chat").exists()
+
+
+def test_show_is_raw_in_a_pipe_and_harmless_on_a_terminal(store: Store) -> None:
+    code, out, err = sessions("show", "buffer")
+    assert (code, err) == (0, "")
+    assert out.endswith("## You\n\nWhat is a rolling buffer?\n\n## Assistant\n\nW cells.\x1b[31m\n\n")
+    assert on_terminal("show", "buffer").endswith("W cells.␛[31m\n\n")
+    assert sessions("show")[1].startswith("# 日本語の話\n")
+    assert from_json(sessions("show", "buffer", "--json")[1])[1] == store.load(store.get("buffer").id)[1]
+
+
+def test_search_prints_snippets(store: Store) -> None:
+    record = store.get("buffer")
+    assert sessions("search", "rolling") == (
+        0, f"{record.id}\tbuffer\tq\tuser\tWhat is a rolling buffer?\n", "",
+    )  # fmt: skip
+    assert sessions("search", "a rolling")[1] == sessions("search", "rolling")[1]
+    assert sessions("search", "rolling a")[1] == ""
+    assert sessions("search", '"a rolling" what')[1] == sessions("search", "rolling")[1]
+    (hit,) = json.loads(sessions("search", "--json", "rolling")[1])
+    assert (hit["session"], hit["node"], hit["marks"]) == (record.id, "q", [[10, 17]])
+    drawn = on_terminal("search", "rolling")
+    assert "\x1b[1mrolling\x1b[0m" in drawn and "\x1b[1mbuffer\x1b[0m" in drawn
+    assert on_terminal("search", "absent") == "nothing found\n"
+    assert "\x1b]" not in on_terminal("search", "evil")
+
+
+def test_export_writes_what_a_name_asks_for(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "talk.html"
+    assert sessions("export", "buffer", "-o", str(path)) == (0, "", f"wrote {path}\n")
+    assert path.read_text().startswith("<!DOCTYPE html>")
+    code, out, err = sessions("export", "buffer", "-o", str(path))
+    assert (code, out, err.splitlines()[0]) == (2, "", f"error: {path} exists")
+    assert sessions("export", "buffer", "-o", str(path), "--overwrite", "--format", "json")[0] == 0
+    assert from_json(path.read_text())[1] == store.load(store.get("buffer").id)[1]
+    assert sessions("export", "buffer") == sessions("show", "buffer")
+    assert sessions("export") == sessions("show")
+    lines = sessions("export", "--all", "--format", "sharegpt")[1].splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [record.id for record in store.list()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("export", "--all"), "error: 3 sessions do not fit in one markdown file\nhint: use `--format sharegpt`\n"),
+        (("export", "buffer", "-o", "x.pdf"), "error: `.pdf` says no format\nhint: end the file's name in "),
+        (("show", "bufer"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
+        (("show", "x" * 999), f"error: there is no session `{'x' * 100}…`\nhint: `/sessions` shows the last ones, "),
+        (("rename", "bufer", "x"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
+        (
+            ("rename", "buffer", "日本語の話"),
+            "error: a session is called `日本語の話` already\nhint: choose another name\n",
+        ),
+        (("rm", "buffer", "bufer", "--yes"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
+        (("rm", "buffer"), "error: there is no terminal to ask on\nhint: `--yes` deletes without asking\n"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_changes(store: Store, arguments: tuple[str, ...], message: str) -> None:
+    code, out, err = sessions(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(message)
+    assert {"buffer", "日本語の話"} < {record.label for record in store.list()}
+
+
+def test_rename_and_rm_do_what_they_say(store: Store) -> None:
+    assert sessions("rename", "buffer", "cache") == (0, "", "")
+    assert store.get("cache").title == "What is a rolling buffer?"
+    assert sessions("rename", "cache", "") == (0, "", "")
+    assert store.find("cache") is None
+    assert sessions("rm", "日本語の話", store.list()[-1].id[:8], "--yes") == (0, "", "")
+    assert [record.title for record in store.list()] == ["\x1b]0;evil\x07tab\there"]
+
+
+def test_rm_names_the_damaged_files_that_may_hold_it_still(store: Store) -> None:
+    assert store.path
+    aside = store.path.with_name(store.path.name + ".corrupt-20260102T030405")
+    aside.write_bytes(b"rolling buffer")
+    assert sessions("rm", "buffer", "--yes") == (0, "", f"what was deleted may still be in {aside}\n")
+
+
+def test_rm_asks_on_a_terminal(store: Store) -> None:
+    assert "delete `buffer` (What is a rolling buffer?)? [y/N]" in on_terminal("rm", "buffer", typed="n\n")
+    assert store.find("buffer")
+    on_terminal("rm", "buffer", typed="y\n")
+    assert store.find("buffer") is None
+
+
+def test_a_newer_history_is_said_and_not_changed(store: Store) -> None:
+    assert store.path
+    store._keeper.write(lambda connection: connection.execute("PRAGMA user_version = 7"))
+    newer = "it is of a newer version, 7, and this program knows 1"
+    for command in (["list"], ["show", "buffer"], ["search", "rolling"], ["export"]):
+        assert sessions(*command) == (7, "", f"error: the history cannot be read: {newer}\n")
+    for command in (["rm", "buffer", "--yes"], ["rename", "buffer", "b"]):
+        assert sessions(*command) == (
+            7, "", f"error: the history cannot be written: {newer}\nhint: nothing was changed\n"
+        )  # fmt: skip
+
+
+def test_a_reader_that_leaves_is_no_error(store: Store) -> None:
+    conversation = Conversation()
+    for number in range(300):  # more than any pipe holds
+        conversation = conversation.add(Message("user", f"line {number} " * 2000))
+    store.create(name="long", conversation=conversation)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*COMMAND, "show", "long"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as run:
+        assert run.stdout and run.stderr
+        assert run.stdout.readline() == b"# long\n"
+        run.stdout.close()
+        assert (run.wait(30), run.stderr.read()) == (141, b"")
+
+
+def test_an_exported_session_comes_back_whole_beside_the_first(store: Store, tmp_path: Path) -> None:
+    record = store.get("buffer")
+    store.set_settings(record.id, {"temperature": 0.2, "remote": "http://elsewhere.example"})
+    file = tmp_path / "buffer.json"
+    file.write_text(sessions("show", "buffer", "--json")[1])
+    code, out, err = sessions("import", str(file))
+    assert (code, err) == (0, "a session is called `buffer` already, so this one has no name\n")
+    made, conversation = store.load(out.strip())
+    assert conversation == store.load(record.id)[1]
+    assert (made.name, made.title, made.model) == (None, record.title, record.model)
+    assert made.settings == {"temperature": 0.2}  # and no server that its maker chose
+    store.rename(record.id, None)
+    assert sessions("import", str(file))[2] == ""
+    assert store.get("buffer").title == record.title
+    piped = sessions("import", "-", stdin=file.read_text())
+    assert store.load(piped[1].strip())[1] == conversation
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        ("{", 6, "nowhere.json: this is no JSON: "),
+        ("[]", 6, "nowhere.json: this is JSON, but no exported session"),
+        (None, 7, "nowhere.json: cannot be read: No such file or directory"),
+    ],
+)
+def test_what_is_no_exported_session_is_not_taken_in(
+    store: Store, tmp_path: Path, text: str | None, code: int, message: str
+) -> None:
+    file = tmp_path / "nowhere.json"
+    if text is not None:
+        file.write_text(text)
+    before = store.list()
+    done = sessions("import", str(file))
+    assert done[0] == code and message in done[2]
+    assert store.list() == before

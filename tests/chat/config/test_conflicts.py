@@ -1,0 +1,125 @@
+"""No flag silently does nothing: it needs what gives it a meaning, and is refused beside what takes that away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chat.config.conflicts import ALTERNATIVES, NO_EFFECT_WITH, superseded_by
+from chat.config.option_types import option_specs
+from chat.config.options import Settings
+from chat.config.resolve import resolve_settings
+from chat.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def refusal(flags: dict[str, Any], environment: dict[str, str] | None = None) -> tuple[str, str | None]:
+    with pytest.raises(UsageError) as caught:
+        resolve_settings(flags, environment or {})
+    return caught.value.message, caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"output": "answers"}, "--output needs --batch"),
+        ({"resume": True, "batch": "questions"}, "--resume needs --output"),
+        ({"logprobs": 3}, "--logprobs needs --json or --batch"),
+        ({"param": ["to=French"]}, "--param needs --template"),
+        ({"remote_model": "large"}, "--remote-model needs --remote"),
+        ({"insecure": True}, "--insecure needs --remote"),
+        ({"parallel": 2}, "--parallel needs --batch"),
+        ({"tool_result": ["20"]}, "--tool-result needs --continue or --session"),
+    ],
+)
+def test_a_flag_without_what_it_needs_is_refused(flags: dict[str, Any], message: str) -> None:
+    """`-o answers.txt QUESTION` once printed the answer and wrote no file."""
+    assert refusal(flags) == (message, "`mistral-chat --help` shows what each does")
+
+
+def test_what_a_flag_needs_may_come_from_elsewhere() -> None:
+    assert (
+        resolve_settings({"remote_model": "large"}, {"MISTRAL_CHAT_REMOTE": "https://x"}).settings.remote_model
+        == "large"
+    )
+    assert resolve_settings({}, {"MISTRAL_CHAT_REMOTE_MODEL": "large"}).settings.remote is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"system": "a", "system_file": "b"}, "--system and --system-file exclude each other"),
+        ({"regex": "a", "schema": "b", "temperature": 1}, "--regex and --schema exclude each other"),
+        ({"extract_last": True, "extract": True}, "--xl and --extract exclude each other"),
+        ({"continue_last": True, "session": "s"}, "--continue and --session exclude each other"),
+        ({"stats": True, "quiet": True}, "--stats and --quiet exclude each other"),
+        ({"raw": True, "system": "a"}, "--raw and --system exclude each other"),
+        ({"tools": "a", "raw_ids": "-"}, "--tools and --raw-ids exclude each other"),
+        ({"remote": "https://x", "threads": 2}, "--remote and --threads exclude each other"),
+        ({"batch": "-", "session": "s"}, "--batch and --session exclude each other"),
+        ({"continue_last": True, "no_history": True}, "--continue and --no-history exclude each other"),
+        ({"regex": "a", "stop": ["b"]}, "--regex and --stop exclude each other"),
+    ],
+)
+def test_two_flags_of_which_one_would_do_nothing_are_refused(flags: dict[str, Any], message: str) -> None:
+    assert refusal(flags) == (message, "give one of them")
+
+
+def test_a_models_name_beside_a_server_gets_the_way_to_name_the_servers() -> None:
+    assert refusal({"model": "a", "remote": "b"})[1] == "`--remote-model` names the server's model"
+
+
+@pytest.mark.parametrize(
+    ("beside", "idle"), [(beside, idle) for beside, names in NO_EFFECT_WITH.items() for idle in names]
+)
+def test_every_pair_of_the_table_is_refused_in_both_orders(beside: str, idle: str) -> None:
+    names = [beside, idle, *option_specs()[beside].option.needs[:1], *option_specs()[idle].option.needs[:1]]
+    values = {name: _value(name) for name in names}
+    flags = {option_specs()[name].option.flag for name in names}
+    for order in (values, dict(reversed(values.items()))):
+        message = refusal(order)[0]
+        assert message.endswith(" exclude each other")
+        assert set(message.split()) & flags
+
+
+def _value(name: str) -> Any:
+    definition = option_specs()[name]
+    if definition.kind in (int, float):
+        return max(1, definition.option.lowest or 0)
+    return True if definition.kind is bool else definition.choices[0] if definition.choices else "x"
+
+
+def test_the_tables_name_options() -> None:
+    named = {
+        *(name for group in ALTERNATIVES for name in group),
+        *NO_EFFECT_WITH,
+        *(n for row in NO_EFFECT_WITH.values() for n in row),
+    }
+    assert named <= option_specs().keys()
+
+
+def test_a_flag_takes_the_place_of_an_alternative_that_was_said_before(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('system = "a"\nquiet = true\nremote = "https://x"\n', encoding="utf-8")
+    layered = resolve_settings({"system_file": "b", "stats": True, "model": "m"}, {}, file)
+    assert (layered.settings.system, layered.settings.quiet, layered.settings.remote) == (None, False, None)
+    assert set(layered.origins) == {"system_file", "stats", "model"}
+
+
+def test_what_switches_off_takes_no_place() -> None:
+    assert superseded_by({"stats": False, "extract": False}) == set()
+    assert resolve_settings({}, {"MISTRAL_CHAT_QUIET": "1", "MISTRAL_CHAT_STATS": "0"}).settings == Settings(quiet=True)
+
+
+def test_a_setting_that_leaves_a_flag_idle_is_named_with_its_place() -> None:
+    assert refusal({"context": 99}, {"MISTRAL_CHAT_REMOTE": "https://x"}) == (
+        "--context and --remote exclude each other", "`remote` comes from $MISTRAL_CHAT_REMOTE",
+    )  # fmt: skip
+
+
+def test_a_setting_that_is_idle_beside_a_flag_is_no_fault() -> None:
+    assert resolve_settings({"remote": "https://x"}, {"MISTRAL_CHAT_THREADS": "1"}).settings.threads == 1
+    assert resolve_settings({"raw": True}, {"MISTRAL_CHAT_SYSTEM": "a"}).settings.system == "a"

@@ -1,0 +1,257 @@
+"""A history that cannot be written costs one warning, and the chat goes on (F2, F21)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from chat.core.conversation import Conversation, Message
+from chat.errors import FileError
+from chat.history import schema
+from chat.history.store import Store, open_history, open_store
+from tests.folders import ROOT
+
+
+def chat_on(store: Store, session_id: str, conversation: Conversation, turns: int) -> Conversation:
+    for turn in range(turns):
+        for message in (
+            Message("user", f"question {turn} " * 200),
+            Message("assistant", f"answer {turn}", (turn,), "stop"),
+        ):
+            conversation = conversation.add(message)
+            assert conversation.leaf
+            store.append(session_id, conversation.nodes[conversation.leaf])
+    return conversation
+
+
+def test_a_disk_that_fills_up_costs_one_warning_and_no_turn(tmp_path: Path) -> None:
+    """Also what other sessions hold can still be read and searched."""
+    path = tmp_path / "history.db"
+    with open_store(path) as before:
+        before.create(name="older", conversation=Conversation().add(Message("user", "pelican"), "p"))
+    store = open_store(path)
+    record = store.create(name="talk")
+    conversation = chat_on(store, record.id, Conversation(), 2)
+    acknowledged = conversation
+    pages = store._keeper.read(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+    store._keeper.read(lambda c: c.execute(f"PRAGMA max_page_count = {pages + 3}").fetchall())
+
+    conversation = chat_on(store, record.id, conversation, 30)
+
+    assert [notice.text for notice in store.take_notices()] == [
+        "the history cannot be used (the disk is full): this chat is kept in memory only"
+    ]
+    assert (store.path, store.failed) == (None, True)
+    assert store.load(record.id)[1] == conversation
+    assert {each.label for each in store.list()} == {"older", "talk"}
+    assert [hit.node_id for hit in store.search("pelican")] == ["p"]
+    with open_store(path) as other:  # what was acknowledged before is on the disk
+        assert acknowledged.nodes.items() <= other.load(record.id)[1].nodes.items() <= conversation.nodes.items()
+        assert other.take_notices() == ()
+
+
+def test_files_that_may_not_grow_cost_one_warning_and_no_turn(tmp_path: Path) -> None:
+    """The operating system refuses the write in the middle of a commit, as a full disk or a quota does."""
+    path = tmp_path / "history.db"
+    code = """
+import json, resource, sys
+from pathlib import Path
+from chat.core.conversation import Conversation, Message
+from chat.history.store import open_store
+store = open_store(Path(sys.argv[1]))
+record = store.create(name="talk")
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+conversation = Conversation()
+stored = []
+for turn in range(60):
+    conversation = conversation.add(Message("user", f"question {turn} " * 200), str(turn))
+    store.append(record.id, conversation.nodes[str(turn)])
+    if store.path:
+        stored.append(str(turn))
+print(json.dumps({
+    "notices": [notice.text for notice in store.take_notices()],
+    "whole": store.load(record.id)[1] == conversation,
+    "stored": stored,
+}))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    told = json.loads(run.stdout)
+    assert told["whole"] is True
+    assert len(told["notices"]) == 1
+    assert told["notices"][0].startswith("the history cannot be used (the disk is full")
+    assert 3 < len(told["stored"]) < 60
+    with open_store(path) as store:
+        assert store.take_notices() == ()
+        assert list(store.load(store.get("talk").id)[1].nodes) == told["stored"]
+
+
+def test_a_failing_answer_goes_on_in_memory_too(tmp_path: Path) -> None:
+    """The disk fills up while an answer is streamed."""
+    path = tmp_path / "history.db"
+    store = open_store(path)
+    record = store.create()
+    conversation = chat_on(store, record.id, Conversation(), 1).add(Message("assistant", ""), "a")
+    store.begin_answer(record.id, conversation.nodes["a"])
+    pages = store._keeper.read(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+    store._keeper.read(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchall())
+    asked = conversation.at(conversation.nodes["a"].parent)
+    for length in (100, 10_000, 100_000):
+        node = asked.add(Message("assistant", "word " * length, (1, 2)), "a").nodes["a"]
+        store.update_answer(record.id, node)
+    whole = asked.add(Message("assistant", "word " * 200_000, (1, 2), "stop"), "a").nodes["a"]
+    store.finish_answer(record.id, whole)
+    assert store.load(record.id)[1].nodes["a"] == whole
+    assert len(store.take_notices()) == 1
+
+
+@pytest.fixture
+def strangers_folder() -> Iterator[Path]:
+    """A folder that a user without rights can reach; the tests' own folders are for their owner only."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def as_nobody(code: str, *arguments: str) -> str:
+    """Run Python as a user who may write nowhere: root may write everywhere, whatever the modes say."""
+    # what is imported later, such a user may not even read
+    drop = "import fcntl, os, sys, urllib.parse\nfrom pathlib import Path\n"
+    drop += "from chat.core.conversation import *\nfrom chat.history.store import *\n"
+    drop += "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-c", drop + code, *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    return run.stdout
+
+
+READ_ONLY = """
+store = open_store(Path(sys.argv[1]))
+print(store.path, store.failed, *[notice.text for notice in store.take_notices()], sep="|")
+print(*[f"{r.label} {r.messages}" for r in store.list()])
+record = store.create(name="mine")
+store.append(record.id, Conversation().add(Message("user", "hello"), "x").nodes["x"])
+print(len(store.load(record.id)[1].nodes), len(store.search("hello")), store.take_notices())
+for writes in (False, True):
+    try:
+        store.check(writes=writes)
+        print("fine")
+    except FileError as error:
+        print(error.message.partition(":")[0])
+"""
+
+
+def test_a_read_only_history_can_be_read_but_not_written(strangers_folder: Path) -> None:
+    path = strangers_folder / "history.db"
+    with open_store(path) as store:
+        store.create(name="older", conversation=Conversation().add(Message("user", "hi")))
+    path.chmod(0o444)
+    strangers_folder.chmod(0o555)
+    before = path.read_bytes()
+    try:
+        first, second, *rest = as_nobody(READ_ONLY, str(path)).splitlines()
+    finally:
+        strangers_folder.chmod(0o755)
+    assert first.startswith("None|True|the history cannot be used (")
+    assert first.count("|") == 2
+    assert (second, rest) == ("older 1", ["1 1 ()", "fine", "the history cannot be written"])
+    assert path.read_bytes() == before
+    assert [file.name for file in strangers_folder.iterdir()] == ["history.db"]
+
+
+@pytest.mark.parametrize("place", ["missing/history.db", "not-mine/history.db", "a-file/history.db", "a-folder"])
+def test_a_place_that_cannot_be_used_costs_one_warning(strangers_folder: Path, place: str) -> None:
+    (strangers_folder / "not-mine").mkdir(mode=0o700)
+    (strangers_folder / "a-file").write_text("x")
+    (strangers_folder / "a-folder").mkdir()
+    strangers_folder.chmod(0o555)
+    try:
+        first, second, *rest = as_nobody(READ_ONLY, str(strangers_folder / place)).splitlines()
+    finally:
+        strangers_folder.chmod(0o755)
+    assert first.startswith("None|True|the history cannot be used (")
+    assert first.count("|") == 2
+    assert (second, rest) == ("", ["1 1 ()", "the history cannot be read", "the history cannot be written"])
+
+
+def test_a_pipe_in_the_place_of_the_history_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "history.db")
+    with open_store(tmp_path / "history.db") as store:
+        (notice,) = store.take_notices()
+    assert notice.text == "the history cannot be used (history.db is not a file): this chat is kept in memory only"
+
+
+def test_no_home_costs_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise FileError("there is no home folder for the data of mistral-chat")
+
+    monkeypatch.setattr("chat.system.paths.data_folder", no_home)
+    with open_history() as store:
+        store.create(name="x")
+        (notice,) = store.take_notices()
+    assert notice.text == (
+        "the history cannot be used (there is no home folder for the data of mistral-chat):"
+        " this chat is kept in memory only"
+    )
+
+
+def test_another_program_that_never_lets_go_costs_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.2)
+    path = tmp_path / "history.db"
+    store = open_store(path)
+    record = store.create(name="talk")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        conversation = chat_on(store, record.id, Conversation(), 2)
+        assert [notice.text for notice in store.take_notices()] == [
+            "the history cannot be used (another program holds it): this chat is kept in memory only"
+        ]
+    assert store.load(record.id)[1] == conversation
+
+
+def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
+    """A store in memory for want of a disk must not say that something is gone from the disk."""
+    path = tmp_path / "history.db"
+    with open_store(path) as store:
+        record = store.create(name="stays")
+    store = open_store(path)
+    store.fail("the disk is full")
+    words = "the history cannot be written, so the session stays in it: the disk is full"
+    with pytest.raises(FileError, match=f"^{words}$"):
+        store.remove(record.id)
+    with open_store(path) as store:
+        assert [each.label for each in store.list()] == ["stays"]
+
+
+def test_threads_share_a_store(tmp_path: Path) -> None:
+    """The person types while an answer is stored."""
+    store = open_store(tmp_path / "history.db")
+    sessions = [store.create(name=f"t{i}") for i in range(4)]
+    made: dict[str, Conversation] = {}
+
+    def talk(session_id: str) -> None:
+        made[session_id] = chat_on(store, session_id, Conversation(), 10)
+
+    threads = [threading.Thread(target=talk, args=(session.id,)) for session in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {session.id: store.load(session.id)[1] for session in sessions} == made
+    assert store.take_notices() == ()

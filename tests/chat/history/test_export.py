@@ -1,0 +1,241 @@
+"""Exports say what was said, in each format whole, and JSON comes back equal; bad JSON is refused with its place."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat.core.conversation import Conversation, Message, ToolCall
+from chat.errors import DataError, UsageError
+from chat.history.export import export_text, format_of
+from chat.history.records import SessionRecord
+from chat.history.session_json import from_json, to_json
+
+RECORD = SessionRecord(
+    id="0123456789abcdef",
+    name="buffers",
+    title="What is it?",
+    model="v0.3",
+    system="Be brief.",
+    settings={"temperature": 0.2, "stop": ["x"]},
+    created=1_700_000_000.0,
+    updated=1_700_000_060.0,
+)
+SAID = (
+    ("q1", Message("user", "What is it?\n# no heading of mine")),
+    ("a1", Message("assistant", "", (7,), "stop", (ToolCall("look_up", '{"word": "it"}', "abc123xyz"),))),
+    ("t1", Message("tool", '{"found": true}', tool_call_id="abc123xyz", name="look_up")),
+    ("a2", Message("assistant", "Code:\n\n```python\nk[i % W] < 3\n```\nand so", (1, 2), "length")),
+    ("q2", Message("user", "More!")),
+    ("a3", Message("assistant", "It kee", (3,), "interrupted")),
+)
+
+
+def tree() -> Conversation:
+    """A conversation with one branch that is not looked at."""
+    conversation = Conversation("Be brief.")
+    for node_id, message in SAID:
+        conversation = conversation.add(message, node_id)
+    other = conversation.at("a2").add(Message("user", "another way"), "q3")
+    return other.at(conversation.leaf)
+
+
+def test_markdown_reads_like_a_talk() -> None:
+    assert export_text(RECORD, tree(), "markdown") == (
+        "# buffers\n\nv0.3 · 2023-11-14T22:14:20Z\n\n"
+        "## System\n\nBe brief.\n\n"
+        "## You\n\nWhat is it?\n# no heading of mine\n\n"
+        '## Assistant\n\n```json\n{"name": "look_up", "arguments": {"word": "it"}}\n```\n\n'
+        '## Tool `look_up`\n\n{"found": true}\n\n'
+        "## Assistant\n\nCode:\n\n```python\nk[i % W] < 3\n```\nand so\n\n*(cut off at the limit)*\n\n"
+        "## You\n\nMore!\n\n"
+        "## Assistant\n\nIt kee\n\n*(interrupted)*\n"
+    )
+
+
+def test_sharegpt_is_one_line_with_every_turn_of_the_path() -> None:
+    text = export_text(RECORD, tree(), "sharegpt")
+    assert text.count("\n") == 1 and text.endswith("\n")
+    assert json.loads(text) == {
+        "id": "0123456789abcdef",
+        "model": "v0.3",
+        "title": "What is it?",
+        "conversations": [
+            {"from": "system", "value": "Be brief."},
+            {"from": "human", "value": "What is it?\n# no heading of mine"},
+            {"from": "function_call", "value": '{"name": "look_up", "arguments": {"word": "it"}}'},
+            {"from": "observation", "value": '{"found": true}'},
+            {"from": "gpt", "value": "Code:\n\n```python\nk[i % W] < 3\n```\nand so"},
+            {"from": "human", "value": "More!"},
+            {"from": "gpt", "value": "It kee"},
+        ],
+    }
+
+
+def test_no_character_of_a_text_ends_a_line_of_json_lines() -> None:
+    """Python and others see ends of lines where JSON allows the characters as they are."""
+    said = "one\u2028two\u2029three\x85four\nfive"
+    (line,) = export_text(RECORD, Conversation().add(Message("user", said)), "sharegpt").splitlines()
+    assert json.loads(line)["conversations"] == [{"from": "human", "value": said}]
+
+
+def test_json_holds_the_whole_tree_and_comes_back_equal() -> None:
+    record, conversation = from_json(export_text(RECORD, tree(), "json"))
+    assert conversation == tree()
+    assert list(conversation.nodes) == list(tree().nodes)  # the order of branches too
+    assert record == replace(RECORD, id="", created=0.0, updated=0.0, leaf="a3", messages=7)
+
+
+class Reader(HTMLParser):
+    """What a browser would make of a page: its tags, and the text of code and prose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.texts: dict[str, list[str]] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.texts.setdefault(self.tags[-1], []).append(data)
+
+
+def test_html_holds_every_message_with_its_code_apart() -> None:
+    reader = Reader()
+    reader.feed(export_text(RECORD, tree(), "html"))
+    assert reader.texts["h2"] == ["System", "You", "Assistant", "Tool `look_up`", "Assistant", "You", "Assistant"]
+    assert reader.texts["code"] == ['{"name": "look_up", "arguments": {"word": "it"}}', "k[i % W] < 3"]
+    assert reader.texts["div"] == [
+        "Be brief.", "What is it?\n# no heading of mine", '{"found": true}', "Code:", "and so", "More!", "It kee",
+    ]  # fmt: skip
+    assert reader.texts["p"] == ["v0.3 · 2023-11-14T22:14:20Z", "(cut off at the limit)", "(interrupted)"]
+
+
+HOSTILE = '</div><script>alert(1)</script><img src=x onerror=alert(1)>&lt;"\'\x1b[31m\u202e\0`````\n```"><b>\n```'
+
+
+@pytest.mark.parametrize("place", ["content", "title", "name", "model", "system", "tool"])
+def test_html_runs_nothing_that_anybody_wrote(place: str) -> None:
+    """Every text of foreign origin is only ever text: the page has the tags of a harmless one."""
+    fields: dict[str, Any] = {place: HOSTILE} if place in ("title", "name", "model") else {}
+    record = replace(RECORD, **{"name": None, **fields})
+    conversation = Conversation(HOSTILE if place == "system" else "x").add(
+        Message("user", HOSTILE if place == "content" else "x")
+    )
+    conversation = conversation.add(Message("tool", "x", name=HOSTILE if place == "tool" else "x"))
+    text = export_text(record, conversation, "html")
+    reader = Reader()
+    reader.feed(text)
+    allowed = {
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "header",
+        "h1",
+        "h2",
+        "p",
+        "section",
+        "div",
+        "pre",
+        "code",
+    }
+    assert set(reader.tags) <= allowed
+    assert {name for name, _ in reader.attributes} <= {
+        "lang",
+        "charset",
+        "http-equiv",
+        "content",
+        "name",
+        "class",
+        "dir",
+    }
+    assert "default-src 'none'" in text
+    assert not {"\x1b", "\u202e", "\0"} & set(text)
+
+
+def test_an_open_or_longer_fence_keeps_its_code() -> None:
+    code = "````md\n```\ninner\n```\n````\nafter\n~~~\nopen"
+    reader = Reader()
+    reader.feed(export_text(RECORD, Conversation().add(Message("assistant", code)), "html"))
+    assert (reader.texts["code"], reader.texts["div"]) == (["```\ninner\n```", "open"], ["after"])
+
+
+@pytest.mark.parametrize("arguments", ["{broken", "[" * 100_000, "```", ""])
+def test_broken_arguments_of_a_tool_are_exported_as_they_are(arguments: str) -> None:
+    conversation = Conversation().add(Message("assistant", "", tool_calls=(ToolCall("f", arguments),)))
+    for kind in ("markdown", "json", "html", "sharegpt"):
+        assert "f" in export_text(RECORD, conversation, kind)
+    assert from_json(to_json(RECORD, conversation))[1] == conversation
+
+
+def test_a_name_asks_for_a_format() -> None:
+    names = {"a.md": "markdown", "a.MARKDOWN": "markdown", "a.json": "json", "a.HTML": "html", "a.jsonl": "sharegpt"}
+    assert {name: format_of(Path(name)) for name in names} == names
+    for name, shown in (("talk.pdf", ".pdf"), ("talk", "talk")):
+        with pytest.raises(UsageError, match=rf"^`{shown}` says no format$") as caught:
+            format_of(Path(name))
+        assert caught.value.hint == "end the file's name in .md, .markdown, .json, .html, .htm, .jsonl"
+
+
+def plain(**changes: Any) -> dict[str, Any]:
+    return {**json.loads(to_json(RECORD, tree())), **changes}
+
+
+def node(**changes: Any) -> list[dict[str, Any]]:
+    return [{"id": "a", "parent": None, "role": "user", "content": "x", **changes}]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", "^this is no JSON: Expecting value"),
+        ("[" * 100_000, "^this is no JSON: "),
+        ("9" * 10_000, "^this is no JSON: "),
+        ([], "^this is JSON, but no exported session$"),
+        ({"format": "other"}, "^this is JSON, but no exported session$"),
+        (plain(version=2), "^version 2 of the session format is not 1$"),
+        (plain(version=None), "^version None of the session format is not 1$"),
+        (plain(nodes={}), "^nodes: not a list$"),
+        (plain(nodes=["x"]), r"^nodes\[0\]: not an object$"),
+        (plain(nodes=node(id=""), leaf=None), r"^nodes\[0\]\.id: `` is empty or there already$"),
+        (plain(nodes=node(id=5), leaf=None), r"^nodes\[0\]\.id: not a text$"),
+        (plain(nodes=node() + node(), leaf=None), r"^nodes\[1\]\.id: `a` is empty or there already$"),
+        (plain(nodes=node(parent="a"), leaf=None), r"^nodes\[0\]\.parent: no node `a` comes before$"),
+        (plain(nodes=node(parent="\x1b"), leaf=None), r"^nodes\[0\]\.parent: no node `␛` comes before$"),
+        (plain(nodes=node(role="root"), leaf=None), r"^nodes\[0\]\.role: 'root' is none of system, user"),
+        (plain(nodes=node(role=[]), leaf=None), r"^nodes\[0\]\.role: \[\] is none of"),
+        (plain(nodes=node(content=None), leaf=None), r"^nodes\[0\]\.content: not a text$"),
+        (plain(nodes=node(finish_reason="x"), leaf=None), r"^nodes\[0\]\.finish_reason: 'x' is none of stop, length"),
+        (plain(nodes=node(ids=[True]), leaf=None), r"^nodes\[0\]\.ids: not a list of token ids$"),
+        (plain(nodes=node(ids=[2**31]), leaf=None), r"^nodes\[0\]\.ids: not a list of token ids$"),
+        (plain(nodes=node(ids="12"), leaf=None), r"^nodes\[0\]\.ids: not a list$"),
+        (plain(nodes=node(tool_calls=["x"]), leaf=None), r"^nodes\[0\]\.tool_calls: not a list of objects$"),
+        (plain(nodes=node(tool_calls=[{"name": 1}]), leaf=None), r"^nodes\[0\]\.tool_calls\.name: not a text$"),
+        (plain(nodes=node(name=3), leaf=None), r"^nodes\[0\]\.name: not a text$"),
+        (plain(leaf="zz"), "^leaf: there is no node `zz`$"),
+        (plain(settings=[1]), "^settings: not an object$"),
+        (plain(system=1), "^system: not a text$"),
+        (plain(title=[]), "^title: not a text$"),
+    ],
+)
+def test_bad_json_is_refused_with_its_place(value: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        from_json(value if isinstance(value, str) else json.dumps(value))
+
+
+def test_lone_surrogates_in_json_are_replaced() -> None:
+    text = json.dumps(plain(nodes=node(id="\ud800", content="\udfff"), leaf="\ud800", name="\ud800"))
+    record, conversation = from_json(text)
+    assert (record.name, conversation.leaf, conversation.messages()[-1].content) == ("\ufffd", "\ufffd", "\ufffd")

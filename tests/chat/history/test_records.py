@@ -1,0 +1,46 @@
+"""Titles are one short line of the question; text becomes storable without losing more than it must."""
+
+from __future__ import annotations
+
+import pytest
+
+from chat.history.records import TITLE_WIDTH, storable, title_of
+
+
+@pytest.mark.parametrize(
+    ("question", "title"),
+    [
+        ("What is a rolling buffer?", "What is a rolling buffer?"),
+        ("\n\n  \t\n## Plan my   trip\nto Rome", "Plan my trip"),
+        ("```\nx = 1\n```", "x = 1"),
+        ("```python\nx = 1\n```", "x = 1"),
+        ("> - * quoted", "quoted"),
+        ("", ""),
+        ("\n \n", ""),
+        ("---\n***\nreal", "real"),
+        ("é" * 200, "é" * 59 + "…"),
+        ("https://example.org/" + "a" * 100 + " what is this", ("https://example.org/" + "a" * 100)[:59] + "…"),
+        ("word " * 40, "word word word word word word word word word word word word…"),
+        ("Please tell me, with many words, about the history of cheese, and wine",
+         "Please tell me, with many words, about the history of…"),
+    ],
+)  # fmt: skip
+def test_a_title_is_the_first_line_that_says_something(question: str, title: str) -> None:
+    assert title_of(question) == title
+    assert len(title) <= TITLE_WIDTH
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("plain", "plain"),
+        ("é\U0001f600\0", "é\U0001f600\0"),
+        ("\ud83d\ude00", "\U0001f600"),
+        ("\ude00\ud83d", "\ufffd\ufffd"),
+        ("a\ud800b", "a\ufffdb"),
+        ("\ufeffbom", "\ufeffbom"),
+    ],
+)
+def test_text_becomes_what_utf8_can_hold(text: str, stored: str) -> None:
+    assert storable(text) == stored
+    stored.encode()

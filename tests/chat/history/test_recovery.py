@@ -1,0 +1,271 @@
+"""A damaged history is moved aside and read as far as it can be; a foreign or newer one is not touched (F16)."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chat.core.conversation import Conversation, Message, Node
+from chat.history import schema
+from chat.history.sqlite_pages import PAGE_BYTES
+from chat.history.store import Store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Fill = Callable[..., dict[str, Conversation]]
+
+MUTANTS = 200 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 20
+NOTICE = re.compile(
+    r"the history was damaged: (\d+) messages of (\d+) sessions were recovered, the damaged file is kept as "
+    r"(history\.db\.corrupt-\d{8}T\d{6}(-\d+)?)"
+)
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def root_page(path: Path, table: str) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
+        return int(connection.execute(query, (table,)).fetchone()[0])
+
+
+def the_notice(store: Store) -> re.Match[str]:
+    (notice,) = store.take_notices()
+    found = NOTICE.fullmatch(notice.text)
+    assert found, notice.text
+    return found
+
+
+def is_sound(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO node_texts(node_texts, rank) VALUES ('integrity-check', 1)")
+        return bool(connection.execute("PRAGMA integrity_check").fetchone() == ("ok",))
+
+
+def test_a_lost_first_page_costs_nothing(tmp_path: Path, filled_history: Fill) -> None:
+    """The first page holds the tables' definitions; ours are the same in every file."""
+    path = tmp_path / "history.db"
+    made = filled_history(path)
+    overwrite(path, 0, bytes(PAGE_BYTES))
+    damaged = path.read_bytes()
+
+    with open_store(path) as store:
+        found = the_notice(store)
+        assert (found[1], found[2]) == ("360", "6")
+        assert (tmp_path / found[3]).read_bytes() == damaged
+        assert {record.label: store.load(record.id)[1] for record in store.list()} == made
+        assert len(store.search("question 7")) == 6
+    assert is_sound(path)
+    assert sorted(file.name for file in tmp_path.glob("history*")) == ["history.db", found[3]]
+
+
+def test_a_damaged_page_costs_its_own_messages_only(tmp_path: Path, filled_history: Fill) -> None:
+    """The tree stays whole: what followed a lost message follows what was said before it."""
+    path = tmp_path / "history.db"
+    made = filled_history(path)
+    with closing(sqlite3.connect(path)) as connection:
+        leaves = connection.execute(
+            "SELECT pageno FROM dbstat WHERE name = 'nodes' AND pagetype = 'leaf' ORDER BY path"
+        ).fetchall() if has_dbstat(connection) else []  # fmt: skip
+    page = leaves[len(leaves) // 2][0] if leaves else leaf_in_the_middle(path)
+    overwrite(path, (page - 1) * PAGE_BYTES, b"\xff" * PAGE_BYTES)
+
+    with open_store(path) as store:
+        found = the_notice(store)
+        lost = 360 - int(found[1])
+        assert 1 <= lost <= 14
+        texts = {node.message.content for conversation in made.values() for node in conversation.nodes.values()}
+        trees = {record.label: store.load(record.id)[1] for record in store.list()}
+    assert trees.keys() == made.keys()
+    for name, tree in trees.items():
+        before = [node for node in made[name].path() if node.id in tree.nodes]
+        assert [(node.id, node.message) for node in tree.path()] == [(node.id, node.message) for node in before]
+        assert {message.content for message in tree.messages()[1:]} <= texts
+    assert sum(len(tree.path()) for tree in trees.values()) == 360 - lost
+
+
+def has_dbstat(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("SELECT 1 FROM dbstat LIMIT 1")
+    except sqlite3.OperationalError:
+        return False
+    return True
+
+
+def leaf_in_the_middle(path: Path) -> int:
+    """A page of the table of nodes, found by a text that is on it."""
+    return path.read_bytes().index(b"question 15 of session 3") // PAGE_BYTES + 1
+
+
+def test_a_file_cut_in_half_gives_back_its_half(tmp_path: Path, filled_history: Fill) -> None:
+    path = tmp_path / "history.db"
+    made = filled_history(path)
+    os.truncate(path, path.stat().st_size // PAGE_BYTES // 2 * PAGE_BYTES)
+    with open_store(path) as store:
+        found = the_notice(store)
+        assert 50 < int(found[1]) < 300
+        contents = {node.message.content for conversation in made.values() for node in conversation.nodes.values()}
+        for record in store.list():
+            assert {node.message.content for node in store.load(record.id)[1].path()} <= contents
+    assert is_sound(path)
+
+
+@pytest.mark.parametrize("junk", [b"this is a letter, not a database\n" * 300, b"\0" * 9000, b"SQLite format 3\0"])
+def test_what_was_never_a_history_is_moved_aside(tmp_path: Path, junk: bytes) -> None:
+    path = tmp_path / "history.db"
+    path.write_bytes(junk)
+    with open_store(path) as store:
+        found = the_notice(store)
+        assert (found[1], found[2], store.list()) == ("0", "0", ())
+        assert (tmp_path / found[3]).read_bytes() == junk
+        store.create(name="works")
+    with open_store(path) as store:
+        assert [record.label for record in store.list()] == ["works"]
+        assert store.take_notices() == ()
+
+
+def test_an_empty_file_is_a_new_history(tmp_path: Path) -> None:
+    (tmp_path / "history.db").touch()
+    with open_store(tmp_path / "history.db") as store:
+        store.create(name="works")
+        assert store.take_notices() == ()
+
+
+@pytest.mark.parametrize("seed", range(MUTANTS))
+def test_no_damage_is_fatal_or_costs_more_than_the_pages_it_hit(
+    seed: int, tmp_path: Path, filled_history: Fill
+) -> None:
+    """Random bytes at random places: the store opens with all but those pages, and takes new turns that stay."""
+    seeded = random.Random(seed)
+    path = tmp_path / "history.db"
+    made = filled_history(path, sessions=3, turns=10)
+    size = path.stat().st_size
+    places = seeded.choice((1, 4, 40))
+    for _ in range(places):
+        length = seeded.choice((1, 8, 200, PAGE_BYTES))
+        overwrite(path, seeded.randrange(size), seeded.choice((bytes(length), seeded.randbytes(length))))
+    cut = seeded.random() < 0.2
+    if cut:
+        os.truncate(path, seeded.randrange(size))
+
+    with open_store(path) as store:
+        trees = [store.load(record.id)[1] for record in store.list()]
+        store.search("answer")
+        fresh = store.create(name="fresh", conversation=Conversation().add(Message("user", "after"), "new"))
+        store.append(fresh.id, Node("newer", "new", Message("assistant", "still here")))
+        assert not store.failed
+        notices = store.take_notices()
+    assert all(NOTICE.fullmatch(notice.text) for notice in notices)
+    with open_store(path) as store:
+        tree = store.load(fresh.id)[1]
+        assert [node.message.content for node in tree.path()] == ["after", "still here"]
+    if notices:  # a byte inside a text is not damage that anyone can see
+        assert is_sound(path)
+    said = {node.message for conversation in made.values() for node in conversation.nodes.values()}
+    kept = {node.message for tree in trees for node in tree.path()} & said
+    lost_at_most = 2 * (PAGE_BYTES // 300)  # what two pages hold: a piece of a page's length touches two
+    assert len(kept) >= len(said) - lost_at_most * places or cut
+
+
+def test_damage_that_is_met_later_is_mended_then(tmp_path: Path, filled_history: Fill) -> None:
+    """A large history is not read whole at opening; the turn that meets the damage is stored all the same."""
+    path = tmp_path / "history.db"
+    filled_history(path)
+    store = open_store(path)
+    record, conversation = store.load(store.get("s5").id)
+    store._keeper.read(lambda connection: connection.execute("PRAGMA shrink_memory"))
+    overwrite(path, (root_page(path, "nodes") - 1) * PAGE_BYTES, b"\xff" * PAGE_BYTES)
+
+    conversation = conversation.add(Message("user", "one more"), "more")
+    store.append(record.id, conversation.nodes["more"])
+
+    the_notice(store)
+    assert store.load(record.id)[1] == conversation  # all of it: the session that is open is put back from memory
+    with open_store(path) as other:
+        assert other.load(record.id)[1] == conversation
+    assert is_sound(path)
+
+
+def test_turns_in_the_write_ahead_log_are_read_too(tmp_path: Path, filled_history: Fill) -> None:
+    """A crash left the log; the file's head is lost: the newest turns are in the log only."""
+    path, copy = tmp_path / "a" / "history.db", tmp_path / "b" / "history.db"
+    made = filled_history(path)
+    store = open_store(path)
+    record, conversation = store.load(store.get("s0").id)
+    conversation = conversation.add(Message("user", "only in the log"), "log")
+    store.append(record.id, conversation.nodes["log"])
+    copy.parent.mkdir()
+    for suffix in ("", "-wal"):  # as a killed program leaves them
+        copy.with_name(copy.name + suffix).write_bytes(path.with_name(path.name + suffix).read_bytes())
+    overwrite(copy, 5 * PAGE_BYTES, b"\xff" * PAGE_BYTES)
+
+    with open_store(copy) as other:
+        found = the_notice(other)
+        tree = other.load(record.id)[1]
+    assert tree.nodes["log"].message == Message("user", "only in the log")
+    assert (copy.parent / found[3]).exists()
+    assert made.keys() == {f"s{i}" for i in range(6)}
+
+
+def test_a_newer_history_is_refused_and_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled_history: Fill
+) -> None:
+    path = tmp_path / "history.db"
+    filled_history(path, sessions=1, turns=1)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("history*")}
+
+    with open_store(path) as store:
+        store.create(name="x")
+        (notice,) = store.take_notices()
+        assert (store.path, store.failed) == (None, True)
+    assert notice.text == (
+        "the history cannot be used (it is of a newer version, 9, and this program knows 1):"
+        " this chat is kept in memory only"
+    )
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("history*")} == before
+
+
+def test_a_newer_history_in_use_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newer program is running, and its version is in the write-ahead log only."""
+    path = tmp_path / "history.db"
+    monkeypatch.setattr(schema, "SCHEMA", 2)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ("CREATE TABLE later (x)",)))
+    newer = open_store(path)
+    record = newer.create(name="later")
+    monkeypatch.undo()
+
+    with open_store(path) as store:
+        assert store.failed
+        (notice,) = store.take_notices()
+        assert "newer version, 2" in notice.text
+    newer.append(record.id, Node("a", None, Message("user", "still fine")))
+    assert newer.load(record.id)[1].leaf == "a"
+    assert newer.take_notices() == ()
+
+
+def test_a_database_of_another_program_is_refused_and_not_changed(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    before = path.read_bytes()
+    with open_store(path) as store:
+        (notice,) = store.take_notices()
+    assert notice.text == (
+        "the history cannot be used (it is a database of another program): this chat is kept in memory only"
+    )
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.glob("history*")] == ["history.db"]

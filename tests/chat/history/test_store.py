@@ -1,0 +1,331 @@
+"""What is stored comes back equal, from the file and from memory; names and ids find it."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from array import array
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chat.core.conversation import Conversation, Message, Node, ToolCall
+from chat.errors import UsageError
+from chat.history.records import SessionRecord
+from chat.history.store import Store, open_history, open_store
+from chat.inference.kv_state_files import KvStateStore
+from chat.llama.kv_snapshots import Snapshot
+
+EVERYTHING = (
+    Message("user", "What is a rolling buffer?\nSay it with code, NUL \0 and \U0001f469\u200d\U0001f467."),
+    Message("assistant", "", (7, 2**31 - 1), "stop", (ToolCall("look_up", '{"word": "buffer"}', "abc123xyz"),)),
+    Message("tool", '{"found": true}', tool_call_id="abc123xyz", name="look_up"),
+    Message("assistant", "It keeps the last W tokens.", (1, 2, 3), "length"),
+)
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return open_store(tmp_path / "data" / "history.db" if request.param == "file" else None)
+
+
+def talk(*messages: Message, system: str | None = None) -> Conversation:
+    conversation = Conversation(system)
+    for message in messages:
+        conversation = conversation.add(message)
+    return conversation
+
+
+def say(store: Store, record: SessionRecord, conversation: Conversation, message: Message) -> Conversation:
+    conversation = conversation.add(message)
+    assert conversation.leaf
+    store.append(record.id, conversation.nodes[conversation.leaf])
+    return conversation
+
+
+def test_a_conversation_comes_back_as_it_was_said(store: Store) -> None:
+    record = store.create(model="v0.3", model_path="/models/v0.3.gguf", settings={"temperature": 0.2, "stop": ["x"]})
+    conversation = Conversation()
+    for message in EVERYTHING:
+        conversation = say(store, record, conversation, message)
+    store.set_system(record.id, "Be brief.")
+
+    loaded, tree = store.load(record.id)
+
+    assert tree == conversation.with_system("Be brief.")
+    assert loaded == SessionRecord(
+        id=record.id,
+        title="What is a rolling buffer?",
+        model="v0.3",
+        model_path="/models/v0.3.gguf",
+        system="Be brief.",
+        settings={"temperature": 0.2, "stop": ["x"]},
+        created=record.created,
+        updated=loaded.updated,
+        leaf=conversation.leaf,
+        messages=4,
+    )
+    assert loaded.updated >= loaded.created
+    assert store.take_notices() == ()
+
+
+def test_another_program_reads_what_was_said_at_once(tmp_path: Path) -> None:
+    """Committed means readable by others, before anything is closed."""
+    path = tmp_path / "history.db"
+    store = open_store(path)
+    record = store.create()
+    conversation = say(store, record, Conversation(), EVERYTHING[0])
+    assert open_store(path).load(record.id)[1] == conversation
+
+
+def test_branches_and_the_place_looked_at_are_kept(store: Store) -> None:
+    record = store.create()
+    first = say(store, record, Conversation(), Message("user", "one"))
+    left = say(store, record, first, Message("assistant", "left"))
+    both = replace(left, leaf=first.leaf)
+    right = say(store, record, both, Message("assistant", "right"))
+    assert store.load(record.id)[1] == right
+
+    store.set_leaf(record.id, left.leaf)
+    assert store.load(record.id)[1] == right.at(left.leaf)
+    store.set_leaf(record.id, None)
+    assert store.load(record.id)[1] == right.at(None)
+
+
+def test_a_whole_conversation_can_begin_a_session(store: Store) -> None:
+    conversation = talk(*EVERYTHING, system="Be kind.")
+    record = store.create(name="copy", conversation=conversation)
+    assert store.load(record.id) == (record, conversation)
+    assert (record.title, record.messages, record.leaf) == ("What is a rolling buffer?", 4, conversation.leaf)
+
+
+def test_an_answer_is_kept_as_far_as_it_was_streamed(store: Store) -> None:
+    """What a crash leaves is the last part that was stored, marked as interrupted, and nothing of an empty one."""
+    record = store.create()
+    asked = say(store, record, Conversation(), Message("user", "Count."))
+    node = Node("answer", asked.leaf, Message("assistant", ""))
+
+    store.begin_answer(record.id, node)
+    assert store.load(record.id)[1] == asked
+
+    part = Message("assistant", "1, 2,", (5, 6))
+    store.update_answer(record.id, replace(node, message=part))
+    assert store.load(record.id)[1] == asked.add(replace(part, finish_reason="interrupted"), "answer")
+
+    whole = Message("assistant", "1, 2, 3", (5, 6, 7), "stop")
+    store.finish_answer(record.id, replace(node, message=whole))
+    assert store.load(record.id)[1] == asked.add(whole, "answer")
+
+
+def test_what_follows_an_empty_answer_follows_its_question(store: Store) -> None:
+    """A crash before the first word, then the person goes on: no dead end in the tree, no empty answer in a prompt."""
+    record = store.create()
+    asked = say(store, record, Conversation(), Message("user", "Hello?"))
+    store.begin_answer(record.id, Node("never", asked.leaf, Message("assistant", "")))
+    store.append(record.id, Node("again", "never", Message("user", "Are you there?")))
+    assert store.load(record.id)[1] == asked.add(Message("user", "Are you there?"), "again")
+
+
+def test_lone_surrogates_are_replaced_and_pairs_joined(store: Store) -> None:
+    record = store.create(model="\ud800")
+    say(store, record, Conversation(), Message("user", "a\ud800b \ud83d\ude00 \udfff"))
+    store.set_system(record.id, "\udc80")
+    loaded, tree = store.load(record.id)
+    assert [m.content for m in tree.messages()] == ["\ufffd", "a\ufffdb \U0001f600 \ufffd"]
+    assert (loaded.model, loaded.title) == ("\ufffd", "a\ufffdb \U0001f600 \ufffd")
+
+
+def test_the_last_used_session_comes_first_and_empty_ones_not_at_all(store: Store) -> None:
+    old, new, named = store.create(), store.create(), store.create(name="plan")
+    store.create()
+    assert store.latest() == named
+    for record in (new, old):
+        say(store, record, Conversation(), Message("user", "hi"))
+    assert [record.id for record in store.list()] == [old.id, new.id, named.id]
+    assert [record.id for record in store.list(1)] == [old.id]
+    latest = store.latest()
+    assert latest and latest.id == old.id
+
+
+def test_an_empty_history_has_no_latest(store: Store) -> None:
+    assert (store.latest(), store.list(), store.search("anything")) == (None, (), ())
+
+
+def test_a_session_is_found_by_name_id_and_beginning_of_id(store: Store) -> None:
+    record = store.create(name="trip to Rome")
+    for text in ("trip to Rome", " trip to Rome ", record.id, record.id[:4], record.id[:12]):
+        assert store.find(text) == record
+    for text in ("trip", record.id[:3], "", "%", record.id + "0"):
+        assert store.find(text) is None
+
+
+def test_a_name_wins_over_an_id(store: Store) -> None:
+    other = store.create(name="other")
+    named = store.create(name=other.id[:8])
+    assert store.find(other.id[:8]) == named
+
+
+def test_an_ambiguous_beginning_is_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = iter(("abcd1" + "0" * 27, "abcd2" + "0" * 27))
+    monkeypatch.setattr("chat.history.store.uuid.uuid4", lambda: type("Fixed", (), {"hex": next(ids)}))
+    store = open_store(None)
+    store.create()
+    store.create()
+    with pytest.raises(UsageError, match=r"^several sessions begin with `abcd`$") as caught:
+        store.find("abcd")
+    assert caught.value.hint == "say more of it, as in `abcd100000` and `abcd200000`"
+
+
+def test_a_new_name_is_not_taken_for_the_beginning_of_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--session cafe` went on with any session whose id happened to begin so."""
+    monkeypatch.setattr("chat.history.store.uuid.uuid4", lambda: type("Fixed", (), {"hex": "cafe1234" + "0" * 24}))
+    store = open_store(None)
+    made = store.create()
+    assert store.find("cafe") == store.find_named("cafe1234") == store.find_named(made.id) == made
+    assert store.find_named("cafe") is store.find_named("cafe123") is None
+
+
+def test_a_missing_session_is_answered_with_the_nearest(store: Store) -> None:
+    store.create(name="holiday")
+    with pytest.raises(UsageError, match=r"^there is no session `holidy`$") as caught:
+        store.get("holidy")
+    assert caught.value.hint == "did you mean `holiday`"
+    # what a person reads is the title
+    untitled = store.create(title="How do I\tconvert?", conversation=talk(Message("user", "x")))
+    with pytest.raises(UsageError, match=r"^there is no session `how do I convert`$") as caught:
+        store.get("how do I convert")
+    assert caught.value.hint == f"did you mean `{untitled.id[:8]}` (How do I convert?)"
+    with pytest.raises(UsageError, match=r"^there is no session `␛zzz`$") as caught:
+        store.get("\x1bzzz")
+    assert caught.value.hint == "`/sessions` shows the last ones, `mistral-chat sessions list` all"
+    for attempt in (store.load, lambda each: store.set_leaf(each, None)):
+        with pytest.raises(UsageError, match=r"^there is no session `nowhere`$"):
+            attempt("nowhere")
+    with pytest.raises(UsageError, match=r"^there is no session `nowhere`$"):
+        store.append("nowhere", Node("a", None, Message("user", "x")))
+
+
+def test_names_are_unique_and_one_line(store: Store) -> None:
+    first, second = store.create(name="plan"), store.create()
+    with pytest.raises(UsageError, match=r"^a session is called `plan` already$"):
+        store.create(name="plan")
+    with pytest.raises(UsageError, match=r"^a session is called `plan` already$"):
+        store.rename(second.id, "plan")
+    for name, shown in (("", ""), ("a\nb", "a b"), ("\x1b[31m", "␛\\[31m"), ("x" * 101, "x" * 100)):
+        with pytest.raises(UsageError, match=rf"^`{shown}` cannot be a session's name$"):
+            store.rename(second.id, name)
+    assert store.rename(first.id, "  idea ").name == "idea"
+    assert store.rename(first.id, "idea").name == "idea"
+    assert store.rename(second.id, "plan").name == "plan"
+    assert store.rename(second.id, None).name is None
+
+
+def test_model_title_and_settings_follow_the_session(store: Store) -> None:
+    record = store.create()
+    store.set_model(record.id, "nemo", "/nemo.gguf")
+    store.set_title(record.id, "Mine")
+    store.set_settings(record.id, {"seed": 1})
+    say(store, record, Conversation(), Message("user", "a question"))
+    loaded = store.load(record.id)[0]
+    assert (loaded.model, loaded.model_path, loaded.title, loaded.settings) == (
+        "nemo",
+        "/nemo.gguf",
+        "Mine",
+        {"seed": 1},
+    )
+
+
+def test_a_removed_session_leaves_nothing_behind(tmp_path: Path) -> None:
+    """No message, search entry or saved state; not even its bytes in the file or the write-ahead log.
+
+    The engine named its states otherwise than they were looked for here, so that they outlived their sessions, with
+    every token of them.
+    """
+    states, path = tmp_path / "cache" / "states", tmp_path / "data" / "history.db"
+    engine = KvStateStore(states, {"model": "tiny"}, 1 << 30)
+    store = open_store(path, states=states)
+    kept, gone = store.create(name="kept"), store.create(name="secretname", model="secretmodel")
+    say(store, kept, Conversation(), Message("user", "harmless"))
+    say(store, gone, Conversation(), Message("user", "The secretword is xyzzyplugh " * 500))
+    snapshot = Snapshot(array("i", [1, 2, 3]), 0, b"state")
+    assert engine.save(gone.id, snapshot) and KvStateStore(states, {"model": "other"}, 1 << 30).save(gone.id, snapshot)
+    theirs = {engine.save(kept.id, snapshot), engine.save("prompt 12", snapshot)}
+
+    store.remove(gone.id)
+
+    assert [record.name for record in store.list()] == ["kept"]
+    assert store.search("xyzzyplugh") == store.search("secretname") == ()
+    assert set(states.iterdir()) == theirs
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in (states.parent, states, path.parent)} == {0o700}
+    left = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert b"harmless" in left
+    for secret in (b"secret", b"xyzzy", b"plugh"):
+        assert secret not in left
+    with pytest.raises(UsageError, match="there is no session"):
+        store.load(gone.id)
+
+
+def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
+    """Also the folder, the write-ahead log and the shared memory, and files that were readable before."""
+    path = tmp_path / "new" / "data" / "history.db"
+    store = open_store(path)
+    store.create(name="x")
+    modes = {
+        file.name: stat.S_IMODE(file.stat().st_mode)
+        for file in (path.parent.parent, path.parent, *path.parent.iterdir())
+    }
+    assert modes == {"new": 0o700, "data": 0o700} | dict.fromkeys(
+        ("history.db", "history.db-wal", "history.db-shm"), 0o600
+    )
+    store.close()
+    path.chmod(0o644)
+    with open_store(path) as again:
+        again.create(name="y")
+        assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+
+
+def test_the_home_history_is_private_even_in_a_folder_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISTRAL_CHAT_HOME", str(tmp_path))
+    (tmp_path / "data").mkdir(mode=0o755)
+    with open_history() as store:
+        assert store.path == tmp_path / "data" / "history.db"
+        assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+
+
+def test_without_history_no_file_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.setenv("MISTRAL_CHAT_HOME", str(place / "home"))
+    monkeypatch.chdir(place)
+    with open_history(enabled=False) as store:
+        record = store.create(name="x")
+        conversation = say(store, record, Conversation(), EVERYTHING[0])
+        assert store.load(record.id)[1] == conversation
+        assert [hit.session_id for hit in store.search("rolling")] == [record.id]
+        store.remove(record.id)
+        assert (store.list(), store.path, store.failed, store.take_notices()) == ((), None, False, ())
+    assert list(place.iterdir()) == []
+
+
+def test_the_file_is_a_write_ahead_log_with_full_sync(tmp_path: Path) -> None:
+    """The connection's own settings are asked for, since `synchronous` is not stored in the file."""
+    store = open_store(tmp_path / "history.db")
+    pragmas = ("journal_mode", "synchronous", "busy_timeout", "user_version", "secure_delete", "foreign_keys")
+    values = store._keeper.read(lambda c: [c.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas])
+    assert values == ["wal", 2, 15_000, 1, 1, 1]
+    with closing(sqlite3.connect(tmp_path / "history.db")) as other:
+        assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_earlier_questions_come_newest_first_and_each_once() -> None:
+    with open_store(None) as store:
+        record = store.create()
+        for number, text in enumerate(["one", "two", "one", "three"]):
+            store.append(record.id, Node(str(number), None, Message("user", text)))
+        store.append(record.id, Node("a", None, Message("assistant", "no question")))
+        assert store.questions() == ("three", "one", "two")
+        assert store.questions(2) == ("three", "one")

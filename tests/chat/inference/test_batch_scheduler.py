@@ -1,0 +1,280 @@
+"""Several answers at once are those of one by one; faults, cancels and deaths cost nobody else an answer."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chat.core.conversation import Message
+from chat.core.events import Completion
+from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
+from chat.errors import ChatError, DataError, EngineError
+from chat.worker.client import LocalBackend
+from tests.folders import CHECKPOINTS
+
+GREEDY = Sampling(temperature=0, seed=1)
+
+Outcomes = dict[int, Completion | ChatError]
+Open = Callable[..., LocalBackend]
+
+
+def converted(checkpoint: str, kind: str, folders: pytest.TempPathFactory) -> Path:
+    output = folders.mktemp("models") / "model.gguf"
+    command = [sys.executable, "-m", "chat", "convert", str(CHECKPOINTS / checkpoint), "-t", kind]
+    subprocess.run([*command, "-o", str(output)], check=True, capture_output=True)
+    return output
+
+
+@pytest.fixture(scope="module", params=["mistral-v0.1", "mistral-v0.3"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a window of 64 and one without, of a type that is computed alike however a prompt is cut."""
+    return converted(request.param, "Q8_0", tmp_path_factory)
+
+
+@pytest.fixture(scope="module", params=[("mistral-v0.1", "Q8_0"), ("mistral-v0.3", "Q4_K_M")], ids=lambda it: it[1])
+def any_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One also of a type of which eight rows and more are computed in another way than fewer."""
+    return converted(*request.param, tmp_path_factory)
+
+
+@pytest.fixture
+def open_engine() -> Iterator[Open]:
+    opened: list[LocalBackend] = []
+
+    def make(path: Path, **options: object) -> LocalBackend:
+        engine = LocalBackend(EngineOptions(str(path), **({"threads": 1} | options)))  # type: ignore[arg-type]
+        opened.append(engine)
+        return engine
+
+    yield make
+    for engine in opened:
+        engine.close()
+
+
+def asked(*texts: str, max_tokens: int = 12, system: str | None = None) -> list[Request]:
+    head = (Message("system", system),) if system else ()
+    return [Request(Prompt(messages=(*head, Message("user", text))), GREEDY, max_tokens=max_tokens) for text in texts]
+
+
+def coded(*lengths: int, max_tokens: int = 12) -> list[Request]:
+    """Prompts of so many random ids, nothing in common."""
+    draw = random.Random(3)
+    prompts = [Prompt(ids=tuple(draw.randrange(300, 500) for _ in range(length))) for length in lengths]
+    return [Request(prompt, GREEDY, max_tokens=max_tokens) for prompt in prompts]
+
+
+def all_of(engine: LocalBackend, requests: list[Request], parallel: int | None) -> Outcomes:
+    return dict(engine.answer_all(requests, parallel))
+
+
+def ids(outcomes: Outcomes) -> list[object]:
+    return [each.ids if isinstance(each, Completion) else str(each) for _, each in sorted(outcomes.items())]
+
+
+def alone(engine: LocalBackend, request: Request) -> Completion:
+    last = list(engine.reply(request))[-1]
+    assert isinstance(last, Completion)
+    return last
+
+
+@pytest.mark.parametrize("parallel", [2, 4, 7])
+def test_answers_are_those_of_each_alone_in_an_engine_of_its_own(
+    parallel: int, any_model: Path, open_engine: Open
+) -> None:
+    """Very short, short and long prompts, longer than the window and than a batch, in one context and in many."""
+    requests = coded(2, 10, 31, 63, 64, 90, 300, 17, 5)
+    requests = [replace(each, max_tokens=30 + at) for at, each in enumerate(requests)]
+    together = all_of(open_engine(any_model), requests, parallel)
+    single = open_engine(any_model, draft="off")
+    assert ids(together) == [alone(single, each).ids for each in requests]
+
+
+@pytest.mark.parametrize(("count", "parallel", "told"), [(12, 9, 1), (5, 9, 0), (12, None, 0), (12, 7, 0)])
+def test_who_asks_for_more_than_are_alike_is_told_once_that_texts_may_differ(
+    count: int, parallel: int | None, told: int, any_model: Path, open_engine: Open
+) -> None:
+    notices: list[str] = []
+    outcomes = dict(open_engine(any_model).answer_all(coded(*range(10, 10 + count)), parallel, notices.append))
+    assert [len(each.ids) for each in outcomes.values() if isinstance(each, Completion)] == [12] * count
+    words = [notice for notice in notices if "at a time" in notice]
+    assert words == told * [
+        "9 answers at a time: more than 7 are computed in another order of sums, so a text may differ from that of its "
+        "line alone where two tokens are nearly as likely"
+    ]
+
+
+def test_answers_longer_than_a_rolling_window_are_those_of_each_alone(model: Path, open_engine: Open) -> None:
+    requests = coded(40, 100, 20, max_tokens=700)
+    together = all_of(open_engine(model), requests, 3)
+    assert ids(together) == ids(all_of(open_engine(model), requests, 1))
+    assert max(len(each.ids) for each in together.values() if isinstance(each, Completion)) == 700
+
+
+def test_a_whole_reply_comes_back_with_all_its_parts(model: Path, open_engine: Open) -> None:
+    engine = open_engine(model)
+    sampled = replace(asked("one")[0], sampling=Sampling(seed=7, temperature=1.5), max_tokens=20)
+    stopped = replace(asked("two")[0], stop=(alone(engine, asked("two")[0]).text[3:6],))
+    measured = replace(asked("five")[0], logprobs=3)
+    requests = [sampled, stopped, *asked("three", max_tokens=0), *asked("four"), measured]
+    outcomes = all_of(engine, requests, 4)
+    for at, request in enumerate(requests):
+        single, many = alone(engine, request), outcomes[at]
+        assert isinstance(many, Completion)
+        assert (many.text, many.ids, many.finish_reason, many.prompt_ids_sha256, many.sampling) == (
+            single.text, single.ids, single.finish_reason, single.prompt_ids_sha256, single.sampling,
+        )  # fmt: skip
+        assert (many.tokens.prompt, many.tokens.generated) == (single.tokens.prompt, single.tokens.generated)
+        assert many.logprobs == single.logprobs
+    assert len(many.logprobs) == len(many.ids) > 0
+
+
+def test_constraints_and_choices_hold_for_each_request_as_alone(model: Path, open_engine: Open) -> None:
+    kinds = [Constraint("regex", "[0-9]{4}"), Constraint("choice", '["left", "right"]'), None] * 2
+    requests = [replace(each, constraint=kind) for each, kind in zip(asked(*"abcdef"), kinds, strict=True)]
+    engine = open_engine(model)
+    singly, together = all_of(engine, requests, 1), all_of(engine, requests, 4)
+    assert ids(together) == ids(singly)
+    choices = [together[at] for at in (1, 4)]
+    assert {each.text for each in choices if isinstance(each, Completion)} <= {"left", "right"}
+    assert [round(sum((each.choice or {}).values()), 6) for each in choices if isinstance(each, Completion)] == [
+        1.0,
+        1.0,
+    ]
+
+
+def test_a_bad_request_fails_alone(model: Path, open_engine: Open) -> None:
+    bad = [Request(Prompt(ids=(1, 10**6)), GREEDY), Request(Prompt(ids=(5,)), Sampling(top_p=7))]
+    requests = [*asked("one"), bad[0], *asked("two"), bad[1], *asked("three")]
+    outcomes = all_of(open_engine(model), requests, 4)
+    assert [type(each) for _, each in sorted(outcomes.items())][::2] == [Completion] * 3
+    assert isinstance(outcomes[1], DataError)
+    assert "id 1000000 is not in the vocabulary" in str(outcomes[1])
+    assert "`--top-p 7` is out of range" in str(outcomes[3])
+
+
+@pytest.mark.parametrize("parallel", [2, 4])
+def test_a_common_beginning_is_read_once(parallel: int, model: Path, open_engine: Open) -> None:
+    system = "You are a careful clerk. " * 4
+    requests = asked("one", "two", "three", "four", "five", "six", system=system, max_tokens=4)
+    outcomes = all_of(open_engine(model), requests, parallel)
+    read = [each.tokens.prompt - each.tokens.cached for each in outcomes.values() if isinstance(each, Completion)]
+    assert len(read) == 6
+    if open_engine(model).info().prompt_format == "v1":  # later formats put the system prompt into the last message
+        assert max(read) < 16
+    assert ids(outcomes) == ids(all_of(open_engine(model), requests, 4 if parallel == 2 else 2))
+
+
+def test_longer_requests_after_short_ones_get_the_cells_they_need(model: Path, open_engine: Open) -> None:
+    requests = [*coded(10, 10, 10), *coded(400, 12, max_tokens=300), *coded(9)]
+    assert ids(all_of(open_engine(model), requests, 2)) == ids(all_of(open_engine(model), requests, 4))
+
+
+def test_requests_are_taken_as_there_is_room(model: Path, open_engine: Open) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Request]:
+        nonlocal taken
+        for request in itertools.cycle(asked("one", "two", "three")):
+            taken += 1
+            yield request
+
+    outcomes = open_engine(model).answer_all(endless(), 2)
+    first = [next(outcomes)[0] for _ in range(4)]
+    outcomes.close()  # type: ignore[attr-defined]
+    assert sorted(first) == [0, 1, 2, 3]
+    assert taken < 4 + 2 * 16
+
+
+def test_a_program_may_wait_for_each_answer_before_it_asks_again(model: Path, open_engine: Open) -> None:
+    answered = threading.Semaphore(1)
+
+    def careful() -> Iterator[Request]:
+        for request in asked("one", "two", "three"):
+            assert answered.acquire(timeout=20)
+            yield request
+
+    got = []
+    for index, outcome in open_engine(model).answer_all(careful(), 4):
+        got.append((index, type(outcome)))
+        answered.release()
+    assert got == [(0, Completion), (1, Completion), (2, Completion)]
+
+
+def test_what_breaks_while_requests_are_made_reaches_the_caller(model: Path, open_engine: Open) -> None:
+    def broken() -> Iterator[Request]:
+        yield from asked("one")
+        raise DataError("the file ends in the middle")
+
+    engine = open_engine(model)
+    outcomes = engine.answer_all(broken(), 4)
+    assert next(outcomes)[0] == 0
+    with pytest.raises(DataError, match="the file ends in the middle"):
+        list(outcomes)
+    assert alone(engine, asked("one")[0]).ids
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_a_cancel_ends_the_batch_and_the_engine_answers_on(parallel: int, model: Path, open_engine: Open) -> None:
+    engine = open_engine(model)
+    requests = [*asked("one"), *asked(*"abcdef", max_tokens=20_000)]
+    outcomes = []
+    begun = time.monotonic()
+    for index, outcome in engine.answer_all(requests, parallel):
+        outcomes.append((index, outcome))
+        if len(outcomes) == 1:
+            engine.cancel()
+    assert time.monotonic() - begun < 20
+    assert sorted(index for index, _ in outcomes) == list(range(7))
+    reasons = {index: outcome.finish_reason for index, outcome in outcomes if isinstance(outcome, Completion)}
+    assert [reasons[at] for at in range(7)] == ["length", *["interrupted"] * 6]
+    assert len(alone(engine, asked("one")[0]).ids) == 12
+
+
+def test_a_killed_child_costs_nobody_an_answer(model: Path, open_engine: Open) -> None:
+    requests = [*asked("one"), *asked(*"abcdef", max_tokens=150), *asked("z")]
+    engine = open_engine(model)
+    outcomes: Outcomes = {}
+    for index, outcome in engine.answer_all(requests, 3):
+        outcomes[index] = outcome
+        if len(outcomes) == 1:
+            assert engine.pid is not None
+            os.kill(engine.pid, signal.SIGKILL)
+    assert ids(outcomes) == ids(all_of(open_engine(model), requests, 3))
+
+
+def test_a_request_that_kills_the_child_alone_gets_the_error_and_the_rest_go_on(model: Path, open_engine: Open) -> None:
+    requests = [*asked("one"), *asked(*"abcdef", max_tokens=150)]
+    engine = open_engine(model)
+    outcomes: Outcomes = {}
+
+    def kill_the_next(first: int | None) -> None:
+        while engine.pid in (first, None):
+            time.sleep(0.001)
+        os.kill(engine.pid or 0, signal.SIGKILL)
+
+    for index, outcome in engine.answer_all(requests, 3):
+        outcomes[index] = outcome
+        if len(outcomes) == 1:
+            threading.Thread(target=kill_the_next, args=(engine.pid,), daemon=True).start()
+            os.kill(engine.pid or 0, signal.SIGKILL)
+    errors = {index: each for index, each in outcomes.items() if isinstance(each, ChatError)}
+    assert sorted(outcomes) == list(range(7))
+    assert len(errors) == 1
+    (error,) = errors.values()
+    assert isinstance(error, EngineError)
+    assert "it was killed (SIGKILL)" in str(error)
+
+
+def test_no_request_at_all_is_no_outcome(model: Path, open_engine: Open) -> None:
+    assert all_of(open_engine(model), [], None) == {}

@@ -1,0 +1,131 @@
+"""What loading does about GPUs: fewer layers where memory runs out, a word where there is none. No GPU is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat.core.events import Completion
+from chat.core.request import EngineOptions, Prompt, Request, Sampling
+from chat.errors import MemoryLimitError
+from chat.inference import batch_scheduler, loaded_model
+from chat.inference.batch_scheduler import BatchScheduler
+from chat.inference.loaded_model import load_model
+from chat.inference.response import reply
+from chat.llama.context import ContextSettings
+from chat.llama.memory_plan import HostResources
+from chat.llama.model import LoadSettings, Model
+from chat.llama.multi_context import MultiSequenceContext
+
+HOST = HostResources(8 << 30, (4 << 30,))
+
+
+class Cramped(Model):
+    """A model whose GPU, which is not there, takes one layer less than it said."""
+
+    def __init__(self, path: str, settings: LoadSettings, *more: Any) -> None:
+        if settings.gpu_layers > 2:
+            raise MemoryLimitError("unable to allocate buffer", hint="use a smaller quantization")
+        super().__init__(path, settings, *more)
+
+
+def test_where_a_gpu_takes_fewer_layers_than_it_said_memory_is_counted_anew(
+    plain_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded_model, "machine", lambda _: HOST)
+    monkeypatch.setattr(loaded_model, "Model", Cramped)
+    loaded = load_model(EngineOptions(str(plain_file), context=512, threads=1))
+    details = loaded.info.details
+    asked = load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="2"))
+    loaded.close()
+    asked.close()
+    assert loaded.notices == ["the GPU's memory ran out: 2 layers are on it now, the others on the processor"]
+    assert details["reason"] == (
+        "a context of 512 tokens, as asked; 2 of 3 layers (the output is one) on the GPU: "
+        "the GPU's memory ran out with more"
+    )
+    counted = ("gpu_layers", "host_bytes", "gpu_bytes")
+    assert [details[key] for key in counted] == [asked.info.details[key] for key in counted]
+    assert details["draft"] == "off: layers on a GPU would not compute drafts bit for bit like single tokens"
+
+
+def test_what_the_gpu_does_not_take_must_fit_in_the_hosts_memory(
+    plain_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded_model, "machine", lambda _: HOST)
+    loaded = load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="2"))
+    loaded.close()
+    need = loaded.info.details["host_bytes"]
+    monkeypatch.setattr(loaded_model, "Model", Cramped)
+    monkeypatch.setattr(loaded_model, "machine", lambda _: HostResources(need - 1, (4 << 30,)))
+    with pytest.raises(MemoryLimitError, match=r"^\S+ needs 0\.0 GiB of memory .*GiB are free$"):
+        load_model(EngineOptions(str(plain_file), context=512, threads=1))
+
+
+def test_layers_that_were_asked_for_are_not_silently_fewer(plain_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loaded_model, "machine", lambda _: HOST)
+    monkeypatch.setattr(loaded_model, "Model", Cramped)
+    with pytest.raises(MemoryLimitError, match=r"^unable to allocate buffer$") as caught:
+        load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="all"))
+    assert caught.value.hint == "use fewer `--gpu-layers`, a smaller quantization"
+
+
+class Given:
+    """Requests that are all there from the start."""
+
+    def __init__(self, count: int) -> None:
+        prompts = [Prompt(ids=tuple(range(5 + at, 30))) for at in range(count)]
+        self.requests = [Request(each, Sampling(temperature=0), max_tokens=4) for each in prompts]
+        self._left = list(enumerate(self.requests))
+
+    def take(self, wait_seconds: float | None) -> tuple[int, Request] | None:
+        return self._left.pop(0) if self._left else None
+
+    @property
+    def ended(self) -> bool:
+        return not self._left
+
+
+@pytest.mark.parametrize(("most", "tried"), [(2, [5, 2]), (0, [5, 2, 1])])
+def test_a_batch_goes_on_with_what_a_full_gpu_leaves(
+    most: int, tried: list[int], plain_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that fills a GPU leaves no room for a second context: a batch ended there, answered by nobody."""
+    counts: list[int] = []
+    told: list[str] = []
+
+    class Full(MultiSequenceContext):
+        def __init__(self, model: Model, settings: ContextSettings, count: int) -> None:
+            counts.append(count)
+            if count > most:
+                raise MemoryLimitError("no memory for a context")
+            super().__init__(model, settings, count)
+
+    monkeypatch.setattr(batch_scheduler, "MultiSequenceContext", Full)
+    loaded = load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="0"))
+    source = Given(5)
+    done = {at: each for at, each in BatchScheduler(loaded, 5, told.append).outcomes(source) if each is not None}
+    alone = [list(reply(loaded, each))[-1] for each in source.requests]
+    loaded.close()
+    assert counts == tried
+    assert told == [f"{most or 1} at a time instead of the 5 of `--parallel`: memory allows no more"]
+    assert sorted(done) == [0, 1, 2, 3, 4]
+    assert all(isinstance(each, Completion) for each in done.values())
+    if most == 0:  # of float weights rows together are computed otherwise
+        assert [getattr(done[at], "ids", None) for at in range(5)] == [getattr(each, "ids", ()) for each in alone]
+
+
+@pytest.mark.parametrize("wanted", ["all", "5"])
+def test_who_asks_for_layers_on_a_gpu_that_is_not_there_is_told(
+    wanted: str, plain_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded_model, "machine", lambda _: HostResources(8 << 30))
+    loaded = load_model(EngineOptions(str(plain_file), threads=1, gpu_layers=wanted))
+    loaded.close()
+    assert loaded.notices == [
+        f"`--gpu-layers {wanted}` has no effect: this build of llama.cpp or this machine has no GPU, "
+        "so everything is on the processor"
+    ]
+    assert loaded.info.details["gpu_layers"] == 0

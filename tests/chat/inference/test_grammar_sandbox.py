@@ -1,0 +1,58 @@
+"""Grammars that would fail while an answer grows are refused before it begins, and no others are."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from chat.core.request import Constraint, ConstraintKind
+from chat.errors import UsageError
+from chat.inference import grammar_sandbox
+from chat.inference.grammar_sandbox import checked_grammar
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("start: " + " | ".join(f'"{at:05}"' for at in range(3000)), "has 3003 items; max is 2000"),
+        ("start: " + "a? " * 2000 + '\na: "x"', "has 6001 items; max is 2000"),
+        ('start: "a" x | "b"\nx: x "c"', "it has beginnings that nothing can follow"),
+        ('start: "b" | "ad" x\nx: x "c"', "it has beginnings that nothing can follow"),
+        ('start: start "a"', "nothing can match it"),
+    ],
+)
+def test_a_grammar_that_fails_at_the_first_bytes_does_not_compile(source: str, words: str) -> None:
+    """These compile: the library finds out only when an answer has begun, which then was lost."""
+    with pytest.raises(UsageError, match=r"^the constraint of `--grammar` does not compile: ") as caught:
+        checked_grammar(Constraint("lark", source), False)
+    assert words in caught.value.message
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the limit is of waiting there")
+def test_what_takes_too_much_of_a_processor_is_refused_however_long_it_waited_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The limit was of waiting: on a busy machine ordinary constraints were called too complex."""
+    monkeypatch.setattr(grammar_sandbox, "SECONDS", 0.02)
+    with pytest.raises(UsageError) as caught:
+        checked_grammar(Constraint("regex", "[a-c]{3}"), False)
+    assert caught.value.message == "the constraint of `--regex` is too complex: compiling takes over 0.02 seconds"
+    assert caught.value.hint == "make repetitions, numbers and alternatives in it fewer"
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("regex", ""),
+        ("regex", "a?"),
+        ("regex", "[a-c]{3}-[0-9]+x"),
+        ("lark", 'start: s\ns: s s | "a" |'),
+        ("lark", 'start: start "a" | "b"'),
+        ("gbnf", 'root ::= "yes" | "no" " " [0-9]'),
+        ("schema", '{"enum": ["a", "b"]}'),
+    ],
+)
+@pytest.mark.parametrize("space", [False, True])
+def test_a_grammar_that_something_matches_compiles(kind: ConstraintKind, source: str, space: bool) -> None:
+    assert checked_grammar(Constraint(kind, source), space).startswith('{"grammars": ')

@@ -1,0 +1,151 @@
+"""The decoder's cells: constant memory, rewinds that never continue wrongly, aborts that leave it usable."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chat.errors import EngineError, ModelError, UsageError
+from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.model import LoadSettings, Model
+from tests.chat.conftest import WINDOWED
+from tests.chat.tiny_models import Array, forward
+
+
+def ids_of(count: int, seed: int = 1) -> list[int]:
+    return [int(i) for i in np.random.default_rng(seed).integers(3, 400, count)]
+
+
+def read(decoder: LlamaContext, ids: list[int]) -> Array:
+    """Read all ids, and return the last one's logits."""
+    for at in range(0, len(ids), 64):
+        assert decoder.feed(ids[at : at + 64], 1)
+    return decoder.logits().copy()
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_ten_thousand_tokens_through_a_window_of_64_take_constant_memory(
+    windowed_file: Path, windowed_weights: dict[str, Array], open_decoder: Callable[..., LlamaContext]
+) -> None:
+    decoder = open_decoder(windowed_file, cells=128, rolling=True)
+    ids = ids_of(10_000)
+    for at in range(0, 2_048, 64):
+        decoder.feed(ids[at : at + 64], 1)
+    before = resident_bytes()
+    for at in range(2_048, 10_000, 64):
+        decoder.feed(ids[at : at + 64], 1)
+    grown = resident_bytes() - before
+    print(f"grown by {grown:,} bytes")
+    assert grown < 2 << 20
+    assert len(decoder.ids) == 10_000
+    # With 2 layers no token sees further back than 2 windows: the last 200 ids at their own place say it all.
+    near = forward(WINDOWED, windowed_weights, ids[-200:])
+    assert np.abs(decoder.logits() - near[-1]).max() < 5e-3  # rotary angles of position 10,000 in float32
+
+
+def test_a_rewind_within_the_cells_continues_as_a_cold_run(
+    windowed_file: Path, open_decoder: Callable[..., LlamaContext]
+) -> None:
+    ids, other = ids_of(150), ids_of(40, 2)
+    decoder = open_decoder(windowed_file, cells=128, rolling=True)
+    read(decoder, ids)
+    assert decoder.rewind(140) == 140
+    assert list(decoder.ids) == ids[:140]
+    warm = read(decoder, other)
+    cold = read(open_decoder(windowed_file, cells=128, rolling=True), ids[:140] + other)
+    assert np.abs(warm - cold).max() < 1e-4
+
+
+@pytest.mark.parametrize("back", [1, 60, 100, 130, 160, 192, 193, 250, 400, 699])
+def test_a_rewind_past_what_the_window_holds_reads_again_rather_than_wrongly(
+    windowed_file: Path, open_decoder: Callable[..., LlamaContext], back: int
+) -> None:
+    """llama.cpp reports success for such rewinds, and a continuation would see only part of its window."""
+    ids, other = ids_of(700), ids_of(5, 2)
+    decoder = open_decoder(windowed_file, cells=128, rolling=True)
+    read(decoder, ids)
+    kept = decoder.rewind(700 - back)
+    assert kept in (0, 700 - back)
+    assert (kept > 0) == (back <= 256 - 64 + 1)
+    warm = read(decoder, ids[kept : 700 - back] + other)
+    cold = read(open_decoder(windowed_file, cells=128, rolling=True), ids[: 700 - back] + other)
+    assert np.abs(warm - cold).max() < 1e-4
+
+
+def test_a_rewind_to_further_than_was_read_changes_nothing(
+    plain_file: Path, open_decoder: Callable[..., LlamaContext]
+) -> None:
+    decoder = open_decoder(plain_file)
+    read(decoder, ids_of(10))
+    assert (decoder.rewind(10), decoder.rewind(99), decoder.position) == (10, 10, 10)
+
+
+def test_a_plain_model_rewinds_anywhere(plain_file: Path, open_decoder: Callable[..., LlamaContext]) -> None:
+    ids, other = ids_of(300), ids_of(5, 2)
+    decoder = open_decoder(plain_file)
+    read(decoder, ids)
+    assert decoder.rewind(7) == 7
+    warm = read(decoder, other)
+    assert np.abs(warm - read(open_decoder(plain_file), ids[:7] + other)).max() < 1e-4
+
+
+def test_a_full_cache_is_an_error_with_numbers_and_the_decoder_goes_on(
+    plain_file: Path, open_decoder: Callable[..., LlamaContext]
+) -> None:
+    decoder = open_decoder(plain_file, cells=256)
+    ids = ids_of(256)
+    read(decoder, ids)
+    assert decoder.free == 0
+    with pytest.raises(EngineError, match=r"^the cache of 256 cells has no room at position 256$"):
+        decoder.feed([5])
+    assert list(decoder.ids) == []
+    again = read(decoder, ids[:9])
+    assert np.abs(again - read(open_decoder(plain_file), ids[:9])).max() < 1e-4
+
+
+def test_an_abort_stops_a_batch_within_half_a_second_and_what_was_read_stays(
+    slow_file: Path, open_decoder: Callable[..., LlamaContext]
+) -> None:
+    decoder = open_decoder(slow_file, cells=1024, batch=512, rolling=True)
+    first = ids_of(16)
+    decoder.feed(first, 1)
+    pressed: list[float] = []
+
+    def press() -> None:
+        pressed.append(time.perf_counter())
+        decoder.abort()
+
+    timer = threading.Timer(0.1, press)
+    timer.start()
+    assert not decoder.feed(ids_of(512), 1)
+    assert time.perf_counter() - pressed[0] < 0.5
+    assert list(decoder.ids) == first
+    decoder.abort(False)
+    assert decoder.feed([7, 8, 9], 1)
+    warm = decoder.logits().copy()
+    cold = open_decoder(slow_file, cells=1024, batch=512, rolling=True)
+    cold.feed([*first, 7, 8, 9], 1)
+    assert np.abs(warm - cold.logits()).max() < 1e-2
+
+
+def test_a_quantized_cache_without_flash_attention_is_refused(windowed_file: Path) -> None:
+    model = Model(str(windowed_file), LoadSettings())
+    with pytest.raises(UsageError, match=r"^a q8_0 cache needs flash attention$"):
+        LlamaContext(model, ContextSettings(256, kv_type="q8_0", flash_attention="off"))
+    model.close()
+
+
+def test_a_file_that_llama_cpp_refuses_names_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF" + b"\0" * 100)
+    with pytest.raises(ModelError, match=r"broken.gguf cannot be loaded: .+"):
+        Model(str(path), LoadSettings())

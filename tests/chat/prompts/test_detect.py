@@ -1,0 +1,141 @@
+"""Prompt formats are told from metadata: our key, else the chat template and the vocabulary's control pieces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mistral_common.integrations.chat_templates.chat_templates import generate_chat_template
+from mistral_common.tokens.tokenizers.base import TokenizerVersion
+
+from chat.prompts.detect import Detected, detect_format
+from chat.prompts.registry import FORMATS
+
+V2 = ("<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[control_8]")
+V3 = ("<s>", "</s>", "[INST]", "[/INST]", "[IMG]", "[PREFIX]", "[REFERENCE_DOC_0]")
+V7 = (*V3, "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]")
+V11 = (*V7, "[ARGS]", "[CALL_ID]")
+V13 = (*V11, "[THINK]", "[/THINK]")
+CHATML = "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>'}}{% endfor %}"
+ZEPHYR = (
+    "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
+    "{{ '<|user|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'assistant' %}\n"
+    "{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}"
+)
+PHI = "{% if m['role'] == 'user' %}{{ '<|user|>\n' + m['content'] + '<|end|>\n<|assistant|>\n' }}{% endif %}"
+LLAMA2 = "{{ bos_token + '[INST] <<SYS>>' + system + '<</SYS>>' + content + ' [/INST]' }}"
+GEMMA = "<start_of_turn>user"
+V1_OF_0_1 = "{{ bos_token }}{% for m in messages %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% endfor %}"
+
+
+def metadata(
+    pieces: tuple[str, ...] = ("<s>", "</s>"), template: str = "", tekken: bool = False, **more: Any
+) -> dict[str, Any]:
+    tokens = (*pieces, "[INST]ed", "word")
+    made: dict[str, Any] = {
+        "tokenizer.ggml.model": "gpt2" if tekken else "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": (*(3 for _ in pieces), 1, 1),
+        **{key.replace("__", "."): value for key, value in more.items()},
+    }
+    return made | ({"tokenizer.chat_template": template} if template else {})
+
+
+def mistral_template(version: str, spm: bool) -> str:
+    """The chat template that mistral-common generates for a version, as newer releases carry it."""
+    return generate_chat_template(
+        spm=spm,
+        tokenizer_version=TokenizerVersion(version),
+        image_support=False,
+        audio_support=False,
+        thinking_support=version == "v13",
+        default_system_prompt=None,
+        plain_thinking_support=False,
+        use_special_token_variables=True,
+        model_settings_fields=None,
+        reasoning_effort_values=None,
+        reasoning_effort_default=None,
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_our_own_key_decides(name: str) -> None:
+    found = detect_format(metadata(V7, CHATML, mistral_chat__prompt_format=name))
+    assert found == Detected(name, "the file names it")
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "pieces", "tekken"),
+    [
+        ("v1", "v1", ("<s>", "</s>"), False),
+        ("v2", "v2", V2, False),
+        ("v3", "v3", V3, False),
+        ("v7", "v7", V7, False),
+        ("v3-tekken", "v3", V7, True),
+        ("v7-tekken", "v7", V7, True),
+        ("v11", "v11", V11, True),
+        ("v13", "v13", V13, True),
+    ],
+)
+def test_mistrals_own_templates_are_told_by_template_and_vocabulary(
+    name: str, version: str, pieces: tuple[str, ...], tekken: bool
+) -> None:
+    found = detect_format(metadata(pieces, mistral_template(version, not tekken), tekken))
+    assert found == Detected(name, f"its chat template and vocabulary are those of {name}")
+
+
+@pytest.mark.parametrize(
+    ("expected", "pieces", "template", "tekken"),
+    [
+        (Detected("v1", "its chat template and vocabulary are those of v1"), ("<s>",), V1_OF_0_1, False),
+        (Detected("chatml", "its chat template is ChatML"), V3, CHATML, False),
+        (Detected("chatml", "its chat template is ChatML"), ("<|im_start|>",), CHATML, True),
+        (Detected("zephyr", "its chat template is Zephyr's"), ("<s>",), ZEPHYR, False),
+        (Detected("template", "its chat template is none of Mistral's"), ("<|end|>",), PHI, False),
+        (Detected("template", "its chat template is none of Mistral's"), ("<s>",), LLAMA2, False),
+        (Detected("template", "its chat template is none of Mistral's"), ("<bos>",), GEMMA, False),
+        (Detected("template", "its chat template is none of Mistral's"), ("<x>",), V1_OF_0_1, True),
+        (Detected("template", "its chat template is a relative of ChatML"), (), CHATML + "<|im_sep|>", True),
+    ],
+)
+def test_templates_of_fine_tunes_and_other_families(
+    expected: Detected, pieces: tuple[str, ...], template: str, tekken: bool
+) -> None:
+    assert detect_format(metadata(pieces, template, tekken)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces", "tekken", "model"),
+    [
+        ("v2", V2, False, "Mistral 7B"),
+        ("v3", V3, False, "Mistral-7B-v0.3"),
+        ("v7", V7, False, "Mistral Large 2411"),
+        ("v7-tekken", V7, True, "Mistral Small"),
+        ("v11", V11, True, "Mistral Small 3.2"),
+        ("v13", V13, True, "Magistral"),
+        ("raw", V3, False, "Mistral Nemo Base 2407"),
+        ("raw", ("<s>", "</s>"), False, "mistral-7B-v0.1"),
+        ("v1", ("<s>", "</s>"), False, "Mistral-7B-Instruct-v0.1"),
+        ("raw", ("<|endoftext|>",), True, "gpt2 instruct"),
+        ("raw", ("<s>", "</s>"), False, "italian basement"),
+    ],
+)
+def test_without_a_template_pieces_and_name_decide_and_a_base_model_is_completed(
+    name: str, pieces: tuple[str, ...], tekken: bool, model: str
+) -> None:
+    found = detect_format(metadata(pieces, tekken=tekken, general__name=model))
+    assert found.name == name
+    assert (found.reason == "it has no chat template") == (name == "raw")
+
+
+def test_an_unknown_name_in_our_key_is_not_believed() -> None:
+    assert detect_format(metadata(V3, mistral_chat__prompt_format="v99")).name == "v3"
+    assert detect_format(metadata(V3, mistral_chat__prompt_format=7)).name == "v3"
+
+
+def test_metadata_without_a_vocabulary_or_with_bytes_is_read_too() -> None:
+    assert detect_format({}).name == "raw"
+    assert (
+        detect_format({"tokenizer.ggml.tokens": [b"[INST]", b"\xff"], "tokenizer.ggml.token_type": [3, 1]}).name == "v2"
+    )
+    assert detect_format({"tokenizer.ggml.tokens": ["[INST]"]}).name == "v2"

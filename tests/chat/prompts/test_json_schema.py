@@ -1,0 +1,51 @@
+"""Schemas are judged as jsonschema judges them by the meta-schema of draft 7."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator
+from jsonschema.exceptions import SchemaError
+
+from chat.prompts.json_schema import _KEYWORDS, fault
+
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 2.0, 2.5, 1e300, "", "text", "string", "(", "a|b", [], {}, ["a"], ["a", "a"]),
+    *([1], ["string", "null"], ["string", "string"], ["thing"], [{}], [True], [{"type": 3}], {"a": {}}, {"a": 7}),
+    *({"(": {}}, {"a": ["b"]}, {"a": ["b", "b"]}, {"a": True}, {"type": "object"}, {"minimum": "1"}),
+)
+
+
+def schema(dice: random.Random, depth: int = 0) -> Any:
+    made: dict[str, Any] = {}
+    for _ in range(dice.randrange(4)):
+        key = dice.choice((*_KEYWORDS, "default", "const", "unknown"))
+        made[key] = schema(dice, depth + 1) if depth < 3 and dice.random() < 0.4 else dice.choice(VALUES)
+    return dice.choice((made, made, made, made, [made], {"a": made}))
+
+
+def judged(value: Any) -> bool:
+    try:
+        Draft7Validator.check_schema(value)
+    except SchemaError:
+        return False
+    return True
+
+
+def test_random_schemas_are_judged_as_the_judge_does() -> None:
+    dice = random.Random(7)
+    right = 0
+    for _ in range(20_000 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 2000):
+        value = schema(dice)
+        assert (fault(value) is None) == judged(value), value
+        right += judged(value)
+    assert right > 300
+
+
+@pytest.mark.parametrize("key", [*_KEYWORDS, "default", "const", "readOnly"])
+def test_every_keyword_is_judged_as_the_judge_does(key: str) -> None:
+    for value in VALUES:
+        assert (fault({key: value}) is None) == judged({key: value}), value

@@ -1,0 +1,148 @@
+"""Markdown fits its width, loses no word, and looks as it should."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from chat.rendering.markdown import Code, closed, markdown_lines
+from chat.rendering.styled_text import Line, Span, highlight, line_width, text_of
+from tests.chat.tui.samples import document
+
+
+def shown(text: str, width: int) -> list[str]:
+    return [text_of(line).rstrip() for line in markdown_lines(text, width)]
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+@pytest.mark.parametrize("number", range(60))
+def test_lines_fit_and_no_letter_is_lost(number: int, width: int) -> None:
+    """Code may be longer than the screen, so that it copies as it is: it is left out here."""
+    text = re.sub(r"(?s)(```|~~~).*?\1", "", document(number))
+    lines = markdown_lines(text, width)
+    assert max((line_width(line) for line in lines), default=0) <= width
+    letters = "".join(re.findall(r"\w", "".join(text_of(line) for line in lines)))
+    for word in re.findall(r"[^\W\d_]{3,}", text):
+        assert word in letters
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("number", range(20))
+def test_the_narrowest_terminals_do_not_break_it(number: int, width: int) -> None:
+    assert markdown_lines(document(number), width)
+
+
+def test_html_stays_text() -> None:
+    assert shown("<think>why</think>\n\n<div>\nx\n</div>", 40) == ["<think>why</think>", "", "<div>", "x", "</div>"]
+
+
+def test_items_hang_and_nest() -> None:
+    assert shown("1. one two three four\n   - five six seven eight\n10. ten", 16) == [
+        "1. one two three",
+        "   four",
+        "   ◦ five six",
+        "     seven eight",
+        "2. ten",
+    ]
+
+
+def test_line_breaks_of_a_poem_stay() -> None:
+    assert shown("Roses are red\nViolets are blue", 40) == ["Roses are red", "Violets are blue"]
+
+
+def test_links_show_where_they_lead_and_never_become_escapes() -> None:
+    assert shown("[here](https://e.org/) <https://f.org>", 60) == ["here (https://e.org/) https://f.org"]
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [r"\(a+b\)", r"\[\frac{a}{b} \\ c\]", r"$x_i^*y_j^*$", "$$\na *b* \\, c\n$$", r"$\{a\}$", r"\(f\) and $g$"],
+)
+def test_a_formula_stays_as_it_is_written(formula: str) -> None:
+    """Once `\\(a+b\\)` lost its backslashes, and `$x^*y^*$` its stars."""
+    assert shown(formula, 60) == formula.split("\n")
+    assert text_of(markdown_lines(f"**bold** {formula}", 200)[0]).startswith("bold " + formula.split("\n")[0])
+
+
+def test_prices_and_variables_are_no_formulas() -> None:
+    assert shown("from $5 to *$10*, $HOME and `$B` for **$x**", 60) == ["from $5 to $10, $HOME and $B for $x"]
+    assert shown(r"\( alone \* and \[ too", 60) == ["( alone * and [ too"]
+
+
+def test_a_hundred_thousand_openings_of_formulas_are_quickly_read() -> None:
+    began = time.monotonic()
+    assert "".join(shown(r"\(" * 50_000, 80)) == "(" * 50_000
+    assert time.monotonic() - began < 10
+
+
+def test_a_table_keeps_its_columns_where_they_are_legible() -> None:
+    text = "| Name | N |\n|:--|--:|\n| 日本 | 7 |\n| b | 1234 |"
+    assert shown(text, 40) == ["Name     N", "────  ────", "日本     7", "b     1234"]
+
+
+def test_a_table_too_wide_becomes_records() -> None:
+    text = (
+        "| Model | Window | Notes | Speed |\n|--|--|--|--|\n"
+        + "| Mistral seven | four thousand | rather long words | 2.5 tokens |\n" * 2
+    )
+    record = ["Model: Mistral seven", "Window: four thousand", "Notes: rather long words", "Speed: 2.5 tokens"]
+    assert shown(text, 30) == [*record, "", *record]
+
+
+def test_wide_cells_wrap_inside_their_column() -> None:
+    text = "| a | b |\n|--|--|\n| " + "word " * 20 + "| x |"
+    lines = shown(text, 40)
+    assert lines[2] == "word word word word word word word     x" and all(len(line) <= 40 for line in lines)
+
+
+def test_code_is_coloured_by_what_stands_above_it() -> None:
+    code = Code("python")
+    lines = ["def f():", '    """Doc', *["", "words"] * 30, '"""', "    return 1"]
+    assert [merged(code.take(line)) for line in lines] == [
+        merged(line) for line in highlight("\n".join(lines), "python")[0]
+    ]
+    assert Code("nosuchlanguage").peek("inside") == (Span("inside", ""),)
+    assert text_of(Code("").take("\tx")) == "    x"
+
+
+def merged(line: Line) -> list[tuple[str, str]]:
+    """Each character with its style."""
+    return [(character, span.style) for span in line for character in span.text]
+
+
+@pytest.mark.parametrize(
+    "text", ["> " * 500 + "kept", "[1]: https://e.org/kept", "- " * 500 + "kept", "*" * 500 + "kept"]
+)
+def test_what_markdown_would_swallow_is_kept(text: str) -> None:
+    assert any("kept" in line for line in shown(text, 4000))
+
+
+def test_deep_lists_end() -> None:
+    assert len(markdown_lines("".join("  " * depth + "- x\n" for depth in range(100)), 40)) >= 50
+
+
+@pytest.mark.parametrize(
+    ("text", "complete"),
+    [
+        ("a **bo", "a **bo**"),
+        ("a **", "a "),
+        ("a **bold*", "a **bold**"),
+        ("a **bold**", "a **bold**"),
+        ("a `co", "a `co`"),
+        ("a `", "a "),
+        ("`**` and", "`**` and"),
+        ("**open before\n\nnow", "**open before\n\nnow"),
+        ("plain", "plain"),
+    ],
+)
+def test_open_marks_are_closed_while_a_text_grows(text: str, complete: str) -> None:
+    assert closed(text) == complete
+
+
+def test_a_list_in_a_quote_looks_like_one_outside() -> None:
+    text = "intro\n\n- one\n  - two\n\nend"
+    quoted = "\n".join(f"> {line}".rstrip() for line in text.split("\n"))
+    assert shown(quoted, 40) == [f"│ {line}".rstrip() for line in shown(text, 38)]
+    assert shown(quoted, 40)[2:4] == ["│ • one", "│   ◦ two"]

@@ -1,0 +1,73 @@
+"""Finished pieces never change, whole texts come out again, and chunks make no difference."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from chat.rendering.markdown_splitter import MarkdownPiece, MarkdownSplitter
+from tests.chat.tui.samples import chunks, document
+
+
+def whole(text: str) -> list[MarkdownPiece]:
+    splitter = MarkdownSplitter()
+    return [*splitter.feed(text), *splitter.close()]
+
+
+@pytest.mark.parametrize("number", range(200))
+def test_pieces_do_not_depend_on_chunks_and_lose_no_line(number: int) -> None:
+    text = document(number)
+    splitter = MarkdownSplitter()
+    pieces = [piece for chunk in chunks(text, random.Random(number)) for piece in splitter.feed(chunk)]
+    pieces += splitter.close()
+    assert pieces == whole(text)
+    kept = [line for piece in pieces for line in piece.text.split("\n") if line.strip()]
+    assert kept == [line for line in text.split("\n") if line.strip()]
+
+
+def test_blocks_items_and_lines_of_code_are_pieces() -> None:
+    text = "# Head\nText\nmore\n- one\n  deeper\n- two\n\n```py\na\n\nb\n```\nend"
+    assert whole(text) == [
+        MarkdownPiece("# Head"),
+        MarkdownPiece("Text\nmore"),
+        MarkdownPiece("- one\n  deeper"),
+        MarkdownPiece("- two", joined=True),
+        MarkdownPiece("```py", is_fence=True),
+        MarkdownPiece("a", True, "py"),
+        MarkdownPiece("", True, "py"),
+        MarkdownPiece("b", True, "py"),
+        MarkdownPiece("```", True, is_fence=True),
+        MarkdownPiece("end"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("a\n2. not a list", ["a\n2. not a list"]),
+        ("a\n1. a list", ["a", "1. a list"]),
+        ("1. a\n\n   still a\n\nb", ["1. a\n\n   still a", "b"]),
+        ("- a\nlazy", ["- a\nlazy"]),
+        ("- a\n```\nx\n```\n- b", ["- a", "```", "x", "```", "- b"]),
+        ("a\n---\nb", ["a\n---", "b"]),
+        ("a\n\n---\nb", ["a", "---", "b"]),
+        ("| a |\n|--|\n| b |\n\nc", ["| a |\n|--|\n| b |", "c"]),
+        ("````\n```\n````\nx", ["````", "```", "````", "x"]),
+        ("```\nnever closed\n", ["```", "never closed"]),
+        ("", []),
+        ("\n\n\n", []),
+    ],
+)
+def test_where_pieces_end(text: str, pieces: list[str]) -> None:
+    assert [piece.text for piece in whole(text)] == pieces
+
+
+def test_pending_is_what_no_piece_holds_yet() -> None:
+    splitter = MarkdownSplitter()
+    assert splitter.feed("one\ntwo") == []
+    assert splitter.pending == MarkdownPiece("one\ntwo")
+    assert splitter.feed("\n\nthree") == [MarkdownPiece("one\ntwo")]
+    assert splitter.pending == MarkdownPiece("three")
+    assert splitter.feed("\n```sh\nls") == [MarkdownPiece("three"), MarkdownPiece("```sh", is_fence=True)]
+    assert splitter.pending == MarkdownPiece("ls", True, "sh")

@@ -1,0 +1,260 @@
+"""What is committed is written once; what is live is redrawn in place and never grows beyond the screen."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import random
+import re
+import struct
+import termios
+
+import pyte
+import pytest
+
+from chat.rendering.answer_view import SETTLED_SECONDS, MarkdownAnswer, PlainAnswer
+from chat.rendering.markdown import markdown_lines
+from chat.rendering.markdown_splitter import MarkdownSplitter
+from chat.rendering.screen import Screen
+from chat.rendering.styled_text import Line, plain, text_of
+from chat.system.terminal_text import escape_control_characters
+from tests.chat.tui.samples import chunks, document
+
+FRAMES = re.compile(r"\x1b\[\?2026[hl]")
+OURS = re.compile(r"\x1b\[(?:\?2026[hl]|\?7[hl]|[0-9;]*m|\d+A|J)|\r")  # all that we ever write to steer a terminal
+
+
+class Watched:
+    """A screen whose output goes through a terminal emulator."""
+
+    def __init__(self, columns: int = 40, lines: int = 12, **options: bool) -> None:
+        self.stream = io.StringIO()
+        self.terminal = pyte.HistoryScreen(columns, lines, history=10_000)
+        self.terminal.set_mode(pyte.modes.LNM)
+        self.size = os.terminal_size((columns, lines))
+        self.screen = Screen(self.stream, **{"is_live": True, "colour": True, **options}, size=lambda: self.size)
+
+    def shown(self) -> list[str]:
+        """Scrollback and screen, without the empty lines at the end."""
+        pyte.Stream(self.terminal).feed(FRAMES.sub("", self.stream.getvalue()))
+        above = ["".join(row[x].data for x in range(self.terminal.columns)) for row in self.terminal.history.top]
+        return "\n".join(line.rstrip() for line in [*above, *self.terminal.display]).rstrip().split("\n")
+
+
+def expected(text: str, width: int) -> list[str]:
+    """The lines of an answer, drawn at once."""
+    splitter = MarkdownSplitter()
+    lines: list[Line] = []
+    for piece in [*splitter.feed(escape_control_characters(text)), *splitter.close()]:
+        if lines and not piece.joined:
+            lines.append(())
+        if piece.is_fence:
+            lines.append(plain(piece.text))
+        elif piece.language is not None:
+            lines.append(plain(piece.text.expandtabs(4)))
+        else:
+            lines += markdown_lines(piece.text, width)
+    return "\n".join(text_of(line).rstrip() for line in lines).rstrip().split("\n")
+
+
+def test_a_status_line_goes_without_a_trace() -> None:
+    watched = Watched()
+    watched.screen.line(plain("before"))
+    watched.screen.update((), [plain("reading 1")])
+    watched.screen.update((), [plain("reading 2")])
+    watched.screen.update((plain("answer"),))
+    assert watched.shown() == ["before", "answer"]
+
+
+def test_lines_that_stay_are_not_written_again() -> None:
+    watched = Watched()
+    watched.screen.update((), [plain("first"), plain("second")])
+    watched.screen.update((), [plain("first"), plain("second more")])
+    assert watched.stream.getvalue().count("first") == 1
+    assert watched.shown() == ["first", "second more"]
+
+
+def test_live_lines_taller_than_the_screen_show_their_end_and_are_committed_whole() -> None:
+    watched = Watched(lines=6)
+    lines = [plain(f"line {number}") for number in range(20)]
+    for count in range(1, 21):
+        watched.screen.update((), lines[:count])
+    assert watched.shown() == [f"line {number}" for number in range(15, 20)]
+    watched = Watched(lines=6)
+    for count in range(1, 21):
+        watched.screen.update((), lines[:count])
+    watched.screen.update(lines)
+    assert watched.shown()[-20:] == [text_of(line) for line in lines]
+
+
+def test_a_line_wider_than_the_screen_is_redrawn_from_its_start() -> None:
+    watched = Watched(columns=10)
+    watched.screen.update((), [plain("x" * 25)])
+    watched.screen.update((), [plain("y" * 35)])
+    watched.screen.update((plain("end"),))
+    assert watched.shown() == ["end"]
+
+
+def test_what_others_wrote_below_live_lines_is_not_erased() -> None:
+    """Once an answer that went on after Ctrl+Z and `fg` wrote over the shell's lines."""
+    watched = Watched()
+    watched.screen.update((), [plain("first"), plain("second")])
+    watched.stream.write("\n$ fg\n")
+    watched.screen.leave()
+    watched.screen.update((), [plain("first"), plain("second more")])
+    watched.screen.line(plain("first"), plain("second more."))
+    assert watched.shown() == ["first", "second", "$ fg", "first", "second more."]
+
+
+def test_a_stream_that_is_no_terminal_gets_plain_lines_once() -> None:
+    watched = Watched(is_live=False)
+    watched.screen.update((), [plain("status")])
+    watched.screen.line(plain("bold", "bold red"))
+    assert watched.stream.getvalue() == "bold\n"
+
+
+def test_no_colour_keeps_weights_and_drops_colours() -> None:
+    watched = Watched(colour=False)
+    watched.screen.line(plain("word", "bold red"))
+    assert watched.stream.getvalue().count("\x1b[1mword\x1b[0m") == 1 and "31" not in watched.stream.getvalue()
+
+
+def test_a_terminal_that_is_gone_is_told_once() -> None:
+    class Broken(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(5, "gone")
+
+    told: list[int] = []
+    screen = Screen(Broken(), is_live=True, colour=True, on_gone=lambda: told.append(1))
+    screen.line(plain("a"))
+    screen.line(plain("b"))
+    assert told == [1]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("number", range(40))
+def test_an_answer_streamed_in_chunks_ends_as_if_drawn_at_once(number: int, columns: int) -> None:
+    text = document(number)
+    watched = Watched(columns)
+    moments = iter(range(1_000_000))
+    view = MarkdownAnswer(watched.screen, clock=lambda: next(moments))  # every tick is time for a frame
+    for chunk in chunks(text, random.Random(number)):
+        view.feed(chunk)
+        view.tick()
+    view.finish()
+    wrapped = [part for line in expected(text, columns) for part in pieces_of(line, columns)]
+    assert watched.shown() == wrapped
+
+
+def pieces_of(line: str, columns: int) -> list[str]:
+    """A line as a terminal wraps it."""
+    terminal = pyte.Screen(columns, 60)
+    pyte.Stream(terminal).feed(line)
+    return "\n".join(row.rstrip() for row in terminal.display).rstrip().split("\n")
+
+
+def test_an_answer_that_goes_on_shows_only_its_unfinished_piece_again() -> None:
+    watched = Watched()
+    view = MarkdownAnswer(watched.screen, before="# Shown\n\nA half sen")
+    view.feed("tence.\n\nMore.")
+    view.finish()
+    assert watched.shown() == ["A half sentence.", "", "More."]
+
+
+PAYLOADS = [
+    "\x1b[31mred", "\x1b]52;c;aGk=\x07", "\x1b]8;;http://evil\x1b\\x", "\x1bP1$q\x1b\\", "\x9b2J",
+    "\x9d0;title\x9c", "a\rb", "\x07", "\x08\x08x", "\x1b[2J\x1b[H", "\x1bc", "\u202etxt", "\u2066x\u2069", "\x00",
+    "\x7f", "\x1b]0;t\x07", "\x1b[?1049h", "\x0e", "\x85", "\x1b[6n", "```\x1b[2J\nx\x1b]0;a\x07\n```",
+    "| \x1b[1A | b |\n|--|--|\n| \x9b1m | \r |", "[a](http://\x1b]8;;x\x07)", "# \x1b#8", "```\x1b[31m\ncode\n```",
+    "1. \x1b[5m\n2. `\x1b[6m`",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [MarkdownAnswer, PlainAnswer])
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_no_escape_of_an_answer_reaches_the_terminal_however_it_is_split(payload: str, kind: type) -> None:
+    text = f"before {payload} after\n"
+    for at in range(len(text) + 1):
+        watched = Watched()
+        view = kind(watched.screen)
+        for chunk in (text[:at], text[at:]):
+            view.feed(chunk)
+            view.tick()
+        view.finish()
+        rest = OURS.sub("", watched.stream.getvalue())
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", rest), repr(rest)
+        assert "before" in rest and "after" in rest
+
+
+def test_after_a_change_of_width_rows_are_counted_as_the_terminal_wrapped_them() -> None:
+    watched = Watched(columns=40)
+    watched.screen.update((), [plain("a" * 35), plain("b" * 10)])
+    assert not watched.screen.is_stale
+    watched.size = os.terminal_size((20, 12))
+    assert watched.screen.is_stale
+    written = len(watched.stream.getvalue())
+    watched.screen.update((), [plain("c")])
+    assert watched.stream.getvalue()[written:] == "\x1b[?2026h\r\x1b[2A\x1b[Jc\x1b[?2026l"
+
+
+def test_a_terminal_that_does_not_wrap_again_loses_no_line_above() -> None:
+    """Once a change of width in xterm took the question away that stood above the answer."""
+    watched = Watched(columns=40, rewraps=False)
+    watched.screen.update((), [plain("a" * 35), plain("b" * 10)])
+    watched.size = os.terminal_size((20, 12))
+    written = len(watched.stream.getvalue())
+    watched.screen.update((), [plain("c")])
+    assert watched.stream.getvalue()[written:] == "\x1b[?2026h\r\x1b[1A\x1b[Jc\x1b[?2026l"
+
+
+@pytest.mark.parametrize(
+    "text", ["👍🏽" * 40, "👨‍👩‍👧‍👦 " * 20, "a 🏳️‍🌈 " * 15 + "\n\nend"], ids=["tones", "families", "flags"]
+)
+def test_letters_that_a_terminal_finds_wider_than_we_do_stand_there_once(text: str) -> None:
+    """Once every frame left a line behind in tmux, kitty and xterm, which give a hand and its tone four columns."""
+    watched = Watched(columns=40)
+    view = MarkdownAnswer(watched.screen, clock=iter(range(100_000)).__next__)
+    for character in text:
+        view.feed(character)
+        view.tick()
+    view.finish()
+    once = Watched(columns=40)
+    once.screen.line(*markdown_lines(text, 40))
+    shown = watched.shown()
+    assert shown == once.shown()
+    assert "".join(shown).count("👍") == text.count("👍")
+
+
+def test_the_size_is_asked_of_the_terminal_though_columns_are_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("LINES", "50")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(theirs, "w") as stream:
+        screen = Screen(stream, is_live=True, colour=True)
+        assert screen.size == (80, 24)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, bytes(8))  # a serial line knows no size
+        assert screen.size == (200, 50)
+    os.close(ours)
+    assert Screen(io.StringIO(), is_live=False, colour=False).size == (200, 50)
+
+
+def test_nothing_is_drawn_while_the_size_still_changes() -> None:
+    """tmux tells of sizes late: what was drawn for the one before last stayed in the scrollback."""
+    watched = Watched()
+    now = 0.0
+    view = MarkdownAnswer(watched.screen, clock=lambda: now)
+    view.feed("a word")
+    view.tick()
+    for width in (39, 38, 37):
+        watched.size = os.terminal_size((width, 12))
+        written = watched.stream.getvalue()
+        view.feed(" more")
+        now += SETTLED_SECONDS / 2
+        view.tick()
+        assert watched.stream.getvalue() == written
+    now += SETTLED_SECONDS
+    view.tick()
+    assert watched.shown() == ["a word more more more"]

@@ -1,0 +1,30 @@
+"""A file is written whole, or the one before stays."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from chat.errors import FileError, UsageError
+from chat.system.atomic_file import write_file
+
+
+def test_a_file_is_written_whole_private_and_never_over_another(tmp_path: Path) -> None:
+    path = tmp_path / "talk.md"
+    write_file(path, "one\r\n\ud800é")
+    assert path.read_bytes() == "one\r\n?é".encode()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(UsageError, match=r"talk\.md exists$") as caught:
+        write_file(path, "two")
+    assert caught.value.hint == "choose another name, or add `--overwrite`"
+    write_file(path, "two", overwrite=True)
+    assert path.read_text() == "two"
+    with pytest.raises(FileError, match=r"nowhere/talk\.md: cannot be written: No such file or directory$"):
+        write_file(tmp_path / "nowhere" / "talk.md", "x")
+    (tmp_path / "folder.md").mkdir()
+    with pytest.raises(FileError, match=r"folder\.md: cannot be written: Is a directory$"):
+        write_file(tmp_path / "folder.md", "x", overwrite=True)
+    assert sorted(file.name for file in tmp_path.glob("*.md")) == ["folder.md", "talk.md"]
+    assert not list(tmp_path.glob(".*"))

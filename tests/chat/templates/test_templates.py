@@ -1,0 +1,99 @@
+"""Templates: what they put where, what they may set, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chat.cli.main import run
+from chat.config.resolve import resolve_settings
+from chat.errors import DataError, UsageError
+from chat.templates import store
+from chat.templates.template import given_values, parse
+
+
+def test_every_example_is_a_valid_template_that_uses_its_input() -> None:
+    assert set(store.names()) == {"classify", "commit", "explain", "extract", "summarise", "translate"}
+    for name in store.names():
+        assert "input" in store.load(name).variables()
+
+
+def test_text_is_put_in_as_it_is() -> None:
+    template = parse("t", 'prompt = """\nIn $to:\n$input costs $$5"""\n[defaults]\nto = "French"\n')
+    assert template.fill("a $to b", {}) == "In French:\na $to b costs $5"
+    assert template.fill("x", {"to": "Thai"}) == "In Thai:\nx costs $5"
+
+
+def test_a_template_without_input_has_it_appended() -> None:
+    assert parse("t", 'prompt = "Be kind."').fill("hello", {}) == "Be kind.\n\nhello"
+    assert parse("t", 'prompt = "Be kind."').fill("", {}) == "Be kind."
+
+
+def test_flags_override_a_templates_settings_and_its_constraint() -> None:
+    template = parse("t", 'temperature = 0.1\ntop-k = 3\nchoice = ["a", "b"]')
+    flags = {"temperature": "0.5", "schema": "x int"}
+    layered = resolve_settings(flags, {}, None, template.settings)
+    assert (layered.settings.temperature, layered.settings.top_k, layered.settings.choice) == (0.5, 3, ())
+    assert layered.origins["top_k"] == "template"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prompt = 3", "`prompt` is a text"),
+        ('prompt = "costs $ 5"', "a lone `$` in the prompt"),
+        ("colour = 1", "unknown setting `colour`"),
+        ("file = 'x'", "unknown setting `file`"),
+        ("top_p = 3", "--top-p is at most 1, not 3"),
+        ("= 1", "template `t`: "),
+    ],
+)
+def test_a_bad_template_is_refused_with_its_name(text: str, message: str) -> None:
+    with pytest.raises(DataError, match="template `t`") as caught:
+        parse("t", text)
+    assert message in caught.value.message
+
+
+def test_variables_are_checked_both_ways() -> None:
+    template = parse("t", 'prompt = "$a $input"')
+    with pytest.raises(UsageError, match="template `t` needs a value for `a`"):
+        template.fill("x", {})
+    with pytest.raises(UsageError, match="template `t` has no variable `b`"):
+        template.fill("x", {"a": "1", "b": "2"})
+    with pytest.raises(UsageError, match="-p needs NAME=TEXT, not 'a'"):
+        given_values(["a"])
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "", ".hidden", "a/b"])
+def test_a_name_never_leads_out_of_the_folder(name: str) -> None:
+    with pytest.raises(UsageError, match="a template's name has letters"):
+        store.text_of(name)
+
+
+def test_own_templates_come_before_examples_and_can_be_removed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDITOR", "sed -i s/French/Welsh/")
+    monkeypatch.delenv("VISUAL", raising=False)
+    assert run(["templates", "edit", "translate"]) == 0
+    assert store.names()["translate"] == "own"
+    assert "Welsh" in store.text_of("translate")
+    assert run(["templates", "rm", "translate"]) == 0
+    assert store.names()["translate"] == "example"
+    assert run(["templates", "rm", "translate"]) == 2
+    assert capsys.readouterr().err == "error: no template `translate` of your own\n"
+
+
+def test_unknown_names_are_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["templates", "show", "sumarise"]) == 2
+    assert capsys.readouterr().err == "error: no template `sumarise`\nhint: did you mean `summarise`?\n"
+
+
+def test_the_list_in_a_pipe_is_a_record_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names were padded with spaces before their tab, so that `cut -f1` gave `commit          `."""
+    assert run(["templates", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["classify\texample\t$input", "commit\texample\t$input"]
+    assert run(["templates", "list", "--json"]) == 0
+    first, *_ = json.loads(capsys.readouterr().out)
+    assert first == {"name": "classify", "origin": "example", "variables": ["input"]}

@@ -1,0 +1,61 @@
+"""What a line may go on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chat.core.conversation import Conversation, Message
+from chat.history.store import open_store
+from chat.tui.input.completion import candidates
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """As much of a desk as completion looks at, in a folder with some files."""
+    for name in ("notes.txt", "notes two.md", ".hidden", "tiny.gguf"):
+        (tmp_path / name).touch()
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "deep.txt").touch()
+    (tmp_path / "bad\x1bname").touch()
+    monkeypatch.chdir(tmp_path)
+    store = open_store(None)
+    store.create(name="garden", conversation=Conversation().add(Message("user", "roses?")))
+    return SimpleNamespace(book=SimpleNamespace(store=store), layered=SimpleNamespace(presets=("code", "cook")))
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("/un", ["/undo"]),
+        ("/ex", ["/export", "/exit"]),
+        ("/s", ["/save", "/sessions", "/search", "/system", "/set", "/show", "/stats"]),
+        ("/set temp", ["temperature"]),
+        ("/set flash-attention o", ["on", "off"]),
+        ("/set mlock ", ["on", "off"]),
+        ("/set nonsense ", []),
+        ("/file no", ["notes two.md", "notes.txt"]),
+        ("/file ", ["more/", "notes two.md", "notes.txt", "tiny.gguf"]),
+        ("/file .h", [".hidden"]),
+        ("/read more/d", ["deep.txt"]),
+        ("/file nowhere/", []),
+        ("/model ", ["more/", "tiny.gguf"]),
+        ("/load g", ["garden"]),
+        ("/preset co", ["code", "cook"]),
+        ("/copy ", ["code", "all"]),
+        ("/help bra", ["branches"]),
+        ("/nonsense x", []),
+        ("/undo ", []),
+    ],
+)
+def test_what_may_come_next(desk: Any, text: str, texts: list[str]) -> None:
+    assert [each.text for each in candidates(desk, text)] == texts
+
+
+def test_candidates_replace_only_their_own_beginning(desk: Any) -> None:
+    assert {each.replaced for each in candidates(desk, "/file more/de")} == {2}
+    assert {each.replaced for each in candidates(desk, "/und")} == {4}
+    assert next(iter(candidates(desk, "/load ga"))).note == "roses?"

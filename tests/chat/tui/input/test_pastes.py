@@ -1,0 +1,65 @@
+"""Marks stand for pastes, and only for them."""
+
+from __future__ import annotations
+
+from chat.tui.input.pastes import Pastes
+
+LONG = "first line of it\n" + "more\n" * 10
+
+
+def test_folding_and_unfolding_gives_the_text_back() -> None:
+    pastes = Pastes()
+    mark = pastes.fold(LONG)
+    assert mark == "[paste 1: 11 lines, first line of it]"
+    assert pastes.unfold(f"a {mark} b {mark}") == f"a {LONG} b {LONG}"
+    assert pastes.fold(LONG) == mark
+
+
+def test_short_texts_stay_as_they_are() -> None:
+    pastes = Pastes()
+    text = "x\n" * 8
+    assert pastes.fold(text) == text
+    assert pastes.fold(text + "y") == "[paste 1: 9 lines, x]"
+
+
+def test_a_mark_inside_of_a_paste_is_not_unfolded() -> None:
+    pastes = Pastes()
+    mark = pastes.fold(LONG)
+    second = pastes.fold(f"{mark}\n" * 10)
+    assert pastes.unfold(second) == f"{mark}\n" * 10
+
+
+def test_a_typed_look_alike_is_only_text() -> None:
+    assert Pastes().unfold("[paste 1: 11 lines, first line of it]") == "[paste 1: 11 lines, first line of it]"
+
+
+def test_previews_hold_no_brackets_and_no_controls() -> None:
+    mark = Pastes().fold("[\x1b[31m]" + "long " * 20 + "\n" * 20 + "x")
+    assert mark == "[paste 1: 21 lines, 31mlong long long long l…]"
+
+
+def test_the_mark_before_the_cursor_is_found() -> None:
+    pastes = Pastes()
+    mark = pastes.fold(LONG)
+    assert pastes.mark_before(f"see {mark}") == mark
+    assert pastes.mark_before(f"see {mark} ") is None
+
+
+def test_one_long_line_is_folded_too() -> None:
+    """Once a file of one line filled the screen, and each key after it took a second."""
+    pastes = Pastes()
+    assert pastes.fold("x" * 2000) == "x" * 2000
+    mark = pastes.fold("x" * 2001)
+    assert mark == "[paste 1: 2,001 characters, " + "x" * 24 + "…]"
+    assert pastes.unfold(f"a {mark} b") == "a " + "x" * 2001 + " b"
+    assert pastes.fold("y" * 25_000, 100) == "y" * 25_000
+
+
+def test_a_place_inside_of_a_mark_is_known() -> None:
+    pastes = Pastes()
+    mark = pastes.fold(LONG)
+    text = f"{mark} and {mark}!"
+    ends = [pastes.ends_around(text, at) for at in range(len(text) + 1)]
+    first, second = (0, len(mark)), (len(mark) + 5, len(text) - 1)
+    inside = len(mark) - 1
+    assert ends == [None, *[first] * inside, *[None] * 6, *[second] * inside, None, None]

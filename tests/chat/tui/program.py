@@ -1,0 +1,55 @@
+"""The session with a scripted engine as a program of its own: `python program.py '{"scripts": [...]}'`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.folders import ROOT
+
+sys.path.insert(0, str(ROOT))
+
+from chat.app.session_options import apply_session
+from chat.config.resolve import resolve_settings
+from chat.core.conversation import Conversation
+from chat.errors import ChatError
+from chat.history.store import open_history
+from chat.system.paths import config_folder
+from chat.tui.repl import Opening, run_session
+from chat.tui.tty_modes import TtyModes
+from tests.chat.tui.scripted import Scripted
+
+
+def main() -> int:
+    """Run it; `flags` are settings, `resume` names a session to go on with, everything else is the engine's."""
+    script: dict[str, Any] = json.loads(sys.argv[1])
+    config = config_folder() / "config.toml"
+    layered = resolve_settings({"model": script.pop("model", __file__), **script.pop("flags", {})}, {}, config)
+    resume = script.pop("resume", None)
+    files = tuple(script.pop("files", ()))
+    others = script.pop("others", {})  # facts of engines for other models, by the file's name
+    made: list[Scripted] = []
+
+    def engine(options: Any) -> Scripted:
+        facts = script if not made else others.get(Path(options.model_path).name, {**script, "scripts": []})
+        made.append(Scripted(**facts, name=Path(options.model_path).stem))
+        return made[-1]
+
+    with open_history(enabled=not layered.settings.no_history) as store:
+        record, conversation = store.load(store.get(resume).id) if resume else (None, Conversation())
+        if record is not None:
+            layered = apply_session(layered, record)
+        conversation = conversation.with_system(layered.settings.system)
+        begin = Opening(store, record, conversation, files=files, config_file=config)
+        with TtyModes().raw_between_prompts() as modes:
+            return run_session(engine, layered, begin, modes)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ChatError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        sys.exit(error.exit_code)

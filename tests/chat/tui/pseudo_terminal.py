@@ -1,0 +1,155 @@
+"""Drive a program in a pseudo-terminal and look at its screen as a person would, scrollback included."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pexpect
+import pyte
+
+from tests.folders import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+POSITION_ASKED = b"\x1b[6n"
+ENTER, ALT_ENTER, CTRL_C, CTRL_D = "\r", "\x1b\r", "\x03", "\x04"
+CTRL_G, CTRL_J, CTRL_R, CTRL_Z = "\x07", "\n", "\x12", "\x1a"
+UP, TAB = "\x1b[A", "\t"
+
+
+class FaintScreen(pyte.HistoryScreen):
+    """pyte's screen, which knows no faint text: it is kept as blinking, which nothing here ever is."""
+
+    def select_graphic_rendition(self, *attributes: int, private: bool = False) -> None:
+        super().select_graphic_rendition(*attributes)
+        if 2 in attributes:
+            self.cursor.attrs = self.cursor.attrs._replace(blink=True)
+
+
+class Terminal:
+    """A program, the bytes it wrote, and the screen they make.
+
+    As a real terminal it answers the question for the cursor's position.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        columns: int = 80,
+        lines: int = 24,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        hidden = ("MISTRAL_CHAT", "COLUMNS", "LINES", "NO_COLOR")
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+        plain |= {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **(environment or {})}
+        self.screen = FaintScreen(columns, lines, history=5000)
+        self._stream = pyte.ByteStream(self.screen)
+        self.output = b""
+        self.child = pexpect.spawn(
+            command[0], list(command[1:]), env=plain, dimensions=(lines, columns), cwd=folder, timeout=10, echo=True
+        )
+        self.child.delaybeforesend = None
+
+    def pump(self, seconds: float = 0.05) -> bool:
+        """Take what the program writes; False once it has ended."""
+        try:
+            data = self.child.read_nonblocking(65536, timeout=seconds)
+        except pexpect.TIMEOUT:
+            return True
+        except pexpect.EOF:
+            return False
+        self.output += data
+        self._stream.feed(re.sub(rb"\x1b\[\?2026[hl]", b"", data))
+        for _ in range(data.count(POSITION_ASKED)):
+            self.child.send(f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R")
+        return True
+
+    def settle(self, seconds: float) -> None:
+        """Pump until nothing was written for so long."""
+        quiet_since, size = time.monotonic(), len(self.output)
+        while time.monotonic() - quiet_since < seconds:
+            self.pump()
+            if len(self.output) != size:
+                quiet_since, size = time.monotonic(), len(self.output)
+
+    def wait(self, what: str | Callable[[], bool], seconds: float = 15.0) -> None:
+        """Pump until a text stands on the screen, or something is true."""
+        deadline = time.monotonic() + seconds
+        while not (what in self.text() if isinstance(what, str) else what()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited in vain for {what!r}; the screen shows\n{self.text()}")
+            if not self.pump():
+                if what in self.text() if isinstance(what, str) else what():
+                    return
+                raise AssertionError(f"the program ended before {what!r}; the screen shows\n{self.text()}")
+
+    def send(self, *keys: str) -> None:
+        """Type keys, one write for each."""
+        for each in keys:
+            self.child.send(each)
+            self.pump(0.02)
+
+    def say(self, message: str) -> None:
+        """Type a message and Enter."""
+        self.send(message, ENTER)
+
+    def paste(self, text: str) -> None:
+        """What a terminal with bracketed paste sends for a paste."""
+        self.send(f"\x1b[200~{text}\x1b[201~")
+
+    def resize(self, columns: int, lines: int) -> None:
+        """What a terminal does when its window changes, but for wrapping lines again."""
+        self.child.setwinsize(lines, columns)
+        self.screen.resize(lines, columns)
+
+    def lines(self) -> list[str]:
+        """The screen's lines, without trailing spaces and empty lines at the end."""
+        return [line.rstrip() for line in self.screen.display]
+
+    def text(self) -> str:
+        """The screen."""
+        return "\n".join(self.lines()).rstrip()
+
+    def everything(self) -> str:
+        """Scrollback and screen."""
+        above = ["".join(row[x].data for x in range(self.screen.columns)).rstrip() for row in self.screen.history.top]
+        return "\n".join([*above, *self.lines()]).rstrip()
+
+    def end(self, seconds: float = 10.0) -> int:
+        """Wait for the program's end: its exit code, or the negative number of a signal."""
+        deadline = time.monotonic() + seconds
+        while self.pump():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the program does not end; the screen shows\n{self.text()}")
+        self.child.close()
+        return self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus
+
+    def hang_up(self) -> None:
+        """Close the terminal under the program.
+
+        By the object that owns it: closed by its number, it would be closed again when the object goes, and by then
+        the number may be another test's.
+        """
+        self.child.ptyproc.fileobj.close()
+        self.child.ptyproc.closed = self.child.closed = True
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        if self.child.isalive():
+            self.child.kill(signal.SIGKILL)
+        if not self.child.closed:
+            self.child.close(force=True)
+
+
+def python(program: Path, *arguments: Any) -> list[str]:
+    """A command that runs a Python file."""
+    return [sys.executable, str(program), *map(str, arguments)]

@@ -1,0 +1,242 @@
+"""Signals, hangups and dead engines in each phase (reliability.md, F3 to F6): the turn is stored, the program gone."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_D, CTRL_Z, ENTER, Terminal
+from tests.processes import children_of
+
+LONG = [["chars", "word " * 2000, 0.005]]
+GONE_SECONDS = 2.0
+
+
+def stored(folder: Path) -> list[tuple[str, str, str | None, int]]:
+    """(role, content, finish_reason, streaming) of every message in the history."""
+    files = list((folder / "home").rglob("history.db"))
+    assert len(files) == 1, files
+    with sqlite3.connect(files[0]) as connection:
+        return connection.execute(
+            "SELECT role, content, finish_reason, streaming FROM nodes ORDER BY number"
+        ).fetchall()
+
+
+def reach(terminal: Terminal, phase: str) -> None:
+    """Bring a session to a phase of its life."""
+    if phase == "typing":
+        terminal.send("unsent words")
+        terminal.wait("unsent words")
+    elif phase != "prompt":
+        terminal.say("the question")
+        terminal.wait({"loading": "loading program ·", "reading": "reading", "answering": "word word"}[phase])
+
+
+PHASES: dict[str, dict[str, Any]] = {
+    "prompt": {"scripts": []},
+    "typing": {"scripts": []},
+    "loading": {"scripts": [], "load": 60.0},
+    "reading": {"scripts": [[["sleep", 1.1], ["read", 10, 1000, 1.0], ["wait"]]]},
+    "answering": {"scripts": [LONG]},
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_stores_the_turn_and_ends_the_program_within_two_seconds(
+    start: Any, tmp_path: Path, phase: str, name: str
+) -> None:
+    facts = dict(PHASES[phase])
+    terminal = start(*facts.pop("scripts"), **facts)
+    reach(terminal, phase)
+    before = time.monotonic()
+    terminal.child.kill(getattr(signal, name))
+    assert terminal.end(GONE_SECONDS + 3) == 130
+    assert time.monotonic() - before < GONE_SECONDS
+    if phase in ("loading", "reading"):
+        assert stored(tmp_path) == [("user", "the question", None, 0)]
+    if phase == "answering":
+        question, (role, content, reason, streaming) = stored(tmp_path)
+        assert question[:2] == ("user", "the question") and role == "assistant"
+        assert content.startswith("word word") and (reason, streaming) == ("interrupted", 0)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_closed_terminal_ends_the_program_and_keeps_the_turn(start: Any, tmp_path: Path, phase: str) -> None:
+    facts = dict(PHASES[phase])
+    terminal = start(*facts.pop("scripts"), **facts)
+    reach(terminal, phase)
+    terminal.hang_up()
+    deadline = time.monotonic() + GONE_SECONDS
+    while terminal.child.isalive():
+        assert time.monotonic() < deadline, "it is still there"
+        time.sleep(0.02)
+    if phase not in ("prompt", "typing"):
+        assert stored(tmp_path)[0] == ("user", "the question", None, 0)
+
+
+@pytest.mark.parametrize("phase", ["loading", "reading", "answering"])
+def test_ctrl_c_stops_every_phase_and_the_session_goes_on(start: Any, phase: str) -> None:
+    facts = dict(PHASES[phase])
+    if phase == "loading":
+        facts["load"] = 3.0
+    terminal = start(*facts.pop("scripts"), **facts)
+    reach(terminal, phase)
+    before = time.monotonic()
+    terminal.send(CTRL_C)
+    terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+    assert time.monotonic() - before < 1.0
+    assert "the answer is empty" not in terminal.text()
+    if phase == "reading":
+        assert "interrupted, /continue goes on" in terminal.text()
+    terminal.say("next")
+    terminal.wait("You said: next")
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("phase", ["prompt", "answering"])
+@pytest.mark.parametrize("way", ["bye", "ctrl-d", "ctrl-c", "sigterm", "dead engine"])
+def test_terminal_modes_are_the_same_before_and_after(start: Any, phase: str, way: str) -> None:
+    script = [["text", "word word"], ["die"]] if way == "dead engine" else LONG
+    terminal = start(script, shell='stty -g; "$@"; echo code=$?; stty -g')
+    reach(terminal, phase)
+    if way == "sigterm":
+        os.kill(child_of(terminal.child.pid), signal.SIGTERM)
+    else:
+        if phase == "answering" and way != "dead engine":
+            terminal.send(CTRL_C)
+            terminal.wait("/continue goes on")
+            terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+        terminal.send(*{"ctrl-d": (CTRL_D,), "ctrl-c": (CTRL_C, CTRL_C)}.get(way, ("/bye", ENTER)))
+    terminal.end()
+    modes = re.findall(r"(?:[0-9a-f]+:){10,}[0-9a-f]+", terminal.output.decode())
+    assert len(modes) == 2 and modes[0] == modes[1]
+    assert f"code={130 if way in ('sigterm', 'ctrl-c') else 0}" in terminal.everything()
+    assert terminal.output.rfind(b"\x1b[?2004h") < terminal.output.rfind(b"\x1b[?2004l")
+
+
+def child_of(process: int) -> int:
+    """The only child of a process."""
+    return children_of(process)[0]
+
+
+@pytest.mark.parametrize("phase", ["prompt", "answering"])
+def test_ctrl_z_hands_the_terminal_back_and_goes_on_after(start: Any, phase: str) -> None:
+    shell = 'set -m; stty -g; "$@"; stty -g; echo stopped; fg > /dev/null; echo code=$?; stty -g'
+    terminal = start([["text", "word word "], ["sleep", 1.0], ["text", "ended"]], shell=shell)
+    reach(terminal, phase)
+    terminal.send(CTRL_Z)
+    terminal.wait("stopped")
+    if phase == "answering":
+        terminal.wait("ended")
+    terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+    terminal.send("more", ENTER)
+    terminal.wait("word word" if phase == "prompt" else "You said: more")
+    terminal.send(CTRL_C)
+    terminal.send(CTRL_D)
+    terminal.end()
+    modes = re.findall(r"(?:[0-9a-f]+:){10,}[0-9a-f]+", terminal.output.decode())
+    assert len(modes) == 3 and len(set(modes)) == 1
+
+
+def test_the_program_is_idle_at_the_prompt(start: Any) -> None:
+    terminal = start()
+    terminal.wait("/ 32,768")
+    ticks = os.sysconf("SC_CLK_TCK")
+
+    def used() -> float:
+        fields = Path(f"/proc/{terminal.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / ticks
+
+    before = used()
+    for _ in range(10):
+        terminal.pump(0.1)
+    assert used() - before < 0.1
+
+
+def test_a_crash_leaves_the_part_that_was_streamed(start: Any, tmp_path: Path) -> None:
+    terminal = start(LONG)
+    terminal.say("the question")
+    terminal.wait("word word")
+    deadline = time.monotonic() + 10
+    while len(stored(tmp_path)) < 2:
+        assert time.monotonic() < deadline
+        terminal.pump(0.05)
+    terminal.child.kill(signal.SIGKILL)
+    terminal.end()
+    (_, (role, content, _, streaming)) = stored(tmp_path)
+    assert role == "assistant" and content.startswith("word") and streaming == 1
+    terminal = start(resume=session_id(tmp_path))
+    terminal.wait("interrupted, /continue goes on")
+
+
+def session_id(folder: Path) -> str:
+    """The id of the only stored session."""
+    with sqlite3.connect(next((folder / "home").rglob("history.db"))) as connection:
+        return str(connection.execute("SELECT id FROM sessions").fetchone()[0])
+
+
+def test_no_history_writes_nothing(start: Any, tmp_path: Path) -> None:
+    terminal = start(flags={"no_history": True})
+    terminal.say("secret")
+    terminal.wait("You said: secret")
+    terminal.say("/search secret")
+    terminal.wait("/load NUMBER opens one there")
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_ctrl_c_at_a_plain_prompt_drops_the_line_and_then_leaves(start: Any) -> None:
+    terminal = start([["text", "half"], ["wait"]], environment={"TERM": "dumb"})
+    terminal.settle(0.3)  # a signal between the prompt and the reading behind it waits for the next key
+    terminal.send("unwanted", CTRL_C)
+    terminal.wait("Ctrl+C again leaves")
+    terminal.say("go")
+    terminal.wait("half")
+    terminal.send(CTRL_C)
+    terminal.wait("interrupted, /continue goes on")
+    terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+    terminal.send(CTRL_C)
+    terminal.wait(lambda: terminal.text().count("Ctrl+C again leaves") == 2)
+    terminal.send(CTRL_C)
+    assert terminal.end() == 130
+
+
+def test_ctrl_c_stops_a_command_that_waits(start: Any) -> None:
+    terminal = start([], load=60.0)
+    terminal.say("hello")
+    terminal.wait("loading program ·")
+    terminal.send(CTRL_C)
+    terminal.wait("stopped")
+    terminal.say("/context")
+    terminal.settle(0.3)
+    terminal.send(CTRL_C)
+    terminal.wait(lambda: terminal.text().count("stopped") == 2)
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+
+
+def test_a_signal_while_a_dumb_terminal_is_answered_stores_the_answer_as_it_was(start: Any, tmp_path: Path) -> None:
+    """Once the signal broke out of the answer, and its last second was not stored."""
+    terminal = start([["text", "half of it"], ["wait"]], environment={"TERM": "dumb"})
+    terminal.say("the question")
+    terminal.wait("half of it")
+    terminal.child.kill(signal.SIGTERM)
+    assert terminal.end(3) == 130
+    assert stored(tmp_path) == [("user", "the question", None, 0), ("assistant", "half of it", "interrupted", 0)]
+
+
+def test_a_signal_at_a_plain_prompt_ends_the_program(start: Any) -> None:
+    terminal = start(environment={"TERM": "dumb"})
+    terminal.settle(0.2)
+    terminal.child.kill(signal.SIGTERM)
+    assert terminal.end(3) == 130

@@ -1,0 +1,112 @@
+"""The session as a person sees it, with a scripted engine, in a pseudo-terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.chat.tui.pseudo_terminal import ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, ENTER
+
+
+def test_several_turns_are_answered_and_bye_leaves(start: Any) -> None:
+    terminal = start([["text", "First *answer*."]], [["text", "Second."]])
+    terminal.say("one")
+    terminal.wait("1 token ")
+    terminal.say("two")
+    terminal.wait("Second.")
+    terminal.say("/bye")
+    assert terminal.end() == 0
+    lines = [line for line in terminal.everything().splitlines() if line.strip()]
+    assert [line for line in lines if "·" not in line] == [
+        "> one", "First answer.", "> two", "Second.", "> /bye"
+    ]  # fmt: skip
+
+
+def test_ctrl_d_leaves_with_0_and_ctrl_c_twice_with_130(start: Any) -> None:
+    terminal = start()
+    terminal.wait("/ 32,768")
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+    terminal = start()
+    terminal.wait("/ 32,768")
+    terminal.send(CTRL_C)
+    terminal.wait("Ctrl+C again leaves")
+    terminal.send(CTRL_C)
+    assert terminal.end() == 130
+
+
+def test_ctrl_c_at_the_prompt_clears_the_line(start: Any) -> None:
+    terminal = start()
+    terminal.wait("/ 32,768")
+    terminal.send("unwanted", CTRL_C, "wanted", ENTER)
+    terminal.wait("You said: wanted")
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_it_for_the_next_prompt(start: Any) -> None:
+    terminal = start([["text", "half an ans"], ["wait"], ["text", "NEVER"]])
+    terminal.say("go")
+    terminal.wait("half an ans")
+    terminal.send(CTRL_C)
+    terminal.wait("interrupted, /continue goes on")
+    terminal.say("more")
+    terminal.wait("You said: more")
+    assert "NEVER" not in terminal.everything()
+
+
+def test_a_second_ctrl_c_leaves_an_engine_that_does_not_stop(start: Any) -> None:
+    terminal = start([["text", "begun"], ["hang"]])
+    terminal.say("go")
+    terminal.wait("begun")
+    terminal.send(CTRL_C)
+    terminal.wait("stopping · Ctrl+C again leaves")
+    terminal.send(CTRL_C)
+    assert terminal.end(3) == 130
+
+
+def test_alt_enter_ctrl_j_and_pastes_break_the_line_without_sending(start: Any) -> None:
+    terminal = start()
+    terminal.wait("/ 32,768")
+    terminal.send("a", ALT_ENTER, "b", CTRL_J, "c")
+    terminal.paste("d\r\ne\n")
+    terminal.send("f", ENTER)
+    terminal.wait("You said: a\nb\ncd\ne\nf")
+
+
+def test_typing_is_possible_while_the_model_loads(start: Any) -> None:
+    terminal = start(load=2.5)
+    terminal.wait("loading program")
+    terminal.send("early")
+    terminal.wait("> early")
+    terminal.send(ENTER)
+    terminal.wait("You said: early")
+    terminal.wait("/ 32,768")
+
+
+def test_a_model_that_cannot_be_used_ends_the_session_with_its_sentence(start: Any) -> None:
+    terminal = start(load="broken.gguf is no GGUF file", ready="error")
+    assert terminal.end() == 3
+    assert "error: broken.gguf is no GGUF file" in terminal.text()
+
+
+def test_a_dead_engine_costs_one_answer_and_not_the_session(start: Any) -> None:
+    terminal = start([["text", "half"], ["die"]])
+    terminal.say("go")
+    terminal.wait("error: the engine died: SIGSEGV")
+    terminal.wait("your message is kept: /regen asks again, /undo takes it back")
+    assert "half" in terminal.text() and "Traceback" not in terminal.everything()
+    terminal.say("again")
+    terminal.wait("You said: again")
+
+
+def test_a_resize_while_an_answer_streams_lays_the_rest_out_anew(start: Any) -> None:
+    words = [f"word{number}" for number in range(60)]
+    terminal = start([["chars", "# Head\n\n" + " ".join(words[:30]) + "\n\n", 0.002], ["sleep", 0.5],
+                      ["chars", " ".join(words[30:]) + "\n", 0.002]], columns=80)  # fmt: skip
+    terminal.say("go")
+    terminal.wait("word29")
+    terminal.resize(40, 24)
+    terminal.wait("· prompt 3")
+    rest = [
+        line for line in terminal.everything().splitlines() if "word3" in line or "word4" in line or "word5" in line
+    ]
+    assert " ".join(rest).split()[-30:] == words[30:]
+    assert max(len(line) for line in rest) <= 40

@@ -1,0 +1,81 @@
+"""The terminal's modes are given back whatever signal comes when."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chat.tui.pseudo_terminal import Terminal
+
+STRUCK = """
+import os, signal
+from chat.tui.tty_modes import TtyModes
+
+class Struck(TtyModes):
+    def mark_pastes(self, on):
+        if on is {on}:
+            os.kill(os.getpid(), signal.{name})  # in the middle of taking or giving back
+        super().mark_pastes(on)
+
+def leave(*_):
+    raise SystemExit(1)
+
+signal.signal(signal.SIGTERM, leave)
+signal.signal(signal.SIGHUP, leave)
+with Struck().raw_between_prompts():
+    pass
+"""
+STOPPED = """
+import os, signal
+from chat.tui.tty_modes import TtyModes
+
+with TtyModes().raw_between_prompts() as modes:
+    os.kill(os.getpid(), signal.SIGTSTP)  # nothing else is imported yet
+    print("went on")
+    with modes.restored():
+        os.kill(os.getpid(), signal.SIGTSTP)
+        print("lent: ", end="", flush=True)
+        os.system("stty -g")
+"""
+
+
+def modes_shown(terminal: Terminal) -> list[str]:
+    """What each `stty -g` printed."""
+    while terminal.pump(0.5):
+        pass
+    return re.findall(r"(?:[0-9a-f]+:){10,}[0-9a-f]+", terminal.output.decode())
+
+
+@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_the_terminal_is_taken_or_given_back_does_not_keep_it(
+    name: str, on: bool, tmp_path: Path
+) -> None:
+    """Once Ctrl+C at the very end left a shell in which nothing that was typed could be seen."""
+    shell = 'stty -g; "$@"; stty -g'
+    command = ["bash", "-c", shell, "bash", sys.executable, "-c", STRUCK.format(name=name, on=on)]
+    shown = modes_shown(terminal := Terminal(command, folder=tmp_path))
+    assert len(shown) == 2 and shown[0] == shown[1], terminal.everything()
+
+
+def test_ctrl_z_hands_the_terminal_back_before_a_session_listens_and_while_it_is_lent(tmp_path: Path) -> None:
+    shell = 'set -m; stty -g; "$@"; stty -g; fg > /dev/null; stty -g; fg > /dev/null; stty -g'
+    command = ["bash", "-c", shell, "bash", sys.executable, "-c", STOPPED]
+    shown = modes_shown(terminal := Terminal(command, folder=tmp_path))
+    assert "went on" in terminal.everything() and "lent: " in terminal.everything()
+    assert len(shown) == 5 and len(set(shown)) == 1, terminal.everything()
+
+
+def test_ctrl_backslash_ends_at_once_and_gives_the_terminal_back(tmp_path: Path) -> None:
+    """Once it left a shell in which nothing that was typed could be seen."""
+    shell = 'ulimit -c 0; stty -g; "$@"; echo code=$?; stty -g'
+    code = STRUCK.replace("    pass", "    os.kill(os.getpid(), signal.SIGQUIT)").format(name="SIGCONT", on=False)
+    shown = modes_shown(
+        terminal := Terminal(["bash", "-c", shell, "bash", sys.executable, "-c", code], folder=tmp_path)
+    )
+    assert f"code={128 + signal.SIGQUIT}" in terminal.everything()
+    assert len(shown) == 2 and shown[0] == shown[1], terminal.everything()

@@ -1,0 +1,393 @@
+"""The engine as the parent sees it: answers, cancels, and a child that may die at any time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chat.core.conversation import Message
+from chat.core.events import Completion, Event, LoadProgress, PrefillProgress, TextDelta
+from chat.core.request import EngineOptions, Prompt, Request, Sampling
+from chat.errors import ChatError, ContextError, DataError, EngineError, ExitCode, ModelError, UsageError
+from chat.worker.client import LocalBackend
+from tests.chat.tiny_models import Shape, weights, write_gguf
+from tests.folders import ROOT
+
+GREEDY = Sampling(temperature=0)
+HELLO = Request(Prompt(messages=(Message("user", "hello the cat"),)), GREEDY, max_tokens=20)
+ENDLESS = Request(Prompt(ids=(5, 6, 7)), Sampling(seed=1), max_tokens=1_000_000)
+
+Open = Callable[..., LocalBackend]
+
+
+@pytest.fixture
+def open_engine() -> Iterator[Open]:
+    opened: list[LocalBackend] = []
+
+    def make(path: Path, **options: object) -> LocalBackend:
+        exact = {"kv_type": "f32", "flash_attention": "off", "threads": 1}
+        engine = LocalBackend(EngineOptions(str(path), **(exact | options)))  # type: ignore[arg-type]
+        opened.append(engine)
+        return engine
+
+    yield make
+    for engine in opened:
+        engine.close()
+
+
+def done(events: Iterator[Event]) -> Completion:
+    last = list(events)[-1]
+    assert isinstance(last, Completion)
+    return last
+
+
+def test_a_reply_is_events_that_end_with_all_that_was_said(windowed_file: Path, open_engine: Open) -> None:
+    engine = open_engine(windowed_file)
+    events = list(engine.reply(HELLO))
+    last = events[-1]
+    assert isinstance(last, Completion)
+    kinds = [type(event) for event in events]
+    assert [kind for at, kind in enumerate(kinds) if at == 0 or kind is not kinds[at - 1]] in (
+        [LoadProgress, PrefillProgress, TextDelta, Completion],
+        [PrefillProgress, TextDelta, Completion],
+    )
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == last.text
+    rendered = engine.render(HELLO)
+    readings = [event for event in events if isinstance(event, PrefillProgress)]
+    assert readings[0] == PrefillProgress(0, len(rendered.ids), 0.0)
+    assert (readings[-1].done, readings[-1].total) == (last.tokens.prompt, len(rendered.ids))
+    assert (last.finish_reason, last.tokens.generated, len(last.ids)) == ("length", 20, 20)
+    assert last.sampling.keys() == {"temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed"}
+    assert last.seconds.load > 0 and last.seconds.prompt > 0 and last.seconds.generate > 0
+    assert rendered.text == "<s> [INST] hello the cat [/INST]"
+
+
+def test_what_is_known_of_the_model(windowed_file: Path, open_engine: Open) -> None:
+    info = open_engine(windowed_file).info()
+    assert (info.path, info.size, info.type) == (str(windowed_file), windowed_file.stat().st_size, "F32")
+    assert (info.architecture, info.window, info.context, info.trained_context) == ("granite_swa", 64, 32768, 32768)
+    assert (info.prompt_format, info.details["rolling"], info.details["threads"]) == ("v1", True, 1)
+
+
+def test_the_next_turn_reads_only_what_is_new_and_answers_as_a_cold_run(plain_file: Path, open_engine: Open) -> None:
+    engine = open_engine(plain_file)
+    first = done(engine.reply(HELLO))
+    told = (*(HELLO.prompt.messages or ()), Message("assistant", first.text, first.ids), Message("user", "and the dog"))
+    second = Request(Prompt(messages=told), GREEDY, max_tokens=20)
+    warm = done(engine.reply(second))
+    assert warm.tokens.cached == first.tokens.prompt + first.tokens.generated - 1
+    cold = done(open_engine(plain_file).reply(second))
+    assert cold.tokens.cached == 0
+    assert (warm.text, warm.ids, warm.prompt_ids_sha256) == (cold.text, cold.ids, cold.prompt_ids_sha256)
+
+
+def test_going_back_in_a_conversation_longer_than_the_window_answers_as_a_cold_run(
+    windowed_file: Path, open_engine: Open
+) -> None:
+    engine = open_engine(windowed_file)
+    long = tuple(3 + (i * 7919) % 390 for i in range(900))
+    done(engine.reply(Request(Prompt(ids=long), GREEDY, max_tokens=50)))
+    edited = Request(Prompt(ids=(*long[:400], 9, 10)), GREEDY, max_tokens=50)
+    warm = done(engine.reply(edited))
+    cold = done(open_engine(windowed_file).reply(edited))
+    assert warm.tokens.cached == 0
+    assert warm.ids == cold.ids
+
+
+def test_a_seed_repeats_the_answer_and_another_does_not(windowed_file: Path, open_engine: Open) -> None:
+    engine = open_engine(windowed_file)
+
+    def of(seed: int | None) -> Completion:
+        return done(engine.reply(replace(HELLO, sampling=Sampling(temperature=1.5, seed=seed), max_tokens=30)))
+
+    first, second = of(11), of(12)
+    assert of(11).ids == first.ids != second.ids
+    drawn = of(None)
+    assert of(drawn.sampling["seed"]).ids == drawn.ids
+
+
+def test_stop_strings_end_the_answer_before_them(windowed_file: Path, open_engine: Open) -> None:
+    engine = open_engine(windowed_file)
+    whole = done(engine.reply(replace(HELLO, max_tokens=60)))
+    stop = whole.text[20:24]
+    events = list(engine.reply(replace(HELLO, max_tokens=60, stop=("never", stop))))
+    last = events[-1]
+    assert isinstance(last, Completion)
+    assert (last.text, last.finish_reason) == (whole.text[: whole.text.find(stop)], "stop")
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == last.text
+
+
+def test_max_tokens_and_a_full_context_end_by_length(plain_file: Path, open_engine: Open) -> None:
+    engine = open_engine(plain_file, context=256)
+    assert engine.info().context == 256
+    nothing = done(engine.reply(replace(HELLO, max_tokens=0)))
+    assert (nothing.text, nothing.ids, nothing.finish_reason) == ("", (), "length")
+    full = done(engine.reply(Request(Prompt(ids=(5,) * 200), Sampling(seed=3, temperature=2.0))))
+    assert full.finish_reason == "stop" or full.tokens.generated == 56
+    again = done(engine.reply(HELLO))
+    assert again.tokens.generated == 20
+
+
+def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(plain_file: Path, open_engine: Open) -> None:
+    engine = open_engine(plain_file, context=256)
+    with pytest.raises(ContextError, match=r"^the prompt has 300 tokens, but the context holds 256 "):
+        list(engine.reply(Request(Prompt(ids=(5,) * 300))))
+    assert done(engine.reply(HELLO)).tokens.generated == 20
+
+
+def test_a_session_drops_its_oldest_turns_and_says_so(plain_file: Path, open_engine: Open) -> None:
+    engine = open_engine(plain_file, context=256, overflow="drop")
+    messages: tuple[Message, ...] = (Message("system", "yes"),)
+    for turn in range(12):
+        messages += (Message("user", f"hello the cat {turn}"), Message("assistant", "the dog ran far away"))
+    messages += (Message("user", "hello"),)
+    engine.info()
+    notice, *_, last = engine.reply(Request(Prompt(messages=messages), GREEDY, max_tokens=8))
+    assert getattr(notice, "text", "").endswith(
+        "of 13 turns no longer fit the context of 256 tokens and are left out of this prompt"
+    )
+    assert isinstance(last, Completion) and last.tokens.prompt <= 256 - 8
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "message"),
+    [
+        (Request(Prompt(ids=(5, 400))), DataError, "id 400 is not in the vocabulary of 400 pieces"),
+        (Request(Prompt(ids=(-1,))), DataError, "id -1 is not in the vocabulary of 400 pieces"),
+        (Request(Prompt(ids=())), DataError, "the prompt is empty"),
+        (replace(HELLO, sampling=Sampling(seed=-1)), UsageError, "`--seed -1` is out of range: .*"),
+        (replace(HELLO, sampling=Sampling(top_p=0)), UsageError, "`--top-p 0` is out of range: .*"),
+        (Request(Prompt(text="a\ud800")), DataError, ".*lone surrogate.*"),
+    ],
+)
+def test_a_bad_request_is_refused_and_the_next_one_answered(
+    windowed_file: Path, open_engine: Open, request_: Request, kind: type[ChatError], message: str
+) -> None:
+    engine = open_engine(windowed_file)
+    with pytest.raises(kind, match=f"^{message}$"):
+        list(engine.reply(request_))
+    assert done(engine.reply(HELLO)).tokens.generated == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"window": "65"}, UsageError, "`--window 65` is more than the 64 tokens the model was trained with"),
+        ({"window": "x"}, UsageError, "`--window x` is neither auto, off nor a number of tokens"),
+        ({"prompt_format": "v99"}, UsageError, "unknown prompt format `v99`"),
+        ({"kv_type": "q4_0"}, UsageError, "a q4_0 cache needs flash attention"),
+        ({"context": 32769}, UsageError, "`--context 32769` is more than the 32,768 the model knows"),
+        ({"gpu_layers": "x"}, UsageError, "`--gpu-layers x` is neither auto, all nor a number of layers"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_every_call(
+    windowed_file: Path, open_engine: Open, options: dict[str, object], kind: type[ChatError], message: str
+) -> None:
+    engine = open_engine(windowed_file, **options)
+    for _ in range(2):
+        with pytest.raises(kind, match=f"^{message}$"):
+            engine.info()
+
+
+def test_a_missing_file_is_named(tmp_path: Path, open_engine: Open) -> None:
+    with pytest.raises(ModelError, match=r"nothing\.gguf"):
+        list(open_engine(tmp_path / "nothing.gguf").reply(HELLO))
+
+
+def test_a_smaller_window_and_none_change_the_answer_only_past_it(windowed_file: Path, open_engine: Open) -> None:
+    ids = tuple(3 + (i * 7919) % 390 for i in range(200))
+    long, short = (Request(Prompt(ids=ids[:n]), GREEDY, max_tokens=10) for n in (200, 20))
+    own, off, small = (open_engine(windowed_file, window=window) for window in ("auto", "off", "16"))
+    assert (off.info().window, off.info().context, small.info().window) == (None, 32768, 16)
+    assert done(own.reply(short)).ids == done(off.reply(short)).ids
+    answers = {done(engine.reply(long)).ids for engine in (own, off, small)}
+    assert len(answers) == 3
+
+
+def test_a_context_no_larger_than_the_window_is_a_plain_one(windowed_file: Path, open_engine: Open) -> None:
+    info = open_engine(windowed_file, context=64).info()
+    assert (info.context, info.details["rolling"]) == (256, False)  # padded by the library
+
+
+def test_cancel_while_generating_keeps_what_was_said(windowed_file: Path, open_engine: Open) -> None:
+    engine = open_engine(windowed_file)
+    events = []
+    for event in engine.reply(ENDLESS):
+        events.append(event)
+        if sum(isinstance(event, TextDelta) for event in events) == 5:
+            engine.cancel()
+    last = events[-1]
+    assert isinstance(last, Completion) and last.finish_reason == "interrupted"
+    assert last.text == "".join(event.text for event in events if isinstance(event, TextDelta)) != ""
+    assert done(engine.reply(HELLO)).finish_reason == "length"
+
+
+def test_cancel_while_reading_a_prompt_ends_it_within_half_a_second(slow_file: Path, open_engine: Open) -> None:
+    engine = open_engine(slow_file)
+    engine.info()
+    pressed: list[float] = []
+
+    def press() -> None:
+        pressed.append(time.perf_counter())
+        engine.cancel()
+
+    timer = threading.Timer(0.7, press)
+    timer.start()
+    last = done(engine.reply(Request(Prompt(ids=tuple(range(3, 400)) * 20), GREEDY)))
+    assert time.perf_counter() - pressed[0] < 0.5
+    assert (last.finish_reason, last.text, last.tokens.generated) == ("interrupted", "", 0)
+    assert done(engine.reply(Request(Prompt(ids=(5, 6)), GREEDY, max_tokens=2))).tokens.generated == 2
+
+
+def test_cancel_while_loading_ends_the_reply_and_the_model_is_there_for_the_next(
+    slow_file: Path, open_engine: Open
+) -> None:
+    engine = open_engine(slow_file)
+    threading.Timer(0.01, engine.cancel).start()
+    last = done(engine.reply(Request(Prompt(ids=tuple(range(3, 400)) * 20), GREEDY)))
+    assert (last.finish_reason, last.tokens.generated) == ("interrupted", 0)
+    assert done(engine.reply(Request(Prompt(ids=(5, 6)), GREEDY, max_tokens=2))).tokens.generated == 2
+
+
+def test_cancel_without_a_reply_is_harmless(windowed_file: Path, open_engine: Open) -> None:
+    engine = open_engine(windowed_file)
+    engine.cancel()
+    assert done(engine.reply(HELLO)).finish_reason == "length"
+    engine.cancel()
+    assert done(engine.reply(HELLO)).finish_reason == "length"
+
+
+def test_a_reply_that_nobody_reads_to_its_end_is_stopped(windowed_file: Path, open_engine: Open) -> None:
+    engine = open_engine(windowed_file)
+    events = engine.reply(ENDLESS)
+    next(event for event in events if isinstance(event, TextDelta))
+    events.close()  # type: ignore[attr-defined]
+    begun = time.perf_counter()
+    assert done(engine.reply(HELLO)).tokens.generated == 20
+    assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL])
+def test_a_child_that_dies_is_one_sentence_and_the_next_call_works(
+    windowed_file: Path, open_engine: Open, number: signal.Signals
+) -> None:
+    engine = open_engine(windowed_file)
+    with pytest.raises(EngineError) as caught:
+        for event in engine.reply(ENDLESS):
+            if isinstance(event, TextDelta) and engine.pid:
+                os.kill(engine.pid, number)
+    assert caught.value.exit_code == ExitCode.ENGINE == 8
+    assert caught.value.message.startswith("the engine stopped: ") and number.name in caught.value.message
+    assert "\n" not in caught.value.message
+    if number == signal.SIGKILL:
+        assert "ran out of memory" in caught.value.message
+    assert done(engine.reply(HELLO)).tokens.generated == 20
+
+
+def test_a_child_that_dies_while_idle_or_loading_is_noticed_by_the_next_call(
+    windowed_file: Path, open_engine: Open
+) -> None:
+    engine = open_engine(windowed_file)
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGKILL)  # while it loads
+    with pytest.raises(EngineError, match="SIGKILL"):
+        engine.info()
+    engine.info()
+    os.kill(engine.pid, signal.SIGKILL)  # while it waits
+    with pytest.raises(EngineError, match="SIGKILL"):
+        list(engine.reply(HELLO))
+    assert done(engine.reply(HELLO)).tokens.generated == 20
+
+
+def test_messages_are_counted_without_bos(windowed_file: Path, open_engine: Open) -> None:
+    messages = tuple(Message("user", text) for text in ("hello world", "", "the"))
+    assert open_engine(windowed_file).count(messages) == (2, 0, 1)
+
+
+def test_an_own_answer_counts_as_the_ids_that_it_was_unless_another_vocabulary_made_them(
+    windowed_file: Path, open_engine: Open
+) -> None:
+    engine = open_engine(windowed_file)
+    answer = done(engine.reply(HELLO))
+    assert answer.ids and engine.count((Message("user", answer.text),)) != (len(answer.ids),)
+    own = Message("assistant", answer.text, ids=answer.ids)
+    foreign = replace(own, ids=(*answer.ids, 999_999))
+    assert engine.count((own, foreign)) == (len(answer.ids), *engine.count((Message("user", answer.text),)))
+
+
+def test_the_vocabulary_alone_renders_and_answers_nothing(windowed_file: Path, open_engine: Open) -> None:
+    engine = open_engine(windowed_file, vocab_only=True)
+    assert engine.render(HELLO).ids == open_engine(windowed_file).render(HELLO).ids
+    with pytest.raises(UsageError, match="only the vocabulary was loaded"):
+        list(engine.reply(HELLO))
+
+
+def test_a_closed_engine_leaves_no_process(windowed_file: Path, open_engine: Open) -> None:
+    engine = open_engine(windowed_file)
+    pid = engine.pid
+    assert pid is not None
+    engine.close()
+    engine.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(EngineError, match="the engine is closed"):
+        engine.info()
+
+
+def test_the_child_is_gone_soon_after_its_parent_was_killed(windowed_file: Path) -> None:
+    code = (
+        "import sys; from chat.worker.client import LocalBackend; from chat.core.request import *\n"
+        f"e = LocalBackend(EngineOptions({str(windowed_file)!r})); e.info(); print(e.pid, flush=True)\n"
+        "for _ in e.reply(Request(Prompt(ids=(5, 6, 7)), max_tokens=10**6)): pass"
+    )
+    root = str(ROOT)
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(200):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
+    pytest.fail("the child outlived its parent by two seconds")
+
+
+def test_interrupt_of_the_terminal_does_not_reach_the_child(windowed_file: Path, open_engine: Open) -> None:
+    engine = open_engine(windowed_file)
+    engine.info()
+    assert engine.pid is not None
+    assert os.getsid(engine.pid) == engine.pid  # a session of its own
+    os.kill(engine.pid, signal.SIGINT)
+    assert done(engine.reply(HELLO)).tokens.generated == 20
+
+
+def test_the_log_file_holds_what_llama_cpp_said(windowed_file: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    engine = LocalBackend(EngineOptions(str(windowed_file)), log_file=log)
+    engine.info()
+    engine.close()
+    assert "llama_model_loader" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_weights_that_are_no_numbers_are_an_error_and_not_garbage(tmp_path: Path, open_engine: Open) -> None:
+    shape = Shape()
+    tensors = weights(shape)
+    tensors["output_norm.weight"][:] = float("nan")
+    engine = open_engine(write_gguf(tmp_path / "nan.gguf", shape, tensors))
+    for sampling in (GREEDY, Sampling(seed=1)):
+        with pytest.raises(EngineError, match=r"^the model computed NaN instead of numbers$"):
+            list(engine.reply(replace(HELLO, sampling=sampling)))

@@ -1,0 +1,89 @@
+"""Our reader of SentencePiece files agrees with SentencePiece's own library on Mistral's real files."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import mistral_common
+import pytest
+from sentencepiece import SentencePieceProcessor
+
+from chat.errors import DataError
+from convert.tokenizer.sentencepiece_file import Piece, PieceType, parse_sentencepiece
+from tests.convert.samples import V01, V03
+
+DATA = Path(mistral_common.__file__).parent / "data"
+FILES = [*sorted(DATA.glob("*.model.v*")), V01 / "tokenizer.model", V03 / "tokenizer.model.v3"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_pieces_scores_and_types_are_those_of_the_library(path: Path) -> None:
+    judge = SentencePieceProcessor(model_file=str(path))
+    model = parse_sentencepiece(path.read_bytes(), str(path))
+    assert [piece.text.decode() for piece in model.pieces] == [judge.id_to_piece(i) for i in range(len(judge))]
+    assert [piece.score for piece in model.pieces] == [judge.get_score(i) for i in range(len(judge))]
+    for kind, asked in (
+        (PieceType.CONTROL, judge.is_control),
+        (PieceType.BYTE, judge.is_byte),
+        (PieceType.UNKNOWN, judge.is_unknown),
+        (PieceType.UNUSED, judge.is_unused),
+    ):
+        assert [piece.type is kind for piece in model.pieces] == [asked(i) for i in range(len(judge))]
+    assert (model.bos, model.eos, model.adds_space) == (judge.bos_id(), judge.eos_id(), True)
+
+
+def test_user_defined_pieces_are_told_apart_which_the_library_does_not() -> None:
+    model = parse_sentencepiece((DATA / "mistral_instruct_tokenizer_240323.model.v3").read_bytes(), "v3")
+    found = [piece.text for piece in model.pieces if piece.type is PieceType.USER_DEFINED]
+    assert found == [f"[REFERENCE_DOC_{number}]".encode() for number in range(19, -1, -1)]
+
+
+def field(number: int, payload: bytes) -> bytes:
+    return bytes([number << 3 | 2, len(payload)]) + payload
+
+
+BYTE_PAIRS = field(2, b"\x18\x02")  # trainer_spec.model_type = BPE
+
+
+def test_a_file_made_by_hand_reads_as_written() -> None:
+    one = field(1, field(1, "▁a".encode()) + b"\x15\x00\x00\x00\xbf" + b"\x18\x03")
+    model = parse_sentencepiece(one + field(1, b"") + BYTE_PAIRS + field(3, b"\x18\x00"), "made")
+    assert model.pieces == (Piece("▁a".encode(), -0.5, PieceType.CONTROL), Piece(b"", 0.0, PieceType.NORMAL))
+    assert (model.bos, model.eos, model.adds_space) == (1, 2, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "without pieces"),
+        (BYTE_PAIRS, "without pieces"),
+        (field(1, field(1, b"a")), "of another kind than byte pairs"),
+        (b"\x0a\x05abc", r"is not a SentencePiece model \(it ends within field 1\)"),
+        (b"\x0a" + b"\xff" * 9 + b"\x01", r"it ends within field 1"),
+        (b"\xff" * 11, r"a number of more than ten bytes"),
+        (b"\x0b", r"wire type 3 at byte 1"),
+        (field(1, b"\x18\x09"), r"9 is not a valid PieceType"),
+        (field(1, field(1, b"\xff")) + BYTE_PAIRS, "can't decode byte"),
+        (b"\x80", "is not a SentencePiece model"),
+    ],
+)
+def test_what_is_no_model_is_refused_in_one_sentence(content: bytes, words: str) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        parse_sentencepiece(content, "tokenizer.model")
+    assert caught.value.message.startswith("tokenizer.model is ")
+
+
+def test_mutants_never_crash() -> None:
+    raw = (V01 / "tokenizer.model").read_bytes()
+    refused = 0
+    for seed in range(1_000):
+        generator = random.Random(seed)
+        mutant = bytearray(raw)
+        for _ in range(generator.randint(1, 5)):
+            mutant[generator.randrange(len(mutant))] = generator.randrange(256)
+        try:
+            parse_sentencepiece(bytes(mutant[: generator.choice([len(mutant), generator.randrange(len(mutant))])]), "x")
+        except DataError:
+            refused += 1
+    assert 0 < refused < 1_000

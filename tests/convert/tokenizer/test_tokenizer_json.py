@@ -1,0 +1,187 @@
+"""A tokenizer.json, written as transformers writes it, gives the ids of the tokenizer it was made of."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sentencepiece import SentencePieceProcessor
+
+from chat.errors import DataError
+from chat.prompts.segments import Text
+from convert.tokenizer.load import read_vocabulary
+from convert.tokenizer.sentencepiece_file import PieceType, parse_sentencepiece
+from convert.tokenizer.tekken import KNOWN_PATTERN, parse_tekken
+from convert.tokenizer.tokenizer_json import parse_tokenizer_json
+from tests.chat.prompts.mistral_common_reference import ODD, SCRIPTS, text
+from tests.chat.vocabulary_files import DATA, SENTENCEPIECE, load, tekken_json, write_vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def of_sentencepiece(path: Path, *, pairs: bool = False) -> dict[str, Any]:
+    """What transformers' LlamaConverter makes of a SentencePiece file: every way to part a piece, best score first."""
+    pieces = parse_sentencepiece(path.read_bytes(), path.name).pieces
+    ids = {piece.text.decode(): token for token, piece in enumerate(pieces)}
+    ways = [
+        (-piece.score, len(name[:at]), len(name[at:]), place, name[:at], name[at:])
+        for place, (name, piece) in enumerate((name, pieces[token]) for name, token in ids.items())
+        for at in range(1, len(name))
+        if piece.type is PieceType.NORMAL and name[:at] in ids and name[at:] in ids
+    ]
+    merges = [(left, right) for *_, left, right in sorted(ways)]
+    specials = (PieceType.UNKNOWN, PieceType.CONTROL, PieceType.USER_DEFINED)
+    return {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": token, "content": piece.text.decode(), "special": True}
+            for token, piece in enumerate(pieces)
+            if piece.type in specials
+        ],
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace"}]},
+        "pre_tokenizer": None,
+        "model": {
+            "type": "BPE",
+            "unk_token": "<unk>",
+            "byte_fallback": True,
+            "vocab": ids,
+            "merges": [list(merge) if pairs else " ".join(merge) for merge in merges],
+        },
+    }
+
+
+def of_tekken(text_pieces: int) -> dict[str, Any]:
+    made = parse_tekken(tekken_json("v3", text_pieces), "tekken.json")
+    return {
+        "added_tokens": [
+            {"id": token, "content": piece.text.decode(), "special": True}
+            for token, piece in enumerate(made.pieces)
+            if piece.type is PieceType.CONTROL
+        ],
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [{"type": "Split", "pattern": {"Regex": KNOWN_PATTERN}}, {"type": "ByteLevel"}],
+        },
+        "model": {
+            "type": "BPE",
+            "vocab": {piece.text.decode(): token for token, piece in enumerate(made.pieces)},
+            "merges": list(made.merges),
+        },
+    }
+
+
+@pytest.mark.parametrize(("name", "pairs"), [("v1", False), ("v3", True)])
+def test_sentencepiece_ids_survive_the_way_through_a_tokenizer_json(name: str, pairs: bool, tmp_path: Path) -> None:
+    path = DATA / SENTENCEPIECE[name][0]
+    made = parse_tokenizer_json(json.dumps(of_sentencepiece(path, pairs=pairs)).encode(), "tokenizer.json")
+    whole = parse_sentencepiece(path.read_bytes(), path.name)
+    assert [piece.text for piece in made.pieces] == [piece.text for piece in whole.pieces]
+    expected = [PieceType.CONTROL if p.type is PieceType.USER_DEFINED else p.type for p in whole.pieces]
+    assert [piece.type for piece in made.pieces] == expected
+    assert (made.model, made.pre, made.bos, made.eos, made.adds_space) == ("llama", "default", 1, 2, True)
+    assert made.prompt_format == name
+    vocabulary, _ = load(write_vocabulary(tmp_path / "v.gguf", made))
+    judge = SentencePieceProcessor(model_file=str(path))
+    dice = random.Random(2)
+    for each in [*ODD, *SCRIPTS, *(text(dice, 12) for _ in range(500))]:
+        assert vocabulary.encode([Text(each)]) == judge.encode(each), repr(each)
+
+
+def test_tekken_pieces_and_merges_survive_it_too(tmp_path: Path) -> None:
+    made = parse_tokenizer_json(json.dumps(of_tekken(3000)).encode(), "tokenizer.json")
+    whole = parse_tekken(tekken_json("v3", 3000), "tekken.json")
+    assert (made.pieces, made.merges, made.model, made.pre) == (whole.pieces, whole.merges, "gpt2", "tekken")
+    assert (made.prompt_format, made.adds_space) == (None, False), "the chat tells it from template and pieces"
+    vocabulary, _ = load(write_vocabulary(tmp_path / "v.gguf", made))
+    assert vocabulary.decode(vocabulary.encode([Text("Grüße สวัสดี")])) == "Grüße สวัสดี"
+
+
+def test_added_tokens_of_a_fine_tune_keep_their_kind_and_gaps_are_unused() -> None:
+    data = small()
+    data["added_tokens"] += [
+        {"id": 8, "content": "<|im_end|>", "special": True},
+        {"id": 9, "content": "▁▁note", "special": False},
+    ]
+    made = parse_tokenizer_json(json.dumps(data).encode(), "tokenizer.json")
+    assert [(piece.text, piece.type) for piece in made.pieces[6:]] == [
+        *((b"ab", PieceType.NORMAL), (b"[PAD7]", PieceType.UNUSED), (b"<|im_end|>", PieceType.CONTROL)),
+        (b"  note", PieceType.USER_DEFINED),
+    ]
+
+
+def test_a_space_is_put_before_texts_where_the_file_says_so() -> None:
+    for step, adds in (
+        ({"type": "Metaspace", "prepend_scheme": "first"}, True),
+        ({"type": "Metaspace", "prepend_scheme": "never"}, False),
+        ({"type": "Metaspace", "add_prefix_space": False}, False),
+        (None, False),
+    ):
+        made = parse_tokenizer_json(json.dumps(small() | {"normalizer": None, "pre_tokenizer": step}).encode(), "x")
+        assert made.adds_space is adds
+
+
+def small() -> dict[str, Any]:
+    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2, "<0x00>": 3, "a": 4, "b": 5, "ab": 6}
+    return {
+        "added_tokens": [{"id": id_, "content": name, "special": True} for name, id_ in list(vocab.items())[:3]],
+        "normalizer": {"type": "Prepend", "prepend": "▁"},
+        "pre_tokenizer": None,
+        "model": {"type": "BPE", "unk_token": "<unk>", "byte_fallback": True, "vocab": vocab, "merges": ["a b"]},
+    }
+
+
+def changed(**model: Any) -> bytes:
+    data = small()
+    data["model"] |= model
+    return json.dumps(data).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "tokenizer.json is not a tokenizer of byte pairs"),
+        (b"\xff", "is not a tokenizer of byte pairs"),
+        (b"[]", "is not a tokenizer of byte pairs"),
+        (b"{}", "it has no 'model'"),
+        (b"[" * 10**5, "is not a tokenizer of byte pairs"),
+        (changed(merges=["a"]), "a merge that is not of two pieces"),
+        (changed(merges=[["a", 1]]), "a merge that is not of two pieces"),
+        (changed(merges=7), "is not a tokenizer of byte pairs"),
+        (changed(vocab={"a": 10**9}), "ids that are not whole numbers below 1,000,000"),
+        (changed(vocab={"a": -1}), "ids that are not whole numbers below 1,000,000"),
+        (changed(vocab={"a": "b"}), "ids that are not whole numbers below 1,000,000"),
+        (changed(vocab=["a"]), "is not a tokenizer of byte pairs"),
+        (changed(vocab={"\ud800": 7}), "is not a tokenizer of byte pairs"),
+        (changed(byte_fallback=False), "is a tokenizer of another kind than Mistral's"),
+    ],
+)
+def test_other_files_are_refused_in_one_sentence(content: bytes, words: str) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        parse_tokenizer_json(content, "tokenizer.json")
+    assert "\n" not in caught.value.message
+
+
+def test_mutated_files_never_crash() -> None:
+    dice = random.Random(9)
+    whole = json.dumps(small()).encode()
+    for _ in range(1000):
+        content = bytearray(whole)
+        for _ in range(dice.randrange(1, 4)):
+            at = dice.randrange(len(content))
+            content[at : at + dice.randrange(4)] = dice.choice(
+                (b"", b"7", b'"', b"null", b"{", b"]", dice.randbytes(2))
+            )
+        try:
+            parse_tokenizer_json(bytes(content), "tokenizer.json")
+        except DataError:
+            continue
+
+
+def test_a_folder_with_nothing_else_is_read_by_its_tokenizer_json(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps(small()))
+    made = read_vocabulary(tmp_path, 10)
+    assert [piece.text for piece in made.pieces[5:]] == [b"b", b"ab", b"[PAD7]", b"[PAD8]", b"[PAD9]"]
+    assert made.prompt_format == "v1"
