@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from chat.cli.argv import PAGES
 from chat.cli.help import described
 from chat.config.option_types import option_specs
 
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OTHER_FLAGS = {
-    ("--man",): "Print the man page.",
-    ("-V", "--version"): "Show the version.",
-    ("-h", "--help"): "Show help.",
+    PAGES["man"]: "Print the man page.",
+    PAGES["version"]: "Show the version.",
+    PAGES["help"]: "Show help.",
 }
 NAMES_OF_OPTIONS = {"model": "models", "session": "sessions", "template": "templates", "preset": "presets"}
 

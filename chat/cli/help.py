@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from typing import TYPE_CHECKING
 
+from chat.cli.argv import PAGES
 from chat.config.option_types import OptionSpec, option_specs
 from chat.config.options import Group
 
@@ -44,9 +45,9 @@ def _rows(group: Group) -> list[tuple[str, str]]:
     rows = [(_spelling(each), described(each)) for each in option_specs().values() if each.option.group is group]
     if group is Group.OUTPUT:
         rows += [
-            ("--man", "Print the man page."),
-            ("-V, --version", "Show the version."),
-            ("-h, --help", "Show this page."),
+            (", ".join(PAGES["man"]), "Print the man page."),
+            (", ".join(PAGES["version"]), "Show the version."),
+            (", ".join(PAGES["help"]), "Show this page."),
         ]
     return rows
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat import __version__
-from chat.cli.argv import read_flags
-from chat.config.option_types import option_specs
+from chat.cli.argv import page_spellings, read_command_line
 from chat.errors import ChatError, ExitCode, UsageError
 from chat.system import interrupts
 from chat.system.standard_streams import open_missing_streams, replace_unencodable, say, silence_stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from chat.cli.argv import CommandLine
     from chat.config.resolve import ResolvedSettings
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, what it does)
@@ -29,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, wh
     "doctor": ("chat.cli.doctor", "Say what works here, what would be chosen and why."),
     "bench": ("chat.cli.bench", "Measure a model on this machine."),
 }
+COMPLETION = "completion"  # a command without a Typer app
 
 
 def main() -> NoReturn:
@@ -41,7 +43,7 @@ def main() -> NoReturn:
     try:
         interrupts.raise_on_interrupt()
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # while a fault was being told
+    except KeyboardInterrupt:  # before the arguments were read, or while a fault was reported
         code = ExitCode.INTERRUPTED
     interrupts.exit_on_interrupt()
     if code == ExitCode.INTERRUPTED:
@@ -49,11 +51,20 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+@dataclass
+class _Tracebacks:
+    """Whether errors are shown with a traceback, and whether what runs has `-v`; a Typer command decides both."""
+
+    shown: bool
+    offered: bool
+
+
 def run(arguments: Sequence[str]) -> int:
     """Do what the arguments say; every fault becomes one sentence on stderr and an exit code."""
-    verbose = "-v" in arguments or "--verbose" in arguments
+    line = read_command_line(arguments, commands=(*COMMANDS, COMPLETION))
+    tracebacks = _Tracebacks(shown=line.verbose, offered=line.command is None)
     try:
-        code = _dispatch(list(arguments))
+        code = _dispatch(line, tracebacks)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -62,39 +73,40 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except ChatError as error:
-        return _report(error, verbose)
+        return _report(error, tracebacks)
     except OSError as error:
         _drop_unwritable()
-        return _report(_file_error(error), verbose)
+        return _report(_file_error(error), tracebacks)
     except Exception as error:
-        if verbose:
+        if tracebacks.shown:
             raise
-        return _report(ChatError(f"unexpected: {type(error).__name__}: {error}", hint="`-v` shows where"), verbose)
+        hint = "`-v` shows where" if tracebacks.offered else None
+        return _report(ChatError(f"unexpected: {type(error).__name__}: {error}", hint=hint), tracebacks)
 
 
-def _dispatch(arguments: list[str]) -> int:
-    name, before = _first_word(arguments)
-    if name in COMMANDS:
-        if before:
+def _dispatch(line: CommandLine, tracebacks: _Tracebacks) -> int:
+    if line.command is not None:
+        if line.before:
             raise UsageError(
-                f"options of `{name}` come after its name", hint=f"`mistral-chat -- {name} ...` asks a question instead"
+                f"options of `{line.command}` come after its name",
+                hint=f"`mistral-chat -- {line.command} ...` asks a question instead",
             )
-        return _call(import_module(COMMANDS[name][0]).app, arguments[1:], f"mistral-chat {name}")
-    if name == "completion":
-        return _print_completion(arguments[1:])
-    if before_end(arguments, "-h", "--help"):
-        from chat.cli.help import help_text
-
-        rows = {command: words for command, (_, words) in COMMANDS.items()}
-        print(help_text({**rows, "completion": "Print completion for bash, zsh or fish."}), end="")
-        return ExitCode.DONE
-    if before_end(arguments, "--man"):
-        return _print_manual()
-    if before_end(arguments, "-V", "--version"):
-        print(f"mistral-chat {__version__}")
-        return ExitCode.DONE
-    line = read_flags(arguments)
+        if line.command == COMPLETION:
+            return _print_completion(line.arguments)
+        return _call(line.command, line.arguments, tracebacks)
+    if line.page is not None:
+        return {"help": _print_help, "man": _print_manual, "version": _print_version}[line.page]()
+    if line.fault is not None:
+        raise line.fault
     return _enter(line.words, line.flags)
+
+
+def _print_help() -> int:
+    from chat.cli.help import help_text
+
+    rows = {command: words for command, (_, words) in COMMANDS.items()}
+    print(help_text({**rows, COMPLETION: "Print completion for bash, zsh or fish."}), end="")
+    return ExitCode.DONE
 
 
 def _print_manual() -> int:
@@ -105,56 +117,42 @@ def _print_manual() -> int:
     return ExitCode.DONE
 
 
+def _print_version() -> int:
+    print(f"mistral-chat {__version__}")
+    return ExitCode.DONE
+
+
 def _print_completion(arguments: Sequence[str]) -> int:
     from chat.cli.command_tree import commands, main_flags
     from chat.cli.offered_names import NAMES, offered
     from chat.cli.shell_completion import SHELLS, USAGE
 
-    if before_end(arguments, "-h", "--help"):
+    line = read_command_line(arguments, options=page_spellings("help"))
+    wanted = line.words[0] if len(line.words) == 1 and line.fault is None else ""
+    if line.page is not None:
         print(USAGE, end="")
-        return ExitCode.DONE
-    if len(arguments) == 1 and arguments[0] in NAMES:  # the scripts ask for these
-        print("".join(f"{name}\n" for name in offered(arguments[0])), end="")
-        return ExitCode.DONE
-    if len(arguments) != 1 or arguments[0] not in SHELLS:
+    elif wanted in NAMES:  # the scripts ask for these
+        print("".join(f"{name}\n" for name in offered(wanted)), end="")
+    elif wanted in SHELLS:
+        print(SHELLS[wanted](main_flags(), commands(COMMANDS)), end="")
+    else:
         raise UsageError("`completion` needs a shell", hint=f"`mistral-chat completion {'|'.join(SHELLS)}`")
-    print(SHELLS[arguments[0]](main_flags(), commands(COMMANDS)), end="")
     return ExitCode.DONE
 
 
-def before_end(arguments: Sequence[str], *flags: str) -> bool:
-    """Whether one of the flags stands before `--`."""
-    head = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    return any(flag in head for flag in flags)
-
-
-def _first_word(arguments: Sequence[str]) -> tuple[str | None, Sequence[str]]:
-    """The first argument that is no option, and the options before it."""
-    takes_value = {flag: each.kind is not bool for each in option_specs().values() for flag in each.option.flags}
-    at = 0
-    while at < len(arguments):
-        word = arguments[at]
-        if word == "--":
-            return None, ()
-        if word in takes_value:
-            at += 2 if takes_value[word] else 1
-        elif word.startswith("-") and word != "-":
-            at += 1
-        else:
-            return word, arguments[:at]
-    return None, ()
-
-
-def _call(app: Any, arguments: Sequence[str], name: str) -> int:
-    """Run a Typer app; what it finds wrong with the arguments becomes a UsageError."""
+def _call(name: str, arguments: Sequence[str], tracebacks: _Tracebacks) -> int:
+    """Run a command's Typer app; what it finds wrong with the arguments becomes a UsageError."""
     import typer.core
     from typer.exceptions import TyperException
 
-    command = typer.main.get_command(app)
+    program = f"mistral-chat {name}"
+    command = typer.main.get_command(import_module(COMMANDS[name][0]).app)
     if isinstance(command, typer.core.TyperGroup) and not arguments:
         arguments = ["--help"]
     try:  # not `command.main`: it turns a broken pipe into exit code 1
-        with command.make_context(name, list(arguments)) as context:
+        with command.make_context(program, list(arguments)) as context:
+            tracebacks.offered = "verbose" in context.params
+            tracebacks.shown = bool(context.params.get("verbose"))
             result = command.invoke(context)
     except typer.Exit as leaving:
         return leaving.exit_code
@@ -162,11 +160,11 @@ def _call(app: Any, arguments: Sequence[str], name: str) -> int:
         return ExitCode.INTERRUPTED
     except TyperException as error:
         message = error.format_message().rstrip(".").replace("Value error, ", "")  # a word of the library's own
-        raise UsageError(message[:1].lower() + message[1:], hint=f"`{name} --help` shows what there is") from error
+        raise UsageError(message[:1].lower() + message[1:], hint=f"`{program} --help` shows what there is") from error
     return int(result or ExitCode.DONE)
 
 
-def _enter(words: Sequence[str], flags: dict[str, Any]) -> int:
+def _enter(words: Sequence[str], flags: Mapping[str, Any]) -> int:
     """Settle the settings and go to the session or the one shot."""
     from chat.config.resolve import resolve_settings
 
@@ -187,7 +185,7 @@ def _enter(words: Sequence[str], flags: dict[str, Any]) -> int:
     return answer_once(words, layered)
 
 
-def _template_settings(flags: dict[str, Any]) -> dict[str, Any]:
+def _template_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
     if "template" not in flags:
         return {}
     from chat.templates import store
@@ -233,10 +231,10 @@ def _file_error(error: OSError) -> ChatError:
     return FileError(f"{where}: {error.strerror or error}")
 
 
-def _report(error: ChatError, verbose: bool) -> int:
+def _report(error: ChatError, tracebacks: _Tracebacks) -> int:
     from chat.system.terminal_text import escape_line
 
-    if verbose and not isinstance(error, UsageError):
+    if tracebacks.shown and not isinstance(error, UsageError):
         import traceback
 
         traceback.print_exception(error)

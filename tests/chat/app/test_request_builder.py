@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chat.app import request_builder
-from chat.cli.argv import read_flags
+from chat.cli.argv import read_command_line
 from chat.config.options import Settings
 from chat.config.resolve import resolve_settings
 from chat.core.request import EngineOptions, Prompt, Request
@@ -17,7 +17,7 @@ MODEL = Path("model.gguf")
 
 
 def settings_of(flags: list[str]) -> Settings:
-    return resolve_settings(read_flags(flags).flags, {}).settings
+    return resolve_settings(read_command_line(flags).flags, {}).settings
 
 
 def loaded(flags: list[str], *, session: bool = False) -> dict[str, object]:
