@@ -1,0 +1,29 @@
+# The daily commands. `make` alone sets up what is missing and runs all checks.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: all setup format check fast test
+
+all: check test
+
+setup: $(BIN)/pytest
+
+$(BIN)/pytest: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -e '.[test]'
+	touch $@
+
+format: setup  ## format the code and sort its imports
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+check: setup  ## lint and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+fast: setup  ## the tests that take no longer than about a second each
+	$(BIN)/pytest -n 2 -m "not slow"
+
+test: setup  ## all tests
+	$(BIN)/pytest -n 2
