@@ -1,4 +1,4 @@
-"""Begin the program: decide what Ctrl+C does before anything that takes time is imported. Knows nothing else."""
+"""Start the program: decide what Ctrl+C does before anything that takes time is imported."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ def main() -> None:
     """The command `mistral-chat`; it ends with an exit code, as SystemExit."""
     interrupts.exit_on_interrupt()
     interrupts.ignore_interrupts_at_exit()
+    from chat.system.python_child import import_own_packages
+
+    import_own_packages()  # later imports of `convert`, too, get the package beside `chat`
     from chat.cli.main import main as enter
 
     enter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -83,6 +84,8 @@ def modules() -> dict[str, Path]:
     found = {}
     for top in ("chat", "convert"):
         for path in (ROOT / top).rglob("*.py"):
+            if path.is_relative_to(ROOT / "chat" / "launcher"):  # installed under its own name, imports `chat` alone
+                continue
             parts = path.relative_to(ROOT).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
@@ -227,3 +230,19 @@ def test_the_version_is_told_without_looking_for_what_is_installed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert (done.stdout, done.stderr) == (f"mistral-chat {version('mistral-chat')}\n", "[]")
+
+
+def test_every_python_process_is_started_by_one_function() -> None:
+    """Each place had a command of its own, and one of them ran a `chat.py` of the user."""
+    starts = {
+        name
+        for name, path in modules().items()
+        if re.search(r"sys\.executable|multiprocessing", path.read_text(encoding="utf-8"))
+    }
+    assert starts == {"chat.system.python_child"}
+
+
+@pytest.mark.parametrize("top", ["chat", "convert"])
+def test_importing_a_package_imports_nothing_else(top: str) -> None:
+    """So it can be imported while its own folder is the only one on the import path."""
+    assert imports(top) <= {"__future__"}

@@ -1,6 +1,6 @@
 """Measure a model in a process of its own. Knows the order of the measurements, not how they are shown.
 
-`python -m chat.bench.measure`, by `chat.worker.task`: messages are `progress` and in the end the `report`.
+Run by `chat.worker.task`: messages are `progress` and in the end the `report`.
 """
 
 from __future__ import annotations

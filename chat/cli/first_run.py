@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from textwrap import fill
 
 from chat.errors import ModelError
@@ -12,6 +11,7 @@ from chat.guide import NAME as GUIDE
 from chat.guide.notice import GUIDE_NOTICE
 from chat.hub.catalogue import DEFAULT
 from chat.system.paths import expand_path
+from chat.system.python_child import python_child
 from chat.system.terminal_text import escape_line
 from chat.system.units import size_text
 
@@ -51,7 +51,6 @@ def _tell(text: str, indent: int = 0) -> None:
 
 
 def _download() -> str:
-    command = [sys.executable, "-m", "chat", "models", "pull", DEFAULT.name]
-    if subprocess.run(command, check=False).returncode:
+    if subprocess.run(python_child("chat", "models", "pull", DEFAULT.name), check=False).returncode:
         raise ModelError("there is still no model", hint=f"`mistral-chat -m {GUIDE}` talks to the guide meanwhile")
     return DEFAULT.name

@@ -1,6 +1,6 @@
 """Encode the header of a GGUF: its metadata and its list of tensors.
 
-Source: ggml's docs/gguf.md, version 3.
+Source: the specification of GGUF version 3 in the ggml repository.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compile a constraint where it can do no harm: a process of its own, with limits. Knows grammars, not models.
 
-`python -m chat.inference.grammar_sandbox` reads {"kind", "source", "space", "seconds"} and writes {"grammar"} or
-{"error"}. Some grammars take for ever, some overflow the stack, and no limit of the library catches them all.
+The process reads {"kind", "source", "space", "seconds"} and writes {"grammar"} or {"error"}. Some grammars take for
+ever, some overflow the stack, and no limit of the library catches them all.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import UsageError
+from chat.system.python_child import python_child
 
 if TYPE_CHECKING:
     from chat.core.request import Constraint
@@ -43,7 +44,7 @@ def checked_grammar(constraint: Constraint, space: bool) -> str:
     call = {"kind": constraint.kind, "source": constraint.source, "space": space, "seconds": SECONDS}
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "chat.inference.grammar_sandbox"],
+            python_child("chat.inference.grammar_sandbox"),
             input=json.dumps(call).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -68,7 +68,7 @@ def loading_line(name: str, fraction: float, seconds: float, width: int) -> Line
 
 
 def waiting_line(seconds: float, width: int) -> Line:
-    """That no token came for a while (reliability.md, F27)."""
+    """That no token came for a while: an engine that hangs looks like a slow one, and Ctrl+C stops both."""
     return plain(cut(f"no token for {duration(seconds)} · Ctrl+C stops", width - 1), "dim")
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import chat
 from chat.errors import EngineError
+from chat.system.python_child import python_child
 from chat.worker.gpu_memory_errors import RAN_OUT, gpu_memory_error
 
 if TYPE_CHECKING:
@@ -35,11 +34,9 @@ class WorkerProcess:
         self._log: IO[bytes] = _open_log(log_file)
         self._log_start = os.fstat(self._log.fileno()).st_size
         environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
-        root = str(Path(chat.__file__).parent.parent)  # where we were imported from, not the person's folder
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module],
+                python_child(module),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,

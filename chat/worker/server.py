@@ -1,7 +1,7 @@
 """The engine child: reads calls as JSON lines, answers with JSON lines. Knows how to stay clean and when to go.
 
-`python -m chat.worker.server`; the first call is `load`. File descriptor 1 is kept for the lines alone: whatever C or
-Python prints goes to the log on descriptor 2. When the parent's end of descriptor 0 closes, the process is gone.
+The first call is `load`. File descriptor 1 is kept for the lines alone: whatever C or Python prints goes to the log on
+descriptor 2. When the parent's end of descriptor 0 closes, the process is gone.
 """
 
 from __future__ import annotations

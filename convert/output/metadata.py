@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from convert.tokenizer.vocabulary import GgufVocabulary
 
 PLAIN = "llama"
-CARRIER = "granite_swa"  # computes Mistral's graph exactly, with the window: see the README's "How it works"
+# llama.cpp's graph for `llama` ignores a window. The one for `granite_swa` applies it where a layer has one, and is
+# Mistral's if its scales are 1 and its attention sinks weigh nothing: tests/chat/llama/test_exactness.py proves it.
+CARRIER = "granite_swa"
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 
 

@@ -1,4 +1,4 @@
-"""Nothing that a model, a file or a title contains can steer the terminal (fault F26)."""
+"""Nothing that a model, a file or a title contains can steer the terminal."""
 
 from __future__ import annotations
 

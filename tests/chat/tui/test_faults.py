@@ -1,4 +1,4 @@
-"""Signals, hangups and dead engines in each phase (reliability.md, F3 to F6): the turn is stored, the program gone."""
+"""Signals, hangups and dead engines in each phase of a session: the turn is stored, and the program ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals in each phase of a session and of a one shot, with a real tiny model (reliability.md, F3 to F6).
+"""Signals in each phase of a session and of a one shot, with a real tiny model.
 
 Whatever comes when: what was shown as answered is stored, the terminal's modes are as before, the exit code tells what
 happened, and no process of ours is left.

@@ -1,0 +1,53 @@
+"""Run a module of this program in a Python process of its own.
+
+A folder of the user may hold a `chat.py` or a `convert.py`, and PYTHONPATH may name such a folder. The child imports
+`chat` and `convert` from where this file is, and nothing from the working folder. PYTHONPATH stays as it is: with our
+own folder in front, other packages beside ours, such as a backport of `typing`, would hide the standard library's.
+
+The child runs this file: `python -P python_child.py MODULE [ARGUMENT]...`.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from os.path import dirname
+
+PACKAGES = ("chat", "convert")  # their own `__init__.py` import nothing
+ROOT = dirname(dirname(dirname(__file__)))  # the folder that holds both packages
+
+
+def python_child(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of ours as `python -m` does, with the import options of this process.
+
+    Args:
+        module: its full name, such as `chat.worker.server`.
+    """
+    flags = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site, "-P": True}
+    return [sys.executable, *(flag for flag, is_on in flags.items() if is_on), __file__, module, *arguments]
+
+
+def import_own_packages() -> None:
+    """Import `chat` and `convert` from where this file is, whatever else on the import path has their names."""
+    path = sys.path[:]
+    sys.path[:] = [ROOT]
+    try:
+        for name in PACKAGES:
+            import_module(name)
+    finally:
+        sys.path[:] = path
+
+
+def _run(module: str, *arguments: str) -> None:
+    """Be the child."""
+    import runpy
+
+    import_own_packages()
+    if ROOT not in sys.path:  # the libraries may be there, too, as after `pip install --target`
+        sys.path.append(ROOT)
+    sys.argv[1:] = arguments
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _run(*sys.argv[1:])
