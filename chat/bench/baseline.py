@@ -1,4 +1,4 @@
-"""A loop of nothing but llama.cpp's C functions on a context of its own: what our engine is compared with."""
+"""A loop of plain llama.cpp C API calls in its own context, the baseline of the benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw speed and memory against context length as an SVG that reads on light and dark. Knows shapes, not models."""
+"""Draw speed and memory against context length as an SVG that reads on light and dark backgrounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure a model in a process of its own. Knows the order of the measurements, not how they are shown.
+"""Measure a model in its own process.
 
 Run by `chat.worker.task`: messages are `progress` and in the end the `report`.
 """

@@ -1,4 +1,4 @@
-"""How much memory this process takes. Knows what the system tells of it."""
+"""Read how much memory this process uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bench measures, as values that go over the wire. Knows units, not how they were taken."""
+"""The results of a benchmark, as values that can be sent between processes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What looking ahead wins where all is said again, and costs where nobody can tell what comes. Knows ids and clocks.
+"""Measure what drafting gains where the text repeats, and what it costs where it cannot help.
 
-The answers are not the model's own: their ids are forced or drawn from a few, so that both hold for any model.
+The generated ids are forced, or drawn from a few, so that both cases occur with any model.
 """
 
 from __future__ import annotations

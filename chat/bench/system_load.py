@@ -1,4 +1,4 @@
-"""How busy other programs keep the processors, while nothing of ours runs. Knows what the system tells of it."""
+"""Measure how busy other programs keep the processors while nothing of ours runs."""
 
 from __future__ import annotations
 

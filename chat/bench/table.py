@@ -1,4 +1,4 @@
-"""Lay a report out as plain text. Knows columns, not measurements' ways."""
+"""Format a benchmark report as plain text."""
 
 from __future__ import annotations
 

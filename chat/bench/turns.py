@@ -1,4 +1,4 @@
-"""Our engine's loop, with all that the product does for a token, timed token by token. Knows ids and clocks."""
+"""Time our generation loop token by token, with everything that the product does for a token."""
 
 from __future__ import annotations
 

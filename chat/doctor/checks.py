@@ -1,4 +1,4 @@
-"""All checks in their order, as a stream of findings. Knows who checks what, not how findings look."""
+"""Run all checks in order and yield their findings."""
 
 from __future__ import annotations
 

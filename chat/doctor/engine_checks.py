@@ -1,4 +1,4 @@
-"""Word what the probe found out about the engine. Knows its answers as plain values; loads nothing."""
+"""Word the findings of the engine probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check folders, the settings file, the history and the hub. Changes nothing; the network only where asked."""
+"""Check folders, the settings file, the history and the hub. Changes nothing; uses the network only where asked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What only the engine's process can find out: the build, the devices, the choice for a model, exactness, the guide.
+"""Probe the engine in its own process: build, devices, the memory plan of a model, exactness, the guide.
 
 Run by `chat.worker.task`: each answer is sent as soon as it is known, so that what was found out before a crash is
-not lost. Knows llama.cpp through the engine's rooms, not how answers are worded.
+not lost.
 """
 
 from __future__ import annotations

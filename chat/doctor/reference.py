@@ -1,4 +1,4 @@
-"""Compute a Mistral's logits by definition, in plain numpy: the judge of what the engine computes. Knows no engine."""
+"""Compute a Mistral's logits by definition in plain numpy, as the reference for the engine."""
 
 from __future__ import annotations
 

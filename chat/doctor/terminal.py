@@ -1,4 +1,4 @@
-"""Check the terminal from what the environment says of it. Knows variables, draws nothing."""
+"""Check the terminal by its environment variables."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Make a tiny seeded Mistral and write it as a GGUF, with nothing but the standard library.
 
-Large enough to tell a right engine from a wrong one, small enough to be made in a moment. Knows no engine.
+Large enough that a wrong engine computes other logits, small enough to be made in a moment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Check what is installed. Knows distributions and their versions, loads none of them."""
+"""Check the installed versions of the program and of llama-cpp-python, without importing them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answer as the guide: each question is given its help topics, the likeliest words are taken. Knows no llama.cpp."""
+"""The guide as a backend: adds help topics to each question and decodes greedily."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guide's facts, small talk and refusals as values, read from the data files beside. Knows no model."""
+"""Read the guide's facts, small talk and refusals from its data files."""
 
 from __future__ import annotations
 

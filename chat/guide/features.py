@@ -1,4 +1,4 @@
-"""Turn a question into weighed features: words, pairs, synonyms, letters. Knows neither topics nor models."""
+"""Turn a question into weighted features: words, pairs of words, synonyms, letter groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unfold `{a|b}` patterns into sentences. Knows neither facts nor models."""
+"""Expand `{a|b}` patterns into sentences."""
 
 from __future__ import annotations
 

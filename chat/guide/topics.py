@@ -1,4 +1,4 @@
-"""Find the help topics that a question is likeliest about. Knows words and letters, and no language model.
+"""Find the help topics that a question is most likely about, with a linear classifier.
 
 A linear classifier: `topics.bin` has a row of whole numbers for each feature, and the likelihood of a topic is the
 softmax over the sums of the rows that a question's features choose. tests/guide/making/ranker.py trains it.

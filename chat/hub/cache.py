@@ -1,4 +1,4 @@
-"""Find, link and remove files in the hub's own cache, where other programs' downloads lie too. Knows no network.
+"""Find, link and remove files in the hub's own cache, which other programs share.
 
 The layout is the hub library's: `models--OWNER--NAME/blobs/ETAG` hold bytes, `snapshots/COMMIT/FILE` link to them,
 `refs/REVISION` name a commit, `.locks` beside the repositories hold locks. Reading it here spares loading the library.

@@ -1,4 +1,4 @@
-"""The official models by the names people use. A table; knows no file and no network.
+"""The official models under the names that people use.
 
 Sizes are exact: two bytes for each weight of the published shapes, and what the converter's plan makes of them.
 """

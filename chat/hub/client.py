@@ -1,4 +1,4 @@
-"""Ask the hub, and turn what it or the network answers into one sentence each. The only door to huggingface_hub.
+"""Send requests to the hub, and turn its answers and network errors into one sentence each.
 
 Exit codes: 3 where the repository, revision or file is missing, gated or forbidden (asking again will not help);
 7 where the network or the hub fails (it may); 6 where what arrives is not what was promised.

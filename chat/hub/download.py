@@ -1,4 +1,4 @@
-"""Fetch one file into the hub's cache: locked, resumed, checked, then named. Knows bytes, not what they mean.
+"""Download one file into the hub's cache: locked, resumed, checked, then renamed.
 
 The hub library throws a partial download away and compares no hash, so the transfer is ours; the cache stays its own.
 """

@@ -1,6 +1,6 @@
-"""Have what tells the shapes of a repository's checkpoint: its small files, and of its weights the headers alone.
+"""Download what tells the shapes of a repository's checkpoint: its small files, and only the headers of its weights.
 
-Knows that a safetensors file begins with the length of its header, and nothing of what the header says.
+A safetensors file begins with the length of its header.
 """
 
 from __future__ import annotations

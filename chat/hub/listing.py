@@ -1,4 +1,4 @@
-"""Ask what a repository holds, with sizes and checksums, at a pinned commit. Knows no file on the disk."""
+"""List the files of a repository with sizes and checksums, at a pinned commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read how people name something on the hub: `hf:owner/repo@revision:QUANT`. Pure; knows no file and no network."""
+"""Parse names of hub repositories: `hf:owner/repo@revision:QUANT`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring the files of a repository here: listed once, chosen, measured against the disk, fetched. Knows no file format.
+"""Download the files of a repository: list them, select, compare with the free disk space, fetch.
 
 Files live in the hub's own cache, so that what other programs fetched is found and what we fetch is found by them.
 """

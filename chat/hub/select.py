@@ -1,4 +1,4 @@
-"""Choose which files of a repository are needed. Pure: knows names, not what is in the files."""
+"""Select the files of a repository that are needed, by their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring a model here by name: a GGUF from the hub, or an official checkpoint that is then converted."""
+"""Download a model by name: a GGUF from the hub, or an official checkpoint that is then converted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the file that a model's name means, where it is no path. Knows the models folder, the catalogue and the hub."""
+"""Find the file that a model's name means: in the models folder, the catalogue, or on the hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models that are here: in our folder, and GGUFs in the hub's cache. Knows files and their headers."""
+"""List the models on this machine: in the models folder and in the hub's cache."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Find the file that a model's name means, here or on the hub. Knows paths and the guide; names are another room's.
+"""Resolve what `-m` names to a GGUF file: a path, the guide, or a name that `find` looks up.
 
-That one looks into folders and at the hub, and is imported for names alone: so a session with a file begins sooner.
+`find` searches folders and asks the hub; it is imported only for names, so that a session with a path starts faster.
 """
 
 from __future__ import annotations

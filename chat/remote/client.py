@@ -1,4 +1,4 @@
-"""Answer through an OpenAI-compatible server. Knows its messages and our events, not sockets."""
+"""Answer through an OpenAI-compatible server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say in one sentence what went wrong between us and a server. Knows HTTP's numbers and sockets' faults, no chat."""
+"""Turn errors of the connection and of the server into one sentence each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say who may be spoken to, and keep the key out of what is shown. Knows addresses, no sockets."""
+"""The address and key of a server, and the removal of the key from everything that is shown."""
 
 from __future__ import annotations
 

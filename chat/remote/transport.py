@@ -1,4 +1,4 @@
-"""Send one request to a server and take its answer apart as it comes. Knows HTTP and sockets, no chat."""
+"""Send one HTTP request to a server and parse its event stream as it arrives."""
 
 from __future__ import annotations
 

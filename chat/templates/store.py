@@ -1,4 +1,4 @@
-"""Where templates live: the person's own folder, over the examples that come with the program."""
+"""Find prompt templates: the user's own folder, then the examples that come with the program."""
 
 from __future__ import annotations
 

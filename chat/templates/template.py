@@ -1,4 +1,4 @@
-"""Read a template and put a prompt into it. Knows TOML and `$variables`, not where templates live."""
+"""Parse a prompt template (TOML with `$variables`) and fill a prompt into it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How positions turn and how far a token sees, from config.json or params.json. Knows no other sizes, no tensors."""
+"""Read rotary base and scaling, and the sliding windows, from config.json or params.json."""
 
 from __future__ import annotations
 

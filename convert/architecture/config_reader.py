@@ -1,4 +1,4 @@
-"""Checked values out of one JSON object; what is missing is filled in and remembered. Knows no names of values."""
+"""Read checked values from a JSON object; report those that are missing and filled with defaults."""
 
 from __future__ import annotations
 

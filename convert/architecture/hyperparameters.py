@@ -1,4 +1,4 @@
-"""The model's sizes, from config.json or params.json; what is left out is filled in and said. Knows no tensors."""
+"""Read the model's sizes from config.json or params.json, and report the defaults used."""
 
 from __future__ import annotations
 

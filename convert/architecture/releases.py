@@ -1,4 +1,4 @@
-"""What Mistral's releases are known to have where their own files do not say. Knows sizes, opens nothing."""
+"""What Mistral's releases are known to have where their own files do not say."""
 
 from __future__ import annotations
 

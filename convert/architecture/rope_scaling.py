@@ -1,4 +1,4 @@
-"""Rotary positions stretched beyond the trained context: what llama.cpp computes as it was meant. Knows no sizes."""
+"""Read the scaling of rotary positions, and refuse what llama.cpp does not compute."""
 
 from __future__ import annotations
 

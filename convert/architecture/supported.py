@@ -1,4 +1,4 @@
-"""Which kind of model a configuration names: its text part, or a refusal by name. Knows no sizes and no tensors."""
+"""Tell which kind of model a configuration describes: its text part, or a refusal that names it."""
 
 from __future__ import annotations
 

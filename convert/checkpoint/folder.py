@@ -1,4 +1,4 @@
-"""A folder -> one source of named tensors, opened where its index says. Knows file names, not what tensors mean."""
+"""Open a checkpoint folder as one source of named tensors, by its index file."""
 
 from __future__ import annotations
 

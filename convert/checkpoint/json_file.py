@@ -1,4 +1,4 @@
-"""Read JSON objects that strangers wrote: bounded, no key twice, every fault one sentence. Knows no schema."""
+"""Read JSON objects from untrusted files: limited in size, no duplicate keys, one sentence per error."""
 
 from __future__ import annotations
 

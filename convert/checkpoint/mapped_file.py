@@ -1,4 +1,4 @@
-"""Named tensors as they lie in a file, and the file's mapped bytes. Knows no format, no model, no name's meaning."""
+"""Memory-mapped files and the entries of the tensors in them."""
 
 from __future__ import annotations
 

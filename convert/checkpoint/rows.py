@@ -1,4 +1,4 @@
-"""Matrices of float32 rows that are read piece by piece: mapped, gathered, stacked, made up. Knows no tensor names."""
+"""Matrices of float32 rows that are read in pieces: mapped, gathered, stacked or constant."""
 
 from __future__ import annotations
 

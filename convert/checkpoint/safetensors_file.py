@@ -1,4 +1,4 @@
-"""Open a safetensors file: check its header to the letter, map its tensors. Knows no model.
+"""Open a safetensors file: check its header, map its tensors.
 
 The format: 8 bytes of header length (u64, little-endian), a JSON object, then the tensors without holes.
 """

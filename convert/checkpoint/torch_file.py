@@ -1,4 +1,4 @@
-"""Open a PyTorch checkpoint without PyTorch: its archive checked, its pickle read and not run, its tensors mapped."""
+"""Open a PyTorch checkpoint without PyTorch: check its archive, interpret its pickle, map its tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read what a PyTorch checkpoint's pickle describes without running it. Knows opcodes; `torch_values` knows names.
+"""Interpret the pickle of a PyTorch checkpoint without running it: opcodes and their stack.
 
 A pickle is a program, so this is an interpreter that cannot call anything but the makers of inert values.
 """

@@ -1,4 +1,4 @@
-"""What a PyTorch pickle may name, and the inert values that those names become. Knows no opcode and no file.
+"""The names that a PyTorch pickle may refer to, and the inert values they stand for.
 
 Nothing here is imported from anywhere or called with code: a name is a name, and the functions that real checkpoints
 call are described by the table `MAKERS`, whose entries build values of this module only.

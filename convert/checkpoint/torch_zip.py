@@ -1,4 +1,4 @@
-"""Find the records of a PyTorch archive in its mapped file. Knows zip as PyTorch writes it, and nothing of pickles.
+"""Find the records of a PyTorch zip archive in its mapped file.
 
 A strict reader of its own, since a zip file can say one thing in its directory and another before its data, and can
 unpack to any size: here all records are stored as they are, lie apart from each other, and nothing follows the end.

@@ -1,4 +1,4 @@
-"""AWQ in its GEMM form: 4 bits packed along the outputs in an interleaved order, scale and zero for each group.
+"""AWQ in its GEMM form: 4 bits packed along the outputs in an interleaved order, scale and zero per group.
 
 weight[o, i] = scales[i // g, o] * (q[i, o] - zero[i // g, o])
 """

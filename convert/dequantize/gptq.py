@@ -1,4 +1,4 @@
-"""GPTQ: integers of 2, 4 or 8 bits packed along the inputs, a scale and a zero for each group of inputs.
+"""GPTQ: integers of 2, 4 or 8 bits packed along the inputs, scale and zero per group of inputs.
 
 weight[o, i] = scales[g_idx[i], o] * (q[i, o] - zero[g_idx[i], o])
 

@@ -1,4 +1,4 @@
-"""The tensors that one quantized weight consists of, checked and read. Knows no scheme."""
+"""Find, check and read the tensors that make up one quantized weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recognise in which way a checkpoint was quantized, and give all its tensors as floats. Knows names, no arithmetic."""
+"""Detect how a checkpoint is quantized, and give all its tensors as float rows."""
 
 from __future__ import annotations
 

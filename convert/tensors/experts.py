@@ -1,4 +1,4 @@
-"""Cut tensors that hold all experts of a layer into the experts' own. Knows spellings' forms, not the model's sizes."""
+"""Split tensors that hold all experts of a layer into one tensor per expert."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn a checkpoint's tensors into the GGUF's: permuted, stacked, checked against the sizes. The only permuter."""
+"""Bring a checkpoint's tensors into the GGUF's layout: permuted, stacked, checked against the sizes."""
 
 from __future__ import annotations
 

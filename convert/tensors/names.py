@@ -1,4 +1,4 @@
-"""What a checkpoint calls its tensors, as tables: every spelling -> the GGUF's name. Knows no shapes and no bytes."""
+"""Tables from every spelling of a tensor's name to its name in the GGUF."""
 
 from __future__ import annotations
 

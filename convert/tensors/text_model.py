@@ -1,4 +1,4 @@
-"""A checkpoint -> the tensors of its text part as floats, each with its meaning. Knows no shapes of a model."""
+"""The tensors of a checkpoint's text model as float rows, under their GGUF names."""
 
 from __future__ import annotations
 

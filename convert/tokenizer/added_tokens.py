@@ -1,4 +1,4 @@
-"""What a Hugging Face folder says about a tokenizer besides its model: added tokens, end tokens, chat templates."""
+"""Read added tokens, end tokens and chat templates from the files of a Hugging Face folder."""
 
 from __future__ import annotations
 

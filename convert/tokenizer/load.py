@@ -1,4 +1,4 @@
-"""A checkpoint's folder -> the vocabulary that goes into the GGUF. Knows which files to look for, not their formats."""
+"""Read the tokenizer of a checkpoint folder, whichever of its files there are."""
 
 from __future__ import annotations
 

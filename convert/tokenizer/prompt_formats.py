@@ -1,4 +1,4 @@
-"""Recognise which of Mistral's prompt formats a checkpoint speaks. Renders nothing."""
+"""Recognise which of Mistral's prompt formats a checkpoint uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read a SentencePiece model file (a protobuf) as a list of pieces. Knows no checkpoint, and needs no protobuf library.
+"""Parse a SentencePiece model file (a protobuf) as a list of pieces, without a protobuf library.
 
 Source of the field numbers: sentencepiece_model.proto of google/sentencepiece.
 """

@@ -1,4 +1,4 @@
-"""Read a tekken.json as the vocabulary of a GGUF. Knows no checkpoint and no folder.
+"""Parse a tekken.json as the vocabulary of a GGUF.
 
 Special pieces take the first ids, text pieces follow by rank, and merges are derived from the ranks: every way to part
 a piece into two, in the order of the pieces, as llama.cpp's converter lists them.

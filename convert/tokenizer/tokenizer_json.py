@@ -1,4 +1,4 @@
-"""Read a Hugging Face tokenizer.json as the vocabulary of a GGUF. Knows byte pairs of Mistral's two kinds, no folder.
+"""Parse a Hugging Face tokenizer.json as the vocabulary of a GGUF.
 
 Fine-tunes often ship no other tokenizer file. SentencePiece's scores are not in it; the order of the merges is, and
 scores that fall in that order give the same ids.
