@@ -62,6 +62,7 @@ def _seconds(
     made: list[int] = []
 
     def mask(logits: NDArray[np.float32]) -> None:
+        """Forbid all ids but the allowed ones; logits: (vocabulary,) float32, changed in place."""
         allowed = keep(len(made))
         logits[:] = float("-inf")
         logits[allowed] = 0

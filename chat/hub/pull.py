@@ -165,10 +165,14 @@ def _require_room(listing: Listing, files: Sequence[RemoteFile], cache: CachedRe
 
 
 def require_room(needed: int, folder: Path, what: str, variable: str = "HF_HOME") -> None:
-    """Raise a FileError unless the disk of a folder, which need not exist yet, has `needed` bytes free.
+    """Check that the disk of a folder, which need not exist yet, has `needed` bytes free.
 
     Args:
-        variable: the environment's name for another folder.
+        what: what the bytes are needed for, as the message names it.
+        variable: the environment variable that names another folder.
+
+    Raises:
+        FileError: it has less.
     """
     existing = folder
     while not existing.exists() and existing != existing.parent:

@@ -166,6 +166,9 @@ def inside(folder: Path, name: str) -> Path:
 
     The hub's cache keeps `snapshots/REVISION/NAME` as links to `blobs/HASH` of the same repository, which since hub
     library 2.4 may be links to `blobs/HA/HASH` beside the repositories, shared by all of them.
+
+    Raises:
+        DataError: a link leads elsewhere.
     """
     path = folder / name
     home = folder.resolve()

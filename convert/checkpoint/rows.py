@@ -75,7 +75,7 @@ class MappedRows:
         return self.entry.shape[-1] if self.entry.shape else 1
 
     def read(self, start: int, stop: int) -> Floats:
-        """Rows [start, stop)."""
+        """Rows [start, stop) as (stop - start, columns) float32."""
         row_bytes = self.entry.nbytes // self.count
         offset, nbytes = self.entry.offset + start * row_bytes, (stop - start) * row_bytes
         self.file.file.ask_for(offset, READ_AHEAD * nbytes)
@@ -106,7 +106,7 @@ class TransposedRows:
         return self.entry.shape[-1]
 
     def read(self, start: int, stop: int) -> Floats:
-        """Rows [start, stop)."""
+        """Rows [start, stop) as (stop - start, columns) float32."""
         row_bytes = self.entry.nbytes // (self.entry.elements // self.count)
         item_bytes = row_bytes // self.count
         offset, nbytes = self.entry.offset + self.first * row_bytes, self.columns * row_bytes
@@ -135,7 +135,7 @@ class GatheredRows:
         return self.base.columns
 
     def read(self, start: int, stop: int) -> Floats:
-        """Rows [start, stop), read as one run of the base."""
+        """Rows [start, stop) as (stop - start, columns) float32, read as one run of the base."""
         wanted = self.order[start:stop]
         first = int(wanted.min())
         return self.base.read(first, int(wanted.max()) + 1)[wanted - first]
@@ -155,7 +155,7 @@ class SlicedRows:
         return self.base.columns
 
     def read(self, start: int, stop: int) -> Floats:
-        """Rows [start, stop)."""
+        """Rows [start, stop) as (stop - start, columns) float32."""
         return self.base.read(self.first + start, self.first + stop)
 
 
@@ -176,7 +176,7 @@ class StackedRows:
         return self.parts[0].columns
 
     def read(self, start: int, stop: int) -> Floats:
-        """Rows [start, stop), which may cross from one part to the next."""
+        """Rows [start, stop) as (stop - start, columns) float32; they may cross from one part to the next."""
         height = self.parts[0].count
         pieces = []
         while start < stop:
@@ -196,5 +196,5 @@ class ConstantRow:
     count: int = 1
 
     def read(self, start: int, stop: int) -> Floats:
-        """The row."""
+        """The row, repeated: (stop - start, columns) float32."""
         return np.full((stop - start, self.columns), self.value, dtype=np.float32)

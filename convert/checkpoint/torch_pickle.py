@@ -56,6 +56,14 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
+        """Interpret the opcodes up to STOP.
+
+        Returns:
+            The value that is left on the stack.
+
+        Raises:
+            DataError: a forbidden or broken pickle.
+        """
         for _ in range(OPCODE_LIMIT):
             code = self.take(1)[0]
             if code == STOP:
@@ -68,6 +76,11 @@ class _Machine:
         raise DataError(f"{self.where} takes more than {OPCODE_LIMIT:,} steps")
 
     def result(self) -> Any:
+        """The only value on the stack.
+
+        Raises:
+            DataError: several values, none, or bytes after the end.
+        """
         if len(self.stack) != 1:
             raise DataError(f"{self.where} leaves {len(self.stack)} values, but must leave one")
         if self.at != len(self.text):
@@ -75,6 +88,11 @@ class _Machine:
         return self.pop()
 
     def refuse(self, code: int) -> None:
+        """Refuse an opcode that is not interpreted.
+
+        Raises:
+            DataError: always; it names the opcode, or the global that it would call.
+        """
         place = self.at - 1
         if code == INST:
             self.allow(self.line(), self.line())
@@ -82,6 +100,11 @@ class _Machine:
         raise DataError(f"{self.where} uses the opcode {name} at byte {place}, which no checkpoint needs")
 
     def take(self, count: int) -> bytes:
+        """The next bytes.
+
+        Raises:
+            DataError: the text ends before.
+        """
         end = self.at + count
         if end > len(self.text):
             raise DataError(f"{self.where} ends inside an opcode")
@@ -92,6 +115,11 @@ class _Machine:
         return int(unpack("<" + letter, self.take(count))[0])
 
     def line(self) -> str:
+        """The text up to the next newline.
+
+        Raises:
+            DataError: a line longer than a name may be, or no newline.
+        """
         end = self.text.find(b"\n", self.at, self.at + NAME_LIMIT_BYTES + 1)
         if end < 0:
             raise DataError(f"{self.where} has a name longer than {NAME_LIMIT_BYTES} bytes, or ends inside one")
@@ -124,6 +152,11 @@ class _Machine:
         return values
 
     def allow(self, module: str, name: str) -> Name:
+        """The inert value for a global.
+
+        Raises:
+            DataError: a global that no checkpoint needs.
+        """
         full = f"{module}.{name}"
         if full not in ALLOWED:
             shown = full if full.isprintable() and len(full) <= NAME_LIMIT_BYTES else repr(full[:NAME_LIMIT_BYTES])

@@ -19,7 +19,7 @@ KINDS = ("F8_E4M3", "F8_E5M2")
 
 @cache
 def table(kind: str) -> Floats:
-    """What each of the 256 bytes means."""
+    """The values of the 256 bytes of an 8-bit float: (256,) float32."""
     codes = np.arange(256, dtype=np.uint8)
     if kind == "F8_E5M2":
         return (codes.astype(np.uint16) << 8).view(np.float16).astype(np.float32)  # a float16 without its low byte
