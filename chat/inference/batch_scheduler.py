@@ -21,8 +21,8 @@ from chat.inference.prefix_reader import PromptReader
 from chat.inference.response import reply
 from chat.inference.response_stream import SequenceResponse
 from chat.llama.batch_invariance import MAX_BATCH_INVARIANT_ROWS
+from chat.llama.context import LlamaContext
 from chat.llama.devices import host_free_bytes
-from chat.llama.multi_context import MultiSequenceContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +63,7 @@ class BatchScheduler:
         self._asked = parallel
         self._tell = tell
         self._wanted = self._most(parallel)
-        self._lanes: MultiSequenceContext | None = None
+        self._lanes: LlamaContext | None = None
         self._waiting: deque[SequenceResponse] = deque()
         self._running: dict[int, SequenceResponse] = {}  # by lane
         self._waited = 0
@@ -75,7 +75,7 @@ class BatchScheduler:
         """End all that runs, from any thread."""
         self._cancelled = self._reader.cancelled = flag
         if self._lanes is not None:
-            self._lanes.context.abort(flag)
+            self._lanes.abort(flag)
 
     def outcomes(self, source: Source) -> Iterator[Outcome]:
         """What becomes of each request, as it happens; requests that a cancel leaves unbegun get nothing."""
@@ -157,8 +157,8 @@ class BatchScheduler:
             lanes = self._fitting_lanes()
             if lanes is None:
                 return
-            free = lanes.count - len(self._running)
-            if free == 0 or not plan.is_time(free, lanes.count, self._waited):
+            free = lanes.settings.sequences - len(self._running)
+            if free == 0 or not plan.is_time(free, lanes.settings.sequences, self._waited):
                 self._waited += 1
                 return
             self._waited = 0
@@ -171,13 +171,13 @@ class BatchScheduler:
         yield strand.index, None
         yield strand.index, outcome_of(reply(self._room, strand.request), lambda _: None)  # its notices were told
 
-    def _fitting_lanes(self) -> MultiSequenceContext | None:
+    def _fitting_lanes(self) -> LlamaContext | None:
         """The lanes, made anew where the waiting requests need longer ones and nothing runs."""
         needs = [plan.cells_needed(len(each.prompt), each.run.limit) for each in self._waiting]
         decoder = self._engine.decoder
         most = decoder.cells + (0 if decoder.settings.rolling else plan.SHORT)
         lanes = self._lanes
-        if lanes is not None and lanes.context.cells >= min(needs[0], most):
+        if lanes is not None and lanes.cells >= min(needs[0], most):
             return lanes
         if self._running:
             return None
@@ -186,10 +186,10 @@ class BatchScheduler:
             lanes.close()
         self._lanes = self._make_lanes(max(needs), most)
         if self._cancelled and self._lanes is not None:
-            self._lanes.context.abort()
+            self._lanes.abort()
         return self._lanes
 
-    def _make_lanes(self, need: int, most: int) -> MultiSequenceContext | None:
+    def _make_lanes(self, need: int, most: int) -> LlamaContext | None:
         """New lanes, fewer where a GPU has no memory for all; None where requests are answered alone from now on."""
         details, decoder = self._room.info.details, self._engine.decoder
         cell_bytes = details["cache_bytes"] / max(details["cells"], 1)
@@ -199,10 +199,11 @@ class BatchScheduler:
                 decoder.settings,
                 cells=chosen.cells,
                 outputs=chosen.count,
+                sequences=chosen.count,
                 rolling=decoder.settings.rolling and chosen.cells >= decoder.cells,
             )
             try:
-                lanes = MultiSequenceContext(decoder.model, settings, chosen.count)
+                lanes = LlamaContext(decoder.model, settings)
             except MemoryLimitError:
                 self._wanted = chosen.count // 2
             else:
@@ -212,7 +213,7 @@ class BatchScheduler:
         self._note_fewer(1, "memory allows no more")
         return None
 
-    def _read_some(self, lanes: MultiSequenceContext, free: int) -> Iterator[Outcome]:
+    def _read_some(self, lanes: LlamaContext, free: int) -> Iterator[Outcome]:
         """Read the first waiting prompt, and others beside it where they are short."""
         target = len(self._running)
         first, *others = (each.prompt for each in self._waiting)
@@ -234,14 +235,14 @@ class BatchScheduler:
         if rows is not None:
             yield from self._draw(rows)
 
-    def _group(self, lanes: MultiSequenceContext, target: int, free: int) -> dict[int, SequenceResponse]:
+    def _group(self, lanes: LlamaContext, target: int, free: int) -> dict[int, SequenceResponse]:
         """Take the first waiting requests that are read together, their lanes filled from saved states."""
         fitting = list(itertools.takewhile(lambda strand: not strand.alone, self._waiting))[:free]
         lengths = [len(each.prompt) - self._reader.reusable_prefix(each.prompt) for each in fitting]
-        taken = {target + at: self._waiting.popleft() for at in range(plan.group(lengths, free, lanes.batch))}
+        taken = {target + at: self._waiting.popleft() for at in range(plan.group(lengths, free, lanes.settings.batch))}
         for lane, strand in taken.items():
             strand.begin(self._reader.restore(lanes, lane, strand.prompt))
-        count = plan.group([len(e.prompt) - e.answer.cached for e in taken.values()], free, lanes.batch)
+        count = plan.group([len(e.prompt) - e.answer.cached for e in taken.values()], free, lanes.settings.batch)
         for lane in reversed([*taken][count:]):  # a state did not fit, and so they are longer than they seemed
             lanes.clear(lane)
             self._waiting.appendleft(taken.pop(lane))
@@ -266,7 +267,7 @@ class BatchScheduler:
         self._note_wide(len(self._running))
         parts = [(lane, (strand.next,)) for lane, strand in sorted(self._running.items()) if strand.next is not None]
         try:
-            rows = lanes.feed(parts)
+            rows = lanes.feed_sequences(parts)
         except EngineError as error:
             failed, self._running = self._running, {}
             yield from self._fail(failed, error)
@@ -279,7 +280,7 @@ class BatchScheduler:
         for lane, row in rows.items():
             strand = self._running[lane]
             try:
-                ends = strand.take(self._lanes.context, row)
+                ends = strand.take(self._lanes, row)
             except ChatError as error:
                 outcome: Completion | ChatError = error
                 strand.run.sampler.close()

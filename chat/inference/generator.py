@@ -12,7 +12,7 @@ from chat.core.events import PrefillProgress
 from chat.core.token_ids import common_prefix
 from chat.errors import EngineError
 from chat.inference.speculative import DraftBudget
-from chat.llama.kv_snapshots import Snapshot, Snapshots, resumable_prefix
+from chat.llama.kv_snapshots import Snapshot, Snapshots, reusable_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -121,10 +121,8 @@ class Generator:
             return False
         kept: Snapshot | None = None
         if beginning and decoder.window is not None:
-            oldest = max(decoder.oldest, decoder.position - decoder.window)  # of the newest, see Decoder.snapshot
-            shared = min(common_prefix(decoder.ids, beginning), len(beginning) - 1)
             kept, reach = self.snapshots.best(beginning, decoder.window)
-            if reach <= resumable_prefix(shared, oldest, decoder.window):
+            if reach <= reusable_prefix(decoder.ids, decoder.snapshot_start(), beginning, decoder.window):
                 kept = None
         return self.states.save(key, kept or decoder.snapshot()) is not None
 

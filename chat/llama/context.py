@@ -1,4 +1,9 @@
-"""One llama.cpp context: ids in, logits out, and the cells in between. Knows positions, not text or turns."""
+"""Read token ids into a llama.cpp context and give their logits, for one sequence or for several.
+
+Each sequence has cells of its own, in the order of positions, as if it were alone: llama.cpp sums attention in the
+order of the cells, so sequences that shared cells would get other bits. Sequences that are in use have to be the first
+ones, since llama.cpp computes only neighbouring sequences in one pass.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import EngineError, MemoryLimitError, UsageError
-from chat.llama.kv_snapshots import Snapshot, resumable_prefix
+from chat.llama.kv_snapshots import Snapshot, is_resumable
 from chat.llama.library import LOG, llama
 from chat.llama.sliding_window import rolling_cells
 
@@ -21,28 +26,49 @@ if TYPE_CHECKING:
     from chat.core.request import KvType, Switch
     from chat.llama.model import Model
 
-GGML_TYPES: dict[KvType, int] = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}
-FLASH_ATTENTION: dict[Switch, int] = {"auto": -1, "off": 0, "on": 1}
+SequencePart = tuple[int, "Sequence[int]"]  # a sequence and the ids that are read into it
+
+GGML_TYPES: dict[KvType, int] = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml.h, ggml_type
+FLASH_ATTENTION: dict[Switch, int] = {"auto": -1, "off": 0, "on": 1}  # llama.h, llama_flash_attn_type
 NO_SLOT = 1  # llama_decode: no free cells
-ABORTED = 2
+ABORTED = 2  # llama_decode: the abort callback stopped it
 
 
 @dataclass(frozen=True)
 class ContextSettings:
-    """The shape of a context. `cells` is what the cache holds; `rolling` gives old ones back as the text goes on."""
+    """The shape of a context.
+
+    Attributes:
+        cells: what the cache of each sequence holds.
+        batch: most tokens in one batch.
+        outputs: most rows of logits of one batch.
+        rolling: free the oldest cells when a sequence grows past `cells`.
+        offload_cache: keep the cache of layers on a GPU there too.
+        sequences: how many independent sequences the context holds.
+    """
 
     cells: int
-    batch: int = 256  # tokens that are read at once
-    outputs: int = 8  # rows of logits that one batch may ask for
+    batch: int = 256
+    outputs: int = 8
     rolling: bool = False
     kv_type: KvType = "f16"
     flash_attention: Switch = "auto"
     threads: int = 1
     offload_cache: bool = True
+    sequences: int = 1
 
 
 class LlamaContext:
-    """A sequence of ids in llama.cpp's cache. `ids` is every id ever read and not rewound, from position 0 on."""
+    """A context of a model. Methods without a `seq_id` argument work on sequence 0.
+
+    Attributes:
+        pointer: llama.cpp's context, valid until `close`.
+        memory: llama.cpp's cache of it.
+        cells: cells of each sequence, as llama.cpp rounded them up.
+        window: the model's sliding window in tokens, None without one.
+        sequence_ids: for each sequence all ids read and not rewound, from position 0 on; int32.
+        ids: those of sequence 0, the same array.
+    """
 
     def __init__(self, model: Model, settings: ContextSettings) -> None:
         """Make the context.
@@ -50,6 +76,7 @@ class LlamaContext:
         Raises:
             UsageError: a quantized cache without flash attention.
             MemoryLimitError: no memory for the cache.
+            ModelError: llama.cpp refuses the model's adapters.
         """
         api = self._api = llama()
         self.model = model
@@ -64,14 +91,12 @@ class LlamaContext:
         if model.adapters is not None:
             model.adapters.attach(self.pointer)
         self.memory: Any = api.llama_get_memory(self.pointer)
-        self.cells: int = api.llama_n_ctx(self.pointer)
+        self.cells: int = api.llama_n_ctx_seq(self.pointer)
         self.window = model.window
-        self.ids = array("i")
-        self._tokens: Any = (ctypes.c_int32 * settings.batch)()
-        self._wanted: Any = (ctypes.c_int8 * settings.batch)()
-        self._last_only = api.llama_batch(token=self._tokens)  # without flags the last token's logits are made
-        self._flagged = api.llama_batch(token=self._tokens, logits=self._wanted)
-        self._rows: dict[int, NDArray[np.float32]] = {}
+        self.sequence_ids = tuple(array("i") for _ in range(settings.sequences))
+        self.ids = self.sequence_ids[0]
+        self._make_batches()
+        self._logits: dict[int, NDArray[np.float32]] = {}  # views by address
 
     def _parameters(self) -> Any:
         settings, api = self.settings, self._api
@@ -83,7 +108,8 @@ class LlamaContext:
                 )
             flash = "on"
         params = api.llama_context_default_params()
-        params.n_ctx = settings.cells
+        params.n_ctx = settings.cells * settings.sequences
+        params.n_seq_max = settings.sequences
         params.n_batch = params.n_ubatch = settings.batch
         params.n_outputs_max = min(settings.outputs, settings.batch)
         params.n_threads = params.n_threads_batch = settings.threads
@@ -92,10 +118,28 @@ class LlamaContext:
         params.swa_full = False
         params.offload_kqv = settings.offload_cache
         params.no_perf = True
-        # Asked between the nodes of a graph, a thousand times a token: `strlen` of our flag answers without Python.
+        # Called between the nodes of a graph, a thousand times a token: `strlen` of our flag answers without Python.
         params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, api.ggml_abort_callback)
         params.abort_callback_data = ctypes.cast(self._abort, ctypes.c_void_p)
         return params
+
+    def _make_batches(self) -> None:
+        """Make llama.cpp's structures for batches, filled anew by each of them. All arrays have `batch` entries."""
+        rows = self.settings.batch
+        self._tokens: Any = (ctypes.c_int32 * rows)()
+        self._flags: Any = (ctypes.c_int8 * rows)()  # whether a row's logits are computed
+        self._positions: Any = (ctypes.c_int32 * rows)()
+        self._seq_ids: Any = (ctypes.c_int32 * rows)()
+        counts = (ctypes.c_int32 * rows)(*[1] * rows)  # sequences of each row
+        pointers = (ctypes.POINTER(ctypes.c_int32) * rows)(
+            *(ctypes.pointer(ctypes.c_int32.from_buffer(self._seq_ids, 4 * row)) for row in range(rows))
+        )
+        make = self._api.llama_batch
+        self._last_output: Any = make(token=self._tokens)  # without flags llama.cpp computes the last row's logits
+        self._flagged: Any = make(token=self._tokens, logits=self._flags)
+        self._sequence_batch: Any = make(
+            token=self._tokens, pos=self._positions, n_seq_id=counts, seq_id=pointers, logits=self._flags
+        )
 
     @property
     def position(self) -> int:
@@ -104,23 +148,23 @@ class LlamaContext:
 
     @property
     def free(self) -> int | None:
-        """Ids that still fit; None where there is no end."""
+        """How many more ids fit; None where old cells are freed instead."""
         return None if self.settings.rolling else self.cells - len(self.ids)
 
     @property
     def held(self) -> int:
-        """How long a text is of which no cell was given back: layers with a window hold it and one batch."""
+        """The length in tokens up to which every cell is kept: layers with a window hold it and one batch."""
         return self.cells if self.window is None else min(self.cells, rolling_cells(self.window, self.settings.batch))
 
     def feed(self, ids: Sequence[int], outputs: int = 1) -> bool:
-        """Read ids after the ones before.
+        """Read ids into sequence 0, after those already there.
 
         Args:
             ids: at most a batch, valid for the vocabulary.
-            outputs: how many of the last ids get their logits.
+            outputs: of how many of the last ids the logits are computed.
 
         Returns:
-            False when `abort` stopped it; what was read stays in `ids`.
+            False when `abort` stopped it; `ids` then holds what was read.
 
         Raises:
             EngineError: llama.cpp failed; the cache is then empty.
@@ -128,66 +172,122 @@ class LlamaContext:
         count = len(ids)
         self._tokens[:count] = ids
         if outputs == 1:
-            batch = self._last_only
+            batch = self._last_output
         else:
             batch = self._flagged
-            self._wanted[:count] = [0] * (count - outputs) + [1] * outputs
+            self._flags[:count] = [0] * (count - outputs) + [1] * outputs
         batch.n_tokens = count
-        if self.settings.rolling and len(self.ids) + count > self.cells:
-            self._api.llama_memory_seq_rm(self.memory, 0, 0, len(self.ids) + count - self.cells)
+        if self.settings.rolling:
+            self._free_old_cells(0, count)
         result = self._api.llama_decode(self.pointer, batch)
         if result == 0:
             self.ids.extend(ids)
             return True
-        self._recover(ids, result)
-        return False
-
-    def _recover(self, ids: Sequence[int], result: int) -> None:
-        """Make `ids` tell again what the cache holds after a batch that did not end well."""
         if result == ABORTED:
             held = self._api.llama_memory_seq_pos_max(self.memory, 0) + 1
             self.ids.extend(ids[: max(held - len(self.ids), 0)])
-            return
-        position = len(self.ids)
-        self.clear()
-        if result == NO_SLOT:
-            raise EngineError(f"the cache of {self.cells:,} cells has no room at position {position:,}")
-        raise EngineError(f"llama.cpp failed at position {position:,}: {LOG.last_error() or f'code {result}'}")
+            return False
+        raise self._failed(result, (0,))
 
-    def rewind(self, position: int) -> int:
-        """Forget the ids from `position` on, or all of them where the window no longer holds what comes before it.
+    def feed_sequences(self, parts: Sequence[SequencePart], min_rows: int = 1) -> dict[int, int] | None:
+        """Read ids into several sequences in one batch.
+
+        Shorter parts are padded to the longest with their last id; the cells of the padding are removed afterwards.
+
+        Args:
+            parts: neighbouring sequences in ascending order; padded, at most a batch of ids.
+            min_rows: rows that each part is padded to at least.
+
+        Returns:
+            For each sequence the row of its last id's logits; None when `abort` stopped it: the sequences have to be
+            cleared before they are used again.
+
+        Raises:
+            EngineError: more rows than a batch, or llama.cpp failed; the sequences of the batch are then empty.
+        """
+        width = max(min_rows, *(len(ids) for _, ids in parts))
+        count = width * len(parts)
+        if count > self.settings.batch:
+            raise EngineError(f"{count} rows are more than a batch of {self.settings.batch}")
+        rows: dict[int, int] = {}
+        for start, (seq_id, ids) in zip(range(0, count, width), parts, strict=True):
+            if self.settings.rolling:
+                self._free_old_cells(seq_id, width)
+            stop, position = start + width, len(self.sequence_ids[seq_id])
+            rows[seq_id] = start + len(ids) - 1
+            self._tokens[start:stop] = [*ids, *[ids[-1]] * (width - len(ids))]
+            self._positions[start:stop] = range(position, position + width)
+            self._seq_ids[start:stop] = [seq_id] * width
+            self._flags[start:stop] = [0] * width
+            self._flags[rows[seq_id]] = 1
+        self._sequence_batch.n_tokens = count
+        result = self._api.llama_decode(self.pointer, self._sequence_batch)
+        if result == ABORTED:
+            return None
+        if result != 0:
+            raise self._failed(result, [seq_id for seq_id, _ in parts])
+        for seq_id, ids in parts:
+            self.sequence_ids[seq_id].extend(ids)
+            if len(ids) < width:
+                self._api.llama_memory_seq_rm(self.memory, seq_id, len(self.sequence_ids[seq_id]), -1)
+        return rows
+
+    def _free_old_cells(self, seq_id: int, count: int) -> None:
+        """Free the oldest cells of a rolling cache where `count` more ids would not fit."""
+        excess = len(self.sequence_ids[seq_id]) + count - self.cells
+        if excess > 0:
+            self._api.llama_memory_seq_rm(self.memory, seq_id, 0, excess)
+
+    def _failed(self, result: int, seq_ids: Sequence[int]) -> EngineError:
+        """Clear the sequences of a batch that failed; the error to raise for it."""
+        position = max(len(self.sequence_ids[seq_id]) for seq_id in seq_ids)
+        for seq_id in seq_ids:
+            self.clear(seq_id)
+        if result == NO_SLOT:
+            return EngineError(f"the cache of {self.cells:,} cells has no room at position {position:,}")
+        return EngineError(f"llama.cpp failed at position {position:,}: {LOG.last_error() or f'code {result}'}")
+
+    def rewind(self, position: int, seq_id: int = 0) -> int:
+        """Remove the ids from `position` on, or all where the window no longer holds what comes before `position`.
 
         Returns:
             How many ids are left: `position`, or 0.
         """
-        if position >= len(self.ids):
-            return len(self.ids)
-        if position > 0 and self.can_rewind(position) and self._api.llama_memory_seq_rm(self.memory, 0, position, -1):
-            del self.ids[position:]
+        ids = self.sequence_ids[seq_id]
+        if position >= len(ids):
+            return len(ids)
+        if (
+            position > 0
+            and self.can_rewind(position, seq_id)
+            and self._api.llama_memory_seq_rm(self.memory, seq_id, position, -1)
+        ):
+            del ids[position:]
             return position
-        self.clear()
+        self.clear(seq_id)
         return 0
 
-    def can_rewind(self, position: int) -> bool:
-        """Whether the cells that an id at `position` looks back to are all there."""
-        return position == 0 or resumable_prefix(position, self.oldest, self.window) > 0
+    def can_rewind(self, position: int, seq_id: int = 0) -> bool:
+        """Whether the cells that an id at `position` attends to are all there."""
+        return position == 0 or is_resumable(position, self._oldest(seq_id), self.window)
 
-    @property
-    def oldest(self) -> int:
+    def _oldest(self, seq_id: int) -> int:
         """The first position whose cells are still there; -1 where there are none."""
-        position: int = self._api.llama_memory_seq_pos_min(self.memory, 0)
+        position: int = self._api.llama_memory_seq_pos_min(self.memory, seq_id)
         return position
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._api.llama_memory_clear(self.memory, False)
-        del self.ids[:]
+    def clear(self, seq_id: int = 0) -> None:
+        """Remove all ids of a sequence."""
+        if len(self.sequence_ids) == 1:
+            self._api.llama_memory_clear(self.memory, False)
+        else:
+            self._api.llama_memory_seq_rm(self.memory, seq_id, -1, -1)
+        del self.sequence_ids[seq_id][:]
 
     def logits(self, row: int = -1) -> NDArray[np.float32]:
-        """A view of the logits of one id of the last batch, valid until the next.
+        """A view of the logits of one id of the last batch, valid until the next batch.
 
         Args:
-            row: index in the batch that was fed; -1 is the last output.
+            row: index in the batch; -1 is the last row with logits.
 
         Returns:
             (vocabulary,) float32, writable.
@@ -196,53 +296,73 @@ class LlamaContext:
 
         pointer = self._api.llama_get_logits_ith(self.pointer, row)
         address = ctypes.addressof(pointer.contents)
-        view = self._rows.get(address)
+        view = self._logits.get(address)
         if view is None:
-            row_memory: Any = (ctypes.c_float * self.model.vocabulary_size).from_address(address)
-            view = self._rows[address] = np.frombuffer(row_memory, dtype=np.float32)
+            memory: Any = (ctypes.c_float * self.model.vocabulary_size).from_address(address)
+            view = self._logits[address] = np.frombuffer(memory, dtype=np.float32)
         return view
 
     def first_logit(self, row: int = -1) -> float:
-        """The logit of id 0 in a row of the last batch; NaN where the last layer holds no numbers."""
+        """The logit of id 0 in a row of the last batch; NaN where the last layer computed NaN."""
         number: float = self._api.llama_get_logits_ith(self.pointer, row)[0]
         return number
 
     @property
     def state_bytes(self) -> int:
-        """Size of a snapshot taken now."""
+        """The size of a snapshot taken now."""
         size: int = self._api.llama_state_seq_get_size_ext(self.pointer, 0, 0)
         return size
 
-    def snapshot(self) -> Snapshot:
-        """A copy of the cells that the last id looks back to; llama.cpp saves no others."""
-        size = self.state_bytes
+    def snapshot_start(self, seq_id: int = 0) -> int:
+        """The first position whose cells a snapshot taken now holds; llama.cpp leaves out those behind the window."""
+        oldest = self._oldest(seq_id)
+        return max(oldest, len(self.sequence_ids[seq_id]) - self.window) if self.window else oldest
+
+    def snapshot(self, seq_id: int = 0) -> Snapshot:
+        """A copy of the cells that the last id attends to.
+
+        Raises:
+            EngineError: llama.cpp saved fewer bytes than it announced.
+        """
+        size = self._api.llama_state_seq_get_size_ext(self.pointer, seq_id, 0)
         data = bytearray(size)
         buffer: Any = (ctypes.c_uint8 * size).from_buffer(data)
-        written = self._api.llama_state_seq_get_data_ext(self.pointer, buffer, size, 0, 0)
+        written = self._api.llama_state_seq_get_data_ext(self.pointer, buffer, size, seq_id, 0)
         if written != size:
             raise EngineError(f"llama.cpp saved {written:,} of {size:,} bytes of its cache")
-        oldest = max(self.oldest, len(self.ids) - self.window) if self.window else self.oldest
-        return Snapshot(self.ids[:], oldest, data)
+        return Snapshot(self.sequence_ids[seq_id][:], self.snapshot_start(seq_id), data)
 
-    def restore(self, snapshot: Snapshot) -> bool:
-        """Hold what the snapshot held; the last id must be read again before there are logits.
+    def restore(self, snapshot: Snapshot, seq_id: int = 0) -> bool:
+        """Replace a sequence by a snapshot; its last id must be read again before there are logits.
 
         Returns:
-            False where llama.cpp refuses it; the cache is then empty.
+            False where it does not fit or llama.cpp refuses it; the sequence is then empty.
         """
-        self.clear()
+        self.clear(seq_id)
+        if len(snapshot.ids) > self.cells and not self.settings.rolling:
+            return False
         size = len(snapshot.data)
         buffer: Any = (ctypes.c_uint8 * size).from_buffer(snapshot.data)
-        if self._api.llama_state_seq_set_data_ext(self.pointer, buffer, size, 0, 0) == size:
-            newest = self._api.llama_memory_seq_pos_max(self.memory, 0)
-            if newest + 1 == len(snapshot.ids) and self.oldest <= max(snapshot.oldest, 0):
-                self.ids = snapshot.ids[:]
+        if self._api.llama_state_seq_set_data_ext(self.pointer, buffer, size, seq_id, 0) == size:
+            newest = self._api.llama_memory_seq_pos_max(self.memory, seq_id)
+            if newest + 1 == len(snapshot.ids) and self._oldest(seq_id) <= max(snapshot.oldest, 0):
+                self.sequence_ids[seq_id].extend(snapshot.ids)
                 return True
-        self.clear()
+        self.clear(seq_id)
         return False
 
+    def move(self, source: int, target: int) -> None:
+        """Move what one sequence holds to another, which is empty.
+
+        Raises:
+            EngineError: llama.cpp does not copy it.
+        """
+        if not self.restore(self.snapshot(source), target):
+            raise EngineError("llama.cpp could not move a sequence to other cells")
+        self.clear(source)
+
     def abort(self, flag: bool = True) -> None:
-        """Stop the batch that is being read, from any thread, or let batches be read again; works on CPUs only."""
+        """Stop the batch that is being computed, from any thread; False allows batches again. Works on CPUs only."""
         self._abort[0] = b"x" if flag else b"\0"
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Saved states of a cache: what they hold, and which one brings a prompt furthest. Knows ids, not files."""
+"""Keep copies of the cells of sequences in memory, and find the one that covers most of a prompt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 class Snapshot:
     """A copy of the cells of one sequence.
 
-    `ids` are all ids up to its end; only the cells from position `oldest` on are in `data`.
+    Attributes:
+        ids: all ids of the sequence, int32.
+        oldest: the first position whose cells are in `data`.
+        data: the cells as llama.cpp writes them.
     """
 
     ids: array[int]
@@ -24,47 +27,65 @@ class Snapshot:
     data: bytes | bytearray | memoryview
 
     def reusable_prefix(self, prompt: Sequence[int], window: int | None) -> int:
-        """How many ids of a prompt it spares, 0 where it lacks cells that the next id would look back to."""
-        return resumable_prefix(min(common_prefix(self.ids, prompt), len(prompt) - 1), self.oldest, window)
+        """How many ids of a prompt need not be read after this snapshot is restored."""
+        return reusable_prefix(self.ids, self.oldest, prompt, window)
 
 
 class Snapshots:
-    """The states kept in memory, within a budget; those used least recently go first."""
+    """The snapshots kept in memory, within a budget; those used least recently are removed first."""
 
     def __init__(self, budget_bytes: int) -> None:
-        self._budget = budget_bytes
-        self._kept: list[Snapshot] = []
+        self._budget_bytes = budget_bytes
+        self._kept: list[Snapshot] = []  # the most recently used last
 
-    def has_room(self, size: int) -> bool:
-        """Whether a state of this size can be kept at all."""
-        return size <= self._budget
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether a snapshot of this size can be kept at all."""
+        return size_bytes <= self._budget_bytes
 
     def keep(self, snapshot: Snapshot) -> None:
-        """Keep one more; a state of the same ids is replaced."""
-        self._kept = [each for each in self._kept if each.ids != snapshot.ids]
+        """Keep a snapshot; one of the same ids is replaced."""
+        self._kept = [kept for kept in self._kept if kept.ids != snapshot.ids]
         self._kept.append(snapshot)
-        while sum(len(each.data) for each in self._kept) > self._budget:
+        while sum(len(kept.data) for kept in self._kept) > self._budget_bytes:
             self._kept.pop(0)
 
     def best(self, prompt: Sequence[int], window: int | None) -> tuple[Snapshot | None, int]:
-        """The state that spares most of a prompt, and how many ids that is."""
-        found = max(self._kept, key=lambda each: each.reusable_prefix(prompt, window), default=None)
-        reach = found.reusable_prefix(prompt, window) if found else 0
-        if found is None or reach <= 0:
-            return None, 0
-        self._kept.remove(found)
-        self._kept.append(found)
-        return found, reach
+        """The snapshot with the longest reusable prefix, and the length of that; (None, 0) where none has any."""
+        best, length = None, 0
+        for snapshot in self._kept:
+            reusable = snapshot.reusable_prefix(prompt, window)
+            if reusable > length:
+                best, length = snapshot, reusable
+        if best is not None:
+            self._kept.remove(best)
+            self._kept.append(best)
+        return best, length
 
     def holds(self, ids: Sequence[int]) -> bool:
-        """Whether a state of exactly these ids is kept."""
-        return any(len(each.ids) == len(ids) and equal_ids(each.ids, ids) for each in self._kept)
+        """Whether a snapshot of exactly these ids is kept."""
+        return any(len(kept.ids) == len(ids) and equal_ids(kept.ids, ids) for kept in self._kept)
 
     def __len__(self) -> int:
         return len(self._kept)
 
 
-def resumable_prefix(position: int, oldest: int, window: int | None) -> int:
-    """`position` where the cells that an id there looks back to begin no later than `oldest`, else 0."""
+def reusable_prefix(ids: Sequence[int], oldest: int, prompt: Sequence[int], window: int | None) -> int:
+    """How many ids of a prompt a sequence holds that the next id can be read after.
+
+    Args:
+        ids: all ids of the sequence.
+        oldest: the first position whose cells it still has.
+        prompt: at least its last id is left to be read.
+        window: the model's sliding window in tokens.
+
+    Returns:
+        The length of the common prefix; 0 where cells are missing that the id after it attends to.
+    """
+    length = min(common_prefix(ids, prompt), len(prompt) - 1)
+    return length if is_resumable(length, oldest, window) else 0
+
+
+def is_resumable(position: int, oldest: int, window: int | None) -> bool:
+    """Whether the cells that an id at `position` attends to begin no earlier than those kept, from `oldest` on."""
     needed = max(0, position - window + 1) if window else 0
-    return position if oldest <= needed else 0
+    return oldest <= needed

@@ -14,10 +14,9 @@ from chat.inference import batch_scheduler, loaded_model
 from chat.inference.batch_scheduler import BatchScheduler
 from chat.inference.loaded_model import load_model
 from chat.inference.response import reply
-from chat.llama.context import ContextSettings
+from chat.llama.context import ContextSettings, LlamaContext
 from chat.llama.memory_plan import HostResources
 from chat.llama.model import LoadSettings, Model
-from chat.llama.multi_context import MultiSequenceContext
 
 HOST = HostResources(8 << 30, (4 << 30,))
 
@@ -96,14 +95,14 @@ def test_a_batch_goes_on_with_what_a_full_gpu_leaves(
     counts: list[int] = []
     told: list[str] = []
 
-    class Full(MultiSequenceContext):
-        def __init__(self, model: Model, settings: ContextSettings, count: int) -> None:
-            counts.append(count)
-            if count > most:
+    class Full(LlamaContext):
+        def __init__(self, model: Model, settings: ContextSettings) -> None:
+            counts.append(settings.sequences)
+            if settings.sequences > most:
                 raise MemoryLimitError("no memory for a context")
-            super().__init__(model, settings, count)
+            super().__init__(model, settings)
 
-    monkeypatch.setattr(batch_scheduler, "MultiSequenceContext", Full)
+    monkeypatch.setattr(batch_scheduler, "LlamaContext", Full)
     loaded = load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="0"))
     source = Given(5)
     done = {at: each for at, each in BatchScheduler(loaded, 5, told.append).outcomes(source) if each is not None}

@@ -23,7 +23,7 @@ from chat.guide import PATH as GUIDE
 from chat.inference.generator import chunk_bounds
 from chat.inference.kv_state_files import KvStateStore
 from chat.inference.loaded_model import load_model
-from chat.llama.kv_snapshots import Snapshot, Snapshots, resumable_prefix
+from chat.llama.kv_snapshots import Snapshot, Snapshots, is_resumable
 from chat.prompts.builder import encode, stable_prefix_length
 from chat.worker.client import LocalBackend
 
@@ -64,9 +64,9 @@ def test_common_prefixes_are_found_by_halving() -> None:
 
 
 def test_a_position_is_reachable_where_its_window_is_held() -> None:
-    assert [resumable_prefix(100, oldest, 64) for oldest in (0, 37, 38)] == [100, 100, 0]
-    assert [resumable_prefix(100, oldest, None) for oldest in (0, 1)] == [100, 0]
-    assert resumable_prefix(10, 0, 64) == 10
+    assert [is_resumable(100, oldest, 64) for oldest in (0, 37, 38)] == [True, True, False]
+    assert [is_resumable(100, oldest, None) for oldest in (0, 1)] == [True, False]
+    assert is_resumable(10, 0, 64)
 
 
 def test_memory_holds_the_states_used_last_within_its_budget() -> None:
