@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chat.config.options import Settings
-    from chat.core.events import Event, ModelInfo
+    from chat.core.backend import ModelInfo
+    from chat.core.events import Event
     from chat.rendering.answer_view import AnswerView
     from chat.rendering.wait_indicator import WaitIndicator
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chat.config.options import Settings
-    from chat.core.events import ChatBackend
+    from chat.core.backend import ChatBackend
     from chat.core.request import EngineOptions, Prompt
 
 

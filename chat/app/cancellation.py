@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chat.core.events import ChatBackend
+    from chat.core.backend import ChatBackend
 
     Cancellable = Callable[[Iterator[Any]], Iterator[Any]]
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chat.config.options import Settings
-    from chat.core.events import Completion, ModelInfo, Rendered
+    from chat.core.backend import ModelInfo, Rendered
+    from chat.core.events import Completion
     from chat.errors import ChatError
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from chat.config.options import Settings
     from chat.config.resolve import ResolvedSettings
-    from chat.core.events import ChatBackend
+    from chat.core.backend import ChatBackend
     from chat.core.request import Request
     from chat.history.open_session import OpenSession
 

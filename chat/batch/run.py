@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chat.batch.ordered_results import Given
     from chat.batch.records import BatchRecord, Fill
     from chat.config.options import Settings
-    from chat.core.events import ChatBackend
+    from chat.core.backend import ChatBackend
     from chat.core.request import Request
 
 

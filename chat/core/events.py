@@ -1,30 +1,37 @@
-"""What a reply yields while it is made, how it ends, and the protocol of whoever makes it. Knows no engine."""
+"""The events that a backend yields while it answers one request; the last one is a `Completion`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from chat.core.conversation import FinishReason, ToolCall
+from chat.core.conversation import FinishReason, ToolCall  # the worker protocol reads annotations at run time
 from chat.errors import ChatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from chat.core.conversation import Message
-    from chat.core.request import Request
+    from collections.abc import Callable, Iterable
 
 
 @dataclass(frozen=True)
 class LoadProgress:
-    """The model is being loaded; `fraction` in 0..1."""
+    """The model is being loaded.
+
+    Attributes:
+        fraction: how much is loaded, from 0 to 1.
+    """
 
     fraction: float
 
 
 @dataclass(frozen=True)
 class PrefillProgress:
-    """The prompt is being read: `done` of `total` tokens that were not cached, after `seconds`."""
+    """The prompt is being read.
+
+    Attributes:
+        done: tokens read so far, without those from the cache.
+        total: tokens to read, without those from the cache.
+        seconds: since reading began.
+    """
 
     done: int
     total: int
@@ -33,23 +40,36 @@ class PrefillProgress:
 
 @dataclass(frozen=True)
 class TextDelta:
-    """More of the answer: whole characters only, never the beginning of a stop string."""
+    """More text of the answer.
+
+    Attributes:
+        text: whole characters, without anything that may be the beginning of a stop string.
+    """
 
     text: str
 
 
 @dataclass(frozen=True)
 class Notice:
-    """One sentence the person should read: a warning, or what was left out of the context."""
+    """A sentence for the user: a warning, or what was left out of the context.
+
+    Attributes:
+        text: one sentence without a full stop.
+    """
 
     text: str
 
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Tokens of one reply. `prompt` is the whole prompt, `cached` its part that was not read again.
+    """Numbers of tokens of one answer. All are 0 for a server that does not report them.
 
-    A server that does not tell them leaves all of them 0.
+    Attributes:
+        prompt: tokens of the whole prompt.
+        cached: tokens of the prompt that came from the cache.
+        generated: tokens of the answer.
+        drafted: tokens that were proposed ahead.
+        accepted: proposed tokens that became part of the answer.
     """
 
     prompt: int = 0
@@ -60,13 +80,19 @@ class TokenCounts:
 
     @property
     def are_known(self) -> bool:
-        """Whether they were counted: no prompt has no token."""
+        """Whether they were counted: every prompt has at least one token."""
         return self.prompt > 0
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall time of one reply. `load` counts for the first reply of a process only."""
+    """Wall times of one answer, in seconds.
+
+    Attributes:
+        load: loading the model; 0 after the first answer of a process.
+        prompt: reading the prompt.
+        generate: generating the answer.
+    """
 
     load: float = 0.0
     prompt: float = 0.0
@@ -75,10 +101,20 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Completion:
-    """The reply is complete.
+    """The answer is complete.
 
-    `ids` are the generated ids without the end token; `sampling` holds all effective values, seed included. A server
-    tells no ids, so they are None and have no hash.
+    Attributes:
+        text: the whole answer.
+        finish_reason: why it ended.
+        ids: the generated ids without the end token; None from a server.
+        prompt_ids_sha256: the hash of the prompt's ids; empty from a server.
+        tokens: numbers of tokens.
+        seconds: wall times.
+        sampling: every sampling value in force, the seed included.
+        tool_calls: the functions that the model calls.
+        choice: the probability of each option, from 0 to 1; None without a choice constraint.
+        logprobs: one JSON object for each generated token, if they were requested.
+        model: the model's name as a server reports it.
     """
 
     text: str
@@ -89,101 +125,30 @@ class Completion:
     seconds: Seconds
     sampling: dict[str, Any] = field(default_factory=dict)
     tool_calls: tuple[ToolCall, ...] = ()
-    choice: dict[str, float] | None = None  # probability of each option, for a choice constraint
+    choice: dict[str, float] | None = None
     logprobs: tuple[dict[str, Any], ...] = ()
-    model: str = ""  # that a server says it used
+    model: str = ""
 
 
 Event = LoadProgress | PrefillProgress | TextDelta | Notice | Completion
 
 
-def outcome_of(reply: Iterable[Event], on_notice: Callable[[str], None]) -> Completion | ChatError:
-    """How a reply ends, a fault included; what it has to say to the person on the way is told."""
+def outcome_of(events: Iterable[Event], on_notice: Callable[[str], None]) -> Completion | ChatError:
+    """Read the events of one answer to its end.
+
+    Args:
+        events: what `ChatBackend.reply` yields.
+        on_notice: called with the text of each notice.
+
+    Returns:
+        The completion, or the error that ended the answer.
+    """
     try:
-        for event in reply:
+        for event in events:
             if isinstance(event, Notice):
                 on_notice(event.text)
             elif isinstance(event, Completion):
                 return event
     except ChatError as error:
         return error
-    raise AssertionError("a reply ends with Done")
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What is known of the loaded model, for reports and the toolbar."""
-
-    path: str
-    size: int  # bytes; 0 if unknown
-    type: str  # of the tensors, e.g. Q4_K_M
-    architecture: str
-    window: int | None  # tokens
-    context: int  # tokens that fit; the model's own limit where a window makes memory constant
-    trained_context: int
-    prompt_format: str
-    sha256: str | None = None
-    name: str = ""
-    details: dict[str, Any] = field(default_factory=dict)  # device, layers offloaded, threads, cache bytes ...
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A prompt as the model would read it; `dropped` of its oldest turns have no room and are left out."""
-
-    text: str
-    ids: tuple[int, ...]
-    prompt_format: str
-    dropped: int = 0
-
-
-class ChatBackend(Protocol):
-    """Whoever answers: the local engine, a scripted one in tests, a remote server."""
-
-    def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
-        """What answers; waits for the model to be loaded.
-
-        Args:
-            on_loading: told the fraction that is loaded, in 0..1, where it is known.
-
-        Raises:
-            ChatError: the model cannot be used.
-        """
-
-    def reply(self, request: Request) -> Iterator[Event]:
-        """Yield events, the last one `Completion`.
-
-        `cancel` from another thread or a signal handler ends it with `Completion(finish_reason="interrupted")`.
-
-        Raises:
-            ChatError: the request cannot be answered, or the engine died (it restarts at the next call).
-        """
-
-    def answer_all(
-        self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
-    ) -> Iterator[tuple[int, Completion | ChatError]]:
-        """Answer many requests, several at a time where that pays; yields (position, outcome) as each ends.
-
-        Requests are taken from the iterable as there is room. A request that fails gives its error and the rest go on;
-        `cancel` ends the iteration early.
-
-        Args:
-            parallel: how many at a time; None lets the engine decide.
-            on_notice: told sentences that the person should read.
-        """
-
-    def render(self, request: Request) -> Rendered:
-        """The prompt's text and ids, without making a reply."""
-
-    def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """How many tokens each message's content takes, without what the prompt format adds."""
-
-    def cancel(self) -> None:
-        """Stop the reply that is being made, soon; harmless when there is none."""
-
-    def close(self, *, keep_state: bool = True) -> None:
-        """Let go of the model; harmless when already closed.
-
-        Args:
-            keep_state: the state may be saved for the next time, which may take seconds; without, be gone soon.
-        """
+    raise AssertionError("the events of an answer end with a Completion")

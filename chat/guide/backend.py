@@ -12,8 +12,9 @@ from chat.guide.topics import help_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from chat.core.backend import ChatBackend, ModelInfo, Rendered
     from chat.core.conversation import Message
-    from chat.core.events import ChatBackend, Completion, Event, ModelInfo, Rendered
+    from chat.core.events import Completion, Event
     from chat.core.request import Request
     from chat.errors import ChatError
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat.core.events import ModelInfo
+from chat.core.backend import ModelInfo
 from chat.errors import MemoryLimitError, ModelError, UsageError
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model

@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from chat.core.events import Completion, Event, Notice, PrefillProgress, Rendered, Seconds, TextDelta, TokenCounts
+from chat.core.backend import Rendered
+from chat.core.events import Completion, Event, Notice, PrefillProgress, Seconds, TextDelta, TokenCounts
 from chat.errors import ContextError, UsageError
 from chat.inference.choice_scoring import check_options, choose, option_tree, probabilities
 from chat.inference.generator import GenerationInterrupted, GenerationRun, Generator

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from chat.core.backend import ModelInfo, Rendered
 from chat.core.conversation import FinishReason, Message, ToolCall
-from chat.core.events import Completion, Event, ModelInfo, Notice, Rendered, Seconds, TextDelta, TokenCounts, outcome_of
+from chat.core.events import Completion, Event, Notice, Seconds, TextDelta, TokenCounts, outcome_of
 from chat.core.request import Sampling
 from chat.errors import ChatError, EngineError, ModelError, UsageError
 from chat.remote.transport import Busy, Exchange

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from chat.rendering.styled_text import Line, Span, cell_width, cut, plain
 
 if TYPE_CHECKING:
-    from chat.core.events import Completion, ModelInfo, PrefillProgress
+    from chat.core.backend import ModelInfo
+    from chat.core.events import Completion, PrefillProgress
 
 BAR_CELLS = 24
 

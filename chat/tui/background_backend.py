@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.config.options import Settings
-    from chat.core.events import ChatBackend, ModelInfo
+    from chat.core.backend import ChatBackend, ModelInfo
 
 
 def options_for(settings: Settings, state_folder: Path | None) -> EngineOptions:

@@ -22,8 +22,9 @@ from chat.tui.streaming import StreamingReply
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chat.core.backend import Rendered
     from chat.core.conversation import Conversation, ToolCall
-    from chat.core.events import Completion, Rendered
+    from chat.core.events import Completion
     from chat.core.request import Request
     from chat.rendering.styled_text import Line
     from chat.tui.state import SessionState

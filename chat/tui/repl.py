@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.config.resolve import ResolvedSettings
+    from chat.core.backend import ChatBackend
     from chat.core.conversation import Conversation
-    from chat.core.events import ChatBackend
     from chat.core.request import EngineOptions
     from chat.history.records import SessionRecord
     from chat.history.store import Store

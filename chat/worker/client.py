@@ -9,18 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat.core.events import (
-    Completion,
-    Event,
-    LoadProgress,
-    ModelInfo,
-    Notice,
-    Rendered,
-    Seconds,
-    TextDelta,
-    TokenCounts,
-    outcome_of,
-)
+from chat.core.backend import ModelInfo, Rendered
+from chat.core.events import Completion, Event, LoadProgress, Notice, Seconds, TextDelta, TokenCounts, outcome_of
 from chat.errors import ChatError, EngineError
 from chat.worker.gpu_memory_errors import GpuMemoryError, fewer_layers, with_layers
 from chat.worker.process import WorkerProcess

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chat.errors import EngineError
 
 if TYPE_CHECKING:
-    from chat.core.events import ModelInfo
+    from chat.core.backend import ModelInfo
     from chat.core.request import EngineOptions
 
 # what the backends for CUDA and HIP, for Vulkan and for Metal say before they end the process

@@ -15,7 +15,7 @@ from chat.tui.background_backend import options_for
 
 if TYPE_CHECKING:
     from chat.config.options import Settings
-    from chat.core.events import ModelInfo
+    from chat.core.backend import ModelInfo
     from chat.tui.state import SessionState
 
 OF_NO_INTEREST = ("cells", "rolling", "batch")  # details that only a report needs

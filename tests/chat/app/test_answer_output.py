@@ -15,8 +15,9 @@ import pytest
 from chat.app.answer_output import AnswerOutput
 from chat.batch.summary import BatchSummary
 from chat.config.options import Settings
+from chat.core.backend import ModelInfo
 from chat.core.conversation import ToolCall
-from chat.core.events import Completion, ModelInfo, Seconds, TokenCounts
+from chat.core.events import Completion, Seconds, TokenCounts
 from chat.errors import ChatError
 from tests.program import run
 

@@ -10,8 +10,9 @@ import pytest
 
 from chat.app.answer_output import AnswerOutput
 from chat.config.options import Settings
+from chat.core.backend import ModelInfo
 from chat.core.conversation import Conversation, Message, ToolCall
-from chat.core.events import Completion, ModelInfo, Seconds, TextDelta, TokenCounts
+from chat.core.events import Completion, Seconds, TextDelta, TokenCounts
 from chat.core.tool_results import check_nothing_waits, result_messages
 from chat.errors import UsageError
 from chat.history.store import open_history

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chat.core.events import Completion, ModelInfo, PrefillProgress, Seconds, TokenCounts
+from chat.core.backend import ModelInfo
+from chat.core.events import Completion, PrefillProgress, Seconds, TokenCounts
 from chat.rendering.status_text import (
     done_line,
     duration,

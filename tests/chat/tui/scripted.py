@@ -7,18 +7,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from chat.core.backend import ModelInfo, Rendered
 from chat.core.conversation import ToolCall
-from chat.core.events import (
-    Completion,
-    LoadProgress,
-    ModelInfo,
-    Notice,
-    PrefillProgress,
-    Rendered,
-    Seconds,
-    TextDelta,
-    TokenCounts,
-)
+from chat.core.events import Completion, LoadProgress, Notice, PrefillProgress, Seconds, TextDelta, TokenCounts
 from chat.errors import EngineError, ModelError
 
 if TYPE_CHECKING:

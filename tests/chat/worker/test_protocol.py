@@ -7,19 +7,9 @@ from typing import Any
 
 import pytest
 
+from chat.core.backend import ModelInfo, Rendered
 from chat.core.conversation import Message, ToolCall
-from chat.core.events import (
-    Completion,
-    Event,
-    LoadProgress,
-    ModelInfo,
-    Notice,
-    PrefillProgress,
-    Rendered,
-    Seconds,
-    TextDelta,
-    TokenCounts,
-)
+from chat.core.events import Completion, Event, LoadProgress, Notice, PrefillProgress, Seconds, TextDelta, TokenCounts
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
 from chat.errors import (
     ChatError,

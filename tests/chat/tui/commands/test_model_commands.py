@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chat.core.events import ModelInfo
+from chat.core.backend import ModelInfo
 from chat.tui.commands.model_commands import facts_of
 
 
