@@ -75,31 +75,35 @@ def _answer_in_session(words: Sequence[str], layered: ResolvedSettings, output: 
     """Go on with a stored session: the question is stored before the model sees it, the answer while it comes."""
     settings = layered.settings
     asked = question(words, settings) if not settings.tool_result else InputText("")
-    with open_named_session(layered) as (book, settings):
+    with open_named_session(layered) as (session, settings):
         output.tell_of_the_guide(settings)
-        for notice in (*asked.warnings, *(each.text for each in book.store.take_notices())):
+        for notice in (*asked.warnings, *(each.text for each in session.store.take_notices())):
             output.tell(notice)
-        messages = _new_messages(words, asked.text, settings, book.conversation)
+        messages = _new_messages(words, asked.text, settings, session.conversation)
         with open_backend(settings, keeps_states=True) as engine:
             if settings.dry_run:
-                prompt = Prompt(messages=reduce(Conversation.add, messages, book.conversation).messages())
+                prompt = Prompt(messages=reduce(Conversation.add, messages, session.conversation).messages())
                 return _answer(engine, request_builder.build_request(prompt, settings), settings, output, None)
             if not settings.remote:
-                book.set_model(settings.model or "", str(Path(engine.info().path).absolute()))
-            before = book.conversation.leaf
+                session.set_model(settings.model or "", str(Path(engine.info().path).absolute()))
+            before = session.conversation.leaf
             for message in messages:
-                book.ask(message)
-            asked_at = book.conversation.leaf
-            session = book.record.id if book.record else None
-            prompt = Prompt(messages=book.conversation.messages())
+                session.ask(message)
+            asked_at = session.conversation.leaf
+            session_id = session.record.id if session.record else None
+            prompt = Prompt(messages=session.conversation.messages())
             try:
                 return _answer(
-                    engine, request_builder.build_request(prompt, settings, session=session), settings, output, book
+                    engine,
+                    request_builder.build_request(prompt, settings, session=session_id),
+                    settings,
+                    output,
+                    session,
                 )
             finally:
-                if book.conversation.leaf == asked_at:  # a question without an answer is no part of the conversation
-                    book.move(before)
-                for late in book.store.take_notices():  # of what happened meanwhile: the disk is full, say
+                if session.conversation.leaf == asked_at:  # a question without an answer is no part of the conversation
+                    session.move(before)
+                for late in session.store.take_notices():  # of what happened meanwhile: the disk is full, say
                     output.tell(late.text)
 
 
@@ -122,12 +126,12 @@ def _new_messages(
 
 
 def _answer(
-    engine: ChatBackend, request: Request, settings: Settings, output: AnswerOutput, book: OpenSession | None
+    engine: ChatBackend, request: Request, settings: Settings, output: AnswerOutput, session: OpenSession | None
 ) -> int:
     if settings.dry_run:
         print(json_line(rendered_report(engine.render(request))))
         return ExitCode.DONE
-    answer = AnswerWriter(book) if book else None
+    answer = AnswerWriter(session) if session else None
     with output.waiting():
         info = engine.info(output.note_loading)  # Ctrl+C just leaves: there is nothing to keep yet
         with cancelling(engine) as cancellable:

@@ -145,13 +145,13 @@ class OpenSession:
 
 
 class AnswerWriter:
-    """An answer on its way into the book: begun with its first text, or already there and growing."""
+    """An answer on its way to the history: begun with its first text, or already there and growing."""
 
-    def __init__(self, book: OpenSession, node_id: str | None = None) -> None:
-        """An answer after the leaf of `book`, or one that goes on from the text of the node `node_id`."""
-        self._book = book
+    def __init__(self, session: OpenSession, node_id: str | None = None) -> None:
+        """An answer after the leaf of `session`, or one that goes on from the text of the node `node_id`."""
+        self._session = session
         self._node_id = node_id
-        self.before = book.conversation.nodes[node_id].message if node_id else Message("assistant", "")
+        self.before = session.conversation.nodes[node_id].message if node_id else Message("assistant", "")
 
     def keep(self, text: str) -> None:
         """Store the answer so far."""
@@ -171,5 +171,5 @@ class AnswerWriter:
 
     def _put(self, message: Message, *, is_done: bool) -> None:
         if self._node_id is None:
-            self._node_id = self._book.begin_answer(replace(message, finish_reason=None)).id
-        self._book.grow_answer(self._node_id, message, is_done=is_done)
+            self._node_id = self._session.begin_answer(replace(message, finish_reason=None)).id
+        self._session.grow_answer(self._node_id, message, is_done=is_done)

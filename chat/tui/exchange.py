@@ -37,18 +37,18 @@ def ask(desk: SessionState, text: str) -> None:
     """Put a message down, attached files before it, and answer it."""
     if desk.edited is None:
         try:
-            check_nothing_waits(desk.book.conversation, "/result TEXT")
+            check_nothing_waits(desk.session.conversation, "/result TEXT")
         except UsageError as error:
             return desk.show_error(error)
     parts = [each.text for each in desk.attachments]
     message = Message("user", "\n\n".join([*parts, text]) if parts else text)
     if desk.edited is not None:
-        desk.book.move(desk.edited[0])
+        desk.session.move(desk.edited[0])
     desk.remember_model()
-    is_untitled = desk.book.record is None or not desk.book.record.title
-    desk.book.ask(message)
-    if parts and is_untitled and desk.book.record is not None:  # else the first file would be the title
-        desk.book.record = desk.book.store.set_title(desk.book.record.id, title_of(text))
+    is_untitled = desk.session.record is None or not desk.session.record.title
+    desk.session.ask(message)
+    if parts and is_untitled and desk.session.record is not None:  # else the first file would be the title
+        desk.session.record = desk.session.store.set_title(desk.session.record.id, title_of(text))
     desk.edited = None
     desk.attachments.clear()
     desk.show_notices()
@@ -63,9 +63,9 @@ def give_result(desk: SessionState, text: str) -> None:
     """
     if not text:
         raise UsageError("needs what the function gave back")
-    (message,) = result_messages(desk.book.conversation, [text])
-    desk.book.ask(message)
-    waiting = desk.book.conversation.waiting_calls()
+    (message,) = result_messages(desk.session.conversation, [text])
+    desk.session.ask(message)
+    waiting = desk.session.conversation.waiting_calls()
     if waiting:
         return desk.tell(f"{words_of(waiting)} waits for its result")
     return answer_leaf(desk)
@@ -73,7 +73,7 @@ def give_result(desk: SessionState, text: str) -> None:
 
 def answer_leaf(desk: SessionState) -> None:
     """Answer the message that the conversation ends with."""
-    _reply(desk, AnswerWriter(desk.book))
+    _reply(desk, AnswerWriter(desk.session))
 
 
 def answer_again(desk: SessionState) -> None:
@@ -82,11 +82,11 @@ def answer_again(desk: SessionState) -> None:
     Raises:
         UsageError: nothing was asked.
     """
-    path = desk.book.conversation.path()
+    path = desk.session.conversation.path()
     at = next((node for node in reversed(path) if node.message.role in ("user", "tool")), None)
     if at is None:
         raise UsageError("nothing was asked yet")
-    desk.book.move(at.id)
+    desk.session.move(at.id)
     answer_leaf(desk)
 
 
@@ -96,14 +96,14 @@ def go_on(desk: SessionState) -> None:
     Raises:
         UsageError: the last answer is complete.
     """
-    path = desk.book.conversation.path()
+    path = desk.session.conversation.path()
     last = path[-1] if path else None
     if last is not None and last.message.role in ("user", "tool"):
-        check_nothing_waits(desk.book.conversation, "/result TEXT")
+        check_nothing_waits(desk.session.conversation, "/result TEXT")
         return answer_leaf(desk)
     if last is None or last.message.finish_reason not in ENDS:
         raise UsageError("there is no answer that was cut off", hint="`/regen` answers again")
-    return _reply(desk, AnswerWriter(desk.book, last.id))
+    return _reply(desk, AnswerWriter(desk.session, last.id))
 
 
 def request_for(desk: SessionState, conversation: Conversation, *, continues: bool = False) -> Request:
@@ -115,14 +115,14 @@ def request_for(desk: SessionState, conversation: Conversation, *, continues: bo
     request = request_builder.build_request(
         Prompt(messages=conversation.messages(), continues=continues), desk.settings
     )
-    record = desk.book.record
+    record = desk.session.record
     return replace(request, session=record.id if record and not desk.settings.no_history else None)
 
 
 def recount(desk: SessionState) -> None:
     """Find out how much of the context the conversation takes now, where that can be told at once."""
     desk.used = 0
-    if desk.room.info is None or desk.book.conversation.leaf is None:
+    if desk.room.info is None or desk.session.conversation.leaf is None:
         return
     with contextlib.suppress(ChatError):  # too long for the context, or a server that does not tell
         desk.used = context_tokens(desk)
@@ -139,9 +139,9 @@ def context(desk: SessionState) -> Rendered:
     Raises:
         ChatError: the prompt format refuses it, or a server does not tell.
     """
-    path = desk.book.conversation.path()
+    path = desk.session.conversation.path()
     is_answered = bool(path) and path[-1].message.role == "assistant"
-    request = request_for(desk, desk.book.conversation, continues=is_answered)
+    request = request_for(desk, desk.session.conversation, continues=is_answered)
     return desk.room.replier.render(request)
 
 
@@ -152,7 +152,7 @@ def _reply(desk: SessionState, answer: AnswerWriter) -> None:
         Leaving: the program is to end; what was said is stored.
     """
     try:
-        request = request_for(desk, desk.book.conversation, continues=bool(answer.before.content))
+        request = request_for(desk, desk.session.conversation, continues=bool(answer.before.content))
     except ChatError as error:
         desk.show_error(error)
         return

@@ -84,12 +84,12 @@ def run_session(
 
 def _desk(room: BackgroundBackend, signals: Signals, layered: ResolvedSettings, opening: Opening) -> SessionState:
     colour = {"always": True, "never": False}.get(layered.settings.color, is_live() and not os.environ.get("NO_COLOR"))
-    book = OpenSession(opening.store, opening.conversation, opening.record, persisted_options(layered))
+    session = OpenSession(opening.store, opening.conversation, opening.record, persisted_options(layered))
     desk = SessionState(
         screen=Screen(sys.stdout, is_live=is_live(), colour=colour, rewraps=rewraps(), on_gone=signals.lose),
         signals=signals,
         room=room,
-        book=book,
+        session=session,
         layered=layered,
         base=opening.base or layered,
         config_file=opening.config_file,
@@ -156,7 +156,7 @@ class _Session:
         return LineEditor(
             complete=lambda text: candidates(desk, text),
             toolbar=self._toolbar,
-            past=desk.book.store.questions,
+            past=desk.session.store.questions,
             vi=desk.settings.keys == "vi",
             colour=desk.screen.colour,
             early_keys=desk.signals.modes.early_keys,
@@ -182,7 +182,7 @@ class _Session:
             io_commands.attach_files(desk, path)
         if opening.record is not None and not desk.settings.quiet:
             tell_own(desk)
-        if desk.book.conversation.leaf is not None:
+        if desk.session.conversation.leaf is not None:
             show_end(desk)
 
     def _toolbar(self) -> str:
@@ -192,8 +192,8 @@ class _Session:
         parts = []
         if desk.last is not None and desk.last.tokens.generated:
             parts.append(f"{rate(desk.last.tokens.generated, desk.last.seconds.generate)} tokens/s")
-        if desk.book.label:
-            parts.append(escape_line(desk.book.label))
+        if desk.session.label:
+            parts.append(escape_line(desk.session.label))
         used = used_of(desk.room.info, desk.used) if desk.room.info is not None else ""
         return toolbar(desk.model_name, used, parts, desk.screen.width)
 

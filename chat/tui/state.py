@@ -1,4 +1,4 @@
-"""What the session's rooms work on together: screen, reader, engine, book and settings. Decides nothing."""
+"""What the session's rooms work on together: screen, reader, engine, session and settings. Decides nothing."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class SessionState:
     screen: Screen
     signals: Signals
     room: BackgroundBackend
-    book: OpenSession
+    session: OpenSession
     layered: ResolvedSettings
     base: ResolvedSettings  # without what belongs to the session
     config_file: Path | None = None
@@ -93,11 +93,11 @@ class SessionState:
         """Put other values in force."""
         origins = {**self.layered.origins, **dict.fromkeys(values, origin)}
         self.layered = replace(self.layered, settings=replace(self.settings, **values), origins=origins)
-        self.book.keep(persisted_options(self.layered, values))
+        self.session.keep(persisted_options(self.layered, values))
 
     def remember_model(self) -> None:
-        """Have the book know which model answers; a server's is no file."""
-        self.book.set_model(self.settings.model or "", "" if self.settings.remote else self.room.options.model_path)
+        """Store which model answers; a server's is no file."""
+        self.session.set_model(self.settings.model or "", "" if self.settings.remote else self.room.options.model_path)
 
     @property
     def model_name(self) -> str:
@@ -125,7 +125,7 @@ class SessionState:
 
     def show_notices(self) -> None:
         """Show what the store has to say."""
-        for notice in self.book.store.take_notices():
+        for notice in self.session.store.take_notices():
             self.say(*self.wrapped(f"note: {notice.text}", "magenta"), ())
 
     def wrapped(self, text: str, style: str = "", indent: str = "") -> list[Line]:

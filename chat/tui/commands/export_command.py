@@ -28,10 +28,10 @@ def export(desk: SessionState, argument: str) -> None:
     name = unquoted(words.removesuffix(OVERWRITE))
     if not name:
         raise UsageError("needs the name of a file", hint="`/export talk.md`, or .json, .html, .jsonl")
-    if desk.book.record is None:
+    if desk.session.record is None:
         raise UsageError("nothing was said yet")
     path = expand_path(name)
-    text = export_text(desk.book.record, desk.book.conversation, format_of(path))
+    text = export_text(desk.session.record, desk.session.conversation, format_of(path))
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists", hint=f"`/export {name} {OVERWRITE}` replaces it")
     write_file(path, text, overwrite=overwrite)

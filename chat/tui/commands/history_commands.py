@@ -30,14 +30,14 @@ CLEAR_SCREEN = "\x1b[H\x1b[2J"
 def begin(desk: SessionState, argument: str) -> None:
     """`/new [name]`"""
     name = unquoted(argument)
-    desk.book.begin(name or None, persisted_options(desk.layered))
+    desk.session.begin(name or None, persisted_options(desk.layered))
     forget_place(desk)
     desk.tell(f"new session {escape_line(name)}".strip())
 
 
 def clear(desk: SessionState, argument: str) -> None:
     """`/clear`"""
-    desk.book.move(None)
+    desk.session.move(None)
     forget_place(desk)
     if desk.screen.is_live:
         desk.screen.write(CLEAR_SCREEN)
@@ -55,12 +55,12 @@ def save(desk: SessionState, argument: str) -> None:
     """`/save [name]`"""
     name = unquoted(argument)
     if name:
-        desk.book.rename(name)
-    record = desk.book.record
+        desk.session.rename(name)
+    record = desk.session.record
     if record is None:
         return desk.tell("nothing was said yet")
     label = escape_line(record.label)
-    if desk.book.store.path is None:
+    if desk.session.store.path is None:
         return desk.tell(f"this session is `{label}` in memory only, and gone at the end · /export FILE keeps it")
     if not name:
         return desk.tell(f"this session is kept under `{label}`")
@@ -76,20 +76,20 @@ def load(desk: SessionState, argument: str) -> None:
     if place is None:
         if name.lower().endswith(".gguf"):
             raise UsageError(f"{escape_line(name)} is a model, not a session", hint=f"`/model {escape_line(name)}`")
-        place = ListTarget(desk.book.store.get(name).id)
-    desk.book.open(place.session_id)
+        place = ListTarget(desk.session.store.get(name).id)
+    desk.session.open(place.session_id)
     if place.node_id is not None:
-        desk.book.move(newest_leaf(desk.book.conversation, place.node_id))
-    desk.layered = with_answer_options(desk.layered, apply_session(desk.base, desk.book.store.get(place.session_id)))
+        desk.session.move(newest_leaf(desk.session.conversation, place.node_id))
+    desk.layered = with_answer_options(desk.layered, apply_session(desk.base, desk.session.store.get(place.session_id)))
     forget_place(desk)
-    desk.tell(f"session {escape_line(desk.book.label)}")
+    desk.tell(f"session {escape_line(desk.session.label)}")
     tell_own(desk)
     return show_turn(desk, place.node_id) if place.node_id else show_end(desk)
 
 
 def tell_own(desk: SessionState) -> None:
     """Say what a session that goes on has beside its messages: options, a system prompt, another model."""
-    record, system = desk.book.record, desk.book.conversation.system
+    record, system = desk.session.record, desk.session.conversation.system
     words = [own_words(desk.layered), f"system prompt “{system}”" if system else ""]
     if any(words):
         own = "this session's own: " + " · ".join(each for each in words if each)
@@ -101,13 +101,13 @@ def tell_own(desk: SessionState) -> None:
 
 def list_sessions(desk: SessionState, argument: str) -> None:
     """`/sessions`"""
-    records = desk.book.store.list(LISTED)
+    records = desk.session.store.list(LISTED)
     if not records:
         return desk.tell("no sessions yet")
     desk.places = [ListTarget(record.id) for record in records]
     now = time.time()
     for number, record in enumerate(records, 1):
-        is_open = desk.book.record is not None and record.id == desk.book.record.id
+        is_open = desk.session.record is not None and record.id == desk.session.record.id
         desk.say(_session_line(desk, number, record, now, is_open))
     return desk.tell("/load NUMBER opens one")
 
@@ -116,7 +116,7 @@ def search(desk: SessionState, argument: str) -> None:
     """`/search WORDS`"""
     if not argument.strip():
         raise UsageError("needs words to search for")
-    hits = desk.book.store.search(argument, limit=LISTED)
+    hits = desk.session.store.search(argument, limit=LISTED)
     if not hits:
         return desk.tell(f"nothing found for {escape_line(argument)}")
     desk.places = [ListTarget(hit.session_id, hit.node_id) for hit in hits]

@@ -85,7 +85,7 @@ def copy(desk: SessionState, argument: str) -> None:
 
 
 def _to_copy(desk: SessionState, what: str) -> str:
-    messages = desk.book.conversation.messages()
+    messages = desk.session.conversation.messages()
     answers = [message.content for message in messages if message.role == "assistant"]
     if what not in ("", "code", "all"):
         raise UsageError("copies the last answer, its last `code`, or `all`")
@@ -118,7 +118,7 @@ def code_blocks(text: str) -> list[str]:
 
 def show_context(desk: SessionState, argument: str) -> None:
     """`/context`"""
-    messages = desk.book.conversation.messages()
+    messages = desk.session.conversation.messages()
     if not messages:
         return desk.tell("nothing is in the context yet")
     desk.room.wait()

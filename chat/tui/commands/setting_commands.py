@@ -103,7 +103,7 @@ def put(desk: SessionState, values: dict[str, Any], origin: str = "/set") -> Non
     if "keys" in values:
         desk.reader.use_vi(values["keys"] == "vi")
     if "system" in values:
-        desk.book.set_system(values["system"])
+        desk.session.set_system(values["system"])
     for name in values:
         desk.say(_option_line(desk, option_specs()[name]))
     desk.say(())
@@ -123,9 +123,9 @@ def set_system(desk: SessionState, argument: str) -> None:
         text = unquoted(text)
         system = None if text.lower() in ("none", "clear", "") else text
         desk.change_settings("/system", system=system)
-        desk.book.set_system(system)
+        desk.session.set_system(system)
         exchange.recount(desk)
-    system = desk.book.conversation.system
+    system = desk.session.conversation.system
     desk.say(*(desk.wrapped(system) if system else [plain("no system prompt", "dim")]), ())
 
 
@@ -172,7 +172,7 @@ def toggle_raw(desk: SessionState, argument: str) -> None:
 
 
 def _option_line(desk: SessionState, definition: OptionSpec) -> Line:
-    value = desk.book.conversation.system if definition.name == "system" else getattr(desk.settings, definition.name)
+    value = desk.session.conversation.system if definition.name == "system" else getattr(desk.settings, definition.name)
     star = "*" if definition.option.group in OF_THE_ENGINE else " "
     name = f"{star} {definition.name.replace('_', '-'):<16} "
     origin = escape_line(desk.layered.origins.get(definition.name, "default"))

@@ -35,10 +35,10 @@ def number_of(argument: str, what: str = "a number of turns") -> int:
 def undo(desk: SessionState, argument: str) -> None:
     """`/undo [n]`"""
     turns = number_of(argument)
-    question = question_at(desk.book.conversation, turns)
+    question = question_at(desk.session.conversation, turns)
     if question is None:
         raise UsageError("there are not so many turns to undo" if turns > 1 else "there is nothing to undo")
-    desk.book.move(question.parent)
+    desk.session.move(question.parent)
     desk.edited = None
     exchange.recount(desk)
     words = f"undone: {turns} turns" if turns > 1 else "undone"
@@ -47,7 +47,7 @@ def undo(desk: SessionState, argument: str) -> None:
 
 def edit(desk: SessionState, argument: str) -> str:
     """`/edit [n]`"""
-    question = question_at(desk.book.conversation, number_of(argument))
+    question = question_at(desk.session.conversation, number_of(argument))
     if question is None:
         raise UsageError("there is no message to edit")
     desk.edited = (question.parent,)
@@ -67,12 +67,12 @@ def go_on(desk: SessionState, argument: str) -> None:
 
 def show_branches(desk: SessionState, argument: str) -> None:
     """`/branches [number]`"""
-    found = branches(desk.book.conversation)
+    found = branches(desk.session.conversation)
     if argument:
         number = number_of(argument, "the number of a branch")
         if number > len(found):
             raise UsageError(f"there is no branch {number}", hint="`/branches` lists them")
-        desk.book.move(found[number - 1].leaf)
+        desk.session.move(found[number - 1].leaf)
         exchange.recount(desk)
         desk.tell(f"on branch {number}")
         show_end(desk)
@@ -86,13 +86,13 @@ def show_branches(desk: SessionState, argument: str) -> None:
 
 def show_end(desk: SessionState, messages: int = 2) -> None:
     """Show the last messages of the conversation, so that a person knows where they are."""
-    path = desk.book.conversation.path()
+    path = desk.session.conversation.path()
     _show_part(desk, path, max(0, len(path) - messages), len(path))
 
 
 def show_turn(desk: SessionState, node_id: str) -> None:
     """Show the turn of a message: its question, and what came of it."""
-    path = desk.book.conversation.path()
+    path = desk.session.conversation.path()
     at = next(number for number, node in enumerate(path) if node.id == node_id)
     questions = [number for number, node in enumerate(path) if node.message.role == "user"]
     begin = max((each for each in questions if each <= at), default=0)

@@ -72,7 +72,7 @@ def _presets(desk: SessionState, argument: str) -> Iterator[Candidate]:
 
 
 def _sessions(desk: SessionState, argument: str) -> Iterator[Candidate]:
-    for record in desk.book.store.list(MOST):
+    for record in desk.session.store.list(MOST):
         if record.label.startswith(argument):
             yield Candidate(record.label, len(argument), escape_line(record.title))
 
