@@ -85,10 +85,9 @@ def _answer_in_session(words: Sequence[str], layered: ResolvedSettings, output: 
                 prompt = Prompt(messages=reduce(Conversation.add, messages, session.conversation).messages())
                 return _answer(engine, request_builder.build_request(prompt, settings), settings, output, None)
             if not settings.remote:
-                session.set_model(settings.model or "", str(Path(engine.info().path).absolute()))
+                session.note_model(settings.model or "", str(Path(engine.info().path).absolute()))
             before = session.conversation.leaf
-            for message in messages:
-                session.ask(message)
+            session.ask(*messages)
             asked_at = session.conversation.leaf
             session_id = session.record.id if session.record else None
             prompt = Prompt(messages=session.conversation.messages())
@@ -102,7 +101,7 @@ def _answer_in_session(words: Sequence[str], layered: ResolvedSettings, output: 
                 )
             finally:
                 if session.conversation.leaf == asked_at:  # a question without an answer is no part of the conversation
-                    session.move(before)
+                    session.set_leaf(before)
                 for late in session.store.take_notices():  # of what happened meanwhile: the disk is full, say
                     output.tell(late.text)
 
@@ -136,13 +135,13 @@ def _answer(
         info = engine.info(output.note_loading)  # Ctrl+C just leaves: there is nothing to keep yet
         with cancelling(engine) as cancellable:
             try:
-                done = output.stream(cancellable(engine.reply(request)), answer.keep if answer else lambda text: None)
+                done = output.stream(cancellable(engine.reply(request)), answer.update if answer else lambda text: None)
             except BaseException as fault:  # what came before it stays; the fault goes on
                 if answer and output.text:
-                    answer.break_off(output.text)
+                    answer.interrupt(output.text)
                 if isinstance(fault, ChatError):
                     output.break_off()
                 raise
             if answer and (done.text or done.tool_calls):
-                answer.end(done)
+                answer.finish(done)
     return output.finish(done, info)

@@ -13,7 +13,7 @@ import typer
 
 from chat.errors import DataError, ExitCode, FileError, UsageError
 from chat.history.export import ExportFormat, export_text, format_of
-from chat.history.records import SHOWN_OF_ID
+from chat.history.records import SHORT_ID_LENGTH
 from chat.history.session_json import from_json, iso_time
 from chat.system.atomic_file import write_file
 from chat.system.console import confirm, tell
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from chat.core.conversation import Conversation
-    from chat.history.records import SessionRecord
+    from chat.history.records import ListedSession, SessionRecord
     from chat.history.search import Hit
     from chat.history.store import Store
 
@@ -238,7 +238,7 @@ def _print(text: str) -> None:
     sys.stdout.writelines(shown.splitlines(keepends=True))  # one huge write would not notice a reader that left
 
 
-def _plain(record: SessionRecord) -> dict[str, Any]:
+def _plain(record: ListedSession) -> dict[str, Any]:
     return {
         "id": record.id,
         "name": record.name,
@@ -270,7 +270,7 @@ def _local_time(seconds: float) -> str:
         return ""
 
 
-def _print_table(records: Sequence[SessionRecord]) -> None:
+def _print_table(records: Sequence[ListedSession]) -> None:
     """One line for a session, as wide as the terminal: the title gives way, then count and hour."""
     from rich.cells import cell_len
     from rich.console import Console
@@ -308,7 +308,7 @@ def _print_hits(hits: Sequence[Hit]) -> None:
 
     console = Console(highlight=False)
     for hit in hits:
-        head = Text(escape_line(hit.name or hit.session_id[:SHOWN_OF_ID]), style="bold")
+        head = Text(escape_line(hit.name or hit.session_id[:SHORT_ID_LENGTH]), style="bold")
         head.append(f"  {_local_time(hit.created)}  {escape_line(hit.title)}", style="dim not bold")
         console.print(head, no_wrap=True, overflow="ellipsis")
         body = Text(f"  {hit.role}: ", style="dim")

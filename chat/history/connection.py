@@ -1,4 +1,4 @@
-"""A connection that never fails its user: it follows, mends or leaves its file. Knows SQL errors, not sessions."""
+"""A connection to the history that recovers or replaces a damaged file, and falls back to memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from chat.core.events import Notice
 from chat.history.history_file import file_identity, open_file
-from chat.history.schema import RefusedError, connect_memory, copy_to_memory, is_damage, primary_code, transact
+from chat.history.schema import RefusedError, connect_memory, copy_to_memory, is_damage, primary_code, run_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-COPIED_BYTES = 64 << 20  # a history up to this size is copied to memory when its file fails
-ATTEMPTS = 3  # on a damaged file, on the mended one, in memory
+MAX_COPIED_BYTES = 64 << 20  # a file up to this size is copied to memory when it cannot be written
+ATTEMPTS = 3  # on a damaged file, on the recovered one, in memory
 
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -35,17 +35,30 @@ _REASONS = {
 
 
 class ResilientConnection:
-    """Runs work on the history in a file, or in memory once the file cannot be used.
+    """Runs transactions on the history's file, or in memory once the file cannot be used.
 
-    Going from one file to another, or to memory, `put_back` stores again what its owner is working on.
+    A damaged file is recovered, a deleted or replaced one is opened again; then, as in memory, the owner's sessions are
+    restored and the transaction is tried again.
+
+    Attributes:
+        path: the file; None in memory.
+        failure: why the history is in memory although it should be in a file; empty if it is not.
+        is_file_unread: whether the sessions of the file are missing in memory.
+        lock: held while a transaction runs.
     """
 
-    def __init__(self, path: Path | None, put_back: Callable[[sqlite3.Connection], None]) -> None:
-        self.path = path.absolute() if path else None  # None: in memory
-        self.failure = ""  # why it is in no file, although it should be
-        self.is_unread = False  # what is in the file is not here either
+    def __init__(self, path: Path | None, restore: Callable[[sqlite3.Connection], None]) -> None:
+        """Open the file at `path`, or a history in memory.
+
+        Args:
+            path: the file, made if it is missing; None for memory.
+            restore: stores the open sessions in a history that lacks them.
+        """
+        self.path = path.absolute() if path else None
+        self.failure = ""
+        self.is_file_unread = False
         self.lock = threading.RLock()
-        self._put_back = put_back
+        self._restore = restore
         self._notices: list[Notice] = []
         self._identity: tuple[int, int] | None = None
         if self.path is None:
@@ -54,45 +67,48 @@ class ResilientConnection:
         try:
             self._connect(self.path, damaged=False)
         except (OSError, sqlite3.Error, RefusedError) as error:
-            self._copy_to_memory(self.path, error)
+            self._connect_memory_copy(self.path, error)
 
     def fail(self, reason: str) -> None:
-        """Say that from now on nothing outlives this program."""
+        """Record that the history is in memory only, with a notice for the user."""
         self.path, self.failure = None, reason
         self._notices.append(Notice(f"the history cannot be used ({reason}): this chat is kept in memory only"))
 
     def take_notices(self) -> tuple[Notice, ...]:
-        """What the person should know and was not told yet."""
+        """The notices since the last call."""
         with self.lock:
             notices, self._notices = tuple(self._notices), []
         return notices
 
-    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction that is committed when this returns; it may run more than once.
+    def write(self, transaction: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a transaction that is committed, with a sync, when this returns.
+
+        Args:
+            transaction: called with the connection, and again after a recovery.
 
         Raises:
-            sqlite3.IntegrityError: the work breaks a rule of the tables.
+            sqlite3.IntegrityError: it breaks a constraint of the tables.
         """
-        return self._guarded(lambda: transact(self._connection, work))
+        return self._retry(lambda: run_transaction(self._connection, transaction))
 
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work`, which sees one moment of the history."""
-        return self._guarded(lambda: transact(self._connection, work, kind="DEFERRED"))
+    def read(self, transaction: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a transaction that only reads; all its queries see the same state."""
+        return self._retry(lambda: run_transaction(self._connection, transaction, kind="DEFERRED"))
 
     def truncate_log(self) -> None:
-        """Overwrite what the write-ahead log still holds of removed rows, unless another program is reading."""
+        """Remove deleted rows from the write-ahead log too; without effect while another program reads."""
         with self.lock, suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def close(self) -> None:
-        """Let go of the file; harmless when already closed."""
+        """Close the file; without effect when it is closed."""
         with self.lock, suppress(sqlite3.Error):
             self._connection.close()
 
-    def _guarded(self, attempt: Callable[[], T]) -> T:
+    def _retry(self, attempt: Callable[[], T]) -> T:
         with self.lock:
             if self.path and file_identity(self.path) != self._identity:
-                self._reopen(self.path, damaged=False)  # replaced or deleted: what goes to the old one would be lost
+                self._reopen(self.path, damaged=False)  # replaced or deleted: writes to the old file would be lost
             for _ in range(ATTEMPTS - 1):
                 try:
                     return attempt()
@@ -101,22 +117,22 @@ class ResilientConnection:
                 except sqlite3.Error as error:
                     if self.path is None:
                         raise
-                    self._mend(self.path, error)
+                    self._recover(self.path, error)
             return attempt()
 
-    def _mend(self, path: Path, error: sqlite3.Error) -> None:
+    def _recover(self, path: Path, error: sqlite3.Error) -> None:
         if is_damage(error):
             self._reopen(path, damaged=file_identity(path) == self._identity)
         else:
-            self._go_on_in_memory(path, error)
+            self._fall_back_to_memory(path, error)
 
     def _reopen(self, path: Path, *, damaged: bool) -> None:
         try:
             self._connection.close()
             self._connect(path, damaged=damaged)
-            transact(self._connection, self._put_back)
+            run_transaction(self._connection, self._restore)
         except (OSError, sqlite3.Error, RefusedError) as error:
-            self._go_on_in_memory(path, error)
+            self._fall_back_to_memory(path, error)
 
     def _connect(self, path: Path, *, damaged: bool) -> None:
         self._connection, recovered = open_file(path, damaged=damaged)
@@ -124,24 +140,24 @@ class ResilientConnection:
         if recovered:
             self._notices.append(Notice(_recovery_text(recovered)))
 
-    def _go_on_in_memory(self, path: Path, error: Exception) -> None:
+    def _fall_back_to_memory(self, path: Path, error: Exception) -> None:
         with suppress(sqlite3.Error):
             self._connection.close()
-        self._copy_to_memory(path, error)
-        transact(self._connection, self._put_back)
+        self._connect_memory_copy(path, error)
+        run_transaction(self._connection, self._restore)
 
-    def _copy_to_memory(self, path: Path, error: Exception) -> None:
-        """Leave the file, with what is in it if all that is wrong is that it cannot be written."""
+    def _connect_memory_copy(self, path: Path, error: Exception) -> None:
+        """Open a history in memory, with the sessions of the file if it can be read."""
         copied = None if isinstance(error, RefusedError) or is_damage(error) else _memory_copy(path)
         self._connection = copied or connect_memory()
-        self.is_unread = copied is None
+        self.is_file_unread = copied is None
         self.fail(_reason(error))
 
 
 def _memory_copy(path: Path) -> sqlite3.Connection | None:
-    """A history in memory that equals the file; None where it cannot be read, or is too large."""
+    """A copy of the file in memory; None if it cannot be read or is too large."""
     with suppress(sqlite3.Error, OSError, RefusedError):
-        if path.is_file() and path.stat().st_size <= COPIED_BYTES:
+        if path.is_file() and path.stat().st_size <= MAX_COPIED_BYTES:
             return copy_to_memory(path)
     return None
 
@@ -157,5 +173,5 @@ def _reason(error: Exception) -> str:
 def _recovery_text(recovered: Recovered) -> str:
     return (
         f"the history was damaged: {recovered.messages} messages of {recovered.sessions} sessions were recovered,"
-        f" the damaged file is kept as {recovered.aside.name}"
+        f" the damaged file is kept as {recovered.damaged_file.name}"
     )

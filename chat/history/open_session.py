@@ -1,4 +1,4 @@
-"""Keep the conversation, and the store in step with it. Knows messages, not how they are shown or made."""
+"""The session that is open: its conversation in memory, and the history kept equal to it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 
 class OpenSession:
-    """The conversation that is open. Every change is stored before the method returns.
+    """A conversation and its place in the history. Every change is stored before the method returns.
 
-    `record` is None until there is something to store.
+    Attributes:
+        store: the history.
+        settings: options that a session begun from here gets.
+        conversation: the tree of messages.
+        record: the stored session; None until there is something to store.
     """
 
     def __init__(
@@ -32,144 +36,209 @@ class OpenSession:
         """Open a conversation.
 
         Args:
-            settings: that a session begun from here keeps.
+            store: the history.
+            conversation: the messages so far.
+            record: the stored session, if there is one.
+            settings: options that a session begun from here gets.
         """
         self.store = store
         self.settings = settings
         self.conversation = conversation
         self.record = record
-        self.model = ""
-        self.model_path = ""
+        self._model: tuple[str, str] | None = None  # (name, path) of the model that answers, once it is known
 
     @property
     def label(self) -> str:
-        """What the toolbar calls the session."""
+        """The session's name or title, for the toolbar."""
         return (self.record.name or self.record.title) if self.record else ""
 
-    def ask(self, message: Message) -> None:
-        """Put down what the person said, after the leaf."""
-        conversation = self.conversation.add(message)
-        self.store.append(self._session(), conversation.path()[-1])
-        self.conversation = conversation
-        self._refresh()
+    def ask(self, *messages: Message, title: str = "") -> None:
+        """Store messages of the user, or results of functions, after the leaf: one transaction.
 
-    def begin_answer(self, message: Message) -> Node:
-        """Put down the beginning of an answer, which becomes the leaf."""
-        self.conversation = self.conversation.add(message)
-        node = self.conversation.path()[-1]
-        self.store.begin_answer(self._session(), node)
-        return node
+        A new session and a noted model are stored with them.
 
-    def grow_answer(self, node_id: str, message: Message, *, is_done: bool) -> None:
-        """Put down how far an answer is, or how it ended."""
-        node = replace(self.conversation.nodes[node_id], message=message)
-        nodes = MappingProxyType({**self.conversation.nodes, node_id: node})
-        self.conversation = replace(self.conversation, nodes=nodes)
-        if is_done:
-            self.store.finish_answer(self._session(), node)
+        Args:
+            messages: at least one.
+            title: the title of a session that has none; if empty, the first question makes it.
+
+        Raises:
+            UsageError: the session was deleted.
+        """
+        conversation = self.conversation
+        for message in messages:
+            conversation = conversation.add(message)
+        if self.record is None:
+            self.record = self._create(conversation, title=title)
         else:
-            self.store.update_answer(self._session(), node)
+            nodes = conversation.path()[-len(messages) :]
+            self.record = self.store.append(self.record.id, *nodes, title=title, model=self._changed_model())
+        self.conversation = conversation
 
-    def move(self, leaf: str | None) -> None:
-        """Look at another place of the tree."""
+    def begin_answer(self, message: Message) -> str:
+        """Store the beginning of an answer after the leaf; it becomes the leaf.
+
+        Returns:
+            The id of its node.
+        """
+        node = self._add(message)
+        self.record = self.store.begin_answer(self._session_id(), node)
+        return node.id
+
+    def update_answer(self, node_id: str, message: Message) -> None:
+        """Store an answer as far as it is streamed."""
+        self.record = self.store.update_answer(self._session_id(), self._replace(node_id, message))
+
+    def finish_answer(self, node_id: str | None, message: Message) -> None:
+        """Store a complete answer.
+
+        Args:
+            node_id: the node that `begin_answer` made; None for an answer of which nothing is stored yet.
+            message: the answer.
+        """
+        if node_id is None:
+            node = self._add(message)
+            self.record = self.store.append(self._session_id(), node)
+        else:
+            self.record = self.store.finish_answer(self._session_id(), self._replace(node_id, message))
+
+    def set_leaf(self, leaf: str | None) -> None:
+        """Show the conversation up to another node; None is before the first message."""
         self.conversation = self.conversation.at(leaf)
         if self.record:
             self.record = self.store.set_leaf(self.record.id, leaf)
 
     def set_system(self, system: str | None) -> None:
-        """Change the system prompt."""
+        """Change the system prompt; an empty text removes it."""
         self.conversation = self.conversation.with_system(system)
         if self.record:
             self.record = self.store.set_system(self.record.id, system)
 
-    def set_model(self, model: str, path: str) -> None:
-        """Remember which model answers now."""
-        self.model, self.model_path = model, path
-        if self.record and (self.record.model, self.record.model_path) != (model, path):
-            self.record = self.store.set_model(self.record.id, model, path)
+    def note_model(self, model: str, path: str) -> None:
+        """Note which model answers; it is stored with the next question."""
+        self._model = (model, path)
 
-    def keep(self, settings: Mapping[str, Any]) -> None:
-        """Remember options that were set for this conversation."""
+    def set_model(self, model: str, path: str) -> None:
+        """Note which model answers, and store it now if the session is stored."""
+        self.note_model(model, path)
+        if self.record and (changed := self._changed_model()):
+            self.record = self.store.set_model(self.record.id, *changed)
+
+    def set_options(self, settings: Mapping[str, Any]) -> None:
+        """Change options that belong to the session; the others stay."""
         self.settings = {**self.settings, **settings}
         if self.record and settings:
             self.record = self.store.set_settings(self.record.id, {**self.record.settings, **settings})
 
     def rename(self, name: str | None) -> None:
-        """Give the session a name.
+        """Give the session a name; None removes it.
 
         Raises:
-            UsageError: the name is taken or impossible.
+            UsageError: another session has the name, or it is not allowed.
         """
-        self.record = self.store.rename(self._session(), name)
+        self.record = self.store.rename(self._session_id(), name)
 
     def begin(self, name: str | None, settings: Mapping[str, Any]) -> None:
-        """Begin a new session under the same system prompt.
+        """Begin a new session with the same system prompt.
 
         Args:
-            settings: that it keeps.
+            name: its name; a session without a name is stored with its first message.
+            settings: options that belong to it.
 
         Raises:
-            UsageError: the name is taken or impossible.
+            UsageError: another session has the name, or it is not allowed.
         """
         conversation = Conversation(system=self.conversation.system)
         self.settings = settings
-        record = self._create(conversation, name) if name else None
+        record = self._create(conversation, name=name) if name else None
         self.conversation, self.record = conversation, record
 
     def open(self, session_id: str) -> None:
-        """Go on with a stored session.
+        """Continue a stored session in place of this one.
 
         Raises:
-            UsageError: there is none with this id.
+            UsageError: there is no session with this id.
         """
         self.record, self.conversation = self.store.load(session_id)
 
-    def _session(self) -> str:
+    def _add(self, message: Message) -> Node:
+        """Put a message after the leaf."""
+        self.conversation = self.conversation.add(message)
+        return self.conversation.path()[-1]
+
+    def _replace(self, node_id: str, message: Message) -> Node:
+        """Put a message in the place of the one at a node."""
+        node = replace(self.conversation.nodes[node_id], message=message)
+        nodes = MappingProxyType({**self.conversation.nodes, node_id: node})
+        self.conversation = replace(self.conversation, nodes=nodes)
+        return node
+
+    def _changed_model(self) -> tuple[str, str] | None:
+        """The model that answers, if the stored session has another one."""
+        stored = (self.record.model, self.record.model_path) if self.record else None
+        return self._model if self._model != stored else None
+
+    def _session_id(self) -> str:
         if self.record is None:
-            self.record = self._create(self.conversation, None)
+            self.record = self._create(self.conversation)
         return self.record.id
 
-    def _create(self, conversation: Conversation, name: str | None) -> SessionRecord:
+    def _create(self, conversation: Conversation, *, name: str | None = None, title: str = "") -> SessionRecord:
+        model, path = self._model or ("", "")
         return self.store.create(
-            name=name,
-            model=self.model,
-            model_path=self.model_path,
-            settings=self.settings,
-            conversation=conversation,
+            name=name, title=title, model=model, model_path=path, settings=self.settings, conversation=conversation
         )
-
-    def _refresh(self) -> None:
-        """The store makes the title of the first question."""
-        if self.record and not self.record.title:
-            self.record = self.store.find(self.record.id) or self.record
 
 
 class AnswerWriter:
-    """An answer on its way to the history: begun with its first text, or already there and growing."""
+    """Stores one answer while it is streamed.
+
+    Nothing is stored before the first `update`, so an answer that is complete by then takes one transaction.
+
+    Attributes:
+        before: the answer that is continued; empty for a new one.
+    """
 
     def __init__(self, session: OpenSession, node_id: str | None = None) -> None:
-        """An answer after the leaf of `session`, or one that goes on from the text of the node `node_id`."""
+        """Begin an answer after the leaf, or continue one.
+
+        Args:
+            session: the session that it belongs to.
+            node_id: the node of the answer to continue; None for a new answer.
+        """
         self._session = session
         self._node_id = node_id
         self.before = session.conversation.nodes[node_id].message if node_id else Message("assistant", "")
 
-    def keep(self, text: str) -> None:
-        """Store the answer so far."""
-        self._put(replace(self.before, content=self.before.content + text, finish_reason=None), is_done=False)
+    def update(self, text: str) -> None:
+        """Store the answer so far.
 
-    def end(self, done: Completion) -> None:
-        """Store the answer as it ended."""
-        before = self.before
-        ids = before.ids + done.ids if done.ids and (before.ids or not before.content) else ()
-        message = replace(before, content=before.content + done.text, ids=ids, finish_reason=done.finish_reason)
-        self._put(replace(message, tool_calls=done.tool_calls), is_done=True)
-
-    def break_off(self, text: str) -> None:
-        """Store what there is of an answer that the engine did not end."""
-        message = Message("assistant", self.before.content + text, finish_reason="interrupted")
-        self._put(message, is_done=True)
-
-    def _put(self, message: Message, *, is_done: bool) -> None:
+        Args:
+            text: all that was generated, without the text that is continued.
+        """
+        message = replace(self.before, content=self.before.content + text, finish_reason=None)
         if self._node_id is None:
-            self._node_id = self._session.begin_answer(replace(message, finish_reason=None)).id
-        self._session.grow_answer(self._node_id, message, is_done=is_done)
+            self._node_id = self._session.begin_answer(message)
+        else:
+            self._session.update_answer(self._node_id, message)
+
+    def finish(self, completion: Completion) -> None:
+        """Store the complete answer."""
+        before = self.before
+        ids = before.ids + completion.ids if completion.ids and (before.ids or not before.content) else ()
+        message = replace(
+            before,
+            content=before.content + completion.text,
+            ids=ids,
+            finish_reason=completion.finish_reason,
+            tool_calls=completion.tool_calls,
+        )
+        self._session.finish_answer(self._node_id, message)
+
+    def interrupt(self, text: str) -> None:
+        """Store an answer that an error or the user cut off.
+
+        Args:
+            text: all that was generated, without the text that is continued.
+        """
+        message = Message("assistant", self.before.content + text, finish_reason="interrupted")
+        self._session.finish_answer(self._node_id, message)

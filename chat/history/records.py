@@ -1,4 +1,4 @@
-"""What is known of a session besides its messages: record, title, name. Knows no database."""
+"""A session without its messages: record, title, name."""
 
 from __future__ import annotations
 
@@ -12,46 +12,67 @@ from chat.system.terminal_text import escape_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SESSION_ID = re.compile(r"[0-9a-f]{8,64}")  # also the beginning of file names: nothing else may come to the disk
-TITLE_WIDTH = 60  # characters
-LONGEST_NAME = 100  # characters
-SHOWN_OF_ID = 8  # characters
+SESSION_ID = re.compile(r"[0-9a-f]{8,64}")  # file names begin with an id, so it must not hold anything else
+MAX_TITLE_LENGTH = 60  # characters
+MAX_NAME_LENGTH = 100  # characters
+SHORT_ID_LENGTH = 8  # characters of an id that lists show
 
 
 @dataclass(frozen=True)
 class SessionRecord:
-    """A session without its messages; times are seconds since 1970."""
+    """A session without its messages.
+
+    Attributes:
+        id: 32 hexadecimal digits; empty for a session that is not stored.
+        name: the name that the user gave it; unique.
+        title: made from the first question.
+        model: the model as the user named it.
+        model_path: the model's file; empty for a server.
+        system: the system prompt.
+        settings: options that belong to the session, by name.
+        created: seconds since 1970.
+        updated: seconds since 1970.
+        leaf: the id of the node up to which the conversation is shown; None is before the first message.
+    """
 
     id: str
-    name: str | None = None  # unique, given by a person
-    title: str = ""  # made from the first question
-    model: str = ""  # as it was asked for
+    name: str | None = None
+    title: str = ""
+    model: str = ""
     model_path: str = ""
     system: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     created: float = 0.0
     updated: float = 0.0
     leaf: str | None = None
-    messages: int = 0  # in the whole tree
 
     @property
     def label(self) -> str:
-        """What a person calls it: the name, else the beginning of the id."""
-        return self.name or self.id[:SHOWN_OF_ID]
+        """The name, else the beginning of the id."""
+        return self.name or self.id[:SHORT_ID_LENGTH]
+
+
+@dataclass(frozen=True)
+class ListedSession(SessionRecord):
+    """A session as a list shows it.
+
+    Attributes:
+        messages: how many messages its whole tree has.
+    """
+
+    messages: int = 0
 
 
 def title_of(question: str) -> str:
-    """A title for a session that begins with `question`: its first line that says something, cut between words."""
-    said = (
-        line for line in question.splitlines() if not line.lstrip().startswith(("```", "~~~"))
-    )  # fences say nothing
-    lines = (" ".join(line.split()).lstrip("#>*`- ") for line in said)
-    line = next((line for line in lines if line), "")
-    if len(line) <= TITLE_WIDTH:
-        return line
-    cut = line[:TITLE_WIDTH]
+    """The title of a session that begins with `question`: its first line with words, cut between words if too long."""
+    lines = (line for line in question.splitlines() if not line.lstrip().startswith(("```", "~~~")))
+    texts = (" ".join(line.split()).lstrip("#>*`- ") for line in lines)
+    title = next((text for text in texts if text), "")
+    if len(title) <= MAX_TITLE_LENGTH:
+        return title
+    cut = title[:MAX_TITLE_LENGTH]
     words, _, rest = cut.rpartition(" ")
-    return (words if words and len(rest) < TITLE_WIDTH // 2 else cut[:-1]).rstrip(" ,;:.") + "…"
+    return (words if words and len(rest) < MAX_TITLE_LENGTH // 2 else cut[:-1]).rstrip(" ,;:.") + "…"
 
 
 def storable(text: str) -> str:
@@ -65,12 +86,12 @@ def checked_name(name: str) -> str:
     """The name as it is stored.
 
     Raises:
-        UsageError: it is empty, too long, or would not print as one line.
+        UsageError: it is empty, too long, or more than one line.
     """
     name = storable(name.strip())
-    if not name or len(name) > LONGEST_NAME or escape_line(name) != name:
+    if not name or len(name) > MAX_NAME_LENGTH or escape_line(name) != name:
         raise UsageError(
-            f"`{escape_line(name[:LONGEST_NAME])}` cannot be a session's name",
-            hint=f"use one line of 1 to {LONGEST_NAME} characters",
+            f"`{escape_line(name[:MAX_NAME_LENGTH])}` cannot be a session's name",
+            hint=f"use one line of 1 to {MAX_NAME_LENGTH} characters",
         )
     return name

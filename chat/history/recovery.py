@@ -1,4 +1,4 @@
-"""Move a damaged history aside and read what can be read of it into a new one. Knows our rows, not who asks."""
+"""Move a damaged history damaged_file and read what can be read of it into a new one. Knows our rows, not who asks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.history.records import SESSION_ID
 from chat.history.rows import NODE_COLUMNS, SESSION_COLUMNS, node_of
-from chat.history.schema import INSERT_SESSION, PUT_NODE, migrate, transact
+from chat.history.schema import INSERT_SESSION, PUT_NODE, migrate, run_transaction
 from chat.history.sqlite_pages import PAGE_BYTES, SqlitePages, read_rows
 from chat.system.atomic_file import sync_folder
 
@@ -28,7 +28,7 @@ _NODE_WIDTH = 1 + 1 + len(NODE_COLUMNS) + 2
 class Recovered:
     """What came back of a damaged history, and where the damaged file is now."""
 
-    aside: Path
+    damaged_file: Path
     sessions: int
     messages: int
 
@@ -63,7 +63,7 @@ def _salvage(damaged: Path, fresh: Path) -> tuple[int, int]:
         new.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         migrate(new)
         in_order = [[rows[number] for number in sorted(rows)] for rows in (sessions, nodes)]
-        return transact(new, lambda connection: _refill(connection, *in_order))
+        return run_transaction(new, lambda connection: _refill(connection, *in_order))
 
 
 def _refill(
@@ -107,18 +107,18 @@ def _mend_leaf(new: sqlite3.Connection, session: str, newest: str | None, known:
 
 
 def _swap(path: Path, fresh: Path) -> Path:
-    """Put `fresh` in the place of `path`, and `path` with its write-ahead log aside."""
+    """Put `fresh` in the place of `path`, and `path` with its write-ahead log damaged_file."""
     stamp = time.strftime("%Y%m%dT%H%M%S")
     names = (f"{path.name}.corrupt-{stamp}" + (f"-{i}" if i else "") for i in count())
-    aside = next(place for name in names if not (place := path.with_name(name)).exists())
+    damaged_file = next(place for name in names if not (place := path.with_name(name)).exists())
     try:
-        os.link(path, aside)
+        os.link(path, damaged_file)
     except OSError:  # a file system without hard links: for a moment there is no file at all
-        path.rename(aside)
+        path.rename(damaged_file)
     log = path.with_name(path.name + "-wal")
     with suppress(FileNotFoundError):
-        log.rename(aside.with_name(aside.name + "-wal"))
+        log.rename(damaged_file.with_name(damaged_file.name + "-wal"))
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
     fresh.replace(path)
     sync_folder(path.parent)
-    return aside
+    return damaged_file

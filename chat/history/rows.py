@@ -1,4 +1,4 @@
-"""How sessions and messages become rows, and rows become a conversation again. Knows values, not SQL."""
+"""Convert sessions and messages to rows of the tables, and rows back to a conversation."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ NodeValues = tuple[str, str | None, str, str, str, str, bytes, str | None]  # in
 
 
 def session_values(record: SessionRecord) -> tuple[Any, ...]:
+    """The record as a row, in the order of `SESSION_COLUMNS`."""
     values = {
         **{column: getattr(record, column) for column in SESSION_COLUMNS},
         "settings": settings_json(record.settings),
@@ -31,7 +32,8 @@ def session_values(record: SessionRecord) -> tuple[Any, ...]:
 
 
 def record_of(row: tuple[Any, ...]) -> SessionRecord:
-    values = dict(zip((*SESSION_COLUMNS, "messages"), row, strict=True))
+    """The inverse of `session_values`; settings that cannot be read are empty."""
+    values = dict(zip(SESSION_COLUMNS, row, strict=True))
     try:
         settings = json.loads(values.pop("settings"))
     except ValueError:
@@ -40,11 +42,12 @@ def record_of(row: tuple[Any, ...]) -> SessionRecord:
 
 
 def settings_json(settings: Mapping[str, Any]) -> str:
+    """The settings as JSON text for their column."""
     return storable(json.dumps(dict(settings), ensure_ascii=False, default=str))
 
 
 def node_values(node: Node) -> NodeValues:
-    """The node as a row of the table of nodes, without its session."""
+    """The node as a row, in the order of `NODE_COLUMNS`."""
     message = node.message
     calls = [{"name": call.name, "arguments": call.arguments, "id": call.id} for call in message.tool_calls]
     answers = {key: value for key in ("tool_call_id", "name") if (value := getattr(message, key))}
@@ -60,17 +63,21 @@ def node_values(node: Node) -> NodeValues:
     )
 
 
-def node_of(values: tuple[Any, ...], *, streaming: bool = False) -> Node:
-    """The inverse of `node_values`; an answer that was being streamed when it was stored last is interrupted.
+def node_of(row: tuple[Any, ...], *, streaming: bool = False) -> Node:
+    """The inverse of `node_values`.
+
+    Args:
+        row: values in the order of `NODE_COLUMNS`.
+        streaming: the answer was not complete when it was stored last, so it is interrupted.
 
     Raises:
         ValueError, TypeError, KeyError: the row is damaged.
     """
-    node_id, parent, role, content, calls, answers, ids, finish_reason = values
+    node_id, parent, role, content, calls, answers, ids, finish_reason = row
     if role not in get_args(Role) or not isinstance(content, str) or not isinstance(node_id, str):
-        raise ValueError(f"{role!r} is no role, or the message is no text")
+        raise ValueError(f"{role!r} is not a role, or the message is not a text")
     if finish_reason not in (*get_args(FinishReason), None):
-        raise ValueError(f"{finish_reason!r} is no way to finish")
+        raise ValueError(f"{finish_reason!r} is not a finish reason")
     message = Message(
         role=cast("Role", role),
         content=content,
@@ -82,7 +89,33 @@ def node_of(values: tuple[Any, ...], *, streaming: bool = False) -> Node:
     return Node(node_id, parent, message)
 
 
+def conversation_of(record: SessionRecord, rows: list[tuple[Any, ...]]) -> Conversation:
+    """The tree of a session.
+
+    An answer that was interrupted before its first word is left out; what follows it then follows its question.
+
+    Args:
+        record: the session.
+        rows: values in the order of `NODE_COLUMNS`, then `streaming`; in the order in which they were stored.
+    """
+    nodes: dict[str, Node] = {}
+    replaced: dict[str, str | None] = {}  # id of an empty answer -> id of its question
+    for *values, streaming in rows:
+        node = node_of(tuple(values), streaming=bool(streaming))
+        parent = replaced.get(node.parent, node.parent) if node.parent else None
+        node = replace(node, parent=parent if parent in nodes else None)
+        if streaming and not node.message.content and not node.message.tool_calls:
+            replaced[node.id] = node.parent
+        else:
+            nodes[node.id] = node
+    leaf = replaced.get(record.leaf, record.leaf) if record.leaf else None
+    if leaf is not None and leaf not in nodes:
+        leaf = next(reversed(nodes), None)
+    return Conversation(record.system, leaf, MappingProxyType(nodes))
+
+
 def _pack(ids: tuple[int, ...]) -> bytes:
+    """The ids as little-endian 32-bit integers."""
     packed = array("i", ids)
     if sys.byteorder == "big":
         packed.byteswap()
@@ -95,21 +128,3 @@ def _unpack(blob: bytes) -> tuple[int, ...]:
     if sys.byteorder == "big":
         packed.byteswap()
     return tuple(packed)
-
-
-def conversation_of(record: SessionRecord, rows: list[tuple[Any, ...]]) -> Conversation:
-    """The tree of a session's rows; answers that were cut off before their first word are left out."""
-    nodes: dict[str, Node] = {}
-    instead: dict[str, str | None] = {}  # what follows an empty answer follows its question
-    for *values, streaming in rows:
-        node = node_of(tuple(values), streaming=bool(streaming))
-        parent = instead.get(node.parent, node.parent) if node.parent else None
-        node = replace(node, parent=parent if parent in nodes else None)
-        if streaming and not node.message.content and not node.message.tool_calls:
-            instead[node.id] = node.parent
-        else:
-            nodes[node.id] = node
-    leaf = instead.get(record.leaf, record.leaf) if record.leaf else None
-    if leaf is not None and leaf not in nodes:
-        leaf = next(reversed(nodes), None)
-    return Conversation(record.system, leaf, MappingProxyType(nodes))

@@ -150,10 +150,10 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
     if check_version(connection) < SCHEMA:
-        transact(connection, steps)
+        run_transaction(connection, steps)
 
 
-def transact(
+def run_transaction(
     connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], kind: TransactionKind = "IMMEDIATE"
 ) -> T:
     """Run `work` in one transaction, which is on the disk when this returns, or left no trace when it raises."""

@@ -67,7 +67,6 @@ def from_json(text: str) -> tuple[SessionRecord, Conversation]:
         system=_text(plain, "system", "") or None,
         settings=_typed(plain, "settings", dict, ""),
         leaf=leaf,
-        messages=len(nodes),
     )
     return record, Conversation(record.system, leaf, MappingProxyType(nodes))
 

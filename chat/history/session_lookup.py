@@ -1,4 +1,4 @@
-"""Find a session by what a person calls it. Knows the table of sessions, not their messages."""
+"""Find sessions: by name, by id, by time; and the nearest ones where there is none."""
 
 from __future__ import annotations
 
@@ -6,25 +6,34 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import UsageError
-from chat.history.records import LONGEST_NAME, TITLE_WIDTH, SessionRecord
+from chat.history.records import MAX_NAME_LENGTH, MAX_TITLE_LENGTH, ListedSession, SessionRecord
 from chat.history.rows import SESSION_COLUMNS, record_of
 from chat.system.terminal_text import escape_line
 
 if TYPE_CHECKING:
     import sqlite3
 
-SHORTEST_PREFIX = 4  # of an id that is looked for; a name that may be new is one unless it is as long as lists show ids
+MIN_PREFIX_LENGTH = 4  # characters of an id that find it
 
-_SELECT = (
-    f"SELECT {', '.join(SESSION_COLUMNS)}, (SELECT count(*) FROM nodes WHERE nodes.session = sessions.id) FROM sessions"
+_COLUMNS = ", ".join(SESSION_COLUMNS)
+_SELECT = f"SELECT {_COLUMNS} FROM sessions"
+# Counting takes time for each message of a session, so only lists do it.
+_SELECT_COUNTED = f"SELECT {_COLUMNS}, (SELECT count(*) FROM nodes WHERE nodes.session = sessions.id) FROM sessions"
+_NEWEST_FIRST = (
+    " WHERE name IS NOT NULL OR EXISTS (SELECT 1 FROM nodes WHERE nodes.session = sessions.id)"
+    " ORDER BY updated DESC, number DESC LIMIT ?"
 )
-_NOT_EMPTY = "(name IS NOT NULL OR EXISTS (SELECT 1 FROM nodes WHERE nodes.session = sessions.id))"
 
 
-def listed(connection: sqlite3.Connection, limit: int | None) -> tuple[SessionRecord, ...]:
+def list_sessions(connection: sqlite3.Connection, limit: int | None) -> tuple[ListedSession, ...]:
     """Sessions with a name or a message, the last used first."""
-    query = f"{_SELECT} WHERE {_NOT_EMPTY} ORDER BY updated DESC, number DESC LIMIT ?"
-    return _records(connection, query, (-1 if limit is None else limit,))
+    rows = connection.execute(_SELECT_COUNTED + _NEWEST_FIRST, (-1 if limit is None else limit,))
+    return tuple(ListedSession(**vars(record_of(tuple(row))), messages=messages) for *row, messages in rows)
+
+
+def latest_session(connection: sqlite3.Connection) -> SessionRecord | None:
+    """The session that was used last; None if there is none."""
+    return next(iter(_records(connection, _SELECT + _NEWEST_FIRST, (1,))), None)
 
 
 def by_id(connection: sqlite3.Connection, session_id: str) -> SessionRecord:
@@ -35,16 +44,18 @@ def by_id(connection: sqlite3.Connection, session_id: str) -> SessionRecord:
     """
     for record in _records(connection, f"{_SELECT} WHERE id = ?", (session_id,)):
         return record
-    raise missing(session_id)
+    raise missing_session(session_id)
 
 
 def find_by_name_or_id(
-    connection: sqlite3.Connection, text: str, *, shortest: int = SHORTEST_PREFIX
+    connection: sqlite3.Connection, text: str, *, min_prefix_length: int = MIN_PREFIX_LENGTH
 ) -> SessionRecord | None:
     """The session with this name, this id, or the only one whose id begins so; None if there is none.
 
     Args:
-        shortest: characters of an id that are taken for its beginning.
+        connection: the history.
+        text: a name, an id or the beginning of one.
+        min_prefix_length: a shorter text is not taken for the beginning of an id, in characters.
 
     Raises:
         UsageError: several ids begin so.
@@ -52,32 +63,34 @@ def find_by_name_or_id(
     for column in ("name", "id"):
         for record in _records(connection, f"{_SELECT} WHERE {column} = ?", (text,)):
             return record
-    if len(text) < shortest:
+    if len(text) < min_prefix_length:
         return None
     found = _records(connection, f"{_SELECT} WHERE substr(id, 1, length(?1)) = ?1 ORDER BY id LIMIT 2", (text,))
     if len(found) > 1:
-        ids = " and ".join(f"`{each.id[: len(text) + 6]}`" for each in found)
-        raise UsageError(f"several sessions begin with `{text}`", hint=f"say more of it, as in {ids}")
+        ids = " and ".join(f"`{record.id[: len(text) + 6]}`" for record in found)
+        raise UsageError(f"several sessions begin with `{text}`", hint=f"type more of the id, as in {ids}")
     return next(iter(found), None)
 
 
-def nearest_missing(connection: sqlite3.Connection, text: str) -> UsageError:
-    """What to tell a person who asked for a session that does not exist."""
-    records = listed(connection, None)
-    found: dict[str, None] = {}
-    for words in ([each.label for each in records], [each.title for each in records]):
-        for near in get_close_matches(text[:TITLE_WIDTH], words, n=3, cutoff=0.5):
-            found.setdefault(_proposal(records[words.index(near)]))
-    return missing(text, hint=f"did you mean {' or '.join(list(found)[:3])}" if found else None)
+def missing_session_with_nearest(connection: sqlite3.Connection, text: str) -> UsageError:
+    """The error for a session that does not exist; its hint names those with a similar name or title."""
+    records = _records(connection, _SELECT + _NEWEST_FIRST, (-1,))
+    proposals: dict[str, None] = {}
+    for words in ([record.label for record in records], [record.title for record in records]):
+        for near in get_close_matches(text[:MAX_TITLE_LENGTH], words, n=3, cutoff=0.5):
+            proposals.setdefault(_proposal(records[words.index(near)]))
+    return missing_session(text, hint=f"did you mean {' or '.join(list(proposals)[:3])}" if proposals else None)
 
 
-def _proposal(record: SessionRecord) -> str:
-    """A session as it can be called; its title says which it is where it has no name."""
-    return f"`{escape_line(record.label)}`" + ("" if record.name else f" ({escape_line(record.title)})")
+def missing_session(text: str, *, hint: str | None = None) -> UsageError:
+    """The error for a session that does not exist."""
+    shown = text if len(text) <= MAX_NAME_LENGTH else text[:MAX_NAME_LENGTH] + "…"
+    ways = "`/sessions` shows the last ones, `mistral-chat sessions list` all"
+    return UsageError(f"there is no session `{escape_line(shown)}`", hint=hint or ways)
 
 
 def recent_questions(connection: sqlite3.Connection, limit: int) -> tuple[str, ...]:
-    """What was asked last, in any session, newest first and each once."""
+    """The user's messages of all sessions, newest first, without repetitions."""
     found: dict[str, None] = {}
     for (content,) in connection.execute("SELECT content FROM nodes WHERE role = 'user' ORDER BY number DESC"):
         found.setdefault(content)
@@ -86,11 +99,9 @@ def recent_questions(connection: sqlite3.Connection, limit: int) -> tuple[str, .
     return tuple(found)
 
 
-def missing(text: str, *, hint: str | None = None) -> UsageError:
-    """The error that says so."""
-    every = "`/sessions` shows the last ones, `mistral-chat sessions list` all"
-    called = text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + "…"
-    return UsageError(f"there is no session `{escape_line(called)}`", hint=hint or every)
+def _proposal(record: SessionRecord) -> str:
+    """What to type for a session, with its title where it has no name."""
+    return f"`{escape_line(record.label)}`" + ("" if record.name else f" ({escape_line(record.title)})")
 
 
 def _records(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> tuple[SessionRecord, ...]:

@@ -43,12 +43,10 @@ def ask(desk: SessionState, text: str) -> None:
     parts = [each.text for each in desk.attachments]
     message = Message("user", "\n\n".join([*parts, text]) if parts else text)
     if desk.edited is not None:
-        desk.session.move(desk.edited[0])
+        desk.session.set_leaf(desk.edited[0])
     desk.remember_model()
-    is_untitled = desk.session.record is None or not desk.session.record.title
-    desk.session.ask(message)
-    if parts and is_untitled and desk.session.record is not None:  # else the first file would be the title
-        desk.session.record = desk.session.store.set_title(desk.session.record.id, title_of(text))
+    # without a title of its own, the first file would make it
+    desk.session.ask(message, title=title_of(text) if parts else "")
     desk.edited = None
     desk.attachments.clear()
     desk.show_notices()
@@ -86,7 +84,7 @@ def answer_again(desk: SessionState) -> None:
     at = next((node for node in reversed(path) if node.message.role in ("user", "tool")), None)
     if at is None:
         raise UsageError("nothing was asked yet")
-    desk.session.move(at.id)
+    desk.session.set_leaf(at.id)
     answer_leaf(desk)
 
 
@@ -157,7 +155,7 @@ def _reply(desk: SessionState, answer: AnswerWriter) -> None:
         desk.show_error(error)
         return
     view = _view(desk, answer.before.content)
-    turn = StreamingReply(desk.room, request, view, desk.screen, desk.signals, answer.keep, desk.model_name)
+    turn = StreamingReply(desk.room, request, view, desk.screen, desk.signals, answer.update, desk.model_name)
     if desk.screen.is_live:
         desk.say(())
     desk.signals.modes.on_return = desk.screen.leave
@@ -176,9 +174,9 @@ def _view(desk: SessionState, before: str) -> AnswerView:
 def _put_down(answer: AnswerWriter, reply: ReplyOutcome) -> None:
     done = reply.done
     if done is not None and (done.text or done.tool_calls or answer.before.content):
-        answer.end(done)
+        answer.finish(done)
     elif done is None and reply.text:
-        answer.break_off(reply.text)
+        answer.interrupt(reply.text)
 
 
 def _close(desk: SessionState, reply: ReplyOutcome) -> None:

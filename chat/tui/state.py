@@ -93,7 +93,7 @@ class SessionState:
         """Put other values in force."""
         origins = {**self.layered.origins, **dict.fromkeys(values, origin)}
         self.layered = replace(self.layered, settings=replace(self.settings, **values), origins=origins)
-        self.session.keep(persisted_options(self.layered, values))
+        self.session.set_options(persisted_options(self.layered, values))
 
     def remember_model(self) -> None:
         """Store which model answers; a server's is no file."""

@@ -18,7 +18,7 @@ from chat.tui.commands.tree_commands import show_end, show_turn
 from chat.tui.state import ListTarget
 
 if TYPE_CHECKING:
-    from chat.history.records import SessionRecord
+    from chat.history.records import ListedSession
     from chat.history.search import Hit
     from chat.rendering.styled_text import Line
     from chat.tui.state import SessionState
@@ -37,7 +37,7 @@ def begin(desk: SessionState, argument: str) -> None:
 
 def clear(desk: SessionState, argument: str) -> None:
     """`/clear`"""
-    desk.session.move(None)
+    desk.session.set_leaf(None)
     forget_place(desk)
     if desk.screen.is_live:
         desk.screen.write(CLEAR_SCREEN)
@@ -79,7 +79,7 @@ def load(desk: SessionState, argument: str) -> None:
         place = ListTarget(desk.session.store.get(name).id)
     desk.session.open(place.session_id)
     if place.node_id is not None:
-        desk.session.move(newest_leaf(desk.session.conversation, place.node_id))
+        desk.session.set_leaf(newest_leaf(desk.session.conversation, place.node_id))
     desk.layered = with_answer_options(desk.layered, apply_session(desk.base, desk.session.store.get(place.session_id)))
     forget_place(desk)
     desk.tell(f"session {escape_line(desk.session.label)}")
@@ -141,7 +141,7 @@ def _numbered(desk: SessionState, text: str) -> ListTarget | None:
     return None
 
 
-def _session_line(desk: SessionState, number: int, record: SessionRecord, now: float, is_open: bool) -> Line:
+def _session_line(desk: SessionState, number: int, record: ListedSession, now: float, is_open: bool) -> Line:
     before = f"{number:>3} {'▸' if is_open else ' '} "
     after = f"  {record.messages} msg · {age(now - record.updated)}"
     name = f"{record.name} · " if record.name and record.title else (record.name or "")

@@ -38,7 +38,7 @@ def undo(desk: SessionState, argument: str) -> None:
     question = question_at(desk.session.conversation, turns)
     if question is None:
         raise UsageError("there are not so many turns to undo" if turns > 1 else "there is nothing to undo")
-    desk.session.move(question.parent)
+    desk.session.set_leaf(question.parent)
     desk.edited = None
     exchange.recount(desk)
     words = f"undone: {turns} turns" if turns > 1 else "undone"
@@ -72,7 +72,7 @@ def show_branches(desk: SessionState, argument: str) -> None:
         number = number_of(argument, "the number of a branch")
         if number > len(found):
             raise UsageError(f"there is no branch {number}", hint="`/branches` lists them")
-        desk.session.move(found[number - 1].leaf)
+        desk.session.set_leaf(found[number - 1].leaf)
         exchange.recount(desk)
         desk.tell(f"on branch {number}")
         show_end(desk)

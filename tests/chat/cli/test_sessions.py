@@ -213,7 +213,7 @@ def test_rm_asks_on_a_terminal(store: Store) -> None:
 
 def test_a_newer_history_is_said_and_not_changed(store: Store) -> None:
     assert store.path
-    store._keeper.write(lambda connection: connection.execute("PRAGMA user_version = 7"))
+    store._connection.write(lambda connection: connection.execute("PRAGMA user_version = 7"))
     newer = "it is of a newer version, 7, and this program knows 1"
     for command in (["list"], ["show", "buffer"], ["search", "rolling"], ["export"]):
         assert sessions(*command) == (7, "", f"error: the history cannot be read: {newer}\n")

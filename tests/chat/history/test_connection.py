@@ -43,8 +43,8 @@ def test_a_disk_that_fills_up_costs_one_warning_and_no_turn(tmp_path: Path) -> N
     record = store.create(name="talk")
     conversation = chat_on(store, record.id, Conversation(), 2)
     acknowledged = conversation
-    pages = store._keeper.read(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
-    store._keeper.read(lambda c: c.execute(f"PRAGMA max_page_count = {pages + 3}").fetchall())
+    pages = store._connection.read(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+    store._connection.read(lambda c: c.execute(f"PRAGMA max_page_count = {pages + 3}").fetchall())
 
     conversation = chat_on(store, record.id, conversation, 30)
 
@@ -107,8 +107,8 @@ def test_a_failing_answer_goes_on_in_memory_too(tmp_path: Path) -> None:
     record = store.create()
     conversation = chat_on(store, record.id, Conversation(), 1).add(Message("assistant", ""), "a")
     store.begin_answer(record.id, conversation.nodes["a"])
-    pages = store._keeper.read(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
-    store._keeper.read(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchall())
+    pages = store._connection.read(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+    store._connection.read(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchall())
     asked = conversation.at(conversation.nodes["a"].parent)
     for length in (100, 10_000, 100_000):
         node = asked.add(Message("assistant", "word " * length, (1, 2)), "a").nodes["a"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chat.history.records import TITLE_WIDTH, storable, title_of
+from chat.history.records import MAX_TITLE_LENGTH, storable, title_of
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from chat.history.records import TITLE_WIDTH, storable, title_of
 )  # fmt: skip
 def test_a_title_is_the_first_line_that_says_something(question: str, title: str) -> None:
     assert title_of(question) == title
-    assert len(title) <= TITLE_WIDTH
+    assert len(title) <= MAX_TITLE_LENGTH
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_damage_that_is_met_later_is_mended_then(tmp_path: Path, filled_history:
     filled_history(path)
     store = open_store(path)
     record, conversation = store.load(store.get("s5").id)
-    store._keeper.read(lambda connection: connection.execute("PRAGMA shrink_memory"))
+    store._connection.read(lambda connection: connection.execute("PRAGMA shrink_memory"))
     overwrite(path, (root_page(path, "nodes") - 1) * PAGE_BYTES, b"\xff" * PAGE_BYTES)
 
     conversation = conversation.add(Message("user", "one more"), "more")

@@ -1,0 +1,154 @@
+"""Open the history and read it: lists, single sessions, search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from chat.errors import FileError
+from chat.history.connection import ResilientConnection
+from chat.history.records import SHORT_ID_LENGTH, storable
+from chat.history.rows import NODE_COLUMNS, conversation_of
+from chat.history.search import find_hits
+from chat.history.session_cache import SessionCache
+from chat.history.session_lookup import (
+    by_id,
+    find_by_name_or_id,
+    latest_session,
+    list_sessions,
+    missing_session_with_nearest,
+    recent_questions,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+    from types import TracebackType
+
+    from chat.core.conversation import Conversation
+    from chat.core.events import Notice
+    from chat.history.records import ListedSession, SessionRecord
+    from chat.history.search import Hit
+
+_SELECT_NODES = f"SELECT {', '.join(NODE_COLUMNS)}, streaming FROM nodes WHERE session = ? ORDER BY number"
+
+
+class HistoryReader:
+    """The stored sessions, for several threads and beside other programs.
+
+    When the file cannot be used, the history is in memory, and `take_notices` says so once.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """Open the history.
+
+        Args:
+            path: the file, made if it is missing; None for memory.
+        """
+        self._cache = SessionCache()
+        self._connection = ResilientConnection(path, self._cache.restore_all)
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None in memory."""
+        return self._connection.path
+
+    @property
+    def failed(self) -> bool:
+        """Whether the history is in memory because its file cannot be used."""
+        return bool(self._connection.failure)
+
+    def check(self, *, writes: bool) -> None:
+        """Refuse a history in memory that stands in for a file that cannot be used.
+
+        Args:
+            writes: whether the caller changes the history; else a copy of the file is good enough.
+
+        Raises:
+            FileError: the file cannot be read, or not written.
+        """
+        if self.failed and (writes or self._connection.is_file_unread):
+            action, hint = ("written", "nothing was changed") if writes else ("read", None)
+            raise FileError(f"the history cannot be {action}: {self._connection.failure}", hint=hint)
+
+    def fail(self, reason: str) -> None:
+        """Record that there cannot be a file."""
+        self._connection.is_file_unread = True
+        self._connection.fail(reason)
+
+    def take_notices(self) -> tuple[Notice, ...]:
+        """The notices since the last call; show them after opening and after each change."""
+        return self._connection.take_notices()
+
+    def close(self) -> None:
+        """Close the file; without effect when it is closed."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def list(self, limit: int | None = None) -> tuple[ListedSession, ...]:
+        """Sessions with a name or a message, the last used first."""
+        return self._connection.read(lambda connection: list_sessions(connection, limit))
+
+    def latest(self) -> SessionRecord | None:
+        """The session that was used last; None if there is none."""
+        return self._connection.read(latest_session)
+
+    def find(self, text: str) -> SessionRecord | None:
+        """The session with this name, this id, or the only one whose id begins so; None if there is none.
+
+        Raises:
+            UsageError: several ids begin so.
+        """
+        return self._connection.read(lambda connection: find_by_name_or_id(connection, storable(text.strip())))
+
+    def find_named(self, text: str) -> SessionRecord | None:
+        """Like `find`, for a text that may be the name of a new session.
+
+        Only a text as long as the ids in lists is taken for the beginning of an id: `cafe` is a name.
+
+        Raises:
+            UsageError: several ids begin so.
+        """
+        return self._connection.read(
+            lambda connection: find_by_name_or_id(connection, storable(text.strip()), min_prefix_length=SHORT_ID_LENGTH)
+        )
+
+    def get(self, text: str) -> SessionRecord:
+        """Like `find`, for a session that must exist.
+
+        Raises:
+            UsageError: there is none (the hint names similar ones), or several ids begin so.
+        """
+        if record := self.find(text):
+            return record
+        raise self._connection.read(lambda connection: missing_session_with_nearest(connection, text.strip()))
+
+    def load(self, session_id: str) -> tuple[SessionRecord, Conversation]:
+        """A session and its whole tree. An answer that was still streaming is marked as interrupted.
+
+        Raises:
+            UsageError: there is no session with this id.
+        """
+
+        def transaction(connection: sqlite3.Connection) -> tuple[SessionRecord, Conversation]:
+            record = by_id(connection, session_id)
+            return record, conversation_of(record, connection.execute(_SELECT_NODES, (session_id,)).fetchall())
+
+        with self._connection.lock:
+            record, conversation = self._connection.read(transaction)
+            self._cache.add(record, conversation)
+        return record, conversation
+
+    def search(self, query: str, *, limit: int = 20) -> tuple[Hit, ...]:
+        """Where the words of `query` occur in messages, titles, names and system prompts; the best first."""
+        return self._connection.read(lambda connection: find_hits(connection, storable(query), limit))
+
+    def questions(self, limit: int = 1000) -> tuple[str, ...]:
+        """The user's messages of all sessions, newest first, without repetitions."""
+        return self._connection.read(lambda connection: recent_questions(connection, limit))
