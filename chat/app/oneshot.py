@@ -16,7 +16,7 @@ from chat.app.prompt_input import question, token_ids
 from chat.app.sessions import open_named_session
 from chat.core.conversation import Conversation, Message
 from chat.core.request import Prompt
-from chat.core.tool_results import check_nothing_waits, result_messages
+from chat.core.tool_results import check_no_pending_calls, result_messages
 from chat.errors import ChatError, ExitCode, UsageError
 from chat.history.open_session import AnswerWriter
 
@@ -115,12 +115,12 @@ def _new_messages(
         UsageError: a question where results are missing, or the other way round.
     """
     if not settings.tool_result:
-        check_nothing_waits(conversation, "--tool-result TEXT")
+        check_no_pending_calls(conversation, "--tool-result TEXT")
         return (Message("user", text),)
     if words:
         raise UsageError("a prompt and `--tool-result` exclude each other", hint="give the results first")
     results = result_messages(conversation, settings.tool_result)
-    check_nothing_waits(reduce(Conversation.add, results, conversation), "--tool-result TEXT")
+    check_no_pending_calls(reduce(Conversation.add, results, conversation), "--tool-result TEXT")
     return results
 
 

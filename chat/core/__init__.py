@@ -1,1 +1,1 @@
-"""The values that the packages exchange: conversations, requests, events."""
+"""Values that the packages exchange: conversation, request, events; and the protocol of what answers."""

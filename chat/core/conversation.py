@@ -1,4 +1,4 @@
-"""The frozen tree of messages: the only truth about what was said. Knows roles and text, not tokens."""
+"""The conversation: a tree of messages that does not change; each method returns a new value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ FinishReason = Literal["stop", "length", "interrupted"]
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A function the model asked for; `arguments` is JSON text as the model wrote it."""
+    """A function that the model calls.
+
+    Attributes:
+        name: the function's name.
+        arguments: JSON text as the model wrote it, which may not be valid.
+        id: connects the call with its result; empty where the prompt format has no ids.
+    """
 
     name: str
     arguments: str
@@ -27,8 +33,15 @@ class ToolCall:
 class Message:
     """One message of a conversation.
 
-    `ids` are the generated ids of our own answer, without the end token, and () for everything else: an answer goes
-    back into the prompt as the ids it was generated as, since decoding and encoding again need not return them.
+    Attributes:
+        role: who wrote it.
+        content: its text.
+        ids: of an answer that this program generated, the token ids without the end token; else empty. Prompts repeat
+            an answer by these ids, because encoding its text again may give other ones.
+        finish_reason: why an answer ended; None for other messages.
+        tool_calls: the functions that an answer calls.
+        tool_call_id: of a result, the id of its call.
+        name: of a result, the name of the function.
     """
 
     role: Role
@@ -37,10 +50,10 @@ class Message:
     finish_reason: FinishReason | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
-    name: str = ""  # of the tool that answered
+    name: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The message as plain values, empty ones left out."""
+        """The message as a JSON object, without empty fields."""
         plain: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.ids:
             plain["ids"] = list(self.ids)
@@ -70,7 +83,13 @@ class Message:
 
 @dataclass(frozen=True)
 class Node:
-    """A message at its place in the tree; `parent` is None for a first message."""
+    """A message in the tree.
+
+    Attributes:
+        id: unique in the tree.
+        parent: the id of the node before it; None for a first message.
+        message: the message.
+    """
 
     id: str
     parent: str | None
@@ -79,9 +98,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A tree of messages and the leaf that is being looked at. Changing it makes a new value.
+    """A tree of messages, of which the path to one leaf is the current conversation.
 
-    `system` stands above the tree, so that it can change without copying the messages below it.
+    Attributes:
+        system: the system prompt. It is not in the tree, so a change does not copy the messages.
+        leaf: the id of the current path's last node; None before the first message.
+        nodes: all nodes by id, in the order in which they were added.
     """
 
     system: str | None = None
@@ -89,37 +111,49 @@ class Conversation:
     nodes: Mapping[str, Node] = field(default_factory=lambda: MappingProxyType({}))
 
     def add(self, message: Message, node_id: str | None = None) -> Conversation:
-        """The conversation with `message` after the leaf, which becomes the leaf."""
+        """The conversation with `message` after the leaf; it becomes the leaf.
+
+        Args:
+            message: the message.
+            node_id: the id of its node; None makes a new one.
+        """
         node = Node(node_id or uuid.uuid4().hex, self.leaf, message)
         return replace(self, leaf=node.id, nodes=MappingProxyType({**self.nodes, node.id: node}))
 
-    def at(self, leaf: str | None) -> Conversation:
-        """The same tree seen from another leaf; None is before the first message."""
+    def with_leaf(self, leaf: str | None) -> Conversation:
+        """The same tree with another current path.
+
+        Args:
+            leaf: the id of its last node; None is before the first message.
+
+        Raises:
+            KeyError: there is no such node.
+        """
         if leaf is not None and leaf not in self.nodes:
             raise KeyError(leaf)
         return replace(self, leaf=leaf)
 
     def with_system(self, system: str | None) -> Conversation:
-        """The same tree under another system prompt; empty text is none."""
+        """The same tree with another system prompt; an empty text is none."""
         return replace(self, system=system or None)
 
     def path(self) -> tuple[Node, ...]:
         """The nodes from the first message to the leaf."""
         nodes: list[Node] = []
-        at = self.leaf
-        while at is not None:
-            node = self.nodes[at]
+        node_id = self.leaf
+        while node_id is not None:
+            node = self.nodes[node_id]
             nodes.append(node)
-            at = node.parent
+            node_id = node.parent
         return tuple(reversed(nodes))
 
     def messages(self) -> tuple[Message, ...]:
-        """What a prompt is made of: the system message, if any, and the path to the leaf."""
+        """The messages of a prompt: the system prompt, if there is one, and the path to the leaf."""
         system = (Message("system", self.system),) if self.system else ()
         return system + tuple(node.message for node in self.path())
 
-    def waiting_calls(self) -> tuple[ToolCall, ...]:
-        """The function calls that the conversation ends with and that have no result yet."""
+    def pending_calls(self) -> tuple[ToolCall, ...]:
+        """The function calls at the end of the path that have no result yet."""
         answered: set[str] = set()
         for node in reversed(self.path()):
             if node.message.role != "tool":
@@ -128,11 +162,11 @@ class Conversation:
         return ()
 
     def children(self, parent: str | None) -> tuple[Node, ...]:
-        """The nodes directly after `parent`, in the order they were added."""
+        """The nodes directly after `parent`, in the order in which they were added."""
         return tuple(node for node in self.nodes.values() if node.parent == parent)
 
     def undo(self, turns: int = 1) -> Conversation:
-        """The conversation before its last `turns` user messages; what is left behind stays in the tree."""
+        """The conversation before its last `turns` user messages; all messages stay in the tree."""
         leaf = self.leaf
         for _ in range(turns):
             while leaf is not None and self.nodes[leaf].message.role != "user":
@@ -140,4 +174,4 @@ class Conversation:
             if leaf is None:
                 break
             leaf = self.nodes[leaf].parent
-        return self.at(leaf)
+        return self.with_leaf(leaf)

@@ -1,4 +1,4 @@
-"""What is asked of an engine: how to load a model, and what to answer how. Values only."""
+"""What a backend is given: the options to load a model, and the requests to answer."""
 
 from __future__ import annotations
 
@@ -14,48 +14,83 @@ ConstraintKind = Literal["schema", "lark", "gbnf", "regex", "choice"]
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Everything that is fixed when a model is loaded. None means: the engine decides."""
+    """Everything that is fixed when a model is loaded. None lets the engine decide.
+
+    Attributes:
+        model_path: the GGUF file.
+        context: tokens that fit.
+        window: `auto`, `off`, or a number of tokens.
+        kv_type: the type of the KV cache's cells.
+        gpu_layers: `auto`, `all`, or a number of layers.
+        most_gpu_layers: the most that `auto` may choose, after the GPU's memory ran out with more.
+        threads: CPU threads.
+        flash_attention: whether llama.cpp uses flash attention.
+        repack: whether llama.cpp rearranges the weights for faster prefill.
+        mlock: whether the weights are locked in memory.
+        lora: (path, scale) of each adapter.
+        draft: `lookup`, `off`, or the path of a draft model's GGUF.
+        prompt_format: the format's name.
+        overflow: what happens to a prompt that does not fit: an error, or the oldest turns are dropped.
+        vocab_only: load the tokenizer only.
+        first_prompt_bytes: the approximate length of the first prompt, if it is known while loading; else 0.
+        state_cache_bytes: the most bytes that saved states take on the disk; 0 saves none.
+        state_folder: the folder of saved states; None saves none.
+    """
 
     model_path: str
     context: int | None = None
-    window: str = "auto"  # auto | off | a number of tokens
+    window: str = "auto"
     kv_type: KvType = "f16"
-    gpu_layers: str = "auto"  # auto | all | a number of layers
-    most_gpu_layers: int | None = None  # of auto: a GPU's memory ran out with more
+    gpu_layers: str = "auto"
+    most_gpu_layers: int | None = None
     threads: int | None = None
     flash_attention: Switch = "auto"
     repack: Switch = "auto"
     mlock: bool = False
-    lora: tuple[tuple[str, float], ...] = ()  # (path, scale)
-    draft: str = "lookup"  # lookup | off | path of a small model's GGUF
+    lora: tuple[tuple[str, float], ...] = ()
+    draft: str = "lookup"
     prompt_format: str | None = None
     overflow: Literal["error", "drop"] = "error"
     vocab_only: bool = False
-    first_prompt_bytes: int = 0  # about how long the first prompt is, where that is known while loading
+    first_prompt_bytes: int = 0
     state_cache_bytes: int = 4 << 30
-    state_folder: str | None = None  # None: states live in memory only
+    state_folder: str | None = None
 
     @property
     def wants_gpus(self) -> bool:
-        """Whether any layer may go to a GPU; else none is woken."""
+        """Whether any layer may be on a GPU; if not, no GPU is initialized."""
         return self.gpu_layers.strip("0") != "" and self.most_gpu_layers != 0
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """The sampler chain's values; temperature 0 takes the likeliest token and bypasses the rest."""
+    """The values of the sampler chain.
+
+    Attributes:
+        temperature: 0 always takes the likeliest token, and the other values have no effect.
+        top_p: the probability mass that is kept, from 0 to 1.
+        top_k: how many tokens are kept.
+        min_p: the least probability kept, as a fraction of the highest.
+        repeat_penalty: divides the logits of repeated tokens; 1 changes nothing.
+        seed: None draws one, and the completion reports it.
+    """
 
     temperature: float = 0.7
     top_p: float = 0.95
     top_k: int = 40
     min_p: float = 0.05
     repeat_penalty: float = 1.0
-    seed: int | None = None  # None: the engine draws one and reports it
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """What an answer must match; `source` is JSON for a schema, a JSON list of strings for choices, else the text."""
+    """What an answer must match.
+
+    Attributes:
+        kind: the language of `source`.
+        source: JSON for a schema, a JSON list of strings for a choice, else the grammar or expression.
+    """
 
     kind: ConstraintKind
     source: str
@@ -63,17 +98,21 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is to be answered: exactly one of the three is given.
+    """What is to be answered: exactly one of messages, text and ids.
 
-    `messages` are rendered by the prompt format, `text` is encoded with a BOS and no template,
-    `ids` are the whole prompt and nothing is added.
+    Attributes:
+        messages: rendered by the prompt format.
+        text: encoded with a BOS token and without a format.
+        ids: the whole prompt; nothing is added.
+        tools: the functions that the model may call, as JSON objects.
+        continues: whether the last message is an answer to be continued.
     """
 
     messages: tuple[Message, ...] | None = None
     text: str | None = None
     ids: tuple[int, ...] | None = None
-    tools: tuple[dict[str, Any], ...] = ()  # functions on offer, as JSON schemas
-    continues: bool = False  # the last message is an unfinished answer to go on with
+    tools: tuple[dict[str, Any], ...] = ()
+    continues: bool = False
 
     def __post_init__(self) -> None:
         if sum(part is not None for part in (self.messages, self.text, self.ids)) != 1:
@@ -81,19 +120,29 @@ class Prompt:
 
     @property
     def length(self) -> int:
-        """About how many bytes it would have as text; an id counts as four."""
+        """The approximate length as text, in bytes; an id counts as four."""
         texts = [self.text or "", *(message.content for message in self.messages or ())]
         return sum(len(text.encode("utf-8", "replace")) for text in texts) + 4 * len(self.ids or ())
 
 
 @dataclass(frozen=True)
 class Request:
-    """One reply to make."""
+    """One answer to generate.
+
+    Attributes:
+        prompt: what is to be answered.
+        sampling: the values of the sampler chain.
+        max_tokens: the most tokens of the answer; None allows as many as fit in the context.
+        stop: strings that end the answer.
+        constraint: what the answer must match.
+        logprobs: how many alternatives are reported for each token.
+        session: the name under which the state of the cache is saved; None saves none.
+    """
 
     prompt: Prompt
     sampling: Sampling = field(default_factory=Sampling)
-    max_tokens: int | None = None  # None: up to the context
+    max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     constraint: Constraint | None = None
-    logprobs: int = 0  # alternatives reported per token
-    session: str | None = None  # its saved state is kept under this name
+    logprobs: int = 0
+    session: str | None = None

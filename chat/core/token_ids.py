@@ -1,4 +1,4 @@
-"""Compare sequences of token ids."""
+"""Comparison of sequences of token ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """The number of ids from the start that are equal in both."""
+    """How many ids at the start are equal in both."""
     low, high = 0, min(len(left), len(right))
     if equal_ids(left[:high], right[:high]):
         return high
@@ -23,5 +23,5 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 
 
 def equal_ids(left: Iterable[int], right: Iterable[int]) -> bool:
-    """Whether two sequences of the same length are equal, whatever their types."""
+    """Whether two sequences of the same length hold equal ids; they may be of different types."""
     return all(one == other for one, other in zip(left, right, strict=True))

@@ -1,4 +1,4 @@
-"""Give function calls of the last answer their results, as messages. Knows conversations, not who runs functions."""
+"""Make messages of the results that the user gives for the model's function calls."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def result_messages(conversation: Conversation, results: Sequence[str]) -> tuple[Message, ...]:
-    """The messages of results that were given in the order of the calls.
+    """The messages for results that are given in the order of the pending calls.
 
     Raises:
-        UsageError: more results than calls that wait for one.
+        UsageError: there are more results than pending calls.
     """
-    calls = conversation.waiting_calls()
+    calls = conversation.pending_calls()
     if len(results) > len(calls):
         raise UsageError(f"results given: {len(results)}, function calls that wait for one: {len(calls)}")
     return tuple(
@@ -27,21 +27,22 @@ def result_messages(conversation: Conversation, results: Sequence[str]) -> tuple
     )
 
 
-def check_nothing_waits(conversation: Conversation, way: str) -> None:
-    """Refuse to go on without the results that the last answer asked for: no prompt format could tell it.
+def check_no_pending_calls(conversation: Conversation, way: str) -> None:
+    """Refuse a question while function calls have no result: no prompt format can express that.
 
     Args:
-        way: how a result is given.
+        conversation: the conversation before the question.
+        way: what the user types to give a result, for the hint.
 
     Raises:
-        UsageError: a call waits.
+        UsageError: a call has no result.
     """
-    calls = conversation.waiting_calls()
+    calls = conversation.pending_calls()
     if calls:
-        raise UsageError(f"{words_of(calls)} waits for a result", hint=f"`{way}` gives it")
+        raise UsageError(f"no result yet for {describe_calls(calls)}", hint=f"`{way}` gives it")
 
 
-def words_of(calls: Sequence[ToolCall]) -> str:
-    """The next call in words, and how many there are."""
+def describe_calls(calls: Sequence[ToolCall]) -> str:
+    """The first call, and how many more there are."""
     more = f" and {len(calls) - 1} more" if len(calls) > 1 else ""
     return f"{calls[0].name}({calls[0].arguments}){more}"

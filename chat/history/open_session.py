@@ -103,7 +103,7 @@ class OpenSession:
 
     def set_leaf(self, leaf: str | None) -> None:
         """Show the conversation up to another node; None is before the first message."""
-        self.conversation = self.conversation.at(leaf)
+        self.conversation = self.conversation.with_leaf(leaf)
         if self.record:
             self.record = self.store.set_leaf(self.record.id, leaf)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chat.app import request_builder
 from chat.core.conversation import Message
 from chat.core.request import Prompt
-from chat.core.tool_results import check_nothing_waits, result_messages, words_of
+from chat.core.tool_results import check_no_pending_calls, describe_calls, result_messages
 from chat.errors import ChatError, UsageError
 from chat.history.open_session import AnswerWriter
 from chat.history.records import title_of
@@ -37,7 +37,7 @@ def ask(desk: SessionState, text: str) -> None:
     """Put a message down, attached files before it, and answer it."""
     if desk.edited is None:
         try:
-            check_nothing_waits(desk.session.conversation, "/result TEXT")
+            check_no_pending_calls(desk.session.conversation, "/result TEXT")
         except UsageError as error:
             return desk.show_error(error)
     parts = [each.text for each in desk.attachments]
@@ -63,9 +63,9 @@ def give_result(desk: SessionState, text: str) -> None:
         raise UsageError("needs what the function gave back")
     (message,) = result_messages(desk.session.conversation, [text])
     desk.session.ask(message)
-    waiting = desk.session.conversation.waiting_calls()
+    waiting = desk.session.conversation.pending_calls()
     if waiting:
-        return desk.tell(f"{words_of(waiting)} waits for its result")
+        return desk.tell(f"no result yet for {describe_calls(waiting)}")
     return answer_leaf(desk)
 
 
@@ -97,7 +97,7 @@ def go_on(desk: SessionState) -> None:
     path = desk.session.conversation.path()
     last = path[-1] if path else None
     if last is not None and last.message.role in ("user", "tool"):
-        check_nothing_waits(desk.session.conversation, "/result TEXT")
+        check_no_pending_calls(desk.session.conversation, "/result TEXT")
         return answer_leaf(desk)
     if last is None or last.message.finish_reason not in ENDS:
         raise UsageError("there is no answer that was cut off", hint="`/regen` answers again")

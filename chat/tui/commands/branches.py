@@ -48,7 +48,7 @@ def turns_of(path: tuple[Node, ...]) -> int:
 
 
 def _branch(conversation: Conversation, end: str, here: set[str]) -> ConversationBranch:
-    path = conversation.at(end).path()
+    path = conversation.with_leaf(end).path()
     fork_at = next((at for at, node in enumerate(path) if node.id not in here), None)
     until = path if fork_at is None else path[: fork_at + 1]
     questions = [node.message.content for node in until if node.message.role == "user"]

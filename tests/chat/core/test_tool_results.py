@@ -13,7 +13,7 @@ from chat.config.options import Settings
 from chat.core.backend import ModelInfo
 from chat.core.conversation import Conversation, Message, ToolCall
 from chat.core.events import Completion, Seconds, TextDelta, TokenCounts
-from chat.core.tool_results import check_nothing_waits, result_messages
+from chat.core.tool_results import check_no_pending_calls, result_messages
 from chat.errors import UsageError
 from chat.history.store import open_history
 from tests.program import run
@@ -26,10 +26,10 @@ SECOND = Message("tool", "noon", tool_call_id="123456789", name="now")
 
 
 def test_calls_wait_until_each_has_its_result() -> None:
-    assert [each.waiting_calls() for each in (Conversation(), ASKED, CALLED)] == [(), (), CALLS]
-    assert CALLED.add(SECOND).waiting_calls() == CALLS[:1]
-    assert CALLED.add(SECOND).add(FIRST).waiting_calls() == ()
-    assert CALLED.add(FIRST).add(SECOND).add(Message("assistant", "20 degrees")).waiting_calls() == ()
+    assert [each.pending_calls() for each in (Conversation(), ASKED, CALLED)] == [(), (), CALLS]
+    assert CALLED.add(SECOND).pending_calls() == CALLS[:1]
+    assert CALLED.add(SECOND).add(FIRST).pending_calls() == ()
+    assert CALLED.add(FIRST).add(SECOND).add(Message("assistant", "20 degrees")).pending_calls() == ()
 
 
 def test_results_answer_the_calls_in_their_order() -> None:
@@ -41,10 +41,10 @@ def test_results_answer_the_calls_in_their_order() -> None:
 
 
 def test_nothing_goes_on_while_a_call_waits() -> None:
-    check_nothing_waits(ASKED, "x")
-    words = re.escape('weather({"city": "Paris"}) and 1 more waits for a result')
+    check_no_pending_calls(ASKED, "x")
+    words = re.escape('no result yet for weather({"city": "Paris"}) and 1 more')
     with pytest.raises(UsageError, match=f"^{words}$") as caught:
-        check_nothing_waits(CALLED, "/result TEXT")
+        check_no_pending_calls(CALLED, "/result TEXT")
     assert caught.value.hint == "`/result TEXT` gives it"
 
 
@@ -65,8 +65,8 @@ def test_a_one_shot_gives_results_to_a_stored_session(tiny_v3_model: Path) -> No
         store.create(name="s", model=str(tiny_v3_model), model_path=str(tiny_v3_model), conversation=CALLED)
     session = ("-m", tiny_v3_model, "--session", "s", "-n", 4)
     for arguments, words in (
-        ((*session, "and?"), 'weather({"city": "Paris"}) and 1 more waits for a result'),
-        ((*session, "--tool-result", "20"), "now({}) waits for a result"),
+        ((*session, "and?"), 'no result yet for weather({"city": "Paris"}) and 1 more'),
+        ((*session, "--tool-result", "20"), "no result yet for now({})"),
         ((*session, "--tool-result", "20", "and?"), "a prompt and `--tool-result` exclude each other"),
         ((*session, *("--tool-result", "20") * 3), "results given: 3, function calls that wait for one: 2"),
         (("-m", tiny_v3_model, "--tool-result", "20"), "--tool-result needs --continue or --session"),

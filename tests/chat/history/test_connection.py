@@ -109,7 +109,7 @@ def test_a_failing_answer_goes_on_in_memory_too(tmp_path: Path) -> None:
     store.begin_answer(record.id, conversation.nodes["a"])
     pages = store._connection.read(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
     store._connection.read(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchall())
-    asked = conversation.at(conversation.nodes["a"].parent)
+    asked = conversation.with_leaf(conversation.nodes["a"].parent)
     for length in (100, 10_000, 100_000):
         node = asked.add(Message("assistant", "word " * length, (1, 2)), "a").nodes["a"]
         store.update_answer(record.id, node)

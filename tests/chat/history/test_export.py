@@ -41,8 +41,8 @@ def tree() -> Conversation:
     conversation = Conversation("Be brief.")
     for node_id, message in SAID:
         conversation = conversation.add(message, node_id)
-    other = conversation.at("a2").add(Message("user", "another way"), "q3")
-    return other.at(conversation.leaf)
+    other = conversation.with_leaf("a2").add(Message("user", "another way"), "q3")
+    return other.with_leaf(conversation.leaf)
 
 
 def test_markdown_reads_like_a_talk() -> None:

@@ -177,12 +177,12 @@ def test_terms_are_words_and_phrases(query: str, terms: tuple[str, ...]) -> None
 def test_a_hit_is_reopened_where_it_is_seen() -> None:
     """On the present path the place stays; elsewhere the newest branch through the hit is chosen."""
     first = Conversation().add(Message("user", "q"), "q").add(Message("assistant", "old"), "old")
-    tree = first.add(Message("user", "old more"), "old-more").at("q").add(Message("assistant", "new"), "new")
+    tree = first.add(Message("user", "old more"), "old-more").with_leaf("q").add(Message("assistant", "new"), "new")
     tree = tree.add(Message("user", "end"), "end")
     assert {node_id: newest_leaf(tree, node_id) for node_id in tree.nodes} == {
         "q": "end", "new": "end", "end": "end", "old": "old-more", "old-more": "old-more",
     }  # fmt: skip
-    assert newest_leaf(tree.at(None), "q") == "end"
+    assert newest_leaf(tree.with_leaf(None), "q") == "end"
     with pytest.raises(KeyError):
         newest_leaf(tree, "nowhere")
 

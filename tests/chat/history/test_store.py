@@ -88,9 +88,9 @@ def test_branches_and_the_place_looked_at_are_kept(store: Store) -> None:
     assert store.load(record.id)[1] == right
 
     store.set_leaf(record.id, left.leaf)
-    assert store.load(record.id)[1] == right.at(left.leaf)
+    assert store.load(record.id)[1] == right.with_leaf(left.leaf)
     store.set_leaf(record.id, None)
-    assert store.load(record.id)[1] == right.at(None)
+    assert store.load(record.id)[1] == right.with_leaf(None)
 
 
 def test_a_whole_conversation_can_begin_a_session(store: Store) -> None:

@@ -10,8 +10,8 @@ def grown() -> Conversation:
     """Two turns; the second was answered twice, the first asked in two ways."""
     talk = Conversation().add(Message("user", "one"), "q1").add(Message("assistant", "first"), "a1")
     talk = talk.add(Message("user", "two"), "q2").add(Message("assistant", "second"), "a2")
-    talk = talk.at("q2").add(Message("assistant", "another"), "a2b")
-    return talk.at(None).add(Message("user", "uno"), "q1b").add(Message("assistant", "primo"), "a1b")
+    talk = talk.with_leaf("q2").add(Message("assistant", "another"), "a2b")
+    return talk.with_leaf(None).add(Message("user", "uno"), "q1b").add(Message("assistant", "primo"), "a1b")
 
 
 def seen(talk: Conversation) -> list[tuple[str, bool, int, int, str, str]]:
@@ -24,7 +24,7 @@ def test_every_end_is_a_branch_named_from_the_open_path() -> None:
         ("a2b", False, 1, 2, "one", "another"),
         ("a1b", True, 1, 1, "uno", "primo"),
     ]
-    assert seen(grown().at("a2")) == [
+    assert seen(grown().with_leaf("a2")) == [
         ("a2", True, 2, 2, "two", "second"),
         ("a2b", False, 2, 2, "two", "another"),
         ("a1b", False, 1, 1, "uno", "primo"),
@@ -32,7 +32,7 @@ def test_every_end_is_a_branch_named_from_the_open_path() -> None:
 
 
 def test_an_open_place_inside_the_tree_is_listed_last() -> None:
-    assert seen(grown().at("a1"))[-1] == ("a1", True, 1, 1, "one", "first")
+    assert seen(grown().with_leaf("a1"))[-1] == ("a1", True, 1, 1, "one", "first")
 
 
 def test_nothing_said_has_no_branches() -> None:
@@ -40,6 +40,6 @@ def test_nothing_said_has_no_branches() -> None:
 
 
 def test_questions_are_counted_from_the_end() -> None:
-    talk = grown().at("a2")
+    talk = grown().with_leaf("a2")
     found = [question_at(talk, turns) for turns in (0, 1, 2, 3)]
     assert [node.id if node else None for node in found] == [None, "q2", "q1", None]
