@@ -115,9 +115,12 @@ def test_who_asks_for_more_than_are_alike_is_told_once_that_texts_may_differ(
 
 
 def test_answers_longer_than_a_rolling_window_are_those_of_each_alone(model: Path, open_engine: Open) -> None:
-    requests = coded(40, 100, 20, max_tokens=700)
-    together = all_of(open_engine(model), requests, 3)
-    assert ids(together) == ids(all_of(open_engine(model), requests, 1))
+    """Without flash attention: it adds up the cells in the order in which they lie, and a rolling buffer lays those of
+    several sequences down in another order than those of one. With AVX-512 that once tipped token 577 of 700.
+    """
+    requests = coded(33, 90, 70, max_tokens=700)
+    together = all_of(open_engine(model, flash_attention="off"), requests, 3)
+    assert ids(together) == ids(all_of(open_engine(model, flash_attention="off"), requests, 1))
     assert max(len(each.ids) for each in together.values() if isinstance(each, Completion)) == 700
 
 
