@@ -21,14 +21,21 @@ from chat.gguf.validate_model import check_model
 from chat.guide import KNOWN_ANSWER
 from chat.guide import PATH as GUIDE
 from chat.llama.context import ContextSettings, LlamaContext
-from chat.llama.devices import devices, host_free_bytes, usable_gpus
-from chat.llama.hardware import machine
+from chat.llama.hardware import (
+    allowed_cpus,
+    devices,
+    host_free_bytes,
+    machine,
+    physical_cores,
+    quota_cores,
+    usable_gpus,
+    worker_threads,
+)
 from chat.llama.library import build_name, llama
 from chat.llama.memory_estimate import sizes_of
 from chat.llama.memory_plan import plan_memory
 from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import choose_window
-from chat.llama.threads import allowed_cpus, physical_cores, quota_cores, worker_threads
 from chat.worker.protocol import build, pack_error
 from chat.worker.task import serve_isolated_task
 

@@ -22,7 +22,7 @@ from chat.inference.response import reply
 from chat.inference.response_stream import SequenceResponse
 from chat.llama.batch_invariance import MAX_BATCH_INVARIANT_ROWS
 from chat.llama.context import LlamaContext
-from chat.llama.devices import host_free_bytes
+from chat.llama.hardware import host_free_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

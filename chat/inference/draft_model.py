@@ -14,13 +14,14 @@ from chat.inference.speculative import Drafter, PromptLookupDrafter
 from chat.llama.batch_invariance import why_rows_differ
 from chat.llama.context import ContextSettings, LlamaContext
 from chat.llama.memory_estimate import gpu_share, sizes_of
-from chat.llama.memory_plan import PROCESS_BYTES, HostResources, MemoryPlan, plan_memory
+from chat.llama.memory_plan import PROCESS_BYTES, MemoryPlan, plan_memory
 from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import choose_window
 
 if TYPE_CHECKING:
     from chat.core.request import EngineOptions
     from chat.gguf.reader import GgufFile
+    from chat.llama.hardware import HostResources
 
 CONTEXT = 4096  # tokens of a small model at most: a guess needs no more, and the cache stays small
 VOCABULARY = ("tokenizer.ggml.model", "tokenizer.ggml.tokens")

@@ -23,16 +23,14 @@ from chat.inference.grammar import GrammarCompiler
 from chat.inference.kv_state_files import KvStateStore, fingerprint_of_file
 from chat.llama.adapters import Adapters
 from chat.llama.context import ContextSettings, LlamaContext
-from chat.llama.devices import devices, host_free_bytes, usable_gpus
-from chat.llama.hardware import machine
+from chat.llama.hardware import HostResources, devices, host_free_bytes, machine, usable_gpus, worker_threads
 from chat.llama.kv_snapshots import Snapshots
 from chat.llama.library import build_name
 from chat.llama.memory_estimate import OUTPUTS, sizes_of
-from chat.llama.memory_plan import HostResources, MemoryPlan, plan_memory
+from chat.llama.memory_plan import MemoryPlan, plan_memory
 from chat.llama.missing_window import known_context, missing_window, missing_window_notice, way_out
 from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import Window, choose_window
-from chat.llama.threads import worker_threads
 from chat.llama.tokenizer.tokenizer import Tokenizer
 from chat.prompts.detect import Detected, detect_format
 from chat.prompts.registry import FORMATS

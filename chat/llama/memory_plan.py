@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chat.core.request import EngineOptions
+    from chat.llama.hardware import HostResources
 
 GIB = 1 << 30
 PROCESS_BYTES = 48 << 20  # Python, the libraries, the vocabulary
@@ -23,16 +24,6 @@ BATCH = 256  # larger reads no faster on a CPU, and its steps would pass half a 
 GPU_BATCH = 512
 RAN_OUT = ": the GPU's memory ran out with more"
 REPACK_TOKENS_PER_THREAD = 100  # a prompt this long earns back what one core spends on repacking at load
-
-
-@dataclass(frozen=True)
-class HostResources:
-    """What the machine offers: free memory of the host and of each GPU, and threads."""
-
-    free_bytes: int
-    gpu_free_bytes: tuple[int, ...] = ()
-    threads: int = 1
-    is_shared: bool = False  # the GPUs' memory is the host's own
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from chat.core.request import EngineOptions
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
 from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.hardware import HostResources
 from chat.llama.memory_estimate import cache_bytes, sizes_of
-from chat.llama.memory_plan import HostResources, plan_memory
+from chat.llama.memory_plan import plan_memory
 from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import choose_window
 from convert.pipeline import ConversionOptions, convert

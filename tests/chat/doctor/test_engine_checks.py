@@ -28,7 +28,7 @@ from chat.gguf.validate_model import check_model
 from chat.guide import KNOWN_ANSWER
 from chat.guide import PATH as GUIDE
 from chat.guide.backend import GuideBackend
-from chat.llama.devices import devices, usable_gpus
+from chat.llama.hardware import devices, usable_gpus
 from chat.llama.model import LoadSettings, Model
 from chat.worker.client import LocalBackend
 

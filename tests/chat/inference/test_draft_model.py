@@ -12,8 +12,9 @@ from chat.gguf.reader import read_gguf
 from chat.inference.draft_model import bytes_of, left_beside, plan_draft_model
 from chat.inference.loaded_model import load_model
 from chat.llama import hardware
+from chat.llama.hardware import HostResources
 from chat.llama.memory_estimate import sizes_of
-from chat.llama.memory_plan import PROCESS_BYTES, HostResources
+from chat.llama.memory_plan import PROCESS_BYTES
 
 MIB = 1 << 20
 

@@ -15,7 +15,7 @@ from chat.inference.batch_scheduler import BatchScheduler
 from chat.inference.loaded_model import load_model
 from chat.inference.response import reply
 from chat.llama.context import ContextSettings, LlamaContext
-from chat.llama.memory_plan import HostResources
+from chat.llama.hardware import HostResources
 from chat.llama.model import LoadSettings, Model
 
 HOST = HostResources(8 << 30, (4 << 30,))

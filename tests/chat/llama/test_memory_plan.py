@@ -11,8 +11,9 @@ import pytest
 
 from chat.core.request import EngineOptions, Prompt, Request, Sampling
 from chat.errors import ExitCode, MemoryLimitError
+from chat.llama.hardware import HostResources
 from chat.llama.memory_estimate import ModelSizes, handed_bytes
-from chat.llama.memory_plan import GIB, PROCESS_BYTES, HostResources, MemoryPlan, plan_memory
+from chat.llama.memory_plan import GIB, PROCESS_BYTES, MemoryPlan, plan_memory
 from chat.llama.sliding_window import Window
 from chat.worker.client import LocalBackend
 from tests.chat.llama.test_memory_estimate import EMBEDDING, LAYER, PLAIN, ROLLING, SEVEN

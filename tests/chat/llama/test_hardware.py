@@ -1,4 +1,4 @@
-"""Devices come from ggml's own list; free memory is what the system and the container leave."""
+"""Devices come from ggml's own list, free memory is what the system and the container leave, threads are cores."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from pathlib import Path
 import pytest
 
 from chat.core.request import EngineOptions
-from chat.llama.devices import Device, devices, host_free_bytes, is_host_memory, usable_gpus
-from chat.llama.hardware import host_with, machine
-from chat.llama.memory_plan import HostResources
+from chat.llama.hardware import (
+    Device,
+    HostResources,
+    devices,
+    host_free_bytes,
+    host_with,
+    is_host_memory,
+    machine,
+    physical_cores,
+    quota_cores,
+    usable_gpus,
+    worker_threads,
+)
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -92,3 +102,32 @@ def test_no_gpu_is_asked_about_where_none_is_wanted(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("chat.llama.hardware.devices", lambda: (DISCRETE, CPU))
     found = [machine(EngineOptions("m.gguf", gpu_layers=n)).gpu_free_bytes for n in ("auto", "all", "3", "0")]
     assert found == [(5,), (5,), (5,), ()]
+
+
+def test_hyperthreads_of_one_core_count_once(tmp_path: Path) -> None:
+    for cpu, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        write(tmp_path, {f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list": siblings + "\n"})
+    assert physical_cores(frozenset(range(4)), tmp_path) == 2
+    assert physical_cores(frozenset({0, 2}), tmp_path) == 1
+    assert physical_cores(frozenset({7, 8}), tmp_path) == 2  # nothing known of them
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 9),
+        ({"fs/cgroup/cpu.max": "max 100000"}, 9),
+        ({"fs/cgroup/cpu.max": "250000 100000\n"}, 2),
+        ({"fs/cgroup/cpu.max": "50000 100000"}, 1),
+        ({"fs/cgroup/cpu/cpu.cfs_quota_us": "-1", "fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 9),
+        ({"fs/cgroup/cpu/cpu.cfs_quota_us": "300000", "fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"fs/cgroup/cpu.max": "1 0"}, 9),
+    ],
+)
+def test_the_quota_of_a_container_counts(tmp_path: Path, files: dict[str, str], cores: int) -> None:
+    write(tmp_path, files)
+    assert quota_cores(tmp_path, 9) == cores
+
+
+def test_there_is_always_a_thread() -> None:
+    assert worker_threads() >= 1
