@@ -21,16 +21,21 @@ from chat.inference.draft_model import DraftModelPlan, bytes_of, left_beside, ma
 from chat.inference.generator import Generator
 from chat.inference.grammar import GrammarCompiler
 from chat.inference.kv_state_files import KvStateStore, fingerprint_of_file
-from chat.llama.adapters import Adapters
 from chat.llama.context import ContextSettings, LlamaContext
 from chat.llama.hardware import HostResources, devices, host_free_bytes, machine, usable_gpus, worker_threads
 from chat.llama.kv_snapshots import Snapshots
 from chat.llama.library import build_name
 from chat.llama.memory_estimate import OUTPUTS, sizes_of
 from chat.llama.memory_plan import MemoryPlan, plan_memory
-from chat.llama.missing_window import known_context, missing_window, missing_window_notice, way_out
-from chat.llama.model import LoadSettings, Model
-from chat.llama.sliding_window import Window, choose_window
+from chat.llama.model import Adapters, LoadSettings, Model
+from chat.llama.sliding_window import (
+    Window,
+    choose_window,
+    known_context,
+    missing_window,
+    missing_window_notice,
+    missing_window_remedy,
+)
 from chat.llama.tokenizer.tokenizer import Tokenizer
 from chat.prompts.detect import Detected, detect_format
 from chat.prompts.registry import FORMATS
@@ -152,7 +157,9 @@ def _fit(
     sizes = sizes_of(file, options.window)
     if options.context is not None and options.context > sizes.trained_context:
         hint = (
-            f"{way_out(file)}; `--window off` does without" if sizes.trained_context == missing_window(file) else None
+            f"{missing_window_remedy(file)}; `--window off` does without"
+            if sizes.trained_context == missing_window(file)
+            else None
         )
         raise UsageError(
             f"`--context {options.context}` is more than the {sizes.trained_context:,} the model knows", hint=hint

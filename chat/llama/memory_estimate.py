@@ -6,8 +6,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chat.llama.missing_window import known_context
-from chat.llama.sliding_window import Window, rolling_cells, windowed_layers
+from chat.llama.sliding_window import Window, known_context, rolling_cells, windowed_layers
 
 if TYPE_CHECKING:
     from chat.core.request import KvType

@@ -15,9 +15,9 @@ from chat.errors import UsageError
 from chat.gguf.cursor import Texts
 from chat.gguf.reader import GgufFile, read_gguf
 from chat.inference.loaded_model import load_model
-from chat.llama import missing_window
+from chat.llama import sliding_window
 from chat.llama.memory_estimate import sizes_of
-from chat.llama.missing_window import known_context, missing_window_notice
+from chat.llama.sliding_window import known_context, missing_window, missing_window_notice
 from tests.convert.samples import V01
 
 V01_METADATA: dict[str, Any] = {
@@ -51,7 +51,7 @@ def header(**changed: Any) -> GgufFile:
     ],
 )
 def test_v01_is_recognised(file: GgufFile) -> None:
-    assert missing_window.missing_window(file) == 4096
+    assert missing_window(file) == 4096
     assert known_context(file) == sizes_of(file).trained_context == 4096
     assert missing_window_notice(file) == (
         "this looks like Mistral 7B v0.1, whose sliding window of 4,096 tokens the file lacks: the context is kept to "
@@ -128,9 +128,9 @@ def test_a_smaller_context_stays() -> None:
 def test_the_engine_keeps_to_it_and_says_so_once(plain_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rule's numbers are made those of a tiny model; the rest is real."""
     file = read_gguf(plain_file)
-    monkeypatch.setattr(missing_window, "V01_KEYS", {"block_count": (file.key("block_count"), None)})
-    monkeypatch.setattr(missing_window, "V01_PIECES", range(file.vocabulary_size, file.vocabulary_size + 1))
-    monkeypatch.setattr(missing_window, "V01_WINDOW", 512)
+    monkeypatch.setattr(sliding_window, "V01_KEYS", {"block_count": (file.key("block_count"), None)})
+    monkeypatch.setattr(sliding_window, "V01_PIECES", range(file.vocabulary_size, file.vocabulary_size + 1))
+    monkeypatch.setattr(sliding_window, "V01_WINDOW", 512)
     room = load_model(EngineOptions(str(plain_file)))
     try:
         assert (room.limit, room.info.context) == (512, 512)
