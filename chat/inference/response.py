@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from array import array
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -223,10 +222,11 @@ def reply(room: LoadedModel, request: Request) -> Iterator[Event]:
 
 def render(room: LoadedModel, request: Request) -> Rendered:
     """The prompt of a request as the model would read it, whether it fits or not."""
-    composed = BuiltPrompt(encode(request.prompt, room.vocabulary, room.prompt_format))
-    if room.options.overflow == "drop":
-        with suppress(ContextError):  # one turn alone is too long
-            composed = build_prompt(request, room.vocabulary, room.prompt_format, room.limit, drop=True)
+    drops = room.options.overflow == "drop"
+    try:
+        composed = build_prompt(request, room.vocabulary, room.prompt_format, room.limit if drops else None, drops)
+    except ContextError:  # a single turn is too long
+        composed = BuiltPrompt(encode(request.prompt, room.vocabulary, room.prompt_format))
     return Rendered(room.vocabulary.text_of(composed.ids), composed.ids, room.prompt_format, composed.dropped)
 
 

@@ -1,4 +1,4 @@
-"""Make the ids of a prompt from a request, leaving out whole turns where they do not fit. Knows no model."""
+"""Build the token ids of a request's prompt: render it, encode it, and leave out old turns where it does not fit."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Protocol
 from chat.core.conversation import Message
 from chat.core.token_ids import common_prefix
 from chat.errors import DataError
-from chat.prompts.registry import segments
+from chat.prompts.registry import FORMATS, render
 from chat.prompts.segments import Mark, Segment, Text
-from chat.prompts.truncation import answer_reserve, check_fits, dropped_turns, turns
+from chat.prompts.truncation import answer_reserve, check_fits, dropped_turns, split_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from chat.core.request import Prompt, Request
-    from chat.prompts.render_template import ChatTemplate
+    from chat.prompts.segments import ChatTemplate
+
+MESSAGE_TOKENS = 4  # estimate of what a format writes around a message
 
 
 class Encoder(Protocol):
@@ -24,7 +26,7 @@ class Encoder(Protocol):
 
     @property
     def size(self) -> int:
-        """The number of pieces."""
+        """The number of pieces in the vocabulary."""
         ...
 
     @property
@@ -39,7 +41,13 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class BuiltPrompt:
-    """A prompt's ids, and how many of the oldest turns are not in it."""
+    """The ids of a prompt.
+
+    Attributes:
+        ids: all of them.
+        dropped: how many of the oldest turns were left out.
+        turns: of how many; 0 where none was left out.
+    """
 
     ids: tuple[int, ...]
     dropped: int = 0
@@ -49,24 +57,28 @@ class BuiltPrompt:
 def build_prompt(
     request: Request, tokenizer: Encoder, prompt_format: str, limit: int | None, drop: bool
 ) -> BuiltPrompt:
-    """The ids of the request's prompt.
+    """The ids of the request's prompt, within a limit.
 
     Args:
-        limit: tokens of prompt and answer together; None where there is no end.
-        drop: leave out the oldest whole turns rather than refuse.
+        request: its prompt, and how many tokens the answer may have.
+        tokenizer: of the model.
+        prompt_format: one of `FORMATS`.
+        limit: tokens of prompt and answer together; None for no limit.
+        drop: leave out the oldest whole turns of a conversation that is too long, rather than refuse it.
 
     Raises:
         ContextError: it does not fit.
         DataError: it breaks a rule of the prompt format, or is empty.
+        ModelError: the vocabulary or the chat template does not suit the prompt format.
     """
     ids = encode(request.prompt, tokenizer, prompt_format)
     if not ids:
         raise DataError("the prompt is empty")
     if limit is None:
         return BuiltPrompt(ids)
-    room = limit - answer_reserve(limit, request.max_tokens)
-    if drop and request.prompt.messages is not None and len(ids) > room:
-        return _dropped(request.prompt, tokenizer, prompt_format, limit, room)
+    available = limit - answer_reserve(limit, request.max_tokens)
+    if drop and request.prompt.messages is not None and len(ids) > available:
+        return _build_shorter(request.prompt, tokenizer, prompt_format, limit, available)
     check_fits(len(ids), limit)
     return BuiltPrompt(ids)
 
@@ -76,48 +88,59 @@ def encode(prompt: Prompt, tokenizer: Encoder, prompt_format: str) -> tuple[int,
 
     Raises:
         DataError: an id that the vocabulary does not have, or a conversation that the format refuses.
+        ModelError: the vocabulary or the chat template does not suit the prompt format.
     """
     if prompt.ids is not None:
         for token in prompt.ids:
             if not 0 <= token < tokenizer.size:
                 raise DataError(f"id {token} is not in the vocabulary of {tokenizer.size:,} pieces")
         return prompt.ids
-    return tuple(tokenizer.encode(prompt_segments(prompt, prompt_format, tokenizer.template)))
+    if prompt.text is not None:
+        return tuple(tokenizer.encode((Mark("bos"), Text(prompt.text))))
+    messages = prompt.messages or ()
+    return tuple(tokenizer.encode(render(prompt_format, messages, prompt.tools, prompt.continues, tokenizer.template)))
 
 
 def stable_prefix_length(prompt: Prompt, ids: Sequence[int], tokenizer: Encoder, prompt_format: str) -> int:
-    """How many ids of a prompt the next turn's begins with.
+    """How many ids of a prompt the prompt of the next turn begins with.
 
-    All of them, but where the prompt format moves the system prompt into the last question.
+    All of them, unless the prompt format moves the system prompt into the last question. Only for such a format a
+    conversation with one more turn is rendered, to see where the two prompts part.
+
+    Args:
+        prompt: of this turn.
+        ids: those of the prompt.
+        tokenizer: of the model.
+        prompt_format: one of `FORMATS`.
+
+    Raises:
+        DataError: the format refuses the longer conversation.
     """
     messages = prompt.messages
-    if not messages or messages[0].role != "system":
+    if not messages or messages[0].role != "system" or FORMATS[prompt_format].keeps_prefix:
         return len(ids)
     answer = () if messages[-1].role == "assistant" else (Message("assistant", "a"),)
     longer = replace(prompt, messages=(*messages, *answer, Message("user", "q")), continues=False)
     return common_prefix(ids, encode(longer, tokenizer, prompt_format))
 
 
-def prompt_segments(prompt: Prompt, prompt_format: str, template: ChatTemplate | None = None) -> tuple[Segment, ...]:
-    """The segments of a prompt of messages or of plain text."""
-    if prompt.text is not None:
-        return (Mark("bos"), Text(prompt.text))
-    return segments(prompt_format, prompt.messages or (), prompt.tools, prompt.continues, template)
+def _build_shorter(prompt: Prompt, tokenizer: Encoder, prompt_format: str, limit: int, available: int) -> BuiltPrompt:
+    """The prompt of a conversation without its oldest turns.
 
+    The turns to leave out are estimated from the tokens of their texts, and then counted in the rendered prompt.
+    """
+    head, turns = split_turns(prompt.messages or ())
 
-def _dropped(prompt: Prompt, tokenizer: Encoder, prompt_format: str, limit: int, room: int) -> BuiltPrompt:
-    head, all_turns = turns(prompt.messages or ())
+    def tokens(messages: tuple[Message, ...]) -> int:
+        return sum(len(m.ids) or len(tokenizer.encode((Text(m.content),))) + MESSAGE_TOKENS for m in messages)
 
-    def count(messages: tuple[Message, ...]) -> int:
-        return sum(len(m.ids) or len(tokenizer.encode((Text(m.content),))) + 4 for m in messages)
-
-    dropped = dropped_turns(tuple(count(turn) for turn in all_turns), count(head), room)
+    dropped = dropped_turns(tuple(tokens(turn) for turn in turns), tokens(head), available)
     while True:
-        kept = head + tuple(message for turn in all_turns[dropped:] for message in turn)
-        parts = segments(prompt_format, kept, prompt.tools, prompt.continues, tokenizer.template)
-        ids = tuple(tokenizer.encode(parts))
-        if len(ids) < limit and (len(ids) <= room or dropped >= len(all_turns) - 1):
-            return BuiltPrompt(ids, dropped, len(all_turns))
-        if dropped >= len(all_turns) - 1:
+        kept = head + tuple(message for turn in turns[dropped:] for message in turn)
+        ids = encode(replace(prompt, messages=kept), tokenizer, prompt_format)
+        is_last_turn = dropped >= len(turns) - 1
+        if len(ids) < limit and (len(ids) <= available or is_last_turn):
+            return BuiltPrompt(ids, dropped, len(turns))
+        if is_last_turn:
             check_fits(len(ids), limit)
         dropped += 1

@@ -1,4 +1,4 @@
-"""Tell a model's prompt format from its GGUF metadata. Knows no rendering, and never runs a template."""
+"""Detect a model's prompt format from its GGUF metadata; no template is run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chat.prompts.mistral_versions import DIALECTS
+from chat.prompts.registry import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OWN_KEY = "mistral_chat.prompt_format"
-_NAMES = {*DIALECTS, "chatml", "zephyr", "raw", "template"}
 _SPECIAL_TYPES = {3, 4}  # CONTROL, USER_DEFINED
 _ZEPHYR = re.compile(r"<\|user\|>(?:\\n|\n).{0,40}content.{0,8}eos_token", re.DOTALL)
 _INSTRUCT = re.compile(r"\b(instruct|chat|it)\b", re.IGNORECASE)
@@ -21,7 +20,12 @@ _BASE = re.compile(r"\bbase\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Detected:
-    """A prompt format's name, or `template` for a chat template that llama.cpp has to render; and how we know."""
+    """A prompt format and the reason for it.
+
+    Attributes:
+        name: one of `FORMATS`; `template` for a chat template that llama.cpp has to render.
+        reason: why, as a clause for the user.
+    """
 
     name: str
     reason: str
@@ -34,7 +38,7 @@ def detect_format(metadata: Mapping[str, Any]) -> Detected:
         metadata: a GGUF's keys and values; arrays as sequences, texts as str or UTF-8 bytes.
     """
     own = _text(metadata, OWN_KEY)
-    if own in _NAMES:
+    if own in FORMATS:
         return Detected(own, "the file names it")
     pieces = _special_pieces(metadata)
     template = _text(metadata, "tokenizer.chat_template")

@@ -1,4 +1,4 @@
-"""Say whether a value is a JSON Schema of draft 7, by the draft's own meta-schema. Knows no instances."""
+"""Check that a value is a JSON Schema of draft 7, by the rules of the draft's meta-schema."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ if TYPE_CHECKING:
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
 
-def fault(schema: Any, at: str = "") -> str | None:
-    """What is wrong with a schema, with the path to it; None where it is one.
+def fault(schema: Any, path: str = "") -> str | None:
+    """The first fault of a schema with the path to it; None where there is none.
 
     Args:
         schema: plain JSON values.
+        path: of the schema within a larger one.
     """
     if isinstance(schema, bool):
         return None
     if not isinstance(schema, dict):
-        return f"`{at or '/'}` is no schema"
+        return f"`{path or '/'}` is no schema"
     for key, value in schema.items():
         check = _KEYWORDS.get(key)
-        if check and (found := check(value, f"{at}/{key}")):
+        if check and (found := check(value, f"{path}/{key}")):
             return found
     return None
 
@@ -57,35 +58,35 @@ def _is_type(value: Any) -> bool:
 
 
 def _plain(test: Callable[[Any], bool], expected: str) -> Callable[[Any, str], str | None]:
-    return lambda value, at: None if test(value) else f"`{at}` is not {expected}"
+    return lambda value, path: None if test(value) else f"`{path}` is not {expected}"
 
 
-def _schemas(value: Any, at: str) -> str | None:
+def _schemas(value: Any, path: str) -> str | None:
     if not isinstance(value, list) or not value:
-        return f"`{at}` is not a list of schemas"
-    return next((found for index, each in enumerate(value) if (found := fault(each, f"{at}/{index}"))), None)
+        return f"`{path}` is not a list of schemas"
+    return next((found for index, item in enumerate(value) if (found := fault(item, f"{path}/{index}"))), None)
 
 
-def _schema_or_schemas(value: Any, at: str) -> str | None:
-    return _schemas(value, at) if isinstance(value, list) else fault(value, at)
+def _schema_or_schemas(value: Any, path: str) -> str | None:
+    return _schemas(value, path) if isinstance(value, list) else fault(value, path)
 
 
-def _named_schemas(value: Any, at: str) -> str | None:
+def _named_schemas(value: Any, path: str) -> str | None:
     if not isinstance(value, dict):
-        return f"`{at}` is not an object of schemas"
-    return next((found for name, each in value.items() if (found := fault(each, f"{at}/{name}"))), None)
+        return f"`{path}` is not an object of schemas"
+    return next((found for name, item in value.items() if (found := fault(item, f"{path}/{name}"))), None)
 
 
-def _pattern_schemas(value: Any, at: str) -> str | None:
+def _pattern_schemas(value: Any, path: str) -> str | None:
     if isinstance(value, dict) and (bad := [name for name in value if not _is_pattern(name)]):
-        return f"`{at}/{bad[0]}` is not named by a regular expression"
-    return _named_schemas(value, at)
+        return f"`{path}/{bad[0]}` is not named by a regular expression"
+    return _named_schemas(value, path)
 
 
-def _dependencies(value: Any, at: str) -> str | None:
+def _dependencies(value: Any, path: str) -> str | None:
     if not isinstance(value, dict):
-        return f"`{at}` is not an object"
-    return _named_schemas({name: each for name, each in value.items() if not _are_names(each)}, at)
+        return f"`{path}` is not an object"
+    return _named_schemas({name: item for name, item in value.items() if not _are_names(item)}, path)
 
 
 _TEXT = _plain(lambda value: isinstance(value, str), "text")

@@ -1,4 +1,4 @@
-"""How Mistral's prompt formats differ, as a table. Knows no rendering; mistral-common is the source of each value."""
+"""The properties in which Mistral's prompt formats differ; mistral-common is the source of each value."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ class MistralVersion:
     """The properties of one format.
 
     Attributes:
-        system: where the system prompt stands: in front of the first or last user message's text, or apart.
-        control_tokens: `[INST]` and its kin are control pieces; else they are text.
-        tools: before which user message the tools on offer stand.
+        name: the value of `--prompt-format`.
+        system: the place of the system prompt: before the text of the first or last user message, or on its own.
+        control_tokens: `[INST]` and the like are control pieces; else they are text.
+        tools: the user message before which the tools on offer are written.
         forgets_tools: calls and results before the last user message are left out.
-        one_result: one tool result per turn at most.
+        one_result: at most one tool result per turn.
         results: a list of one JSON object, one JSON object, text after its call id, or text alone.
         calls: a JSON list, or one block per call with or without its id.
-        call_ids: not looked at, nine letters or digits, or any that are not empty.
-        pairs_results: results must name calls that wait for one, and follow their order.
+        call_ids: unchecked, nine letters or digits, or any that is not empty.
+        pairs_results: results have to name calls that have none yet, and are put in the order of the calls.
         answer_and_calls: one answer may hold text and calls.
-        strips_answers: spaces at the end of an answer's text are dropped.
+        strips_answers: spaces at the end of an answer's text are removed.
     """
 
     name: str
@@ -43,7 +44,7 @@ class MistralVersion:
 
     @property
     def writes_call_ids(self) -> bool:
-        """Whether calls stand in a prompt with their ids."""
+        """Whether calls are written with their ids."""
         return self.calls == "blocks with id" or (self.calls == "json" and self.call_ids != "unchecked")
 
 
@@ -71,4 +72,4 @@ _ALL = (
     _v7_family("v11", calls="blocks with id", pairs_results=True),
     _v7_family("v13", calls="blocks", pairs_results=True, tools="first", results="text", call_ids="any"),
 )
-DIALECTS: Mapping[str, MistralVersion] = MappingProxyType({dialect.name: dialect for dialect in _ALL})
+MISTRAL_VERSIONS: Mapping[str, MistralVersion] = MappingProxyType({version.name: version for version in _ALL})

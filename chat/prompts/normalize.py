@@ -1,4 +1,4 @@
-"""Put a conversation's messages into turns, as mistral-common normalizes a request. Knows no control pieces."""
+"""Merge messages into turns, as mistral-common normalizes a request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ _JOIN = "\n\n"
 class NormalizedTurn:
     """Consecutive messages of one role, as one; tool results and system messages stay single.
 
-    `ids` stand for the whole answer where one own answer makes the turn.
+    Attributes:
+        ids: those that the model generated, where the turn is a single answer.
+        calls: of an answer.
+        call_id: of a tool result.
+        name: the tool's, of a tool result.
     """
 
     role: Role
@@ -30,16 +34,16 @@ class NormalizedTurn:
     name: str = ""
 
 
-def turns_of(messages: Sequence[Message], dialect: MistralVersion) -> tuple[str, tuple[NormalizedTurn, ...]]:
-    """The system prompt that a format puts into a user message ("" for none), and the turns."""
-    apart = dialect.system == "apart"
+def normalize(messages: Sequence[Message], version: MistralVersion) -> tuple[str, tuple[NormalizedTurn, ...]]:
+    """The system prompt that a format writes into a user message, "" for none, and the turns."""
+    apart = version.system == "apart"
     turns: list[NormalizedTurn] = []
-    pending: list[str] = []  # ids of calls since the last results
+    pending: list[str] = []  # ids of the calls since the last results
     for role, group in groupby(messages, key=lambda message: message.role):
         same = tuple(group)
         if role == "tool":
             results = [_single(message) for message in same]
-            turns += _in_order_of_calls(results, pending) if dialect.pairs_results else results
+            turns += _ordered_by_calls(results, pending) if version.pairs_results else results
             pending.clear()
         elif role == "system":
             turns += [_single(message) for message in same] if apart else []
@@ -62,12 +66,12 @@ def _single(message: Message) -> NormalizedTurn:
 
 def _merged(role: Role, messages: tuple[Message, ...]) -> NormalizedTurn:
     calls = tuple(call for message in messages for call in message.tool_calls)
-    speaking = [message for message in messages if message.content or message.ids or message.tool_calls]
-    ids = speaking[0].ids if len(speaking) == 1 else ()
+    non_empty = [message for message in messages if message.content or message.ids or message.tool_calls]
+    ids = non_empty[0].ids if len(non_empty) == 1 else ()
     return NormalizedTurn(role, _joined(message.content for message in messages), ids, calls)
 
 
-def _in_order_of_calls(results: list[NormalizedTurn], call_ids: list[str]) -> list[NormalizedTurn]:
-    place = {call_id: index for index, call_id in enumerate(call_ids)}
+def _ordered_by_calls(results: list[NormalizedTurn], call_ids: list[str]) -> list[NormalizedTurn]:
+    position = {call_id: index for index, call_id in enumerate(call_ids)}
     arrival = {turn.call_id: index for index, turn in enumerate(results)}
-    return sorted(results, key=lambda turn: (place.get(turn.call_id, len(place)), arrival[turn.call_id]))
+    return sorted(results, key=lambda turn: (position.get(turn.call_id, len(position)), arrival[turn.call_id]))

@@ -1,16 +1,16 @@
-"""Turn a conversation into the segments of a prompt, by the name of a format. Knows no vocabulary."""
+"""The prompt formats by name, and how a conversation is rendered in one of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import UsageError
-from chat.prompts import render_mistral, render_plain
-from chat.prompts.mistral_versions import DIALECTS, MistralVersion
-from chat.prompts.render_template import ChatTemplate, template_segments
-from chat.prompts.segments import Segment
+from chat.prompts import render_mistral, render_plain, render_template
+from chat.prompts.mistral_versions import MISTRAL_VERSIONS, MistralVersion
+from chat.prompts.segments import ChatTemplate, PromptMessages, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,65 +23,55 @@ class Format:
     """A prompt format.
 
     Attributes:
-        render: (messages, tools, whether the last answer goes on, the model's chat template) to segments.
-        tools: whether tools on offer, calls and results have a place in it; else tools on offer are left out.
-        stops: texts that end an answer where the vocabulary has no token for them.
+        name: the value of `--prompt-format`.
+        render: makes the segments of a prompt.
+        tools: tools on offer, calls and results can be rendered; else tools on offer are left out.
+        stops: texts that end an answer where the vocabulary has no control piece for them.
+        keeps_prefix: the prompt of a longer conversation begins with that of the shorter one. Not where the system
+            prompt moves to the last question, where a text is encoded together with the one after it, or where the
+            format is not known.
     """
 
     name: str
-    render: Callable[[Sequence[Message], Sequence[Mapping[str, Any]], bool, ChatTemplate | None], tuple[Segment, ...]]
+    render: Callable[[PromptMessages], tuple[Segment, ...]]
     tools: bool = False
     stops: tuple[str, ...] = ()
+    keeps_prefix: bool = True
 
 
-def _of_mistral(dialect: MistralVersion) -> Format:
+def _mistral(version: MistralVersion) -> Format:
     return Format(
-        dialect.name,
-        lambda messages, tools, continues, _: render_mistral.render(dialect, messages, tools, continues),
-        tools=dialect.tools != "none",
+        version.name,
+        partial(render_mistral.render, version),
+        tools=version.tools != "none",
+        keeps_prefix=version.system != "last",
     )
 
 
-def _of_template(
-    messages: Sequence[Message], _: Sequence[Mapping[str, Any]], continues: bool, template: ChatTemplate | None
-) -> tuple[Segment, ...]:
-    return template_segments(template, messages, continues)
-
-
 _ALL = (
-    *(_of_mistral(dialect) for dialect in DIALECTS.values()),
-    Format(
-        "chatml",
-        lambda messages, _, continues, __: render_plain.chatml(messages, continues),
-        stops=(render_plain.IM_END,),
-    ),
-    Format("zephyr", lambda messages, _, continues, __: render_plain.zephyr(messages, continues), stops=("<|user|>",)),
-    Format("raw", lambda messages, _, continues, __: render_plain.raw(messages, continues)),
-    Format("template", _of_template),
+    *(_mistral(version) for version in MISTRAL_VERSIONS.values()),
+    Format("chatml", render_plain.render_chatml, stops=(render_plain.IM_END,)),
+    Format("zephyr", render_plain.render_zephyr, stops=("<|user|>",)),
+    Format("raw", render_plain.render_raw, keeps_prefix=False),
+    Format("template", render_template.render, keeps_prefix=False),
 )
-FORMATS: Mapping[str, Format] = MappingProxyType({each.name: each for each in _ALL})
+FORMATS: Mapping[str, Format] = MappingProxyType({entry.name: entry for entry in _ALL})
 
 
-def segments(
+def render(
     format_name: str,
-    prompt_messages: Sequence[Message],
+    messages: Sequence[Message],
     tools: Sequence[Mapping[str, Any]] = (),
     continues: bool = False,
     template: ChatTemplate | None = None,
 ) -> tuple[Segment, ...]:
-    """The segments of a conversation in one of `FORMATS`.
-
-    Args:
-        prompt_messages: a system message, if any, first; an own answer with `ids` goes back as these.
-        tools: functions on offer, bare or as {"type": "function", "function": ...}.
-        continues: the last message is an unfinished answer to go on with.
-        template: the model's chat template, which the format `template` needs.
+    """The segments of a conversation in one of `FORMATS`; for the arguments see `PromptMessages`.
 
     Raises:
-        UsageError: no such format.
-        DataError: a conversation that mistral-common refuses.
-        ModelError: a chat template that llama.cpp does not know.
+        UsageError: there is no such format.
+        DataError: mistral-common refuses the conversation, or the format cannot render it.
+        ModelError: llama.cpp does not know the chat template.
     """
     if format_name not in FORMATS:
         raise UsageError(f"unknown prompt format `{format_name}`", hint=f"one of {', '.join(FORMATS)}")
-    return FORMATS[format_name].render(prompt_messages, tools, continues, template)
+    return FORMATS[format_name].render(PromptMessages(messages, tools, continues, template))

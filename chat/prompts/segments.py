@@ -1,16 +1,51 @@
-"""The parts that a prompt is made of. Values only; a vocabulary turns them into ids."""
+"""The values between a conversation and its token ids: what a prompt format takes, and the segments that it gives."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from chat.core.conversation import Message
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A model's own chat template.
+
+    Attributes:
+        text: the template in the model's file, empty where it has none.
+        apply: renders (template, [(role, text)], whether to ask for an answer) to one text.
+    """
+
+    text: str
+    apply: Callable[[str, Sequence[tuple[str, str]], bool], str]
+
+
+@dataclass(frozen=True)
+class PromptMessages:
+    """What a prompt format renders.
+
+    Attributes:
+        messages: a system message, if any, first; an answer of the model with `ids` is rendered as these.
+        tools: functions on offer, bare or as {"type": "function", "function": ...}.
+        continues: the last message is an unfinished answer to be continued.
+        template: the model's chat template.
+    """
+
+    messages: Sequence[Message]
+    tools: Sequence[Mapping[str, Any]] = ()
+    continues: bool = False
+    template: ChatTemplate | None = None
 
 
 @dataclass(frozen=True)
 class Control:
-    """One control piece, by its name.
+    """One control piece of the vocabulary.
 
-    `or_text`: where the vocabulary has no such piece the name itself is text, joined to what surrounds it.
+    Attributes:
+        piece: its name.
+        or_text: where the vocabulary has no such piece, its name is text and joined to the text around it.
     """
 
     piece: str
@@ -19,9 +54,11 @@ class Control:
 
 @dataclass(frozen=True)
 class Text:
-    """Text of a person, a file, a tool or a model: it never becomes a control id.
+    """Text of a user, a file, a tool or a model. It never becomes a control id.
 
-    Each text is encoded on its own, as mistral-common does; a `joined` one is encoded together with the text before it.
+    Attributes:
+        text: encoded on its own, as mistral-common does.
+        joined: encode it together with the text before it.
     """
 
     text: str
@@ -30,10 +67,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Ids:
-    """Ids that were generated: an answer goes back as what it was.
+    """Ids that the model generated.
 
-    Where they do not decode to text with all of `says` in it, because another vocabulary made them or the answer was
-    edited since, the segments `instead` take their place.
+    Attributes:
+        ids: the prompt holds these, if they decode to a text with all of `says` in it.
+        says: texts of the message. Another vocabulary may have made the ids, or the answer was edited since.
+        instead: segments that replace the ids then.
     """
 
     ids: tuple[int, ...]
@@ -50,9 +89,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Markup:
-    """A chat template's own words: names of control pieces in it are control pieces."""
+    """A chat template's own text; names of control pieces in it are control pieces."""
 
     text: str
 
 
 Segment = Control | Text | Ids | Mark | Markup
+
+
+def joined_content(message: Message) -> Text | Ids:
+    """A message's content, encoded together with the text around it; an answer of the model as its own ids."""
+    text = Text(message.content, joined=True)
+    return Ids(message.ids, (message.content,), (text,)) if message.ids else text

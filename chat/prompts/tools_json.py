@@ -1,4 +1,4 @@
-"""Write tools, their calls and results as the JSON that Mistral's models were trained on. Knows no control pieces."""
+"""Write tools, calls and results as the JSON that Mistral's models were trained on."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
     """The tools on offer as one JSON list.
 
     Args:
-        tools: functions, bare or as {"type": "function", "function": ...}; what else they hold is left out.
+        tools: functions, bare or as {"type": "function", "function": ...}; other keys are left out.
 
     Raises:
-        DataError: no name, a name that models cannot call, or parameters that are no JSON Schema of draft 7.
+        DataError: a tool without a valid name, or with parameters that are no JSON Schema of draft 7.
     """
     return dumps([_tool(tool, f"tool {number}") for number, tool in enumerate(tools, 1)], "the tools")
 
@@ -53,10 +53,10 @@ def _tool(tool: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def calls_text(calls: Sequence[ToolCall], with_ids: bool) -> str:
-    """Calls as one JSON list; arguments that are no JSON stay a text.
+    """Calls as one JSON list; arguments that are not JSON are written as a string.
 
     Raises:
-        DataError: arguments that are JSON but cannot be kept.
+        DataError: arguments that Python cannot read or write as JSON.
     """
     return dumps([_call(call, with_ids) for call in calls], "the tool calls")
 
@@ -70,17 +70,21 @@ def arguments_text(call: ToolCall) -> str:
     """The arguments of one call as JSON.
 
     Raises:
-        DataError: arguments that are JSON but cannot be kept.
+        DataError: arguments that Python cannot read or write as JSON.
     """
     where = f"arguments of {call.name}"
     return dumps(loads(call.arguments, where), where)
 
 
 def result_text(turn: NormalizedTurn, as_list: bool) -> str:
-    """A tool's result as JSON: v2 writes a list of one with the tool's name, v3 an object with the call's id.
+    """A tool's result as JSON.
+
+    Args:
+        turn: of the role tool.
+        as_list: write a list of one object with the tool's name, as v2 does; else an object with the call's id.
 
     Raises:
-        DataError: content that is JSON but cannot be kept.
+        DataError: content that Python cannot read or write as JSON.
     """
     content = loads(turn.content, "tool result")
     if as_list:
@@ -89,10 +93,10 @@ def result_text(turn: NormalizedTurn, as_list: bool) -> str:
 
 
 def loads(text: str, where: str) -> Any:
-    """JSON as values, other text as it is, nothing as an empty object.
+    """The values of JSON text; other text unchanged, and an empty object for an empty text.
 
     Raises:
-        DataError: nested too deeply, or a number too long.
+        DataError: JSON that is nested too deeply or has a number that is too long.
     """
     try:
         return json.loads(text) if text else {}
@@ -103,10 +107,10 @@ def loads(text: str, where: str) -> Any:
 
 
 def dumps(value: Any, where: str) -> str:
-    """Values as one line of JSON with its letters as they are.
+    """Values as one line of JSON, without escapes for letters beyond ASCII.
 
     Raises:
-        DataError: no JSON values, nested too deeply, or lone surrogates that an escape brought in.
+        DataError: values that are not JSON, nested too deeply, or with lone surrogates from an escape.
     """
     try:
         text = json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""A tiny seeded Mistral: written as a GGUF for llama.cpp, and computed by plain numpy as the judge of its logits."""
+"""A tiny seeded Mistral: written as a GGUF for llama.cpp, and computed by plain numpy as a reference for its logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vocabulary-only GGUF files made of mistral-common's real tokenizer files by our own converter, and their judges."""
+"""Vocabulary-only GGUF files that our converter made of mistral-common's tokenizer files, and their references."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Case:
     name: str
     vocabulary: Tokenizer
     metadata: dict[str, Any]
-    judge: Any
+    reference: Any
 
     def text_ids(self, text: str) -> list[int]:
         """What mistral-common makes of one text."""
-        ids: list[int] = self.judge.instruct_tokenizer.tokenizer.encode(text, bos=False, eos=False)
+        ids: list[int] = self.reference.instruct_tokenizer.tokenizer.encode(text, bos=False, eos=False)
         return ids
 
 

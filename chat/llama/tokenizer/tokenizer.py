@@ -11,8 +11,7 @@ from chat.errors import ModelError
 from chat.llama.chat_template import apply_template
 from chat.llama.tokenizer.text_encoder import TextEncoder
 from chat.llama.tokenizer.vocabulary import Vocabulary
-from chat.prompts.render_template import ChatTemplate
-from chat.prompts.segments import Control, Ids, Mark, Segment, Text
+from chat.prompts.segments import ChatTemplate, Control, Ids, Mark, Segment, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -35,16 +35,19 @@ def some_ids(shape: Shape, count: int, seed: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def judged(windowed_weights: dict[str, Array]) -> tuple[list[int], Array]:
+def expected(windowed_weights: dict[str, Array]) -> tuple[list[int], Array]:
     ids = some_ids(WINDOWED, 500, 3)
     return ids, forward(WINDOWED, windowed_weights, ids)
 
 
 @pytest.mark.parametrize("sizes", [[64], [1], [50, 3, 64, 1, 17], [63, 2]], ids=str)
 def test_a_window_of_64_is_exact_however_the_batches_cross_it(
-    windowed_file: Path, judged: tuple[list[int], Array], open_decoder: Callable[..., LlamaContext], sizes: list[int]
+    windowed_file: Path,
+    expected: tuple[list[int], Array],
+    open_decoder: Callable[..., LlamaContext],
+    sizes: list[int],
 ) -> None:
-    ids, wanted = judged
+    ids, wanted = expected
     decoder = open_decoder(windowed_file, cells=128, rolling=True)
     assert decoder.cells == 256
     difference = np.abs(all_logits(decoder, ids, sizes) - wanted)
@@ -55,7 +58,7 @@ def test_a_window_of_64_is_exact_however_the_batches_cross_it(
 def test_without_the_window_the_same_weights_answer_otherwise(
     windowed_file: Path, windowed_weights: dict[str, Array], open_decoder: Callable[..., LlamaContext]
 ) -> None:
-    """The judge can tell: were the window ignored, the test above would fail."""
+    """The reference tells the difference: if the window were ignored, the test above would fail."""
     ids = some_ids(WINDOWED, 200, 4)
     logits = all_logits(open_decoder(windowed_file, cells=128, rolling=True), ids, [64])
     unbounded = forward(Shape(window=None), windowed_weights, ids)
@@ -85,9 +88,9 @@ def test_other_windows_and_groupings_are_exact(
 
 
 def test_the_default_cache_and_flash_attention_stay_close(
-    windowed_file: Path, judged: tuple[list[int], Array], open_decoder: Callable[..., LlamaContext]
+    windowed_file: Path, expected: tuple[list[int], Array], open_decoder: Callable[..., LlamaContext]
 ) -> None:
-    ids, wanted = judged
+    ids, wanted = expected
     decoder = open_decoder(windowed_file, cells=128, rolling=True, kv_type="f16", flash_attention="on")
     difference = np.abs(all_logits(decoder, ids, [64]) - wanted)
     print(f"worst difference {difference.max():.1e}")

@@ -19,8 +19,8 @@ def test_logits_are_those_of_transformers_across_the_window(
 ) -> None:
     """v0.1 has a window of 64, so that batches of 50 and 7 cross its edge at many places."""
     windowed = name == "mistral-v0.1"
-    judged = np.load(CHECKPOINTS / name / "logits.npz")
-    ids, expected = judged["ids"].tolist(), judged["logits"]
+    reference = np.load(CHECKPOINTS / name / "logits.npz")
+    ids, expected = reference["ids"].tolist(), reference["logits"]
     decoder = open_decoder(tiny_model if windowed else tiny_v3_model, batch=batch, outputs=batch, rolling=windowed)
     worst = 0.0
     for start in range(0, len(ids), batch):

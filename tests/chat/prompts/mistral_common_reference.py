@@ -142,8 +142,8 @@ def _arguments(random: random.Random) -> str:
     return random.choice(("", "no json", json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)))
 
 
-def judge_ids(
-    judge: Any, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), continues: bool = False
+def reference_ids(
+    reference: Any, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), continues: bool = False
 ) -> list[int] | None:
     """mistral-common's ids, or None where it refuses."""
     try:
@@ -153,7 +153,7 @@ def judge_ids(
             ],
             tools=[Tool.from_openai(tool) for tool in tools] or None,
         )
-        ids: list[int] = judge.encode_chat_completion(request).tokens
+        ids: list[int] = reference.encode_chat_completion(request).tokens
     except Exception:  # it refuses with errors of many kinds, assertions among them
         return None
     return ids

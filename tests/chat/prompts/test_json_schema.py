@@ -1,4 +1,4 @@
-"""Schemas are judged as jsonschema judges them by the meta-schema of draft 7."""
+"""Schemas are accepted and refused as jsonschema does by the meta-schema of draft 7."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def schema(dice: random.Random, depth: int = 0) -> Any:
     return dice.choice((made, made, made, made, [made], {"a": made}))
 
 
-def judged(value: Any) -> bool:
+def is_schema(value: Any) -> bool:
     try:
         Draft7Validator.check_schema(value)
     except SchemaError:
@@ -35,17 +35,17 @@ def judged(value: Any) -> bool:
     return True
 
 
-def test_random_schemas_are_judged_as_the_judge_does() -> None:
+def test_random_schemas_are_accepted_as_by_the_reference() -> None:
     dice = random.Random(7)
     right = 0
     for _ in range(20_000 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 2000):
         value = schema(dice)
-        assert (fault(value) is None) == judged(value), value
-        right += judged(value)
+        assert (fault(value) is None) == is_schema(value), value
+        right += is_schema(value)
     assert right > 300
 
 
 @pytest.mark.parametrize("key", [*_KEYWORDS, "default", "const", "readOnly"])
-def test_every_keyword_is_judged_as_the_judge_does(key: str) -> None:
+def test_every_keyword_is_accepted_as_by_the_reference(key: str) -> None:
     for value in VALUES:
-        assert (fault({key: value}) is None) == judged({key: value}), value
+        assert (fault({key: value}) is None) == is_schema({key: value}), value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat.errors import DataError
-from chat.prompts.registry import segments
+from chat.prompts.registry import render
 from chat.prompts.segments import Text
 from tests.chat.prompts.mistral_common_reference import (
     CONTROL_LOOKING,
@@ -16,7 +16,7 @@ from tests.chat.prompts.mistral_common_reference import (
     SCRIPTS,
     TOOLS,
     conversation,
-    judge_ids,
+    reference_ids,
     text,
 )
 from tests.chat.vocabulary_files import FORMATS, FULL, Case, case
@@ -33,14 +33,14 @@ def our_ids(
     here: Case, messages: Sequence[Message], tools: Sequence[dict[str, Any]], continues: bool
 ) -> list[int] | None:
     try:
-        parts = segments(here.name, messages, tools, continues)
+        parts = render(here.name, messages, tools, continues)
     except DataError:
         return None
     return here.vocabulary.encode(parts)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_conversations_have_the_judges_ids_or_are_refused_by_both(name: str) -> None:
+def test_conversations_have_the_reference_ids_or_are_refused_by_both(name: str) -> None:
     here = case(name)
     refused = 0
     for seed in range(CONVERSATIONS):
@@ -49,7 +49,7 @@ def test_conversations_have_the_judges_ids_or_are_refused_by_both(name: str) -> 
         messages = conversation(dice, tools=with_tools)
         tools = TOOLS[: dice.randrange(3)] if with_tools else ()
         continues = bool(messages) and messages[-1].role == "assistant" and dice.random() < 0.7
-        theirs = judge_ids(here.judge, messages, tools, continues)
+        theirs = reference_ids(here.reference, messages, tools, continues)
         ours = our_ids(here, messages, tools, continues)
         assert ours == theirs, f"seed {seed}"
         refused += ours is None
@@ -57,7 +57,7 @@ def test_conversations_have_the_judges_ids_or_are_refused_by_both(name: str) -> 
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_odd_texts_alone_have_the_judges_ids(name: str) -> None:
+def test_odd_texts_alone_have_the_reference_ids(name: str) -> None:
     here = case(name)
     dice = random.Random(7)
     texts = [*ODD, *SCRIPTS, *CONTROL_LOOKING, *(text(dice, 12) for _ in range(CONVERSATIONS))]

@@ -9,9 +9,9 @@ import pytest
 
 from chat.core.conversation import Message, ToolCall
 from chat.errors import DataError, ExitCode, UsageError
-from chat.prompts.registry import FORMATS, segments
+from chat.prompts.registry import FORMATS, render
 from chat.prompts.segments import Control, Ids, Mark, Text
-from tests.chat.prompts.mistral_common_reference import TOOLS, judge_ids
+from tests.chat.prompts.mistral_common_reference import TOOLS, reference_ids
 from tests.chat.vocabulary_files import FORMATS as MISTRAL_FORMATS
 from tests.chat.vocabulary_files import FULL, case
 
@@ -130,7 +130,7 @@ ZEPHYR_END = (Mark("eos"), Text("\n", joined=True))
     ],
 )
 def test_each_format_puts_a_conversation_into_its_segments(name: str, expected: tuple[Segment, ...]) -> None:
-    assert segments(name, TALK) == expected
+    assert render(name, TALK) == expected
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_each_format_puts_a_conversation_into_its_segments(name: str, expected: 
 )
 def test_each_format_puts_tools_calls_and_results_into_its_segments(name: str, expected: tuple[Segment, ...]) -> None:
     assert FORMATS[name].tools
-    assert segments(name, TOOL_TALK, OFFER) == expected
+    assert render(name, TOOL_TALK, OFFER) == expected
 
 
 def test_tools_stand_before_the_last_user_message_and_in_v13_before_the_first() -> None:
@@ -188,8 +188,8 @@ def test_tools_stand_before_the_last_user_message_and_in_v13_before_the_first() 
     rest = (Text("b"), EOS)
     last = (BOS, INST, Text("a"), END_INST, *rest, *OFFERED_TOOLS, INST, Text("c"), END_INST)
     first = (BOS, *OFFERED_TOOLS, INST, Text("a"), END_INST, *rest, INST, Text("c"), END_INST)
-    assert segments("v11", messages, OFFER) == last
-    assert segments("v13", messages, OFFER) == first
+    assert render("v11", messages, OFFER) == last
+    assert render("v13", messages, OFFER) == first
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("raw", "template")])
@@ -198,16 +198,16 @@ def test_own_answers_go_back_as_the_ids_they_were(name: str) -> None:
     plain = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
     own = (plain[0], Message("assistant", "b", ids=(5, 6)), plain[2])
     expected = tuple(
-        Ids((5, 6)) if part in (Text("b"), Text("b", joined=True)) else part for part in segments(name, plain)
+        Ids((5, 6)) if part in (Text("b"), Text("b", joined=True)) else part for part in render(name, plain)
     )
-    assert segments(name, own) == expected
+    assert render(name, own) == expected
     assert Ids((5, 6)) in expected
 
 
 def test_two_answers_in_a_row_are_one_text_because_the_format_has_no_other_word_for_them() -> None:
     messages = (Message("user", "a"), Message("assistant", "b", ids=(5,)), Message("assistant", "c", ids=(6,)))
     expected = (BOS, INST, Text("a"), END_INST, Text("b\n\nc"), EOS, INST, Text("d"), END_INST)
-    assert segments("v3", (*messages, Message("user", "d"))) == expected
+    assert render("v3", (*messages, Message("user", "d"))) == expected
 
 
 def test_own_tool_calls_go_back_as_ids_and_v2_forgets_them_with_their_results() -> None:
@@ -215,20 +215,20 @@ def test_own_tool_calls_go_back_as_ids_and_v2_forgets_them_with_their_results() 
     messages = (Message("user", "a"), calls, TOOL_TALK[2], Message("assistant", "noon"), Message("user", "b"))
     end = (Text("noon"), EOS, INST, Text("b"), END_INST)
     result = (RESULTS, Text('{"content": {"h": 12}, "call_id": "abcdefghi"}'), END_RESULTS)
-    assert segments("v2", messages) == (BOS, INST, Text("a"), END_INST, *end)
-    assert segments("v3", messages) == (BOS, INST, Text("a"), END_INST, Ids((5, 9)), EOS, *result, *end)
+    assert render("v2", messages) == (BOS, INST, Text("a"), END_INST, *end)
+    assert render("v3", messages) == (BOS, INST, Text("a"), END_INST, Ids((5, 9)), EOS, *result, *end)
 
 
 @pytest.mark.parametrize("name", sorted(set(FORMATS) - {"template"}))
 def test_a_continued_answer_is_left_open(name: str) -> None:
     messages = (Message("user", "a"), Message("assistant", "b", ids=(5,)))
-    assert segments(name, messages, continues=True)[-1] == Ids((5,))
+    assert render(name, messages, continues=True)[-1] == Ids((5,))
 
 
 def test_v11_puts_results_into_the_order_of_the_calls() -> None:
     calls = tuple(ToolCall("now", "{}", letter * 9) for letter in "abc")
     results = [Message("tool", letter, tool_call_id=letter * 9) for letter in "cab"]
-    parts = segments("v13", (Message("user", "x"), Message("assistant", "", tool_calls=calls), *results))
+    parts = render("v13", (Message("user", "x"), Message("assistant", "", tool_calls=calls), *results))
     assert [part.text for part in parts if isinstance(part, Text)][-3:] == ["a", "b", "c"]
 
 
@@ -274,11 +274,11 @@ BROKEN_NAME = ToolCall("no name", "{}", "abcdefghi")
         ("raw", (USER, ANSWER, Message("user", "\ud800")), "message 3: lone surrogate"),
     ],
 )
-def test_what_the_judge_refuses_is_refused_in_one_sentence(
+def test_what_the_reference_refuses_is_refused_in_one_sentence(
     name: str, messages: tuple[Message, ...], words: str
 ) -> None:
     with pytest.raises(DataError, match=words) as caught:
-        segments(name, messages)
+        render(name, messages)
     assert caught.value.exit_code == ExitCode.DATA
     assert not caught.value.message.endswith(".") and "\n" not in caught.value.message
 
@@ -294,18 +294,18 @@ def test_what_the_judge_refuses_is_refused_in_one_sentence(
 def test_messages_from_files_are_checked(message: Message, words: str) -> None:
     for name in FORMATS:
         with pytest.raises(DataError, match=words):
-            segments(name, (message,))
+            render(name, (message,))
 
 
 def test_only_an_answer_can_be_continued() -> None:
     for name in set(FORMATS) - {"raw"}:
         with pytest.raises(DataError, match="only an answer can be continued, and the last message has the role user"):
-            segments(name, (USER,), continues=True)
+            render(name, (USER,), continues=True)
 
 
 def test_an_unknown_format_is_a_mistake_of_usage() -> None:
     with pytest.raises(UsageError, match="unknown prompt format `v99`"):
-        segments("v99", (USER,))
+        render("v99", (USER,))
 
 
 @pytest.mark.parametrize(
@@ -327,17 +327,17 @@ def test_an_unknown_format_is_a_mistake_of_usage() -> None:
 )
 def test_tools_that_are_no_functions_are_refused(tool: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
-        segments("v3", (USER,), [tool])
+        render("v3", (USER,), [tool])
 
 
 def test_json_that_python_cannot_hold_is_refused() -> None:
     for arguments in ("[" * 100_000, "1" * 5000, '"\\ud800"'):
         call = ToolCall("now", arguments, "abcdefghi")
         with pytest.raises(DataError, match=r"nested too deeply or has an endless number|lone surrogate"):
-            segments("v3", (USER, Message("assistant", "", tool_calls=(call,)), USER))
+            render("v3", (USER, Message("assistant", "", tool_calls=(call,)), USER))
 
 
-def test_every_order_of_roles_is_judged_as_the_judge_does() -> None:
+def test_every_order_of_roles_is_accepted_as_by_the_reference() -> None:
     """Exhaustive up to three messages in the full run, four in steps: equal ids, or refused by both."""
     kinds: list[Message] = [
         Message("system", "s"),
@@ -359,14 +359,14 @@ def test_every_order_of_roles_is_judged_as_the_judge_does() -> None:
             continues = number % 2 == 0 and order[-1].role == "assistant"
             tools = TOOLS[: number % 3]
             ours = _ours(here, order, tools, continues)
-            assert ours == judge_ids(here.judge, order, tools, continues), (name, order)
+            assert ours == reference_ids(here.reference, order, tools, continues), (name, order)
             accepted += ours is not None
     assert accepted > len(orders)
 
 
 def _ours(here: Any, order: Sequence[Message], tools: Sequence[dict[str, Any]], continues: bool) -> list[int] | None:
     try:
-        parts = segments(here.name, order, tools, continues)
+        parts = render(here.name, order, tools, continues)
     except DataError:
         return None
     ids: list[int] = here.vocabulary.encode(parts)

@@ -8,16 +8,16 @@ from dataclasses import replace
 import pytest
 
 from chat.core.conversation import Message, ToolCall
-from chat.prompts.registry import segments
+from chat.prompts.registry import render
 from chat.prompts.segments import Control, Text
-from chat.prompts.tool_call_parser import ParsedAnswer, made_up_id, parse_answer
+from chat.prompts.tool_call_parser import ParsedAnswer, new_call_id, parse_answer
 from tests.chat.vocabulary_files import FORMATS, case
 
 CALLS, ARGS, CALL_ID = Control("[TOOL_CALLS]"), Control("[ARGS]"), Control("[CALL_ID]")
 TWO = (ToolCall("get_weather", '{"city": "Zürich \\"x\\""}', "abcdefghi"), ToolCall("now", "{}", "123456789"))
 
 
-MADE_UP = tuple(made_up_id("", number) for number in range(2))
+NEW_IDS = tuple(new_call_id("", number) for number in range(2))
 
 NINE = "abc456789"
 WITH_ID = '[{"name": "f", "id": "abc456789"}]'
@@ -36,12 +36,12 @@ def test_calls_that_a_format_writes_are_read_again(name: str, content: str) -> N
     """Through the vocabulary: what a model trained on the format generates is what the format writes."""
     vocabulary = case(name).vocabulary
     asked = (Message("user", "x"), Message("assistant", content, tool_calls=TWO), Message("user", "y"))
-    ids = vocabulary.encode(segments(name, asked))
+    ids = vocabulary.encode(render(name, asked))
     if name == "v2":  # forgets calls before the last user message
-        ids = vocabulary.encode(segments(name, asked[:2], continues=True))
+        ids = vocabulary.encode(render(name, asked[:2], continues=True))
     begin, end = ids.index(vocabulary.control_id("[/INST]")) + 1, ids.index(2) if 2 in ids else len(ids)
     answer = parse_answer(name, vocabulary.segments_of(ids[begin:end]))
-    expected_ids = MADE_UP[:2] if name in ("v2", "v13") else tuple(call.id for call in TWO)
+    expected_ids = NEW_IDS[:2] if name in ("v2", "v13") else tuple(call.id for call in TWO)
     calls = tuple(ToolCall(call.name, call.arguments, id_) for call, id_ in zip(TWO, expected_ids, strict=True))
     assert answer == ParsedAnswer(content, calls)
 
@@ -56,11 +56,11 @@ def test_calls_that_a_format_writes_are_read_again(name: str, content: str) -> N
         ("v3", (CALLS, Text('[{"name": "f", "argum')), ParsedAnswer('[{"name": "f", "argum')),
         ("v3", (CALLS, Text("[" * 10**5)), ParsedAnswer("[" * 10**5)),
         ("v3", (CALLS, Text('[{"nom": "f"}]')), ParsedAnswer('[{"nom": "f"}]')),
-        ("v3", (CALLS, Text('[{"name": "f"}]')), ParsedAnswer("", (ToolCall("f", "{}", MADE_UP[0]),))),
+        ("v3", (CALLS, Text('[{"name": "f"}]')), ParsedAnswer("", (ToolCall("f", "{}", NEW_IDS[0]),))),
         (
             "v2",
             (CALLS, Text('{"name": "f", "arguments": "x"}')),
-            ParsedAnswer("", (ToolCall("f", "x", MADE_UP[0]),)),
+            ParsedAnswer("", (ToolCall("f", "x", NEW_IDS[0]),)),
         ),
         (
             "v3",
@@ -75,7 +75,7 @@ def test_calls_that_a_format_writes_are_read_again(name: str, content: str) -> N
         (
             "v11",
             (CALLS, Text("f"), ARGS, Text("{}")),
-            ParsedAnswer("", (ToolCall("f", "{}", MADE_UP[0]),)),
+            ParsedAnswer("", (ToolCall("f", "{}", NEW_IDS[0]),)),
         ),
         ("v11", (CALLS, Text("f"), CALL_ID, Text("i")), ParsedAnswer("fi")),
         ("v13", (Text("a"), CALLS, ARGS, Text("{}")), ParsedAnswer("a{}")),
@@ -83,7 +83,7 @@ def test_calls_that_a_format_writes_are_read_again(name: str, content: str) -> N
         (
             "v3",
             (CALLS, Text('[{"name": "f", "id": "short"}]')),
-            ParsedAnswer("", (ToolCall("f", "{}", MADE_UP[0]),)),
+            ParsedAnswer("", (ToolCall("f", "{}", NEW_IDS[0]),)),
         ),
         ("v3", (CALLS, Text('[{"name": "not one"}]')), ParsedAnswer('[{"name": "not one"}]')),
         (
@@ -103,7 +103,7 @@ def test_calls_that_a_format_writes_are_read_again(name: str, content: str) -> N
                 ARGS,
                 Text("1"),
             ),
-            ParsedAnswer("", (ToolCall("f", "{}", NINE), ToolCall("g", "1", MADE_UP[1]))),
+            ParsedAnswer("", (ToolCall("f", "{}", NINE), ToolCall("g", "1", NEW_IDS[1]))),
         ),
     ],
 )
@@ -113,8 +113,8 @@ def test_what_is_no_well_formed_call_stays_text(
     assert parse_answer(name, parts) == expected
 
 
-def test_made_up_ids_are_allowed_everywhere_and_differ_by_prompt_and_place() -> None:
-    ids = [made_up_id(salt, number) for salt in ("one", "two") for number in range(50)]
+def test_new_call_ids_are_allowed_everywhere_and_differ_by_prompt_and_place() -> None:
+    ids = [new_call_id(salt, number) for salt in ("one", "two") for number in range(50)]
     assert len(set(ids)) == 100
     assert all(re.fullmatch("[a-zA-Z0-9]{9}", each) for each in ids)
 
@@ -125,13 +125,13 @@ def test_answers_whose_ids_were_made_up_go_back_as_calls_with_these_ids(name: st
     vocabulary = case(name).vocabulary
     call, result = Message("assistant", "", tool_calls=TWO[1:]), Message("tool", "1", tool_call_id="123456789")
     written = (Message("user", "x"), call, result)
-    plain = vocabulary.encode(segments(name, written))
-    own = vocabulary.encode(segments(name, written[:2], continues=True))
+    plain = vocabulary.encode(render(name, written))
+    own = vocabulary.encode(render(name, written[:2], continues=True))
     generated = tuple(own[own.index(vocabulary.control_id("[/INST]")) + 1 :])
     kept = (written[0], replace(call, ids=generated), result)
-    assert vocabulary.encode(segments(name, kept)) == plain
-    renamed = replace(call, ids=generated, tool_calls=(ToolCall("now", "{}", made_up_id("", 0)),))
-    result = replace(result, tool_call_id=made_up_id("", 0))
-    expected = vocabulary.encode(segments(name, (written[0], replace(renamed, ids=()), result)))
-    assert vocabulary.encode(segments(name, (written[0], renamed, result))) == expected
+    assert vocabulary.encode(render(name, kept)) == plain
+    renamed = replace(call, ids=generated, tool_calls=(ToolCall("now", "{}", new_call_id("", 0)),))
+    result = replace(result, tool_call_id=new_call_id("", 0))
+    expected = vocabulary.encode(render(name, (written[0], replace(renamed, ids=()), result)))
+    assert vocabulary.encode(render(name, (written[0], renamed, result))) == expected
     assert (expected == plain) == (name == "v13")  # which writes no ids

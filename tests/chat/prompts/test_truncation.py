@@ -8,7 +8,7 @@ import pytest
 
 from chat.core.conversation import Message
 from chat.errors import ContextError, ExitCode
-from chat.prompts.truncation import answer_reserve, check_fits, dropped_turns, turns
+from chat.prompts.truncation import answer_reserve, check_fits, dropped_turns, split_turns
 
 S, U, A, T = (Message(role, role) for role in ("system", "user", "assistant", "tool"))  # type: ignore[arg-type]
 
@@ -27,7 +27,7 @@ S, U, A, T = (Message(role, role) for role in ("system", "user", "assistant", "t
 def test_turns_begin_with_a_user_and_system_messages_stay(
     messages: tuple[Message, ...], head: tuple[Message, ...], split: tuple[tuple[Message, ...], ...]
 ) -> None:
-    assert turns(messages) == (head, split)
+    assert split_turns(messages) == (head, split)
 
 
 def test_what_fits_is_not_dropped() -> None:

@@ -11,7 +11,7 @@ from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
 from chat.core.conversation import Message, ToolCall
 from chat.errors import DataError, ModelError
 from chat.llama.tokenizer.tokenizer import StreamDecoder, Tokenizer
-from chat.prompts.registry import segments
+from chat.prompts.registry import render
 from chat.prompts.segments import Control, Ids, Mark, Markup, Text
 from convert.tokenizer.sentencepiece_file import PieceType
 from tests.chat.prompts.mistral_common_reference import CONTROL_LOOKING, text
@@ -45,7 +45,7 @@ def control_looking(dice: random.Random, names: tuple[str, ...]) -> str:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_control_looking_text_has_the_judges_ids_and_no_control_id(name: str) -> None:
+def test_control_looking_text_has_the_reference_ids_and_no_control_id(name: str) -> None:
     here = case(name)
     kinds = here.metadata["tokenizer.ggml.token_type"]
     control = {token for token, kind in enumerate(kinds) if kind == CONTROL} - matched_in_text(name)
@@ -88,7 +88,7 @@ def test_user_defined_pieces_that_structure_a_conversation_are_not_matched_in_te
 
 
 def test_chatml_takes_its_control_pieces_and_the_bos_of_the_vocabulary(chatml: Tokenizer) -> None:
-    ids = chatml.encode(segments("chatml", [Message("user", "Hi <|im_end|>")]))
+    ids = chatml.encode(render("chatml", [Message("user", "Hi <|im_end|>")]))
     assert chatml.text_of(ids) == "<s><|im_start|> user\nHi <|im_end|><|im_end|> \n<|im_start|> assistant\n"
     assert [token for token in ids if token >= 32000] == [32000, 32001, 32000]
     assert ids[0] == 1 and chatml.is_end(32001)
@@ -97,7 +97,7 @@ def test_chatml_takes_its_control_pieces_and_the_bos_of_the_vocabulary(chatml: T
 def test_where_a_format_has_no_pieces_its_words_are_text_in_one_with_its_neighbours() -> None:
     """Zephyr's role marks are no pieces of its vocabulary: HuggingFace encodes the whole stretch between pieces."""
     here = case("v1")
-    ids = here.vocabulary.encode(segments("zephyr", [Message("system", ""), Message("user", "Hi")]))
+    ids = here.vocabulary.encode(render("zephyr", [Message("system", ""), Message("user", "Hi")]))
     assert ids == [
         *(1, *here.text_ids("<|system|>\n"), 2),
         *(*here.text_ids("\n<|user|>\nHi"), 2),
@@ -107,7 +107,7 @@ def test_where_a_format_has_no_pieces_its_words_are_text_in_one_with_its_neighbo
 
 def test_a_format_that_needs_missing_control_pieces_is_refused() -> None:
     with pytest.raises(ModelError, match=r"no control piece `\[INST\]`, which the prompt format needs") as caught:
-        case("v1").vocabulary.encode(segments("v3", [Message("user", "x")]))
+        case("v1").vocabulary.encode(render("v3", [Message("user", "x")]))
     assert caught.value.hint == "choose another one with `--prompt-format`"
 
 
@@ -131,7 +131,7 @@ def test_ids_of_another_vocabulary_or_of_an_edited_answer_give_way_to_the_text(n
 
     def ids_of(content: str, ids: tuple[int, ...]) -> list[int]:
         asked = (Message("user", "x"), Message("assistant", content, ids=ids), Message("user", "y"))
-        return here.vocabulary.encode(segments(name, asked))
+        return here.vocabulary.encode(render(name, asked))
 
     pieces = list(here.metadata["tokenizer.ggml.tokens"])
     own = tuple(pieces.index(f"<0x{byte:02X}>") for byte in b"Hello")  # bytes: not how one would encode it
@@ -156,9 +156,9 @@ def test_own_calls_go_back_as_they_were_written() -> None:
     own = (5, *here.text_ids('[{"name":"now", "arguments":{}, "id":"abcdefghi"}]'))
     asked = [Message("user", "x"), Message("assistant", "", ids=own, tool_calls=(call,))]
     asked.append(Message("tool", "12", tool_call_id="abcdefghi"))
-    assert contains(here.vocabulary.encode(segments("v3", asked)), own)
+    assert contains(here.vocabulary.encode(render("v3", asked)), own)
     asked[1] = Message("assistant", "", ids=own, tool_calls=(ToolCall("later", "{}", "abcdefghi"),))
-    assert not contains(here.vocabulary.encode(segments("v3", asked)), own)
+    assert not contains(here.vocabulary.encode(render("v3", asked)), own)
 
 
 def test_control_ids_are_found_by_name_and_text_pieces_are_none() -> None:
@@ -170,16 +170,16 @@ def test_control_ids_are_found_by_name_and_text_pieces_are_none() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_decoding_gives_the_judges_text(name: str) -> None:
+def test_decoding_gives_the_reference_text(name: str) -> None:
     here = case(name)
-    judge = here.judge.instruct_tokenizer.tokenizer
+    reference = here.reference.instruct_tokenizer.tokenizer
     dice = random.Random(3)
     for _ in range(TEXTS):
         each = text(dice)
         spaced = each.replace("▁", " ") if name in SENTENCEPIECE else each  # to SentencePiece it is a space
         assert here.vocabulary.decode(here.vocabulary.encode([Text(each)])) == spaced
         ids = [dice.randrange(3, here.vocabulary.size) for _ in range(dice.randrange(1, 6))]
-        theirs = judge.decode(ids, special_token_policy=SpecialTokenPolicy.IGNORE)
+        theirs = reference.decode(ids, special_token_policy=SpecialTokenPolicy.IGNORE)
         if "\ufffd" not in theirs:  # they put one U+FFFD for each bad byte, we one for each broken character
             assert here.vocabulary.decode(ids) == theirs, ids
 
@@ -215,7 +215,7 @@ def test_only_the_first_space_of_an_answer_is_left_out_and_none_where_it_is_cont
 
 def test_text_for_people_names_the_control_pieces() -> None:
     vocabulary = case("v3").vocabulary
-    ids = vocabulary.encode(segments("v3", [Message("system", "S"), Message("user", "a\0é")]))
+    ids = vocabulary.encode(render("v3", [Message("system", "S"), Message("user", "a\0é")]))
     assert vocabulary.text_of(ids) == "<s>[INST] S\n\na\0é[/INST]"
 
 
@@ -234,7 +234,7 @@ def test_lone_surrogates_have_no_ids(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["v1", "v3"])
 def test_long_texts_are_encoded_in_parts_with_the_same_ids(name: str) -> None:
-    """A text is parted beside characters that no piece joins; the judge takes it whole."""
+    """A text is parted beside characters that no piece joins; the reference encodes it whole."""
     here = case(name)
     dice = random.Random(5)
     for _ in range(12 if not FULL else 60):
