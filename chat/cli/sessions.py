@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chat.errors import DataError, ExitCode, FileError, UsageError
-from chat.history.export import ExportFormat, export_text, format_of
+from chat.history.export import ExportFormat, export_text, format_of_suffix
 from chat.history.records import SHORT_ID_LENGTH
 from chat.history.session_json import from_json, iso_time
 from chat.system.atomic_file import write_file
@@ -120,7 +120,7 @@ def export(
 
     JSON holds the whole tree, HTML is one file, JSON Lines are as ShareGPT has them.
     """
-    kind = kind or (format_of(output) if output else "markdown")
+    kind = kind or (format_of_suffix(output) if output else "markdown")
     with _history() as store:
         records = [store.get(name) for name in sessions] if sessions and not every else store.list(None if every else 1)
         if not records:

@@ -1,4 +1,4 @@
-"""A session as a text for people and programs. Knows formats, not files or the store."""
+"""Export a session as Markdown, JSON, HTML or ShareGPT's JSON Lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from chat.errors import UsageError
-from chat.history.html_page import page
+from chat.history.html_page import render_page
 from chat.history.session_json import iso_time, to_json
 
 if TYPE_CHECKING:
@@ -21,28 +21,27 @@ ExportFormat = Literal["markdown", "json", "html", "sharegpt"]
 
 _HEADINGS = {"system": "System", "user": "You", "assistant": "Assistant", "tool": "Tool"}
 _NOTES = {"interrupted": "(interrupted)", "length": "(cut off at the limit)", "stop": "", None: ""}
-_LINE_ENDS = {
-    code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)
-}  # JSON allows them, readers of lines split there
+# JSON allows these line ends in strings, but programs that read line by line split there.
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 _SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
 
 def export_text(record: SessionRecord, conversation: Conversation, kind: ExportFormat) -> str:
-    """The session in a format: JSON holds the whole tree, the others the messages up to the leaf."""
+    """The session as text: JSON has the whole tree, the other formats the messages up to the leaf."""
     return _WRITERS[kind](record, conversation)
 
 
-def format_of(path: Path) -> ExportFormat:
-    """The format that a file's name asks for.
+def format_of_suffix(path: Path) -> ExportFormat:
+    """The format that belongs to the suffix of a file's name.
 
     Raises:
-        UsageError: it asks for none.
+        UsageError: no format has this suffix.
     """
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise UsageError(
-            f"`{path.suffix or path.name}` says no format",
-            hint=f"end the file's name in {', '.join(_SUFFIXES)}",
+            f"`{path.suffix or path.name}` is not the suffix of a format",
+            hint=f"use one of {', '.join(_SUFFIXES)}",
         )
     return kind
 
@@ -66,7 +65,7 @@ def _html(record: SessionRecord, conversation: Conversation) -> str:
         )
         for message in conversation.messages()
     ]
-    return page(_title(record), _about(record), sections)
+    return render_page(_title(record), _about(record), sections)
 
 
 def _sharegpt(record: SessionRecord, conversation: Conversation) -> str:
@@ -108,7 +107,7 @@ def _parsed(arguments: str) -> object:
 
 
 def _fenced(text: str) -> str:
-    """A block of JSON between fences longer than any inside."""
+    """A fenced block of JSON; the fence is longer than any in the text."""
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 3)
     return f"{fence}json\n{text}\n{fence}"
 

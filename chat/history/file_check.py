@@ -1,4 +1,4 @@
-"""Look at a history without changing a byte of it. Knows the file, not what was said."""
+"""Check the history's file without a change to it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def count_sessions(path: Path) -> int:
-    """How many sessions a history holds; its pages are checked where it is not too large for a moment.
+    """Count the sessions of a history, and check all pages of a file up to `CHECKED_BYTES`.
 
     Raises:
-        DataError: it is damaged, cannot be opened, or is not ours.
+        DataError: it is damaged, it cannot be opened, or a newer version or another program wrote it.
     """
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
     try:

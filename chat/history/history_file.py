@@ -1,4 +1,4 @@
-"""Make and open the history's file: who may read it, and who opens it when. Knows no rows."""
+"""Open the history's file: create it, protect it from other users, and recover it if it is damaged."""
 
 from __future__ import annotations
 
@@ -18,21 +18,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_MODE = 0o600
-TURN_SECONDS = 20.0  # how long another program may take to open or mend the file
+LOCK_SECONDS = 20.0  # how long another program may take to open or recover the file
 
 
 def open_file(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Connection, Recovered | None]:
-    """Open the history at `path`, made if missing, and replaced by what can be read of it if damaged.
+    """Open the history at `path`.
+
+    A missing file is created; a damaged one is replaced by a new file with everything that can be read.
 
     Args:
-        damaged: it is known to be, whatever a look at it says.
+        path: the file.
+        damaged: the file is known to be damaged, even if no check finds it.
+
+    Returns:
+        The connection, and what was recovered from a damaged file.
 
     Raises:
-        OSError, sqlite3.Error: it cannot be made, read or written.
-        RefusedError: it is not ours to touch.
+        OSError, sqlite3.Error: the file cannot be created, read or written.
+        RefusedError: a newer version or another program wrote it.
     """
     make_private_folder(path.parent)
-    with _alone(path.parent):
+    with _locked(path.parent):
         _make_private_file(path)
         if not damaged:
             with suppress(DamagedError):
@@ -41,21 +47,21 @@ def open_file(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Connection,
         return _connect_private(path), recovered
 
 
-def make_private(place: Path, mode: int) -> None:
-    """Take away what `mode` does not allow, where that is ours to do."""
+def make_private(path: Path, mode: int) -> None:
+    """Remove permissions that are not in `mode` from a file or folder, if this user may do that."""
     with suppress(OSError):
-        now = S_IMODE(place.stat().st_mode)
-        if now & ~mode:
-            place.chmod(now & mode)
+        current = S_IMODE(path.stat().st_mode)
+        if current & ~mode:
+            path.chmod(current & mode)
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """Which file the name means now; None if there is none."""
+    """The device and inode of the file that `path` names now; None if there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _make_private_file(path: Path) -> None:
@@ -66,22 +72,22 @@ def _make_private_file(path: Path) -> None:
 
 
 def _connect_private(path: Path) -> sqlite3.Connection:
-    # SQLite gives the files beside it (-wal, -shm) the mode of the database.
+    # SQLite gives new files beside the database (-wal, -shm) the mode of the database.
     for suffix in ("", "-wal", "-shm"):
         make_private(path.with_name(path.name + suffix), FILE_MODE)
     return connect_file(path)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one program at a time open a history of `folder`, so that none opens one that is being mended."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder, so that no other program opens a history that is being recovered."""
     try:
         import fcntl
-    except ImportError:  # Windows: a file that is open cannot be replaced there anyway
+    except ImportError:  # Windows, where an open file cannot be replaced
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
-    deadline = time.monotonic() + TURN_SECONDS
+    deadline = time.monotonic() + LOCK_SECONDS
     try:
         while True:
             try:
@@ -91,7 +97,7 @@ def _alone(folder: Path) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise OSError("another program is opening it") from None
                 time.sleep(0.02)
-            except OSError:  # a file system without locks
+            except OSError:  # this file system has no locks
                 break
         yield
     finally:

@@ -1,4 +1,4 @@
-"""A session as one HTML file that needs nothing and runs nothing. Knows HTML, not where it goes."""
+"""Render a session as one HTML file without scripts and without other files."""
 
 from __future__ import annotations
 
@@ -40,17 +40,19 @@ _PAGE = """<!DOCTYPE html>
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[^\n`]*$")
 
 
-def page(title: str, about: str, sections: Sequence[tuple[str, str, str, str]]) -> str:
-    """The page.
+def render_page(title: str, about: str, sections: Sequence[tuple[str, str, str, str]]) -> str:
+    """Render the page. All text is escaped.
 
     Args:
-        sections: (kind, heading, text, note) of each message; the kind is a CSS class of ours, the rest is anybody's.
+        title: the heading and the title of the page.
+        about: a line under the heading.
+        sections: (CSS class, heading, text, note) of each message.
     """
     return _PAGE.format(
         title=escape(escape_line(title)),
         about=escape(escape_line(about)),
         style=_STYLE,
-        sections="\n".join(_section(*each) for each in sections),
+        sections="\n".join(_section(*section) for section in sections),
     )
 
 
@@ -59,8 +61,8 @@ def _section(kind: str, heading: str, text: str, note: str) -> str:
         f"<pre><code>{escape(escape_control_characters(block))}</code></pre>" if is_code else _paragraphs(block)
         for is_code, block in _blocks(text)
     )
-    ending = f'\n<p class="note">{escape(escape_line(note))}</p>' if note else ""
-    return f'<section class="{escape(kind)}">\n<h2>{escape(escape_line(heading))}</h2>\n{blocks}{ending}\n</section>'
+    note_html = f'\n<p class="note">{escape(escape_line(note))}</p>' if note else ""
+    return f'<section class="{escape(kind)}">\n<h2>{escape(escape_line(heading))}</h2>\n{blocks}{note_html}\n</section>'
 
 
 def _paragraphs(text: str) -> str:
@@ -69,16 +71,16 @@ def _paragraphs(text: str) -> str:
 
 
 def _blocks(text: str) -> Iterator[tuple[bool, str]]:
-    """(is code, text) of each part between fences; an open fence goes to the end."""
+    """Split a text at its fences: (whether it is code, text) of each part. An open fence reaches to the end."""
     fence = ""
     lines: list[str] = []
     for line in text.split("\n"):
-        found = _FENCE.match(line)
-        closes = found and fence and found[1].startswith(fence) and not line.strip(" `~")
-        if closes or (found and not fence):
+        match = _FENCE.match(line)
+        closes = match and fence and match[1].startswith(fence) and not line.strip(" `~")
+        if closes or (match and not fence):
             yield bool(fence), "\n".join(lines)
             lines = []
-            fence = "" if closes or not found else found[1]
+            fence = "" if closes or not match else match[1]
         else:
             lines.append(line)
     yield bool(fence), "\n".join(lines)

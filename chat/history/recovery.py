@@ -1,4 +1,4 @@
-"""Move a damaged history damaged_file and read what can be read of it into a new one. Knows our rows, not who asks."""
+"""Replace a damaged history by a new file with everything that can be read of it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ from chat.system.atomic_file import sync_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A table is known by its number of columns, the row's number included: no other table of ours has so many.
-_SESSION_WIDTH = 1 + len(SESSION_COLUMNS)
-_NODE_WIDTH = 1 + 1 + len(NODE_COLUMNS) + 2
+# The table of a row is known by its number of columns, which is different in every table of the history.
+_SESSION_WIDTH = 1 + len(SESSION_COLUMNS)  # number
+_NODE_WIDTH = 1 + 1 + len(NODE_COLUMNS) + 2  # number, session; streaming, created
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What came back of a damaged history, and where the damaged file is now."""
+    """What was recovered.
+
+    Attributes:
+        damaged_file: where the damaged file is now.
+        sessions: how many sessions are in the new file.
+        messages: how many messages are in the new file.
+    """
 
     damaged_file: Path
     sessions: int
@@ -34,25 +40,25 @@ class Recovered:
 
 
 def recover(path: Path) -> Recovered:
-    """Replace the damaged history at `path` by a new one that holds what could be read.
+    """Replace the damaged history at `path`. Until the last step the damaged file stays in its place.
 
-    The caller keeps other programs from opening the file meanwhile. Until the last step the old file stays in place.
+    The caller holds the lock that keeps other programs from opening the file.
 
     Raises:
         OSError, sqlite3.Error: the folder cannot be written.
     """
     fresh = path.with_name(f"{path.name}.recovering")
-    fresh.unlink(missing_ok=True)  # of a program that was killed here
+    fresh.unlink(missing_ok=True)  # left by a program that was killed here
     try:
         os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        sessions, messages = _salvage(path, fresh)
-        return Recovered(_swap(path, fresh), sessions, messages)
+        sessions, messages = _copy_rows(path, fresh)
+        return Recovered(_replace_file(path, fresh), sessions, messages)
     finally:
         fresh.unlink(missing_ok=True)
 
 
-def _salvage(damaged: Path, fresh: Path) -> tuple[int, int]:
-    """Write what can be read of `damaged` to the new file `fresh`; count sessions and messages."""
+def _copy_rows(damaged: Path, fresh: Path) -> tuple[int, int]:
+    """Write every row that can be read to the new file `fresh`; returns the numbers of sessions and messages."""
     sessions: dict[int, tuple[Any, ...]] = {}
     nodes: dict[int, tuple[Any, ...]] = {}
     tables = {_SESSION_WIDTH: sessions, _NODE_WIDTH: nodes}
@@ -63,14 +69,14 @@ def _salvage(damaged: Path, fresh: Path) -> tuple[int, int]:
         new.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         migrate(new)
         in_order = [[rows[number] for number in sorted(rows)] for rows in (sessions, nodes)]
-        return run_transaction(new, lambda connection: _refill(connection, *in_order))
+        return run_transaction(new, lambda connection: _insert_rows(connection, *in_order))
 
 
-def _refill(
+def _insert_rows(
     new: sqlite3.Connection, session_rows: list[tuple[Any, ...]], node_rows: list[tuple[Any, ...]]
 ) -> tuple[int, int]:
     sessions = {row[0] for row in session_rows if _store_session(new, row)}
-    newest: dict[str, str] = {}  # the last node of each session
+    newest: dict[str, str] = {}  # session -> its last node
     known: set[tuple[str, str]] = set()
     for session, node_id, parent, *values in node_rows:
         created = values[-1]
@@ -81,17 +87,17 @@ def _refill(
                     continue
                 sessions.add(session)
             if parent is not None and (session, parent) not in known:
-                parent = newest.get(session)  # its own is lost: it follows what was said last before it
+                parent = newest.get(session)  # its parent is lost: it follows the message before it
             new.execute(PUT_NODE, (session, node_id, parent, *values))
             known.add((session, node_id))
             newest[session] = node_id
     for session in sessions:
-        _mend_leaf(new, session, newest.get(session), known)
+        _repair_leaf(new, session, newest.get(session), known)
     return len(sessions), len(known)
 
 
 def _store_session(new: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
-    """Store a session, without its name if that is taken; False if the row makes no sense."""
+    """Insert a session, without its name if another one has it; False if the row is damaged."""
     if not isinstance(row[0], str) or not SESSION_ID.fullmatch(row[0]):
         return False
     with suppress(sqlite3.Error):
@@ -99,21 +105,22 @@ def _store_session(new: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
     return False
 
 
-def _mend_leaf(new: sqlite3.Connection, session: str, newest: str | None, known: set[tuple[str, str]]) -> None:
+def _repair_leaf(new: sqlite3.Connection, session: str, newest: str | None, known: set[tuple[str, str]]) -> None:
+    """Give a session whose leaf is lost its newest message as the leaf."""
     (leaf, title) = new.execute("SELECT leaf, title FROM sessions WHERE id = ?", (session,)).fetchone()
     if (leaf is None and title) or (session, leaf) in known:
-        return  # looking at the place before the first message is a choice; a session without title was lost itself
+        return  # a session with a title may have its leaf before the first message; one without is itself recovered
     new.execute("UPDATE sessions SET leaf = ? WHERE id = ?", (newest, session))
 
 
-def _swap(path: Path, fresh: Path) -> Path:
-    """Put `fresh` in the place of `path`, and `path` with its write-ahead log damaged_file."""
+def _replace_file(path: Path, fresh: Path) -> Path:
+    """Rename the damaged file with its write-ahead log, and put `fresh` in its place; returns the new name."""
     stamp = time.strftime("%Y%m%dT%H%M%S")
     names = (f"{path.name}.corrupt-{stamp}" + (f"-{i}" if i else "") for i in count())
-    damaged_file = next(place for name in names if not (place := path.with_name(name)).exists())
+    damaged_file = next(candidate for name in names if not (candidate := path.with_name(name)).exists())
     try:
         os.link(path, damaged_file)
-    except OSError:  # a file system without hard links: for a moment there is no file at all
+    except OSError:  # a file system without hard links: for a moment there is no file
         path.rename(damaged_file)
     log = path.with_name(path.name + "-wal")
     with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""The tables of the history, and how one file of it is opened. Knows SQL, not conversations."""
+"""The tables of the history, their versions, and the connection to a file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ TransactionKind = Literal["IMMEDIATE", "DEFERRED"]
 
 APPLICATION_ID = 0x4D436861  # "MCha"
 BUSY_SECONDS = 15.0
-CHECKED_BYTES = (
-    16 << 20
-)  # a whole file is checked at opening up to this size; damage in a larger one shows when it is met
+CHECKED_BYTES = 16 << 20  # a file up to this size is checked when it is opened, a larger one as it is read
 
-# `number` grows with every commit: it is the order of time, whatever the clock does.
+# `number` grows with every row: it is the order of time, even if the clock is set back.
 _VERSION_1 = (
     """CREATE TABLE sessions (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT UNIQUE, title TEXT NOT NULL,
@@ -42,15 +40,15 @@ _VERSION_1 = (
 
 
 def _search_triggers(table: str, index: str, columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Triggers that keep an external-content index equal to its table (sqlite.org/fts5.html, 4.4.3)."""
+    """The triggers that keep an external-content index equal to its table (sqlite.org/fts5.html, section 4.4.3)."""
     names = ", ".join(columns)
     old, new = (", ".join(f"{row}.{column}" for column in columns) for row in ("old", "new"))
-    forget = f"INSERT INTO {index}({index}, rowid, {names}) VALUES ('delete', old.number, {old});"
-    learn = f"INSERT INTO {index}(rowid, {names}) VALUES (new.number, {new});"
+    delete = f"INSERT INTO {index}({index}, rowid, {names}) VALUES ('delete', old.number, {old});"
+    insert = f"INSERT INTO {index}(rowid, {names}) VALUES (new.number, {new});"
     return (
-        f"CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN {learn} END",
-        f"CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN {forget} END",
-        f"CREATE TRIGGER {table}_updated AFTER UPDATE OF {names} ON {table} BEGIN {forget} {learn} END",
+        f"CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN {insert} END",
+        f"CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN {delete} END",
+        f"CREATE TRIGGER {table}_updated AFTER UPDATE OF {names} ON {table} BEGIN {delete} {insert} END",
     )
 
 
@@ -66,24 +64,24 @@ SCHEMA = len(MIGRATIONS)
 INSERT_SESSION = (
     f"INSERT OR IGNORE INTO sessions ({', '.join(SESSION_COLUMNS)}) VALUES ({', '.join('?' * len(SESSION_COLUMNS))})"
 )
-_CHANGEABLE = ("content", "calls", "answers", "ids", "finish_reason", "streaming")
+_CHANGEABLE_COLUMNS = ("content", "calls", "answers", "ids", "finish_reason", "streaming")
 PUT_NODE = (
     f"INSERT INTO nodes (session, {', '.join(NODE_COLUMNS)}, streaming, created)"
     f" VALUES ({', '.join('?' * (len(NODE_COLUMNS) + 3))}) ON CONFLICT (session, id) DO UPDATE SET "
-    + ", ".join(f"{column} = excluded.{column}" for column in _CHANGEABLE)
+    + ", ".join(f"{column} = excluded.{column}" for column in _CHANGEABLE_COLUMNS)
 )
 
 
 class RefusedError(Exception):
-    """The file is sound, but not ours to touch; the text is the reason."""
+    """The file is of another program or a newer version, and must not be changed; the text is the reason."""
 
 
 class DamagedError(Exception):
-    """The file is a damaged database or none."""
+    """The file is damaged, or not a database."""
 
 
 def connect_memory() -> sqlite3.Connection:
-    """An empty history that touches no file."""
+    """An empty history in memory."""
     connection = _prepare(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
     migrate(connection)
     return connection
@@ -94,14 +92,14 @@ def connect_file(path: Path) -> sqlite3.Connection:
 
     Raises:
         RefusedError: a newer version or another program wrote it; it is unchanged.
-        DamagedError: it cannot be read as a database.
+        DamagedError: it is damaged, or not a database.
         sqlite3.Error: it cannot be used for another reason.
     """
-    _refuse_foreign(path)
+    _refuse_other_programs(path)
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection)
-        _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
+        _retry_while_busy(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
         connection.execute("PRAGMA synchronous = FULL")
         _check_pages(connection, path)
         migrate(connection)
@@ -114,16 +112,16 @@ def connect_file(path: Path) -> sqlite3.Connection:
 
 
 def copy_to_memory(path: Path) -> sqlite3.Connection:
-    """A history in memory with what is in a file that cannot be written.
+    """Copy a history that cannot be written to memory.
 
     Raises:
-        RefusedError: it is not ours.
-        sqlite3.Error: it cannot be read either.
+        RefusedError: a newer version or another program wrote it.
+        sqlite3.Error: it cannot be read.
     """
     memory = connect_memory()
     try:
         _backup(path, "mode=ro", memory)
-    except sqlite3.Error:  # a reader needs files beside a write-ahead log, and they cannot be made
+    except sqlite3.Error:  # reading a write-ahead log needs files beside it, and they cannot be made
         _backup(path, "immutable=1", memory)
     return _prepare(memory)
 
@@ -135,13 +133,13 @@ def _backup(path: Path, mode: str, memory: sqlite3.Connection) -> None:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables up to this version, one program at a time.
+    """Bring the tables up to this version, in one transaction.
 
     Raises:
-        RefusedError: they are of a newer version.
+        RefusedError: they are of a newer version or another program.
     """
 
-    def steps(_: sqlite3.Connection) -> None:
+    def transaction(connection: sqlite3.Connection) -> None:
         version = check_version(connection)
         for migration in MIGRATIONS[version:]:
             for statement in migration:
@@ -150,16 +148,22 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
     if check_version(connection) < SCHEMA:
-        run_transaction(connection, steps)
+        run_transaction(connection, transaction)
 
 
 def run_transaction(
-    connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], kind: TransactionKind = "IMMEDIATE"
+    connection: sqlite3.Connection, transaction: Callable[[sqlite3.Connection], T], kind: TransactionKind = "IMMEDIATE"
 ) -> T:
-    """Run `work` in one transaction, which is on the disk when this returns, or left no trace when it raises."""
+    """Run a transaction: committed when this returns, rolled back when it raises.
+
+    Args:
+        connection: a connection without an open transaction.
+        transaction: called with the connection.
+        kind: IMMEDIATE to write, DEFERRED to read.
+    """
     connection.execute(f"BEGIN {kind}")
     try:
-        result = work(connection)
+        result = transaction(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -169,19 +173,22 @@ def run_transaction(
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether SQLite says that the file's content is wrong, rather than that it cannot be reached."""
+    """Whether the error means that the file's content is wrong."""
     return isinstance(error, sqlite3.Error) and primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def primary_code(error: sqlite3.Error) -> int:
-    """SQLite's code without its extension; 0 where Python raised the error itself."""
+    """SQLite's primary result code; 0 for an error that Python raised itself."""
     return int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Check whose file it is without changing a byte; leave damage to whoever opens it properly.
+def _refuse_other_programs(path: Path) -> None:
+    """Check which program wrote the file, without a change to it; damage is not reported here.
 
-    Without a write-ahead log beside it no program has the file open, and it may be read as a constant.
+    Without a write-ahead log beside it no program has the file open, so it may be opened as immutable.
+
+    Raises:
+        RefusedError: a newer version or another program wrote it.
     """
     has_log = path.with_name(path.name + "-wal").exists()
     mode = "mode=ro" if has_log else "immutable=1"
@@ -199,7 +206,11 @@ def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def check_version(connection: sqlite3.Connection) -> int:
-    """The version of the tables, 0 for none."""
+    """The version of the tables; 0 for an empty file.
+
+    Raises:
+        RefusedError: they are of a newer version or another program.
+    """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     application = int(connection.execute("PRAGMA application_id").fetchone()[0])
     tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
@@ -215,7 +226,7 @@ def _prepare(connection: sqlite3.Connection) -> sqlite3.Connection:
     for pragma in (
         f"page_size = {PAGE_BYTES}",
         "foreign_keys = ON",
-        "secure_delete = ON",  # what a person removes is overwritten
+        "secure_delete = ON",  # deleted rows are overwritten
         "temp_store = MEMORY",
         "cell_size_check = ON",
     ):
@@ -223,8 +234,8 @@ def _prepare(connection: sqlite3.Connection) -> sqlite3.Connection:
     return connection
 
 
-def _patiently(attempt: Callable[[], T]) -> T:
-    """Repeat while another program holds the file: changing the journal mode does not wait by itself."""
+def _retry_while_busy(attempt: Callable[[], T]) -> T:
+    """Repeat while another program holds the file: SQLite itself does not wait to change the journal mode."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Find words in everything that was said, with the place to reopen. Knows the search tables, not who looks."""
+"""Search messages, titles, names and system prompts of all sessions."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ if TYPE_CHECKING:
 
     from chat.core.conversation import Conversation
 
-# Marks around a found word while it travels through SQL: noncharacters, which no text has.
+# Marks around a found word in the results of SQL: noncharacters, which are not used in text.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _SNIPPET_WORDS = 16
-_AROUND = 40  # characters shown on each side of a hit that was found by reading
+_SNIPPET_MARGIN = 40  # characters on each side of a hit that was found without the index
 
 _TERM = re.compile(r'"([^"]*)"?|(\S+)')
-# Scripts without spaces between words: the index holds whole sentences as one word there.
+# Scripts without spaces between words, where the index has whole sentences as one word.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 
-_INDEXED = re.compile(r"[\w' ]+")  # the index drops punctuation: `C++` would find every word with a C
+_INDEXED = re.compile(r"[\w' ]+")  # the index has no punctuation: `C++` would find every C
 
-# Ranking reads each message that has the words. Of words that nearly all have the newest are as good as any.
-_RANKED = 1000
+# Ranking reads each message with the words, so only the newest ones are ranked.
+_MAX_RANKED = 1000
 
 
-def _by_index(index: str, columns: str, joined: str) -> str:
-    """Find the newest, of these the best, and only for these a snippet, which takes longest."""
+def _index_query(index: str, columns: str, joined: str) -> str:
+    """A query for the newest matches, of these the best, and a snippet for these only, since it takes longest."""
     newest = f"""SELECT rowid AS row, rank AS place FROM {index} WHERE {index} MATCH :match
-        ORDER BY rowid DESC LIMIT max(:limit, {_RANKED})"""
+        ORDER BY rowid DESC LIMIT max(:limit, {_MAX_RANKED})"""
     best = f"SELECT row, place FROM ({newest}) ORDER BY place, row DESC LIMIT :limit"
     return f"""
         SELECT {columns}, snippet({index}, -1, '{_OPEN}', '{_CLOSE}', '…', {_SNIPPET_WORDS})
@@ -40,18 +40,18 @@ def _by_index(index: str, columns: str, joined: str) -> str:
         WHERE {index} MATCH :match ORDER BY place, row DESC"""
 
 
-_IN_NODES = _by_index(
+_SEARCH_NODES = _index_query(
     "node_texts",
     "s.id, s.name, s.title, n.id, n.role, n.created",
     "JOIN nodes n ON n.number = row JOIN sessions s ON s.id = n.session",
 )
-_IN_SESSIONS = _by_index(
+_SEARCH_SESSIONS = _index_query(
     "session_texts", "s.id, s.name, s.title, NULL, 'session', s.updated", "JOIN sessions s ON s.number = row"
 )
-_READ_NODES = """
+_SCAN_NODES = """
     SELECT s.id, s.name, s.title, n.id, n.role, n.created, n.content || ' ' || n.calls AS text
     FROM nodes n JOIN sessions s ON s.id = n.session WHERE contains_all(text) ORDER BY n.number DESC LIMIT ?"""
-_READ_SESSIONS = """
+_SCAN_SESSIONS = """
     SELECT id, name, title, NULL, 'session', updated,
         coalesce(name || ' ', '') || title || coalesce(' ' || system, '') AS text
     FROM sessions WHERE contains_all(text) ORDER BY number DESC LIMIT ?"""
@@ -59,46 +59,61 @@ _READ_SESSIONS = """
 
 @dataclass(frozen=True)
 class Hit:
-    """A place where the words are. `node_id` is where to reopen; None means the session's title, name or system prompt.
+    """A message or a session with the words.
 
-    `marks` are the (start, end) of found words in `snippet`, in characters.
+    Attributes:
+        session_id: the session.
+        name: its name.
+        title: its title.
+        node_id: the message; None where the words are in the session's title, name or system prompt.
+        role: the role of the message, or `session`.
+        created: when it was stored, in seconds since 1970.
+        snippet: the text around the words.
+        marks: (start, end) of each found word in `snippet`, in characters.
     """
 
     session_id: str
     name: str | None
     title: str
     node_id: str | None
-    role: str  # of the message, or `session`
-    created: float  # seconds since 1970
+    role: str
+    created: float
     snippet: str
     marks: tuple[tuple[int, int], ...]
 
 
 def find_hits(connection: sqlite3.Connection, query: str, limit: int) -> tuple[Hit, ...]:
-    """The hits for a query of words and "quoted phrases", all of which must be there; the last word may be a beginning.
+    """Find the texts that have all words and "quoted phrases" of a query; the last word may be the beginning of one.
 
-    By the index, best first, which of words in very many messages means the best of the newest; by reading everything,
-    newest first, where the index knows no words (Chinese, parts of words, punctuation).
+    The index gives the best hits first, ranked among the newest. What the index does not have (scripts without spaces,
+    parts of words, punctuation) is found by reading all texts, newest first.
+
+    Args:
+        connection: the history.
+        query: as the user typed it.
+        limit: the most hits.
     """
     terms = parse_terms(query)
     if not terms:
         return ()
     if not _UNSPACED.search(query) and all(_INDEXED.fullmatch(term) for term in terms):
-        wanted = {"match": _match_expression(terms, query), "limit": limit}
-        by_index = [_hit(row) for sql in (_IN_NODES, _IN_SESSIONS) for row in connection.execute(sql, wanted)]
+        parameters = {"match": _match_expression(terms, query), "limit": limit}
+        by_index = [
+            _hit(row) for sql in (_SEARCH_NODES, _SEARCH_SESSIONS) for row in connection.execute(sql, parameters)
+        ]
         if by_index:
-            return _without_titles(by_index)[:limit]
-    return _without_titles(list(_read_through(connection, terms, limit)))[:limit]
+            return _without_repeated_sessions(by_index)[:limit]
+    return _without_repeated_sessions(list(_scan(connection, terms, limit)))[:limit]
 
 
 def parse_terms(query: str) -> tuple[str, ...]:
     """The words and phrases of a query."""
-    found = (quoted or word for quoted, word in _TERM.findall(query.replace("\0", " ")))
-    return tuple(term for term in (" ".join(each.split()) for each in found) if term)
+    parts = (quoted or word for quoted, word in _TERM.findall(query.replace("\0", " ")))
+    return tuple(term for term in (" ".join(part.split()) for part in parts) if term)
 
 
 def newest_leaf(conversation: Conversation, node_id: str) -> str:
-    """The leaf from which `node_id` is seen: the present one if it is, else the end of the newest branch through it.
+    """The leaf of a path through a node: the current leaf if its path has the node, else that of the newest branch.
 
     Raises:
         KeyError: there is no such node.
@@ -111,21 +126,22 @@ def newest_leaf(conversation: Conversation, node_id: str) -> str:
     return leaf
 
 
-def _without_titles(hits: list[Hit]) -> tuple[Hit, ...]:
-    """The hits without the sessions that a message is shown of already: a title is a question's first line."""
+def _without_repeated_sessions(hits: list[Hit]) -> tuple[Hit, ...]:
+    """The hits without sessions of which a message is a hit too, since a title repeats the first question."""
     shown = {hit.session_id for hit in hits if hit.node_id}
     return tuple(hit for hit in hits if hit.node_id or hit.session_id not in shown)
 
 
 def _match_expression(terms: tuple[str, ...], query: str) -> str:
-    """The query in FTS5's language, where everything a person types is between quotes."""
+    """The query in the syntax of FTS5, with every term between quotes."""
     quoted = ['"' + term.replace('"', '""') + '"' for term in terms]
     if not query.rstrip().endswith('"'):
         quoted[-1] += "*"
     return " AND ".join(quoted)
 
 
-def _read_through(connection: sqlite3.Connection, terms: tuple[str, ...], limit: int) -> Iterator[Hit]:
+def _scan(connection: sqlite3.Connection, terms: tuple[str, ...], limit: int) -> Iterator[Hit]:
+    """Find the terms by reading all texts, newest first."""
     folded = [term.casefold() for term in terms]
 
     def contains_all(text: str) -> bool:
@@ -133,24 +149,25 @@ def _read_through(connection: sqlite3.Connection, terms: tuple[str, ...], limit:
         return all(term in text for term in folded)
 
     connection.create_function("contains_all", 1, contains_all, deterministic=True)
-    for sql in (_READ_NODES, _READ_SESSIONS):
-        for *place, text in connection.execute(sql, (limit,)):
-            yield _hit((*place, _cut_around(text, terms)))
+    for sql in (_SCAN_NODES, _SCAN_SESSIONS):
+        for *fields, text in connection.execute(sql, (limit,)):
+            yield _hit((*fields, _snippet(text, terms)))
 
 
-def _cut_around(text: str, terms: tuple[str, ...]) -> str:
-    """A piece of `text` around the first term found in it, all terms marked."""
+def _snippet(text: str, terms: tuple[str, ...]) -> str:
+    """The part of `text` around the first term in it, with all terms marked."""
     pattern = re.compile("|".join(re.escape(term) for term in terms), re.IGNORECASE)
     text = " ".join(text.split())
     first = pattern.search(text)
-    at = first.start() if first else 0
-    start, end = max(0, at - _AROUND), (first.end() if first else 0) + _AROUND
-    piece = pattern.sub(lambda found: _OPEN + found.group() + _CLOSE, text[start:end])
-    return ("…" if start else "") + piece + ("…" if end < len(text) else "")
+    found = first.start() if first else 0
+    start, end = max(0, found - _SNIPPET_MARGIN), (first.end() if first else 0) + _SNIPPET_MARGIN
+    marked = pattern.sub(lambda match: _OPEN + match.group() + _CLOSE, text[start:end])
+    return ("…" if start else "") + marked + ("…" if end < len(text) else "")
 
 
 def _hit(row: tuple[Any, ...]) -> Hit:
-    *place, marked = row
+    """The hit of a row whose last value is the snippet with marks."""
+    *fields, marked = row
     snippet = ""
     marks: list[tuple[int, int]] = []
     for piece in re.split(f"({_OPEN}[^{_OPEN}{_CLOSE}]*{_CLOSE})", marked):
@@ -158,5 +175,5 @@ def _hit(row: tuple[Any, ...]) -> Hit:
         if piece.startswith(_OPEN):
             marks.append((len(snippet), len(snippet) + len(plain)))
         snippet += plain
-    session_id, name, title, node_id, role, created = place
+    session_id, name, title, node_id, role, created = fields
     return Hit(session_id, name, title, node_id, role, created, snippet, tuple(marks))

@@ -1,4 +1,4 @@
-"""A session as JSON with its whole tree, and back. Knows the format, not files or the store."""
+"""Convert a session with its whole tree to JSON text and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_TOKEN_ID = 2**31 - 1
 
 
 def to_json(record: SessionRecord, conversation: Conversation) -> str:
-    """The session as an object of JSON text; `from_json` is the inverse, but for the id."""
+    """The session as JSON text; `from_json` is the inverse, but drops the id and the times."""
     plain = {
         "format": FORMAT,
         "version": VERSION,
@@ -39,17 +39,20 @@ def to_json(record: SessionRecord, conversation: Conversation) -> str:
 
 
 def from_json(text: str) -> tuple[SessionRecord, Conversation]:
-    """Read what `to_json` wrote. The record has no id; its name may be taken by now.
+    """Read what `to_json` wrote.
+
+    Returns:
+        The record, without an id and times, and the conversation. The record's name may be another session's now.
 
     Raises:
-        DataError: it is no such text; the message says where and why.
+        DataError: the text is not an exported session; the message says where and why.
     """
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"this is no JSON: {error}") from error
+        raise DataError(f"this is not JSON: {error}") from error
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
-        raise DataError("this is JSON, but no exported session", hint="`/export FILE.json` makes one")
+        raise DataError("this is JSON, but not an exported session", hint="`/export FILE.json` writes one")
     if plain.get("version") != VERSION:
         raise DataError(f"version {plain.get('version')!r} of the session format is not {VERSION}")
     nodes: dict[str, Node] = {}
@@ -72,7 +75,7 @@ def from_json(text: str) -> tuple[SessionRecord, Conversation]:
 
 
 def iso_time(seconds: float) -> str:
-    """A time since 1970 as UTC, or nothing where a damaged history has nonsense."""
+    """A time in seconds since 1970 as ISO 8601 in UTC; empty if a damaged history has an impossible value."""
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     except (OverflowError, ValueError, OSError, TypeError):
@@ -84,22 +87,22 @@ def _node(item: object, nodes: dict[str, Node], where: str) -> Node:
         raise DataError(f"{where}: not an object")
     node_id, parent = _text(item, "id", where), _text(item, "parent", where) or None
     if not node_id or node_id in nodes:
-        raise DataError(f"{where}.id: `{escape_line(node_id)}` is empty or there already")
+        raise DataError(f"{where}.id: `{escape_line(node_id)}` is empty or used twice")
     if parent is not None and parent not in nodes:
-        raise DataError(f"{where}.parent: no node `{escape_line(parent)}` comes before")
+        raise DataError(f"{where}.parent: no earlier node is `{escape_line(parent)}`")
     return Node(node_id, parent, _message(item, where))
 
 
 def _message(item: dict[str, Any], where: str) -> Message:
     role, finish_reason = item.get("role"), item.get("finish_reason")
     if role not in get_args(Role):
-        raise DataError(f"{where}.role: {role!r} is none of {', '.join(get_args(Role))}")
+        raise DataError(f"{where}.role: {role!r} is not one of {', '.join(get_args(Role))}")
     if finish_reason not in (*get_args(FinishReason), None):
-        raise DataError(f"{where}.finish_reason: {finish_reason!r} is none of {', '.join(get_args(FinishReason))}")
+        raise DataError(f"{where}.finish_reason: {finish_reason!r} is not one of {', '.join(get_args(FinishReason))}")
     if not isinstance(item.get("content"), str):
         raise DataError(f"{where}.content: not a text")
     ids = tuple(_typed(item, "ids", list, where))
-    if not all(type(each) is int and 0 <= each <= MAX_TOKEN_ID for each in ids):
+    if not all(type(token_id) is int and 0 <= token_id <= MAX_TOKEN_ID for token_id in ids):
         raise DataError(f"{where}.ids: not a list of token ids")
     return Message(
         role=cast("Role", role),
@@ -124,7 +127,7 @@ def _text(item: dict[str, Any], key: str, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise DataError(f"{_place(where, key)}: not a text")
+        raise DataError(f"{_field(where, key)}: not a text")
     return storable(value)
 
 
@@ -134,9 +137,10 @@ def _typed(item: dict[str, Any], key: str, kind: type, where: str) -> Any:
     if value is None:
         return kind()
     if not isinstance(value, kind):
-        raise DataError(f"{_place(where, key)}: not {'a list' if kind is list else 'an object'}")
+        raise DataError(f"{_field(where, key)}: not {'a list' if kind is list else 'an object'}")
     return value
 
 
-def _place(where: str, key: str) -> str:
+def _field(where: str, key: str) -> str:
+    """The name of a field in an error."""
     return f"{where}.{key}" if where else key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
-from chat.history.export import export_text, format_of
+from chat.history.export import export_text, format_of_suffix
 from chat.system.atomic_file import write_file
 from chat.system.paths import expand_path
 from chat.tui.commands.lookup import unquoted
@@ -31,7 +31,7 @@ def export(desk: SessionState, argument: str) -> None:
     if desk.session.record is None:
         raise UsageError("nothing was said yet")
     path = expand_path(name)
-    text = export_text(desk.session.record, desk.session.conversation, format_of(path))
+    text = export_text(desk.session.record, desk.session.conversation, format_of_suffix(path))
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists", hint=f"`/export {name} {OVERWRITE}` replaces it")
     write_file(path, text, overwrite=overwrite)

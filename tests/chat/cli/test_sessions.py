@@ -169,7 +169,7 @@ def test_export_writes_what_a_name_asks_for(store: Store, tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         (("export", "--all"), "error: 3 sessions do not fit in one markdown file\nhint: use `--format sharegpt`\n"),
-        (("export", "buffer", "-o", "x.pdf"), "error: `.pdf` says no format\nhint: end the file's name in "),
+        (("export", "buffer", "-o", "x.pdf"), "error: `.pdf` is not the suffix of a format\nhint: use one of "),
         (("show", "bufer"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
         (("show", "x" * 999), f"error: there is no session `{'x' * 100}…`\nhint: `/sessions` shows the last ones, "),
         (("rename", "bufer", "x"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
@@ -259,8 +259,8 @@ def test_an_exported_session_comes_back_whole_beside_the_first(store: Store, tmp
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [
-        ("{", 6, "nowhere.json: this is no JSON: "),
-        ("[]", 6, "nowhere.json: this is JSON, but no exported session"),
+        ("{", 6, "nowhere.json: this is not JSON: "),
+        ("[]", 6, "nowhere.json: this is JSON, but not an exported session"),
         (None, 7, "nowhere.json: cannot be read: No such file or directory"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 from chat.core.conversation import Conversation, Message, ToolCall
 from chat.errors import DataError, UsageError
-from chat.history.export import export_text, format_of
+from chat.history.export import export_text, format_of_suffix
 from chat.history.records import SessionRecord
 from chat.history.session_json import from_json, to_json
 
@@ -182,11 +182,11 @@ def test_broken_arguments_of_a_tool_are_exported_as_they_are(arguments: str) -> 
 
 def test_a_name_asks_for_a_format() -> None:
     names = {"a.md": "markdown", "a.MARKDOWN": "markdown", "a.json": "json", "a.HTML": "html", "a.jsonl": "sharegpt"}
-    assert {name: format_of(Path(name)) for name in names} == names
+    assert {name: format_of_suffix(Path(name)) for name in names} == names
     for name, shown in (("talk.pdf", ".pdf"), ("talk", "talk")):
-        with pytest.raises(UsageError, match=rf"^`{shown}` says no format$") as caught:
-            format_of(Path(name))
-        assert caught.value.hint == "end the file's name in .md, .markdown, .json, .html, .htm, .jsonl"
+        with pytest.raises(UsageError, match=rf"^`{shown}` is not the suffix of a format$") as caught:
+            format_of_suffix(Path(name))
+        assert caught.value.hint == "use one of .md, .markdown, .json, .html, .htm, .jsonl"
 
 
 def plain(**changes: Any) -> dict[str, Any]:
@@ -200,24 +200,27 @@ def node(**changes: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("", "^this is no JSON: Expecting value"),
-        ("[" * 100_000, "^this is no JSON: "),
-        ("9" * 10_000, "^this is no JSON: "),
-        ([], "^this is JSON, but no exported session$"),
-        ({"format": "other"}, "^this is JSON, but no exported session$"),
+        ("", "^this is not JSON: Expecting value"),
+        ("[" * 100_000, "^this is not JSON: "),
+        ("9" * 10_000, "^this is not JSON: "),
+        ([], "^this is JSON, but not an exported session$"),
+        ({"format": "other"}, "^this is JSON, but not an exported session$"),
         (plain(version=2), "^version 2 of the session format is not 1$"),
         (plain(version=None), "^version None of the session format is not 1$"),
         (plain(nodes={}), "^nodes: not a list$"),
         (plain(nodes=["x"]), r"^nodes\[0\]: not an object$"),
-        (plain(nodes=node(id=""), leaf=None), r"^nodes\[0\]\.id: `` is empty or there already$"),
+        (plain(nodes=node(id=""), leaf=None), r"^nodes\[0\]\.id: `` is empty or used twice$"),
         (plain(nodes=node(id=5), leaf=None), r"^nodes\[0\]\.id: not a text$"),
-        (plain(nodes=node() + node(), leaf=None), r"^nodes\[1\]\.id: `a` is empty or there already$"),
-        (plain(nodes=node(parent="a"), leaf=None), r"^nodes\[0\]\.parent: no node `a` comes before$"),
-        (plain(nodes=node(parent="\x1b"), leaf=None), r"^nodes\[0\]\.parent: no node `␛` comes before$"),
-        (plain(nodes=node(role="root"), leaf=None), r"^nodes\[0\]\.role: 'root' is none of system, user"),
-        (plain(nodes=node(role=[]), leaf=None), r"^nodes\[0\]\.role: \[\] is none of"),
+        (plain(nodes=node() + node(), leaf=None), r"^nodes\[1\]\.id: `a` is empty or used twice$"),
+        (plain(nodes=node(parent="a"), leaf=None), r"^nodes\[0\]\.parent: no earlier node is `a`$"),
+        (plain(nodes=node(parent="\x1b"), leaf=None), r"^nodes\[0\]\.parent: no earlier node is `␛`$"),
+        (plain(nodes=node(role="root"), leaf=None), r"^nodes\[0\]\.role: 'root' is not one of system, user"),
+        (plain(nodes=node(role=[]), leaf=None), r"^nodes\[0\]\.role: \[\] is not one of"),
         (plain(nodes=node(content=None), leaf=None), r"^nodes\[0\]\.content: not a text$"),
-        (plain(nodes=node(finish_reason="x"), leaf=None), r"^nodes\[0\]\.finish_reason: 'x' is none of stop, length"),
+        (
+            plain(nodes=node(finish_reason="x"), leaf=None),
+            r"^nodes\[0\]\.finish_reason: 'x' is not one of stop",
+        ),
         (plain(nodes=node(ids=[True]), leaf=None), r"^nodes\[0\]\.ids: not a list of token ids$"),
         (plain(nodes=node(ids=[2**31]), leaf=None), r"^nodes\[0\]\.ids: not a list of token ids$"),
         (plain(nodes=node(ids="12"), leaf=None), r"^nodes\[0\]\.ids: not a list$"),

@@ -278,7 +278,7 @@ def test_export_writes_by_the_name_and_replaces_nothing_unasked(start: Any, tmp_
         json.loads(written)
     do(terminal, f"/export talk.{suffix}", f"talk.{suffix} exists")
     do(terminal, f"/export talk.{suffix} --overwrite", "wrote talk")
-    do(terminal, "/export talk.doc", "`.doc` says no format")
+    do(terminal, "/export talk.doc", "`.doc` is not the suffix of a format")
 
 
 def test_copy_speaks_to_the_terminal(start: Any) -> None:
