@@ -1,4 +1,4 @@
-"""`mistral-chat sessions list|show|search|export|rename|rm`. Knows how answers look; catches nothing."""
+"""`mistral-chat sessions list|show|search|export|import|rename|rm`: tables on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Which = Annotated[str, typer.Argument(metavar="SESSION", help="A name, an id, or the beginning of one.")]
 
-_WIDEST_LABEL = 24  # columns
-_ROOM_FOR_ALL = 60  # columns of the terminal
+_MAX_LABEL_WIDTH = 24  # columns
+_MIN_TITLE_WIDTH = 5  # columns
+_WIDE_TERMINAL = 60  # columns, from which on the table has the count of messages and the time of day
 
 
 @app.command("list")
@@ -50,7 +51,7 @@ def list_sessions(
     with _history() as store:
         records = store.list(limit)
     if as_json:
-        return print(json.dumps([_plain(record) for record in records], ensure_ascii=False))
+        return print(json.dumps([_json_of(record) for record in records], ensure_ascii=False))
     if not sys.stdout.isatty():
         for record in records:
             cells = (record.id, record.name or "", record.title, str(record.messages), record.model)
@@ -86,12 +87,12 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find words in everything that was said."""
-    # what a shell has taken the quotes from is a phrase, what has quotes of its own is a query
+    # an argument with spaces had quotes that the shell removed, so it is a phrase unless it has quotes of its own
     query = " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)
     with _history() as store:
         hits = store.search(query, limit=limit)
     if as_json:
-        return print(json.dumps([_plain_hit(hit) for hit in hits], ensure_ascii=False))
+        return print(json.dumps([_json_of_hit(hit) for hit in hits], ensure_ascii=False))
     if not sys.stdout.isatty():
         for hit in hits:
             print(
@@ -143,18 +144,19 @@ def import_sessions(
     """Take exported sessions in, as new ones; prints their ids."""
     from chat.app.session_options import OF_THE_MODEL
 
-    exported = [_exported(file) for file in files]
+    exported = [_read_export(file) for file in files]
     with _history(writes=True, enabled=True) as store:
         for record, conversation in exported:
             name = record.name if record.name and store.find_named(record.name) is None else None
-            # a file from elsewhere names no server and no adapter for what will be said
-            own = {key: value for key, value in record.settings.items() if key not in OF_THE_MODEL}
-            made = store.create(name=name, title=record.title, model=record.model, settings=own,
-                                conversation=conversation)  # fmt: skip
+            # a file from another machine must not choose a server or an adapter
+            settings = {key: value for key, value in record.settings.items() if key not in OF_THE_MODEL}
+            created = store.create(
+                name=name, title=record.title, model=record.model, settings=settings, conversation=conversation
+            )
             store.check(writes=True)
             if record.name and name is None:
                 tell(f"a session is called `{record.name}` already, so this one has no name")
-            print(made.id)
+            print(created.id)
 
 
 @app.command()
@@ -175,25 +177,25 @@ def rm(
     """Delete sessions, with all that was said and saved states."""
     with _history(writes=True) as store:
         records = {record.id: record for record in map(store.get, sessions)}
-        labels = ", ".join(_called(record) for record in records.values())
+        labels = ", ".join(_label(record) for record in records.values())
         if not yes and not confirm(f"delete {labels}?", "deletes"):
             return ExitCode.UNEXPECTED
         for record in records.values():
             store.remove(record.id)
-        _tell_of_asides(store)
+        _name_damaged_files(store)
     return ExitCode.DONE
 
 
-def _tell_of_asides(store: Store) -> None:
-    """Say which damaged histories were kept, for what was removed may be in them still."""
+def _name_damaged_files(store: Store) -> None:
+    """Name the damaged histories that were kept, because deleted sessions may still be in them."""
     if store.path is None:
         return
-    asides = sorted(store.path.parent.glob(f"{store.path.name}.corrupt-*"))
-    if asides:
-        tell(f"what was deleted may still be in {' and '.join(map(str, asides))}")
+    damaged = sorted(store.path.parent.glob(f"{store.path.name}.corrupt-*"))
+    if damaged:
+        tell(f"what was deleted may still be in {' and '.join(map(str, damaged))}")
 
 
-def _exported(file: Path) -> tuple[SessionRecord, Conversation]:
+def _read_export(file: Path) -> tuple[SessionRecord, Conversation]:
     from chat.app.input_text import decode, read_stdin
     from chat.app.request_builder import read_text
 
@@ -206,39 +208,43 @@ def _exported(file: Path) -> tuple[SessionRecord, Conversation]:
 
 @contextmanager
 def _history(*, writes: bool = False, enabled: bool = False) -> Iterator[Store]:
-    """The history on the disk, with what happened to it told.
+    """Open the history on the disk, and print its notices.
 
     Args:
-        enabled: it is made where there is none; who only looks for one makes none.
+        writes: whether the command changes it.
+        enabled: create the file if there is none; else a missing history is an empty one.
+
+    Yields:
+        The history.
 
     Raises:
-        FileError: it cannot be read, or not written where that is wanted.
+        FileError: it cannot be read, or `writes` and it cannot be written.
     """
     from chat.history.store import FILE_NAME, open_history
 
     try:
         enabled = enabled or (data_folder() / FILE_NAME).exists()
     except FileError:
-        enabled = True  # the store says what is wrong
+        enabled = True  # the store reports what is wrong
     with open_history(enabled=enabled) as store:
         store.check(writes=writes)
-        if not store.failed:  # what can be read is all that is asked for
+        if not store.failed:  # a copy in memory is good enough to read
             for notice in store.take_notices():
                 tell(notice.text)
         yield store
 
 
-def _called(record: SessionRecord) -> str:
+def _label(record: SessionRecord) -> str:
     return f"`{record.label}`" + (f" ({record.title})" if record.title else "")
 
 
 def _print(text: str) -> None:
-    """Raw into a pipe, harmless onto a terminal."""
+    """Print a text: unchanged into a pipe, with control characters escaped on a terminal."""
     shown = escape_control_characters(text) if sys.stdout.isatty() else text
-    sys.stdout.writelines(shown.splitlines(keepends=True))  # one huge write would not notice a reader that left
+    sys.stdout.writelines(shown.splitlines(keepends=True))  # one large write would not notice a closed pipe
 
 
-def _plain(record: ListedSession) -> dict[str, Any]:
+def _json_of(record: ListedSession) -> dict[str, Any]:
     return {
         "id": record.id,
         "name": record.name,
@@ -250,7 +256,7 @@ def _plain(record: ListedSession) -> dict[str, Any]:
     }
 
 
-def _plain_hit(hit: Hit) -> dict[str, Any]:
+def _json_of_hit(hit: Hit) -> dict[str, Any]:
     return {
         "session": hit.session_id,
         "name": hit.name,
@@ -271,26 +277,29 @@ def _local_time(seconds: float) -> str:
 
 
 def _print_table(records: Sequence[ListedSession]) -> None:
-    """One line for a session, as wide as the terminal: the title gives way, then count and hour."""
+    """Print one line for each session, as wide as the terminal.
+
+    A narrow one has shorter titles, and no counts and times of day.
+    """
     from rich.cells import cell_len
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False)
-    is_wide = console.width >= _ROOM_FOR_ALL
+    is_wide = console.width >= _WIDE_TERMINAL
     head = ("SESSION", "MESSAGES", "USED")
     sides = [
         (
-            escape_line(each.label),
-            str(each.messages),
-            _local_time(each.updated)[: None if is_wide else len("2026-11-21")],
+            escape_line(record.label),
+            str(record.messages),
+            _local_time(record.updated)[: None if is_wide else len("2026-11-21")],
         )
-        for each in records
+        for record in records
     ]
     label_width, count_width, time_width = (max(map(cell_len, column)) for column in zip(head, *sides, strict=True))
-    label_width = min(label_width, _WIDEST_LABEL)
+    label_width = min(label_width, _MAX_LABEL_WIDTH)
     count_width = count_width if is_wide else 0
-    title_width = max(console.width - label_width - count_width - time_width - 6, 5)
+    title_width = max(console.width - label_width - count_width - time_width - 6, _MIN_TITLE_WIDTH)
     titles = ["TITLE", *(escape_line(record.title) for record in records)]
     for title, (label, count, used) in zip(titles, (head, *sides), strict=True):
         line = Text(style="bold" if label == "SESSION" and title == "TITLE" else "")
@@ -312,10 +321,10 @@ def _print_hits(hits: Sequence[Hit]) -> None:
         head.append(f"  {_local_time(hit.created)}  {escape_line(hit.title)}", style="dim not bold")
         console.print(head, no_wrap=True, overflow="ellipsis")
         body = Text(f"  {hit.role}: ", style="dim")
-        at = 0
+        printed = 0
         for start, end in hit.marks:
-            body.append(escape_line(hit.snippet[at:start]), style="not dim")
+            body.append(escape_line(hit.snippet[printed:start]), style="not dim")
             body.append(escape_line(hit.snippet[start:end]), style="bold not dim")
-            at = end
-        body.append(escape_line(hit.snippet[at:]), style="not dim")
+            printed = end
+        body.append(escape_line(hit.snippet[printed:]), style="not dim")
         console.print(body)
