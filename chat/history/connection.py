@@ -51,7 +51,7 @@ class ResilientConnection:
         """Open the file at `path`, or a history in memory.
 
         Args:
-            path: the file, made if it is missing; None for memory.
+            path: the file, created if it is missing; None for memory.
             restore: stores the open sessions in a history that lacks them.
         """
         self.path = path.absolute() if path else None

@@ -42,7 +42,7 @@ class HistoryReader:
         """Open the history.
 
         Args:
-            path: the file, made if it is missing; None for memory.
+            path: the file, created if it is missing; None for memory.
         """
         self._cache = SessionCache()
         self._connection = ResilientConnection(path, self._cache.restore_all)

@@ -31,13 +31,13 @@ _MAX_RANKED = 1000
 
 def _index_query(index: str, columns: str, joined: str) -> str:
     """A query for the newest matches, of these the best, and a snippet for these only, since it takes longest."""
-    newest = f"""SELECT rowid AS row, rank AS place FROM {index} WHERE {index} MATCH :match
+    newest = f"""SELECT rowid AS row, rank AS score FROM {index} WHERE {index} MATCH :match
         ORDER BY rowid DESC LIMIT max(:limit, {_MAX_RANKED})"""
-    best = f"SELECT row, place FROM ({newest}) ORDER BY place, row DESC LIMIT :limit"
+    best = f"SELECT row, score FROM ({newest}) ORDER BY score, row DESC LIMIT :limit"
     return f"""
         SELECT {columns}, snippet({index}, -1, '{_OPEN}', '{_CLOSE}', '…', {_SNIPPET_WORDS})
         FROM ({best}) JOIN {index} ON {index}.rowid = row {joined}
-        WHERE {index} MATCH :match ORDER BY place, row DESC"""
+        WHERE {index} MATCH :match ORDER BY score, row DESC"""
 
 
 _SEARCH_NODES = _index_query(

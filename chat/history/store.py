@@ -50,7 +50,7 @@ def open_store(path: Path | None, *, states: Path | None = None) -> Store:
     If the file cannot be used, the history is in memory and has a notice that says so.
 
     Args:
-        path: the file, made if it is missing; None for memory.
+        path: the file, created if it is missing; None for memory.
         states: the folder of saved states, where those of a removed session are deleted.
     """
     return Store(path, states=states)

@@ -1,4 +1,4 @@
-"""`mistral-chat sessions ...` as a person and as a pipe sees it."""
+"""`mistral-chat sessions ...` on a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sessions(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
 
 
 def on_terminal(*arguments: str, columns: int = 80, typed: str = "") -> str:
-    """Run the program on a terminal; what it drew."""
+    """Run the program on a terminal; returns its output."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "TZ": "UTC"}
     environment.pop("COLUMNS", None)
     leader, follower = pty.openpty()
@@ -48,33 +48,33 @@ def on_terminal(*arguments: str, columns: int = 80, typed: str = "") -> str:
     ) as run:
         os.close(follower)
         os.write(leader, typed.encode())
-        drawn = b""
+        output = b""
         while True:
             try:
-                piece = os.read(leader, 65536)
-            except OSError:  # the other side is closed
+                data = os.read(leader, 65536)
+            except OSError:  # the program closed the terminal
                 break
-            if not piece:
+            if not data:
                 break
-            drawn += piece
+            output += data
         run.wait(30)
     os.close(leader)
-    return drawn.decode().replace("\r\n", "\n")
+    return output.decode().replace("\r\n", "\n")
 
 
 @pytest.fixture
 def store(own_home: Path) -> Store:
-    """Three sessions in the home of the programs that are run."""
+    """Three sessions in the home folder of the programs that the tests run."""
     store = open_history()
-    talk = Conversation("Be brief.").add(Message("user", "What is a rolling buffer?"), "q")
-    talk = talk.add(Message("assistant", "W cells.\x1b[31m\n", (1, 2), "stop"), "a")
-    store.create(name="buffer", model="7b", conversation=talk)
+    conversation = Conversation("Be brief.").add(Message("user", "What is a rolling buffer?"), "q")
+    conversation = conversation.add(Message("assistant", "W cells.\x1b[31m\n", (1, 2), "stop"), "a")
+    store.create(name="buffer", model="7b", conversation=conversation)
     store.create(title="\x1b]0;evil\x07tab\there", conversation=Conversation().add(Message("user", "x")))
     store.create(name="日本語の話", conversation=Conversation().add(Message("user", "日本語が好きですか")))
     return store
 
 
-def test_a_list_in_a_pipe_is_a_line_of_tabs_for_each(store: Store) -> None:
+def test_a_list_in_a_pipe_has_a_line_with_tabs_for_each_session(store: Store) -> None:
     code, out, err = sessions("list")
     rows = [line.split("\t") for line in out.splitlines()]
     assert (code, err, [row[1:5] for row in rows]) == (
@@ -103,14 +103,14 @@ def test_a_list_as_json_is_one_array(store: Store) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 40, 20])
-def test_a_list_on_a_terminal_fits_and_steers_nothing(store: Store, columns: int) -> None:
+def test_a_list_on_a_terminal_fits_and_has_no_control_characters(store: Store, columns: int) -> None:
     from rich.cells import cell_len
 
-    drawn = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal("list", columns=columns))
-    lines = drawn.splitlines()
+    output = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal("list", columns=columns))
+    lines = output.splitlines()
     assert len(lines) == 4
     assert all(cell_len(line) <= columns for line in lines)
-    assert not {"\x1b", "\x07"} & set(drawn)
+    assert not {"\x1b", "\x07"} & set(output)
     if columns == 80:
         assert re.fullmatch(r"SESSION +TITLE +MESSAGES  USED", lines[0])
         assert re.fullmatch(r"buffer +What is a rolling buffer\? +2  \d{4}-\d\d-\d\d \d\d:\d\d", lines[3])
@@ -126,7 +126,7 @@ def test_an_empty_history_is_no_error_and_makes_no_file(own_home: Path) -> None:
     assert not (own_home / "mistral-chat").exists()
 
 
-def test_show_is_raw_in_a_pipe_and_harmless_on_a_terminal(store: Store) -> None:
+def test_show_is_unchanged_in_a_pipe_and_escaped_on_a_terminal(store: Store) -> None:
     code, out, err = sessions("show", "buffer")
     assert (code, err) == (0, "")
     assert out.endswith("## You\n\nWhat is a rolling buffer?\n\n## Assistant\n\nW cells.\x1b[31m\n\n")
@@ -145,14 +145,14 @@ def test_search_prints_snippets(store: Store) -> None:
     assert sessions("search", '"a rolling" what')[1] == sessions("search", "rolling")[1]
     (hit,) = json.loads(sessions("search", "--json", "rolling")[1])
     assert (hit["session"], hit["node"], hit["marks"]) == (record.id, "q", [[10, 17]])
-    drawn = on_terminal("search", "rolling")
-    assert "\x1b[1mrolling\x1b[0m" in drawn and "\x1b[1mbuffer\x1b[0m" in drawn
+    output = on_terminal("search", "rolling")
+    assert "\x1b[1mrolling\x1b[0m" in output and "\x1b[1mbuffer\x1b[0m" in output
     assert on_terminal("search", "absent") == "nothing found\n"
     assert "\x1b]" not in on_terminal("search", "evil")
 
 
-def test_export_writes_what_a_name_asks_for(store: Store, tmp_path: Path) -> None:
-    path = tmp_path / "talk.html"
+def test_export_writes_the_format_of_the_suffix(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "chat.html"
     assert sessions("export", "buffer", "-o", str(path)) == (0, "", f"wrote {path}\n")
     assert path.read_text().startswith("<!DOCTYPE html>")
     code, out, err = sessions("export", "buffer", "-o", str(path))
@@ -181,14 +181,14 @@ def test_export_writes_what_a_name_asks_for(store: Store, tmp_path: Path) -> Non
         (("rm", "buffer"), "error: there is no terminal to ask on\nhint: `--yes` deletes without asking\n"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_changes(store: Store, arguments: tuple[str, ...], message: str) -> None:
+def test_an_error_is_printed_and_nothing_changes(store: Store, arguments: tuple[str, ...], message: str) -> None:
     code, out, err = sessions(*arguments)
     assert (code, out) == (2, "")
     assert err.startswith(message)
     assert {"buffer", "日本語の話"} < {record.label for record in store.list()}
 
 
-def test_rename_and_rm_do_what_they_say(store: Store) -> None:
+def test_rename_changes_the_name_and_rm_deletes(store: Store) -> None:
     assert sessions("rename", "buffer", "cache") == (0, "", "")
     assert store.get("cache").title == "What is a rolling buffer?"
     assert sessions("rename", "cache", "") == (0, "", "")
@@ -197,7 +197,7 @@ def test_rename_and_rm_do_what_they_say(store: Store) -> None:
     assert [record.title for record in store.list()] == ["\x1b]0;evil\x07tab\there"]
 
 
-def test_rm_names_the_damaged_files_that_may_hold_it_still(store: Store) -> None:
+def test_rm_names_damaged_files_that_may_still_have_the_session(store: Store) -> None:
     assert store.path
     aside = store.path.with_name(store.path.name + ".corrupt-20260102T030405")
     aside.write_bytes(b"rolling buffer")
@@ -211,7 +211,7 @@ def test_rm_asks_on_a_terminal(store: Store) -> None:
     assert store.find("buffer") is None
 
 
-def test_a_newer_history_is_said_and_not_changed(store: Store) -> None:
+def test_a_newer_history_is_an_error_and_not_changed(store: Store) -> None:
     assert store.path
     store._connection.write(lambda connection: connection.execute("PRAGMA user_version = 7"))
     newer = "it is of a newer version, 7, and this program knows 1"
@@ -223,9 +223,9 @@ def test_a_newer_history_is_said_and_not_changed(store: Store) -> None:
         )  # fmt: skip
 
 
-def test_a_reader_that_leaves_is_no_error(store: Store) -> None:
+def test_a_closed_pipe_is_no_error(store: Store) -> None:
     conversation = Conversation()
-    for number in range(300):  # more than any pipe holds
+    for number in range(300):  # more than the buffer of a pipe
         conversation = conversation.add(Message("user", f"line {number} " * 2000))
     store.create(name="long", conversation=conversation)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -238,17 +238,17 @@ def test_a_reader_that_leaves_is_no_error(store: Store) -> None:
         assert (run.wait(30), run.stderr.read()) == (141, b"")
 
 
-def test_an_exported_session_comes_back_whole_beside_the_first(store: Store, tmp_path: Path) -> None:
+def test_an_imported_session_is_equal_to_the_exported_one(store: Store, tmp_path: Path) -> None:
     record = store.get("buffer")
     store.set_settings(record.id, {"temperature": 0.2, "remote": "http://elsewhere.example"})
     file = tmp_path / "buffer.json"
     file.write_text(sessions("show", "buffer", "--json")[1])
     code, out, err = sessions("import", str(file))
     assert (code, err) == (0, "a session is called `buffer` already, so this one has no name\n")
-    made, conversation = store.load(out.strip())
+    imported, conversation = store.load(out.strip())
     assert conversation == store.load(record.id)[1]
-    assert (made.name, made.title, made.model) == (None, record.title, record.model)
-    assert made.settings == {"temperature": 0.2}  # and no server that its maker chose
+    assert (imported.name, imported.title, imported.model) == (None, record.title, record.model)
+    assert imported.settings == {"temperature": 0.2}  # not the server that the file names
     store.rename(record.id, None)
     assert sessions("import", str(file))[2] == ""
     assert store.get("buffer").title == record.title
@@ -264,7 +264,7 @@ def test_an_exported_session_comes_back_whole_beside_the_first(store: Store, tmp
         (None, 7, "nowhere.json: cannot be read: No such file or directory"),
     ],
 )
-def test_what_is_no_exported_session_is_not_taken_in(
+def test_a_file_that_is_not_an_exported_session_is_refused(
     store: Store, tmp_path: Path, text: str | None, code: int, message: str
 ) -> None:
     file = tmp_path / "nowhere.json"

@@ -1,4 +1,4 @@
-"""The conversation is a tree: nothing is ever lost from it, and a path is what a prompt is made of."""
+"""The conversation is a tree: a change makes a new value, and no message is lost."""
 
 from __future__ import annotations
 

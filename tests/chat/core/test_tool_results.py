@@ -1,4 +1,4 @@
-"""Results of function calls: as many as calls, in their order, and nothing else goes on without them."""
+"""Results belong to the pending calls in their order; a question is refused while a call has none."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ FIRST = Message("tool", "20", tool_call_id="abcdefghi", name="weather")
 SECOND = Message("tool", "noon", tool_call_id="123456789", name="now")
 
 
-def test_calls_wait_until_each_has_its_result() -> None:
-    assert [each.pending_calls() for each in (Conversation(), ASKED, CALLED)] == [(), (), CALLS]
+def test_a_call_is_pending_until_it_has_its_result() -> None:
+    assert [conversation.pending_calls() for conversation in (Conversation(), ASKED, CALLED)] == [(), (), CALLS]
     assert CALLED.add(SECOND).pending_calls() == CALLS[:1]
     assert CALLED.add(SECOND).add(FIRST).pending_calls() == ()
     assert CALLED.add(FIRST).add(SECOND).add(Message("assistant", "20 degrees")).pending_calls() == ()
@@ -40,7 +40,7 @@ def test_results_answer_the_calls_in_their_order() -> None:
         result_messages(ASKED, ["20"])
 
 
-def test_nothing_goes_on_while_a_call_waits() -> None:
+def test_a_pending_call_is_refused() -> None:
     check_no_pending_calls(ASKED, "x")
     words = re.escape('no result yet for weather({"city": "Paris"}) and 1 more')
     with pytest.raises(UsageError, match=f"^{words}$") as caught:

@@ -1,4 +1,4 @@
-"""A history worth damaging, searching and exporting."""
+"""A history with several sessions, for tests of damage, search and export."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ if TYPE_CHECKING:
 
 
 class Fill(Protocol):
-    """Writes a history and returns what is in it, by the sessions' names."""
+    """Writes a history and returns its conversations by the names of the sessions."""
 
     def __call__(self, path: Path, *, sessions: int = 6, turns: int = 30) -> dict[str, Conversation]: ...
 
 
 @pytest.fixture(scope="session")
 def filled_history() -> Fill:
-    """Writes sessions with turns of about 600 bytes, checkpointed into the file."""
+    """Writes sessions with turns of about 600 bytes; they are in the file, not in the write-ahead log."""
     return _fill
 
 
 def _fill(path: Path, *, sessions: int = 6, turns: int = 30) -> dict[str, Conversation]:
-    made: dict[str, Conversation] = {}
+    written: dict[str, Conversation] = {}
     with open_store(path) as store:
-        for s in range(sessions):
-            conversation = Conversation(f"system of {s}")
-            for t in range(turns):
-                conversation = conversation.add(Message("user", f"question {t} of session {s}; " * 12), f"{s}-{t}-q")
-                answer = Message("assistant", f"answer {t} of session {s}; " * 12, (s, t), "stop")
-                conversation = conversation.add(answer, f"{s}-{t}-a")
-            store.create(name=f"s{s}", conversation=conversation)
-            made[f"s{s}"] = conversation
-    return made
+        for session in range(sessions):
+            conversation = Conversation(f"system of {session}")
+            for turn in range(turns):
+                conversation = conversation.add(
+                    Message("user", f"question {turn} of session {session}; " * 12), f"{session}-{turn}-q"
+                )
+                answer = Message("assistant", f"answer {turn} of session {session}; " * 12, (session, turn), "stop")
+                conversation = conversation.add(answer, f"{session}-{turn}-a")
+            store.create(name=f"s{session}", conversation=conversation)
+            written[f"s{session}"] = conversation
+    return written

@@ -1,4 +1,4 @@
-"""A history that cannot be written costs one warning, and the chat goes on (F2, F21)."""
+"""When the history cannot be written, the chat continues in memory after one notice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from chat.history.store import Store, open_history, open_store
 from tests.folders import ROOT
 
 
-def chat_on(store: Store, session_id: str, conversation: Conversation, turns: int) -> Conversation:
+def append_turns(store: Store, session_id: str, conversation: Conversation, turns: int) -> Conversation:
     for turn in range(turns):
         for message in (
             Message("user", f"question {turn} " * 200),
@@ -34,33 +34,33 @@ def chat_on(store: Store, session_id: str, conversation: Conversation, turns: in
     return conversation
 
 
-def test_a_disk_that_fills_up_costs_one_warning_and_no_turn(tmp_path: Path) -> None:
-    """Also what other sessions hold can still be read and searched."""
+def test_a_full_disk_gives_one_notice_and_loses_no_turn(tmp_path: Path) -> None:
+    """Other sessions can still be read and searched."""
     path = tmp_path / "history.db"
     with open_store(path) as before:
         before.create(name="older", conversation=Conversation().add(Message("user", "pelican"), "p"))
     store = open_store(path)
-    record = store.create(name="talk")
-    conversation = chat_on(store, record.id, Conversation(), 2)
+    record = store.create(name="chat")
+    conversation = append_turns(store, record.id, Conversation(), 2)
     acknowledged = conversation
     pages = store._connection.read(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
     store._connection.read(lambda c: c.execute(f"PRAGMA max_page_count = {pages + 3}").fetchall())
 
-    conversation = chat_on(store, record.id, conversation, 30)
+    conversation = append_turns(store, record.id, conversation, 30)
 
     assert [notice.text for notice in store.take_notices()] == [
         "the history cannot be used (the disk is full): this chat is kept in memory only"
     ]
     assert (store.path, store.failed) == (None, True)
     assert store.load(record.id)[1] == conversation
-    assert {each.label for each in store.list()} == {"older", "talk"}
+    assert {each.label for each in store.list()} == {"older", "chat"}
     assert [hit.node_id for hit in store.search("pelican")] == ["p"]
     with open_store(path) as other:  # what was acknowledged before is on the disk
         assert acknowledged.nodes.items() <= other.load(record.id)[1].nodes.items() <= conversation.nodes.items()
         assert other.take_notices() == ()
 
 
-def test_files_that_may_not_grow_cost_one_warning_and_no_turn(tmp_path: Path) -> None:
+def test_a_limit_of_the_file_size_gives_one_notice_and_loses_no_turn(tmp_path: Path) -> None:
     """The operating system refuses the write in the middle of a commit, as a full disk or a quota does."""
     path = tmp_path / "history.db"
     code = """
@@ -69,7 +69,7 @@ from pathlib import Path
 from chat.core.conversation import Conversation, Message
 from chat.history.store import open_store
 store = open_store(Path(sys.argv[1]))
-record = store.create(name="talk")
+record = store.create(name="chat")
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 conversation = Conversation()
 stored = []
@@ -90,22 +90,21 @@ print(json.dumps({
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=True,
     )
-    told = json.loads(run.stdout)
-    assert told["whole"] is True
-    assert len(told["notices"]) == 1
-    assert told["notices"][0].startswith("the history cannot be used (the disk is full")
-    assert 3 < len(told["stored"]) < 60
+    report = json.loads(run.stdout)
+    assert report["whole"] is True
+    assert len(report["notices"]) == 1
+    assert report["notices"][0].startswith("the history cannot be used (the disk is full")
+    assert 3 < len(report["stored"]) < 60
     with open_store(path) as store:
         assert store.take_notices() == ()
-        assert list(store.load(store.get("talk").id)[1].nodes) == told["stored"]
+        assert list(store.load(store.get("chat").id)[1].nodes) == report["stored"]
 
 
-def test_a_failing_answer_goes_on_in_memory_too(tmp_path: Path) -> None:
-    """The disk fills up while an answer is streamed."""
+def test_an_answer_continues_in_memory_when_the_disk_fills_up(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     store = open_store(path)
     record = store.create()
-    conversation = chat_on(store, record.id, Conversation(), 1).add(Message("assistant", ""), "a")
+    conversation = append_turns(store, record.id, Conversation(), 1).add(Message("assistant", ""), "a")
     store.begin_answer(record.id, conversation.nodes["a"])
     pages = store._connection.read(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
     store._connection.read(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchall())
@@ -120,16 +119,16 @@ def test_a_failing_answer_goes_on_in_memory_too(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def strangers_folder() -> Iterator[Path]:
-    """A folder that a user without rights can reach; the tests' own folders are for their owner only."""
+def shared_folder() -> Iterator[Path]:
+    """A folder that other users can read; pytest's own folders are for their owner only."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
 def as_nobody(code: str, *arguments: str) -> str:
-    """Run Python as a user who may write nowhere: root may write everywhere, whatever the modes say."""
-    # what is imported later, such a user may not even read
+    """Run Python as a user without write access: root ignores the modes of files."""
+    # this user may not be able to read modules that are imported later
     drop = "import fcntl, os, sys, urllib.parse\nfrom pathlib import Path\n"
     drop += "from chat.core.conversation import *\nfrom chat.history.store import *\n"
     drop += "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
@@ -157,47 +156,47 @@ for writes in (False, True):
 """
 
 
-def test_a_read_only_history_can_be_read_but_not_written(strangers_folder: Path) -> None:
-    path = strangers_folder / "history.db"
+def test_a_read_only_history_can_be_read_but_not_written(shared_folder: Path) -> None:
+    path = shared_folder / "history.db"
     with open_store(path) as store:
         store.create(name="older", conversation=Conversation().add(Message("user", "hi")))
     path.chmod(0o444)
-    strangers_folder.chmod(0o555)
+    shared_folder.chmod(0o555)
     before = path.read_bytes()
     try:
         first, second, *rest = as_nobody(READ_ONLY, str(path)).splitlines()
     finally:
-        strangers_folder.chmod(0o755)
+        shared_folder.chmod(0o755)
     assert first.startswith("None|True|the history cannot be used (")
     assert first.count("|") == 2
     assert (second, rest) == ("older 1", ["1 1 ()", "fine", "the history cannot be written"])
     assert path.read_bytes() == before
-    assert [file.name for file in strangers_folder.iterdir()] == ["history.db"]
+    assert [file.name for file in shared_folder.iterdir()] == ["history.db"]
 
 
-@pytest.mark.parametrize("place", ["missing/history.db", "not-mine/history.db", "a-file/history.db", "a-folder"])
-def test_a_place_that_cannot_be_used_costs_one_warning(strangers_folder: Path, place: str) -> None:
-    (strangers_folder / "not-mine").mkdir(mode=0o700)
-    (strangers_folder / "a-file").write_text("x")
-    (strangers_folder / "a-folder").mkdir()
-    strangers_folder.chmod(0o555)
+@pytest.mark.parametrize("file", ["missing/history.db", "not-mine/history.db", "a-file/history.db", "a-folder"])
+def test_a_path_that_cannot_be_used_gives_one_notice(shared_folder: Path, file: str) -> None:
+    (shared_folder / "not-mine").mkdir(mode=0o700)
+    (shared_folder / "a-file").write_text("x")
+    (shared_folder / "a-folder").mkdir()
+    shared_folder.chmod(0o555)
     try:
-        first, second, *rest = as_nobody(READ_ONLY, str(strangers_folder / place)).splitlines()
+        first, second, *rest = as_nobody(READ_ONLY, str(shared_folder / file)).splitlines()
     finally:
-        strangers_folder.chmod(0o755)
+        shared_folder.chmod(0o755)
     assert first.startswith("None|True|the history cannot be used (")
     assert first.count("|") == 2
     assert (second, rest) == ("", ["1 1 ()", "the history cannot be read", "the history cannot be written"])
 
 
-def test_a_pipe_in_the_place_of_the_history_does_not_hang(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_the_file_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "history.db")
     with open_store(tmp_path / "history.db") as store:
         (notice,) = store.take_notices()
     assert notice.text == "the history cannot be used (history.db is not a file): this chat is kept in memory only"
 
 
-def test_no_home_costs_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_home_folder_gives_one_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_home() -> Path:
         raise FileError("there is no home folder for the data of mistral-chat")
 
@@ -211,22 +210,22 @@ def test_no_home_costs_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_another_program_that_never_lets_go_costs_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_another_program_keeps_gives_one_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "BUSY_SECONDS", 0.2)
     path = tmp_path / "history.db"
     store = open_store(path)
-    record = store.create(name="talk")
+    record = store.create(name="chat")
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        conversation = chat_on(store, record.id, Conversation(), 2)
+        conversation = append_turns(store, record.id, Conversation(), 2)
         assert [notice.text for notice in store.take_notices()] == [
             "the history cannot be used (another program holds it): this chat is kept in memory only"
         ]
     assert store.load(record.id)[1] == conversation
 
 
-def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
-    """A store in memory for want of a disk must not say that something is gone from the disk."""
+def test_a_session_that_cannot_be_removed_is_an_error(tmp_path: Path) -> None:
+    """A store that fell back to memory must not report that a session was deleted from the disk."""
     path = tmp_path / "history.db"
     with open_store(path) as store:
         record = store.create(name="stays")
@@ -240,18 +239,18 @@ def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
 
 
 def test_threads_share_a_store(tmp_path: Path) -> None:
-    """The person types while an answer is stored."""
+    """The user types while an answer is stored."""
     store = open_store(tmp_path / "history.db")
     sessions = [store.create(name=f"t{i}") for i in range(4)]
-    made: dict[str, Conversation] = {}
+    stored: dict[str, Conversation] = {}
 
-    def talk(session_id: str) -> None:
-        made[session_id] = chat_on(store, session_id, Conversation(), 10)
+    def work(session_id: str) -> None:
+        stored[session_id] = append_turns(store, session_id, Conversation(), 10)
 
-    threads = [threading.Thread(target=talk, args=(session.id,)) for session in sessions]
+    threads = [threading.Thread(target=work, args=(session.id,)) for session in sessions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {session.id: store.load(session.id)[1] for session in sessions} == made
+    assert {session.id: store.load(session.id)[1] for session in sessions} == stored
     assert store.take_notices() == ()

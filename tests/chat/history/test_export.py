@@ -1,4 +1,4 @@
-"""Exports say what was said, in each format whole, and JSON comes back equal; bad JSON is refused with its place."""
+"""Each format has the whole text; JSON comes back equal; a damaged export is refused with the field that is wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECORD = SessionRecord(
     created=1_700_000_000.0,
     updated=1_700_000_060.0,
 )
-SAID = (
+MESSAGES = (
     ("q1", Message("user", "What is it?\n# no heading of mine")),
     ("a1", Message("assistant", "", (7,), "stop", (ToolCall("look_up", '{"word": "it"}', "abc123xyz"),))),
     ("t1", Message("tool", '{"found": true}', tool_call_id="abc123xyz", name="look_up")),
@@ -37,15 +37,15 @@ SAID = (
 
 
 def tree() -> Conversation:
-    """A conversation with one branch that is not looked at."""
+    """A conversation with one branch beside the current path."""
     conversation = Conversation("Be brief.")
-    for node_id, message in SAID:
+    for node_id, message in MESSAGES:
         conversation = conversation.add(message, node_id)
     other = conversation.with_leaf("a2").add(Message("user", "another way"), "q3")
     return other.with_leaf(conversation.leaf)
 
 
-def test_markdown_reads_like_a_talk() -> None:
+def test_markdown_has_a_heading_for_each_message() -> None:
     assert export_text(RECORD, tree(), "markdown") == (
         "# buffers\n\nv0.3 · 2023-11-14T22:14:20Z\n\n"
         "## System\n\nBe brief.\n\n"
@@ -58,7 +58,7 @@ def test_markdown_reads_like_a_talk() -> None:
     )
 
 
-def test_sharegpt_is_one_line_with_every_turn_of_the_path() -> None:
+def test_sharegpt_is_one_line_with_every_message_of_the_path() -> None:
     text = export_text(RECORD, tree(), "sharegpt")
     assert text.count("\n") == 1 and text.endswith("\n")
     assert json.loads(text) == {
@@ -78,13 +78,13 @@ def test_sharegpt_is_one_line_with_every_turn_of_the_path() -> None:
 
 
 def test_no_character_of_a_text_ends_a_line_of_json_lines() -> None:
-    """Python and others see ends of lines where JSON allows the characters as they are."""
-    said = "one\u2028two\u2029three\x85four\nfive"
-    (line,) = export_text(RECORD, Conversation().add(Message("user", said)), "sharegpt").splitlines()
-    assert json.loads(line)["conversations"] == [{"from": "human", "value": said}]
+    """Python and other programs split lines at characters that JSON allows in strings."""
+    text = "one\u2028two\u2029three\x85four\nfive"
+    (line,) = export_text(RECORD, Conversation().add(Message("user", text)), "sharegpt").splitlines()
+    assert json.loads(line)["conversations"] == [{"from": "human", "value": text}]
 
 
-def test_json_holds_the_whole_tree_and_comes_back_equal() -> None:
+def test_json_has_the_whole_tree_and_comes_back_equal() -> None:
     record, conversation = from_json(export_text(RECORD, tree(), "json"))
     assert conversation == tree()
     assert list(conversation.nodes) == list(tree().nodes)  # the order of branches too
@@ -92,7 +92,7 @@ def test_json_holds_the_whole_tree_and_comes_back_equal() -> None:
 
 
 class Reader(HTMLParser):
-    """What a browser would make of a page: its tags, and the text of code and prose."""
+    """The page as a browser reads it: its tags, and the text of each kind of element."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Reader(HTMLParser):
             self.texts.setdefault(self.tags[-1], []).append(data)
 
 
-def test_html_holds_every_message_with_its_code_apart() -> None:
+def test_html_has_every_message_and_separate_code_blocks() -> None:
     reader = Reader()
     reader.feed(export_text(RECORD, tree(), "html"))
     assert reader.texts["h2"] == ["System", "You", "Assistant", "Tool `look_up`", "Assistant", "You", "Assistant"]
@@ -123,15 +123,15 @@ def test_html_holds_every_message_with_its_code_apart() -> None:
 HOSTILE = '</div><script>alert(1)</script><img src=x onerror=alert(1)>&lt;"\'\x1b[31m\u202e\0`````\n```"><b>\n```'
 
 
-@pytest.mark.parametrize("place", ["content", "title", "name", "model", "system", "tool"])
-def test_html_runs_nothing_that_anybody_wrote(place: str) -> None:
-    """Every text of foreign origin is only ever text: the page has the tags of a harmless one."""
-    fields: dict[str, Any] = {place: HOSTILE} if place in ("title", "name", "model") else {}
+@pytest.mark.parametrize("field", ["content", "title", "name", "model", "system", "tool"])
+def test_html_escapes_every_text(field: str) -> None:
+    """A page with hostile texts has no other tags and attributes than a harmless one."""
+    fields: dict[str, Any] = {field: HOSTILE} if field in ("title", "name", "model") else {}
     record = replace(RECORD, **{"name": None, **fields})
-    conversation = Conversation(HOSTILE if place == "system" else "x").add(
-        Message("user", HOSTILE if place == "content" else "x")
+    conversation = Conversation(HOSTILE if field == "system" else "x").add(
+        Message("user", HOSTILE if field == "content" else "x")
     )
-    conversation = conversation.add(Message("tool", "x", name=HOSTILE if place == "tool" else "x"))
+    conversation = conversation.add(Message("tool", "x", name=HOSTILE if field == "tool" else "x"))
     text = export_text(record, conversation, "html")
     reader = Reader()
     reader.feed(text)
@@ -173,23 +173,23 @@ def test_an_open_or_longer_fence_keeps_its_code() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["{broken", "[" * 100_000, "```", ""])
-def test_broken_arguments_of_a_tool_are_exported_as_they_are(arguments: str) -> None:
+def test_invalid_arguments_of_a_call_are_exported_unchanged(arguments: str) -> None:
     conversation = Conversation().add(Message("assistant", "", tool_calls=(ToolCall("f", arguments),)))
     for kind in ("markdown", "json", "html", "sharegpt"):
         assert "f" in export_text(RECORD, conversation, kind)
     assert from_json(to_json(RECORD, conversation))[1] == conversation
 
 
-def test_a_name_asks_for_a_format() -> None:
+def test_the_suffix_of_a_name_gives_the_format() -> None:
     names = {"a.md": "markdown", "a.MARKDOWN": "markdown", "a.json": "json", "a.HTML": "html", "a.jsonl": "sharegpt"}
     assert {name: format_of_suffix(Path(name)) for name in names} == names
-    for name, shown in (("talk.pdf", ".pdf"), ("talk", "talk")):
+    for name, shown in (("chat.pdf", ".pdf"), ("chat", "chat")):
         with pytest.raises(UsageError, match=rf"^`{shown}` is not the suffix of a format$") as caught:
             format_of_suffix(Path(name))
         assert caught.value.hint == "use one of .md, .markdown, .json, .html, .htm, .jsonl"
 
 
-def plain(**changes: Any) -> dict[str, Any]:
+def exported(**changes: Any) -> dict[str, Any]:
     return {**json.loads(to_json(RECORD, tree())), **changes}
 
 
@@ -205,40 +205,40 @@ def node(**changes: Any) -> list[dict[str, Any]]:
         ("9" * 10_000, "^this is not JSON: "),
         ([], "^this is JSON, but not an exported session$"),
         ({"format": "other"}, "^this is JSON, but not an exported session$"),
-        (plain(version=2), "^version 2 of the session format is not 1$"),
-        (plain(version=None), "^version None of the session format is not 1$"),
-        (plain(nodes={}), "^nodes: not a list$"),
-        (plain(nodes=["x"]), r"^nodes\[0\]: not an object$"),
-        (plain(nodes=node(id=""), leaf=None), r"^nodes\[0\]\.id: `` is empty or used twice$"),
-        (plain(nodes=node(id=5), leaf=None), r"^nodes\[0\]\.id: not a text$"),
-        (plain(nodes=node() + node(), leaf=None), r"^nodes\[1\]\.id: `a` is empty or used twice$"),
-        (plain(nodes=node(parent="a"), leaf=None), r"^nodes\[0\]\.parent: no earlier node is `a`$"),
-        (plain(nodes=node(parent="\x1b"), leaf=None), r"^nodes\[0\]\.parent: no earlier node is `␛`$"),
-        (plain(nodes=node(role="root"), leaf=None), r"^nodes\[0\]\.role: 'root' is not one of system, user"),
-        (plain(nodes=node(role=[]), leaf=None), r"^nodes\[0\]\.role: \[\] is not one of"),
-        (plain(nodes=node(content=None), leaf=None), r"^nodes\[0\]\.content: not a text$"),
+        (exported(version=2), "^version 2 of the session format is not 1$"),
+        (exported(version=None), "^version None of the session format is not 1$"),
+        (exported(nodes={}), "^nodes: not a list$"),
+        (exported(nodes=["x"]), r"^nodes\[0\]: not an object$"),
+        (exported(nodes=node(id=""), leaf=None), r"^nodes\[0\]\.id: `` is empty or used twice$"),
+        (exported(nodes=node(id=5), leaf=None), r"^nodes\[0\]\.id: not a text$"),
+        (exported(nodes=node() + node(), leaf=None), r"^nodes\[1\]\.id: `a` is empty or used twice$"),
+        (exported(nodes=node(parent="a"), leaf=None), r"^nodes\[0\]\.parent: no earlier node is `a`$"),
+        (exported(nodes=node(parent="\x1b"), leaf=None), r"^nodes\[0\]\.parent: no earlier node is `␛`$"),
+        (exported(nodes=node(role="root"), leaf=None), r"^nodes\[0\]\.role: 'root' is not one of system, user"),
+        (exported(nodes=node(role=[]), leaf=None), r"^nodes\[0\]\.role: \[\] is not one of"),
+        (exported(nodes=node(content=None), leaf=None), r"^nodes\[0\]\.content: not a text$"),
         (
-            plain(nodes=node(finish_reason="x"), leaf=None),
+            exported(nodes=node(finish_reason="x"), leaf=None),
             r"^nodes\[0\]\.finish_reason: 'x' is not one of stop",
         ),
-        (plain(nodes=node(ids=[True]), leaf=None), r"^nodes\[0\]\.ids: not a list of token ids$"),
-        (plain(nodes=node(ids=[2**31]), leaf=None), r"^nodes\[0\]\.ids: not a list of token ids$"),
-        (plain(nodes=node(ids="12"), leaf=None), r"^nodes\[0\]\.ids: not a list$"),
-        (plain(nodes=node(tool_calls=["x"]), leaf=None), r"^nodes\[0\]\.tool_calls: not a list of objects$"),
-        (plain(nodes=node(tool_calls=[{"name": 1}]), leaf=None), r"^nodes\[0\]\.tool_calls\.name: not a text$"),
-        (plain(nodes=node(name=3), leaf=None), r"^nodes\[0\]\.name: not a text$"),
-        (plain(leaf="zz"), "^leaf: there is no node `zz`$"),
-        (plain(settings=[1]), "^settings: not an object$"),
-        (plain(system=1), "^system: not a text$"),
-        (plain(title=[]), "^title: not a text$"),
+        (exported(nodes=node(ids=[True]), leaf=None), r"^nodes\[0\]\.ids: not a list of token ids$"),
+        (exported(nodes=node(ids=[2**31]), leaf=None), r"^nodes\[0\]\.ids: not a list of token ids$"),
+        (exported(nodes=node(ids="12"), leaf=None), r"^nodes\[0\]\.ids: not a list$"),
+        (exported(nodes=node(tool_calls=["x"]), leaf=None), r"^nodes\[0\]\.tool_calls: not a list of objects$"),
+        (exported(nodes=node(tool_calls=[{"name": 1}]), leaf=None), r"^nodes\[0\]\.tool_calls\.name: not a text$"),
+        (exported(nodes=node(name=3), leaf=None), r"^nodes\[0\]\.name: not a text$"),
+        (exported(leaf="zz"), "^leaf: there is no node `zz`$"),
+        (exported(settings=[1]), "^settings: not an object$"),
+        (exported(system=1), "^system: not a text$"),
+        (exported(title=[]), "^title: not a text$"),
     ],
 )
-def test_bad_json_is_refused_with_its_place(value: object, message: str) -> None:
+def test_a_damaged_export_is_refused_with_its_field(value: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         from_json(value if isinstance(value, str) else json.dumps(value))
 
 
 def test_lone_surrogates_in_json_are_replaced() -> None:
-    text = json.dumps(plain(nodes=node(id="\ud800", content="\udfff"), leaf="\ud800", name="\ud800"))
+    text = json.dumps(exported(nodes=node(id="\ud800", content="\udfff"), leaf="\ud800", name="\ud800"))
     record, conversation = from_json(text)
     assert (record.name, conversation.leaf, conversation.messages()[-1].content) == ("\ufffd", "\ufffd", "\ufffd")

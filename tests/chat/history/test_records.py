@@ -1,4 +1,4 @@
-"""Titles are one short line of the question; text becomes storable without losing more than it must."""
+"""A title is one short line of the question; text becomes valid UTF-8 with as few changes as possible."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from chat.history.records import MAX_TITLE_LENGTH, storable, title_of
          "Please tell me, with many words, about the history of…"),
     ],
 )  # fmt: skip
-def test_a_title_is_the_first_line_that_says_something(question: str, title: str) -> None:
+def test_a_title_is_the_first_line_with_words(question: str, title: str) -> None:
     assert title_of(question) == title
     assert len(title) <= MAX_TITLE_LENGTH
 
@@ -41,6 +41,6 @@ def test_a_title_is_the_first_line_that_says_something(question: str, title: str
         ("\ufeffbom", "\ufeffbom"),
     ],
 )
-def test_text_becomes_what_utf8_can_hold(text: str, stored: str) -> None:
+def test_text_becomes_valid_utf8(text: str, stored: str) -> None:
     assert storable(text) == stored
     stored.encode()

@@ -1,4 +1,4 @@
-"""A damaged history is moved aside and read as far as it can be; a foreign or newer one is not touched (F16)."""
+"""A damaged history is replaced by what can be read of it; one of another program or version is not changed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def root_page(path: Path, table: str) -> int:
         return int(connection.execute(query, (table,)).fetchone()[0])
 
 
-def the_notice(store: Store) -> re.Match[str]:
+def recovery_notice(store: Store) -> re.Match[str]:
     (notice,) = store.take_notices()
     found = NOTICE.fullmatch(notice.text)
     assert found, notice.text
@@ -54,27 +54,27 @@ def is_sound(path: Path) -> bool:
         return bool(connection.execute("PRAGMA integrity_check").fetchone() == ("ok",))
 
 
-def test_a_lost_first_page_costs_nothing(tmp_path: Path, filled_history: Fill) -> None:
-    """The first page holds the tables' definitions; ours are the same in every file."""
+def test_a_lost_first_page_loses_nothing(tmp_path: Path, filled_history: Fill) -> None:
+    """The first page has the definitions of the tables, which are the same in every history."""
     path = tmp_path / "history.db"
-    made = filled_history(path)
+    written = filled_history(path)
     overwrite(path, 0, bytes(PAGE_BYTES))
     damaged = path.read_bytes()
 
     with open_store(path) as store:
-        found = the_notice(store)
+        found = recovery_notice(store)
         assert (found[1], found[2]) == ("360", "6")
         assert (tmp_path / found[3]).read_bytes() == damaged
-        assert {record.label: store.load(record.id)[1] for record in store.list()} == made
+        assert {record.label: store.load(record.id)[1] for record in store.list()} == written
         assert len(store.search("question 7")) == 6
     assert is_sound(path)
     assert sorted(file.name for file in tmp_path.glob("history*")) == ["history.db", found[3]]
 
 
-def test_a_damaged_page_costs_its_own_messages_only(tmp_path: Path, filled_history: Fill) -> None:
-    """The tree stays whole: what followed a lost message follows what was said before it."""
+def test_a_damaged_page_loses_its_own_messages_only(tmp_path: Path, filled_history: Fill) -> None:
+    """The tree stays connected: what followed a lost message follows the message before it."""
     path = tmp_path / "history.db"
-    made = filled_history(path)
+    written = filled_history(path)
     with closing(sqlite3.connect(path)) as connection:
         leaves = connection.execute(
             "SELECT pageno FROM dbstat WHERE name = 'nodes' AND pagetype = 'leaf' ORDER BY path"
@@ -83,14 +83,14 @@ def test_a_damaged_page_costs_its_own_messages_only(tmp_path: Path, filled_histo
     overwrite(path, (page - 1) * PAGE_BYTES, b"\xff" * PAGE_BYTES)
 
     with open_store(path) as store:
-        found = the_notice(store)
+        found = recovery_notice(store)
         lost = 360 - int(found[1])
         assert 1 <= lost <= 14
-        texts = {node.message.content for conversation in made.values() for node in conversation.nodes.values()}
+        texts = {node.message.content for conversation in written.values() for node in conversation.nodes.values()}
         trees = {record.label: store.load(record.id)[1] for record in store.list()}
-    assert trees.keys() == made.keys()
+    assert trees.keys() == written.keys()
     for name, tree in trees.items():
-        before = [node for node in made[name].path() if node.id in tree.nodes]
+        before = [node for node in written[name].path() if node.id in tree.nodes]
         assert [(node.id, node.message) for node in tree.path()] == [(node.id, node.message) for node in before]
         assert {message.content for message in tree.messages()[1:]} <= texts
     assert sum(len(tree.path()) for tree in trees.values()) == 360 - lost
@@ -105,29 +105,29 @@ def has_dbstat(connection: sqlite3.Connection) -> bool:
 
 
 def leaf_in_the_middle(path: Path) -> int:
-    """A page of the table of nodes, found by a text that is on it."""
+    """A page of the table of nodes, found by its text."""
     return path.read_bytes().index(b"question 15 of session 3") // PAGE_BYTES + 1
 
 
-def test_a_file_cut_in_half_gives_back_its_half(tmp_path: Path, filled_history: Fill) -> None:
+def test_half_a_file_gives_half_of_its_messages(tmp_path: Path, filled_history: Fill) -> None:
     path = tmp_path / "history.db"
-    made = filled_history(path)
+    written = filled_history(path)
     os.truncate(path, path.stat().st_size // PAGE_BYTES // 2 * PAGE_BYTES)
     with open_store(path) as store:
-        found = the_notice(store)
+        found = recovery_notice(store)
         assert 50 < int(found[1]) < 300
-        contents = {node.message.content for conversation in made.values() for node in conversation.nodes.values()}
+        contents = {node.message.content for conversation in written.values() for node in conversation.nodes.values()}
         for record in store.list():
             assert {node.message.content for node in store.load(record.id)[1].path()} <= contents
     assert is_sound(path)
 
 
 @pytest.mark.parametrize("junk", [b"this is a letter, not a database\n" * 300, b"\0" * 9000, b"SQLite format 3\0"])
-def test_what_was_never_a_history_is_moved_aside(tmp_path: Path, junk: bytes) -> None:
+def test_a_file_that_is_not_a_database_is_replaced(tmp_path: Path, junk: bytes) -> None:
     path = tmp_path / "history.db"
     path.write_bytes(junk)
     with open_store(path) as store:
-        found = the_notice(store)
+        found = recovery_notice(store)
         assert (found[1], found[2], store.list()) == ("0", "0", ())
         assert (tmp_path / found[3]).read_bytes() == junk
         store.create(name="works")
@@ -144,16 +144,16 @@ def test_an_empty_file_is_a_new_history(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(MUTANTS))
-def test_no_damage_is_fatal_or_costs_more_than_the_pages_it_hit(
+def test_no_damage_is_fatal_or_loses_more_than_the_damaged_pages(
     seed: int, tmp_path: Path, filled_history: Fill
 ) -> None:
-    """Random bytes at random places: the store opens with all but those pages, and takes new turns that stay."""
+    """Random bytes at random offsets: the store opens with all other pages, and new turns are stored."""
     seeded = random.Random(seed)
     path = tmp_path / "history.db"
-    made = filled_history(path, sessions=3, turns=10)
+    written = filled_history(path, sessions=3, turns=10)
     size = path.stat().st_size
-    places = seeded.choice((1, 4, 40))
-    for _ in range(places):
+    pieces = seeded.choice((1, 4, 40))
+    for _ in range(pieces):
         length = seeded.choice((1, 8, 200, PAGE_BYTES))
         overwrite(path, seeded.randrange(size), seeded.choice((bytes(length), seeded.randbytes(length))))
     cut = seeded.random() < 0.2
@@ -171,16 +171,16 @@ def test_no_damage_is_fatal_or_costs_more_than_the_pages_it_hit(
     with open_store(path) as store:
         tree = store.load(fresh.id)[1]
         assert [node.message.content for node in tree.path()] == ["after", "still here"]
-    if notices:  # a byte inside a text is not damage that anyone can see
+    if notices:  # a changed byte inside a text cannot be noticed
         assert is_sound(path)
-    said = {node.message for conversation in made.values() for node in conversation.nodes.values()}
-    kept = {node.message for tree in trees for node in tree.path()} & said
-    lost_at_most = 2 * (PAGE_BYTES // 300)  # what two pages hold: a piece of a page's length touches two
-    assert len(kept) >= len(said) - lost_at_most * places or cut
+    messages = {node.message for conversation in written.values() for node in conversation.nodes.values()}
+    kept = {node.message for tree in trees for node in tree.path()} & messages
+    lost_at_most = 2 * (PAGE_BYTES // 300)  # the messages of two pages: a piece as long as a page touches two
+    assert len(kept) >= len(messages) - lost_at_most * pieces or cut
 
 
-def test_damage_that_is_met_later_is_mended_then(tmp_path: Path, filled_history: Fill) -> None:
-    """A large history is not read whole at opening; the turn that meets the damage is stored all the same."""
+def test_damage_that_is_found_later_is_repaired_then(tmp_path: Path, filled_history: Fill) -> None:
+    """A large history is not checked when it is opened; the turn that finds the damage is stored nevertheless."""
     path = tmp_path / "history.db"
     filled_history(path)
     store = open_store(path)
@@ -191,32 +191,32 @@ def test_damage_that_is_met_later_is_mended_then(tmp_path: Path, filled_history:
     conversation = conversation.add(Message("user", "one more"), "more")
     store.append(record.id, conversation.nodes["more"])
 
-    the_notice(store)
-    assert store.load(record.id)[1] == conversation  # all of it: the session that is open is put back from memory
+    recovery_notice(store)
+    assert store.load(record.id)[1] == conversation  # all of it: the open session is restored from memory
     with open_store(path) as other:
         assert other.load(record.id)[1] == conversation
     assert is_sound(path)
 
 
 def test_turns_in_the_write_ahead_log_are_read_too(tmp_path: Path, filled_history: Fill) -> None:
-    """A crash left the log; the file's head is lost: the newest turns are in the log only."""
+    """A crash left the log, which alone has the newest turns."""
     path, copy = tmp_path / "a" / "history.db", tmp_path / "b" / "history.db"
-    made = filled_history(path)
+    written = filled_history(path)
     store = open_store(path)
     record, conversation = store.load(store.get("s0").id)
     conversation = conversation.add(Message("user", "only in the log"), "log")
     store.append(record.id, conversation.nodes["log"])
     copy.parent.mkdir()
-    for suffix in ("", "-wal"):  # as a killed program leaves them
+    for suffix in ("", "-wal"):  # as a killed program leaves the files
         copy.with_name(copy.name + suffix).write_bytes(path.with_name(path.name + suffix).read_bytes())
     overwrite(copy, 5 * PAGE_BYTES, b"\xff" * PAGE_BYTES)
 
     with open_store(copy) as other:
-        found = the_notice(other)
+        found = recovery_notice(other)
         tree = other.load(record.id)[1]
     assert tree.nodes["log"].message == Message("user", "only in the log")
     assert (copy.parent / found[3]).exists()
-    assert made.keys() == {f"s{i}" for i in range(6)}
+    assert written.keys() == {f"s{i}" for i in range(6)}
 
 
 def test_a_newer_history_is_refused_and_not_changed(

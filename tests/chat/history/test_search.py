@@ -1,4 +1,4 @@
-"""Whatever a person types finds what was said, and never fails; the index equals what is stored."""
+"""Any query finds its texts and none fails; the index is equal to the stored texts."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def found(store: Store, query: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("query", "places"),
+    ("query", "hits"),
     [
         ("café", ["cafe"]),
         ("CAFE dimanche", ["cafe"]),
-        ("dim", ["cafe"]),  # the last word may be a beginning
-        ("caf dimanche", ["cafe"]),  # parts of others are found by reading
+        ("dim", ["cafe"]),  # the last word may be the beginning of one
+        ("caf dimanche", ["cafe"]),  # other parts of words are found by reading
         ("caf zzz", []),
         ("dimanche café", ["cafe"]),
         ('"est fermé"', ["cafe"]),
@@ -79,8 +79,8 @@ def found(store: Store, query: str) -> list[str]:
         ('""', []),
     ],
 )
-def test_a_query_finds_its_places(store: Store, query: str, places: list[str]) -> None:
-    assert found(store, query) == places
+def test_a_query_finds_its_texts(store: Store, query: str, hits: list[str]) -> None:
+    assert found(store, query) == hits
 
 
 HOSTILE = ('"', "'", "*", "AND", "OR", "NOT", "NEAR(", "(", ")", "^", ":", "content:", "-", "--", ";", "\\", "%", "_",
@@ -96,7 +96,7 @@ def test_no_query_fails(store: Store) -> None:
         store.search("".join(seeded.choice((*HOSTILE, " ", "café", "buffer")) for _ in range(seeded.randint(1, 6))))
 
 
-def test_a_hit_says_where_and_shows_what(store: Store) -> None:
+def test_a_hit_has_its_session_and_a_snippet(store: Store) -> None:
     record = store.get("trip")
     (hit,) = store.search("fermé dimanche")
     assert hit == Hit(
@@ -126,7 +126,7 @@ def test_snippets_are_short_and_marked_where_the_words_are() -> None:
     assert (by_index[0].node_id, by_reading[0].node_id) == ("a", "b")
 
 
-def test_text_that_holds_our_marks_is_shown_all_the_same() -> None:
+def test_text_with_the_characters_of_marks_is_shown_too() -> None:
     store = open_store(None)
     store.create(conversation=Conversation().add(Message("user", "odd \ufdd0mark\ufdd1 and \ufdd0 needle"), "a"))
     (hit,) = store.search("needle")
@@ -134,7 +134,7 @@ def test_text_that_holds_our_marks_is_shown_all_the_same() -> None:
     assert [hit.snippet[start:end] for start, end in hit.marks if "n" in hit.snippet[start:end]] == ["needle"]
 
 
-def test_a_limit_is_kept_and_titles_do_not_repeat_messages() -> None:
+def test_a_limit_holds_and_titles_do_not_repeat_messages() -> None:
     store = open_store(None)
     for number in range(30):
         store.create(conversation=Conversation().add(Message("user", f"needle {number}")))
@@ -143,8 +143,8 @@ def test_a_limit_is_kept_and_titles_do_not_repeat_messages() -> None:
     assert len(store.search("eedle", limit=100)) == 30
 
 
-def test_words_that_are_everywhere_are_found_best_first_among_the_newest() -> None:
-    """Once all messages were ranked, and a beginning that nearly all have took half a second."""
+def test_of_very_many_matches_the_best_of_the_newest_come_first() -> None:
+    """All messages were ranked once, and the beginning of a word that nearly all have took half a second."""
     store = open_store(None)
     texts = [
         "needle",
@@ -174,8 +174,8 @@ def test_terms_are_words_and_phrases(query: str, terms: tuple[str, ...]) -> None
     assert parse_terms(query) == terms
 
 
-def test_a_hit_is_reopened_where_it_is_seen() -> None:
-    """On the present path the place stays; elsewhere the newest branch through the hit is chosen."""
+def test_a_hit_is_opened_on_a_path_that_has_it() -> None:
+    """On the current path the leaf stays; else the newest branch through the hit is chosen."""
     first = Conversation().add(Message("user", "q"), "q").add(Message("assistant", "old"), "old")
     tree = first.add(Message("user", "old more"), "old-more").with_leaf("q").add(Message("assistant", "new"), "new")
     tree = tree.add(Message("user", "end"), "end")

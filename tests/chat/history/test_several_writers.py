@@ -1,4 +1,4 @@
-"""Several programs write one history, some are killed: what was acknowledged is stored, in order of time (F15)."""
+"""Several programs write one history, some are killed: what was acknowledged is stored, in order of time."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def start(path: Path, session: str, writer: str, turns: int, out: Path) -> subpr
         return subprocess.Popen(command, stdout=file, env=environment)
 
 
-def said(out: Path) -> dict[str, list[str]]:
-    """Lines by their first character: + begun, = acknowledged, ! notices."""
+def lines_of(out: Path) -> dict[str, list[str]]:
+    """The lines that a writer printed, by their first character: + begun, = acknowledged, ! notice."""
     lines: dict[str, list[str]] = {"+": [], "=": [], "!": []}
     for line in out.read_text().splitlines():
         lines[line[0]].append(line[2:])
@@ -39,8 +39,8 @@ def said(out: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("run", range(RUNS))
-def test_what_was_acknowledged_is_stored_though_writers_are_killed(run: int, tmp_path: Path) -> None:
-    """Each writer acknowledges after the store returned; a kill -9 may lose only the one turn in flight."""
+def test_acknowledged_messages_are_stored_when_writers_are_killed(run: int, tmp_path: Path) -> None:
+    """Each writer acknowledges a message once it is stored; a SIGKILL may lose only the one after it."""
     seeded = random.Random(run)
     path = tmp_path / "history.db"
     with open_store(path) as store:
@@ -48,16 +48,16 @@ def test_what_was_acknowledged_is_stored_though_writers_are_killed(run: int, tmp
 
     outs = {f"w{i}": tmp_path / f"w{i}.txt" for i in range(WRITERS)}
     programs = {name: start(path, session, name, TURNS, out) for name, out in outs.items()}
-    victims = seeded.sample(sorted(programs), WRITERS - 1)
-    for name in victims:
+    killed = seeded.sample(sorted(programs), WRITERS - 1)
+    for name in killed:
         deadline = time.monotonic() + 30
         goal = seeded.randint(1, TURNS)
-        while len(said(outs[name])["="]) < goal and programs[name].poll() is None and time.monotonic() < deadline:
+        while len(lines_of(outs[name])["="]) < goal and programs[name].poll() is None and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(seeded.random() / 200)
         programs[name].kill()
     codes = {name: program.wait(60) for name, program in programs.items()}
-    assert {code for name, code in codes.items() if name not in victims} == {0}
+    assert {code for name, code in codes.items() if name not in killed} == {0}
 
     with open_store(path) as store:
         assert store.take_notices() == ()
@@ -65,11 +65,11 @@ def test_what_was_acknowledged_is_stored_though_writers_are_killed(run: int, tmp
         conversation = store.load(session)[1]
     assert listed.messages >= len(conversation.nodes)
     for name, out in outs.items():
-        lines = said(out)
+        lines = lines_of(out)
         assert lines["!"] == []
         stored = [node for node in conversation.nodes.values() if node.id.startswith(f"{name}-")]
         finished = [node.id for node in stored if node.message.role == "user" or node.message.finish_reason == "stop"]
-        assert finished in (lines["="], lines["+"])  # in order, and at most the one in flight more
+        assert finished in (lines["="], lines["+"])  # in order, and at most one more that was not acknowledged yet
         for node in stored:
             assert node.message in (expected(node, "stop"), expected(node, "interrupted"), expected(node, "begun"))
     with closing(sqlite3.connect(path)) as connection:
@@ -91,7 +91,7 @@ def expected(node: Node, state: str) -> Message:
 
 
 def test_programs_that_start_together_make_one_history(tmp_path: Path) -> None:
-    """Making the file, its tables and its log is raced by five programs, each with a session of its own."""
+    """Five programs create the file, its tables and its log at the same time, each with its own session."""
     path = tmp_path / "new" / "history.db"
     code = (
         "import sys; from pathlib import Path; from chat.history.store import open_store\n"
@@ -108,17 +108,17 @@ def test_programs_that_start_together_make_one_history(tmp_path: Path) -> None:
         assert sorted(record.label for record in store.list()) == [f"s{i}" for i in range(5)]
 
 
-def test_a_session_removed_by_another_program_comes_back_with_the_next_turn(tmp_path: Path) -> None:
-    """The person goes on with it here: losing what is on the screen would be worse than having to remove it again."""
+def test_a_session_removed_by_another_program_is_stored_again_with_the_next_turn(tmp_path: Path) -> None:
+    """The user continues it here: to lose what is on the screen would be worse than to remove it once more."""
     path = tmp_path / "history.db"
     here, there = open_store(path), open_store(path)
-    record = here.create(name="talk")
+    record = here.create(name="chat")
     conversation = Conversation().add(Message("user", "first"), "a").add(Message("assistant", "second"), "b")
     for node in conversation.nodes.values():
         here.append(record.id, node)
 
     there.remove(record.id)
-    there.create(name="talk")
+    there.create(name="chat")
     conversation = conversation.add(Message("user", "third"), "c")
     here.append(record.id, conversation.nodes["c"])
 
@@ -126,11 +126,11 @@ def test_a_session_removed_by_another_program_comes_back_with_the_next_turn(tmp_
     assert (again.name, again.title, tree) == (None, "first", conversation)
 
 
-def test_a_history_deleted_or_replaced_meanwhile_is_written_anew(tmp_path: Path) -> None:
-    """SQLite would go on writing to a file without a name, and every turn would be lost."""
+def test_a_history_that_was_deleted_is_created_again(tmp_path: Path) -> None:
+    """SQLite itself would write to a file without a name, and every turn would be lost."""
     path = tmp_path / "history.db"
     store = open_store(path)
-    record = store.create(name="talk")
+    record = store.create(name="chat")
     conversation = Conversation().add(Message("user", "first"), "a")
     store.append(record.id, conversation.nodes["a"])
 

@@ -1,4 +1,4 @@
-"""The reader of raw pages agrees with SQLite on sound files, and survives every byte of unsound ones."""
+"""The reader of pages agrees with SQLite on good files, and no damaged file makes it fail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MUTANTS = 2_000 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 200
 
 
 def value(seeded: random.Random) -> int | float | str | bytes | None:
-    """One of every kind of value, of every width, with rows that spill over into other pages."""
+    """A value of any kind and width; some make a row continue on overflow pages."""
     kind = seeded.randrange(6)
     if kind == 0:
         return seeded.choice((0, 1, -1, 2**7, -(2**15), 2**23, 2**31, -(2**47), 2**62, -(2**63)))
@@ -33,7 +33,7 @@ def value(seeded: random.Random) -> int | float | str | bytes | None:
 
 
 def tables(path: Path, seed: int) -> dict[int, list[tuple[int, Row]]]:
-    """Fill two tables of 4 and 5 columns, change and delete in them; by width, what SQLite says is in them."""
+    """Fill two tables, change and delete rows; returns the rows that SQLite reads, by the number of columns."""
     seeded = random.Random(seed)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -61,7 +61,7 @@ def test_rows_equal_what_sqlite_reads(seed: int, tmp_path: Path) -> None:
     assert {width: [row for row in found if len(row[1]) == width] for width in expected} == expected
 
 
-def test_rows_in_the_write_ahead_log_win_over_those_in_the_file(tmp_path: Path) -> None:
+def test_rows_in_the_write_ahead_log_replace_those_in_the_file(tmp_path: Path) -> None:
     path, copy = tmp_path / "x.db", tmp_path / "copy.db"
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -84,17 +84,19 @@ def test_rows_in_the_write_ahead_log_win_over_those_in_the_file(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_no_damage_makes_it_fail_or_run_away(part: int, tmp_path: Path) -> None:
+def test_no_damage_makes_it_fail_or_repeat_rows(part: int, tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     tables(path, part)
-    sound = path.read_bytes()
+    original = path.read_bytes()
     seeded = random.Random(part)
     for _ in range(MUTANTS // 4):
-        damaged = bytearray(sound)
+        damaged = bytearray(original)
         for _ in range(seeded.choice((1, 10, 300))):
-            at = seeded.randrange(len(damaged))
+            offset = seeded.randrange(len(damaged))
             length = seeded.choice((1, 2, 9))
-            damaged[at : at + length] = seeded.choice((b"\xff" * length, b"\0" * length, seeded.randbytes(length)))
+            damaged[offset : offset + length] = seeded.choice(
+                (b"\xff" * length, b"\0" * length, seeded.randbytes(length))
+            )
         path.write_bytes(damaged[: seeded.randrange(1, len(damaged)) if seeded.random() < 0.3 else None])
         count = sum(1 for _ in read_rows(SqlitePages(path)))
         assert count <= len(damaged) // 4

@@ -1,4 +1,4 @@
-"""What is stored comes back equal, from the file and from memory; names and ids find it."""
+"""Sessions come back equal from the file and from memory, and are found by name and id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chat.inference.kv_state_files import KvStateStore
 from chat.llama.kv_snapshots import Snapshot
 
 EVERYTHING = (
-    Message("user", "What is a rolling buffer?\nSay it with code, NUL \0 and \U0001f469\u200d\U0001f467."),
+    Message("user", "What is a rolling buffer?\nAnswer with code, NUL \0 and \U0001f469\u200d\U0001f467."),
     Message("assistant", "", (7, 2**31 - 1), "stop", (ToolCall("look_up", '{"word": "buffer"}', "abc123xyz"),)),
     Message("tool", '{"found": true}', tool_call_id="abc123xyz", name="look_up"),
     Message("assistant", "It keeps the last W tokens.", (1, 2, 3), "length"),
@@ -31,25 +31,25 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return open_store(tmp_path / "data" / "history.db" if request.param == "file" else None)
 
 
-def talk(*messages: Message, system: str | None = None) -> Conversation:
+def conversation_with(*messages: Message, system: str | None = None) -> Conversation:
     conversation = Conversation(system)
     for message in messages:
         conversation = conversation.add(message)
     return conversation
 
 
-def say(store: Store, record: SessionRecord, conversation: Conversation, message: Message) -> Conversation:
+def append(store: Store, record: SessionRecord, conversation: Conversation, message: Message) -> Conversation:
     conversation = conversation.add(message)
     assert conversation.leaf
     store.append(record.id, conversation.nodes[conversation.leaf])
     return conversation
 
 
-def test_a_conversation_comes_back_as_it_was_said(store: Store) -> None:
+def test_a_conversation_comes_back_equal(store: Store) -> None:
     record = store.create(model="v0.3", model_path="/models/v0.3.gguf", settings={"temperature": 0.2, "stop": ["x"]})
     conversation = Conversation()
     for message in EVERYTHING:
-        conversation = say(store, record, conversation, message)
+        conversation = append(store, record, conversation, message)
     store.set_system(record.id, "Be brief.")
 
     loaded, tree = store.load(record.id)
@@ -70,21 +70,21 @@ def test_a_conversation_comes_back_as_it_was_said(store: Store) -> None:
     assert store.take_notices() == ()
 
 
-def test_another_program_reads_what_was_said_at_once(tmp_path: Path) -> None:
-    """Committed means readable by others, before anything is closed."""
+def test_another_program_reads_a_message_at_once(tmp_path: Path) -> None:
+    """A committed message can be read before the first program closes the file."""
     path = tmp_path / "history.db"
     store = open_store(path)
     record = store.create()
-    conversation = say(store, record, Conversation(), EVERYTHING[0])
+    conversation = append(store, record, Conversation(), EVERYTHING[0])
     assert open_store(path).load(record.id)[1] == conversation
 
 
-def test_branches_and_the_place_looked_at_are_kept(store: Store) -> None:
+def test_branches_and_the_leaf_are_stored(store: Store) -> None:
     record = store.create()
-    first = say(store, record, Conversation(), Message("user", "one"))
-    left = say(store, record, first, Message("assistant", "left"))
+    first = append(store, record, Conversation(), Message("user", "one"))
+    left = append(store, record, first, Message("assistant", "left"))
     both = replace(left, leaf=first.leaf)
-    right = say(store, record, both, Message("assistant", "right"))
+    right = append(store, record, both, Message("assistant", "right"))
     assert store.load(record.id)[1] == right
 
     store.set_leaf(record.id, left.leaf)
@@ -93,18 +93,18 @@ def test_branches_and_the_place_looked_at_are_kept(store: Store) -> None:
     assert store.load(record.id)[1] == right.with_leaf(None)
 
 
-def test_a_whole_conversation_can_begin_a_session(store: Store) -> None:
-    conversation = talk(*EVERYTHING, system="Be kind.")
+def test_a_session_can_begin_with_a_whole_conversation(store: Store) -> None:
+    conversation = conversation_with(*EVERYTHING, system="Be kind.")
     record = store.create(name="copy", conversation=conversation)
     assert store.load(record.id) == (record, conversation)
     assert (record.title, record.leaf) == ("What is a rolling buffer?", conversation.leaf)
     assert [listed.messages for listed in store.list()] == [4]
 
 
-def test_an_answer_is_kept_as_far_as_it_was_streamed(store: Store) -> None:
-    """What a crash leaves is the last part that was stored, marked as interrupted, and nothing of an empty one."""
+def test_an_answer_is_stored_as_far_as_it_was_streamed(store: Store) -> None:
+    """After a crash the last stored part is there, marked as interrupted; an empty answer is not."""
     record = store.create()
-    asked = say(store, record, Conversation(), Message("user", "Count."))
+    asked = append(store, record, Conversation(), Message("user", "Count."))
     node = Node("answer", asked.leaf, Message("assistant", ""))
 
     store.begin_answer(record.id, node)
@@ -120,9 +120,9 @@ def test_an_answer_is_kept_as_far_as_it_was_streamed(store: Store) -> None:
 
 
 def test_what_follows_an_empty_answer_follows_its_question(store: Store) -> None:
-    """A crash before the first word, then the person goes on: no dead end in the tree, no empty answer in a prompt."""
+    """A crash before the first word, then another question: no dead end in the tree, no empty answer in a prompt."""
     record = store.create()
-    asked = say(store, record, Conversation(), Message("user", "Hello?"))
+    asked = append(store, record, Conversation(), Message("user", "Hello?"))
     store.begin_answer(record.id, Node("never", asked.leaf, Message("assistant", "")))
     store.append(record.id, Node("again", "never", Message("user", "Are you there?")))
     assert store.load(record.id)[1] == asked.add(Message("user", "Are you there?"), "again")
@@ -130,19 +130,19 @@ def test_what_follows_an_empty_answer_follows_its_question(store: Store) -> None
 
 def test_lone_surrogates_are_replaced_and_pairs_joined(store: Store) -> None:
     record = store.create(model="\ud800")
-    say(store, record, Conversation(), Message("user", "a\ud800b \ud83d\ude00 \udfff"))
+    append(store, record, Conversation(), Message("user", "a\ud800b \ud83d\ude00 \udfff"))
     store.set_system(record.id, "\udc80")
     loaded, tree = store.load(record.id)
     assert [m.content for m in tree.messages()] == ["\ufffd", "a\ufffdb \U0001f600 \ufffd"]
     assert (loaded.model, loaded.title) == ("\ufffd", "a\ufffdb \U0001f600 \ufffd")
 
 
-def test_the_last_used_session_comes_first_and_empty_ones_not_at_all(store: Store) -> None:
+def test_the_last_used_session_comes_first_and_empty_ones_are_not_listed(store: Store) -> None:
     old, new, named = store.create(), store.create(), store.create(name="plan")
     store.create()
     assert store.latest() == named
     for record in (new, old):
-        say(store, record, Conversation(), Message("user", "hi"))
+        append(store, record, Conversation(), Message("user", "hi"))
     assert [record.id for record in store.list()] == [old.id, new.id, named.id]
     assert [record.id for record in store.list(1)] == [old.id]
     latest = store.latest()
@@ -179,28 +179,28 @@ def test_an_ambiguous_beginning_is_not_guessed(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_new_name_is_not_taken_for_the_beginning_of_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--session cafe` went on with any session whose id happened to begin so."""
+    """`--session cafe` continued any session whose id happened to begin so."""
     monkeypatch.setattr("chat.history.store.uuid.uuid4", lambda: type("Fixed", (), {"hex": "cafe1234" + "0" * 24}))
     store = open_store(None)
-    made = store.create()
-    assert store.find("cafe") == store.find_named("cafe1234") == store.find_named(made.id) == made
+    created = store.create()
+    assert store.find("cafe") == store.find_named("cafe1234") == store.find_named(created.id) == created
     assert store.find_named("cafe") is store.find_named("cafe123") is None
 
 
-def test_a_missing_session_is_answered_with_the_nearest(store: Store) -> None:
+def test_the_error_for_a_missing_session_names_similar_ones(store: Store) -> None:
     store.create(name="holiday")
     with pytest.raises(UsageError, match=r"^there is no session `holidy`$") as caught:
         store.get("holidy")
     assert caught.value.hint == "did you mean `holiday`"
-    # what a person reads is the title
-    untitled = store.create(title="How do I\tconvert?", conversation=talk(Message("user", "x")))
+    # a session without a name is known by its title
+    untitled = store.create(title="How do I\tconvert?", conversation=conversation_with(Message("user", "x")))
     with pytest.raises(UsageError, match=r"^there is no session `how do I convert`$") as caught:
         store.get("how do I convert")
     assert caught.value.hint == f"did you mean `{untitled.id[:8]}` (How do I convert?)"
     with pytest.raises(UsageError, match=r"^there is no session `␛zzz`$") as caught:
         store.get("\x1bzzz")
     assert caught.value.hint == "`/sessions` shows the last ones, `mistral-chat sessions list` all"
-    for attempt in (store.load, lambda each: store.set_leaf(each, None)):
+    for attempt in (store.load, lambda session_id: store.set_leaf(session_id, None)):
         with pytest.raises(UsageError, match=r"^there is no session `nowhere`$"):
             attempt("nowhere")
     with pytest.raises(UsageError, match=r"^there is no session `nowhere`$"):
@@ -239,15 +239,15 @@ def test_model_title_and_settings_follow_the_session(store: Store) -> None:
 def test_a_removed_session_leaves_nothing_behind(tmp_path: Path) -> None:
     """No message, search entry or saved state; not even its bytes in the file or the write-ahead log.
 
-    The engine named its states otherwise than they were looked for here, so that they outlived their sessions, with
-    every token of them.
+    The engine gave its states other names than were deleted here, so they stayed on the disk with every token of the
+    session.
     """
     states, path = tmp_path / "cache" / "states", tmp_path / "data" / "history.db"
     engine = KvStateStore(states, {"model": "tiny"}, 1 << 30)
     store = open_store(path, states=states)
     kept, gone = store.create(name="kept"), store.create(name="secretname", model="secretmodel")
-    say(store, kept, Conversation(), Message("user", "harmless"))
-    say(store, gone, Conversation(), Message("user", "The secretword is xyzzyplugh " * 500))
+    append(store, kept, Conversation(), Message("user", "harmless"))
+    append(store, gone, Conversation(), Message("user", "The secretword is xyzzyplugh " * 500))
     snapshot = Snapshot(array("i", [1, 2, 3]), 0, b"state")
     assert engine.save(gone.id, snapshot) and KvStateStore(states, {"model": "other"}, 1 << 30).save(gone.id, snapshot)
     theirs = {engine.save(kept.id, snapshot), engine.save("prompt 12", snapshot)}
@@ -267,7 +267,7 @@ def test_a_removed_session_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
-    """Also the folder, the write-ahead log and the shared memory, and files that were readable before."""
+    """This includes the folder, the write-ahead log, the shared memory, and files that others could read before."""
     path = tmp_path / "new" / "data" / "history.db"
     store = open_store(path)
     store.create(name="x")
@@ -296,22 +296,22 @@ def test_the_home_history_is_private_even_in_a_folder_that_was_not(
 
 
 def test_without_history_no_file_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = tmp_path / "place"
-    place.mkdir()
-    monkeypatch.setenv("MISTRAL_CHAT_HOME", str(place / "home"))
-    monkeypatch.chdir(place)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.setenv("MISTRAL_CHAT_HOME", str(folder / "home"))
+    monkeypatch.chdir(folder)
     with open_history(enabled=False) as store:
         record = store.create(name="x")
-        conversation = say(store, record, Conversation(), EVERYTHING[0])
+        conversation = append(store, record, Conversation(), EVERYTHING[0])
         assert store.load(record.id)[1] == conversation
         assert [hit.session_id for hit in store.search("rolling")] == [record.id]
         store.remove(record.id)
         assert (store.list(), store.path, store.failed, store.take_notices()) == ((), None, False, ())
-    assert list(place.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_the_file_is_a_write_ahead_log_with_full_sync(tmp_path: Path) -> None:
-    """The connection's own settings are asked for, since `synchronous` is not stored in the file."""
+    """`synchronous` is a setting of the connection and not stored in the file."""
     store = open_store(tmp_path / "history.db")
     pragmas = ("journal_mode", "synchronous", "busy_timeout", "user_version", "secure_delete", "foreign_keys")
     values = store._connection.read(lambda c: [c.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas])
@@ -320,7 +320,7 @@ def test_the_file_is_a_write_ahead_log_with_full_sync(tmp_path: Path) -> None:
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_earlier_questions_come_newest_first_and_each_once() -> None:
+def test_earlier_questions_come_newest_first_without_repetitions() -> None:
     with open_store(None) as store:
         record = store.create()
         for number, text in enumerate(["one", "two", "one", "three"]):

@@ -1,4 +1,4 @@
-"""A program that writes to the history until it is killed, and says what was stored after it was stored."""
+"""A program that writes to the history until it is killed, and reports each message before and after it is stored."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ def main(path: str, session: str, writer: str, turns: str) -> None:
     parent = None
     for number in range(int(turns)):
         question = Node(f"{writer}-{number}-q", parent, Message("user", f"question {number} of {writer} " * 20))
-        say(f"+ {question.id}")
+        report(f"+ {question.id}")
         store.append(session, question)
-        say(f"= {question.id}")
+        report(f"= {question.id}")
         answer = Node(f"{writer}-{number}-a", question.id, Message("assistant", "part", (number,)))
         store.begin_answer(session, answer)
         store.update_answer(session, Node(answer.id, answer.parent, Message("assistant", "part of it", (number, 1))))
-        say(f"+ {answer.id}")
+        report(f"+ {answer.id}")
         store.finish_answer(
             session, Node(answer.id, answer.parent, Message("assistant", "all of it", (number,), "stop"))
         )
-        say(f"= {answer.id}")
+        report(f"= {answer.id}")
         parent = answer.id
     for notice in store.take_notices():
-        say(f"! {notice.text}")
+        report(f"! {notice.text}")
 
 
-def say(line: str) -> None:
-    os.write(1, f"{line}\n".encode())  # one write: whole or not at all
+def report(line: str) -> None:
+    os.write(1, f"{line}\n".encode())  # one write, so a line is complete or missing
 
 
 if __name__ == "__main__":
