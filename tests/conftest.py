@@ -1,30 +1,57 @@
-"""What every test stands on: a home of its own, and no variable of the person who runs it."""
+"""What all tests use: an empty home, programs and engines that start fast, models made once, and markers."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
-import sys
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
+from tests import grids
+from tests.folders import CHECKPOINTS
+from tests.program import Popen
+
+Make = Callable[[str, Callable[[Path], object]], Path]
+Converted = Callable[..., Path]
 
 
-def pytest_configure() -> None:
-    """Let Ctrl+C reach the programs under test, also where a shell started pytest in the background without it."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run every generated case, not a seeded sample")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set what the programs under test inherit.
+
+    Ctrl+C reaches them, also where a shell started pytest in the background without it. They keep what they compile,
+    in a folder of the tests where the user wants no files beside the sources.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    grids.FULL = config.getoption("--full")
+    cache = getattr(config, "cache", None)
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and cache is not None:
+        os.environ["PYTHONPYCACHEPREFIX"] = str(cache.mkdir("bytecode"))
+
+
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home that our folders, the hub's cache and child processes live in."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(_homes)
+    home.mkdir()
     for name in list(os.environ):
-        if name.startswith(("MISTRAL_CHAT_", "HF_", "XDG_")) and name != "MISTRAL_CHAT_TEST_FULL":
+        if name.startswith(("MISTRAL_CHAT_", "HF_", "XDG_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("MISTRAL_CHAT_HOME", str(home / "mistral-chat"))
@@ -33,20 +60,59 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     return home
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _forked_engines() -> Iterator[None]:
+    """Have the fork server start the engines that tests open in their own process."""
+    from chat.worker import process
+
+    names = {**vars(subprocess), "Popen": Popen}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "subprocess", types.SimpleNamespace(**names))
+        yield
+
+
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Makes a file once for all workers of this run, from its name and the function that writes it to a path."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+
+    def make(name: str, write: Callable[[Path], object]) -> Path:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                part = path.parent / "part" / path.name
+                part.parent.mkdir(exist_ok=True)
+                write(part)
+                part.rename(path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def converted(make_once: Make) -> Converted:
+    """Converts one of the checkpoints beside the tests, by its name, to a type of file."""
+
+    def convert_checkpoint(name: str, recipe: str = "F32", window: str = "auto") -> Path:
+        from convert.pipeline import ConversionOptions, convert
+
+        def write(path: Path) -> None:
+            convert(ConversionOptions(CHECKPOINTS / name, path, recipe, window=window, show_progress=False))
+
+        return make_once(f"{recipe}-{window}/{name}.gguf", write)
+
+    return convert_checkpoint
+
+
+@pytest.fixture(scope="session")
+def tiny_model(converted: Converted) -> Path:
     """A real model with a window of 64, converted from the v0.1 checkpoint beside the tests."""
-    return _converted("mistral-v0.1", tmp_path_factory)
+    return converted("mistral-v0.1")
 
 
 @pytest.fixture(scope="session")
-def tiny_v3_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_v3_model(converted: Converted) -> Path:
     """A real model without a window and with v3's control tokens."""
-    return _converted("mistral-v0.3", tmp_path_factory)
-
-
-def _converted(name: str, folders: pytest.TempPathFactory) -> Path:
-    output = folders.mktemp("models") / f"{name}.gguf"
-    command = [sys.executable, "-m", "chat", "convert", str(CHECKPOINTS / name), "-t", "F32", "-o", str(output)]
-    subprocess.run(command, check=True, capture_output=True, cwd=CHECKPOINTS.parent.parent)
-    return output
+    return converted("mistral-v0.3")

@@ -12,6 +12,8 @@ from chat.llama.context import ContextSettings, LlamaContext
 from chat.llama.model import LoadSettings, Model
 from tests.chat.tiny_models import Array, Shape, weights, write_gguf
 
+Make = Callable[[str, Callable[[Path], object]], Path]
+
 WINDOWED = Shape(window=64)
 PLAIN = Shape(window=None, seed=2)
 
@@ -27,27 +29,27 @@ def plain_weights() -> dict[str, Array]:
 
 
 @pytest.fixture(scope="session")
-def windowed_file(tmp_path_factory: pytest.TempPathFactory, windowed_weights: dict[str, Array]) -> Path:
-    return write_gguf(tmp_path_factory.mktemp("models") / "windowed.gguf", WINDOWED, windowed_weights)
+def windowed_file(make_once: Make, windowed_weights: dict[str, Array]) -> Path:
+    return make_once("windowed.gguf", lambda path: write_gguf(path, WINDOWED, windowed_weights))
 
 
 @pytest.fixture(scope="session")
-def plain_file(tmp_path_factory: pytest.TempPathFactory, plain_weights: dict[str, Array]) -> Path:
-    return write_gguf(tmp_path_factory.mktemp("models") / "plain.gguf", PLAIN, plain_weights)
+def plain_file(make_once: Make, plain_weights: dict[str, Array]) -> Path:
+    return make_once("plain.gguf", lambda path: write_gguf(path, PLAIN, plain_weights))
 
 
 @pytest.fixture(scope="session")
-def interleaved_file(tmp_path_factory: pytest.TempPathFactory, windowed_weights: dict[str, Array]) -> Path:
+def interleaved_file(make_once: Make, windowed_weights: dict[str, Array]) -> Path:
     """A model of which every other layer has the window."""
     shape = replace(WINDOWED, windowed=(True, False))
-    return write_gguf(tmp_path_factory.mktemp("models") / "interleaved.gguf", shape, windowed_weights)
+    return make_once("interleaved.gguf", lambda path: write_gguf(path, shape, windowed_weights))
 
 
 @pytest.fixture(scope="session")
-def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def slow_file(make_once: Make) -> Path:
     """A model that takes seconds to read a prompt of thousands of ids."""
     shape = Shape(layers=4, hidden=768, heads=16, kv_heads=4, ffn=3072, window=512)
-    return write_gguf(tmp_path_factory.mktemp("models") / "slow.gguf", shape, weights(shape))
+    return make_once("slow.gguf", lambda path: write_gguf(path, shape, weights(shape)))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ from convert.tokenizer.load import read_vocabulary
 from convert.tokenizer.sentencepiece_file import Piece, PieceType
 from convert.tokenizer.tekken import parse_tekken
 from convert.tokenizer.vocabulary import GgufVocabulary as Stored
+from tests.grids import FULL
 
-FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
 DATA = Path(mistral_common.__file__).parent / "data"
 SENTENCEPIECE = {
     "v1": ("tokenizer.model.v1", 32000),

@@ -26,8 +26,7 @@ from tests.convert.adapters import linear_modules, pairs_for, write_peft
 from tests.convert.imatrix_files import measure, plain_means, write_gguf
 from tests.convert.quantize.test_imatrix import assert_same, judge
 from tests.convert.samples import V01, V03, Sizes, hugging_face_tensors, make_checkpoint, read_safetensors, tensor_bytes
-
-FULL = os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1"
+from tests.grids import FULL
 
 
 def made(source: Path, output: Path, kind: str | None = None, **more: Any) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from convert.from_lora import draft_adapter, write_adapter
 from convert.pipeline import ConversionOptions, convert
 from tests.convert.adapters import linear_modules, pairs_for, write_mistral, write_peft
 from tests.convert.samples import Array, Sizes, hugging_face_tensors, make_checkpoint, tensor_bytes
+from tests.program import run_command
 
 IDS = [1, *np.random.default_rng(3).integers(3, 512, 90).tolist()]
 CHILD = Path(__file__).parent / "logits_child.py"
@@ -36,7 +36,7 @@ def logits(base: Path, adapter: Path, merged: Path) -> tuple[Array, Array, Array
     out = base.with_suffix(".npy")
     asked = [[str(base), str(adapter)], [str(merged), "-"], [str(base), "-"]]
     command = [sys.executable, str(CHILD), json.dumps(asked), json.dumps(IDS), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_command(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     with_adapter, wanted, without = np.load(out)
     return with_adapter, wanted, without

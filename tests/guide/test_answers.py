@@ -17,12 +17,12 @@ from chat.guide import PATH
 from chat.guide.backend import GuideBackend
 from chat.guide.facts import ELSE, facts, refusal
 from chat.worker.client import LocalBackend
+from tests.grids import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HERE = Path(__file__).parent
-FULL = os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1"
 SAMPLE = 70  # questions in a quick run
 LARGEST_BYTES = 16_000_000
 RIGHT, REFUSED = 0.91, 0.92  # of all held-out questions; making/README.md has the figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +55,14 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("window", ["auto", "off"])
-def test_an_adapter_answers_as_the_merged_model(window: str, adapter: Path, tmp_path: Path) -> None:
+def test_an_adapter_answers_as_the_merged_model(
+    window: str, adapter: Path, converted: Callable[..., Path], tmp_path: Path
+) -> None:
     """The adapter file is written for the plain architecture, so on the carrier it has to be tagged anew."""
-    base, plain, merged = tmp_path / "base.gguf", tmp_path / "plain.gguf", tmp_path / "merged.gguf"
-    source, lora = CHECKPOINTS / "mistral-v0.1", tmp_path / "adapter.gguf"
+    base, plain = converted("mistral-v0.1", window=window), converted("mistral-v0.1", window="off")
+    merged, lora = tmp_path / "merged.gguf", tmp_path / "adapter.gguf"
+    source = CHECKPOINTS / "mistral-v0.1"
     for arguments in (
-        [source, "-t", "F32", "--window", window, "-o", base],
-        [source, "-t", "F32", "--window", "off", "-o", plain],
         [source, "-t", "F32", "--window", window, "--lora", adapter, "-o", merged],
         [adapter, "--base", plain, "-o", lora],
     ):

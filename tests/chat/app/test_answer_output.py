@@ -19,7 +19,7 @@ from chat.core.backend import ModelInfo
 from chat.core.conversation import ToolCall
 from chat.core.events import Completion, Seconds, TokenCounts
 from chat.errors import ChatError
-from tests.program import run
+from tests.program import run, run_command
 
 CODE = "first\n```sh\nls\n```\nthen\n```\npwd\n```\n"
 INFO = ModelInfo("model.gguf", 7, "F32", "llama", None, 64, 64, "v3", name="tiny")
@@ -133,7 +133,7 @@ def test_verbose_puts_the_engines_log_on_stderr(tiny_model: Path, tmp_path: Path
     """The help had promised it, but only a log file got it; one file may be stderr of both processes."""
     with (tmp_path / "stderr").open("wb") as stderr:
         command = [sys.executable, "-m", "chat", "-v", "--stats", "-m", str(tiny_model), "-n", "2", "hi"]
-        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, check=True)
+        run_command(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, check=True)
     lines = (tmp_path / "stderr").read_text().splitlines()
     assert any("general.architecture" in line for line in lines)
     assert [line for line in lines if "first token after" in line]

@@ -6,29 +6,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.folders import CHECKPOINTS
+from tests.program import run_command
 
 Make = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+def make(converted: Make) -> Make:
     """A model of the same vocabulary in each type, with or without its window of 64."""
-    folder = tmp_path_factory.mktemp("draft")
-
-    def make(kind: str, window: str = "auto") -> Path:
-        path = folder / f"{kind}-{window}.gguf"
-        if not path.exists():
-            command = [sys.executable, "-m", "chat", "convert", CHECKPOINTS / "mistral-v0.1"]
-            command += ["-t", kind, "-o", path, "--window", window]
-            subprocess.run(list(map(str, command)), check=True, capture_output=True)
-        return path
-
-    return make
+    return partial(converted, "mistral-v0.1")
 
 
 @pytest.fixture(params=["Q8_0", "Q4_K_M"])
@@ -38,7 +29,7 @@ def model(request: pytest.FixtureRequest, make: Make) -> Path:
 
 def answer(model: Path, *flags: object) -> dict[str, object]:
     command = [sys.executable, "-m", "chat", "-m", model, "--json", "-n", 200, "--threads", 1, *flags]
-    done = subprocess.run([*map(str, command), "one two three " * 10], stdin=subprocess.DEVNULL, capture_output=True)
+    done = run_command([*map(str, command), "one two three " * 10], stdin=subprocess.DEVNULL, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     plain: dict[str, object] = json.loads(done.stdout)
     return plain
@@ -88,6 +79,6 @@ def test_what_cannot_draft_is_one_error(model: Path, tiny_v3_model: Path, tmp_pa
         (text, f"{text}: "),
     ):
         command = [sys.executable, "-m", "chat", "-m", model, "--draft", draft, "hi"]
-        done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True)
+        done = run_command(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True)
         assert (done.returncode, done.stdout) == (3, b"")
         assert done.stderr.decode().startswith(f"error: {words}")

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -315,9 +316,10 @@ def test_logprobs_hold_each_token_and_the_likeliest_ones(tiny_model: Path) -> No
         assert each["logprob"] < 0
 
 
-def test_rows_are_repacked_for_one_long_prompt_and_not_where_a_state_is_kept(tmp_path: Path) -> None:
-    model, log, document = tmp_path / "q4.gguf", tmp_path / "log", tmp_path / "document.txt"
-    assert run("convert", CHECKPOINTS / "mistral-v0.1", "-t", "Q4_0", "-o", model).returncode == 0
+def test_rows_are_repacked_for_one_long_prompt_and_not_where_a_state_is_kept(
+    converted: Callable[..., Path], tmp_path: Path
+) -> None:
+    model, log, document = converted("mistral-v0.1", "Q4_0"), tmp_path / "log", tmp_path / "document.txt"
     document.write_text("the cat sat on the mat. " * 100)
 
     def is_repacked(*arguments: object, stdin: bytes = b"") -> bool:

@@ -7,25 +7,22 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.folders import CHECKPOINTS
 from tests.processes import children_of
-from tests.program import PROGRAM, start
+from tests.program import PROGRAM, Popen, run_command, start
 
 GREEDY = ("--temperature", 0, "--seed", 1)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(converted: Callable[..., Path]) -> Path:
     """A model whose rows llama.cpp computes alike, one or four at once."""
-    output = tmp_path_factory.mktemp("models") / "model.gguf"
-    source = str(CHECKPOINTS / "mistral-v0.1")
-    subprocess.run([*PROGRAM, "convert", source, "-t", "Q8_0", "-o", str(output)], check=True, capture_output=True)
-    return output
+    return converted("mistral-v0.1", "Q8_0")
 
 
 @pytest.fixture
@@ -63,7 +60,7 @@ def test_the_results_are_the_same_and_in_order_however_many_grow_at_once(model: 
 
 def test_a_program_can_wait_for_each_answer_on_a_pipe(model: Path) -> None:
     command = [*PROGRAM, "-m", str(model), "--batch", "-", "-n", "3", "-q"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stdout is not None
         for at in range(3):
             process.stdin.write(b'"hello"\n')
@@ -119,7 +116,7 @@ def test_a_raw_batch_has_no_template(model: Path) -> None:
     """It had: `--raw` was not looked at."""
     lines = b'"hello"\n{"messages": [{"role": "user", "content": "x"}]}\n'
     command = [*PROGRAM, "-m", str(model), "--raw", "--batch", "-", "--dry-run"]
-    done = subprocess.run(command, input=lines, capture_output=True, check=False)
+    done = run_command(command, input=lines, capture_output=True, check=False)
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert (first["text"], second["error"]) == (
         "<s> hello", "line 2: `messages` need a template, but `--raw` has none",
@@ -129,7 +126,7 @@ def test_a_raw_batch_has_no_template(model: Path) -> None:
 def test_a_cut_record_fails_the_batch_only_when_asked_to(model: Path) -> None:
     for flags, code in (([], 0), (["--fail-on-length"], 1)):
         command = [*PROGRAM, "-m", str(model), "-n", "2", "--batch", "-", *flags]
-        done = subprocess.run(command, input=b'"hello"\n', capture_output=True, check=False)
+        done = run_command(command, input=b'"hello"\n', capture_output=True, check=False)
         assert (done.returncode, json.loads(done.stdout)["finish_reason"]) == (code, "length")
 
 
@@ -139,7 +136,7 @@ def test_lines_of_one_id_are_all_answered_after_a_crash(model: Path, tmp_path: P
     batch.write_text('{"id": "a", "prompt": "one"}\n{"id": "a", "prompt": "two"}\n{"id": "b", "prompt": "three"}\n')
     output.write_text('{"id": "a", "text": "kept"}\n')
     command = [*PROGRAM, "-m", str(model), "-n", "2", "--batch", str(batch), "-o", str(output), "--resume"]
-    assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
+    assert run_command(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
     assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == ["a", "a", "b"]
 
 
@@ -149,7 +146,7 @@ def test_lines_of_one_id_are_all_answered_after_a_crash(model: Path, tmp_path: P
 )
 def test_options_of_a_single_answer_are_refused(flags: list[str], name: str) -> None:
     command = [*PROGRAM, "-m", "guide", "--batch", "-", *flags]
-    done = subprocess.run(command, input=b'"hello"\n', capture_output=True, check=False)
+    done = run_command(command, input=b'"hello"\n', capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode() == f"error: --batch and {name} exclude each other\nhint: give one of them\n"
 
@@ -176,7 +173,7 @@ def test_every_line_gives_a_result_or_a_fault_whatever_it_holds(
     lines: bytes, results: list[Any], tiny_model: Path
 ) -> None:
     command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", "-"]
-    done = subprocess.run(command, input=lines, capture_output=True, check=False)
+    done = run_command(command, input=lines, capture_output=True, check=False)
     given = [json.loads(line, parse_constant=pytest.fail) for line in done.stdout.splitlines()]
     assert len(given) == len(results)
     for each, wanted in zip(given, results, strict=True):
@@ -201,7 +198,7 @@ def test_options_of_a_line_of_which_one_would_do_nothing_are_refused(
     line: dict[str, Any], flags: list[str], refused: str, tiny_model: Path
 ) -> None:
     command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", "-", *flags]
-    done = subprocess.run(command, input=json.dumps({"prompt": "a", **line}).encode(), capture_output=True, check=False)
+    done = run_command(command, input=json.dumps({"prompt": "a", **line}).encode(), capture_output=True, check=False)
     result = json.loads(done.stdout)
     if refused:
         assert result == {"id": 1, "error": f"{refused} exclude each other", "exit_code": 2}
@@ -212,7 +209,7 @@ def test_options_of_a_line_of_which_one_would_do_nothing_are_refused(
 def test_a_line_over_the_context_is_exit_code_5_and_the_next_one_is_answered(tiny_v3_model: Path) -> None:
     lines = json.dumps("word " * 200_000).encode() + b'\n"b\xff"\n"c\xff"\n'
     command = [*PROGRAM, "-m", str(tiny_v3_model), "-n", "1", "--batch", "-"]
-    done = subprocess.run(command, input=lines, capture_output=True, check=False)
+    done = run_command(command, input=lines, capture_output=True, check=False)
     first, second, third = (json.loads(line) for line in done.stdout.splitlines())
     assert (first["exit_code"], second["finish_reason"], third["finish_reason"]) == (5, "length", "length")
     assert done.stderr == b"note: stdin is not UTF-8 in line 2; unreadable bytes became U+FFFD\n"
@@ -231,7 +228,7 @@ def test_a_line_over_the_context_is_exit_code_5_and_the_next_one_is_answered(tin
 def test_a_cut_answer_fails_by_what_its_own_line_binds_it_to(line: str, code: int, tiny_model: Path) -> None:
     """Only what the command line said was looked at: half an object was a success."""
     command = [*PROGRAM, "-m", str(tiny_model), "-n", "2", "--batch", "-"]
-    done = subprocess.run(command, input=line.encode(), capture_output=True, check=False)
+    done = run_command(command, input=line.encode(), capture_output=True, check=False)
     assert (done.returncode, json.loads(done.stdout)["id"]) == (code, 1)
 
 
@@ -243,10 +240,10 @@ def test_a_full_disk_ends_a_batch_with_exit_7_and_what_is_left_open_is_no_second
     batch.write_text('"a"\n"b"\n')
     asked = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", str(batch)]
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(asked, stdout=full, stderr=subprocess.PIPE, check=False)
+        done = run_command(asked, stdout=full, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (7, b"error: cannot read or write: No space left on device\n")
     for flags in ((), ("--resume",)):
-        done = subprocess.run([*asked, "-o", "/dev/full", *flags], capture_output=True, check=False)
+        done = run_command([*asked, "-o", "/dev/full", *flags], capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (
             7,
             b"error: /dev/full: cannot be written: No space left on device\n"
@@ -290,6 +287,6 @@ def test_a_torn_end_of_any_kind_is_cut_off_before_going_on(torn: bytes, tiny_mod
     batch.write_text('"a"\n"b"\n')
     output.write_bytes('{"id": 1, "text": "kept é"}\n'.encode() + torn)
     command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", str(batch), "-o", str(output), "--resume"]
-    assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
+    assert run_command(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
     first, second = (json.loads(line) for line in output.read_text().splitlines())
     assert (first, second["id"], second["tokens"]["generated"]) == ({"id": 1, "text": "kept é"}, 2, 1)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,8 +16,8 @@ import pytest
 
 from chat.cli.bench import parse_contexts
 from chat.errors import UsageError
-from tests.folders import CHECKPOINTS
 from tests.processes import children_of, ends
+from tests.program import run_command
 
 BUSY = re.compile("^note: other programs keep .*\n")
 NO_DRAFTS = "off: tensors of type F32 would not compute drafts bit for bit like single tokens"
@@ -26,7 +27,7 @@ QUICK = ("-n", "16", "--contexts", "64,256,1024")
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it; the note on a busy machine, as test machines are, is left out of what it said."""
     command = [sys.executable, "-m", "chat", "bench", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_command(command, capture_output=True, text=True, check=False)
     done.stderr = BUSY.sub("", done.stderr)
     return done
 
@@ -87,10 +88,8 @@ def test_what_cannot_be_measured_is_one_sentence(arguments: tuple[str, ...], cod
     assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (code, "", message)
 
 
-def test_what_looking_ahead_is_worth_is_measured_where_it_is_on(tmp_path: Path) -> None:
-    checkpoint, path = CHECKPOINTS / "mistral-v0.1", tmp_path / "m.gguf"
-    convert = [sys.executable, "-m", "chat", "convert", str(checkpoint), "-t", "Q8_0", "-o", str(path)]
-    subprocess.run(convert, check=True, capture_output=True)
+def test_what_looking_ahead_is_worth_is_measured_where_it_is_on(converted: Callable[..., Path]) -> None:
+    path = converted("mistral-v0.1", "Q8_0")
     ahead = json.loads(bench("-m", str(path), "-n", "32", "--contexts", "64", "--json").stdout)["ahead"]
     assert (ahead["reason"], ahead["repeating"] > 0.5, ahead["unforeseen"] > 0.5) == ("lookup", True, True)
 

@@ -5,7 +5,6 @@ What Python does before our first line is Python's own: there Ctrl+C shows its t
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.grids import FULL
+
 PROGRAM = [sys.executable, "-X", "importtime", "-m", "chat"]  # tells on stderr when each module was imported
-STEP = 2 if os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1" else 15
+STEP = 2 if FULL else 15
 
 
 @pytest.mark.parametrize("imports", range(1, 70, STEP))

@@ -19,6 +19,7 @@ from chat.core.conversation import Conversation, Message
 from chat.history.session_json import from_json
 from chat.history.store import Store, open_history
 from tests.folders import ROOT
+from tests.program import Popen, run_command
 
 PROGRAM = """
 import sys
@@ -31,9 +32,7 @@ COMMAND = [sys.executable, "-c", PROGRAM]
 def sessions(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
     """Run the program with pipes; (exit code, stdout, stderr)."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(
-        [*COMMAND, *arguments], input=stdin, capture_output=True, text=True, env=environment, check=False
-    )
+    run = run_command([*COMMAND, *arguments], input=stdin, capture_output=True, text=True, env=environment, check=False)
     return run.returncode, run.stdout, run.stderr
 
 
@@ -43,9 +42,7 @@ def on_terminal(*arguments: str, columns: int = 80, typed: str = "") -> str:
     environment.pop("COLUMNS", None)
     leader, follower = pty.openpty()
     ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    with subprocess.Popen(
-        [*COMMAND, *arguments], stdin=follower, stdout=follower, stderr=follower, env=environment
-    ) as run:
+    with Popen([*COMMAND, *arguments], stdin=follower, stdout=follower, stderr=follower, env=environment) as run:
         os.close(follower)
         os.write(leader, typed.encode())
         output = b""
@@ -229,9 +226,7 @@ def test_a_closed_pipe_is_no_error(store: Store) -> None:
         conversation = conversation.add(Message("user", f"line {number} " * 2000))
     store.create(name="long", conversation=conversation)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [*COMMAND, "show", "long"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    ) as run:
+    with Popen([*COMMAND, "show", "long"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as run:
         assert run.stdout and run.stderr
         assert run.stdout.readline() == b"# long\n"
         run.stdout.close()

@@ -14,6 +14,7 @@ import pytest
 from chat.doctor import checks
 from chat.doctor.checks import examine
 from chat.system.paths import config_folder
+from tests.program import run_command
 
 USUAL = [
     "program",
@@ -37,7 +38,7 @@ USUAL = [
 
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "chat", "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_command(command, capture_output=True, text=True, check=False)
 
 
 def test_without_a_model_every_check_has_its_line_within_five_seconds() -> None:

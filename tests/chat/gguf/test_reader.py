@@ -18,13 +18,13 @@ from chat.gguf.reader import TensorInfo, read_gguf
 from chat.gguf.types import BLOCK_TYPES
 from tests.chat.gguf import gguf_samples as samples
 from tests.chat.gguf.gguf_sketch import ARRAY, STRING, Sketch, Tensor, encode, sketch
+from tests.grids import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 MOST = cursor.MAX_ITEMS - 8  # items of an array, less those that the sketch holds
-FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
 INCOMPLETE = "the download may be incomplete: fetch the file again"
 
 

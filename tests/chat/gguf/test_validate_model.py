@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,11 @@ from tests.chat.gguf import gguf_samples as samples
 from tests.chat.gguf.gguf_mutants import mutants
 from tests.chat.gguf.gguf_sketch import ARRAY, STRING, Key, Sketch, Tensor, encode, sketch
 from tests.chat.gguf.llama_child import results
+from tests.grids import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
 U32, F32, BOOL, I32 = 4, 6, 7, 5
 
 

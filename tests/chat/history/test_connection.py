@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,6 +19,7 @@ from chat.errors import FileError
 from chat.history import schema
 from chat.history.store import Store, open_history, open_store
 from tests.folders import ROOT
+from tests.program import run_command
 
 
 def append_turns(store: Store, session_id: str, conversation: Conversation, turns: int) -> Conversation:
@@ -84,7 +84,7 @@ print(json.dumps({
     "stored": stored,
 }))
 """
-    run = subprocess.run(
+    run = run_command(
         [sys.executable, "-c", code, str(path)],
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -133,7 +133,7 @@ def as_nobody(code: str, *arguments: str) -> str:
     drop += "from chat.core.conversation import *\nfrom chat.history.store import *\n"
     drop += "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(
+    run = run_command(
         [sys.executable, "-c", drop + code, *arguments], capture_output=True, text=True, env=environment, check=False
     )
     assert (run.returncode, run.stderr) == (0, "")

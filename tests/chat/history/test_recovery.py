@@ -15,6 +15,7 @@ from chat.core.conversation import Conversation, Message, Node
 from chat.history import schema
 from chat.history.sqlite_pages import PAGE_BYTES
 from chat.history.store import Store, open_store
+from tests.grids import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Fill = Callable[..., dict[str, Conversation]]
 
-MUTANTS = 200 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 20
+MUTANTS = 200 if FULL else 20
 NOTICE = re.compile(
     r"the history was damaged: (\d+) messages of (\d+) sessions were recovered, the damaged file is kept as "
     r"(history\.db\.corrupt-\d{8}T\d{6}(-\d+)?)"

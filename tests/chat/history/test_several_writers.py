@@ -16,8 +16,10 @@ import pytest
 from chat.core.conversation import Conversation, Message, Node
 from chat.history.store import open_store
 from tests.folders import ROOT
+from tests.grids import FULL
+from tests.program import Popen
 
-RUNS = 50 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 10
+RUNS = 50 if FULL else 10
 WRITERS = 3
 TURNS = 40
 WRITER = Path(__file__).with_name("writer.py")
@@ -27,7 +29,7 @@ def start(path: Path, session: str, writer: str, turns: int, out: Path) -> subpr
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(WRITER), str(path), session, writer, str(turns)]
     with out.open("wb") as file:
-        return subprocess.Popen(command, stdout=file, env=environment)
+        return Popen(command, stdout=file, env=environment)
 
 
 def lines_of(out: Path) -> dict[str, list[str]]:
@@ -100,7 +102,7 @@ def test_programs_that_start_together_make_one_history(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     programs = [
-        subprocess.Popen([sys.executable, "-c", code, str(path), f"s{i}"], stdout=subprocess.PIPE, env=environment)
+        Popen([sys.executable, "-c", code, str(path), f"s{i}"], stdout=subprocess.PIPE, env=environment)
         for i in range(5)
     ]
     assert [program.communicate(timeout=60)[0].strip() for program in programs] == [b""] * 5

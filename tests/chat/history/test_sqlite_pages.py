@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 from contextlib import closing
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.history.sqlite_pages import PAGE_BYTES, Row, SqlitePages, read_rows
+from tests.grids import FULL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MUTANTS = 2_000 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 200
+MUTANTS = 2_000 if FULL else 200
 
 
 def value(seeded: random.Random) -> int | float | str | bytes | None:

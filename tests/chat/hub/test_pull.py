@@ -22,7 +22,9 @@ from chat.errors import ChatError, ExitCode
 from chat.hub import client, download, pull
 from chat.hub.listing import read_listing
 from tests.folders import ROOT
+from tests.grids import FULL
 from tests.hub_server import GOOD_TOKEN, Fault, HubServer, etag, hub_server
+from tests.program import Popen
 
 NAME = "mistralai/Tiny"
 WEIGHTS = hashlib.shake_256(b"weights").digest(300_000)
@@ -314,7 +316,7 @@ def test_no_list_whatever_it_holds_breaks_the_program_or_names_a_file_outside() 
     chance = random.Random(7)
     root = Path("/somewhere/snapshot")
     outcomes = {"taken": 0, "refused": 0}
-    for _ in range(10_000 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 1000):
+    for _ in range(10_000 if FULL else 1000):
         try:
             listing = read_listing(mutant(plain, chance), NAME)
         except ChatError:
@@ -547,7 +549,7 @@ def test_a_file_too_large_for_the_hub_is_refused_with_the_way_to_it(
 def pulling_program(server: HubServer) -> subprocess.Popen[str]:
     code = f"from chat import hub; hub.pull_files({NAME!r}, lambda names: ['model.safetensors'])"
     environment = {**os.environ, "HF_ENDPOINT": server.url, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment)
+    return Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def test_two_programs_at_once_fetch_a_file_once(server: HubServer, said: list[str]) -> None:

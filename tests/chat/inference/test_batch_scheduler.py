@@ -6,8 +6,6 @@ import itertools
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +19,6 @@ from chat.core.events import Completion
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
 from chat.errors import ChatError, DataError, EngineError
 from chat.worker.client import LocalBackend
-from tests.folders import CHECKPOINTS
 
 GREEDY = Sampling(temperature=0, seed=1)
 
@@ -29,23 +26,16 @@ Outcomes = dict[int, Completion | ChatError]
 Open = Callable[..., LocalBackend]
 
 
-def converted(checkpoint: str, kind: str, folders: pytest.TempPathFactory) -> Path:
-    output = folders.mktemp("models") / "model.gguf"
-    command = [sys.executable, "-m", "chat", "convert", str(CHECKPOINTS / checkpoint), "-t", kind]
-    subprocess.run([*command, "-o", str(output)], check=True, capture_output=True)
-    return output
-
-
 @pytest.fixture(scope="module", params=["mistral-v0.1", "mistral-v0.3"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(request: pytest.FixtureRequest, converted: Callable[..., Path]) -> Path:
     """A model with a window of 64 and one without, of a type that is computed alike however a prompt is cut."""
-    return converted(request.param, "Q8_0", tmp_path_factory)
+    return converted(request.param, "Q8_0")
 
 
 @pytest.fixture(scope="module", params=[("mistral-v0.1", "Q8_0"), ("mistral-v0.3", "Q4_K_M")], ids=lambda it: it[1])
-def any_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def any_model(request: pytest.FixtureRequest, converted: Callable[..., Path]) -> Path:
     """One also of a type of which eight rows and more are computed in another way than fewer."""
-    return converted(*request.param, tmp_path_factory)
+    return converted(*request.param)
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +13,9 @@ from chat.gguf.reader import read_gguf
 from chat.llama.batch_invariance import EQUAL_TYPES, MAX_BATCH_INVARIANT_ROWS
 from chat.llama.context import LlamaContext
 from tests.chat.tiny_models import Array
-from tests.folders import CHECKPOINTS
+from tests.grids import FULL
 
-FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
-CHECKPOINT = CHECKPOINTS / "mistral-v0.1"  # its window is 64
+CHECKPOINT = "mistral-v0.1"  # its window is 64
 RECIPES = ("Q8_0", "Q4_0", "Q4_K_S", "IQ4_XS")  # of several types each
 FIRST, COUNT = 60, 84  # ids that are read at once, and then so many row by row; 84 divides by 1, 2, 3, 4, 6 and 7
 IDS = [3 + (at * 7919) % 390 for at in range(FIRST + COUNT)]
@@ -28,13 +24,9 @@ Open = Callable[..., LlamaContext]
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def files(converted: Callable[..., Path]) -> dict[str, Path]:
     """The same model in each recipe."""
-    folder = tmp_path_factory.mktemp("models")
-    command = [sys.executable, "-m", "chat", "convert", str(CHECKPOINT)]
-    for recipe in RECIPES:
-        subprocess.run([*command, "-t", recipe, "-o", folder / f"{recipe}.gguf"], check=True, capture_output=True)
-    return {recipe: folder / f"{recipe}.gguf" for recipe in RECIPES}
+    return {recipe: converted(CHECKPOINT, recipe) for recipe in RECIPES}
 
 
 def logits(decoder: LlamaContext, rows: int) -> Array:

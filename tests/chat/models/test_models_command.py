@@ -17,6 +17,7 @@ from chat.system.paths import models_folder
 from tests.chat.models.conftest import HUB_NAME, Said
 from tests.folders import ROOT
 from tests.hub_server import GOOD_TOKEN, Fault, HubServer
+from tests.program import Popen
 
 Command = Callable[..., Said]
 Put = Callable[[str], Path]
@@ -25,7 +26,7 @@ Put = Callable[[str], Path]
 def on_terminal(*arguments: str, keys: bytes = b"") -> tuple[int, str]:
     """Exit code and everything shown on a terminal."""
     main, other = pty.openpty()
-    program = subprocess.Popen(
+    program = Popen(
         [sys.executable, "-m", "chat", *arguments],
         stdin=other,
         stdout=other,

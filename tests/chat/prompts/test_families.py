@@ -18,6 +18,7 @@ from chat.llama.library import llama
 from chat.llama.model import LoadSettings, Model
 from chat.worker.client import LocalBackend
 from tests.chat.prompts.model_families import CONTROL, FAMILIES, Family, vocabulary, write_family
+from tests.program import run_command
 
 GREEDY = Sampling(temperature=0)
 
@@ -44,7 +45,7 @@ def tokenized(path: Path, family: Family) -> tuple[int, ...]:
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "chat", *map(str, arguments)]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return run_command(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

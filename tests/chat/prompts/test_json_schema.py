@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from typing import Any
 
@@ -11,6 +10,7 @@ from jsonschema import Draft7Validator
 from jsonschema.exceptions import SchemaError
 
 from chat.prompts.json_schema import _KEYWORDS, fault
+from tests.grids import FULL
 
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2.0, 2.5, 1e300, "", "text", "string", "(", "a|b", [], {}, ["a"], ["a", "a"]),
@@ -38,7 +38,7 @@ def is_schema(value: Any) -> bool:
 def test_random_schemas_are_accepted_as_by_the_reference() -> None:
     dice = random.Random(7)
     right = 0
-    for _ in range(20_000 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 2000):
+    for _ in range(20_000 if FULL else 2000):
         value = schema(dice)
         assert (fault(value) is None) == is_schema(value), value
         right += is_schema(value)

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.program import Popen, run_command
+
 CONTEXT = 256  # tokens
 STARTING = 60  # seconds
 
@@ -52,7 +54,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 def chat(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the installed command."""
     command = [sys.executable, "-m", "chat", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    return run_command(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
 
 
 def record(*arguments: str) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def test_every_line_of_a_batch_is_answered_in_order(server: str, tmp_path: Path)
 
 def test_after_ctrl_c_the_server_answers_the_next_question(server: str) -> None:
     command = [sys.executable, "-m", "chat", "--remote", server, "--raw", "-n", "200", "Go on"]
-    asking = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    asking = Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert asking.stdout is not None
     first = os.read(asking.stdout.fileno(), 1)
     asking.send_signal(signal.SIGINT)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pyte
 import pytest
 
 from chat.system.terminal_text import escape_control_characters, escape_line
+from tests.grids import FULL
 
-SPLITS = 10_000 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 1_000
+SPLITS = 10_000 if FULL else 1_000
 
 PAYLOADS = (
     "\x1b[31mred\x1b[0m",

@@ -7,10 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.folders import ROOT
-
-sys.path.insert(0, str(ROOT))
-
 from chat.app.session_options import apply_session
 from chat.config.resolve import resolve_settings
 from chat.core.conversation import Conversation

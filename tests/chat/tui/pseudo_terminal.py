@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
+import struct
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pexpect
+import ptyprocess
 import pyte
 
 from tests.folders import ROOT
+from tests.program import fork_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,10 +38,26 @@ class FaintScreen(pyte.HistoryScreen):
             self.cursor.attrs = self.cursor.attrs._replace(blink=True)
 
 
+class Spawned(pexpect.spawn):
+    """A program in a pseudo-terminal, forked where that does the same as starting it."""
+
+    def _spawnpty(self, args: list[bytes], **more: Any) -> ptyprocess.PtyProcess:
+        command = [os.fsdecode(each) for each in args]
+        server = fork_server()
+        if server is None or not server.can_run(command, more["env"]):
+            return super()._spawnpty(args, **more)
+        ours, theirs = os.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *more["dimensions"], 0, 0))
+        process = server.fork(command, more["env"], more["cwd"], [theirs] * 3, terminal=True)
+        os.close(theirs)
+        return ptyprocess.PtyProcess(process, ours)
+
+
 class Terminal:
     """A program, the bytes it wrote, and the screen they make.
 
-    As a real terminal it answers the question for the cursor's position.
+    As a real terminal it answers the question for the cursor's position. `fork` may be False, for a program that is to
+    be a new interpreter.
     """
 
     def __init__(
@@ -47,6 +68,7 @@ class Terminal:
         lines: int = 24,
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        fork: bool = True,
     ) -> None:
         hidden = ("MISTRAL_CHAT", "COLUMNS", "LINES", "NO_COLOR")
         plain = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
@@ -54,7 +76,7 @@ class Terminal:
         self.screen = FaintScreen(columns, lines, history=5000)
         self._stream = pyte.ByteStream(self.screen)
         self.output = b""
-        self.child = pexpect.spawn(
+        self.child = (Spawned if fork else pexpect.spawn)(
             command[0], list(command[1:]), env=plain, dimensions=(lines, columns), cwd=folder, timeout=10, echo=True
         )
         self.child.delaybeforesend = None

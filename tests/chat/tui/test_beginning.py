@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import time
@@ -11,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_D, Terminal
+from tests.grids import FULL
 
-STEP = 4 if os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1" else 90
+STEP = 4 if FULL else 90
 SHELL = 'stty -g; "$@"; echo code=$?; stty -g'
 PROGRAM = [sys.executable, "-X", "importtime", "-m", "chat"]  # tells when each module was imported
 

@@ -22,8 +22,9 @@ from typing import Any
 from chat.core.conversation import Conversation, Message
 from chat.history.store import open_store
 from tests.chat.tui.pseudo_terminal import CTRL_D, ENTER, Terminal
+from tests.grids import FULL
 
-KILLS = 50 if os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1" else 10
+KILLS = 50 if FULL else 10
 COMPARED_EVERY = 10
 # A prompt that was read in other pieces has other last bits; with this cache they are too small to change an answer
 PRECISE = ("--kv-type", "f32", "--flash-attention", "off")
@@ -41,7 +42,7 @@ def hold_turn(home: Path, model: Path, question: str, chance: random.Random) -> 
     """
     flags = ["-c", "-m", str(model), "--temperature", "0", "-n", "120"]
     environment = {"MISTRAL_CHAT_HOME": str(home), "MISTRAL_CHAT_THREADS": "1"}
-    terminal = Terminal([*PROGRAM, *flags], environment=environment, folder=home.parent)
+    terminal = Terminal([*PROGRAM, *flags], environment=environment, folder=home.parent, fork=False)
     terminal.wait(lambda: is_ready(terminal))
     terminal.child.send(question + ENTER)
     phase = chance.choice(("any", "answering", "leaving"))

@@ -22,9 +22,9 @@ from pathlib import Path
 import pytest
 
 from tests.chat.tui.pseudo_terminal import CTRL_D, ENTER, Terminal
+from tests.grids import FULL
 from tests.processes import children_of, state_of
 
-FULL = os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1"
 PHASES = ("starting", "reading", "streaming", "idle", "leaving")
 ENDING, PASSING = ("SIGTERM", "SIGHUP"), ("SIGINT", "SIGTSTP", "SIGWINCH")
 SOME = [("SIGTERM", "starting"), ("SIGHUP", "reading"), ("SIGINT", "streaming"), ("SIGTSTP", "streaming"),

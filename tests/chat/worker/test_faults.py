@@ -24,9 +24,9 @@ from chat.llama.kv_snapshots import Snapshots
 from chat.llama.sampler import Sampler
 from chat.worker.client import LocalBackend
 from tests.chat.worker.held.sitecustomize import PHASES
+from tests.grids import FULL
 from tests.processes import children_of
 
-FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
 HELD = Path(__file__).parent / "held"
 GREEDY = Sampling(temperature=0)
 LONG = tuple(3 + (i * 7919) % 390 for i in range(700))
@@ -252,7 +252,7 @@ def test_who_names_a_number_of_layers_keeps_it_and_is_told(
 
 
 def test_a_kill_at_any_moment_is_one_sentence(windowed_file: Path, folder: Path) -> None:
-    """At random moments of a life from its start to the saved state; 300 with MISTRAL_CHAT_TEST_FULL=1."""
+    """At random moments of a life from its start to the saved state; 300 with `--full`."""
     chance = random.Random(7)
     save_a_state(windowed_file, folder)
     begun = time.monotonic()

@@ -21,8 +21,8 @@ from tests.convert.adapters import make_original, pairs_for, write_peft
 from tests.convert.hostile_json import hostile_json
 from tests.convert.samples import V01, V03, Sizes, config_of, copy_checkpoint, hugging_face_tensors, make_checkpoint
 from tests.folders import ROOT
+from tests.grids import FULL
 
-FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
 INDEXES = 10_000 if FULL else 400
 OTHERS = 2_000 if FULL else 100  # of each kind
 MEMORY_BYTES = 256 << 20

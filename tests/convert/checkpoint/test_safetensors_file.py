@@ -14,8 +14,7 @@ import pytest
 from chat.errors import ChatError, DataError
 from convert.checkpoint.safetensors_file import open_safetensors
 from tests.convert.samples import V01, safetensors_bytes
-
-FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
+from tests.grids import FULL
 
 
 def entry(begin: Any = 0, end: Any = 8, dtype: Any = "F32", shape: Any = (2,)) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import struct
 import subprocess
 import sys
@@ -32,11 +31,11 @@ from tests.convert.torch_writer import (
     records,
     text_code,
 )
+from tests.grids import FULL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
 EVENTS = (
     "os.system",
     "os.exec",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ from tests.convert.samples import (
     make_checkpoint,
     tensor_bytes,
 )
+from tests.grids import FULL
 
 SIZES = Sizes(layers=1, width=128, heads=4, kv_heads=2, head_dim=32, hidden=256)
 PLAIN = hugging_face_tensors(SIZES)
@@ -360,7 +360,7 @@ def any_array(generator: np.random.Generator) -> Array:
 @pytest.mark.parametrize("seed", range(3))
 def test_any_shapes_of_any_types_are_refused_or_read_and_never_a_crash(seed: int, tmp_path: Path) -> None:
     generator = np.random.default_rng(seed)
-    count = 300 if os.environ.get("MISTRAL_CHAT_TEST_FULL") else 40
+    count = 300 if FULL else 40
     parts = ("qweight", "qzeros", "scales", "g_idx", "weight", "weight_scale", "weight_scale_inv", "qscale_weight")
     refused = 0
     for number in range(count):

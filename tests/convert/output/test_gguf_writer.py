@@ -20,8 +20,8 @@ from convert.output.gguf_writer import create, free_bytes, partial_path
 from convert.pipeline import ConversionOptions, convert
 from convert.quantize.recipes import Facts, find_recipe, make_plan
 from tests.convert.samples import V01, Sizes, make_checkpoint
-
-FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
+from tests.grids import FULL
+from tests.program import run_command
 
 # Converts, but dies by SIGKILL at the N-th call of the operating system that changes a file.
 DYING = """
@@ -45,7 +45,7 @@ print(count)
 
 
 def run_dying(source: Path, out: Path, at: int) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return run_command(
         [sys.executable, "-c", DYING, str(source), str(out), str(at)], capture_output=True, text=True, cwd=Path.cwd()
     )
 

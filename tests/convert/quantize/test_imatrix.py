@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,8 @@ from convert.quantize.recipes import RECIPES
 from convert.quantize.type_overrides import read_override
 from tests.convert.imatrix_files import Measured, measure, plain_means, write_gguf, write_legacy
 from tests.convert.samples import Sizes, make_checkpoint, tensor_bytes
+from tests.grids import FULL
+from tests.program import run_command
 
 MODELS = {
     "nine layers, wide groups": Sizes(layers=9, width=256, heads=8, kv_heads=2, hidden=256),
@@ -30,7 +30,6 @@ MODELS = {
     "columns of 32 but not of 256": Sizes(layers=2, width=320, heads=4, kv_heads=2, hidden=352),
     "columns of nothing": Sizes(layers=2, width=336, heads=4, kv_heads=1, head_dim=32, hidden=368),
 }
-FULL = os.environ.get("MISTRAL_CHAT_TEST_FULL") == "1"
 RECIPES_TRIED = ("Q4_0", "Q4_K_M", "IQ4_XS") + (("Q4_K_S", "Q5_K_M", "Q6_K", "Q8_0") if FULL else ())
 
 # llama_model_quantize aborts or throws on what it does not like: a process of its own
@@ -62,7 +61,7 @@ def judge(source: Path, targets: dict[Path, str], **work: Any) -> None:
     """Have llama.cpp quantize a GGUF."""
     kinds = {str(path): RECIPES[name].file_type for path, name in targets.items()}
     text = json.dumps({"source": str(source), "targets": kinds, "importance": {}, "overrides": [], **work})
-    done = subprocess.run([sys.executable, "-c", JUDGE], input=text, capture_output=True, text=True)
+    done = run_command([sys.executable, "-c", JUDGE], input=text, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

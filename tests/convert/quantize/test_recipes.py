@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from convert.quantize.block_types import BLOCK_TYPES
 from convert.quantize.recipes import RECIPES, Facts, Override, find_recipe, make_plan
 from convert.tensors.layout import expected_shapes
 from tests.convert.samples import Sizes, make_checkpoint, tensor_bytes
+from tests.program import run_command
 
 MODELS = {
     "nine layers, wide groups": Sizes(layers=9, width=256, heads=8, kv_heads=2, hidden=256, vocabulary=512),
@@ -51,7 +51,7 @@ def test_every_recipe_gives_the_bytes_of_llama_quantize(model: str, tmp_path: Pa
     for name in QUANTIZED:
         convert(ConversionOptions(folder, tmp_path / f"ours-{name}.gguf", name, verify=False))
         arguments += [str(full), str(tmp_path / f"theirs-{name}.gguf"), str(RECIPES[name].file_type)]
-    done = subprocess.run([sys.executable, "-c", JUDGE, *arguments], capture_output=True, text=True)
+    done = run_command([sys.executable, "-c", JUDGE, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     for name in QUANTIZED:
         ours, our_bytes = tensor_bytes(tmp_path / f"ours-{name}.gguf")

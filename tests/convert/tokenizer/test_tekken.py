@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,11 @@ from convert.tokenizer.tekken import parse_tekken
 from tests.chat.prompts.mistral_common_reference import text
 from tests.chat.vocabulary_files import DATA, load, tekken_json
 from tests.convert.samples import Sizes, make_checkpoint
+from tests.grids import FULL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FULL = bool(os.environ.get("MISTRAL_CHAT_TEST_FULL"))
 REAL = DATA / "tekken_240718.json"
 
 
