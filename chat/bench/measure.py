@@ -21,8 +21,9 @@ from chat.core.request import EngineOptions
 from chat.errors import UsageError
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
-from chat.inference.generator import STATE_TOKENS, Generator
+from chat.inference.generator import Generator
 from chat.inference.loaded_model import LoadedModel, load_model
+from chat.inference.prompt_cache import STATE_TOKENS
 from chat.llama.batch_invariance import MAX_BATCH_INVARIANT_ROWS
 from chat.llama.kv_snapshots import Snapshots
 from chat.llama.library import build_name, llama
@@ -104,14 +105,14 @@ def _subject(room: LoadedModel) -> Subject:
 def _beside(room: LoadedModel, prompt: int, tokens: int) -> Beside:
     """Both loops in turns; medians of the single tokens, the best of the rounds."""
     engine = plain_engine(room)
-    bare = BaselineLoop(room.model, engine.decoder.settings)
+    bare = BaselineLoop(room.model, engine.context.settings)
     ids, bounds = prompt_ids(prompt, room.vocabulary.size), bounds_of(room, prompt)
     ours: list[tuple[float, float]] = []
     theirs: list[tuple[float, float]] = []
     python: list[float] = []
     begun = time.perf_counter()
     while len(ours) < 2 or (len(ours) < MOST_ROUNDS and time.perf_counter() - begun < ENOUGH_SECONDS):
-        engine.decoder.clear()
+        engine.context.clear()
         seconds = read(engine, ids)
         taken = generate(room, engine, tokens)
         ours.append((seconds, median(taken.steps)))
@@ -139,7 +140,7 @@ def _points(
 ) -> tuple[list[Point], float]:
     """Speed and memory at each context, one growing text; and what reading all of it would take."""
     engine = plain_engine(room)
-    decoder = engine.decoder
+    decoder = engine.context
     decoder.clear()
     ids = prompt_ids(contexts[-1], room.vocabulary.size)
     points: list[Point] = []
@@ -157,8 +158,7 @@ def _points(
 
 def _resume(room: LoadedModel, reading_seconds: float) -> Resume | None:
     """Save what the cache holds, forget it, and go on from the disk as a new process would."""
-    assert room.engine is not None
-    decoder, states = room.engine.decoder, room.engine.states
+    decoder, states = room.generator.context, room.generator.cache.store
     ids = list(decoder.ids)
     if states is None or len(ids) <= STATE_TOKENS:
         return None
@@ -170,7 +170,7 @@ def _resume(room: LoadedModel, reading_seconds: float) -> Resume | None:
     decoder.clear()
     engine = Generator(decoder, Snapshots(0), states)
     begun = time.perf_counter()
-    kept = engine.reuse(ids)
+    kept = engine.cache.reuse(ids)
     read(engine, ids)
     seconds = time.perf_counter() - begun
     return Resume(len(ids), size, seconds, reading_seconds) if kept else None
@@ -178,7 +178,7 @@ def _resume(room: LoadedModel, reading_seconds: float) -> Resume | None:
 
 def _batches(room: LoadedModel) -> tuple[RowTimes, ...]:
     """The best time of batches of several tokens, each with its logits, after a short text."""
-    decoder = plain_engine(room).decoder
+    decoder = plain_engine(room).context
     ids = prompt_ids(BATCH_DEPTH + BATCHES[-1], room.vocabulary.size)
     decoder.clear()
     decoder.feed(ids[:BATCH_DEPTH])

@@ -31,17 +31,16 @@ MOST_ROUNDS = 8
 
 def measure_drafting(room: LoadedModel, tokens: int) -> DraftGain:
     """Both answers with drafts and without, in turns; the best of each."""
-    assert room.engine is not None
-    drafter, reason = room.engine.drafter, str(room.info.details["draft"])
+    drafter, reason = room.generator.drafter, str(room.info.details["draft"])
     if drafter is None:
         return DraftGain(reason, None, None)
     plain = plain_engine(room)
     ids = prompt_ids(PROMPT, room.vocabulary.size)
-    plain.decoder.clear()
-    plain.decoder.feed(ids)
+    plain.context.clear()
+    plain.context.feed(ids)
     found = []
     for keep in (lambda made: ids[made % PROMPT :][:1], lambda _: ids[:FEW]):
-        ahead = Generator(plain.decoder, Snapshots(0), None, drafter)  # which learns what drafts are worth here
+        ahead = Generator(plain.context, Snapshots(0), None, drafter)  # which learns what drafts are worth here
         best = {ahead: float("inf"), plain: float("inf")}
         begun, rounds = time.perf_counter(), 0
         while rounds < 2 or (rounds < MOST_ROUNDS and time.perf_counter() - begun < ENOUGH_SECONDS):
@@ -56,7 +55,7 @@ def _seconds(
     engine: Generator, room: LoadedModel, ids: list[int], tokens: int, keep: Callable[[int], list[int]]
 ) -> float:
     """Seconds for an answer to the prompt, of which each id is one that `keep` names."""
-    decoder = engine.decoder
+    decoder = engine.context
     decoder.rewind(len(ids) - 1)
     decoder.feed(ids[-1:])
     made: list[int] = []

@@ -47,8 +47,7 @@ def prompt_ids(count: int, vocabulary: int) -> list[int]:
 
 def plain_engine(room: LoadedModel) -> Generator:
     """An engine on the room's decoder that keeps no states in memory and drafts nothing."""
-    assert room.engine is not None
-    return Generator(room.engine.decoder, Snapshots(0))
+    return Generator(room.generator.context, Snapshots(0))
 
 
 def read(engine: Generator, ids: Sequence[int]) -> float:
@@ -56,7 +55,7 @@ def read(engine: Generator, ids: Sequence[int]) -> float:
     begun = time.perf_counter()
     for event in engine.read(ids):
         to_line(pack_event(event))
-    engine.decoder.logits()
+    engine.context.logits()
     return time.perf_counter() - begun
 
 
@@ -81,8 +80,7 @@ def generate(room: LoadedModel, engine: Generator, count: int) -> Taken:
 
 def bounds_of(room: LoadedModel, count: int) -> list[int]:
     """Where the chunks of a prompt end, the cache being empty."""
-    assert room.engine is not None
-    return chunk_bounds(0, count, room.engine.decoder.settings.batch)
+    return chunk_bounds(0, count, room.generator.context.settings.batch)
 
 
 @contextmanager

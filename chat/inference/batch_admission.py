@@ -1,47 +1,53 @@
-"""Decide how many requests share a context, and which prompts are read together. Knows lengths, not tokens.
+"""Decide how many requests share a context, and read their prompts into it, common prefixes only once.
 
-llama.cpp computes a row differently by how many rows a batch has: of quantized weights fewer than eight rows go one
-way, eight and more another, and attention of 64 rows and more a third. So that a request gets the bits it would get
-alone, short prompts are read together only with short ones, a very short one is padded, and no prompt shares a batch
-with answers that grow. Rows of answers are equal by up to seven.
+llama.cpp computes a row differently depending on how many rows a batch has: with quantized weights fewer than eight
+rows take one path, eight and more another, and attention of 64 rows and more a third. So that a request gets the bits
+it would get alone, short prompts are read together only with short ones, a very short one is padded, and no prompt
+shares a batch with growing answers. Rows of answers are equal up to seven.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from chat.core.token_ids import common_prefix
+from chat.inference.generator import chunk_bounds
 from chat.llama.batch_invariance import MAX_BATCH_INVARIANT_ROWS
 from chat.llama.sliding_window import padded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-LANES = MAX_BATCH_INVARIANT_ROWS  # on a processor sixteen are faster still, but for who asks: their bits are others
-LANES_ON_GPU = 8
-SHORT = 64  # ids: prompts of fewer are read together
+    from chat.llama.context import LlamaContext
+    from chat.llama.kv_snapshots import Snapshots
+
+SEQUENCES = MAX_BATCH_INVARIANT_ROWS  # on a processor sixteen are faster still, but only if asked for: other bits
+SEQUENCES_ON_GPU = 8
+SHORT_PROMPT = 64  # ids; prompts of fewer are read together
 FEWEST_ROWS = 8  # of a prompt
-SHARED = 16  # ids that must be common for a beginning to be read for itself
-MEMORY_SHARE = 0.5  # of what is free may go to lanes
-PATIENCE = 6  # steps that a free lane waits for another one, since two prompts are read in the time of one
+FEWEST_SHARED = 16  # ids that must be common for a prefix to be read on its own
+MEMORY_SHARE = 0.5  # of the free memory may go to the sequences
+PATIENCE = 6  # steps that one free sequence waits for another, since two prompts are read in the time of one
 
 
 @dataclass(frozen=True)
 class SequencePlan:
-    """Sequences of one context, and the cells of each."""
+    """How many sequences a context has, and how many cells each of them."""
 
     count: int
     cells: int
 
 
 def plan_sequences(wanted: int, need: int, most: int, cell_bytes: float, free_bytes: int) -> SequencePlan:
-    """How many requests go on together.
+    """How many requests are answered together.
 
     Args:
         wanted: how many at most.
-        need: cells of the longest request that is known.
-        most: cells that one sequence ever needs; those of the whole window where cells are given back.
-        cell_bytes: what a cell of all layers takes.
+        need: cells of the longest request known.
+        most: cells that one sequence ever needs; with a rolling window, those of the whole window.
+        cell_bytes: size of a cell in all layers.
         free_bytes: memory that is free.
     """
     cells = min(padded(need), padded(most))
@@ -49,38 +55,144 @@ def plan_sequences(wanted: int, need: int, most: int, cell_bytes: float, free_by
     return SequencePlan(max(1, min(wanted, fitting)), cells)
 
 
-def cells_needed(prompt: int, limit: int) -> int:
-    """Cells of one request: its prompt, its answer, and the padding of its prompt."""
-    return prompt + limit + SHORT
+def cells_needed(prompt_length: int, limit: int) -> int:
+    """Cells of one request: for its prompt, its answer, and the padding of its prompt."""
+    return prompt_length + limit + SHORT_PROMPT
 
 
-def rows(fresh: int) -> int:
-    """Rows that a short prompt is read in."""
-    return max(fresh, FEWEST_ROWS)
+def padded_rows(unread: int) -> int:
+    """How many rows a short prompt is read in."""
+    return max(unread, FEWEST_ROWS)
 
 
-def group(fresh: Sequence[int], free: int, batch: int) -> int:
-    """How many of the first waiting requests are read together, in one batch; at least one.
+def group_size(unread: Sequence[int], free: int, batch: int) -> int:
+    """How many of the first waiting requests are read together in one batch; at least one.
 
     Args:
-        fresh: ids of each prompt that are still to be read.
-        free: lanes for them.
+        unread: for each prompt, how many ids are still to be read.
+        free: how many sequences are free.
         batch: rows at most.
     """
     count, width = 0, 0
-    for length in fresh[:free]:
-        wider = max(width, rows(length))
-        if length >= SHORT or wider * (count + 1) > batch:
+    for length in unread[:free]:
+        wider = max(width, padded_rows(length))
+        if length >= SHORT_PROMPT or wider * (count + 1) > batch:
             break
         count, width = count + 1, wider
     return max(count, 1)
 
 
-def is_time(free: int, lanes: int, waited: int) -> bool:
-    """Whether prompts are read now: answers wait meanwhile, so one free lane alone is not worth it at once."""
-    return free == lanes or free >= 2 or waited >= PATIENCE
+def should_read_now(free: int, count: int, waited: int) -> bool:
+    """Whether to read prompts now: answers pause meanwhile, so a single free sequence waits a few steps.
+
+    Args:
+        free: how many sequences are free.
+        count: how many there are.
+        waited: steps since a sequence became free.
+    """
+    return free == count or free >= 2 or waited >= PATIENCE
 
 
-def is_worth_keeping(reused: int, fresh: int) -> bool:
-    """Whether a state after this prompt is copied: not where most of it is kept already."""
-    return fresh >= max(SHARED, reused // 2)
+def is_worth_keeping(reused: int, unread: int) -> bool:
+    """Whether to keep a snapshot after this prompt: not if most of it is in another one."""
+    return unread >= max(FEWEST_SHARED, reused // 2)
+
+
+class PrefixReader:
+    """Reads the prompts of a batch; common prefixes are kept among the model's snapshots.
+
+    Attributes:
+        cancelled: set from any thread to stop at the next chunk.
+    """
+
+    def __init__(self, snapshots: Snapshots, window: int | None) -> None:
+        """Read nothing yet.
+
+        Args:
+            snapshots: of the model, shared with answers outside of the batch.
+            window: the model's sliding window in tokens.
+        """
+        self._snapshots = snapshots
+        self._window = window
+        self.cancelled = False
+
+    def reusable_prefix(self, prompt: Sequence[int]) -> int:
+        """How many ids of a prompt a snapshot holds; 0 where that is not worth restoring it."""
+        _, length = self._snapshots.best(prompt, self._window)
+        return length if length >= FEWEST_SHARED else 0
+
+    def restore(self, context: LlamaContext, seq_id: int, prompt: Sequence[int]) -> int:
+        """Let a sequence hold what a snapshot has of a prompt, without the prompt's last id.
+
+        Returns:
+            How many ids that is.
+        """
+        context.clear(seq_id)
+        snapshot, length = self._snapshots.best(prompt, self._window)
+        if snapshot is None or length < FEWEST_SHARED or not context.restore(snapshot, seq_id):
+            return 0
+        return context.rewind(length, seq_id)
+
+    def read_common_prefix(
+        self,
+        context: LlamaContext,
+        seq_id: int,
+        prompt: Sequence[int],
+        others: Iterable[Sequence[int]],
+    ) -> None:
+        """Read what a prompt has in common with others, and keep a snapshot of it.
+
+        Args:
+            context: of the batch.
+            seq_id: an empty one, which is empty again afterwards.
+            prompt: the next to be read.
+            others: the prompts that wait.
+
+        Raises:
+            EngineError: llama.cpp failed.
+        """
+        common = max((common_prefix(prompt, other) for other in others), default=0)
+        common = min(common, len(prompt) - 1)
+        if common < self.reusable_prefix(prompt) + FEWEST_SHARED:
+            return
+        self.restore(context, seq_id, prompt[: common + 1])
+        if self._read_chunks(context, seq_id, prompt[:common]) is not None:
+            self._keep(context, seq_id)
+        context.clear(seq_id)
+
+    def read(self, context: LlamaContext, prompts: Mapping[int, Sequence[int]]) -> dict[int, int] | None:
+        """Read the rest of some prompts, after `restore`; several only if all are short.
+
+        Args:
+            context: of the batch.
+            prompts: by sequence.
+
+        Returns:
+            For each sequence the row of its last id's logits; None where it was cancelled.
+
+        Raises:
+            EngineError: llama.cpp failed.
+        """
+        unread = [(seq_id, prompt[len(context.sequence_ids[seq_id]) :]) for seq_id, prompt in prompts.items()]
+        seq_id, ids = unread[0]
+        if len(unread) > 1 or len(ids) < SHORT_PROMPT:
+            return context.feed_sequences(unread, FEWEST_ROWS)
+        reused = len(context.sequence_ids[seq_id])
+        rows = self._read_chunks(context, seq_id, prompts[seq_id])
+        if rows is not None and is_worth_keeping(reused, len(ids)):
+            self._keep(context, seq_id)
+        return rows
+
+    def _read_chunks(self, context: LlamaContext, seq_id: int, prompt: Sequence[int]) -> dict[int, int] | None:
+        """Read a prompt in the same chunks as without a batch."""
+        rows: dict[int, int] | None = None
+        bounds = chunk_bounds(len(context.sequence_ids[seq_id]), len(prompt), context.settings.batch)
+        for start, stop in pairwise(bounds):
+            rows = None if self.cancelled else context.feed_sequences([(seq_id, prompt[start:stop])], FEWEST_ROWS)
+            if rows is None:
+                return None
+        return rows
+
+    def _keep(self, context: LlamaContext, seq_id: int) -> None:
+        if not self._snapshots.holds(context.sequence_ids[seq_id]):
+            self._snapshots.keep(context.snapshot(seq_id))

@@ -1,4 +1,4 @@
-"""Choose what guesses ids ahead of a model: nothing, a look-up, or a small model. Knows files and memory, not ids."""
+"""Choose the drafter of a model: none, prompt lookup, or a small model with the same vocabulary."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat.core.token_ids import common_prefix
 from chat.errors import MemoryLimitError, ModelError
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
-from chat.inference.small_model import DraftModel
-from chat.inference.speculative import Drafter, PromptLookupDrafter
+from chat.inference.speculative import LONGEST_DRAFT, Drafter, PromptLookupDrafter
 from chat.llama.batch_invariance import why_rows_differ
 from chat.llama.context import ContextSettings, LlamaContext
 from chat.llama.memory_estimate import gpu_share, sizes_of
@@ -19,46 +19,141 @@ from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import choose_window
 
 if TYPE_CHECKING:
+    from array import array
+
     from chat.core.request import EngineOptions
     from chat.gguf.reader import GgufFile
     from chat.llama.hardware import HostResources
 
-CONTEXT = 4096  # tokens of a small model at most: a guess needs no more, and the cache stays small
-VOCABULARY = ("tokenizer.ggml.model", "tokenizer.ggml.tokens")
+CONTEXT_TOKENS = 4096  # largest context of a draft model: its drafts need no more, and the cache stays small
+MOST_UNREAD = 1024  # ids read at once; of a longer text a draft model reads only the end
+VOCABULARY_KEYS = ("tokenizer.ggml.model", "tokenizer.ggml.tokens")
 HINT = "`--draft` takes a small model of the same vocabulary, lookup or off"
+
+
+class DraftModel(Drafter):
+    """Proposes the ids that a small model finds likeliest.
+
+    It reads what is new since the last draft. If that is long, or its context is full, it starts again with the first
+    id and the end of the text. That may make its drafts worse; the answer stays the same.
+    """
+
+    def __init__(self, context: LlamaContext) -> None:
+        """Take over a context and its model; `close` frees both."""
+        self.context = context
+        self._start = 1  # the context holds the first id, and the ids from this index on
+
+    def catch_up(self, ids: array[int]) -> None:
+        """Read up to the last of the ids, unless `abort` stops it."""
+        self._read(ids)
+
+    def propose(self, ids: array[int], most: int) -> list[int]:
+        """The likeliest ids, one after the other; none if `abort` stopped it."""
+        draft: list[int] = []
+        is_ready = self._read(ids)
+        while is_ready and len(draft) < most:
+            draft.append(int(self.context.logits().argmax()))
+            is_ready = len(draft) < most and self.context.feed((draft[-1],))
+        return draft
+
+    def _read(self, ids: array[int]) -> bool:
+        """Read the new ids.
+
+        Returns:
+            Whether the logits after the last id are available.
+        """
+        context = self.context
+        text = ids[:1] + ids[self._start :]
+        kept = context.rewind(min(common_prefix(context.ids, text), len(text) - 1))
+        is_full = context.free is not None and len(text) + LONGEST_DRAFT > context.cells
+        if kept <= 1 or is_full or len(text) - kept > MOST_UNREAD:
+            most = MOST_UNREAD if context.free is None else min(MOST_UNREAD, context.cells // 2)
+            self._start = max(len(ids) - most, 1)
+            text, kept = ids[:1] + ids[self._start :], 0
+            context.clear()
+        batch = context.settings.batch
+        return all(context.feed(text[start : start + batch]) for start in range(kept, len(text), batch))
+
+    def abort(self, flag: bool) -> None:
+        """Stop computing, from any thread; False makes the drafter ready again."""
+        self.context.abort(flag)
+
+    def close(self) -> None:
+        """Free the context and the model."""
+        self.context.close()
+        self.context.model.close()
 
 
 @dataclass(frozen=True)
 class DraftModelPlan:
-    """A small model's checked file, and what it takes."""
+    """A draft model's checked file, and how it is loaded."""
 
     file: GgufFile
-    fit: MemoryPlan
+    memory: MemoryPlan
+
+    @property
+    def host_bytes(self) -> int:
+        """Host memory that it takes, without the process itself."""
+        return self.memory.host_bytes - PROCESS_BYTES
+
+    def remaining(self, host: HostResources) -> HostResources:
+        """The memory that it leaves for the main model."""
+        on_gpus = gpu_share(sizes_of(self.file), self.memory.gpu_layers)
+        taken = round((self.memory.weights_bytes + self.memory.cache_bytes) * on_gpus)
+        largest = max(host.gpu_free_bytes, default=0)
+        gpus = tuple(free - taken if free == largest else free for free in host.gpu_free_bytes)
+        return replace(host, free_bytes=host.free_bytes - self.host_bytes, gpu_free_bytes=gpus)
+
+    def load(self, options: EngineOptions, threads: int) -> DraftModel:
+        """Load the model and make its context.
+
+        Raises:
+            ModelError: llama.cpp refuses the file, or the model is recurrent.
+            MemoryLimitError: there is not enough memory after all.
+        """
+        model = Model(str(self.file.path), LoadSettings(gpu_layers=self.memory.gpu_layers, mlock=options.mlock))
+        try:
+            if not model.can_rewind:
+                raise ModelError(f"{self.file.path} cannot draft: a recurrent model takes no ids back", hint=HINT)
+            settings = ContextSettings(
+                cells=self.memory.cells,
+                batch=self.memory.batch,
+                outputs=1,
+                rolling=self.memory.rolling,
+                kv_type=options.kv_type,
+                flash_attention=options.flash_attention,
+                threads=threads,
+            )
+            return DraftModel(LlamaContext(model, settings))
+        except BaseException:
+            model.close()
+            raise
 
 
 def plan_draft_model(options: EngineOptions, main: GgufFile, host: HostResources) -> DraftModelPlan | None:
-    """The small model that `--draft` names, if it names one.
+    """The plan for the small model that `--draft` names; None if it names none.
 
     Args:
-        main: the file of the model that it drafts for.
-        host: what is free before both are there.
+        options: of the main model.
+        main: the main model's file.
+        host: free memory before either model is loaded.
 
     Raises:
-        ModelError: it cannot be used, or its ids mean other pieces.
-        MemoryLimitError: there is no room for it.
+        ModelError: the file cannot be used, or has another vocabulary.
+        MemoryLimitError: there is not enough memory for it.
     """
     if options.draft in ("lookup", "off"):
         return None
     file = read_gguf(Path(options.draft))
     check_model(file)
-    if any(file.metadata.get(key) != main.metadata.get(key) for key in VOCABULARY):
+    if any(file.metadata.get(key) != main.metadata.get(key) for key in VOCABULARY_KEYS):
         raise ModelError(
             f"{file.path} cannot draft for {main.path}: it has another vocabulary "
             f"({file.vocabulary_size:,} pieces, the model {main.vocabulary_size:,})",
             hint=HINT,
         )
-    gpu_layers = "auto" if options.wants_gpus else "0"  # a number of layers is meant for the model itself
-    context = min(CONTEXT, options.context or CONTEXT)
+    gpu_layers = "auto" if options.wants_gpus else "0"  # a number of layers is meant for the main model
+    context = min(CONTEXT_TOKENS, options.context or CONTEXT_TOKENS)
     wanted = replace(options, context=context, window="auto", repack="off", gpu_layers=gpu_layers, most_gpu_layers=None)
     try:
         return DraftModelPlan(file, plan_memory(sizes_of(file), wanted, choose_window(file, "auto"), host))
@@ -66,65 +161,35 @@ def plan_draft_model(options: EngineOptions, main: GgufFile, host: HostResources
         raise MemoryLimitError(error.message, hint="leave out `--draft`") from error
 
 
-def left_beside(small: DraftModelPlan | None, host: HostResources) -> HostResources:
-    """What a small model leaves of the memory."""
-    if small is None:
-        return host
-    on_gpus = gpu_share(sizes_of(small.file), small.fit.gpu_layers)
-    taken = round((small.fit.weights_bytes + small.fit.cache_bytes) * on_gpus)
-    most = max(host.gpu_free_bytes, default=0)
-    gpus = tuple(free - taken if free == most else free for free in host.gpu_free_bytes)
-    return replace(host, free_bytes=host.free_bytes - bytes_of(small), gpu_free_bytes=gpus)
-
-
-def bytes_of(small: DraftModelPlan) -> int:
-    """What it takes of the host's memory, beside the process that is there anyway."""
-    return small.fit.host_bytes - PROCESS_BYTES
-
-
-def make_drafter(
-    small: DraftModelPlan | None, options: EngineOptions, file: GgufFile, model: Model, chosen: MemoryPlan, threads: int
+def select_drafter(
+    options: EngineOptions, file: GgufFile, plan: MemoryPlan, context: LlamaContext, draft: DraftModelPlan | None
 ) -> tuple[Drafter | None, str]:
-    """What guesses, and that in words.
+    """The drafter for a loaded model, and a description of it.
 
-    A look-up only guesses where that cannot change an answer by a bit; a small model, which somebody asked for, also
-    elsewhere.
+    Prompt lookup is used only where it cannot change an answer by a bit. A small model, which the user asked for, is
+    used in any case.
+
+    Args:
+        options: of the main model.
+        file: the main model's.
+        plan: how the main model was loaded.
+        context: the main model's.
+        draft: the draft model, if `--draft` names one.
 
     Raises:
-        ModelError: llama.cpp refuses the small model, or one of both is of a kind that cannot take ids back.
-        MemoryLimitError: no memory for it after all.
+        ModelError: llama.cpp refuses the draft model, or one of the models is recurrent.
+        MemoryLimitError: there is not enough memory for the draft model after all.
     """
     if options.draft == "off":
         return None, "off"
-    differs = why_rows_differ(options, file, chosen)
-    if small is not None:
-        if not model.can_rewind:
+    difference = why_rows_differ(options, file, plan)
+    if draft is not None:
+        if not context.model.can_rewind:
             raise ModelError(f"{file.path} is a recurrent model, which takes no drafts back", hint="`--draft off`")
-        words = f"; {differs} may tip a choice between nearly equal tokens" if differs else ""
-        return _load(small, options, threads), f"{small.file.path.name}{words}"
-    if not model.can_rewind:
-        differs = "a recurrent model"
-    if differs:
-        return None, f"off: {differs} would not compute drafts bit for bit like single tokens"
+        warning = f"; {difference} may tip a choice between nearly equal tokens" if difference else ""
+        return draft.load(options, context.settings.threads), f"{draft.file.path.name}{warning}"
+    if not context.model.can_rewind:
+        difference = "a recurrent model"
+    if difference:
+        return None, f"off: {difference} would not compute drafts bit for bit like single tokens"
     return PromptLookupDrafter(), "lookup"
-
-
-def _load(small: DraftModelPlan, options: EngineOptions, threads: int) -> DraftModel:
-    path, chosen = small.file.path, small.fit
-    model = Model(str(path), LoadSettings(gpu_layers=chosen.gpu_layers, mlock=options.mlock))
-    try:
-        if not model.can_rewind:
-            raise ModelError(f"{path} cannot draft: a recurrent model takes no ids back", hint=HINT)
-        settings = ContextSettings(
-            cells=chosen.cells,
-            batch=chosen.batch,
-            outputs=1,
-            rolling=chosen.rolling,
-            kv_type=options.kv_type,
-            flash_attention=options.flash_attention,
-            threads=threads,
-        )
-        return DraftModel(LlamaContext(model, settings))
-    except BaseException:
-        model.close()
-        raise

@@ -1,4 +1,4 @@
-"""Read a prompt and generate ids, reusing what the cache already holds. Knows ids, not text."""
+"""Read a prompt into one context and generate ids after it, with drafts where they pay."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from chat.core.events import PrefillProgress
 from chat.core.token_ids import common_prefix
 from chat.errors import EngineError
+from chat.inference.prompt_cache import PromptCache
 from chat.inference.speculative import DraftBudget
-from chat.llama.kv_snapshots import Snapshot, Snapshots, reusable_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,262 +24,252 @@ if TYPE_CHECKING:
     from chat.inference.kv_state_files import KvStateStore
     from chat.inference.speculative import Drafter
     from chat.llama.context import LlamaContext
+    from chat.llama.kv_snapshots import Snapshots
     from chat.llama.sampler import Sampler
 
-STATE_TOKENS = 128  # fewer are read again sooner than a state is looked for
 LONG_PROMPT_CHUNKS = 4
 
 
 class GenerationInterrupted(Exception):  # noqa: N818 - a signal to the caller, not a fault
-    """The reply was cancelled while its prompt was read."""
+    """The answer was cancelled while its prompt was read."""
+
+
+class InvalidLogitsError(EngineError):
+    """The model computed NaN."""
+
+    def __init__(self) -> None:
+        super().__init__("the model computed NaN instead of numbers", hint="its file is damaged: get it again")
 
 
 @dataclass
 class GenerationRun:
-    """One answer while it grows: what decides it, and what became of it."""
+    """How the ids of one answer are chosen, and how many there are."""
 
     sampler: Sampler
     limit: int  # ids at most
     is_end: Callable[[int], bool]
-    before: list[Callable[[NDArray[np.float32]], None]] = field(default_factory=list)  # may change the logits
+    before: list[Callable[[NDArray[np.float32]], None]] = field(default_factory=list)  # (vocabulary,), may change it
     after: list[Callable[[int], None]] = field(default_factory=list)
-    is_complete: Callable[[], bool] = lambda: False  # nothing more can come
-    finish: FinishReason = "stop"
+    is_complete: Callable[[], bool] | None = None  # whether no further id is possible
+    finish_reason: FinishReason | None = None  # None until the answer has ended
+    generated: int = 0
     drafted: int = 0
     accepted: int = 0
 
+    def draw(self, context: LlamaContext, row: int = -1) -> int | None:
+        """Draw the next id from a row of the last batch's logits, and end the run where that is due.
+
+        All logits of a row are checked for NaN only at the first id; after that one logit is. NaN in the last layer
+        spreads to every logit, and a damaged row of the output matrix shows at the first id already.
+
+        Args:
+            context: has computed the row.
+            row: index in the batch; -1 is the last output.
+
+        Returns:
+            The id, or None where the answer has ended without another one.
+
+        Raises:
+            InvalidLogitsError: the row holds NaN.
+            EngineError: the constraint allows no id.
+        """
+        if self.generated >= self.limit:
+            self.finish_reason = "length"
+            return None
+        if self.generated == 0 or self.before:
+            logits = context.logits(row)  # (vocabulary,) float32
+            checked = float(logits.sum())
+            for change in self.before:
+                change(logits)
+        else:
+            checked = context.first_logit(row)
+        if math.isnan(checked):
+            raise InvalidLogitsError
+        token = self.sampler.sample(context, row)
+        for observe in self.after:
+            observe(token)
+        if self.is_end(token):
+            self.finish_reason = "stop"
+            return None
+        self.generated += 1
+        if self.is_complete is not None and self.is_complete():
+            self.finish_reason = "stop"
+        elif self.generated == self.limit:
+            self.finish_reason = "length"
+        return token
+
 
 class Generator:
-    """Answers one prompt at a time on one decoder; its cached ids are the decoder's."""
+    """Answers one prompt at a time in one context."""
 
     def __init__(
         self,
-        decoder: LlamaContext,
+        context: LlamaContext,
         snapshots: Snapshots,
-        states: KvStateStore | None = None,
+        store: KvStateStore | None = None,
         drafter: Drafter | None = None,
     ) -> None:
-        self.decoder = decoder
+        self.context = context
+        self.cache = PromptCache(context, snapshots, store)
         self.drafter = drafter
-        self._purse = DraftBudget()
-        self.snapshots = snapshots
-        self.states = states
-        self.restored_from: str | None = None  # the state on disk that the cache goes on from
-        self._end = 0  # the position that this turn may reach
+        self._budget = DraftBudget()
         self._cancelled = False
 
     def cancel(self, flag: bool = True) -> None:
-        """End the reply that is being made, from any thread; False makes the engine ready again."""
+        """End the current answer, from any thread; False makes the generator ready again."""
         self._cancelled = flag
-        self.decoder.abort(flag)
+        self.context.abort(flag)
         if self.drafter is not None:
             self.drafter.abort(flag)
 
     def close(self) -> None:
-        """Free the context, and the drafter with what it holds."""
-        self.decoder.close()
+        """Free the context and the drafter."""
+        self.context.close()
         if self.drafter is not None:
             self.drafter.close()
 
-    def reuse(self, prompt: Sequence[int], limit: int = 0) -> int:
-        """Hold as much of the prompt as the cache or a saved state has; at least its last id is left to be read.
-
-        Args:
-            limit: how long the answer may become.
-
-        Returns:
-            How many ids of the prompt need not be read.
-        """
-        decoder = self.decoder
-        wanted = min(common_prefix(decoder.ids, prompt), len(prompt) - 1)
-        if decoder.ids and wanted == 0:
-            self.restored_from = None
-        reach = wanted if decoder.can_rewind(wanted) else 0
-        snapshot, from_memory = self.snapshots.best(prompt, decoder.window)
-        if snapshot is not None and from_memory > reach and decoder.restore(snapshot):
-            reach = from_memory
-        if self.states is not None and len(prompt) - reach > STATE_TOKENS:
-            head, from_disk = self.states.best(prompt, decoder.window)
-            if head is not None and from_disk > reach + STATE_TOKENS:
-                saved = self.states.load(head)
-                if saved is not None and decoder.restore(saved):
-                    self.restored_from = head.key
-                    reach = from_disk
-        kept = decoder.rewind(reach)
-        self._end = len(prompt) + limit
-        self._remember()
-        return kept
-
-    def save(self, key: str, beginning: Sequence[int] = ()) -> bool:
-        """Save the cache on disk under a name, where there is a folder and enough of it to be worth it.
-
-        Args:
-            beginning: of a prompt; a state that was kept and spares more of it is saved rather than the newest.
-        """
-        decoder = self.decoder
-        if self.states is None or decoder.position < STATE_TOKENS:
-            return False
-        kept: Snapshot | None = None
-        if beginning and decoder.window is not None:
-            kept, reach = self.snapshots.best(beginning, decoder.window)
-            if reach <= reusable_prefix(decoder.ids, decoder.snapshot_start(), beginning, decoder.window):
-                kept = None
-        return self.states.save(key, kept or decoder.snapshot()) is not None
-
-    def logits_after(self, prompt: Sequence[int], ids: Sequence[int]) -> NDArray[np.float32]:
-        """The logits after a prompt that was read and ids after it, of which any were fed before.
-
-        Raises:
-            Interrupted: it was cancelled.
-        """
-        if ids or self.decoder.position > len(prompt):
-            whole = [*prompt, *ids]
-            self.decoder.rewind(min(common_prefix(self.decoder.ids, whole), len(whole) - 1))
-            for _ in self.read(whole):
-                pass
-        return self.decoder.logits()
-
-    def _remember(self, held: int | None = None) -> None:
-        """Keep a copy of the cells where the window may forget them before the turn ends.
-
-        Undo, edit and another try come back here: to the beginning of a turn, or to that of its answer.
-
-        Args:
-            held: how long a text is of which nothing is forgotten, if that is not what the cache holds.
-        """
-        decoder = self.decoder
-        if decoder.position == 0 or self._end <= (decoder.held if held is None else held):
-            return
-        if self.snapshots.has_room(decoder.state_bytes) and not self.snapshots.holds(decoder.ids):
-            self.snapshots.keep(decoder.snapshot())
-
-    def read(self, prompt: Sequence[int], lasting: int | None = None) -> Iterator[PrefillProgress]:
-        """Read the rest of the prompt in batches, after `reuse`; then the logits after its last id are there.
+    def read(self, prompt: Sequence[int], stable_length: int | None = None) -> Iterator[PrefillProgress]:
+        """Read the rest of a prompt in batches, after `PromptCache.reuse`; then the logits after its last id exist.
 
         The first event comes before anything is read: one batch may take half a minute.
 
         Args:
-            lasting: how many of its ids the next turn's prompt begins with, where that is not all.
+            prompt: all ids of the prompt.
+            stable_length: how many of them the next turn's prompt begins with, where that is not all.
 
         Raises:
-            Interrupted: it was cancelled; what was read stays cached.
+            GenerationInterrupted: it was cancelled; what was read stays cached.
+            EngineError: llama.cpp failed.
         """
-        decoder = self.decoder
-        begun = time.perf_counter()
-        first = decoder.position
-        bounds = chunk_bounds(first, len(prompt), decoder.settings.batch)
-        if decoder.window is not None and lasting is not None and first <= lasting < len(prompt):
-            bounds = sorted({*bounds, lasting})
+        context = self.context
+        started = time.perf_counter()
+        first = context.position
+        bounds = chunk_bounds(first, len(prompt), context.settings.batch)
+        if context.window is not None and stable_length is not None and first <= stable_length < len(prompt):
+            bounds = sorted({*bounds, stable_length})
         yield PrefillProgress(0, len(prompt) - first, 0.0)
         for start, stop in pairwise(bounds):
             is_last = stop == len(prompt)
-            if start == lasting:
-                self._remember(decoder.window)  # a state on disk holds no more, so that the next turn comes back here
+            if start == stable_length:  # the next turn comes back here; a state file holds no more than the window
+                self.cache.keep_snapshot(context.window)
             if is_last and len(bounds) > LONG_PROMPT_CHUNKS:
-                self._remember()  # another question after the same document comes back here
-            if self._cancelled or not decoder.feed(prompt[start:stop], 1 if is_last else 0):
+                self.cache.keep_snapshot()  # another question about the same document comes back here
+            if self._cancelled or not context.feed(prompt[start:stop], 1 if is_last else 0):
                 raise GenerationInterrupted
-            yield PrefillProgress(stop - first, len(prompt) - first, time.perf_counter() - begun)
-        self._remember()
+            yield PrefillProgress(stop - first, len(prompt) - first, time.perf_counter() - started)
+        self.cache.keep_snapshot()
 
-    def generate(self, run: GenerationRun) -> Iterator[int]:
-        """Yield ids after what was read, without the end token; `run.finish` then tells why it ended.
+    def logits_after(self, prompt: Sequence[int], ids: Sequence[int]) -> NDArray[np.float32]:
+        """The logits after a prompt that was read and more ids, some of which may have been read before.
+
+        Returns:
+            (vocabulary,) float32, a view that is valid until the next batch.
 
         Raises:
-            EngineError: the model computes no numbers.
+            GenerationInterrupted: it was cancelled.
+            EngineError: llama.cpp failed.
         """
-        decoder = self.decoder
-        draft: list[int] = []  # ids that were read on trust after the last certain one
-        seconds, made = 0.0, 0
-        run.finish = "length"
-        while made < run.limit:
+        context = self.context
+        if ids or context.position > len(prompt):
+            text = [*prompt, *ids]
+            context.rewind(min(common_prefix(context.ids, text), len(text) - 1))
+            for _ in self.read(text):
+                pass
+        return context.logits()
+
+    def generate(self, run: GenerationRun) -> Iterator[int]:
+        """Yield ids after the prompt that was read, without the end token; then `run.finish_reason` is set.
+
+        The caller ends the answer early by setting `run.finish_reason`.
+
+        Raises:
+            EngineError: the model computed NaN, llama.cpp failed, or the constraint allows no id.
+        """
+        context = self.context
+        draft: list[int] = []  # ids that were read after the last one drawn, and not drawn yet
+        seconds = 0.0
+        while True:
             for row in range(len(draft) + 1):
                 if self._cancelled:
-                    run.finish = "interrupted"
+                    run.finish_reason = "interrupted"
                     return
-                token = self._choose(run, row if draft else -1, is_first=made == 0)
-                if run.is_end(token):
-                    run.finish = "stop"
+                drawn = self._draw(run, row if draft else -1)
+                if drawn is None:
                     return
+                token = drawn
                 yield token
-                made += 1
-                if run.is_complete():
-                    run.finish = "stop"
-                    return
-                if made == run.limit:
+                if run.finish_reason is not None:
                     return
                 if row == len(draft) or token != draft[row]:
                     break
-            self._forget(len(draft) - row)
+            self._take_back(len(draft) - row)
             run.accepted += row
-            self._account(draft, row, seconds)
-            begun, draft = self._guess(token, run.limit - made, is_first=made == 1)
-            if self._cancelled or not decoder.feed((token, *draft), len(draft) + 1):
-                run.finish = "interrupted"
+            self._record(draft, row, seconds)
+            started, draft = self._propose(token, run.limit - run.generated, is_first=run.generated == 1)
+            if self._cancelled or not context.feed((token, *draft), len(draft) + 1):
+                run.finish_reason = "interrupted"
                 return
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - started
             run.drafted += len(draft)
 
-    def _forget(self, count: int) -> None:
-        """Take back ids of a draft that did not come."""
-        position = self.decoder.position - count
-        if count > 0 and self.decoder.rewind(position) != position:
+    def _draw(self, run: GenerationRun, row: int) -> int | None:
+        try:
+            return run.draw(self.context, row)
+        except InvalidLogitsError:
+            self.context.clear()
+            raise
+
+    def _take_back(self, count: int) -> None:
+        """Remove the ids of a draft that were not drawn."""
+        position = self.context.position - count
+        if count > 0 and self.context.rewind(position) != position:
             raise EngineError(f"the cache cannot go back {count} ids")
 
-    def _account(self, draft: list[int], accepted: int, seconds: float) -> None:
+    def _record(self, draft: list[int], accepted: int, seconds: float) -> None:
         if draft:
-            self._purse.settle(len(draft), accepted, seconds)
+            self._budget.record_draft(len(draft), accepted, seconds)
         elif seconds:
-            self._purse.earn(seconds)
+            self._budget.record_single(seconds)
 
-    def _guess(self, token: int, left: int, *, is_first: bool) -> tuple[float, list[int]]:
-        """A draft of what follows `token`, where one can be afforded and there is room for it; and when it was begun.
+    def _propose(self, token: int, left: int, *, is_first: bool) -> tuple[float, list[int]]:
+        """A draft of what follows `token`, as long as the budget and the context allow.
 
-        What the drafter reads before the first draft of an answer is no part of what drafts cost.
+        What the drafter reads before the first draft of an answer does not count as a cost of drafts.
+
+        Args:
+            token: the last id drawn, not read yet.
+            left: how many ids the answer may still have.
+            is_first: `token` is the first of the answer.
+
+        Returns:
+            When the drafter began to propose (`time.perf_counter`), and the draft.
         """
-        decoder, drafter, begun = self.decoder, self.drafter, time.perf_counter()
+        context, drafter, started = self.context, self.drafter, time.perf_counter()
         if drafter is None:
-            return begun, []
-        most = min(self._purse.longest, left - 1)
-        if decoder.free is not None:
-            most = min(most, decoder.free - 1)
+            return started, []
+        most = min(self._budget.longest, left - 1)
+        if context.free is not None:
+            most = min(most, context.free - 1)
         if most <= 0:
-            return begun, []
-        drafter.catch_up(decoder.ids)
+            return started, []
+        drafter.catch_up(context.ids)
         ready = time.perf_counter()
         if not is_first:
-            self._purse.pay(ready - begun)
-        ids = decoder.ids[:]
+            self._budget.record_preparation(ready - started)
+        ids = context.ids[:]
         ids.append(token)
         return ready, drafter.propose(ids, most)
 
-    def _choose(self, run: GenerationRun, row: int, *, is_first: bool) -> int:
-        """Draw an id from a row.
-
-        Numbers in the last layer make every logit one, and a bad row of the output shows with the first id already: all
-        logits are looked at only then, and one afterwards.
-        """
-        decoder = self.decoder
-        if is_first or run.before:
-            logits = decoder.logits(row)
-            judged = float(logits.sum())
-            for change in run.before:
-                change(logits)
-        else:
-            judged = decoder.first_logit(row)
-        if math.isnan(judged):
-            decoder.clear()
-            raise EngineError("the model computed NaN instead of numbers", hint="its file is damaged: get it again")
-        token = run.sampler.sample(self.decoder, row)
-        for note in run.after:
-            note(token)
-        return token
-
 
 def chunk_bounds(first: int, end: int, batch: int) -> list[int]:
-    """Where the chunks of a prompt begin and end; the last of several is at least half a batch long.
+    """Where the chunks of a prompt start and end; the last of several is at least half a batch long.
 
-    So there is room for a question in it: what comes before it can be kept for another one.
+    A question at the end of a prompt fits in the last chunk, so a snapshot before it serves another question.
+
+    Args:
+        first: ids that are cached.
+        end: ids of the prompt.
+        batch: ids of a chunk at most.
     """
     bounds = [*range(first, end, batch), end]
     if len(bounds) > 2 and bounds[-1] - bounds[-2] < batch // 2:

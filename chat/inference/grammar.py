@@ -1,4 +1,4 @@
-"""Keep an answer within a grammar: which ids may come next. Knows bytes of pieces, not what they mean."""
+"""Keep an answer within a grammar: mask the ids that may not come next, with llguidance."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ if TYPE_CHECKING:
     from chat.core.request import Constraint
     from chat.llama.tokenizer.tokenizer import Tokenizer
 
+CACHED_GRAMMARS = 32
+
 
 class GrammarCompiler:
-    """Compiles constraints for one vocabulary; the table of its pieces is made once."""
+    """Compiles constraints for one vocabulary, whose pieces llguidance gets once."""
 
     def __init__(self, vocabulary: Tokenizer) -> None:
         self._vocabulary = vocabulary
-        self._checked = functools.lru_cache(maxsize=32)(checked_grammar)
+        self._checked = functools.lru_cache(maxsize=CACHED_GRAMMARS)(checked_grammar)
 
-    def guide(self, constraint: Constraint, *, continues: bool = False) -> GrammarMask:
-        """Something that guides one answer.
+    def mask(self, constraint: Constraint, *, continues: bool = False) -> GrammarMask:
+        """A mask for one answer.
 
         Args:
-            continues: the answer goes on with a text, so no space stands before it.
+            constraint: what the answer must match.
+            continues: the answer continues a text, so no space comes before it.
 
         Raises:
             UsageError: the constraint does not compile within its limits.
@@ -44,52 +47,65 @@ class GrammarCompiler:
 
         vocabulary = self._vocabulary
 
-        class Table:
-            """The pieces as llguidance wants them; control pieces begin with a byte that no text has."""
+        class Pieces:
+            """The interface that llguidance expects; control pieces begin with a byte that no text has."""
 
             eos_token_id = min(vocabulary.ends)
             bos_token_id = vocabulary.bos
-            tokens = tuple(vocabulary.piece_bytes(at) or b"\xff[%d]" % at for at in range(vocabulary.size))
-            special_token_ids = tuple(at for at in range(vocabulary.size) if not vocabulary.piece_bytes(at))
+            tokens = tuple(vocabulary.piece_bytes(token) or b"\xff[%d]" % token for token in range(vocabulary.size))
+            special_token_ids = tuple(token for token in range(vocabulary.size) if not vocabulary.piece_bytes(token))
 
             def __call__(self, text: bytes) -> list[int]:
-                return []  # nothing is forced, so nothing is encoded
+                return []  # no text is forced, so none is encoded
 
-        return LLTokenizer(TokenizerWrapper(Table()), n_vocab=vocabulary.size, eos_token=sorted(vocabulary.ends))
+        return LLTokenizer(TokenizerWrapper(Pieces()), n_vocab=vocabulary.size, eos_token=sorted(vocabulary.ends))
 
     @functools.cached_property
     def _textual(self) -> NDArray[np.bool_]:
-        """Ids that a constrained answer may hold: those with a text, and the ends; (vocabulary,)."""
+        """(vocabulary,) bool: the ids that a constrained answer may hold, which are those with a text and the ends."""
         import numpy as np
 
         vocabulary = self._vocabulary
         ids = range(vocabulary.size)
-        return np.array([bool(vocabulary.piece_bytes(at)) or vocabulary.is_end(at) for at in ids])
+        return np.array([bool(vocabulary.piece_bytes(token)) or vocabulary.is_end(token) for token in ids])
 
 
 class GrammarMask:
     """The state of one constrained answer."""
 
     def __init__(self, matcher: Any, textual: NDArray[np.bool_]) -> None:
+        """Start an answer.
+
+        Args:
+            matcher: llguidance's, of one grammar.
+            textual: (vocabulary,) bool, the ids that an answer may hold at all.
+        """
         self._matcher = matcher
         self._textual = textual
 
-    def mask(self, logits: NDArray[np.float32]) -> None:
-        """Make every id that may not come next impossible, in place.
+    def apply(self, logits: NDArray[np.float32]) -> None:
+        """Make every id that may not come next impossible.
+
+        Args:
+            logits: (vocabulary,) float32, changed in place.
 
         Raises:
-            EngineError: nothing may come next, or finding out takes more than the library's limits.
+            EngineError: no id may come next, or finding them exceeds the library's limits.
         """
         import numpy as np
 
-        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)  # (vocabulary / 8,) rounded up
         allowed = np.unpackbits(bits, count=len(logits), bitorder="little").view(np.bool_) & self._textual
         if self._matcher.is_error() or not allowed.any():
             raise EngineError(f"the constraint came to a dead end: {self._reason()}")
         logits[~allowed] = -np.inf
 
     def consume(self, token: int) -> None:
-        """Note what came."""
+        """Advance by the id that was drawn.
+
+        Raises:
+            EngineError: the library refuses an id that it had allowed.
+        """
         if not self._matcher.consume_token(token):
             raise EngineError(f"the constraint refused what it had allowed: {self._reason()}")
 

@@ -1,4 +1,4 @@
-"""Compile a constraint where it can do no harm: a process of its own, with limits. Knows grammars, not models.
+"""Compile a constraint in a process of its own, with limits of time and memory.
 
 The process reads {"kind", "source", "space", "seconds"} and writes {"grammar"} or {"error"}. Some grammars take for
 ever, some overflow the stack, and no limit of the library catches them all.
@@ -20,21 +20,25 @@ if TYPE_CHECKING:
     from chat.core.request import Constraint
 
 LONGEST_SOURCE = 1 << 18  # characters
-SECONDS = 1.5  # of a processor: with Python's start a bomb is refused within two on a machine that is not busy
-WAIT_SECONDS = 20.0 if hasattr(signal, "setitimer") else SECONDS  # however busy it is
+SECONDS = 1.5  # of processor time; with Python's start a grammar that explodes is refused within two seconds
+WAIT_SECONDS = 20.0 if hasattr(signal, "setitimer") else SECONDS  # on a busy machine
 MEMORY_BYTES = 4 << 30
-TRIED_STEPS, TRIED_BYTES = 3, 16  # a grammar is walked so far, and so widely, before it is trusted
+TRIED_STEPS, TRIED_BYTES = 3, 16  # depth and breadth of the trial of a grammar, in bytes
 FLAGS = {"schema": "--schema", "lark": "--grammar", "gbnf": "--grammar", "regex": "--regex"}
 
 
 def checked_grammar(constraint: Constraint, space: bool) -> str:
-    """The grammar of a constraint in llguidance's own form.
+    """Compile a constraint.
 
     Args:
-        space: every answer begins with the space that SentencePiece puts before a text.
+        constraint: any but a choice.
+        space: every answer starts with the space that SentencePiece puts before a text.
+
+    Returns:
+        The grammar in llguidance's JSON form.
 
     Raises:
-        UsageError: it does not compile, or not within the limits.
+        UsageError: the constraint does not compile, or exceeds a limit.
     """
     flag = FLAGS[constraint.kind]
     if len(constraint.source) > LONGEST_SOURCE:
@@ -76,27 +80,27 @@ def _grammar(kind: str, source: str, space: bool) -> str:
     from llguidance.gbnf_to_lark import any_to_lark
 
     if kind == "schema":
-        inner: dict[str, Any] = {"json_schema": _written_plainly(json.loads(source))}
+        inner: dict[str, Any] = {"json_schema": _with_plain_style(json.loads(source))}
     elif kind == "regex":
         inner = json.loads(LLMatcher.grammar_from_regex(source))["grammars"][0]
     elif kind == "gbnf":
         inner = {"lark_grammar": any_to_lark(source)}
     else:
         inner = {"lark_grammar": source}
-    # Without forcing: the library would encode forced text by itself, and this vocabulary's encoder is not its own.
+    # Without forcing: the library would encode forced text itself, and not as this vocabulary does.
     start = 'start: " " @answer' if space else "start: @answer"
     first = {"lark_grammar": f'%llguidance {{"no_forcing": true}}\n{start}'}
     return json.dumps({"grammars": [first, {**inner, "name": "answer"}]})
 
 
-def _written_plainly(schema: Any) -> Any:
-    """The schema, for JSON written as `json.dumps` writes it: a model could fill an answer with spaces otherwise."""
+def _with_plain_style(schema: Any) -> Any:
+    """The schema for JSON in the style of `json.dumps`: otherwise a model could fill an answer with spaces."""
     style = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     return {"x-guidance": style, **schema} if isinstance(schema, dict) else schema
 
 
 def _error(grammar: str) -> str:
-    """Why a grammar cannot be used; tried on a vocabulary of all bytes."""
+    """Why a grammar cannot be used, from a trial with a vocabulary of all bytes; empty: it can."""
     from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
     class Bytes:
@@ -111,13 +115,13 @@ def _error(grammar: str) -> str:
     matcher = LLMatcher(LLTokenizer(TokenizerWrapper(Bytes())), grammar, log_level=0)
     following = _following(matcher)
     if not following:
-        return _words(matcher) or "nothing can match it"
+        return _library_error(matcher) or "nothing can match it"
     for _ in range(TRIED_STEPS):
         for token in following[:TRIED_BYTES]:
             trial = matcher.deep_copy()
             trial.consume_token(token)
             if trial.is_error() or not (trial.is_stopped() or _following(trial)):
-                return _words(trial) or "it has beginnings that nothing can follow"
+                return _library_error(trial) or "it has beginnings that nothing can follow"
         matcher.consume_token(following[0])
         following = _following(matcher)
         if not following:  # that was the end
@@ -126,20 +130,20 @@ def _error(grammar: str) -> str:
 
 
 def _following(matcher: Any) -> list[int]:
-    """The ids that may come next; none after the end, and none where only now a limit of the library is exceeded."""
+    """The ids that may come next; none after the end, and none if the library reaches one of its limits here."""
     bits = matcher.compute_bitmask()
-    return [at for at in range(257) if bits[at >> 3] >> (at & 7) & 1] if not matcher.is_stopped() else []
+    return [token for token in range(257) if bits[token >> 3] >> (token & 7) & 1] if not matcher.is_stopped() else []
 
 
-def _words(matcher: Any) -> str:
-    """The library's reason, without its own word for a dead end."""
+def _library_error(matcher: Any) -> str:
+    """The library's error message; empty for a dead end, which it only names."""
     words = _reason(str(matcher.get_error()).split("<state>")[0])
     return words if matcher.is_error() and words != "NoExtensionBias" else ""
 
 
 def _reason(text: str) -> str:
-    """The reason in the library's words, without the pictures of our own wrapping it puts around it."""
-    if found := re.search(r"^error: (.*)", text, re.MULTILINE):  # of a regular expression
+    """The reason in the library's message, without its excerpts of the source, which hold our wrapping."""
+    if found := re.search(r"^error: (.*)", text, re.MULTILINE):  # the format for regular expressions
         return found[1]
     text = re.split(r"\n\s*\d+ \| ", text)[0]  # the lines of the source
     text = re.sub(r"^(?:at )?(\d+)\((\d+)\): ", r"line \1, column \2: ", text)
@@ -147,7 +151,7 @@ def _reason(text: str) -> str:
 
 
 def main() -> None:
-    """Answer one call."""
+    """Compile the constraint on stdin."""
     try:
         import resource
 

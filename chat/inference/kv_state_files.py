@@ -1,8 +1,8 @@
-"""Keep saved states on disk, and trust none that is not exactly ours. Knows bytes and folders, not llama.cpp.
+"""Save KV cache states in files, and load only those that are exactly what was written.
 
-A file: magic, sha256 of the head, length of the head, the head (JSON), the ids (int32, little-endian), the payload. The
-head carries the fingerprint of everything that gave the payload its meaning, and the hashes of ids and payload:
-llama.cpp itself checks none of it.
+A file holds: the magic bytes, the SHA-256 of the header, the length of the header (uint32), the header (JSON), the ids
+(int32) and the payload; numbers are little-endian. The header has the fingerprint of everything that the payload
+depends on, and the hashes of ids and payload: llama.cpp itself checks none of it.
 """
 
 from __future__ import annotations
@@ -29,18 +29,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAGIC = b"MCSTATE\x01"
-LARGEST_HEAD = 1 << 16
+LARGEST_HEADER = 1 << 16  # bytes
 LARGEST_IDS = 1 << 26
+READ_BYTES = 1 << 26
 DISK_RESERVE_BYTES = 256 << 20
 SUFFIX = ".state"
-WRITING = ".writing-"  # a file that is not whole yet, or never became so
-ABANDONED_SECONDS = 3600
-PLAIN_KEY = re.compile(r"[0-9a-z]{1,64}")  # may begin a file's name as it is
+WRITING = ".writing-"  # prefix of an incomplete file
+ABANDONED_SECONDS = 3600  # an incomplete file this old is of a killed program
+SAMPLE_BYTES = 512  # of the start and the end of a tensor
+PLAIN_KEY = re.compile(r"[0-9a-z]{1,64}")  # can be part of a file's name
 
 
 @dataclass(frozen=True)
 class StateHeader:
-    """What a file says of itself before its payload is read."""
+    """The header of a file, and the ids after it.
+
+    Attributes:
+        oldest: the first position whose cells are in the payload.
+    """
 
     path: Path
     key: str
@@ -52,55 +58,71 @@ class StateHeader:
 
 
 class KvStateStore:
-    """The states of one loaded model in one folder; `fingerprint` names all that a state depends on."""
+    """The state files of one loaded model in one folder."""
 
     def __init__(self, folder: Path, fingerprint: dict[str, Any], limit_bytes: int) -> None:
+        """Use a folder, which need not exist yet.
+
+        Args:
+            folder: of the files of all models.
+            fingerprint: everything that a state depends on.
+            limit_bytes: of all files together.
+        """
         self._folder = folder
         self._fingerprint = json.dumps(fingerprint, sort_keys=True)
         self._model = hashlib.sha256(self._fingerprint.encode()).hexdigest()[:16]
         self._limit = limit_bytes
 
     def best(self, prompt: Sequence[int], window: int | None) -> tuple[StateHeader | None, int]:
-        """The file that spares most of a prompt, and how many ids that is."""
-        best: StateHeader | None = None
-        reach = 0
-        for path in sorted(self._folder.glob(f"*-{self._model}{SUFFIX}")):
-            head = self._head(path)
-            if head is not None:
-                found = Snapshot(head.ids, head.oldest, b"").reusable_prefix(prompt, window)
-                if found > reach:
-                    best, reach = head, found
-        return best, reach
-
-    def load(self, head: StateHeader) -> Snapshot | None:
-        """The state of a file, or None where a single bit of it is not what was written."""
-        try:
-            with head.path.open("rb", buffering=0) as file:
-                if os.fstat(file.fileno()).st_size != head.payload_offset + head.payload_bytes:
-                    return None
-                file.seek(head.payload_offset)
-                payload = bytearray(head.payload_bytes)
-                view, at = memoryview(payload), 0
-                while at < head.payload_bytes:
-                    count = file.readinto(view[at : at + (1 << 26)])
-                    if not count:
-                        return None
-                    at += count
-            if hashlib.sha256(payload).hexdigest() != head.payload_sha256:
-                return None
-            os.utime(head.path)  # used: the last to be removed
-        except OSError:
-            return None
-        return Snapshot(head.ids, head.oldest, payload)
-
-    def save(self, key: str, snapshot: Snapshot) -> Path | None:
-        """Write a state under a name of its own, whole or not at all; None where the disk or the limit does not allow.
+        """The file that holds most of a prompt, and how many ids of it that is.
 
         Args:
-            key: a session's id, with which the file's name begins so that whoever removes the session finds it, or
-                whatever else tells one state from another.
+            prompt: all ids of the prompt.
+            window: the model's sliding window in tokens.
         """
-        size = len(snapshot.data) + 4 * len(snapshot.ids) + LARGEST_HEAD
+        best: StateHeader | None = None
+        length = 0
+        for path in sorted(self._folder.glob(f"*-{self._model}{SUFFIX}")):
+            header = self._header(path)
+            if header is not None:
+                reusable = Snapshot(header.ids, header.oldest, b"").reusable_prefix(prompt, window)
+                if reusable > length:
+                    best, length = header, reusable
+        return best, length
+
+    def load(self, header: StateHeader) -> Snapshot | None:
+        """The state in a file; None if a single bit of it is not what was written."""
+        try:
+            with header.path.open("rb", buffering=0) as file:
+                if os.fstat(file.fileno()).st_size != header.payload_offset + header.payload_bytes:
+                    return None
+                file.seek(header.payload_offset)
+                payload = bytearray(header.payload_bytes)
+                view, done = memoryview(payload), 0
+                while done < header.payload_bytes:
+                    count = file.readinto(view[done : done + READ_BYTES])
+                    if not count:
+                        return None
+                    done += count
+            if hashlib.sha256(payload).hexdigest() != header.payload_sha256:
+                return None
+            os.utime(header.path)  # the file used last is removed last
+        except OSError:
+            return None
+        return Snapshot(header.ids, header.oldest, payload)
+
+    def save(self, key: str, snapshot: Snapshot) -> Path | None:
+        """Write a state, as a whole or not at all.
+
+        Args:
+            key: names the state; a session's id, with which the file's name then starts so that the file can be
+                removed with the session, or any other text.
+            snapshot: the state.
+
+        Returns:
+            The file, or None if the disk or the limit does not allow it.
+        """
+        size = len(snapshot.data) + 4 * len(snapshot.ids) + LARGEST_HEADER
         try:
             make_private_folder(self._folder)
             if size > self._limit or shutil.disk_usage(self._folder).free < size + DISK_RESERVE_BYTES:
@@ -115,7 +137,7 @@ class KvStateStore:
 
     def _write(self, path: Path, key: str, snapshot: Snapshot) -> None:
         ids = _to_bytes(snapshot.ids)
-        head = {
+        header = {
             "key": key,
             "fingerprint": self._fingerprint,
             "count": len(snapshot.ids),
@@ -124,7 +146,7 @@ class KvStateStore:
             "payload_sha256": hashlib.sha256(snapshot.data).hexdigest(),
             "payload_bytes": len(snapshot.data),
         }
-        text = json.dumps(head).encode()
+        text = json.dumps(header).encode()
         descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=WRITING, suffix=SUFFIX)  # 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -137,37 +159,37 @@ class KvStateStore:
             Path(name).unlink(missing_ok=True)
             raise
 
-    def _head(self, path: Path) -> StateHeader | None:
-        """The checked head of a file; None for every file that is not a whole one of ours for this very model."""
+    def _header(self, path: Path) -> StateHeader | None:
+        """The checked header of a file; None if it is damaged or of another model."""
         try:
             with path.open("rb") as file:
                 start = file.read(len(MAGIC) + 36)
                 if len(start) != len(MAGIC) + 36 or not start.startswith(MAGIC):
                     return None
                 length = struct.unpack("<I", start[-4:])[0]
-                text = file.read(length) if length <= LARGEST_HEAD else b""
+                text = file.read(length) if length <= LARGEST_HEADER else b""
                 if hashlib.sha256(text).digest() != start[len(MAGIC) : -4]:
                     return None
-                head = json.loads(text)
-                if head["fingerprint"] != self._fingerprint or not 0 < head["count"] <= LARGEST_IDS:
+                header = json.loads(text)
+                if header["fingerprint"] != self._fingerprint or not 0 < header["count"] <= LARGEST_IDS:
                     return None
-                ids = file.read(4 * head["count"])
-                if hashlib.sha256(ids).hexdigest() != head["ids_sha256"]:
+                ids = file.read(4 * header["count"])
+                if hashlib.sha256(ids).hexdigest() != header["ids_sha256"]:
                     return None
                 return StateHeader(
                     path=path,
-                    key=head["key"],
+                    key=header["key"],
                     ids=_from_bytes(ids),
-                    oldest=head["oldest"],
-                    payload_sha256=head["payload_sha256"],
-                    payload_bytes=head["payload_bytes"],
+                    oldest=header["oldest"],
+                    payload_sha256=header["payload_sha256"],
+                    payload_bytes=header["payload_bytes"],
                     payload_offset=file.tell(),
                 )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def _remove_oldest(self, kept: Path) -> None:
-        """Remove the least recently used states of all models beyond the limit, and what killed programs left."""
+        """Remove the least recently used files of all models beyond the limit, and those that killed programs left."""
         found = []
         for path in self._folder.glob(f"*{SUFFIX}"):
             with suppress(OSError):
@@ -184,18 +206,22 @@ class KvStateStore:
 
 
 def fingerprint_of_file(path: Path, samples: Sequence[tuple[int, int]]) -> str:
-    """Hash of a model's file: its size, its time, and the beginning and the end of each tensor.
+    """A hash of a model's file: its size, its modification time, and the start and the end of each tensor.
 
     Args:
+        path: the file.
         samples: (offset, bytes) of each tensor.
+
+    Raises:
+        OSError: the file cannot be read.
     """
     status = path.stat()
     digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns} {len(samples)}".encode())
     with path.open("rb", buffering=0) as file:
         for offset, size in samples:
-            for at in (offset, offset + max(size - 512, 0)):
-                file.seek(at)
-                digest.update(file.read(512))
+            for start in (offset, offset + max(size - SAMPLE_BYTES, 0)):
+                file.seek(start)
+                digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()
 
 

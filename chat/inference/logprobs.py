@@ -1,4 +1,4 @@
-"""Note how likely each token of an answer was, and what else could have come. Knows logits and pieces, not answers."""
+"""Record the log probability of each token of an answer and of its likeliest alternatives."""
 
 from __future__ import annotations
 
@@ -10,40 +10,53 @@ if TYPE_CHECKING:
 
     from chat.llama.tokenizer.tokenizer import Tokenizer
 
+IMPOSSIBLE = -1e30  # log probabilities below are of ids that a constraint has masked
+
 
 class LogProbs:
-    """Natural logarithms of the model's own probabilities, before the sampler chain but within a constraint."""
+    """Natural logarithms of the model's own probabilities: before the sampler chain, but within a constraint.
+
+    Attributes:
+        tokens: one entry for each token, with its `id`, `text`, `logprob` and the likeliest alternatives as `top`.
+    """
 
     def __init__(self, vocabulary: Tokenizer, count: int) -> None:
+        """Record nothing yet.
+
+        Args:
+            vocabulary: has the texts of the pieces.
+            count: how many alternatives of each token are recorded.
+        """
         self._vocabulary = vocabulary
         self._count = count
-        self._row: NDArray[np.float64] | None = None
+        self._row: NDArray[np.float64] | None = None  # (vocabulary,)
         self.tokens: list[dict[str, Any]] = []
 
-    def look(self, logits: NDArray[np.float32]) -> None:
-        """Take one row of logits, (vocabulary,), before a token is drawn from it."""
+    def observe(self, logits: NDArray[np.float32]) -> None:
+        """Take the logits from which the next token is drawn.
+
+        Args:
+            logits: (vocabulary,) float32, not changed.
+        """
         import numpy as np
 
         row = logits.astype(np.float64)
         row -= row.max()
         self._row = row - np.log(np.exp(row).sum())
 
-    def note(self, token: int) -> None:
-        """Keep what was drawn, and the likeliest ones of its row; ends of the answer are left out."""
+    def record(self, token: int) -> None:
+        """Record the token that was drawn and its alternatives; an end token is left out."""
         import numpy as np
 
-        if self._row is None or self._vocabulary.is_end(token):
+        row = self._row
+        if row is None or self._vocabulary.is_end(token):
             return
-        count = min(self._count, len(self._row))
-        likeliest = np.argpartition(-self._row, count - 1)[:count]
-        top = [self._entry(int(each)) for each in likeliest[np.argsort(-self._row[likeliest])] if self._possible(each)]
-        self.tokens.append({**self._entry(token), "top": top})
+        count = min(self._count, len(row))
+        likeliest = np.argpartition(-row, count - 1)[:count]
+        ordered = likeliest[np.argsort(-row[likeliest])]
+        top = [self._entry(row, int(other)) for other in ordered if row[other] > IMPOSSIBLE]
+        self.tokens.append({**self._entry(row, token), "top": top})
 
-    def _possible(self, token: Any) -> bool:
-        assert self._row is not None
-        return bool(self._row[token] > -1e30)
-
-    def _entry(self, token: int) -> dict[str, Any]:
-        assert self._row is not None
+    def _entry(self, row: NDArray[np.float64], token: int) -> dict[str, Any]:
         piece = self._vocabulary.piece_bytes(token).decode("utf-8", errors="replace")
-        return {"id": token, "text": piece, "logprob": float(self._row[token])}
+        return {"id": token, "text": piece, "logprob": float(row[token])}

@@ -1,4 +1,4 @@
-"""Answer a request: compose the prompt, read it, generate, and tell it all as events. Knows no processes."""
+"""Answer a request: build its prompt, read it, generate, and collect the answer."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import json
 import sys
 import time
 from array import array
+from contextlib import closing
 from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chat.core.backend import Rendered
 from chat.core.events import Completion, Event, Notice, PrefillProgress, Seconds, TextDelta, TokenCounts
 from chat.errors import ContextError, UsageError
-from chat.inference.choice_scoring import check_options, choose, option_tree, probabilities
-from chat.inference.generator import GenerationInterrupted, GenerationRun, Generator
+from chat.inference.choice_scoring import check_options, choose, encode_option, option_tree, probabilities
+from chat.inference.generator import GenerationInterrupted, GenerationRun
 from chat.inference.logprobs import LogProbs
 from chat.inference.stop_strings import StopFilter
 from chat.llama.sampler import Sampler, settle
@@ -25,232 +27,288 @@ from chat.prompts.segments import Ids, Text
 from chat.prompts.tool_call_parser import CALLS, ParsedAnswer, parse_answer, writes_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from chat.core.conversation import Message
     from chat.core.request import Request, Sampling
-    from chat.inference.loaded_model import LoadedModel
-    from chat.llama.tokenizer.tokenizer import Tokenizer
+    from chat.inference.loaded_model import LoadedModel, LoadedVocabulary
     from chat.prompts.segments import Segment
 
 
 class ResponseBuilder:
-    """One reply in the making: what was read, what was said, how long it took."""
+    """Builds the completion of one request from the ids generated for it, alone or as a sequence of a batch.
 
-    def __init__(self, room: LoadedModel, request: Request) -> None:
-        if room.engine is None:
-            raise UsageError("only the vocabulary was loaded: there is nothing to answer with")
-        self.room = room
-        self.engine: Generator = room.engine
+    Attributes:
+        prompt: the ids to read before the answer.
+        sampling: the request's values, with a seed.
+        choices: the options of a choice constraint; then the answer comes from `choose`, else from `run` and `push`.
+        run: how ids are drawn, and why the answer ended.
+        ids: the ids of the answer so far.
+        cached: how many ids of the prompt were not read again.
+    """
+
+    def __init__(self, loaded: LoadedModel, request: Request) -> None:
+        """Build the prompt and the sampler, which `close` frees.
+
+        Raises:
+            ContextError: the prompt does not fit.
+            DataError: the prompt breaks a rule of its format.
+            UsageError: a value is out of range, the constraint does not compile, or the format has no tools.
+        """
+        self.loaded = loaded
         self.request = request
         self.sampling: Sampling = settle(request.sampling)
-        self.composed: BuiltPrompt = build_prompt(
-            request, room.vocabulary, room.prompt_format, room.limit, room.options.overflow == "drop"
+        self.prompt: BuiltPrompt = build_prompt(
+            request, loaded.vocabulary, loaded.prompt_format, loaded.limit, loaded.options.overflow == "drop"
         )
-        if request.prompt.tools and not FORMATS[room.prompt_format].tools:
+        if request.prompt.tools and not FORMATS[loaded.prompt_format].tools:
             raise UsageError(
-                f"the prompt format {room.prompt_format} has no function calls", hint="`--tools` needs v2 or later"
+                f"the prompt format {loaded.prompt_format} has no function calls", hint="`--tools` needs v2 or later"
             )
-        self.options = self._options()
-        self.chances: dict[str, float] | None = None
-        self.logprobs = LogProbs(room.vocabulary, request.logprobs) if request.logprobs else None
+        self.choices = _choices(request)
         self.cached = 0
         self.ids: list[int] = []
-        self.texts: list[str] = []
-        self._withheld: list[str] | None = None  # what follows where calls may have begun
-        self.read_seconds = self.generate_seconds = 0.0
+        self._logprobs = LogProbs(loaded.vocabulary, request.logprobs) if request.logprobs else None
+        self._probabilities: dict[str, float] | None = None
+        self._texts: list[str] = []
+        self._withheld: list[str] | None = None  # the text since the start of what may be tool calls
+        self._is_finished = False
+        self._prefill_started: float | None = None
+        self._generation_started: float | None = None
+        self._decoder = StreamDecoder(loaded.vocabulary, continues=self.continues)
+        is_constrained = request.constraint is not None  # then the grammar alone decides where the answer ends
+        self._stops = StopFilter(() if is_constrained else request.stop + FORMATS[loaded.prompt_format].stops)
+        self._calls_id = loaded.vocabulary.control_id(CALLS.piece) if writes_calls(loaded.prompt_format) else None
+        self.run = self._make_run()
 
-    def events(self) -> Iterator[Event]:
-        """Everything that happens, `Completion` last."""
-        yield from map(Notice, self.notices())
-        run = self.begin()
-        try:
-            yield from self._read(run.limit)
-            yield from self._choose() if self.options else self._generate(run)
-        except GenerationInterrupted:
-            run.finish = "interrupted"
-        finally:
-            run.sampler.close()
-        yield self.done(run)
-
-    def notices(self) -> list[str]:
-        """What the person should read of this prompt, and of the model once."""
-        room = self.room
-        told, room.notices = room.notices, []
-        if self.request.prompt.messages is not None and room.format_notice:
-            told.append(room.format_notice)
-            room.format_notice = ""
-        length, known = len(self.composed.ids), room.info.trained_context
-        if room.limit is None and length > known and not room.is_beyond_training:
-            told.append(f"the prompt has {length:,} tokens, more than the {known:,} the model was trained on")
-            room.is_beyond_training = True
-        if self.composed.dropped:
-            told.append(
-                f"the first {self.composed.dropped} of {self.composed.turns} turns no longer fit the context of "
-                f"{room.limit:,} tokens and are left out of this prompt"
-            )
-        return told
-
-    def begin(self) -> GenerationRun:
-        """What decides the answer; its sampler is to be closed."""
-        prompt = self.composed.ids
-        room = self.room
-        most = room.info.trained_context if room.limit is None else room.limit - len(prompt)
-        limit = most if self.request.max_tokens is None else min(self.request.max_tokens, most)
-        guide = None
-        if self.request.constraint is not None and not self.options:
-            guide = room.grammars.guide(self.request.constraint, continues=self.continues())
-        run = GenerationRun(Sampler(self.sampling, room.vocabulary.size, prompt), limit, room.vocabulary.is_end)
-        if guide is not None:
-            run.before.append(guide.mask)
-            run.after.append(lambda token: None if run.is_end(token) else guide.consume(token))
-            run.is_complete = guide.is_complete
-        if self.logprobs is not None:
-            run.before.append(self.logprobs.look)
-            run.after.append(self.logprobs.note)
-        return run
-
-    def _read(self, limit: int) -> Iterator[PrefillProgress]:
-        begun = time.perf_counter()
-        room, ids = self.room, self.composed.ids
-        room.session, room.prompt, room.lasting = self.request.session, ids, len(ids)
-        if self.engine.decoder.window is not None:
-            room.lasting = stable_prefix_length(self.request.prompt, ids, room.vocabulary, room.prompt_format)
-        self.cached = self.engine.reuse(ids, limit)
-        try:
-            yield from self.engine.read(ids, room.lasting)
-        finally:
-            self.read_seconds = time.perf_counter() - begun
-
-    def _generate(self, run: GenerationRun) -> Iterator[TextDelta]:
-        begun = time.perf_counter()
-        try:
-            yield from self._stream(run)
-            if self._withheld and not self._parsed().calls:
-                yield TextDelta("".join(self._withheld))
-        finally:
-            self.generate_seconds = time.perf_counter() - begun
-
-    def _stream(self, run: GenerationRun) -> Iterator[TextDelta]:
-        """The texts as they grow, up to the first tool call: nobody watches one grow."""
-        decoder = StreamDecoder(self.room.vocabulary, continues=self.continues())
-        constrained = self.request.constraint is not None  # then its grammar alone says where the answer ends
-        stops = StopFilter(() if constrained else self.request.stop + FORMATS[self.room.prompt_format].stops)
-        calls = self._calls_id()
-        for token in self.engine.generate(run):
-            self.ids.append(token)
-            if token == calls and self._withheld is None:
-                yield from self._say(stops.flush())
-                self._withheld = []
-            yield from self._say(stops.push(decoder.push(token)))
-            if stops.stopped:
-                run.finish = "stop"
-                return
-        yield from self._say(stops.push(decoder.flush()))
-        yield from self._say(stops.flush())
-
-    def _options(self) -> tuple[str, ...]:
-        constraint = self.request.constraint
-        if constraint is None or constraint.kind != "choice":
-            return ()
-        options = tuple(json.loads(constraint.source))
-        check_options(options)
-        return options
-
-    def _choose(self) -> Iterator[TextDelta]:
-        """Say one of the options, whole."""
-        begun = time.perf_counter()
-        vocabulary, prompt = self.room.vocabulary, self.composed.ids
-        coded = [option_ids(vocabulary, option, self.continues()) for option in self.options]
-        chances = probabilities(option_tree(coded), vocabulary.ends, lambda ids: self.engine.logits_after(prompt, ids))
-        chosen = choose(chances, self.sampling)
-        self.chances = {option: chances[at] for at, option in enumerate(self.options)}
-        self.ids = list(coded[chosen])
-        self.generate_seconds = time.perf_counter() - begun
-        yield from self._say(self.options[chosen])
-
+    @property
     def continues(self) -> bool:
-        """Whether the answer goes on with a text, so that a leading space belongs to it."""
+        """Whether the answer continues a text, so that a leading space belongs to it."""
         prompt = self.request.prompt
         return prompt.continues or prompt.messages is None
 
-    def _say(self, text: str) -> Iterator[TextDelta]:
-        if not text:
-            return
-        self.texts.append(text)
-        if self._withheld is None:
-            yield TextDelta(text)
-        else:
-            self._withheld.append(text)
+    def _make_run(self) -> GenerationRun:
+        loaded, prompt, constraint = self.loaded, self.prompt.ids, self.request.constraint
+        most = loaded.info.trained_context if loaded.limit is None else loaded.limit - len(prompt)
+        limit = most if self.request.max_tokens is None else min(self.request.max_tokens, most)
+        vocabulary = loaded.vocabulary
+        before: list[Callable[[NDArray[np.float32]], None]] = []
+        after: list[Callable[[int], None]] = []
+        is_complete: Callable[[], bool] | None = None
+        if constraint is not None and not self.choices:
+            mask = loaded.grammars.mask(constraint, continues=self.continues)
+            before.append(mask.apply)
+            after.append(lambda token: None if vocabulary.is_end(token) else mask.consume(token))
+            is_complete = mask.is_complete
+        if self._logprobs is not None:
+            before.append(self._logprobs.observe)
+            after.append(self._logprobs.record)
+        sampler = Sampler(self.sampling, vocabulary.size, prompt)
+        return GenerationRun(sampler, limit, vocabulary.is_end, before, after, is_complete)
 
-    def _calls_id(self) -> int | None:
-        """The id that tool calls begin with, where the prompt format has them."""
-        return self.room.vocabulary.control_id(CALLS.piece) if writes_calls(self.room.prompt_format) else None
+    def notices(self) -> list[str]:
+        """Sentences for the user about this prompt, and those about the model that were not given yet."""
+        notices = self.loaded.take_notices(self.prompt, is_conversation=self.request.prompt.messages is not None)
+        if self.prompt.dropped:
+            notices.append(
+                f"the first {self.prompt.dropped} of {self.prompt.turns} turns no longer fit the context of "
+                f"{self.loaded.limit:,} tokens and are left out of this prompt"
+            )
+        return notices
 
-    def _parsed(self) -> ParsedAnswer:
-        if self._calls_id() not in self.ids:
-            return ParsedAnswer("".join(self.texts))
-        parts = self.room.vocabulary.segments_of(self.ids)
-        return parse_answer(self.room.prompt_format, parts, ids_sha256(self.composed.ids))
+    def start_prefill(self) -> None:
+        """Start to measure the time of reading the prompt."""
+        self._prefill_started = time.perf_counter()
 
-    def done(self, run: GenerationRun) -> Completion:
-        """The reply as it is now."""
-        answer = self._parsed()
+    def start_generation(self) -> None:
+        """Start to measure the time of the answer: the prompt is read."""
+        self._generation_started = time.perf_counter()
+
+    def push(self, token: int) -> str:
+        """Add an id to the answer, and end the run if the text ends with a stop string.
+
+        Returns:
+            Text to show now: nothing of what may become a stop string or is part of a tool call.
+        """
+        self.ids.append(token)
+        shown = ""
+        if token == self._calls_id and self._withheld is None:
+            shown = self._add(self._stops.flush())
+            self._withheld = []
+        shown += self._add(self._stops.push(self._decoder.push(token)))
+        if self._stops.stopped:
+            self.run.finish_reason = "stop"
+        return shown
+
+    def choose(self, logits_after: Callable[[tuple[int, ...]], NDArray[np.float32]]) -> str:
+        """Let one of the choices be the answer.
+
+        Args:
+            logits_after: gives the (vocabulary,) logits after the prompt and some ids.
+
+        Returns:
+            The choice.
+
+        Raises:
+            EngineError: the model computed NaN.
+        """
+        vocabulary = self.loaded.vocabulary
+        encoded = [encode_option(vocabulary, option, self.continues) for option in self.choices]
+        found = probabilities(option_tree(encoded), vocabulary.ends, logits_after)
+        chosen = choose(found, self.sampling)
+        self._probabilities = {option: found[index] for index, option in enumerate(self.choices)}
+        self.ids = list(encoded[chosen])
+        self.run.finish_reason = "stop"
+        return self._add(self.choices[chosen])
+
+    def finish(self) -> str:
+        """End the text: no id follows.
+
+        Returns:
+            Text to show that was held back.
+        """
+        self._is_finished = True
+        shown = ""
+        if not self._stops.stopped:
+            shown = self._add(self._stops.push(self._decoder.flush())) + self._add(self._stops.flush())
+        return shown if self._parsed.calls else shown + "".join(self._withheld or ())
+
+    def completion(self) -> Completion:
+        """The whole answer with its counts and times; nothing may be pushed any more."""
+        if not self._is_finished:
+            self.finish()
+        run, parsed, now = self.run, self._parsed, time.perf_counter()
+        generation_started = self._generation_started or now
+        prefill_started = self._prefill_started or generation_started
         return Completion(
-            text=answer.text if answer.calls else "".join(self.texts),
-            finish_reason=run.finish,
+            text=parsed.text if parsed.calls else "".join(self._texts),
+            finish_reason=run.finish_reason or "stop",
             ids=tuple(self.ids),
-            prompt_ids_sha256=ids_sha256(self.composed.ids),
-            tokens=TokenCounts(len(self.composed.ids), self.cached, len(self.ids), run.drafted, run.accepted),
-            seconds=Seconds(self.room.load_seconds, self.read_seconds, self.generate_seconds),
+            prompt_ids_sha256=self._prompt_sha256,
+            tokens=TokenCounts(len(self.prompt.ids), self.cached, len(self.ids), run.drafted, run.accepted),
+            seconds=Seconds(
+                self.loaded.take_load_seconds(), generation_started - prefill_started, now - generation_started
+            ),
             sampling=asdict(self.sampling),
-            choice=self.chances,
-            tool_calls=answer.calls,
-            logprobs=tuple(self.logprobs.tokens) if self.logprobs else (),
+            choice=self._probabilities,
+            tool_calls=parsed.calls,
+            logprobs=tuple(self._logprobs.tokens) if self._logprobs else (),
         )
 
+    def close(self) -> None:
+        """Free the sampler."""
+        self.run.sampler.close()
 
-def reply(room: LoadedModel, request: Request) -> Iterator[Event]:
-    """Answer one request.
+    def _add(self, text: str) -> str:
+        """Add text to the answer; what of it may be shown."""
+        self._texts.append(text)
+        if self._withheld is None:
+            return text
+        self._withheld.append(text)
+        return ""
+
+    @cached_property
+    def _parsed(self) -> ParsedAnswer:
+        """The whole answer, its tool calls parsed; only after `finish`."""
+        if self._calls_id not in self.ids:
+            return ParsedAnswer("".join(self._texts))
+        parts = self.loaded.vocabulary.segments_of(self.ids)
+        return parse_answer(self.loaded.prompt_format, parts, self._prompt_sha256)
+
+    @cached_property
+    def _prompt_sha256(self) -> str:
+        return ids_sha256(self.prompt.ids)
+
+
+def reply(loaded: LoadedModel, request: Request) -> Iterator[Event]:
+    """Answer one request, and yield everything that happens; `Completion` is the last event.
 
     Raises:
         ChatError: the request cannot be answered.
     """
-    yield from ResponseBuilder(room, request).events()
-    room.load_seconds = 0.0  # counts for the first reply only
+    with closing(ResponseBuilder(loaded, request)) as response:
+        yield from map(Notice, response.notices())
+        yield from stream(response)
 
 
-def render(room: LoadedModel, request: Request) -> Rendered:
-    """The prompt of a request as the model would read it, whether it fits or not."""
-    drops = room.options.overflow == "drop"
+def stream(response: ResponseBuilder) -> Iterator[Event]:
+    """Make an answer in the model's own context; `Completion` is the last event.
+
+    Raises:
+        EngineError: llama.cpp failed, the model computed NaN, or the constraint allows no id.
+    """
+    prompt, generator = response.prompt.ids, response.loaded.generator
     try:
-        composed = build_prompt(request, room.vocabulary, room.prompt_format, room.limit if drops else None, drops)
+        yield from _read_prompt(response)
+        response.start_generation()
+        if response.choices:
+            yield TextDelta(response.choose(lambda ids: generator.logits_after(prompt, ids)))
+        else:
+            yield from _generate(response)
+    except GenerationInterrupted:
+        response.run.finish_reason = "interrupted"
+    yield response.completion()
+
+
+def _read_prompt(response: ResponseBuilder) -> Iterator[PrefillProgress]:
+    response.start_prefill()
+    loaded, request, prompt = response.loaded, response.request, response.prompt.ids
+    stable_length = len(prompt)
+    if loaded.generator.context.window is not None:
+        stable_length = stable_prefix_length(request.prompt, prompt, loaded.vocabulary, loaded.prompt_format)
+    cache = loaded.generator.cache
+    response.cached = cache.start_turn(prompt, response.run.limit, stable_length, request.session)
+    yield from loaded.generator.read(prompt, stable_length)
+
+
+def _generate(response: ResponseBuilder) -> Iterator[TextDelta]:
+    for token in response.loaded.generator.generate(response.run):
+        if text := response.push(token):
+            yield TextDelta(text)
+    if text := response.finish():
+        yield TextDelta(text)
+
+
+def render(loaded: LoadedVocabulary, request: Request) -> Rendered:
+    """The prompt of a request as the model would read it, whether it fits or not.
+
+    Raises:
+        DataError: the prompt breaks a rule of its format.
+    """
+    drops = loaded.options.overflow == "drop"
+    try:
+        limit = loaded.limit if drops else None
+        prompt = build_prompt(request, loaded.vocabulary, loaded.prompt_format, limit, drops)
     except ContextError:  # a single turn is too long
-        composed = BuiltPrompt(encode(request.prompt, room.vocabulary, room.prompt_format))
-    return Rendered(room.vocabulary.text_of(composed.ids), composed.ids, room.prompt_format, composed.dropped)
+        prompt = BuiltPrompt(encode(request.prompt, loaded.vocabulary, loaded.prompt_format))
+    return Rendered(loaded.vocabulary.text_of(prompt.ids), prompt.ids, loaded.prompt_format, prompt.dropped)
 
 
-def count(room: LoadedModel, messages: Sequence[Message]) -> tuple[int, ...]:
-    """How many tokens each message's content takes, without BOS; an own answer goes back as the ids that it was."""
+def count(loaded: LoadedVocabulary, messages: Sequence[Message]) -> tuple[int, ...]:
+    """How many tokens the content of each message has, without BOS; an answer of the model counts as its own ids."""
 
     def segment(message: Message) -> Segment:
         text = Text(message.content)
         return Ids(message.ids, (message.content,), (text,)) if message.ids else text
 
-    return tuple(len(room.vocabulary.encode((segment(message),))) for message in messages)
-
-
-def option_ids(vocabulary: Tokenizer, option: str, continues: bool) -> tuple[int, ...]:
-    """The ids of an option as an answer; where it goes on with a text, without the space put before a text."""
-    if not (continues and vocabulary.adds_space):
-        return tuple(vocabulary.encode((Text(option),)))
-    before = vocabulary.encode((Text("\n"),))
-    return tuple(vocabulary.encode((Text("\n" + option),))[len(before) :])
+    return tuple(len(loaded.vocabulary.encode((segment(message),))) for message in messages)
 
 
 def ids_sha256(ids: Sequence[int]) -> str:
-    """Hash of ids as little-endian 32-bit numbers."""
+    """The SHA-256 of ids as little-endian 32-bit integers, in hexadecimal digits."""
     numbers = array("i", ids)
     if sys.byteorder == "big":
         numbers.byteswap()
     return hashlib.sha256(numbers.tobytes()).hexdigest()
+
+
+def _choices(request: Request) -> tuple[str, ...]:
+    constraint = request.constraint
+    if constraint is None or constraint.kind != "choice":
+        return ()
+    options = tuple(json.loads(constraint.source))
+    check_options(options)
+    return options

@@ -1,19 +1,18 @@
-"""Answer through the engine child, and start it again when it has died. Knows calls and events, not llama.cpp."""
+"""Answer through the engine's child process, and start it again when it has died."""
 
 from __future__ import annotations
 
 import os
 import threading
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.core.backend import ModelInfo, Rendered
 from chat.core.events import Completion, Event, LoadProgress, Notice, Seconds, TextDelta, TokenCounts, outcome_of
 from chat.errors import ChatError, EngineError
-from chat.worker.gpu_memory_errors import GpuMemoryError, fewer_layers, with_layers
-from chat.worker.process import WorkerProcess
+from chat.worker.process import GpuMemoryError, WorkerProcess
 from chat.worker.protocol import build, from_line, to_line, unpack_error, unpack_event
 from chat.worker.request_feed import RequestFeed
 
@@ -23,13 +22,17 @@ if TYPE_CHECKING:
     from chat.core.conversation import Message
     from chat.core.request import EngineOptions, Request
 
-PATIENCE_SECONDS, HURRY_SECONDS = 2.0, 0.3  # that the child gets to end by itself, at leisure and without
+PATIENCE_SECONDS, HURRY_SECONDS = 2.0, 0.3  # that the child gets to end by itself, normally and in a hurry
 
 
 class LocalBackend:
-    """A `Replier` whose model lives in a child process; one reply at a time, from one thread.
+    """A `ChatBackend` whose model lives in a child process; one answer at a time, from one thread.
 
-    Making it starts the child, which loads while the person types. `cancel` may come from signal handlers and threads.
+    The constructor starts the child, which loads while the user types. `cancel` may come from signal handlers and
+    threads.
+
+    Attributes:
+        options: how the model is loaded; changed if a GPU's memory runs out.
     """
 
     def __init__(self, options: EngineOptions, *, log_file: str | os.PathLike[str] | None = None) -> None:
@@ -37,28 +40,31 @@ class LocalBackend:
 
         Args:
             options: how to load the model.
-            log_file: keeps all that llama.cpp says; without it only what is needed to name a fault.
+            log_file: keeps all that llama.cpp prints; None: only what explains a fault.
+
+        Raises:
+            EngineError: the system cannot start a process.
         """
         self.options = options
-        self._notices: list[str] = []  # for the person, with the next reply
+        self._notices: list[str] = []  # for the user, with the next answer
         self._log_file = Path(log_file) if log_file is not None else None
         self._child: WorkerProcess | None = None
         self._number = 0
         self._load_call = 0
         self._info: ModelInfo | None = None
         self._writing = threading.Lock()
-        self._current: int | None = None  # the reply that a cancel is for
+        self._current: int | None = None  # the call that a cancel ends
         self._to_cancel: int | None = None
         self._closed = False
         self._start()
 
-    # --- what a Replier does
+    # --- the protocol ChatBackend
 
     def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
-        """What answers; waits for the model to be loaded.
+        """The loaded model; waits until it is loaded.
 
         Args:
-            on_loading: told the fraction that is loaded.
+            on_loading: gets the loaded fraction in 0..1.
 
         Raises:
             ChatError: the model cannot be used.
@@ -74,24 +80,25 @@ class LocalBackend:
         return self._info
 
     def reply(self, request: Request) -> Iterator[Event]:
-        """Yield events, the last one `Completion`; `LoadProgress` first where the model is not there yet.
+        """Yield events, the last one `Completion`; `LoadProgress` first while the model is loading.
 
-        When a GPU's memory runs out before a word was said, fewer layers go there and the request is answered anew.
+        If a GPU's memory runs out before the first text, the model is loaded with fewer layers there and the request
+        is answered again.
 
         Raises:
-            ChatError: the request cannot be answered, or the engine died: the next call starts it again.
+            ChatError: the request cannot be answered, or the child died: the next call starts it again.
         """
-        is_said = False
+        has_text = False
         while True:
             while self._notices:
                 yield Notice(self._notices.pop(0))
             try:
                 for event in self._reply(request):
-                    is_said = is_said or isinstance(event, TextDelta)
+                    has_text = has_text or isinstance(event, TextDelta)
                     yield event
                 return
             except GpuMemoryError:
-                if is_said or not self._notices:
+                if has_text or not self._notices:
                     raise
 
     def _reply(self, request: Request) -> Iterator[Event]:
@@ -106,54 +113,62 @@ class LocalBackend:
                         self._current = None
                     yield event
         finally:
-            if self._current == number:  # it failed, or the consumer went away
+            if self._current == number:  # it failed, or the caller left the loop
                 self.cancel()
                 self._current = None
 
     def answer_all(
         self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
     ) -> Iterator[tuple[int, Completion | ChatError]]:
-        """Answer many requests together; a common beginning is read once.
+        """Answer many requests together; a common prefix is read once.
 
-        When the child dies, those that it was answering are answered again, each alone, so that only one that kills it
-        alone gets an error; the others go on together with a new child.
+        If the child dies, the requests that it was answering are answered again, each alone: only one that kills it
+        again gets an error. A new child answers the others together.
+
+        Args:
+            requests: are taken as there is room for them, in another thread.
+            parallel: how many at a time; None: as many as is fastest.
+            on_notice: gets sentences for the user.
 
         Raises:
             ChatError: the model cannot be used.
         """
-        outgoing = RequestFeed(requests, parallel, self._tell)
+        feed = RequestFeed(requests, parallel, self._send_more)
         try:
             while True:
                 self._ensure_child()
                 self._current = number = self._number + 1
                 self._call("batch", parallel=parallel)
-                outgoing.send_to(number)
-                suspects = yield from self._outcomes(number, outgoing, on_notice)
+                feed.send_to(number)
+                suspects = yield from self._outcomes(number, feed, on_notice)
                 if suspects is None:
                     break
                 for index, request in suspects:
                     outcome = outcome_of(self.reply(request), on_notice)
-                    outgoing.settle(index)
+                    feed.mark_done(index)
                     yield index, outcome
                     if isinstance(outcome, Completion) and outcome.finish_reason == "interrupted":
                         return
         finally:
-            outgoing.close()
-            if self._current is not None:  # it failed, or the consumer went away
+            feed.close()
+            if self._current is not None:  # it failed, or the caller left the loop
                 self.cancel()
                 self._current = None
-        if outgoing.error is not None:
-            raise outgoing.error
-        for index in outgoing.left():
+        if feed.error is not None:
+            raise feed.error
+        for index in feed.remaining():
             yield index, Completion("", "interrupted", (), "", TokenCounts(), Seconds())
 
     def _outcomes(
-        self, number: int, outgoing: RequestFeed, on_notice: Callable[[str], None]
+        self, number: int, feed: RequestFeed, on_notice: Callable[[str], None]
     ) -> Generator[tuple[int, Completion | ChatError], None, list[tuple[int, Request]] | None]:
-        """The outcomes of a batch; then None, or what the child was answering when it died.
+        """Yield the outcomes of a batch.
+
+        Returns:
+            None at its end, or the requests that the child was answering when it died.
 
         Raises:
-            EngineError: it died without having begun a request.
+            EngineError: the child died before it started a request.
         """
         try:
             for message in self._messages(number):
@@ -163,15 +178,15 @@ class LocalBackend:
                     continue
                 index = message["index"]
                 if "failed" in message:
-                    outgoing.settle(index)
+                    feed.mark_done(index)
                     yield index, unpack_error(message["failed"])
                 elif message["done"] is None:
-                    outgoing.note_begin(index)
+                    feed.mark_started(index)
                 elif isinstance(done := unpack_event(message["done"]), Completion):
-                    outgoing.settle(index)
+                    feed.mark_done(index)
                     yield index, done
         except EngineError:
-            suspects = outgoing.pause()
+            suspects = feed.pause()
             if self._child is not None or not suspects:
                 raise
             return suspects
@@ -179,7 +194,7 @@ class LocalBackend:
         return None
 
     def render(self, request: Request) -> Rendered:
-        """The prompt's text and ids, without making a reply.
+        """The text and ids of a request's prompt, without an answer.
 
         Raises:
             ChatError: the model or the prompt cannot be used.
@@ -187,7 +202,7 @@ class LocalBackend:
         return build(Rendered, self._result("render", request=request))
 
     def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """How many tokens each message's content takes, without what the prompt format adds.
+        """How many tokens the content of each message has, without what the prompt format adds.
 
         Raises:
             ChatError: the model cannot be used.
@@ -195,15 +210,15 @@ class LocalBackend:
         return tuple(self._result("count", messages=messages))
 
     def cancel(self) -> None:
-        """Stop the reply that is being made, soon; harmless when there is none."""
+        """Stop the current answer soon; without one, nothing happens."""
         self._to_cancel = self._current
         self._send_cancel()
 
     def close(self, *, keep_state: bool = True) -> None:
-        """Let go of the model; harmless when already closed.
+        """End the child; a second call does nothing.
 
         Args:
-            keep_state: save the cache for the next time, where the options name a folder; it may take seconds.
+            keep_state: save the cache for the next time if the options name a folder, which may take seconds.
         """
         if keep_state and self._info is not None and self.options.state_folder and not self._closed:
             with suppress(ChatError):
@@ -217,7 +232,7 @@ class LocalBackend:
 
     @property
     def pid(self) -> int | None:
-        """The child's process id; None where it does not run."""
+        """The child's process id; None if it does not run."""
         return self._child.pid if self._child else None
 
     def _start(self) -> None:
@@ -242,6 +257,7 @@ class LocalBackend:
     # --- lines
 
     def _call(self, name: str, **arguments: Any) -> int:
+        """Send a call; its number."""
         self._number += 1
         line = to_line({"id": self._number, "call": name, **arguments})
         assert self._child is not None
@@ -249,19 +265,19 @@ class LocalBackend:
             with self._writing:
                 _write_all(self._child.input, line)
         except BrokenPipeError:
-            raise self._bury() from None
+            raise self._discard_child() from None
         self._send_cancel()
         return self._number
 
-    def _tell(self, message: dict[str, Any]) -> None:
-        """Say more about a call, from any thread; that the child is dead is noticed by who waits for its answer."""
+    def _send_more(self, message: dict[str, Any]) -> None:
+        """Add to a call, from any thread; a dead child is noticed where its answer is awaited."""
         with suppress(OSError), self._writing:
             if self._child is not None:
                 _write_all(self._child.input, to_line(message))
         self._send_cancel()
 
     def _send_cancel(self) -> None:
-        """Send the wanted cancel, unless a call is being written: whoever writes it sends the cancel after it."""
+        """Send the cancel that is due, unless a call is being written: then its writer sends the cancel after it."""
         while self._to_cancel is not None and self._child is not None and self._writing.acquire(blocking=False):
             try:
                 number, self._to_cancel = self._to_cancel, None
@@ -272,9 +288,12 @@ class LocalBackend:
                 self._writing.release()
 
     def _messages(self, number: int) -> Iterator[dict[str, Any]]:
-        """The messages of one call up to its end, and those of the load before it.
+        """Yield the messages of one call up to its end, and those of the load before it.
 
-        Messages of calls that nobody waits for any more are dropped.
+        Messages of calls that nobody awaits any more are dropped.
+
+        Raises:
+            ChatError: the call or the load failed, or the child died.
         """
         while True:
             message = self._next()
@@ -304,20 +323,29 @@ class LocalBackend:
         assert self._child is not None
         line = self._child.output.readline()
         if not line.endswith(b"\n"):
-            raise self._bury()
+            raise self._discard_child()
         return from_line(line)
 
-    def _bury(self) -> EngineError:
+    def _discard_child(self) -> EngineError:
+        """Forget a child that has died; the error gives the reason."""
         with self._writing:  # nobody is in the middle of a line to it
             child, self._child = self._child, None
         assert child is not None
-        error = child.why_dead()
+        error = child.death_error()
         child.close()
-        layers = fewer_layers(self._info)
+        layers = _fewer_gpu_layers(self._info)
         if isinstance(error, GpuMemoryError) and self.options.gpu_layers == "auto" and layers is not None:
-            self.options, words = with_layers(self.options, layers)
-            self._notices = [words]
+            self.options = replace(self.options, most_gpu_layers=layers)
+            self._notices = [
+                f"the GPU's memory ran out: at most {layers} layers are on it now, the others on the processor"
+            ]
         return error
+
+
+def _fewer_gpu_layers(info: ModelInfo | None) -> int | None:
+    """How many layers to put on the GPU instead; None if there are none on it."""
+    layers = int(info.details.get("gpu_layers", 0)) if info is not None else 0
+    return layers * 3 // 4 if layers else None
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

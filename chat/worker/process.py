@@ -1,8 +1,9 @@
-"""Start the engine child and say why it died. Knows processes, not what is said to them."""
+"""Start a child process that runs one of our modules, and explain why it died."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from chat.errors import EngineError
 from chat.system.python_child import python_child
-from chat.worker.gpu_memory_errors import RAN_OUT, gpu_memory_error
 
 if TYPE_CHECKING:
     from typing import IO
@@ -20,16 +20,37 @@ SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 LOG_TAIL_BYTES = 8192
 STDERR = Path("/dev/stderr")
 ASSERTION = ("GGML_ASSERT", "GGML_ABORT", "terminate called", "what():", "error:", "Error")
+# what the backends for CUDA and HIP, for Vulkan and for Metal print before they end the process
+OUT_OF_GPU_MEMORY = re.compile(r"(CUDA|ROCm|HIP) error: out of memory|ErrorOutOfDeviceMemory|ErrorOutOfMemory")
+
+
+class GpuMemoryError(EngineError):
+    """The engine ended because a GPU had no memory left."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the engine stopped: the GPU's memory ran out",
+            hint="use fewer `--gpu-layers`, a smaller `--context`, or `--kv-type q8_0`",
+        )
 
 
 class WorkerProcess:
-    """One process of a module of ours, the engine's worker as a rule, and the three files that connect us."""
+    """A child process with pipes to its stdin and from its stdout; its stderr goes to a log.
+
+    Attributes:
+        input: the file descriptor of the pipe to the child.
+        output: the file of the pipe from the child.
+    """
 
     def __init__(self, log_file: Path | None = None, module: str = "chat.worker.server") -> None:
-        """Start it; it waits for its first call.
+        """Start the child, which then waits for its first line.
+
+        Args:
+            log_file: is appended to; None: a temporary file, for the reason of a death.
+            module: what the child runs.
 
         Raises:
-            EngineError: the system starts no process.
+            EngineError: the system cannot start a process.
         """
         self._log: IO[bytes] = _open_log(log_file)
         self._log_start = os.fstat(self._log.fileno()).st_size
@@ -42,7 +63,7 @@ class WorkerProcess:
                 stderr=self._log,
                 env=environment,
                 bufsize=0,
-                start_new_session=True,  # the terminal's Ctrl+C is the parent's alone
+                start_new_session=True,  # Ctrl+C in the terminal reaches the parent only
             )
         except OSError as error:
             raise EngineError(f"the engine process cannot be started: {error.strerror}") from error
@@ -55,19 +76,19 @@ class WorkerProcess:
         """The process id."""
         return self._process.pid
 
-    def why_dead(self) -> EngineError:
-        """Wait for the end of a child whose output has ended, and name the reason in one sentence."""
+    def death_error(self) -> EngineError:
+        """Wait for the end of a child whose output has ended; the error gives the reason in one sentence."""
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
         tail = self._log_tail()
-        if code < 0 and RAN_OUT.search(tail):
-            return gpu_memory_error()
+        if code < 0 and OUT_OF_GPU_MEMORY.search(tail):
+            return GpuMemoryError()
         return EngineError(
-            f"the engine stopped: {_reason(code)}{_last_words(tail)}",
-            hint="what was said is kept; the next message starts it again",
+            f"the engine stopped: {_reason(code)}{_last_line(tail)}",
+            hint="the text so far is kept; the next message starts the engine again",
         )
 
     def _log_tail(self) -> str:
@@ -75,11 +96,11 @@ class WorkerProcess:
         start = max(self._log_start, size - LOG_TAIL_BYTES)
         try:
             return os.pread(self._log.fileno(), size - start, start).decode("utf-8", "replace")
-        except OSError:  # a log that is only written: who reads it has seen the end
+        except OSError:  # a log that cannot be read, such as a terminal: the user has seen its end
             return ""
 
     def close(self, patience_seconds: float = 2.0) -> None:
-        """Let it go: closing its input ends it, and a deaf one is killed."""
+        """End the child by closing its input; kill it if it has not ended in time."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         try:
@@ -96,12 +117,13 @@ class WorkerProcess:
 def _open_log(path: Path | None) -> IO[bytes]:
     if path is None:
         return tempfile.TemporaryFile("w+b")
-    if path == STDERR:  # opened anew it would have a place of its own in the file that stderr may be
+    if path == STDERR:  # opened by name it would have a file position of its own
         return os.fdopen(os.dup(2), "wb", buffering=0)
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b", buffering=0)
 
 
-def _last_words(tail: str) -> str:
+def _last_line(tail: str) -> str:
+    """The last line of a log that looks like an error, else its last line, in brackets."""
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     telling = [line for line in lines if any(word in line for word in ASSERTION)] or lines
     return f" ({telling[-1][:300]})" if telling else ""
@@ -109,7 +131,7 @@ def _last_words(tail: str) -> str:
 
 def _reason(code: int) -> str:
     if code >= 0:
-        return f"it left with code {code}"
+        return f"it exited with code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:

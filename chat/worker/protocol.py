@@ -1,4 +1,4 @@
-"""Turn the values that parent and child exchange into JSON lines and back. Knows shapes, not meanings.
+"""Convert the values that parent and child exchange to JSON lines and back.
 
 A line is one JSON object in ASCII: NUL, lone surrogates and line ends inside texts survive as escapes.
 """
@@ -17,13 +17,17 @@ from chat.errors import ERROR_OF_CODE, ChatError, ExitCode
 
 Value = TypeVar("Value")
 
-EVENTS: dict[str, type[Any]] = {
+EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind for kind in (LoadProgress, PrefillProgress, TextDelta, Notice, Completion)
 }
 
 
 def to_line(message: dict[str, Any]) -> bytes:
-    """One message as one line; dataclasses inside become objects, tuples become lists."""
+    """One message as one line; dataclasses inside become objects, tuples become lists.
+
+    Raises:
+        TypeError: a value has no JSON form and is no dataclass.
+    """
     return _ENCODER.encode(message).encode("ascii") + b"\n"
 
 
@@ -40,17 +44,22 @@ def from_line(line: bytes) -> dict[str, Any]:
 
 
 def pack_event(event: Event) -> dict[str, Any]:
-    """An event as a plain object that names its kind."""
+    """An event as an object that names its class."""
     return {"kind": type(event).__name__, "fields": _fields(event)}
 
 
 def unpack_event(plain: dict[str, Any]) -> Event:
-    """The inverse of `pack_event`."""
-    return build(EVENTS[plain["kind"]], plain["fields"])  # type: ignore[no-any-return]
+    """The inverse of `pack_event`.
+
+    Raises:
+        KeyError: the class is unknown.
+        TypeError: a field is missing or unknown.
+    """
+    return build(EVENTS[plain["kind"]], plain["fields"])
 
 
 def pack_error(error: ChatError) -> dict[str, Any]:
-    """An error as plain values: its exit code stands for its class."""
+    """An error as an object; its exit code stands for its class."""
     return {"code": int(error.exit_code), "message": error.message, "hint": error.hint}
 
 
@@ -61,7 +70,7 @@ def unpack_error(plain: dict[str, Any]) -> ChatError:
 
 
 def build(kind: type[Value], plain: dict[str, Any]) -> Value:
-    """A dataclass from the plain object that `to_line` made of it, nested ones included.
+    """A dataclass from the object that `to_line` made of it; nested dataclasses are built too.
 
     Raises:
         TypeError: a field is missing or unknown.
@@ -74,14 +83,14 @@ def build(kind: type[Value], plain: dict[str, Any]) -> Value:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass, one level deep: what nests is met again by the encoder."""
+    """The fields of a dataclass, one level deep: the encoder calls this again for nested ones."""
     return {name: getattr(value, name) for name in _names(type(value))}  # type: ignore[arg-type]
 
 
 @functools.cache
 def _names(kind: type[Any]) -> tuple[str, ...]:
     if not dataclasses.is_dataclass(kind):
-        raise TypeError(f"{kind.__name__} cannot go over the wire")
+        raise TypeError(f"{kind.__name__} cannot be sent")
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
@@ -94,7 +103,7 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
 
 
 def _restore(hint: Any, value: Any) -> Any:
-    """The value as `hint` wants it: JSON has lists where we have tuples, objects where we have dataclasses."""
+    """The value in the type of `hint`: JSON has lists for tuples and objects for dataclasses."""
     if value is None:
         return None
     origin = get_origin(hint)

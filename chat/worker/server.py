@@ -1,7 +1,7 @@
-"""The engine child: reads calls as JSON lines, answers with JSON lines. Knows how to stay clean and when to go.
+"""The child process of the engine: reads calls as JSON lines and answers with JSON lines.
 
-The first call is `load`. File descriptor 1 is kept for the lines alone: whatever C or Python prints goes to the log on
-descriptor 2. When the parent's end of descriptor 0 closes, the process is gone.
+The first call is `load`. File descriptor 1 is kept for the lines alone: whatever C or Python code prints goes to the
+log on descriptor 2. The process exits when the parent's end of descriptor 0 closes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from chat.core.conversation import Message
 from chat.core.events import Completion, LoadProgress, Seconds, TokenCounts
 from chat.core.request import EngineOptions, Request
-from chat.errors import ChatError
+from chat.errors import ChatError, UsageError
 from chat.worker.protocol import build, from_line, pack_error, pack_event, to_line
 
 if TYPE_CHECKING:
@@ -25,24 +25,34 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from chat.inference.batch_scheduler import BatchScheduler
-    from chat.inference.loaded_model import LoadedModel
+    from chat.inference.loaded_model import LoadedModel, LoadedVocabulary
 
 LOADING_STEP = 0.02
 
 
-class Calls:
-    """What the parent asks for: a queue filled by a thread, which also sees cancels and the end of the parent."""
+class CallQueue:
+    """The parent's calls, read by a thread that also receives cancels and notices the end of the parent."""
 
-    def __init__(self, source: BinaryIO, send: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, source: BinaryIO, send: Callable[[dict[str, Any]], None], on_cancel: Callable[[bool], None]
+    ) -> None:
+        """Start to read.
+
+        Args:
+            source: has the parent's lines.
+            send: sends one message to the parent.
+            on_cancel: is called with True to end the current call, from the reading thread, and with False before
+                the next one starts.
+        """
         self._source = source
         self._send = send
+        self._on_cancel = on_cancel
         self._queue: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting: set[int] = set()
         self._current: int | None = None
         self._cancelled: int | None = None
         self._more: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self.on_cancel: Callable[[bool], None] = lambda _: None
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -63,77 +73,78 @@ class Calls:
         with self._lock:
             if number == self._current:
                 self._cancelled = number
-                self.on_cancel(True)
+                self._on_cancel(True)
                 self._more.put(None)
-            elif number in self._waiting:  # asked for while the model loads: answered now, dropped later
+            elif number in self._waiting:  # the model is still loading: answered now, dropped later
                 self._waiting.discard(number)
                 nothing = Completion("", "interrupted", (), "", TokenCounts(), Seconds())
                 self._send({"id": number, "event": pack_event(nothing)})
                 self._send({"id": number, "end": True})
 
     def next(self) -> dict[str, Any]:
-        """The next call that was not cancelled."""
+        """Wait for the next call that was not cancelled; it is the current one until `finish`."""
         while True:
             call = self._queue.get()
             with self._lock:
                 if call["id"] in self._waiting:
                     self._waiting.discard(call["id"])
                     self._current = call["id"]
-                    self.on_cancel(False)
+                    self._on_cancel(False)
                     return call
 
     def is_cancelled(self, number: int) -> bool:
-        """Whether the current call was cancelled before there was anything to cancel."""
+        """Whether the call with this number was cancelled while it was the current one."""
         return self._cancelled == number
 
     def more(self, number: int, wait_seconds: float | None) -> dict[str, Any] | None:
-        """What else the parent says to a call; None where nothing comes in time, or the call is cancelled."""
+        """The next addition to a call; None if none comes in time, or the call is cancelled."""
         while True:
             try:
-                said = self._more.get(timeout=wait_seconds) if wait_seconds != 0 else self._more.get_nowait()
+                message = self._more.get(timeout=wait_seconds) if wait_seconds != 0 else self._more.get_nowait()
             except queue.Empty:
                 return None
-            if said is None or said["id"] == number:  # the rest is of a call that was cancelled
-                return said
+            if message is None or message["id"] == number:  # others are of a call that was cancelled
+                return message
 
-    def finished(self) -> None:
-        """The current call is answered; cancels that come late do nothing."""
+    def finish(self) -> None:
+        """Note that the current call is answered; a cancel that comes late has no effect."""
         with self._lock:
             self._current = None
 
 
 class BatchSource:
-    """The requests of one batch as the parent sends them."""
+    """The requests of one batch as the parent sends them; the scheduler's `RequestSource`."""
 
-    def __init__(self, calls: Calls, number: int) -> None:
+    def __init__(self, calls: CallQueue, number: int) -> None:
         self._calls = calls
         self._number = number
         self.ended = False
 
     def take(self, wait_seconds: float | None) -> tuple[int, Request] | None:
-        """The next one; None where none came in time, or none will. None as the time waits for ever."""
-        said = None if self.ended else self._calls.more(self._number, wait_seconds)
-        if said is None:
+        """The next request with its index; None if none came in time, or none will. None as time waits for ever."""
+        message = None if self.ended else self._calls.more(self._number, wait_seconds)
+        if message is None:
             return None
-        if "request" not in said:
+        if "request" not in message:
             self.ended = True
             return None
-        return said["index"], build(Request, said["request"])
+        return message["index"], build(Request, message["request"])
 
 
-class Worker:
-    """Answers calls one after the other."""
+class WorkerServer:
+    """Loads a model and answers calls one after the other."""
 
     def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
         self._sink = sink
         self._sending = threading.Lock()
-        self._calls = Calls(source, self.send)
-        self._room: LoadedModel | None = None
-        self._together: BatchScheduler | None = None
-        self._loaded = 0.0
+        self._loaded: LoadedVocabulary | None = None
+        self._model: LoadedModel | None = None  # the same, if it has weights
+        self._scheduler: BatchScheduler | None = None
+        self._loaded_fraction = 0.0
+        self._calls = CallQueue(source, self.send, self._cancel)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Write one line; without a reader there is nothing left to do."""
+        """Write one line; exit if nobody reads it."""
         try:
             with self._sending:
                 self._sink.write(to_line(message))
@@ -154,72 +165,87 @@ class Worker:
             except Exception as error:
                 traceback.print_exc()
                 self.send({"id": number, "error": pack_error(_unexpected(error))})
-            self._calls.finished()
+            self._calls.finish()
 
     def _answer(self, number: int, call: dict[str, Any]) -> None:
-        if call["call"] == "load":
+        name = call["call"]
+        if name == "load":
             self._load(number, build(EngineOptions, call["options"]), call["verbose"])
-            return
-        from chat.inference import response
+        elif name == "leave":
+            if self._model is not None:
+                self._model.generator.cache.save_current()
+        elif name == "reply":
+            self._reply(number, build(Request, call["request"]))
+        elif name == "batch":
+            self._answer_batch(number, call["parallel"])
+        else:
+            self.send({"id": number, "result": self._ask_vocabulary(name, call)})
 
-        room = self._room
-        if call["call"] == "leave":
-            if room is not None:
-                room.save_state()
-            return
-        if room is None:
+    def _reply(self, number: int, request: Request) -> None:
+        from chat.inference.response import reply
+
+        for event in reply(self._require_model(), request):
+            self.send({"id": number, "event": pack_event(event)})
+
+    def _ask_vocabulary(self, name: str, call: dict[str, Any]) -> Any:
+        from chat.inference.response import count, render
+
+        if self._loaded is None:
             raise RuntimeError("called before the model was loaded")
-        if call["call"] == "reply":
-            for event in response.reply(room, build(Request, call["request"])):
-                self.send({"id": number, "event": pack_event(event)})
-        elif call["call"] == "batch":
-            self._answer_batch(number, room, call["parallel"])
-        elif call["call"] == "render":
-            self.send({"id": number, "result": response.render(room, build(Request, call["request"]))})
-        elif call["call"] == "count":
-            self.send(
-                {"id": number, "result": response.count(room, [build(Message, each) for each in call["messages"]])}
-            )
+        if name == "render":
+            return render(self._loaded, build(Request, call["request"]))
+        return count(self._loaded, [build(Message, message) for message in call["messages"]])
 
-    def _answer_batch(self, number: int, room: LoadedModel, parallel: int | None) -> None:
+    def _answer_batch(self, number: int, parallel: int | None) -> None:
         from chat.inference.batch_scheduler import BatchScheduler
 
-        together = BatchScheduler(room, parallel, lambda text: self.send({"id": number, "notice": text}))
-        self._together = together
-        if self._calls.is_cancelled(number):
-            return
+        def notify(text: str) -> None:
+            self.send({"id": number, "notice": text})
+
+        scheduler = self._scheduler = BatchScheduler(self._require_model(), parallel, notify)
         try:
-            for index, outcome in together.outcomes(BatchSource(self._calls, number)):
+            if self._calls.is_cancelled(number):  # before there was a scheduler to cancel
+                return
+            for index, outcome in scheduler.outcomes(BatchSource(self._calls, number)):
                 if isinstance(outcome, ChatError):
                     self.send({"id": number, "index": index, "failed": pack_error(outcome)})
                 else:
                     done = None if outcome is None else pack_event(outcome)
                     self.send({"id": number, "index": index, "done": done})
         finally:
-            self._together = None
+            self._scheduler = None
+
+    def _require_model(self) -> LoadedModel:
+        if self._loaded is None:
+            raise RuntimeError("called before the model was loaded")
+        if self._model is None:
+            raise UsageError("only the vocabulary was loaded: there is nothing to answer with")
+        return self._model
 
     def _cancel(self, flag: bool) -> None:
-        room, together = self._room, self._together
-        if room is not None and room.engine is not None:
-            room.engine.cancel(flag)
-        if together is not None:
-            together.cancel(flag)
+        model, scheduler = self._model, self._scheduler
+        if model is not None:
+            model.generator.cancel(flag)
+        if scheduler is not None:
+            scheduler.cancel(flag)
 
     def _load(self, number: int, options: EngineOptions, verbose: bool) -> None:
-        from chat.inference.loaded_model import load_model
+        from chat.inference.loaded_model import load_model, load_vocabulary
         from chat.llama.library import LOG, WARNING
 
         LOG.sink = lambda level, text: _log(text) if verbose or level >= WARNING else None
 
-        def progress(fraction: float) -> bool:
-            if fraction >= self._loaded + LOADING_STEP:
-                self._loaded = fraction
+        def report(fraction: float) -> bool:
+            if fraction >= self._loaded_fraction + LOADING_STEP:
+                self._loaded_fraction = fraction
                 self.send({"id": number, "event": pack_event(LoadProgress(round(fraction, 3)))})
             return True
 
-        room = self._room = load_model(options, progress)
-        self._calls.on_cancel = self._cancel
-        self.send({"id": number, "result": room.info})
+        if options.vocab_only:
+            self._loaded = load_vocabulary(options)
+        else:
+            self._loaded = self._model = load_model(options, report)
+        self.send({"id": number, "result": self._loaded.info})
 
 
 def _log(text: str) -> None:
@@ -231,11 +257,11 @@ def _unexpected(error: Exception) -> ChatError:
 
 
 def main() -> None:
-    """Run the child on its own three descriptors."""
+    """Run the server on descriptors 0 and 1; 2 is the log."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl+C means
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    Worker(sys.stdin.buffer, sink).run()
+    WorkerServer(sys.stdin.buffer, sink).run()
 
 
 if __name__ == "__main__":

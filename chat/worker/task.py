@@ -1,6 +1,6 @@
-"""Send a child process on one errand and hear its messages until it is done. Knows lines, not what they say.
+"""Run one task in a child process and receive its messages until it is done.
 
-What `doctor` and `bench` find out about llama.cpp they find out there: if it dies, only the errand has failed.
+`doctor` and `bench` examine llama.cpp in this way: if it crashes, only the task has failed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,15 @@ Message = dict[str, Any]
 
 
 def run_isolated_task(module: str, question: Message, log_file: Path | None = None) -> Iterator[Message]:
-    """Yield what a module that ends in `serve_isolated_task` sends; leaving the loop ends its process.
+    """Yield the messages of a task; leaving the loop ends its process.
+
+    Args:
+        module: ends in a call of `serve_isolated_task`.
+        question: what the task gets.
+        log_file: keeps what the process prints.
 
     Raises:
-        ChatError: what the errand raised, or the reason why its process died.
+        ChatError: the error of the task, or the reason why its process died.
     """
     child = WorkerProcess(log_file, module)
     try:
@@ -35,7 +40,7 @@ def run_isolated_task(module: str, question: Message, log_file: Path | None = No
         while True:
             line = child.output.readline()
             if not line.endswith(b"\n"):
-                raise EngineError(child.why_dead().message, hint="`mistral-chat doctor` looks for the reason")
+                raise EngineError(child.death_error().message, hint="`mistral-chat doctor` looks for the reason")
             message = from_line(line)
             if "error" in message:
                 raise unpack_error(message["error"])
@@ -43,18 +48,18 @@ def run_isolated_task(module: str, question: Message, log_file: Path | None = No
                 return
             yield message
     except BrokenPipeError:
-        raise EngineError(child.why_dead().message) from None
+        raise EngineError(child.death_error().message) from None
     finally:
         child.close(patience_seconds=1.0)
 
 
-def serve_isolated_task(errand: Callable[[Message, Callable[[Message], None]], None]) -> None:
-    """Be the child: run `errand(question, send)` once. The process is gone when the parent's end closes."""
+def serve_isolated_task(task: Callable[[Message, Callable[[Message], None]], None]) -> None:
+    """In the child: run `task(question, send)` once, then exit. The process also exits when the parent's end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl+C means
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     question = from_line(sys.stdin.buffer.readline())
-    threading.Thread(target=_leave_with_the_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
     def send(message: Message) -> None:
         try:
@@ -64,16 +69,16 @@ def serve_isolated_task(errand: Callable[[Message, Callable[[Message], None]], N
             os._exit(0)
 
     try:
-        errand(question, send)
+        task(question, send)
         send({"end": True})
     except ChatError as error:
         send({"error": pack_error(error)})
     except Exception as error:
         traceback.print_exc()
-        send({"error": pack_error(EngineError(f"the errand failed: {type(error).__name__}: {error}"))})
+        send({"error": pack_error(EngineError(f"the task failed: {type(error).__name__}: {error}"))})
     os._exit(0)  # the thread still waits for the parent
 
 
-def _leave_with_the_parent() -> None:
+def _exit_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(0)

@@ -32,8 +32,7 @@ CASES = {
 
 def answer(room: LoadedModel, request: Request, drafter: Drafter | None) -> Completion:
     """The end of one reply, which looks ahead if there is a drafter."""
-    assert room.engine is not None
-    room.engine.drafter = drafter
+    room.generator.drafter = drafter
     last = list(reply(room, request))[-1]
     assert isinstance(last, Completion)
     return last
@@ -54,8 +53,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=CASES)
     given = parser.parse_args()
     room = load_model(EngineOptions(given.model, draft="lookup", threads=given.threads))
-    assert room.engine is not None
-    drafter = room.engine.drafter
+    drafter = room.generator.drafter
     print(f"lookup is {room.info.details['draft']}; {room.info.details['threads']} threads")
     for name in given.case or CASES:
         case = CASES[name]

@@ -1,4 +1,4 @@
-"""Several answers at once are those of one by one; faults, cancels and deaths cost nobody else an answer."""
+"""Answers in a batch equal those of each request alone; faults, cancels and deaths cost no other request its answer."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Open = Callable[..., LocalBackend]
 
 @pytest.fixture(scope="module", params=["mistral-v0.1", "mistral-v0.3"])
 def model(request: pytest.FixtureRequest, converted: Callable[..., Path]) -> Path:
-    """A model with a window of 64 and one without, of a type that is computed alike however a prompt is cut."""
+    """A model with a window of 64 and one without, of a type whose rows are equal however a prompt is split."""
     return converted(request.param, "Q8_0")
 
 
 @pytest.fixture(scope="module", params=[("mistral-v0.1", "Q8_0"), ("mistral-v0.3", "Q4_K_M")], ids=lambda it: it[1])
 def any_model(request: pytest.FixtureRequest, converted: Callable[..., Path]) -> Path:
-    """One also of a type of which eight rows and more are computed in another way than fewer."""
+    """Also a type of which eight rows and more are computed differently from fewer."""
     return converted(*request.param)
 
 
@@ -58,7 +58,7 @@ def asked(*texts: str, max_tokens: int = 12, system: str | None = None) -> list[
 
 
 def coded(*lengths: int, max_tokens: int = 12) -> list[Request]:
-    """Prompts of so many random ids, nothing in common."""
+    """Prompts of random ids with these lengths and nothing in common."""
     draw = random.Random(3)
     prompts = [Prompt(ids=tuple(draw.randrange(300, 500) for _ in range(length))) for length in lengths]
     return [Request(prompt, GREEDY, max_tokens=max_tokens) for prompt in prompts]
@@ -90,15 +90,15 @@ def test_answers_are_those_of_each_alone_in_an_engine_of_its_own(
     assert ids(together) == [alone(single, each).ids for each in requests]
 
 
-@pytest.mark.parametrize(("count", "parallel", "told"), [(12, 9, 1), (5, 9, 0), (12, None, 0), (12, 7, 0)])
-def test_who_asks_for_more_than_are_alike_is_told_once_that_texts_may_differ(
-    count: int, parallel: int | None, told: int, any_model: Path, open_engine: Open
+@pytest.mark.parametrize(("count", "parallel", "expected"), [(12, 9, 1), (5, 9, 0), (12, None, 0), (12, 7, 0)])
+def test_more_sequences_than_are_batch_invariant_give_one_notice_if_asked_for(
+    count: int, parallel: int | None, expected: int, any_model: Path, open_engine: Open
 ) -> None:
     notices: list[str] = []
     outcomes = dict(open_engine(any_model).answer_all(coded(*range(10, 10 + count)), parallel, notices.append))
     assert [len(each.ids) for each in outcomes.values() if isinstance(each, Completion)] == [12] * count
     words = [notice for notice in notices if "at a time" in notice]
-    assert words == told * [
+    assert words == expected * [
         "9 answers at a time: more than 7 are computed in another order of sums, so a text may differ from that of its "
         "line alone where two tokens are nearly as likely"
     ]
@@ -114,7 +114,7 @@ def test_answers_longer_than_a_rolling_window_are_those_of_each_alone(model: Pat
     assert max(len(each.ids) for each in together.values() if isinstance(each, Completion)) == 700
 
 
-def test_a_whole_reply_comes_back_with_all_its_parts(model: Path, open_engine: Open) -> None:
+def test_all_parts_of_a_completion_equal_those_alone(model: Path, open_engine: Open) -> None:
     engine = open_engine(model)
     sampled = replace(asked("one")[0], sampling=Sampling(seed=7, temperature=1.5), max_tokens=20)
     stopped = replace(asked("two")[0], stop=(alone(engine, asked("two")[0]).text[3:6],))
@@ -130,6 +130,13 @@ def test_a_whole_reply_comes_back_with_all_its_parts(model: Path, open_engine: O
         assert (many.tokens.prompt, many.tokens.generated) == (single.tokens.prompt, single.tokens.generated)
         assert many.logprobs == single.logprobs
     assert len(many.logprobs) == len(many.ids) > 0
+
+
+def test_only_the_first_answer_reports_the_seconds_of_loading(model: Path, open_engine: Open) -> None:
+    """In a batch every answer reported them, so their sum was many times the time that passed."""
+    outcomes = all_of(open_engine(model), asked("one", "two", "three", max_tokens=2), 3)
+    loads = [each.seconds.load > 0 for each in outcomes.values() if isinstance(each, Completion)]
+    assert sorted(loads) == [False, False, True]
 
 
 def test_constraints_and_choices_hold_for_each_request_as_alone(model: Path, open_engine: Open) -> None:
@@ -157,7 +164,7 @@ def test_a_bad_request_fails_alone(model: Path, open_engine: Open) -> None:
 
 
 @pytest.mark.parametrize("parallel", [2, 4])
-def test_a_common_beginning_is_read_once(parallel: int, model: Path, open_engine: Open) -> None:
+def test_a_common_prefix_is_read_once(parallel: int, model: Path, open_engine: Open) -> None:
     system = "You are a careful clerk. " * 4
     requests = asked("one", "two", "three", "four", "five", "six", system=system, max_tokens=4)
     outcomes = all_of(open_engine(model), requests, parallel)
@@ -204,7 +211,7 @@ def test_a_program_may_wait_for_each_answer_before_it_asks_again(model: Path, op
     assert got == [(0, Completion), (1, Completion), (2, Completion)]
 
 
-def test_what_breaks_while_requests_are_made_reaches_the_caller(model: Path, open_engine: Open) -> None:
+def test_an_error_of_the_iterable_of_requests_reaches_the_caller(model: Path, open_engine: Open) -> None:
     def broken() -> Iterator[Request]:
         yield from asked("one")
         raise DataError("the file ends in the middle")
@@ -218,7 +225,9 @@ def test_what_breaks_while_requests_are_made_reaches_the_caller(model: Path, ope
 
 
 @pytest.mark.parametrize("parallel", [1, 4])
-def test_a_cancel_ends_the_batch_and_the_engine_answers_on(parallel: int, model: Path, open_engine: Open) -> None:
+def test_a_cancel_ends_the_batch_and_the_engine_answers_the_next_request(
+    parallel: int, model: Path, open_engine: Open
+) -> None:
     engine = open_engine(model)
     requests = [*asked("one"), *asked(*"abcdef", max_tokens=20_000)]
     outcomes = []
@@ -234,7 +243,7 @@ def test_a_cancel_ends_the_batch_and_the_engine_answers_on(parallel: int, model:
     assert len(alone(engine, asked("one")[0]).ids) == 12
 
 
-def test_a_killed_child_costs_nobody_an_answer(model: Path, open_engine: Open) -> None:
+def test_a_killed_child_costs_no_request_its_answer(model: Path, open_engine: Open) -> None:
     requests = [*asked("one"), *asked(*"abcdef", max_tokens=150), *asked("z")]
     engine = open_engine(model)
     outcomes: Outcomes = {}
@@ -246,7 +255,7 @@ def test_a_killed_child_costs_nobody_an_answer(model: Path, open_engine: Open) -
     assert ids(outcomes) == ids(all_of(open_engine(model), requests, 3))
 
 
-def test_a_request_that_kills_the_child_alone_gets_the_error_and_the_rest_go_on(model: Path, open_engine: Open) -> None:
+def test_only_a_request_that_kills_the_child_alone_gets_the_error(model: Path, open_engine: Open) -> None:
     requests = [*asked("one"), *asked(*"abcdef", max_tokens=150)]
     engine = open_engine(model)
     outcomes: Outcomes = {}
@@ -269,5 +278,5 @@ def test_a_request_that_kills_the_child_alone_gets_the_error_and_the_rest_go_on(
     assert "it was killed (SIGKILL)" in str(error)
 
 
-def test_no_request_at_all_is_no_outcome(model: Path, open_engine: Open) -> None:
+def test_without_requests_there_are_no_outcomes(model: Path, open_engine: Open) -> None:
     assert all_of(open_engine(model), [], None) == {}

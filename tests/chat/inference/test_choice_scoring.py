@@ -18,13 +18,13 @@ SIZE, ENDS = 12, frozenset({2, 3})
 
 
 def logits_after(ids: Sequence[int]) -> NDArray[np.float32]:
-    """Logits that depend on all the ids before."""
+    """(SIZE,) float32 logits that depend on all ids before."""
     seed = random.Random(repr(tuple(ids)))
     return np.array([seed.uniform(-5, 5) for _ in range(SIZE)], dtype=np.float32)
 
 
-def plainly(options: Sequence[tuple[int, ...]], option: tuple[int, ...]) -> float:
-    """The product over all ids of an option and its end: its share among what the options allow there."""
+def reference_probability(options: Sequence[tuple[int, ...]], option: tuple[int, ...]) -> float:
+    """The product over the ids of an option and its end: each one's share among the ids that the options allow."""
     chance = 1.0
     for at in range(len(option) + 1):
         before = option[:at]
@@ -51,8 +51,10 @@ def test_probabilities_are_those_of_drawing_among_the_options(seed: int) -> None
 
     found = probabilities(option_tree(options), ENDS, logits)
     assert sum(found.values()) == pytest.approx(1.0)
-    assert [found[at] for at in range(len(options))] == pytest.approx([plainly(options, each) for each in options])
-    assert len(asked) == len(set(asked)) < max(len(options), 1) * 2  # only where options part
+    assert [found[at] for at in range(len(options))] == pytest.approx(
+        [reference_probability(options, each) for each in options]
+    )
+    assert len(asked) == len(set(asked)) < max(len(options), 1) * 2  # only where options differ
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_probabilities_are_those_of_drawing_among_the_options(seed: int) -> None
         ([str(at) for at in range(1001)], "has 1,001 options, the limit is 1,000"),
     ],
 )
-def test_options_that_cannot_be_chosen_among_are_refused(options: list[str], words: str) -> None:
+def test_invalid_options_are_refused(options: list[str], words: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_options(options)
     assert caught.value.message.endswith(words)
@@ -81,13 +83,13 @@ class Letters:
         return b"abcdefghijkl"[token : token + 1]
 
 
-def test_log_probabilities_are_normalised_and_leave_out_ends_and_what_cannot_come() -> None:
+def test_log_probabilities_are_normalised_without_ends_and_masked_ids() -> None:
     logits = logits_after(())
     logits[5:9] = -np.inf
     logprobs = LogProbs(Letters(), 10)  # type: ignore[arg-type]
     for token in (4, 2):
-        logprobs.look(logits)
-        logprobs.note(token)
+        logprobs.observe(logits)
+        logprobs.record(token)
     (entry,) = logprobs.tokens
     total = math.log(sum(math.exp(float(each)) for each in logits))
     assert (entry["id"], entry["text"]) == (4, "e")

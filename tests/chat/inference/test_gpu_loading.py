@@ -1,4 +1,4 @@
-"""What loading does about GPUs: fewer layers where memory runs out, a word where there is none. No GPU is needed."""
+"""Loading puts fewer layers on a GPU whose memory runs out, and warns if there is none. No GPU is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from chat.core.events import Completion
 from chat.core.request import EngineOptions, Prompt, Request, Sampling
 from chat.errors import MemoryLimitError
-from chat.inference import batch_scheduler, loaded_model
+from chat.inference import batch_scheduler, load_job
 from chat.inference.batch_scheduler import BatchScheduler
 from chat.inference.loaded_model import load_model
 from chat.inference.response import reply
@@ -22,7 +22,7 @@ HOST = HostResources(8 << 30, (4 << 30,))
 
 
 class Cramped(Model):
-    """A model whose GPU, which is not there, takes one layer less than it said."""
+    """A model whose pretended GPU takes one layer less than it reported."""
 
     def __init__(self, path: str, settings: LoadSettings, *more: Any) -> None:
         if settings.gpu_layers > 2:
@@ -30,17 +30,17 @@ class Cramped(Model):
         super().__init__(path, settings, *more)
 
 
-def test_where_a_gpu_takes_fewer_layers_than_it_said_memory_is_counted_anew(
+def test_if_a_gpu_takes_fewer_layers_than_it_reported_memory_is_planned_again(
     plain_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loaded_model, "machine", lambda _: HOST)
-    monkeypatch.setattr(loaded_model, "Model", Cramped)
+    monkeypatch.setattr(load_job, "machine", lambda _: HOST)
+    monkeypatch.setattr(load_job, "Model", Cramped)
     loaded = load_model(EngineOptions(str(plain_file), context=512, threads=1))
     details = loaded.info.details
     asked = load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="2"))
     loaded.close()
     asked.close()
-    assert loaded.notices == ["the GPU's memory ran out: 2 layers are on it now, the others on the processor"]
+    assert loaded.reports.notices == ["the GPU's memory ran out: 2 layers are on it now, the others on the processor"]
     assert details["reason"] == (
         "a context of 512 tokens, as asked; 2 of 3 layers (the output is one) on the GPU: "
         "the GPU's memory ran out with more"
@@ -53,26 +53,26 @@ def test_where_a_gpu_takes_fewer_layers_than_it_said_memory_is_counted_anew(
 def test_what_the_gpu_does_not_take_must_fit_in_the_hosts_memory(
     plain_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loaded_model, "machine", lambda _: HOST)
+    monkeypatch.setattr(load_job, "machine", lambda _: HOST)
     loaded = load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="2"))
     loaded.close()
     need = loaded.info.details["host_bytes"]
-    monkeypatch.setattr(loaded_model, "Model", Cramped)
-    monkeypatch.setattr(loaded_model, "machine", lambda _: HostResources(need - 1, (4 << 30,)))
+    monkeypatch.setattr(load_job, "Model", Cramped)
+    monkeypatch.setattr(load_job, "machine", lambda _: HostResources(need - 1, (4 << 30,)))
     with pytest.raises(MemoryLimitError, match=r"^\S+ needs 0\.0 GiB of memory .*GiB are free$"):
         load_model(EngineOptions(str(plain_file), context=512, threads=1))
 
 
-def test_layers_that_were_asked_for_are_not_silently_fewer(plain_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loaded_model, "machine", lambda _: HOST)
-    monkeypatch.setattr(loaded_model, "Model", Cramped)
+def test_a_requested_number_of_layers_is_not_reduced(plain_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_job, "machine", lambda _: HOST)
+    monkeypatch.setattr(load_job, "Model", Cramped)
     with pytest.raises(MemoryLimitError, match=r"^unable to allocate buffer$") as caught:
         load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="all"))
     assert caught.value.hint == "use fewer `--gpu-layers`, a smaller quantization"
 
 
-class Given:
-    """Requests that are all there from the start."""
+class Requests:
+    """A request source with all requests from the start."""
 
     def __init__(self, count: int) -> None:
         prompts = [Prompt(ids=tuple(range(5 + at, 30))) for at in range(count)]
@@ -88,12 +88,12 @@ class Given:
 
 
 @pytest.mark.parametrize(("most", "tried"), [(2, [5, 2]), (0, [5, 2, 1])])
-def test_a_batch_goes_on_with_what_a_full_gpu_leaves(
+def test_a_batch_continues_with_the_memory_that_a_full_gpu_leaves(
     most: int, tried: list[int], plain_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that fills a GPU leaves no room for a second context: a batch ended there, answered by nobody."""
+    """A model that fills a GPU leaves no memory for a second context: the batch ended there without answers."""
     counts: list[int] = []
-    told: list[str] = []
+    received: list[str] = []
 
     class Full(LlamaContext):
         def __init__(self, model: Model, settings: ContextSettings) -> None:
@@ -104,26 +104,26 @@ def test_a_batch_goes_on_with_what_a_full_gpu_leaves(
 
     monkeypatch.setattr(batch_scheduler, "LlamaContext", Full)
     loaded = load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="0"))
-    source = Given(5)
-    done = {at: each for at, each in BatchScheduler(loaded, 5, told.append).outcomes(source) if each is not None}
+    source = Requests(5)
+    done = {at: each for at, each in BatchScheduler(loaded, 5, received.append).outcomes(source) if each is not None}
     alone = [list(reply(loaded, each))[-1] for each in source.requests]
     loaded.close()
     assert counts == tried
-    assert told == [f"{most or 1} at a time instead of the 5 of `--parallel`: memory allows no more"]
+    assert received == [f"{most or 1} at a time instead of the 5 of `--parallel`: memory allows no more"]
     assert sorted(done) == [0, 1, 2, 3, 4]
     assert all(isinstance(each, Completion) for each in done.values())
-    if most == 0:  # of float weights rows together are computed otherwise
+    if most == 0:  # with float weights several rows are computed differently
         assert [getattr(done[at], "ids", None) for at in range(5)] == [getattr(each, "ids", ()) for each in alone]
 
 
 @pytest.mark.parametrize("wanted", ["all", "5"])
-def test_who_asks_for_layers_on_a_gpu_that_is_not_there_is_told(
+def test_requested_layers_without_a_gpu_give_a_notice(
     wanted: str, plain_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loaded_model, "machine", lambda _: HostResources(8 << 30))
+    monkeypatch.setattr(load_job, "machine", lambda _: HostResources(8 << 30))
     loaded = load_model(EngineOptions(str(plain_file), threads=1, gpu_layers=wanted))
     loaded.close()
-    assert loaded.notices == [
+    assert loaded.reports.notices == [
         f"`--gpu-layers {wanted}` has no effect: this build of llama.cpp or this machine has no GPU, "
         "so everything is on the processor"
     ]

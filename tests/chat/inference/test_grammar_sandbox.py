@@ -1,4 +1,4 @@
-"""Grammars that would fail while an answer grows are refused before it begins, and no others are."""
+"""Grammars that would fail during an answer are refused before it starts, and no others are."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from chat.inference.grammar_sandbox import checked_grammar
     ],
 )
 def test_a_grammar_that_fails_at_the_first_bytes_does_not_compile(source: str, words: str) -> None:
-    """These compile: the library finds out only when an answer has begun, which then was lost."""
+    """These compile; the library failed only during the answer, which was lost."""
     with pytest.raises(UsageError, match=r"^the constraint of `--grammar` does not compile: ") as caught:
         checked_grammar(Constraint("lark", source), False)
     assert words in caught.value.message
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the limit is of waiting there")
-def test_what_takes_too_much_of_a_processor_is_refused_however_long_it_waited_for_one(
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="without setitimer the limit is of elapsed time")
+def test_the_limit_is_of_processor_time_not_of_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The limit was of waiting: on a busy machine ordinary constraints were called too complex."""
+    """The limit was of elapsed time: on a busy machine ordinary constraints were refused as too complex."""
     monkeypatch.setattr(grammar_sandbox, "SECONDS", 0.02)
     with pytest.raises(UsageError) as caught:
         checked_grammar(Constraint("regex", "[a-c]{3}"), False)

@@ -1,4 +1,4 @@
-"""Stop strings never leak, however the text is cut; text that only resembles them is not lost."""
+"""Stop strings are never shown, however the text is split; text that only resembles them is not lost."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from chat.inference.stop_strings import StopFilter
 
 
 def through(stops: tuple[str, ...], parts: list[str]) -> tuple[list[str], bool]:
-    held = StopFilter(stops)
+    stop_filter = StopFilter(stops)
     shown = []
     for part in parts:
-        shown.append(held.push(part))
-        if held.stopped:
+        shown.append(stop_filter.push(part))
+        if stop_filter.stopped:
             return shown, True
-    return [*shown, held.flush()], False
+    return [*shown, stop_filter.flush()], False
 
 
-def plain_cut(stops: tuple[str, ...], parts: list[str]) -> str:
-    """What a reader who sees part after part would show: cut at the first part whose end completes a stop string."""
+def reference_cut(stops: tuple[str, ...], parts: list[str]) -> str:
+    """The text up to the first stop string, searched after each part."""
     text = ""
     for part in parts:
         text += part
@@ -42,16 +42,16 @@ def test_a_stop_string_is_cut_out_wherever_tokens_split_it(cuts: tuple[bool, ...
     assert ("".join(shown), stopped) == ("abc", True)
 
 
-def test_random_texts_are_cut_like_a_plain_search_does() -> None:
+def test_random_texts_are_cut_as_by_a_plain_search() -> None:
     chance = random.Random(1)
     for _ in range(3000):
         stops = tuple("".join(chance.choices("ab\n", k=chance.randint(1, 4))) for _ in range(chance.randint(1, 3)))
         parts = ["".join(chance.choices("ab\nc", k=chance.randint(0, 3))) for _ in range(8)]
         shown, _ = through(stops, parts)
-        assert "".join(shown) == plain_cut(stops, parts), (stops, parts)
+        assert "".join(shown) == reference_cut(stops, parts), (stops, parts)
 
 
-def test_what_was_held_back_is_shown_when_it_is_no_stop_string() -> None:
+def test_text_held_back_is_shown_if_it_is_no_stop_string() -> None:
     assert through(("STOP",), ["say ST", "ART", " ST"]) == (["say ", "START", " ", "ST"], False)
 
 
@@ -61,5 +61,6 @@ def test_without_stop_strings_nothing_is_held_back() -> None:
 
 
 def test_nothing_comes_after_a_stop_string() -> None:
-    held = StopFilter(("x",))
-    assert (held.push("axb"), held.push("c"), held.flush(), held.stopped) == ("a", "", "", True)
+    stop_filter = StopFilter(("x",))
+    assert [stop_filter.push("axb"), stop_filter.push("c"), stop_filter.flush()] == ["a", "", ""]
+    assert stop_filter.stopped

@@ -22,7 +22,7 @@ from chat.core.token_ids import common_prefix
 from chat.guide import PATH as GUIDE
 from chat.inference.generator import chunk_bounds
 from chat.inference.kv_state_files import KvStateStore
-from chat.inference.loaded_model import load_model
+from chat.inference.loaded_model import load_vocabulary
 from chat.llama.kv_snapshots import Snapshot, Snapshots, is_resumable
 from chat.prompts.builder import encode, stable_prefix_length
 from chat.worker.client import LocalBackend
@@ -161,7 +161,7 @@ def test_a_session_goes_on_past_the_window_where_the_system_prompt_moves_with_th
 
 
 def test_all_of_a_prompt_lasts_but_a_system_prompt_that_moves() -> None:
-    room = load_model(EngineOptions(str(GUIDE), vocab_only=True))
+    room = load_vocabulary(EngineOptions(str(GUIDE), vocab_only=True))
     talk = (Message("user", "one"), Message("assistant", "two"), Message("user", "three"))
     ends = {}
     for name in ("v1", "v2", "v3", "v3-tekken", "chatml", "zephyr", "raw"):

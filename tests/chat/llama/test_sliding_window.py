@@ -134,7 +134,7 @@ def test_the_engine_keeps_to_it_and_says_so_once(plain_file: Path, monkeypatch: 
     room = load_model(EngineOptions(str(plain_file)))
     try:
         assert (room.limit, room.info.context) == (512, 512)
-        assert room.notices == [missing_window_notice(file)]
+        assert room.reports.notices == [missing_window_notice(file)]
         with pytest.raises(UsageError, match=r"`--context 1024` is more than the 512 the model knows") as error:
             load_model(replace(room.options, context=1024))
         assert error.value.hint == (

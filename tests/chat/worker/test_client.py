@@ -1,4 +1,4 @@
-"""The engine as the parent sees it: answers, cancels, and a child that may die at any time."""
+"""The local backend: answers, cancels, and a child process that may die at any time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def done(events: Iterator[Event]) -> Completion:
     return last
 
 
-def test_a_reply_is_events_that_end_with_all_that_was_said(windowed_file: Path, open_engine: Open) -> None:
+def test_a_reply_ends_with_the_completion_of_its_events(windowed_file: Path, open_engine: Open) -> None:
     engine = open_engine(windowed_file)
     events = list(engine.reply(HELLO))
     last = events[-1]
@@ -71,7 +71,7 @@ def test_a_reply_is_events_that_end_with_all_that_was_said(windowed_file: Path, 
     assert rendered.text == "<s> [INST] hello the cat [/INST]"
 
 
-def test_what_is_known_of_the_model(windowed_file: Path, open_engine: Open) -> None:
+def test_model_information(windowed_file: Path, open_engine: Open) -> None:
     info = open_engine(windowed_file).info()
     assert (info.path, info.size, info.type) == (str(windowed_file), windowed_file.stat().st_size, "F32")
     assert (info.architecture, info.window, info.context, info.trained_context) == ("granite_swa", 64, 32768, 32768)
@@ -81,8 +81,12 @@ def test_what_is_known_of_the_model(windowed_file: Path, open_engine: Open) -> N
 def test_the_next_turn_reads_only_what_is_new_and_answers_as_a_cold_run(plain_file: Path, open_engine: Open) -> None:
     engine = open_engine(plain_file)
     first = done(engine.reply(HELLO))
-    told = (*(HELLO.prompt.messages or ()), Message("assistant", first.text, first.ids), Message("user", "and the dog"))
-    second = Request(Prompt(messages=told), GREEDY, max_tokens=20)
+    messages = (
+        *(HELLO.prompt.messages or ()),
+        Message("assistant", first.text, first.ids),
+        Message("user", "and the dog"),
+    )
+    second = Request(Prompt(messages=messages), GREEDY, max_tokens=20)
     warm = done(engine.reply(second))
     assert warm.tokens.cached == first.tokens.prompt + first.tokens.generated - 1
     cold = done(open_engine(plain_file).reply(second))
@@ -106,13 +110,13 @@ def test_going_back_in_a_conversation_longer_than_the_window_answers_as_a_cold_r
 def test_a_seed_repeats_the_answer_and_another_does_not(windowed_file: Path, open_engine: Open) -> None:
     engine = open_engine(windowed_file)
 
-    def of(seed: int | None) -> Completion:
+    def answer(seed: int | None) -> Completion:
         return done(engine.reply(replace(HELLO, sampling=Sampling(temperature=1.5, seed=seed), max_tokens=30)))
 
-    first, second = of(11), of(12)
-    assert of(11).ids == first.ids != second.ids
-    drawn = of(None)
-    assert of(drawn.sampling["seed"]).ids == drawn.ids
+    first, second = answer(11), answer(12)
+    assert answer(11).ids == first.ids != second.ids
+    drawn = answer(None)
+    assert answer(drawn.sampling["seed"]).ids == drawn.ids
 
 
 def test_stop_strings_end_the_answer_before_them(windowed_file: Path, open_engine: Open) -> None:
@@ -144,7 +148,7 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(plain_fil
     assert done(engine.reply(HELLO)).tokens.generated == 20
 
 
-def test_a_session_drops_its_oldest_turns_and_says_so(plain_file: Path, open_engine: Open) -> None:
+def test_overflow_drops_the_oldest_turns_with_a_notice(plain_file: Path, open_engine: Open) -> None:
     engine = open_engine(plain_file, context=256, overflow="drop")
     messages: tuple[Message, ...] = (Message("system", "yes"),)
     for turn in range(12):
@@ -189,7 +193,7 @@ def test_a_bad_request_is_refused_and_the_next_one_answered(
         ({"gpu_layers": "x"}, UsageError, "`--gpu-layers x` is neither auto, all nor a number of layers"),
     ],
 )
-def test_options_that_cannot_be_are_refused_by_every_call(
+def test_invalid_options_are_refused_by_every_call(
     windowed_file: Path, open_engine: Open, options: dict[str, object], kind: type[ChatError], message: str
 ) -> None:
     engine = open_engine(windowed_file, **options)
@@ -218,7 +222,7 @@ def test_a_context_no_larger_than_the_window_is_a_plain_one(windowed_file: Path,
     assert (info.context, info.details["rolling"]) == (256, False)  # padded by the library
 
 
-def test_cancel_while_generating_keeps_what_was_said(windowed_file: Path, open_engine: Open) -> None:
+def test_cancel_while_generating_keeps_the_text_so_far(windowed_file: Path, open_engine: Open) -> None:
     engine = open_engine(windowed_file)
     events = []
     for event in engine.reply(ENDLESS):
@@ -248,9 +252,7 @@ def test_cancel_while_reading_a_prompt_ends_it_within_half_a_second(slow_file: P
     assert done(engine.reply(Request(Prompt(ids=(5, 6)), GREEDY, max_tokens=2))).tokens.generated == 2
 
 
-def test_cancel_while_loading_ends_the_reply_and_the_model_is_there_for_the_next(
-    slow_file: Path, open_engine: Open
-) -> None:
+def test_cancel_while_loading_ends_the_reply_and_the_next_one_is_answered(slow_file: Path, open_engine: Open) -> None:
     engine = open_engine(slow_file)
     threading.Timer(0.01, engine.cancel).start()
     last = done(engine.reply(Request(Prompt(ids=tuple(range(3, 400)) * 20), GREEDY)))
@@ -266,7 +268,7 @@ def test_cancel_without_a_reply_is_harmless(windowed_file: Path, open_engine: Op
     assert done(engine.reply(HELLO)).finish_reason == "length"
 
 
-def test_a_reply_that_nobody_reads_to_its_end_is_stopped(windowed_file: Path, open_engine: Open) -> None:
+def test_a_reply_that_is_not_read_to_its_end_is_stopped(windowed_file: Path, open_engine: Open) -> None:
     engine = open_engine(windowed_file)
     events = engine.reply(ENDLESS)
     next(event for event in events if isinstance(event, TextDelta))
@@ -313,7 +315,7 @@ def test_messages_are_counted_without_bos(windowed_file: Path, open_engine: Open
     assert open_engine(windowed_file).count(messages) == (2, 0, 1)
 
 
-def test_an_own_answer_counts_as_the_ids_that_it_was_unless_another_vocabulary_made_them(
+def test_an_answer_counts_as_its_own_ids_unless_another_vocabulary_made_them(
     windowed_file: Path, open_engine: Open
 ) -> None:
     engine = open_engine(windowed_file)
@@ -324,7 +326,7 @@ def test_an_own_answer_counts_as_the_ids_that_it_was_unless_another_vocabulary_m
     assert engine.count((own, foreign)) == (len(answer.ids), *engine.count((Message("user", answer.text),)))
 
 
-def test_the_vocabulary_alone_renders_and_answers_nothing(windowed_file: Path, open_engine: Open) -> None:
+def test_the_vocabulary_alone_renders_but_does_not_answer(windowed_file: Path, open_engine: Open) -> None:
     engine = open_engine(windowed_file, vocab_only=True)
     assert engine.render(HELLO).ids == open_engine(windowed_file).render(HELLO).ids
     with pytest.raises(UsageError, match="only the vocabulary was loaded"):
@@ -369,12 +371,12 @@ def test_interrupt_of_the_terminal_does_not_reach_the_child(windowed_file: Path,
     engine = open_engine(windowed_file)
     engine.info()
     assert engine.pid is not None
-    assert os.getsid(engine.pid) == engine.pid  # a session of its own
+    assert os.getsid(engine.pid) == engine.pid  # in a session of its own
     os.kill(engine.pid, signal.SIGINT)
     assert done(engine.reply(HELLO)).tokens.generated == 20
 
 
-def test_the_log_file_holds_what_llama_cpp_said(windowed_file: Path, tmp_path: Path) -> None:
+def test_the_log_file_holds_the_output_of_llama_cpp(windowed_file: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     engine = LocalBackend(EngineOptions(str(windowed_file)), log_file=log)
     engine.info()
@@ -383,7 +385,7 @@ def test_the_log_file_holds_what_llama_cpp_said(windowed_file: Path, tmp_path: P
     assert log.stat().st_mode & 0o777 == 0o600
 
 
-def test_weights_that_are_no_numbers_are_an_error_and_not_garbage(tmp_path: Path, open_engine: Open) -> None:
+def test_nan_weights_are_an_error(tmp_path: Path, open_engine: Open) -> None:
     shape = Shape()
     tensors = weights(shape)
     tensors["output_norm.weight"][:] = float("nan")

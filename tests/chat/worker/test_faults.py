@@ -1,4 +1,4 @@
-"""A cancel and a kill of the child in each phase of its life: one sentence, and the next answer is a cold run's."""
+"""A cancel or a kill of the child in any phase gives one sentence, and the next answer equals that of a new process."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def answer(engine: LocalBackend, request: Request) -> Completion:
 
 @pytest.fixture(scope="module")
 def cold(windowed_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Request, Completion]:
-    """What a child says that nothing happened to, and a state of it."""
+    """The answers of an undisturbed child."""
     engine = opened(windowed_file, tmp_path_factory.mktemp("cold"))
     answers = {request: answer(engine, request) for request in (REQUEST, BOUND)}
     engine.close(keep_state=False)
@@ -79,7 +79,7 @@ def save_a_state(file: Path, folder: Path) -> None:
 
 @contextmanager
 def held(phase: str, mark: Path) -> Iterator[None]:
-    """Children that are started meanwhile wait where the phase begins, until the mark is removed."""
+    """Children that are started meanwhile wait at the start of the phase until the mark is removed."""
     paths = os.pathsep.join(filter(None, (str(HELD), os.environ.get("PYTHONPATH"))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", paths)
@@ -90,7 +90,7 @@ def held(phase: str, mark: Path) -> Iterator[None]:
 
 @contextmanager
 def held_engine(phase: str, file: Path, folder: Path, mark: Path) -> Iterator[LocalBackend]:
-    """An engine whose children wait where the phase begins, with a state to go on from where the phase needs one."""
+    """An engine whose children wait at the start of the phase, with a state file if the phase needs one."""
     if phase in WITH_A_STATE:
         save_a_state(file, folder)
     with held(phase, mark):
@@ -98,7 +98,7 @@ def held_engine(phase: str, file: Path, folder: Path, mark: Path) -> Iterator[Lo
 
 
 def when_there(mark: Path, act: object) -> threading.Thread:
-    """Do something as soon as the child has come to the phase."""
+    """Act as soon as the child is in the phase."""
 
     def wait() -> None:
         deadline = time.monotonic() + 30
@@ -117,7 +117,7 @@ def kill(engine: LocalBackend) -> None:
 
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase != "writing a state"])
-def test_a_cancel_in_any_phase_ends_the_answer_and_leaves_all_as_it_was(
+def test_a_cancel_in_any_phase_ends_the_answer_and_changes_nothing_else(
     phase: str, windowed_file: Path, folder: Path, mark: Path, cold: dict[Request, Completion]
 ) -> None:
     with held_engine(phase, windowed_file, folder, mark) as engine:
@@ -125,7 +125,7 @@ def test_a_cancel_in_any_phase_ends_the_answer_and_leaves_all_as_it_was(
 
         def act() -> None:
             engine.cancel()
-            time.sleep(0.05)  # so that the child has heard of it
+            time.sleep(0.05)  # so that the child has received it
             released.append(time.monotonic())
             watch.start()
 
@@ -185,7 +185,7 @@ def test_a_kill_while_a_state_is_written_leaves_none_and_raises_nothing(
 
 
 @pytest.mark.parametrize("phase", ["loading", "compiling", "restoring", "reading", "decoding"])
-def test_the_program_says_one_sentence_when_its_engine_is_killed(
+def test_the_program_prints_one_sentence_when_its_engine_is_killed(
     phase: str, windowed_file: Path, tmp_path: Path, mark: Path
 ) -> None:
     flags = ["-n", "20", "--session", "work", *(["--regex", "[a-d]{4}"] if phase == "compiling" else [])]
@@ -195,22 +195,22 @@ def test_the_program_says_one_sentence_when_its_engine_is_killed(
     with held(phase, mark):
         program = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         when_there(mark, lambda: os.kill(children_of(program.pid)[0], signal.SIGKILL)).join()
-        said, errors = program.communicate(timeout=30)
+        output, errors = program.communicate(timeout=30)
     assert program.returncode == ExitCode.ENGINE == 8
     assert errors.decode().splitlines() == [
         "error: the engine stopped: it was killed (SIGKILL), most likely because the system ran out of memory",
-        "hint: what was said is kept; the next message starts it again",
+        "hint: the text so far is kept; the next message starts the engine again",
     ]
-    assert bool(said) == (phase == "decoding")  # what came before stays
+    assert bool(output) == (phase == "decoding")  # the text so far stays
 
 
 NO_GPU_MEMORY = "the GPU's memory ran out: at most {} layers are on it now, the others on the processor"
 
 
-def test_where_a_gpu_has_too_little_memory_fewer_layers_are_there_and_the_request_is_answered(
+def test_if_a_gpu_runs_out_of_memory_the_request_is_answered_with_fewer_layers_on_it(
     windowed_file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: dict[Request, Completion]
 ) -> None:
-    """The words are CUDA's, the GPU is not there: a child claims to have layers on one, and ends as CUDA ends it."""
+    """There is no GPU: the child claims to have layers on one, and ends with CUDA's message."""
     deaths = tmp_path / "deaths"
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HELD), os.environ.get("PYTHONPATH")))))
     monkeypatch.setenv("GPU_DEATHS", str(deaths))
@@ -228,15 +228,15 @@ def test_where_a_gpu_has_too_little_memory_fewer_layers_are_there_and_the_reques
     assert first == Notice(NO_GPU_MEMORY.format(3))
     assert isinstance(last, Completion) and last.ids == cold[REQUEST].ids
     deaths.write_text("decoding")
-    heard: list[str] = []
-    [(_, in_batch)] = engine.answer_all([REQUEST], 1, heard.append)
+    received: list[str] = []
+    [(_, in_batch)] = engine.answer_all([REQUEST], 1, received.append)
     engine.close(keep_state=False)
-    assert heard == [NO_GPU_MEMORY.format(2)]  # it was not told of
+    assert received == [NO_GPU_MEMORY.format(2)]  # the change is reported once
     assert isinstance(in_batch, Completion) and in_batch.ids == cold[REQUEST].ids
-    assert engine.options.gpu_layers == "auto"  # were it a number, it would be refused when still less memory is free
+    assert engine.options.gpu_layers == "auto"  # a number would be refused once even less memory is free
 
 
-def test_who_names_a_number_of_layers_keeps_it_and_is_told(
+def test_a_requested_number_of_layers_stays_and_the_error_is_reported(
     windowed_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deaths = tmp_path / "deaths"
@@ -252,7 +252,7 @@ def test_who_names_a_number_of_layers_keeps_it_and_is_told(
 
 
 def test_a_kill_at_any_moment_is_one_sentence(windowed_file: Path, folder: Path) -> None:
-    """At random moments of a life from its start to the saved state; 300 with `--full`."""
+    """At random moments between the start and the saved state; 300 of them with MISTRAL_CHAT_TEST_FULL=1."""
     chance = random.Random(7)
     save_a_state(windowed_file, folder)
     begun = time.monotonic()
@@ -280,19 +280,18 @@ def test_a_kill_at_any_moment_is_one_sentence(windowed_file: Path, folder: Path)
 def test_a_state_with_one_flipped_bit_never_changes_an_answer(
     windowed_file: Path, folder: Path, cold: dict[Request, Completion]
 ) -> None:
-    """Anywhere in the file the prompt is read again, and the answer is a cold run's; 1,000 flips in a full run."""
+    """Wherever the bit is, the prompt is read again and the answer is right; 1,000 flips in a full run."""
     save_a_state(windowed_file, folder)
     options = EngineOptions(str(windowed_file), flash_attention="on", threads=1, state_folder=str(folder))
-    room = load_model(options)
-    assert room.engine is not None
-    engine = Generator(room.engine.decoder, Snapshots(0), room.engine.states)
+    loaded = load_model(options)
+    engine = Generator(loaded.generator.context, Snapshots(0), loaded.generator.cache.store)
 
     def ids() -> tuple[int, list[int]]:
-        engine.decoder.clear()
-        kept = engine.reuse(LONG, 8)
+        engine.context.clear()
+        kept = engine.cache.reuse(LONG, 8)
         for _ in engine.read(LONG):
             pass
-        sampler = Sampler(GREEDY, room.vocabulary.size)
+        sampler = Sampler(GREEDY, loaded.vocabulary.size)
         made = list(engine.generate(GenerationRun(sampler, 8, lambda _: False)))
         sampler.close()
         return kept, made
@@ -302,11 +301,11 @@ def test_a_state_with_one_flipped_bit_never_changes_an_answer(
     (saved,) = folder.iterdir()
     whole = saved.read_bytes()
     chance = random.Random(5)
-    places = [0, 7, 8, 39, 40, 43, 44, 45, len(whole) - 1]
-    places += [chance.randrange(len(whole)) for _ in range(1000 if FULL else 50)]
-    for at in places:
+    offsets = [0, 7, 8, 39, 40, 43, 44, 45, len(whole) - 1]
+    offsets += [chance.randrange(len(whole)) for _ in range(1000 if FULL else 50)]
+    for offset in offsets:
         damaged = bytearray(whole)
-        damaged[at] ^= 1 << chance.randrange(8)
+        damaged[offset] ^= 1 << chance.randrange(8)
         saved.write_bytes(damaged)
-        assert ids() == (0, expected), at
-    room.close()
+        assert ids() == (0, expected), offset
+    loaded.close()

@@ -1,4 +1,4 @@
-"""Every value that goes over the wire comes back equal, odd texts included."""
+"""Every value that parent and child exchange comes back equal, odd texts included."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ REQUESTS = [
 ]
 
 
-def over(message: dict[str, Any]) -> dict[str, Any]:
+def round_trip(message: dict[str, Any]) -> dict[str, Any]:
     line = to_line(message)
     assert line.endswith(b"\n") and line.count(b"\n") == 1 and line.isascii()
     return from_line(line)
@@ -77,21 +77,21 @@ def over(message: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_events_come_back_equal(event: Event) -> None:
-    assert unpack_event(over(pack_event(event))) == event
+    assert unpack_event(round_trip(pack_event(event))) == event
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=range(3))
 def test_requests_come_back_equal(request_: Request) -> None:
-    assert build(Request, over({"request": request_})["request"]) == request_
+    assert build(Request, round_trip({"request": request_})["request"]) == request_
 
 
-def test_options_and_what_is_known_of_a_model_come_back_equal() -> None:
+def test_options_and_model_information_come_back_equal() -> None:
     options = EngineOptions("m", 5, "off", lora=(("a", 0.5), ("b", 1.0)), state_folder=ODD)
     info = ModelInfo("m", 1, "F32", "llama", None, 2, 3, "v1", details={"threads": 2, "list": [1]})
     rendered = Rendered(ODD, (1, 2), "v1")
-    assert build(EngineOptions, over({"v": options})["v"]) == options
-    assert build(ModelInfo, over({"v": info})["v"]) == info
-    assert build(Rendered, over({"v": rendered})["v"]) == rendered
+    assert build(EngineOptions, round_trip({"v": options})["v"]) == options
+    assert build(ModelInfo, round_trip({"v": info})["v"]) == info
+    assert build(Rendered, round_trip({"v": rendered})["v"]) == rendered
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_options_and_what_is_known_of_a_model_come_back_equal() -> None:
     [ChatError, UsageError, ModelError, MemoryLimitError, ContextError, DataError, FileError, EngineError],
 )
 def test_errors_keep_class_text_and_hint(kind: type[ChatError]) -> None:
-    error = unpack_error(over(pack_error(kind(ODD, hint="way out"))))
+    error = unpack_error(round_trip(pack_error(kind(ODD, hint="way out"))))
     assert (type(error), error.message, error.hint, error.exit_code) == (kind, ODD, "way out", kind.exit_code)
 
 
 def test_infinities_and_no_numbers_pass() -> None:
-    back = over({"a": math.inf, "b": math.nan})
+    back = round_trip({"a": math.inf, "b": math.nan})
     assert back["a"] == math.inf and math.isnan(back["b"])
 
 
@@ -115,8 +115,8 @@ def test_an_unknown_field_is_refused() -> None:
         build(TextDelta, {})
 
 
-def test_what_is_no_object_is_refused() -> None:
+def test_a_line_or_value_that_is_no_object_is_refused() -> None:
     with pytest.raises(ValueError, match="a message is a JSON object"):
         from_line(b"[]\n")
-    with pytest.raises(TypeError, match="object cannot go over the wire"):
+    with pytest.raises(TypeError, match="object cannot be sent"):
         to_line({"a": object()})

@@ -83,7 +83,7 @@ class Guide:
         options = EngineOptions(str(path), context=2048, threads=threads, repack="off", draft="off")
         self.topics = topics or ranker()
         self.room: LoadedModel = load_model(options)
-        self.decoder = self.room.engine.decoder
+        self.decoder = self.room.generator.context
 
     def prompt_ids(self, question: str, helped: bool) -> list[int]:
         """The ids of a first question."""

@@ -1,7 +1,7 @@
-"""Do to the engine child what a test cannot wait for. For tests only; Python runs it at its start, by PYTHONPATH.
+"""Inject faults into the engine's child process. For tests only: Python imports it at its start, through PYTHONPATH.
 
-`HELD_PHASE` names a phase to hold it in; `HELD_MARK` a file that is made when the child gets there, and removed to let
-it go on. `GPU_DEATHS` names a file with the phases in which a GPU, which is not there, has no memory left.
+`HELD_PHASE` names a phase in which the child waits; `HELD_MARK` a file that is made when the child gets there, and
+removed to let it continue. `GPU_DEATHS` names a file with the phases in which a pretended GPU has no memory left.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PHASES: dict[str, tuple[str, str, Callable[..., bool]]] = {  # module, name in i
 
 
 def hold(phase: str, mark: Path) -> None:
-    """Put a wait before what the phase begins with."""
+    """Wait before the function with which the phase starts."""
     module, path, applies = PHASES[phase]
     *above, name = path.split(".")
     owner = importlib.import_module(module)
@@ -50,7 +50,7 @@ def hold(phase: str, mark: Path) -> None:
 
 
 def lack_gpu_memory(deaths: Path) -> None:
-    """Claim that layers are on a GPU, and end as CUDA does without memory, in the phases that a file lists."""
+    """Claim that layers are on a GPU, and end as CUDA does without memory in the phases that a file lists."""
     loaded_model = importlib.import_module("chat.inference.loaded_model")
     context = importlib.import_module("chat.llama.context")
     load, feed = loaded_model.load_model, context.LlamaContext.feed

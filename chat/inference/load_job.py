@@ -1,0 +1,135 @@
+"""Load weights and make a context within the memory that is free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from chat.errors import MemoryLimitError, UsageError
+from chat.inference.draft_model import DraftModelPlan, plan_draft_model
+from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.hardware import HostResources, machine, worker_threads
+from chat.llama.memory_estimate import OUTPUTS, sizes_of
+from chat.llama.memory_plan import MemoryPlan, plan_memory
+from chat.llama.model import Adapters, LoadSettings, Model
+from chat.llama.sliding_window import Window, choose_window, missing_window, missing_window_remedy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chat.core.request import EngineOptions
+    from chat.gguf.reader import GgufFile
+
+BYTES_PER_TOKEN = 4  # of ordinary text, about
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """A context with its model, the plan that it was loaded by, and sentences for the user."""
+
+    context: LlamaContext
+    plan: MemoryPlan
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoadJob:
+    """A checked file, and everything that decides how it is loaded."""
+
+    options: EngineOptions
+    file: GgufFile
+    window: Window
+    host: HostResources
+    draft: DraftModelPlan | None
+
+    @classmethod
+    def prepare(cls, options: EngineOptions, file: GgufFile) -> LoadJob:
+        """Look at the machine, and at the draft model if there is one.
+
+        Raises:
+            UsageError: `--window` has no meaning for this model.
+            ModelError: the draft model cannot be used.
+            MemoryLimitError: there is not enough memory for the draft model.
+        """
+        window = choose_window(file, options.window)
+        host = machine(options)
+        return cls(options, file, window, host, plan_draft_model(options, file, host))
+
+    def run(self, on_progress: Callable[[float], bool] | None = None) -> LoadResult:
+        """Load the model; if a GPU has less memory than it reported, with fewer layers on it.
+
+        Args:
+            on_progress: gets the loaded fraction in 0..1; False stops the loading.
+
+        Raises:
+            ModelError: llama.cpp refuses the file or an adapter.
+            MemoryLimitError: there is not enough memory.
+            UsageError: the context is longer than the model supports.
+        """
+        notices = self._missing_gpu_notices()
+        options = self.options
+        plan = self._plan(options)
+        while True:
+            model: Model | None = None
+            try:
+                model = Model(str(self.file.path), self._load_settings(plan), on_progress)
+                if options.lora:
+                    model.adapters = Adapters(model, self.file, options.lora)
+                return LoadResult(LlamaContext(model, self._context_settings(plan)), plan, notices)
+            except MemoryLimitError as error:
+                if model is not None:
+                    model.close()
+                if plan.gpu_layers == 0:
+                    raise
+                if options.gpu_layers != "auto":
+                    hint = f"use fewer `--gpu-layers`, {(error.hint or '').removeprefix('use ')}"
+                    raise MemoryLimitError(error.message, hint=hint) from error
+                fewer = plan.gpu_layers * 3 // 4
+                plan = self._plan(replace(options, most_gpu_layers=fewer))
+                notices = (f"the GPU's memory ran out: {fewer} layers are on it now, the others on the processor",)
+
+    def _missing_gpu_notices(self) -> tuple[str, ...]:
+        """A sentence for a user who asked for layers on a GPU where there is none."""
+        options = self.options
+        if options.gpu_layers == "auto" or not options.wants_gpus or self.host.gpu_free_bytes:
+            return ()
+        reason = "this build of llama.cpp or this machine has no GPU"
+        return (f"`--gpu-layers {options.gpu_layers}` has no effect: {reason}, so everything is on the processor",)
+
+    def _plan(self, options: EngineOptions) -> MemoryPlan:
+        sizes = sizes_of(self.file, options.window)
+        if options.context is not None and options.context > sizes.trained_context:
+            is_windowless = sizes.trained_context == missing_window(self.file)
+            hint = f"{missing_window_remedy(self.file)}; `--window off` does without" if is_windowless else None
+            raise UsageError(
+                f"`--context {options.context}` is more than the {sizes.trained_context:,} the model knows", hint=hint
+            )
+        host = self.host if self.draft is None else self.draft.remaining(self.host)
+        try:
+            return plan_memory(sizes, options, self.window, host, options.first_prompt_bytes // BYTES_PER_TOKEN)
+        except MemoryLimitError as error:
+            if self.draft is None:
+                raise
+            hint = f"leave out `--draft`, {error.hint}"
+            raise MemoryLimitError(f"{error.message} beside {self.draft.file.path}", hint=hint) from error
+
+    def _load_settings(self, plan: MemoryPlan) -> LoadSettings:
+        key = f"{self.file.architecture}.attention.sliding_window"
+        return LoadSettings(
+            gpu_layers=plan.gpu_layers,
+            gpu_split=plan.gpu_split,
+            repack=plan.repack,
+            mlock=self.options.mlock,
+            overrides=() if self.window.override is None else ((key, self.window.override),),
+        )
+
+    def _context_settings(self, plan: MemoryPlan) -> ContextSettings:
+        return ContextSettings(
+            cells=plan.cells,
+            batch=plan.batch,
+            outputs=OUTPUTS,
+            rolling=plan.rolling,
+            kv_type=self.options.kv_type,
+            flash_attention=self.options.flash_attention,
+            threads=self.options.threads or worker_threads(),
+        )
