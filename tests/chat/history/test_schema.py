@@ -1,0 +1,106 @@
+"""A history of the first version opens, and the tables of a new one are the same, so that program opens it too."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from chat.core.conversation import Conversation, Message, ToolCall
+from chat.history.records import SessionRecord
+from chat.history.store import open_store
+
+# As version 0.1.0 wrote them, but for spaces.
+VERSION_1 = """
+CREATE TABLE sessions (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT UNIQUE, title TEXT NOT NULL,
+    model TEXT NOT NULL, model_path TEXT NOT NULL, system TEXT, settings TEXT NOT NULL,
+    created REAL NOT NULL, updated REAL NOT NULL, leaf TEXT);
+CREATE TABLE nodes (number INTEGER PRIMARY KEY, session TEXT NOT NULL REFERENCES sessions(id), id TEXT NOT NULL,
+    parent TEXT, role TEXT NOT NULL, content TEXT NOT NULL, calls TEXT NOT NULL, answers TEXT NOT NULL,
+    ids BLOB NOT NULL, finish_reason TEXT, streaming INTEGER NOT NULL, created REAL NOT NULL, UNIQUE (session, id));
+CREATE INDEX sessions_by_time ON sessions(updated);
+CREATE VIRTUAL TABLE node_texts USING fts5(content, calls, content='nodes', content_rowid='number',
+    tokenize='unicode61 remove_diacritics 2');
+CREATE VIRTUAL TABLE session_texts USING fts5(name, title, system, content='sessions', content_rowid='number',
+    tokenize='unicode61 remove_diacritics 2');
+CREATE TRIGGER nodes_inserted AFTER INSERT ON nodes BEGIN
+    INSERT INTO node_texts(rowid, content, calls) VALUES (new.number, new.content, new.calls); END;
+CREATE TRIGGER nodes_deleted AFTER DELETE ON nodes BEGIN
+    INSERT INTO node_texts(node_texts, rowid, content, calls)
+    VALUES ('delete', old.number, old.content, old.calls); END;
+CREATE TRIGGER nodes_updated AFTER UPDATE OF content, calls ON nodes BEGIN
+    INSERT INTO node_texts(node_texts, rowid, content, calls) VALUES ('delete', old.number, old.content, old.calls);
+    INSERT INTO node_texts(rowid, content, calls) VALUES (new.number, new.content, new.calls); END;
+CREATE TRIGGER sessions_inserted AFTER INSERT ON sessions BEGIN
+    INSERT INTO session_texts(rowid, name, title, system) VALUES (new.number, new.name, new.title, new.system); END;
+CREATE TRIGGER sessions_deleted AFTER DELETE ON sessions BEGIN
+    INSERT INTO session_texts(session_texts, rowid, name, title, system)
+    VALUES ('delete', old.number, old.name, old.title, old.system); END;
+CREATE TRIGGER sessions_updated AFTER UPDATE OF name, title, system ON sessions BEGIN
+    INSERT INTO session_texts(session_texts, rowid, name, title, system)
+    VALUES ('delete', old.number, old.name, old.title, old.system);
+    INSERT INTO session_texts(rowid, name, title, system) VALUES (new.number, new.name, new.title, new.system); END;
+PRAGMA application_id = 1296263265;
+PRAGMA user_version = 1;
+"""
+ROWS = """
+INSERT INTO sessions VALUES (1, '0123456789abcdef0123456789abcdef', 'trip', 'Where to?', 'v0.3', '/v0.3.gguf',
+    'Be brief.', '{"temperature": 0.2}', 1700000000.0, 1700000060.0, 'b');
+INSERT INTO nodes VALUES (1, '0123456789abcdef0123456789abcdef', 'a', NULL, 'user', 'Where to?', '', '', x'', NULL, 0,
+    1700000000.0);
+INSERT INTO nodes VALUES (2, '0123456789abcdef0123456789abcdef', 'b', 'a', 'assistant', 'Rome',
+    '[{"name": "map", "arguments": "{}", "id": "x"}]', '', x'0100000002000000', 'stop', 0, 1700000060.0);
+"""
+RECORD = SessionRecord(
+    id="0123456789abcdef0123456789abcdef",
+    name="trip",
+    title="Where to?",
+    model="v0.3",
+    model_path="/v0.3.gguf",
+    system="Be brief.",
+    settings={"temperature": 0.2},
+    created=1_700_000_000.0,
+    updated=1_700_000_060.0,
+    leaf="b",
+)
+CONVERSATION = (
+    Conversation("Be brief.")
+    .add(Message("user", "Where to?"), "a")
+    .add(Message("assistant", "Rome", (1, 2), "stop", (ToolCall("map", "{}", "x"),)), "b")
+)
+
+
+def definitions(path: Path) -> tuple[dict[str, str], int, int]:
+    """The tables, indexes and triggers by name, the application's id and the version."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        tables = {name: re.sub(r"\s+", "", sql) for name, sql in rows}
+        numbers = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+    return tables, numbers[0], numbers[1]
+
+
+def write_version_1(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_1)
+        connection.executescript(ROWS)
+
+
+def test_a_history_of_the_first_version_opens_and_continues(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    write_version_1(path)
+    with open_store(path) as store:
+        assert store.take_notices() == ()
+        assert store.load(RECORD.id) == (RECORD, CONVERSATION)
+        assert [listed.messages for listed in store.list()] == [2]
+        assert [hit.node_id for hit in store.search("rome")] == ["b"]
+        store.append(RECORD.id, CONVERSATION.add(Message("tool", "here", tool_call_id="x"), "c").nodes["c"])
+        assert list(store.load(RECORD.id)[1].nodes) == ["a", "b", "c"]
+
+
+def test_a_new_history_has_the_tables_of_the_first_version(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    write_version_1(old)
+    with open_store(new) as store:
+        store.create(name="x", conversation=CONVERSATION)
+    assert definitions(new) == definitions(old)
