@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
+from chat.gguf.keys import PLAIN_ARCHITECTURE, WINDOWED_ARCHITECTURE, MistralChatKey
 from chat.gguf.writer import encode_header
 from convert.checkpoint.rows import ConstantRow
 from convert.gguf_source import GgufSource, check_plain, open_gguf, read_sizes
 from convert.lora.adapter import Adapter, open_adapter
 from convert.lora.merge import ChangedRows, merge
 from convert.output import metadata
-from convert.output.key_changes import PROMPT_FORMAT, change_keys, merged_names
+from convert.output.key_changes import change_keys, merged_names
 from convert.pipeline import ConversionOptions, ConversionReport, choose_window, make_jobs, plan_outputs, write_model
 from convert.quantize.block_types import ALL_TYPES, BLOCK_TYPES
 from convert.quantize.packed_rows import PackedRows
@@ -111,14 +112,14 @@ def draft_gguf(options: ConversionOptions) -> GgufConversion:
 def _choose_target(source: GgufSource, wanted: str) -> GgufTarget:
     """What becomes of the window: as the file applies it, or else notes it, where nothing else is wanted."""
     own = read_sizes(source.file)
-    applied = own.windows if source.is_carrier else (None,) * own.layers
+    applied = own.windows if source.is_windowed else (None,) * own.layers
     sizes = choose_window(own, wanted)
     architecture = metadata.architecture_of(sizes) if sizes.windows != applied else source.file.architecture
-    if architecture == metadata.PLAIN:
+    if architecture == PLAIN_ARCHITECTURE:
         sizes = sizes.with_window(None)
     if sizes.windows == applied:
         return GgufTarget(sizes, architecture)
-    if architecture == metadata.PLAIN:
+    if architecture == PLAIN_ARCHITECTURE:
         check_plain(source)
     return GgufTarget(sizes, architecture, metadata.window_note(sizes.windows if sizes.window else own.windows))
 
@@ -146,9 +147,9 @@ def _outputs(
     tensors = source.tensors(as_floats=as_floats)
     for adapter, scale in adapters:
         tensors = merge(tensors, adapter, scale, target.sizes.head_dim)
-    if target.architecture == metadata.PLAIN:
+    if target.architecture == PLAIN_ARCHITECTURE:
         return tensors
-    return (*tensors, *(source.sinks() if source.is_carrier else sinks(target.sizes)))
+    return (*tensors, *(source.sinks() if source.is_windowed else sinks(target.sizes)))
 
 
 def _plan(
@@ -196,7 +197,7 @@ def _packed(rows: Rows) -> PackedRows | None:
 
 def _warnings_of_format(source: GgufSource, adapters: Sequence[tuple[Adapter, float]]) -> tuple[str, ...]:
     """An adapter may have taught a base model to answer, which a base model's file does not know."""
-    if not adapters or source.file.metadata.get(PROMPT_FORMAT) != RAW:
+    if not adapters or source.file.metadata.get(MistralChatKey.PROMPT_FORMAT) != RAW:
         return ()
     return (
         "the file is a base model's, which continues text: if an adapter taught it to answer, "
@@ -226,16 +227,16 @@ def report_of(draft: GgufConversion) -> ConversionReport:
         output=str(draft.path),
         size=len(draft.header) + draft.plan.data_bytes,
         type=draft.plan.type_name,
-        architecture=metadata.CARRIER if window else metadata.PLAIN,
+        architecture=WINDOWED_ARCHITECTURE if window else PLAIN_ARCHITECTURE,
         window=window,
         context=draft.sizes.context,
-        prompt_format=file.metadata.get(PROMPT_FORMAT),
+        prompt_format=file.metadata.get(MistralChatKey.PROMPT_FORMAT),
         parameters=count_parameters([tensor for tensor in draft.outputs if not _is_sink(tensor)]),
         tensors=len(draft.plan.tensors),
         tensor_bytes=draft.plan.data_bytes,
         source=file.path.name,
         source_bytes=file.size,
-        source_sha256=file.metadata.get("mistral_chat.source_sha256", ""),
+        source_sha256=file.metadata.get(MistralChatKey.SOURCE_SHA256, ""),
         filled_in=(),
         warnings=draft.warnings,
         verified=False,

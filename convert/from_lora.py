@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chat.errors import DataError, ModelError, UsageError
+from chat.gguf.keys import ADAPTER_FILE, MISTRAL_ARCHITECTURES, AdapterKey, GeneralKey, MistralChatKey, ModelKey
 from chat.gguf.reader import read_gguf
 from chat.gguf.writer import KeyValue, encode_header
 from convert.architecture.hyperparameters import read_hyperparameters
@@ -172,11 +173,11 @@ def open_base(path: Path, window: str = "auto") -> Base:
         hparams = choose_window(stated, window)
         return Base(checkpoint.name, metadata.architecture_of(hparams), expected_shapes(hparams), hparams.head_dim)
     file = read_gguf(path)
-    if file.architecture not in (metadata.PLAIN, metadata.CARRIER):
+    if file.architecture not in MISTRAL_ARCHITECTURES:
         raise ModelError(f"{path}: is of the architecture {file.architecture[:40]!r}, not a Mistral model")
-    head_dim = file.key("attention.key_length")
+    head_dim = file.key(ModelKey.KEY_LENGTH)
     if head_dim is None:
-        head_dim = _head_dim(path, file.key("embedding_length"), file.key("attention.head_count"))
+        head_dim = _head_dim(path, file.key(ModelKey.EMBEDDING_LENGTH), file.key(ModelKey.HEAD_COUNT))
     if type(head_dim) is not int or not 0 < head_dim < 1 << 16 or head_dim % 2:
         raise DataError(f"{path}: heads of {str(head_dim)[:40]} numbers are impossible")
     return Base(str(path), file.architecture, {name: info.shape[::-1] for name, info in file.tensors.items()}, head_dim)
@@ -231,13 +232,13 @@ def _padded(change: Change | None, rank: int, shape: Shape, alpha: float) -> tup
 
 def _keys(adapter: Adapter, base: Base, alpha: float, file_type: int) -> tuple[KeyValue, ...]:
     return (
-        KeyValue("general.architecture", "str", base.architecture),
-        KeyValue("general.type", "str", "adapter"),
-        KeyValue("adapter.type", "str", "lora"),
-        KeyValue("general.name", "str", metadata.short_name(adapter.name)),
-        KeyValue("adapter.lora.alpha", "f32", alpha),
-        KeyValue("mistral_chat.source", "str", adapter.name),
-        KeyValue("mistral_chat.source_sha256", "str", fingerprint_with("", [(adapter, 1.0)])),
-        KeyValue("general.quantization_version", "u32", metadata.QUANTIZATION_VERSION),
-        KeyValue("general.file_type", "u32", file_type),
+        KeyValue(GeneralKey.ARCHITECTURE, "str", base.architecture),
+        KeyValue(GeneralKey.TYPE, "str", ADAPTER_FILE),
+        KeyValue(AdapterKey.TYPE, "str", "lora"),
+        KeyValue(GeneralKey.NAME, "str", metadata.short_name(adapter.name)),
+        KeyValue(AdapterKey.LORA_ALPHA, "f32", alpha),
+        KeyValue(MistralChatKey.SOURCE, "str", adapter.name),
+        KeyValue(MistralChatKey.SOURCE_SHA256, "str", fingerprint_with("", [(adapter, 1.0)])),
+        KeyValue(GeneralKey.QUANTIZATION_VERSION, "u32", metadata.QUANTIZATION_VERSION),
+        KeyValue(GeneralKey.FILE_TYPE, "u32", file_type),
     )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError, ModelError
-from chat.gguf.keys import noted_windows
-from chat.gguf.reader import MAGIC, GgufFile, read_gguf
-from chat.gguf.validate_layers import CARRIER, LAYERED
+from chat.gguf.keys import MISTRAL_ARCHITECTURES, WINDOWED_ARCHITECTURE, ModelKey
+from chat.gguf.reader import GgufFile, read_gguf
+from chat.gguf.types import MAGIC
 from chat.gguf.validate_model import check_model
 from convert.architecture.hyperparameters import Hyperparameters
 from convert.checkpoint.mapped_file import MappedFile, TensorEntry, TensorFile
@@ -38,9 +38,9 @@ class GgufSource:
     mapped: MappedFile
 
     @property
-    def is_carrier(self) -> bool:
+    def is_windowed(self) -> bool:
         """Whether its window is applied."""
-        return self.file.architecture == CARRIER
+        return self.file.architecture == WINDOWED_ARCHITECTURE
 
     def tensors(self, *, as_floats: bool) -> tuple[OutputTensor, ...]:
         """All tensors but the carrier's sinks; plain floats are checked when they are read `as_floats`."""
@@ -83,12 +83,12 @@ def open_gguf(path: Path) -> GgufSource:
         FileError: it cannot be read.
     """
     file = read_gguf(path)
-    if file.metadata.get("general.type") == "adapter":
+    if file.is_adapter:
         raise ModelError(f"{path}: is an adapter, not a model")
-    if file.architecture not in LAYERED:
+    if file.architecture not in MISTRAL_ARCHITECTURES:
         raise ModelError(
             f"{path}: the architecture {file.architecture[:60]!r} cannot be changed",
-            hint=f"convert knows {' and '.join(LAYERED)}",
+            hint=f"convert knows {' and '.join(MISTRAL_ARCHITECTURES)}",
         )
     check_model(file)
     return GgufSource(file, MappedFile(path))
@@ -96,30 +96,30 @@ def open_gguf(path: Path) -> GgufSource:
 
 def read_sizes(file: GgufFile) -> Hyperparameters:
     """The sizes that the file's keys give, and the window that it applies, or else notes."""
-    layers, heads, width = file.key("block_count"), _first(file.key("attention.head_count")), _width(file)
-    windows = noted_windows(file) or (None,) * layers
+    layers, heads, width = file.key(ModelKey.BLOCK_COUNT), _first(file.key(ModelKey.HEAD_COUNT)), _width(file)
+    windows = file.noted_windows or (None,) * layers
     if file.window is not None:
-        windows = tuple(file.window if on else None for on in file.key("attention.sliding_window_pattern"))
+        windows = tuple(file.window if on else None for on in file.key(ModelKey.SLIDING_WINDOW_PATTERN))
     return Hyperparameters(
         layers=layers,
         width=width,
         heads=heads,
-        kv_heads=_first(file.key("attention.head_count_kv", heads)) or heads,
-        head_dim=file.key("attention.key_length") or width // heads,
-        hidden=_first(file.key("feed_forward_length")),
+        kv_heads=_first(file.key(ModelKey.HEAD_COUNT_KV, heads)) or heads,
+        head_dim=file.key(ModelKey.KEY_LENGTH) or width // heads,
+        hidden=_first(file.key(ModelKey.FEED_FORWARD_LENGTH)),
         vocabulary=file.vocabulary_size,
-        norm_epsilon=file.key("attention.layer_norm_rms_epsilon"),
-        rope_theta=file.key("rope.freq_base", DEFAULT_THETA),
-        context=file.key("context_length"),
+        norm_epsilon=file.key(ModelKey.LAYER_NORM_RMS_EPSILON),
+        rope_theta=file.key(ModelKey.ROPE_FREQ_BASE, DEFAULT_THETA),
+        context=file.key(ModelKey.CONTEXT_LENGTH),
         windows=windows,
-        experts=file.key("expert_count", 0),
-        experts_used=_first(file.key("expert_used_count", 0)),
+        experts=file.key(ModelKey.EXPERT_COUNT, 0),
+        experts_used=_first(file.key(ModelKey.EXPERT_USED_COUNT, 0)),
         is_tied="output.weight" not in file.tensors,
     )
 
 
 def _width(file: GgufFile) -> int:
-    return int(file.key("embedding_length"))
+    return int(file.key(ModelKey.EMBEDDING_LENGTH))
 
 
 def _first(value: Any) -> int:
@@ -129,11 +129,11 @@ def _first(value: Any) -> int:
 
 # What the carrier's graph computes beyond Mistral's, and the values with which it does not.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "logit_scale": (1.0,),
-    "embedding_scale": (None, 0.0, 1.0),
-    "residual_scale": (None, 0.0, 1.0),
-    "attention.scale": (None, 0.0),
-    "expert_shared_feed_forward_length": (None, 0),
+    ModelKey.LOGIT_SCALE: (1.0,),
+    ModelKey.EMBEDDING_SCALE: (None, 0.0, 1.0),
+    ModelKey.RESIDUAL_SCALE: (None, 0.0, 1.0),
+    ModelKey.ATTENTION_SCALE: (None, 0.0),
+    ModelKey.EXPERT_SHARED_FEED_FORWARD_LENGTH: (None, 0),
 }
 LARGEST_SINK = -1e9  # exp() of anything below is 0 beside any score
 
@@ -149,7 +149,7 @@ def check_plain(source: GgufSource) -> None:
     for name, values in NEUTRAL.items():
         if file.key(name) not in values:
             raise _not_mistral(file, f"its `{name}` is {file.key(name)}")
-    if not all(file.key("attention.rope_pattern", (True,))):
+    if not all(file.key(ModelKey.ROPE_PATTERN, (True,))):
         raise _not_mistral(file, "it has layers without rotary positions")
     if any(".ffn_gate_up_exps." in name for name in file.tensors):
         raise _not_mistral(file, "its experts' matrices are fused")

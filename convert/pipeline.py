@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import UsageError
-from chat.gguf.writer import ALIGNMENT, encode_header
+from chat.gguf.keys import WINDOWED_ARCHITECTURE
+from chat.gguf.types import align
+from chat.gguf.writer import encode_header
 from chat.system.progress import byte_bar
 from convert.architecture.hyperparameters import Hyperparameters, read_hyperparameters
 from convert.checkpoint.folder import Checkpoint, open_checkpoint
@@ -136,7 +138,7 @@ def write_model(
     Raises:
         ChatError: the target or the disk is not usable, or a tensor cannot be written.
     """
-    data_bytes = jobs[-1].tensor.offset + -(-jobs[-1].tensor.nbytes // ALIGNMENT) * ALIGNMENT
+    data_bytes = jobs[-1].tensor.offset + align(jobs[-1].tensor.nbytes)
     size = len(header) + data_bytes
     gguf_writer.check_target(path, size, overwrite=options.overwrite)
     load_library()
@@ -186,7 +188,7 @@ def make_draft(options: ConversionOptions) -> ConversionDraft:
     name = "+".join((checkpoint.name, *(adapter.name for adapter, _ in adapters)))
     sha256 = fingerprint_with(fingerprint(checkpoint), adapters)
     origin = metadata.Origin(name, sha256, count_parameters(outputs), stated.windows)
-    if metadata.architecture_of(hparams) == metadata.CARRIER:
+    if metadata.architecture_of(hparams) == WINDOWED_ARCHITECTURE:
         outputs += sinks(hparams)
     plan = plan_outputs(outputs, hparams, choices)
     keys = (*metadata.make_keys(hparams, vocabulary, choices.recipe, origin), *choices.keys())
@@ -250,7 +252,7 @@ def make_report(draft: ConversionDraft) -> ConversionReport:
         size=draft.size,
         type=draft.plan.type_name,
         architecture=architecture,
-        window=draft.hparams.window if architecture == metadata.CARRIER else None,
+        window=draft.hparams.window if architecture == WINDOWED_ARCHITECTURE else None,
         context=draft.hparams.context,
         prompt_format=draft.vocabulary.prompt_format,
         parameters=draft.origin.parameters,

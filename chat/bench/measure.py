@@ -19,6 +19,7 @@ from chat.bench.speculative import PROMPT, measure_drafting
 from chat.bench.turns import SAMPLING, bounds_of, generate, plain_engine, prompt_ids, read
 from chat.core.request import EngineOptions
 from chat.errors import UsageError
+from chat.gguf.keys import ModelKey
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
 from chat.inference.generator import Generator
@@ -73,7 +74,7 @@ def _with_context(options: EngineOptions, needed: int) -> EngineOptions:
     """The options with a cache as large as the bench needs it, where no window makes it endless."""
     file = read_gguf(Path(options.model_path))
     check_model(file)
-    trained = file.key("context_length", needed)
+    trained = file.key(ModelKey.CONTEXT_LENGTH, needed)
     if choose_window(file, options.window).rolling and options.context is None:
         return options
     limit = min(trained, options.context or trained)

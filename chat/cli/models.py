@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chat.errors import ExitCode, ModelError
+from chat.gguf.keys import MistralChatKey, ModelKey
 from chat.hub import PREFIX, catalogue, gguf_here, read_hub_name
 from chat.models import inventory
 from chat.system.console import confirm, tell
@@ -144,11 +145,11 @@ def _facts(model: inventory.LocalModel, header: GgufFile) -> dict[str, Any]:
         types[tensor.type] = types.get(tensor.type, 0) + 1
     facts = {
         **model.to_json(),
-        "layers": header.key("block_count"),
+        "layers": header.key(ModelKey.BLOCK_COUNT),
         "vocabulary": header.vocabulary_size,
         "tensors": ", ".join(f"{count} {kind}" for kind, count in sorted(types.items())),
-        "source": header.metadata.get("mistral_chat.source"),
-        "source_sha256": header.metadata.get("mistral_chat.source_sha256"),
+        "source": header.metadata.get(MistralChatKey.SOURCE),
+        "source_sha256": header.metadata.get(MistralChatKey.SOURCE_SHA256),
     }
     return {name: value for name, value in facts.items() if value not in ("", None)}
 

@@ -10,14 +10,17 @@ import struct
 from array import array
 from dataclasses import dataclass
 from math import prod, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
+
+from chat.gguf.keys import WINDOWED_ARCHITECTURE, GeneralKey, MistralChatKey, ModelKey, TokenizerKey
+from chat.gguf.types import align
+from chat.gguf.writer import KeyValue, encode_header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ALIGNMENT = 32
-U32, F32, BOOL, STRING, ARRAY, I32 = 4, 6, 7, 8, 9, 5  # gguf_type
-SINK = -1e30  # an attention sink of weight 0: it makes the carrier's graph Mistral's
+F32 = 0  # ggml_type
+SINK = -1e30  # an attention sink of weight 0: with it `granite_swa` computes Mistral
 UNKNOWN, CONTROL, BYTE = 2, 3, 6  # kinds of pieces
 
 
@@ -48,6 +51,15 @@ class TinyTensor:
 
     shape: tuple[int, ...]
     values: array[float]
+
+
+class _Placed(NamedTuple):
+    """A tensor's line in the header; `offset` counts bytes from the start of the tensor data."""
+
+    name: str
+    shape: tuple[int, ...]
+    ggml_type: int
+    offset: int
 
 
 def make_weights(shape: Shape, seed: int = 1) -> dict[str, TinyTensor]:
@@ -84,71 +96,53 @@ def make_weights(shape: Shape, seed: int = 1) -> dict[str, TinyTensor]:
 
 
 def write_model(path: Path, shape: Shape, tensors: dict[str, TinyTensor]) -> None:
-    """Write a carrier file (`granite_swa`) of float32 tensors."""
-    keys = _metadata(shape)
-    head = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys)))
-    for name, (kind, value) in keys.items():
-        head += _text(name) + struct.pack("<I", kind) + _packed(kind, value)
+    """Write a GGUF of float32 tensors, of the architecture with a sliding window."""
+    placed: list[_Placed] = []
     offset = 0
     for name, tensor in tensors.items():
-        sizes = tensor.shape[::-1]  # ggml names the columns first
-        head += _text(name) + struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes) + struct.pack("<IQ", 0, offset)
-        offset += _padded(4 * prod(sizes))
+        placed.append(_Placed(name, tensor.shape, F32, offset))
+        offset += align(4 * prod(tensor.shape))
     with path.open("wb") as file:
-        file.write(head.ljust(_padded(len(head)), b"\0"))
+        file.write(encode_header(_metadata(shape), placed))
         for tensor in tensors.values():
             data = struct.pack(f"<{len(tensor.values)}f", *tensor.values)
-            file.write(data.ljust(_padded(len(data)), b"\0"))
+            file.write(data.ljust(align(len(data)), b"\0"))
 
 
-def _metadata(shape: Shape) -> dict[str, tuple[int, Any]]:
-    """Every key with its type; an array's value is (type of its items, items)."""
+def _metadata(shape: Shape) -> list[KeyValue]:
     sizes = {
-        "block_count": shape.layers,
-        "context_length": shape.context,
-        "embedding_length": shape.hidden,
-        "feed_forward_length": shape.feed_forward,
-        "attention.head_count": shape.heads,
-        "attention.head_count_kv": shape.kv_heads,
-        "attention.key_length": shape.head,
-        "attention.value_length": shape.head,
-        "rope.dimension_count": shape.head,
-        "vocab_size": shape.vocabulary,
-        "attention.sliding_window": shape.window,
+        ModelKey.BLOCK_COUNT: shape.layers,
+        ModelKey.CONTEXT_LENGTH: shape.context,
+        ModelKey.EMBEDDING_LENGTH: shape.hidden,
+        ModelKey.FEED_FORWARD_LENGTH: shape.feed_forward,
+        ModelKey.HEAD_COUNT: shape.heads,
+        ModelKey.HEAD_COUNT_KV: shape.kv_heads,
+        ModelKey.KEY_LENGTH: shape.head,
+        ModelKey.VALUE_LENGTH: shape.head,
+        ModelKey.ROPE_DIMENSION_COUNT: shape.head,
+        ModelKey.VOCABULARY_SIZE: shape.vocabulary,
+        ModelKey.SLIDING_WINDOW: shape.window,
     }
-    numbers = {"rope.freq_base": shape.theta, "attention.layer_norm_rms_epsilon": shape.epsilon, "logit_scale": 1.0}
-    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    return {
-        "general.architecture": (STRING, "granite_swa"),
-        "general.name": (STRING, "the doctor's tiny model"),
-        **{f"granite_swa.{name}": (U32, value) for name, value in sizes.items()},
-        **{f"granite_swa.{name}": (F32, value) for name, value in numbers.items()},
-        "granite_swa.attention.sliding_window_pattern": (ARRAY, (BOOL, [1] * shape.layers)),
-        "general.file_type": (U32, 0),
-        "tokenizer.ggml.model": (STRING, "llama"),
-        "tokenizer.ggml.pre": (STRING, "default"),
-        "tokenizer.ggml.tokens": (ARRAY, (STRING, pieces)),
-        "tokenizer.ggml.scores": (ARRAY, (F32, [0.0] * len(pieces))),
-        "tokenizer.ggml.token_type": (ARRAY, (I32, [UNKNOWN, CONTROL, CONTROL] + [BYTE] * 256)),
-        "tokenizer.ggml.bos_token_id": (U32, 1),
-        "tokenizer.ggml.eos_token_id": (U32, 2),
-        "mistral_chat.prompt_format": (STRING, "v1"),
+    numbers = {
+        ModelKey.ROPE_FREQ_BASE: shape.theta,
+        ModelKey.LAYER_NORM_RMS_EPSILON: shape.epsilon,
+        ModelKey.LOGIT_SCALE: 1.0,
     }
-
-
-def _packed(kind: int, value: Any) -> bytes:
-    if kind == STRING:
-        return _text(value)
-    if kind == ARRAY:
-        of, items = value
-        return struct.pack("<IQ", of, len(items)) + b"".join(_packed(of, item) for item in items)
-    return struct.pack({U32: "<I", I32: "<i", F32: "<f", BOOL: "<B"}[kind], value)
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def _padded(count: int) -> int:
-    return -(-count // ALIGNMENT) * ALIGNMENT
+    pieces = ("<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)))
+    pattern = f"{WINDOWED_ARCHITECTURE}.{ModelKey.SLIDING_WINDOW_PATTERN}"
+    return [
+        KeyValue(GeneralKey.ARCHITECTURE, "str", WINDOWED_ARCHITECTURE),
+        KeyValue(GeneralKey.NAME, "str", "the doctor's tiny model"),
+        *(KeyValue(f"{WINDOWED_ARCHITECTURE}.{name}", "u32", value) for name, value in sizes.items()),
+        *(KeyValue(f"{WINDOWED_ARCHITECTURE}.{name}", "f32", value) for name, value in numbers.items()),
+        KeyValue(pattern, "bool", (True,) * shape.layers),
+        KeyValue(GeneralKey.FILE_TYPE, "u32", 0),
+        KeyValue(TokenizerKey.MODEL, "str", "llama"),
+        KeyValue(TokenizerKey.PRE, "str", "default"),
+        KeyValue(TokenizerKey.TOKENS, "str", pieces),
+        KeyValue(TokenizerKey.SCORES, "f32", (0.0,) * len(pieces)),
+        KeyValue(TokenizerKey.TOKEN_TYPE, "i32", (UNKNOWN, CONTROL, CONTROL, *(BYTE,) * 256)),
+        KeyValue(TokenizerKey.BOS_ID, "u32", 1),
+        KeyValue(TokenizerKey.EOS_ID, "u32", 2),
+        KeyValue(MistralChatKey.PROMPT_FORMAT, "str", "v1"),
+    ]

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from chat.errors import ChatError, DataError, FileError, ModelError
 from chat.gguf.cursor import INCOMPLETE, MAX_HEADER_BYTES, Cursor, Texts, shown
-from chat.gguf.types import BLOCK_TYPES, FILE_TYPES
+from chat.gguf.keys import ADAPTER_FILE, PLAIN_ARCHITECTURE, GeneralKey, MistralChatKey, ModelKey, TokenizerKey
+from chat.gguf.types import BLOCK_TYPES, DEFAULT_ALIGNMENT, FILE_TYPES, MAGIC, align
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAGIC = b"GGUF"
 VERSIONS = (2, 3)
-DEFAULT_ALIGNMENT = 32
 # llama.cpp maps the file, and its CPU buffers must start on such a boundary or it aborts (ggml-backend.cpp)
 TENSOR_ALIGNMENT = 32
 MAX_NAME_BYTES = 63  # of a tensor: GGML_MAX_NAME with its final zero
@@ -59,7 +58,7 @@ class GgufFile:
     @property
     def architecture(self) -> str:
         """The model's graph, in llama.cpp's words; empty where the file does not say."""
-        name = self.metadata.get("general.architecture", "")
+        name = self.metadata.get(GeneralKey.ARCHITECTURE, "")
         return name if isinstance(name, str) else ""
 
     def key(self, name: str, default: Any = None) -> Any:
@@ -69,7 +68,7 @@ class GgufFile:
     @property
     def type_name(self) -> str:
         """The recipe, as after `-t`: Q4_K_M; where the file does not say, the type that most bytes have."""
-        number = self.metadata.get("general.file_type")
+        number = self.metadata.get(GeneralKey.FILE_TYPE)
         if isinstance(number, int) and number in FILE_TYPES:
             return FILE_TYPES[number]
         held: dict[str, int] = {}
@@ -83,24 +82,46 @@ class GgufFile:
 
         llama.cpp never reads the key for the plain `llama` architecture.
         """
-        window = self.key("attention.sliding_window")
-        if self.architecture == "llama" or not isinstance(window, int) or window <= 0:
+        window = self.key(ModelKey.SLIDING_WINDOW)
+        if self.architecture == PLAIN_ARCHITECTURE or not isinstance(window, int) or window <= 0:
             return None
-        pattern = self.key("attention.sliding_window_pattern")
+        pattern = self.key(ModelKey.SLIDING_WINDOW_PATTERN)
         return None if isinstance(pattern, tuple) and not any(pattern) else window
+
+    @property
+    def noted_windows(self) -> tuple[int | None, ...] | None:
+        """The window in tokens that each layer was made with, as our converter notes it, whatever this file applies.
+
+        A layer that sees the whole context has None. The value is None where the file has no such note, and valid only
+        of a file that `check_model` accepts.
+        """
+        window = self.metadata.get(MistralChatKey.SLIDING_WINDOW)
+        if window is None:
+            return None
+        pattern = self.metadata.get(MistralChatKey.SLIDING_WINDOW_PATTERN, (True,) * self.key(ModelKey.BLOCK_COUNT))
+        return tuple((window or None) if is_windowed else None for is_windowed in pattern)
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the file says that it is a LoRA adapter, not a model."""
+        return bool(self.metadata.get(GeneralKey.TYPE) == ADAPTER_FILE)
 
     @property
     def vocabulary_size(self) -> int:
         """How many pieces the tokenizer has; 0 where the file holds none."""
-        pieces = self.metadata.get("tokenizer.ggml.tokens")
+        pieces = self.metadata.get(TokenizerKey.TOKENS)
         if isinstance(pieces, Texts):
             return len(pieces)
-        size = self.key("vocab_size", 0)
+        size = self.key(ModelKey.VOCABULARY_SIZE, 0)
         return size if isinstance(size, int) else 0
 
     def fault(self, problem: str, *, hint: str | None = None) -> DataError:
         """An error about this file."""
         return DataError(f"{self.path}: {problem}", hint=hint)
+
+    def key_fault(self, name: str, problem: str) -> DataError:
+        """An error about the key `{architecture}.{name}`; `problem` continues the sentence after its name."""
+        return self.fault(f"key {shown(f'{self.architecture}.{name}')} {problem}")
 
 
 def read_gguf(path: Path | str) -> GgufFile:
@@ -131,7 +152,7 @@ def _read(cursor: Cursor) -> GgufFile:
     metadata, types = _keys(cursor, key_count)
     alignment = _alignment(cursor, metadata, types)
     described = _descriptions(cursor, tensor_count)
-    data_offset = _padded(cursor.at, alignment) if tensor_count else cursor.at
+    data_offset = align(cursor.at, alignment) if tensor_count else cursor.at
     return GgufFile(
         path=cursor.path,
         version=version,
@@ -185,12 +206,12 @@ def _keys(cursor: Cursor, count: int) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _alignment(cursor: Cursor, metadata: Mapping[str, Any], types: Mapping[str, str]) -> int:
-    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-    kind = types.get("general.alignment", "u32")
+    alignment = metadata.get(GeneralKey.ALIGNMENT, DEFAULT_ALIGNMENT)
+    kind = types.get(GeneralKey.ALIGNMENT, "u32")
     if kind != "u32":
-        cursor.fail(f"key 'general.alignment' is {kind}, but must be u32")
+        cursor.fail(f"key '{GeneralKey.ALIGNMENT}' is {kind}, but must be u32")
     if alignment == 0 or alignment & (alignment - 1):
-        cursor.fail(f"key 'general.alignment' is {alignment}, but must be a power of two")
+        cursor.fail(f"key '{GeneralKey.ALIGNMENT}' is {alignment}, but must be a power of two")
     return int(alignment)
 
 
@@ -233,7 +254,7 @@ def _places(
         if start % TENSOR_ALIGNMENT:
             cursor.fail(f"{subject} starts at byte {start}, which is no multiple of {TENSOR_ALIGNMENT}")
         tensors[name] = TensorInfo(name, shape, BLOCK_TYPES[kind].name, start, size)
-        expected = _padded(offset + size, alignment)
+        expected = align(offset + size, alignment)
     return tensors
 
 
@@ -247,10 +268,6 @@ def _tensor_bytes(cursor: Cursor, subject: str, shape: tuple[int, ...], kind: in
     if columns % block.block_size:
         cursor.fail(f"{subject} has {columns} columns, but {block.name} needs a multiple of {block.block_size}")
     return prod(shape) // block.block_size * block.block_bytes
-
-
-def _padded(count: int, alignment: int) -> int:
-    return -(-count // alignment) * alignment
 
 
 def _not_gguf(cursor: Cursor, start: bytes) -> ChatError:

@@ -25,6 +25,9 @@ class ValueType(NamedTuple):
     bytes: int
 
 
+MAGIC = b"GGUF"  # the first bytes of every file
+DEFAULT_ALIGNMENT = 32  # bytes, where a file does not give `general.alignment`
+
 # by number in a tensor's description; the gaps are types that llama.cpp has removed
 BLOCK_TYPES: dict[int, BlockType] = {
     0: BlockType("F32", 1, 4),
@@ -124,3 +127,8 @@ FILE_TYPES: dict[int, str] = {
     40: "Q1_0",
     41: "Q2_0",
 }
+
+
+def align(count: int, alignment: int = DEFAULT_ALIGNMENT) -> int:
+    """`count` bytes with the padding up to a multiple of `alignment`."""
+    return -(-count // alignment) * alignment

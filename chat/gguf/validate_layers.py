@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chat.errors import ModelError
 from chat.gguf.cursor import shown
+from chat.gguf.keys import WINDOWED_ARCHITECTURE, ModelKey
 from chat.gguf.types import MATRIX_TYPES
 
 if TYPE_CHECKING:
@@ -19,36 +20,34 @@ if TYPE_CHECKING:
 
     from chat.gguf.reader import GgufFile
 
-CARRIER = "granite_swa"
-LAYERED = ("llama", CARRIER)
 MAX_WINDOW = 1 << 30
 PLAIN = frozenset({"F32"})
 PATTERNS = ("[bool]", "[u32]", "[i32]")
 
 # below `{architecture}.`, beyond what every architecture has
 KEYS: dict[str, tuple[str, ...]] = {
-    "attention.layer_norm_rms_epsilon": ("f32",),
+    ModelKey.LAYER_NORM_RMS_EPSILON: ("f32",),
 }
-CARRIER_KEYS: dict[str, tuple[str, ...]] = {
-    "attention.sliding_window": ("u32",),
-    "attention.sliding_window_pattern": PATTERNS,
-    "attention.rope_pattern": PATTERNS,
-    "attention.scale": ("f32",),
-    "deepstack_mapping": ("[i32]",),
-    "embedding_scale": ("f32",),
-    "expert_shared_feed_forward_length": ("u32",),
-    "logit_scale": ("f32",),
-    "residual_scale": ("f32",),
+WINDOWED_KEYS: dict[str, tuple[str, ...]] = {
+    ModelKey.SLIDING_WINDOW: ("u32",),
+    ModelKey.SLIDING_WINDOW_PATTERN: PATTERNS,
+    ModelKey.ROPE_PATTERN: PATTERNS,
+    ModelKey.ATTENTION_SCALE: ("f32",),
+    ModelKey.DEEPSTACK_MAPPING: ("[i32]",),
+    ModelKey.EMBEDDING_SCALE: ("f32",),
+    ModelKey.EXPERT_SHARED_FEED_FORWARD_LENGTH: ("u32",),
+    ModelKey.LOGIT_SCALE: ("f32",),
+    ModelKey.RESIDUAL_SCALE: ("f32",),
 }
-REQUIRED = ("attention.layer_norm_rms_epsilon", "attention.head_count", "feed_forward_length")
+REQUIRED = (ModelKey.LAYER_NORM_RMS_EPSILON, ModelKey.HEAD_COUNT, ModelKey.FEED_FORWARD_LENGTH)
 SIZES_OF_A_HEAD = (
-    "attention.value_length",
-    "rope.dimension_count",
-    "attention.key_length_swa",
-    "attention.value_length_swa",
-    "rope.dimension_count_swa",
+    ModelKey.VALUE_LENGTH,
+    ModelKey.ROPE_DIMENSION_COUNT,
+    ModelKey.KEY_LENGTH_SWA,
+    ModelKey.VALUE_LENGTH_SWA,
+    ModelKey.ROPE_DIMENSION_COUNT_SWA,
 )
-CARRIER_REQUIRED = ("logit_scale", "attention.sliding_window", "attention.sliding_window_pattern")
+WINDOWED_REQUIRED = (ModelKey.LOGIT_SCALE, ModelKey.SLIDING_WINDOW, ModelKey.SLIDING_WINDOW_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class RequiredTensor(NamedTuple):
 
 
 def check_layers(file: GgufFile) -> None:
-    """Refuse a model of one of `LAYERED` that llama.cpp would die on.
+    """Refuse a model of one of `MISTRAL_ARCHITECTURES` that llama.cpp would die on.
 
     Raises:
         DataError: a rule is broken.
@@ -106,78 +105,85 @@ def check_layers(file: GgufFile) -> None:
 
 
 def _check_keys(file: GgufFile) -> None:
-    carrier = file.architecture == CARRIER
-    for name, kinds in (KEYS | (CARRIER_KEYS if carrier else {})).items():
+    is_windowed = file.architecture == WINDOWED_ARCHITECTURE
+    for name, kinds in (KEYS | (WINDOWED_KEYS if is_windowed else {})).items():
         key = f"{file.architecture}.{name}"
         kind = file.types.get(key)
-        if kind is None and name in REQUIRED + CARRIER_REQUIRED:
+        if kind is None and name in REQUIRED + WINDOWED_REQUIRED:
             raise file.fault(f"key '{key}' is missing")
         if kind is not None and kind not in kinds:
             raise file.fault(f"key '{key}' is {kind}, but must be {' or '.join(kinds)}")
         value = file.metadata.get(key)
         if isinstance(value, float) and not isfinite(value):
             raise file.fault(f"key '{key}' is {value}, but must be a finite number")
-    epsilon = file.key("attention.layer_norm_rms_epsilon")
+    epsilon = file.key(ModelKey.LAYER_NORM_RMS_EPSILON)
     if epsilon < 0:  # ggml asserts
-        raise file.fault(f"key '{file.architecture}.attention.layer_norm_rms_epsilon' is {epsilon}, below 0")
-    for key, wanted in (("attention.causal", True), ("nextn_predict_layers", 0), ("expert_group_count", 0)):
+        raise file.key_fault(ModelKey.LAYER_NORM_RMS_EPSILON, f"is {epsilon}, below 0")
+    for key, wanted in ((ModelKey.CAUSAL, True), (ModelKey.NEXTN_PREDICT_LAYERS, 0), (ModelKey.EXPERT_GROUP_COUNT, 0)):
         if file.key(key, wanted) != wanted:
-            raise file.fault(f"key '{file.architecture}.{key}' is {file.key(key)}, but the graph needs {wanted}")
-    if carrier:
-        _check_carrier(file)
+            raise file.key_fault(key, f"is {file.key(key)}, but the graph needs {wanted}")
+    if is_windowed:
+        _check_windowed(file)
 
 
-def _check_carrier(file: GgufFile) -> None:
-    window, layers = file.key("attention.sliding_window"), file.key("block_count")
+def _check_windowed(file: GgufFile) -> None:
+    window, layers = file.key(ModelKey.SLIDING_WINDOW), file.key(ModelKey.BLOCK_COUNT)
     if not 1 <= window <= MAX_WINDOW:
-        raise file.fault(f"key '{CARRIER}.attention.sliding_window' is {window}, but must be 1 to {MAX_WINDOW}")
-    for key in ("attention.sliding_window_pattern", "attention.rope_pattern"):
+        raise file.key_fault(ModelKey.SLIDING_WINDOW, f"is {window}, but must be 1 to {MAX_WINDOW}")
+    for key in (ModelKey.SLIDING_WINDOW_PATTERN, ModelKey.ROPE_PATTERN):
         pattern = file.key(key)
         if pattern is not None and len(pattern) != layers:
-            raise file.fault(f"key '{CARRIER}.{key}' has {len(pattern)} items for {layers} layers")
-    if not any(file.key("attention.sliding_window_pattern")):  # llama.cpp asserts
-        raise file.fault(f"key '{CARRIER}.attention.sliding_window_pattern' gives no layer a window")
-    if file.key("logit_scale") == 0:
-        raise file.fault(f"key '{CARRIER}.logit_scale' is 0, by which the logits are divided")
-    if any(index >= 0 for index in file.key("deepstack_mapping", ())):
-        raise file.fault(f"key '{CARRIER}.deepstack_mapping' asks for pictures, which this program does not read")
+            raise file.key_fault(key, f"has {len(pattern)} items for {layers} layers")
+    if not any(file.key(ModelKey.SLIDING_WINDOW_PATTERN)):  # llama.cpp asserts
+        raise file.key_fault(ModelKey.SLIDING_WINDOW_PATTERN, "gives no layer a window")
+    if file.key(ModelKey.LOGIT_SCALE) == 0:
+        raise file.key_fault(ModelKey.LOGIT_SCALE, "is 0, by which the logits are divided")
+    if any(index >= 0 for index in file.key(ModelKey.DEEPSTACK_MAPPING, ())):
+        raise file.key_fault(ModelKey.DEEPSTACK_MAPPING, "asks for pictures, which this program does not read")
 
 
 def _sizes(file: GgufFile) -> LayerSizes:
     """The model's sizes, checked against each other."""
-    width = file.key("embedding_length")
-    heads = _count(file, "attention.head_count")
-    kv_heads = _count(file, "attention.head_count_kv", heads)
+    width = file.key(ModelKey.EMBEDDING_LENGTH)
+    heads = _count(file, ModelKey.HEAD_COUNT)
+    kv_heads = _count(file, ModelKey.HEAD_COUNT_KV, heads)
     if heads % kv_heads:
         raise file.fault(f"{heads} heads cannot share {kv_heads} key-value heads evenly")
     head_size = _head_size(file, width // heads)
-    if file.key("embedding_length_out", width) not in (0, width):
-        raise file.fault(f"key '{file.architecture}.embedding_length_out' is not the {width} of embedding_length")
-    experts = file.key("expert_count", 0)
+    if file.key(ModelKey.EMBEDDING_LENGTH_OUT, width) not in (0, width):
+        raise file.key_fault(ModelKey.EMBEDDING_LENGTH_OUT, f"is not the {width} of embedding_length")
+    experts = file.key(ModelKey.EXPERT_COUNT, 0)
     if experts:
-        _count(file, "expert_used_count")
+        _count(file, ModelKey.EXPERT_USED_COUNT)
     return LayerSizes(
-        layers=file.key("block_count"),
+        layers=file.key(ModelKey.BLOCK_COUNT),
         width=width,
         heads=heads,
         kv_heads=kv_heads,
         head_size=head_size,
-        feed_forward=_count(file, "feed_forward_length"),
+        feed_forward=_count(file, ModelKey.FEED_FORWARD_LENGTH),
         experts=experts,
-        shared_feed_forward=file.key("expert_shared_feed_forward_length", 0) if file.architecture == CARRIER else 0,
+        shared_feed_forward=_shared_feed_forward(file),
         pieces=file.vocabulary_size,
     )
 
 
+def _shared_feed_forward(file: GgufFile) -> int:
+    """Columns of the expert that every token uses, 0 where there is none; the plain graph has none."""
+    if file.architecture != WINDOWED_ARCHITECTURE:
+        return 0
+    return int(file.key(ModelKey.EXPERT_SHARED_FEED_FORWARD_LENGTH, 0))
+
+
 def _head_size(file: GgufFile, usual: int) -> int:
     """Columns of a head, the same wherever the file says them; `usual` where it does not."""
-    size = file.key("attention.key_length", usual)
+    size = file.key(ModelKey.KEY_LENGTH, usual)
     if not size or size % 2:
         raise file.fault(f"a head has {size} columns, but rotating them by pairs needs an even number")
     for key in SIZES_OF_A_HEAD:
-        found = file.key(key, usual if key == "attention.value_length" else size)  # llama.cpp's own defaults
+        found = file.key(key, usual if key == ModelKey.VALUE_LENGTH else size)  # llama.cpp's own defaults
         if found != size:
-            raise file.fault(f"key '{file.architecture}.{key}' is {found}, but a head has {size} columns")
+            raise file.key_fault(key, f"is {found}, but a head has {size} columns")
     return int(size)
 
 
@@ -185,13 +191,13 @@ def _count(file: GgufFile, key: str, usual: int | None = None) -> int:
     """A number that must be at least 1 and, where the file gives one for each layer, the same for all."""
     value: Any = file.key(key, usual)
     if value is None:
-        raise file.fault(f"key '{file.architecture}.{key}' is missing")
+        raise file.key_fault(key, "is missing")
     if isinstance(value, tuple):
         if len(set(value)) != 1:
-            raise file.fault(f"key '{file.architecture}.{key}' differs between layers, which the graph cannot do")
+            raise file.key_fault(key, "differs between layers, which the graph cannot do")
         value = value[0]
     if value < 1:
-        raise file.fault(f"key '{file.architecture}.{key}' is {value}, but must be at least 1")
+        raise file.key_fault(key, f"is {value}, but must be at least 1")
     return int(value)
 
 
@@ -224,7 +230,7 @@ def tensor_needs(file: GgufFile, sizes: LayerSizes) -> Iterator[RequiredTensor]:
     output = file.tensors.get("output.weight")
     if output and output.type == "NVFP4":
         yield from _scales("output", 1)
-    longrope = file.key("rope.scaling.type") == "longrope"
+    longrope = file.key(ModelKey.ROPE_SCALING_TYPE) == "longrope"
     for name in ("rope_factors_long", "rope_factors_short") if longrope else ("rope_freqs",):
         yield RequiredTensor(f"{name}.weight", (sizes.head_size // 2,), PLAIN, required=False)
     for layer in range(sizes.layers):
@@ -250,7 +256,7 @@ def _attention(file: GgufFile, sizes: LayerSizes, layer: str) -> Iterator[Requir
     yield _matrix(f"{layer}attn_output", sizes.queries, sizes.width)
     yield RequiredTensor(f"{layer}attn_output.bias", (sizes.width,), PLAIN, required=False)
     yield from _scales(f"{layer}attn_output", 1)
-    if file.architecture == CARRIER:
+    if file.architecture == WINDOWED_ARCHITECTURE:
         yield RequiredTensor(f"{layer}attn_sinks.weight", (sizes.heads,), PLAIN)
 
 
@@ -268,7 +274,7 @@ def _experts(file: GgufFile, sizes: LayerSizes, layer: str) -> Iterator[Required
     yield RequiredTensor(f"{layer}ffn_norm.weight", (width,), PLAIN)
     yield _matrix(f"{layer}ffn_gate_inp", width, experts)
     parts = {"ffn_down_exps": (rows, width), "ffn_gate_exps": (width, rows), "ffn_up_exps": (width, rows)}
-    fused = f"{layer}ffn_gate_up_exps.weight" in file.tensors and file.architecture == CARRIER
+    fused = f"{layer}ffn_gate_up_exps.weight" in file.tensors and file.architecture == WINDOWED_ARCHITECTURE
     if fused:
         parts = {"ffn_down_exps": (rows, width), "ffn_gate_up_exps": (width, 2 * rows)}
     for part, shape in parts.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chat.errors import ModelError
 from chat.gguf.cursor import shown
+from chat.gguf.keys import AdapterKey
 from chat.gguf.types import MATRIX_TYPES
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 EMBEDDING = "token_embd.weight"
 # llama.cpp asserts on the types of these, so a wrong one ends the process (llama-adapter.cpp)
 KEYS: dict[str, str] = {
-    "adapter.type": "str",
-    "adapter.lora.alpha": "f32",
-    "adapter.alora.invocation_tokens": "[u32]",
+    AdapterKey.TYPE: "str",
+    AdapterKey.LORA_ALPHA: "f32",
+    AdapterKey.INVOCATION_TOKENS: "[u32]",
 }
 
 
@@ -27,14 +28,15 @@ def check_adapter(file: GgufFile) -> None:
     Raises:
         DataError: a rule is broken.
     """
-    for name, kind in KEYS.items():
-        if file.types.get(name, kind) != kind:
-            raise file.fault(f"key '{name}' is {file.types[name]}, but must be {kind}")
-    if file.metadata.get("adapter.type") != "lora":
-        raise file.fault(f"key 'adapter.type' is {shown(str(file.metadata.get('adapter.type')))}, but must be 'lora'")
-    alpha = file.metadata.get("adapter.lora.alpha", 0.0)
+    for name, expected in KEYS.items():
+        if file.types.get(name, expected) != expected:
+            raise file.fault(f"key '{name}' is {file.types[name]}, but must be {expected}")
+    kind = file.metadata.get(AdapterKey.TYPE)
+    if kind != "lora":
+        raise file.fault(f"key '{AdapterKey.TYPE}' is {shown(str(kind))}, but must be 'lora'")
+    alpha = file.metadata.get(AdapterKey.LORA_ALPHA, 0.0)
     if not isfinite(alpha):
-        raise file.fault(f"key 'adapter.lora.alpha' is {alpha}, but must be a finite number")
+        raise file.fault(f"key '{AdapterKey.LORA_ALPHA}' is {alpha}, but must be a finite number")
     pairs = lora_pairs(file)
     if not pairs:
         raise file.fault("the adapter holds no pair of tensors")

@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from chat.errors import ModelError
 from chat.gguf.cursor import shown
-from chat.gguf.keys import NOTE_KEYS, check_note
-from chat.gguf.validate_layers import LAYERED, check_layers
+from chat.gguf.keys import (
+    MISTRAL_ARCHITECTURES,
+    PICTURE_ENCODER_FILE,
+    GeneralKey,
+    MistralChatKey,
+    ModelKey,
+    SplitKey,
+    TokenizerKey,
+)
+from chat.gguf.validate_layers import check_layers
 from chat.gguf.validate_lora import check_adapter
 from chat.gguf.validate_vocabulary import check_vocabulary
 
@@ -27,57 +35,63 @@ ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 PER_LAYER = ("u32", "[u32]", "[i32]")
 
 GENERAL_KEYS: dict[str, tuple[str, ...]] = {
-    "general.architecture": ("str",),
-    "general.type": ("str",),
-    "general.name": ("str",),
-    "general.file_type": ("u32",),
-    "general.tensor_extra.name": ("[str]",),
-    "general.tensor_extra.prec_a4": ("[bool]",),
-    "split.no": ("u16",),
-    "split.count": ("u16",),
-    "split.tensors.count": ("i32",),
-    "tokenizer.chat_template": ("str",),
-    "mistral_chat.prompt_format": ("str",),
-    "mistral_chat.source": ("str",),
-    "mistral_chat.source_sha256": ("str",),
-    **NOTE_KEYS,
+    GeneralKey.ARCHITECTURE: ("str",),
+    GeneralKey.TYPE: ("str",),
+    GeneralKey.NAME: ("str",),
+    GeneralKey.FILE_TYPE: ("u32",),
+    GeneralKey.TENSOR_EXTRA_NAME: ("[str]",),
+    GeneralKey.TENSOR_EXTRA_PREC_A4: ("[bool]",),
+    SplitKey.NUMBER: ("u16",),
+    SplitKey.COUNT: ("u16",),
+    SplitKey.TENSOR_COUNT: ("i32",),
+    TokenizerKey.CHAT_TEMPLATE: ("str",),
+    MistralChatKey.PROMPT_FORMAT: ("str",),
+    MistralChatKey.SOURCE: ("str",),
+    MistralChatKey.SOURCE_SHA256: ("str",),
+    MistralChatKey.SLIDING_WINDOW: ("u32",),
+    MistralChatKey.SLIDING_WINDOW_PATTERN: ("[bool]",),
 }
 
 # below `{architecture}.`
 ARCHITECTURE_KEYS: dict[str, tuple[str, ...]] = {
-    "vocab_size": ("u32",),
-    "context_length": ("u32",),
-    "embedding_length": ("u32",),
-    "embedding_length_out": ("u32",),
-    "block_count": ("u32",),
-    "nextn_predict_layers": ("u32",),
-    "feed_forward_length": PER_LAYER,
-    "pooling_type": ("u32",),
-    "classifier.pooling_type": ("u32",),
-    "classifier.output_labels": ("[str]",),
-    "expert_count": ("u32",),
-    "expert_used_count": PER_LAYER,
-    "expert_group_count": ("u32",),
-    "expert_group_used_count": ("u32",),
-    "attention.head_count": PER_LAYER,
-    "attention.head_count_kv": PER_LAYER,
-    "attention.key_length": ("u32",),
-    "attention.value_length": ("u32",),
-    "attention.key_length_swa": ("u32",),
-    "attention.value_length_swa": ("u32",),
-    "attention.causal": ("bool",),
-    "rope.dimension_count": ("u32",),
-    "rope.dimension_count_swa": ("u32",),
-    "rope.freq_base": ("f32",),
-    "rope.scale_linear": ("f32",),
-    "rope.scaling.type": ("str",),
-    "rope.scaling.factor": ("f32",),
-    "rope.scaling.alpha": ("f32",),
-    "rope.scaling.attn_factor": ("f32",),
-    "rope.scaling.finetuned": ("bool",),
-    "rope.scaling.original_context_length": ("u32",),
+    ModelKey.VOCABULARY_SIZE: ("u32",),
+    ModelKey.CONTEXT_LENGTH: ("u32",),
+    ModelKey.EMBEDDING_LENGTH: ("u32",),
+    ModelKey.EMBEDDING_LENGTH_OUT: ("u32",),
+    ModelKey.BLOCK_COUNT: ("u32",),
+    ModelKey.NEXTN_PREDICT_LAYERS: ("u32",),
+    ModelKey.FEED_FORWARD_LENGTH: PER_LAYER,
+    ModelKey.POOLING_TYPE: ("u32",),
+    ModelKey.CLASSIFIER_POOLING_TYPE: ("u32",),
+    ModelKey.CLASSIFIER_OUTPUT_LABELS: ("[str]",),
+    ModelKey.EXPERT_COUNT: ("u32",),
+    ModelKey.EXPERT_USED_COUNT: PER_LAYER,
+    ModelKey.EXPERT_GROUP_COUNT: ("u32",),
+    ModelKey.EXPERT_GROUP_USED_COUNT: ("u32",),
+    ModelKey.HEAD_COUNT: PER_LAYER,
+    ModelKey.HEAD_COUNT_KV: PER_LAYER,
+    ModelKey.KEY_LENGTH: ("u32",),
+    ModelKey.VALUE_LENGTH: ("u32",),
+    ModelKey.KEY_LENGTH_SWA: ("u32",),
+    ModelKey.VALUE_LENGTH_SWA: ("u32",),
+    ModelKey.CAUSAL: ("bool",),
+    ModelKey.ROPE_DIMENSION_COUNT: ("u32",),
+    ModelKey.ROPE_DIMENSION_COUNT_SWA: ("u32",),
+    ModelKey.ROPE_FREQ_BASE: ("f32",),
+    ModelKey.ROPE_SCALE_LINEAR: ("f32",),
+    ModelKey.ROPE_SCALING_TYPE: ("str",),
+    ModelKey.ROPE_SCALING_FACTOR: ("f32",),
+    ModelKey.ROPE_SCALING_ALPHA: ("f32",),
+    ModelKey.ROPE_SCALING_ATTENTION_FACTOR: ("f32",),
+    ModelKey.ROPE_SCALING_FINETUNED: ("bool",),
+    ModelKey.ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH: ("u32",),
 }
-FINITE_KEYS = ("rope.freq_base", "rope.scale_linear", "rope.scaling.factor", "rope.scaling.attn_factor")
+FINITE_KEYS = (
+    ModelKey.ROPE_FREQ_BASE,
+    ModelKey.ROPE_SCALE_LINEAR,
+    ModelKey.ROPE_SCALING_FACTOR,
+    ModelKey.ROPE_SCALING_ATTENTION_FACTOR,
+)
 
 
 def check_model(file: GgufFile) -> None:
@@ -90,18 +104,18 @@ def check_model(file: GgufFile) -> None:
     check_types(file, "", GENERAL_KEYS)
     name = file.architecture
     if not name:
-        raise file.fault("key 'general.architecture' is missing")
-    if file.metadata.get("general.type") == "adapter":
+        raise file.fault(f"key '{GeneralKey.ARCHITECTURE}' is missing")
+    if file.is_adapter:
         check_adapter(file)
         return
     _check_whole(file)
     check_types(file, f"{name}.", ARCHITECTURE_KEYS)
     _check_sizes(file)
-    check_note(file)
+    _check_noted_window(file)
     _check_experts(file)
     _check_rope(file)
-    check_vocabulary(file, strict=name in LAYERED)
-    if name in LAYERED:
+    check_vocabulary(file, strict=name in MISTRAL_ARCHITECTURES)
+    if name in MISTRAL_ARCHITECTURES:
         check_layers(file)
 
 
@@ -114,46 +128,52 @@ def check_types(file: GgufFile, prefix: str, expected: dict[str, tuple[str, ...]
 
 
 def _check_whole(file: GgufFile) -> None:
-    parts = file.metadata.get("split.count", 0)
+    parts = file.metadata.get(SplitKey.COUNT, 0)
     if parts > 1:
         hint = "join the parts first: `llama-gguf-split --merge FIRST-PART OUT`"
         raise ModelError(f"{file.path}: is one of {parts} parts of a split model", hint=hint)
-    if file.architecture == "clip" or file.metadata.get("general.type") == "mmproj":
+    if file.architecture == "clip" or file.metadata.get(GeneralKey.TYPE) == PICTURE_ENCODER_FILE:
         raise ModelError(f"{file.path}: is a picture encoder, not a model that answers")
 
 
 def _check_sizes(file: GgufFile) -> None:
-    name = file.architecture
     for key, least, most in (
-        ("context_length", 1, MAX_CONTEXT),
-        ("embedding_length", 1, MAX_CONTEXT),
-        ("block_count", 1, MAX_LAYERS),
+        (ModelKey.CONTEXT_LENGTH, 1, MAX_CONTEXT),
+        (ModelKey.EMBEDDING_LENGTH, 1, MAX_CONTEXT),
+        (ModelKey.BLOCK_COUNT, 1, MAX_LAYERS),
     ):
         value = file.key(key)
         if value is None:
-            raise file.fault(f"key {shown(f'{name}.{key}')} is missing")
+            raise file.key_fault(key, "is missing")
         if not least <= value <= most:
-            raise file.fault(f"key {shown(f'{name}.{key}')} is {value}, but must be {least} to {most}")
-    layers = file.key("block_count")
-    if file.key("nextn_predict_layers", 0) > layers:
-        raise file.fault(f"key '{name}.nextn_predict_layers' is more than the {layers} layers")
+            raise file.key_fault(key, f"is {value}, but must be {least} to {most}")
+    layers = file.key(ModelKey.BLOCK_COUNT)
+    if file.key(ModelKey.NEXTN_PREDICT_LAYERS, 0) > layers:
+        raise file.key_fault(ModelKey.NEXTN_PREDICT_LAYERS, f"is more than the {layers} layers")
     for key in [key for key, kinds in ARCHITECTURE_KEYS.items() if kinds == PER_LAYER]:
         value = file.key(key)
         if isinstance(value, tuple) and len(value) != layers:
-            raise file.fault(f"key '{name}.{key}' has {len(value)} items for {layers} layers")
+            raise file.key_fault(key, f"has {len(value)} items for {layers} layers")
         if isinstance(value, tuple) and min(value) < 0:
-            raise file.fault(f"key '{name}.{key}' holds {min(value)}, but no count is negative")
+            raise file.key_fault(key, f"holds {min(value)}, but no count is negative")
+
+
+def _check_noted_window(file: GgufFile) -> None:
+    pattern, layers = file.metadata.get(MistralChatKey.SLIDING_WINDOW_PATTERN), file.key(ModelKey.BLOCK_COUNT)
+    if pattern is not None and len(pattern) != layers:
+        key = MistralChatKey.SLIDING_WINDOW_PATTERN
+        raise file.fault(f"key '{key}' has {len(pattern)} items for {layers} layers")
 
 
 def _check_experts(file: GgufFile) -> None:
-    experts = file.key("expert_count", 0)
-    used: Any = file.key("expert_used_count", 0)
+    experts = file.key(ModelKey.EXPERT_COUNT, 0)
+    used: Any = file.key(ModelKey.EXPERT_USED_COUNT, 0)
     used = max(used) if isinstance(used, tuple) else used
-    groups, groups_used = file.key("expert_group_count", 0), file.key("expert_group_used_count", 0)
+    groups, groups_used = file.key(ModelKey.EXPERT_GROUP_COUNT, 0), file.key(ModelKey.EXPERT_GROUP_USED_COUNT, 0)
     if experts > MAX_EXPERTS:
-        raise file.fault(f"key '{file.architecture}.expert_count' is {experts}, but the limit is {MAX_EXPERTS}")
+        raise file.key_fault(ModelKey.EXPERT_COUNT, f"is {experts}, but the limit is {MAX_EXPERTS}")
     if used > experts or (experts and not used):
-        raise file.fault(f"key '{file.architecture}.expert_used_count' is {used} of {experts} experts")
+        raise file.key_fault(ModelKey.EXPERT_USED_COUNT, f"is {used} of {experts} experts")
     if groups > 1:
         even = groups < experts and experts % groups == 0
         if not even or not 0 < groups_used < groups:
@@ -163,11 +183,11 @@ def _check_experts(file: GgufFile) -> None:
 
 
 def _check_rope(file: GgufFile) -> None:
-    scaling = file.key("rope.scaling.type", "linear")
+    scaling = file.key(ModelKey.ROPE_SCALING_TYPE, "linear")
     if scaling not in ROPE_SCALINGS:
         known = ", ".join(ROPE_SCALINGS)
-        raise file.fault(f"key '{file.architecture}.rope.scaling.type' is {shown(scaling)}, but must be one of {known}")
+        raise file.key_fault(ModelKey.ROPE_SCALING_TYPE, f"is {shown(scaling)}, but must be one of {known}")
     for key in FINITE_KEYS:
         value = file.key(key, 1.0)
         if not isfinite(value) or value < 0:
-            raise file.fault(f"key '{file.architecture}.{key}' is {value}, but must be a number from 0 on")
+            raise file.key_fault(key, f"is {value}, but must be a number from 0 on")

@@ -7,37 +7,36 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from chat.gguf.cursor import shown
+from chat.gguf.keys import TokenizerKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chat.gguf.reader import GgufFile
 
-PREFIX = "tokenizer.ggml."
 NONE = ("none", "no_vocab")
 TOKENIZERS = ("llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "gemma4", "hybriddna", "whitespace")
 MERGED = ("gpt2", "gemma4", "hybriddna", "whitespace")  # byte-pair encoders
 BYTE = 6  # the token type of `<0x0A>`
 LAST_TYPE = 6
 
-# below `tokenizer.ggml.`; further ids end in `_token_id`
 KEYS: dict[str, tuple[str, ...]] = {
-    "model": ("str",),
-    "pre": ("str",),
-    "tokens": ("[str]",),
-    "scores": ("[f32]", "[i32]"),
-    "token_type": ("[i32]",),
-    "token_type_count": ("u32",),
-    "merges": ("[str]",),
-    "suppress_tokens": ("[i32]",),
-    "precompiled_charsmap": ("[u8]", "[i8]"),
-    "add_bos_token": ("bool",),
-    "add_eos_token": ("bool",),
-    "add_sep_token": ("bool",),
-    "add_space_prefix": ("bool",),
-    "remove_extra_whitespaces": ("bool",),
-    "normalizer.lowercase": ("bool",),
-    "normalizer.strip_accents": ("bool",),
+    TokenizerKey.MODEL: ("str",),
+    TokenizerKey.PRE: ("str",),
+    TokenizerKey.TOKENS: ("[str]",),
+    TokenizerKey.SCORES: ("[f32]", "[i32]"),
+    TokenizerKey.TOKEN_TYPE: ("[i32]",),
+    TokenizerKey.TOKEN_TYPE_COUNT: ("u32",),
+    TokenizerKey.MERGES: ("[str]",),
+    TokenizerKey.SUPPRESS_TOKENS: ("[i32]",),
+    TokenizerKey.PRECOMPILED_CHARSMAP: ("[u8]", "[i8]"),
+    TokenizerKey.ADD_BOS: ("bool",),
+    TokenizerKey.ADD_EOS: ("bool",),
+    TokenizerKey.ADD_SEP: ("bool",),
+    TokenizerKey.ADD_SPACE_PREFIX: ("bool",),
+    TokenizerKey.REMOVE_EXTRA_WHITESPACES: ("bool",),
+    TokenizerKey.NORMALIZER_LOWERCASE: ("bool",),
+    TokenizerKey.NORMALIZER_STRIP_ACCENTS: ("bool",),
 }
 
 
@@ -51,23 +50,27 @@ def check_vocabulary(file: GgufFile, *, strict: bool) -> None:
         DataError: a rule is broken.
     """
     _check_types(file)
-    model = file.metadata.get(PREFIX + "model")
+    model = file.metadata.get(TokenizerKey.MODEL)
     if model is None:
-        raise file.fault(f"key '{PREFIX}model' is missing")
+        raise file.fault(f"key '{TokenizerKey.MODEL}' is missing")
     if model in NONE and not strict:
         return
     allowed = TOKENIZERS[:2] if strict else TOKENIZERS
     if model not in allowed:
-        raise file.fault(f"key '{PREFIX}model' is {shown(model)}, but must be one of {', '.join(allowed)}")
-    pieces = file.metadata.get(PREFIX + "tokens")
+        raise file.fault(f"key '{TokenizerKey.MODEL}' is {shown(model)}, but must be one of {', '.join(allowed)}")
+    pieces = file.metadata.get(TokenizerKey.TOKENS)
     if not pieces:
-        raise file.fault(f"key '{PREFIX}tokens' is missing or empty")
-    if model in MERGED and PREFIX + "merges" not in file.metadata and file.metadata.get(PREFIX + "pre") != "kimi-k2":
-        raise file.fault(f"key '{PREFIX}merges' is missing, which a {model} tokenizer needs")
-    for key in ("scores", "token_type"):
-        count = len(file.metadata.get(PREFIX + key, pieces))
+        raise file.fault(f"key '{TokenizerKey.TOKENS}' is missing or empty")
+    if (
+        model in MERGED
+        and TokenizerKey.MERGES not in file.metadata
+        and file.metadata.get(TokenizerKey.PRE) != "kimi-k2"
+    ):
+        raise file.fault(f"key '{TokenizerKey.MERGES}' is missing, which a {model} tokenizer needs")
+    for key in (TokenizerKey.SCORES, TokenizerKey.TOKEN_TYPE):
+        count = len(file.metadata.get(key, pieces))
         if count < len(pieces):
-            raise file.fault(f"key '{PREFIX}{key}' has {count} items for {len(pieces)} pieces")
+            raise file.fault(f"key '{key}' has {count} items for {len(pieces)} pieces")
     _check_distinct(file, pieces)
     if strict:
         _check_numbers(file, len(pieces))
@@ -77,9 +80,8 @@ def check_vocabulary(file: GgufFile, *, strict: bool) -> None:
 
 def _check_types(file: GgufFile) -> None:
     for name, kind in file.types.items():
-        if name.startswith(PREFIX):
-            key = name.removeprefix(PREFIX)
-            kinds = ("u32",) if key.endswith("_token_id") else KEYS.get(key, (kind,))
+        if name.startswith(TokenizerKey.PREFIX):
+            kinds = ("u32",) if name.endswith(TokenizerKey.ID_SUFFIX) else KEYS.get(name, (kind,))
             if kind not in kinds:
                 raise file.fault(f"key {shown(name)} is {kind}, but must be {' or '.join(kinds)}")
 
@@ -96,15 +98,17 @@ def _check_distinct(file: GgufFile, pieces: Sequence[str]) -> None:
 
 
 def _check_numbers(file: GgufFile, count: int) -> None:
-    for key in ("bos_token_id", "eos_token_id", "unknown_token_id"):
-        number = file.metadata.get(PREFIX + key, 0)
+    for key in (TokenizerKey.BOS_ID, TokenizerKey.EOS_ID, TokenizerKey.UNKNOWN_ID):
+        number = file.metadata.get(key, 0)
         if number >= count:
-            raise file.fault(f"key '{PREFIX}{key}' is {number}, but the vocabulary has {count} pieces")
-    types = file.metadata.get(PREFIX + "token_type", (0,))
+            raise file.fault(f"key '{key}' is {number}, but the vocabulary has {count} pieces")
+    types = file.metadata.get(TokenizerKey.TOKEN_TYPE, (0,))
     if not 0 <= min(types) <= max(types) <= LAST_TYPE:
-        raise file.fault(f"key '{PREFIX}token_type' holds {min(types)} to {max(types)}, but types are 0 to {LAST_TYPE}")
-    if any(map(isnan, file.metadata.get(PREFIX + "scores", ()))):
-        raise file.fault(f"key '{PREFIX}scores' holds a NaN, by which no order can be made")
+        raise file.fault(
+            f"key '{TokenizerKey.TOKEN_TYPE}' holds {min(types)} to {max(types)}, but types are 0 to {LAST_TYPE}"
+        )
+    if any(map(isnan, file.metadata.get(TokenizerKey.SCORES, ()))):
+        raise file.fault(f"key '{TokenizerKey.SCORES}' holds a NaN, by which no order can be made")
 
 
 def _check_bytes(file: GgufFile, pieces: Sequence[str]) -> None:
@@ -113,7 +117,7 @@ def _check_bytes(file: GgufFile, pieces: Sequence[str]) -> None:
     for byte in range(256):
         if f"<0x{byte:02X}>" not in known and (byte > 127 or chr(byte) not in known):
             raise file.fault(f"the vocabulary has no piece for the byte <0x{byte:02X}>")
-    for number, kind in enumerate(file.metadata.get(PREFIX + "token_type", ())):
+    for number, kind in enumerate(file.metadata.get(TokenizerKey.TOKEN_TYPE, ())):
         if kind == BYTE and number < len(pieces) and not _names_byte(pieces[number]):
             raise file.fault(f"piece {number}, {shown(pieces[number])}, is of the type of bytes but is not like <0x0A>")
 

@@ -9,13 +9,11 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from chat.gguf.types import ARRAY, STRING, VALUE_TYPES
+from chat.gguf.types import ARRAY, MAGIC, STRING, VALUE_TYPES, align
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ALIGNMENT = 32  # bytes; the header and each tensor begin at a multiple of it
-MAGIC = b"GGUF"
 VERSION = 3
 Kind = Literal["u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "str", "u64", "i64", "f64"]
 Scalar = int | float | bool | str | bytes
@@ -59,12 +57,17 @@ class PlacedTensor(Protocol):
 
 
 def encode_header(keys: Sequence[KeyValue], tensors: Sequence[PlacedTensor]) -> bytes:
-    """Everything before the tensor data, padded to `ALIGNMENT`, where the data starts."""
+    """Everything before the tensor data, padded to the alignment at which the data starts."""
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(tensors), len(keys))]
-    parts += [_text(entry.key) + _value(entry) for entry in keys]
+    parts += [encode_key(entry) for entry in keys]
     parts += [_tensor_info(tensor) for tensor in tensors]
     header = b"".join(parts)
-    return header + bytes(-len(header) % ALIGNMENT)
+    return header.ljust(align(len(header)), b"\0")
+
+
+def encode_key(entry: KeyValue) -> bytes:
+    """One key with its value."""
+    return _text(entry.key) + _value(entry)
 
 
 def _text(text: str | bytes) -> bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from chat.core.token_ids import common_prefix
 from chat.errors import MemoryLimitError, ModelError
+from chat.gguf.keys import TokenizerKey
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
 from chat.inference.speculative import LONGEST_DRAFT, Drafter, PromptLookupDrafter
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 CONTEXT_TOKENS = 4096  # largest context of a draft model: its drafts need no more, and the cache stays small
 MOST_UNREAD = 1024  # ids read at once; of a longer text a draft model reads only the end
-VOCABULARY_KEYS = ("tokenizer.ggml.model", "tokenizer.ggml.tokens")
+VOCABULARY_KEYS = (TokenizerKey.MODEL, TokenizerKey.TOKENS)
 HINT = "`--draft` takes a small model of the same vocabulary, lookup or off"
 
 

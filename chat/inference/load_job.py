@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chat.errors import MemoryLimitError, UsageError
+from chat.gguf.keys import ModelKey
 from chat.inference.draft_model import DraftModelPlan, plan_draft_model
 from chat.llama.context import ContextSettings, LlamaContext
 from chat.llama.hardware import HostResources, machine, worker_threads
@@ -114,7 +115,7 @@ class LoadJob:
             raise MemoryLimitError(f"{error.message} beside {self.draft.file.path}", hint=hint) from error
 
     def _load_settings(self, plan: MemoryPlan) -> LoadSettings:
-        key = f"{self.file.architecture}.attention.sliding_window"
+        key = f"{self.file.architecture}.{ModelKey.SLIDING_WINDOW}"
         return LoadSettings(
             gpu_layers=plan.gpu_layers,
             gpu_split=plan.gpu_split,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.core.backend import ModelInfo
 from chat.errors import ModelError, UsageError
+from chat.gguf.keys import GeneralKey, ModelKey
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
 from chat.inference.draft_model import select_drafter
@@ -171,7 +172,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], bool] | No
 def _open(options: EngineOptions) -> tuple[GgufFile, Detected]:
     """Read and check the file, and find its prompt format."""
     file = read_gguf(Path(options.model_path))
-    if file.metadata.get("general.type") == "adapter":
+    if file.is_adapter:
         raise ModelError(f"{file.path}: is an adapter, not a model", hint="`-m MODEL --lora` adds it to its model")
     check_model(file)
     if options.prompt_format is None:
@@ -211,7 +212,7 @@ def _base_model_notice(detected: Detected) -> str:
 
 
 def _info(file: GgufFile, window: Window, prompt_format: str) -> ModelInfo:
-    trained = file.key("context_length")
+    trained = file.key(ModelKey.CONTEXT_LENGTH)
     return ModelInfo(
         path=str(file.path),
         size=file.size,
@@ -221,7 +222,7 @@ def _info(file: GgufFile, window: Window, prompt_format: str) -> ModelInfo:
         context=trained,
         trained_context=trained,
         prompt_format=prompt_format,
-        name=str(file.metadata.get("general.name", "")),
+        name=str(file.metadata.get(GeneralKey.NAME, "")),
     )
 
 

@@ -6,6 +6,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chat.gguf.keys import ModelKey
 from chat.llama.sliding_window import Window, known_context, rolling_cells, windowed_layers
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class ModelSizes:
 
 def sizes_of(file: GgufFile, wanted_window: str = "auto") -> ModelSizes:
     """The sizes of a checked file; the context it knows depends on the window that is asked for."""
-    layers = max(_most(file.key("block_count")), 1)
+    layers = max(_most(file.key(ModelKey.BLOCK_COUNT)), 1)
     layer_bytes = [0] * layers
     rest = {"token_embd": 0}
     for tensor in file.tensors.values():
@@ -56,19 +57,20 @@ def sizes_of(file: GgufFile, wanted_window: str = "auto") -> ModelSizes:
             layer_bytes[int(number)] += tensor.bytes
         else:
             rest[head] = rest.get(head, 0) + tensor.bytes
-    heads = _most(file.key("attention.head_count", 1))
-    hidden = max(_most(file.key("embedding_length")), 1)
+    heads = _most(file.key(ModelKey.HEAD_COUNT, 1))
+    hidden = max(_most(file.key(ModelKey.EMBEDDING_LENGTH)), 1)
     head_size = hidden // max(heads, 1)
-    keys, values = (_most(file.key(f"attention.{kind}_length", head_size)) for kind in ("key", "value"))
+    keys, values = (_most(file.key(key, head_size)) for key in (ModelKey.KEY_LENGTH, ModelKey.VALUE_LENGTH))
+    experts_used = max(_most(file.key(ModelKey.EXPERT_USED_COUNT)), 1)
     return ModelSizes(
         path=str(file.path),
         layer_bytes=tuple(layer_bytes),
         input_bytes=rest.pop("token_embd"),
         output_bytes=sum(rest.values()),
-        cell_numbers=_most(file.key("attention.head_count_kv", heads)) * (keys + values),
+        cell_numbers=_most(file.key(ModelKey.HEAD_COUNT_KV, heads)) * (keys + values),
         windowed=windowed_layers(file, layers),
         hidden=hidden,
-        feed_forward=_most(file.key("feed_forward_length", 0)) * max(_most(file.key("expert_used_count")), 1),
+        feed_forward=_most(file.key(ModelKey.FEED_FORWARD_LENGTH, 0)) * experts_used,
         heads=heads,
         vocabulary=file.vocabulary_size,
         trained_context=known_context(file, wanted_window),

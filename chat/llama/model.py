@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ChatError, MemoryLimitError, ModelError
+from chat.gguf.keys import GeneralKey, MistralChatKey
 from chat.gguf.reader import GgufFile, read_gguf
 from chat.gguf.validate_lora import check_adapter, check_adapter_fits
+from chat.gguf.writer import KeyValue, encode_key
 from chat.llama.library import LOG, llama
 
 if TYPE_CHECKING:
@@ -25,9 +27,7 @@ NO_MEMORY = (
     "out of memory",
     "Cannot allocate memory",
 )
-STRING = 8  # GGUF's type of a text
 KEY_COUNT_OFFSET = 16  # bytes: after magic, version and the number of tensors
-FILLER = "mistral_chat.filler"
 FLOAT_DTYPES = {"F32": "<f4", "F16": "<f2"}
 
 
@@ -178,7 +178,7 @@ class Adapters:
 def _checked(path: str, base: GgufFile) -> GgufFile:
     try:
         adapter = read_gguf(path)
-        if adapter.metadata.get("general.type") != "adapter":
+        if not adapter.is_adapter:
             raise ModelError(f"{path}: is a model, not an adapter", hint="`-m` takes models, `--lora` adapters")
         check_adapter(adapter)
         check_adapter_fits(adapter, base)
@@ -234,9 +234,9 @@ def _retagged(header: bytes, adapter: GgufFile, architecture: str) -> bytes:
 
     A key that no program reads fills it up.
     """
-    old, new = _entry("general.architecture", adapter.architecture), _entry("general.architecture", architecture)
-    filled = len(new) - len(old) + len(_entry(FILLER, ""))
-    new += _entry(FILLER, " " * (-filled % adapter.alignment))
+    old, new = (_entry(GeneralKey.ARCHITECTURE, name) for name in (adapter.architecture, architecture))
+    filled = len(new) - len(old) + len(_entry(MistralChatKey.FILLER, ""))
+    new += _entry(MistralChatKey.FILLER, " " * (-filled % adapter.alignment))
     count = struct.unpack_from("<Q", header, KEY_COUNT_OFFSET)[0]
     header = header[:KEY_COUNT_OFFSET] + struct.pack("<Q", count + 1) + header[KEY_COUNT_OFFSET + 8 :]
     return header.replace(old, new, 1)
@@ -244,5 +244,4 @@ def _retagged(header: bytes, adapter: GgufFile, architecture: str) -> bytes:
 
 def _entry(key: str, value: str) -> bytes:
     """The bytes of a key with a text in a GGUF."""
-    name, text = key.encode(), value.encode()
-    return struct.pack("<Q", len(name)) + name + struct.pack("<IQ", STRING, len(text)) + text
+    return encode_key(KeyValue(key, "str", value))

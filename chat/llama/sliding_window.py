@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import UsageError
-from chat.gguf.keys import noted_windows
+from chat.gguf.keys import PLAIN_ARCHITECTURE, WINDOWED_ARCHITECTURE, ModelKey
 
 if TYPE_CHECKING:
     from chat.gguf.reader import GgufFile
 
-WINDOWED_ARCHITECTURE = "granite_swa"  # its graph in llama.cpp is Mistral's, window included
 AUTO = "auto"
 OFF = "off"
 NO_WINDOW = 1 << 30  # tokens; wider than any context
@@ -45,11 +44,11 @@ V01_PIECES = range(32_000, 32_128)  # fine-tunes add a few
 # What Mistral 7B v0.1 and its fine-tunes have in common, and v0.2 (theta 1e6), v0.3 (32,768 pieces), Llama 2 (32
 # key-value heads), Llama 3 (theta 5e5) and Mixtral (experts) have not; the second value is llama.cpp's default.
 V01_KEYS: dict[str, tuple[Any, Any]] = {
-    "block_count": (32, None),
-    "embedding_length": (4096, None),
-    "attention.head_count_kv": (8, None),
-    "rope.freq_base": (10_000.0, 10_000.0),
-    "expert_count": (0, 0),
+    ModelKey.BLOCK_COUNT: (32, None),
+    ModelKey.EMBEDDING_LENGTH: (4096, None),
+    ModelKey.HEAD_COUNT_KV: (8, None),
+    ModelKey.ROPE_FREQ_BASE: (10_000.0, 10_000.0),
+    ModelKey.EXPERT_COUNT: (0, 0),
 }
 
 
@@ -100,7 +99,7 @@ def windowed_layers(file: GgufFile, layers: int) -> tuple[bool, ...]:
     """For each layer whether its cache holds no more than the window."""
     if file.window is None:
         return (False,) * layers
-    pattern = file.key("attention.sliding_window_pattern")
+    pattern = file.key(ModelKey.SLIDING_WINDOW_PATTERN)
     if isinstance(pattern, tuple):
         return tuple(bool(flag) for flag in pattern[:layers])
     if file.architecture in FULL_FIRST_OF:
@@ -113,7 +112,7 @@ def windowed_layers(file: GgufFile, layers: int) -> tuple[bool, ...]:
 
 
 def _is_in_every_layer(file: GgufFile) -> bool:
-    pattern = file.key("attention.sliding_window_pattern")
+    pattern = file.key(ModelKey.SLIDING_WINDOW_PATTERN)
     return file.architecture == WINDOWED_ARCHITECTURE and isinstance(pattern, tuple) and all(pattern)
 
 
@@ -132,12 +131,12 @@ def rolling_cells(window: int, batch: int) -> int:
 
 def missing_window(file: GgufFile) -> int | None:
     """The window in tokens that the model was trained with where the file lacks it, else None."""
-    if file.architecture != "llama":
+    if file.architecture != PLAIN_ARCHITECTURE:
         return None
-    noted = noted_windows(file)
+    noted = file.noted_windows
     if noted is not None:
         window = next((window for window in noted if window is not None), None)
-        return window if window is not None and window < file.key("context_length") else None
+        return window if window is not None and window < file.key(ModelKey.CONTEXT_LENGTH) else None
     if file.vocabulary_size not in V01_PIECES:
         return None
     is_v01 = all(_is_value(file.key(key, default), value) for key, (value, default) in V01_KEYS.items())
@@ -156,7 +155,7 @@ def known_context(file: GgufFile, wanted: str = AUTO) -> int:
         file: checked.
         wanted: the value of `--window`; with off the user accepts what lies past a missing window.
     """
-    trained = int(file.key("context_length"))
+    trained = int(file.key(ModelKey.CONTEXT_LENGTH))
     return trained if wanted == OFF else min(trained, missing_window(file) or trained)
 
 
@@ -173,7 +172,7 @@ def missing_window_notice(file: GgufFile, wanted: str = AUTO, cells: int = 0) ->
         return None
     fault = (
         f"this model's sliding window of {window:,} tokens was left out of the file"
-        if noted_windows(file)
+        if file.noted_windows
         else f"this looks like Mistral 7B v0.1, whose sliding window of {window:,} tokens the file lacks"
     )
     if wanted == OFF:
@@ -183,5 +182,5 @@ def missing_window_notice(file: GgufFile, wanted: str = AUTO, cells: int = 0) ->
 
 def missing_window_remedy(file: GgufFile) -> str:
     """The command that writes the missing window into the file, as a clause for the user."""
-    window = AUTO if noted_windows(file) else V01_WINDOW
+    window = AUTO if file.noted_windows else V01_WINDOW
     return f"`mistral-chat convert {shlex.quote(str(file.path))} --window {window}` gives it its window"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from chat.errors import ChatError, FileError
+from chat.gguf.keys import ModelKey
 from chat.hub import CachedRepository, HubName, cached_gguf_files, quant_of, remove_cached
 from chat.system.paths import models_folder
 
@@ -108,8 +109,8 @@ def read_checked(path: Path) -> GgufFile:
 def _described(file: LocalFile, header: GgufFile, size: int) -> LocalModel:
     from chat.prompts.detect import detect_format
 
-    is_adapter = header.metadata.get("general.type") == "adapter"
-    context = header.key("context_length")
+    is_adapter = header.is_adapter
+    context = header.key(ModelKey.CONTEXT_LENGTH)
     return LocalModel(
         name=file.name,
         path=str(file.path),

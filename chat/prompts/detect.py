@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chat.gguf.keys import GeneralKey, MistralChatKey, TokenizerKey
 from chat.prompts.registry import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OWN_KEY = "mistral_chat.prompt_format"
 _SPECIAL_TYPES = {3, 4}  # CONTROL, USER_DEFINED
 _ZEPHYR = re.compile(r"<\|user\|>(?:\\n|\n).{0,40}content.{0,8}eos_token", re.DOTALL)
 _INSTRUCT = re.compile(r"\b(instruct|chat|it)\b", re.IGNORECASE)
@@ -37,11 +37,11 @@ def detect_format(metadata: Mapping[str, Any]) -> Detected:
     Args:
         metadata: a GGUF's keys and values; arrays as sequences, texts as str or UTF-8 bytes.
     """
-    own = _text(metadata, OWN_KEY)
+    own = _text(metadata, MistralChatKey.PROMPT_FORMAT)
     if own in FORMATS:
         return Detected(own, "the file names it")
     pieces = _special_pieces(metadata)
-    template = _text(metadata, "tokenizer.chat_template")
+    template = _text(metadata, TokenizerKey.CHAT_TEMPLATE)
     if template:
         return _of_template(template, metadata, pieces)
     return _without_template(metadata, pieces)
@@ -73,7 +73,7 @@ def _mistral(template: str, metadata: Mapping[str, Any], pieces: frozenset[str])
 
 
 def _without_template(metadata: Mapping[str, Any], pieces: frozenset[str]) -> Detected:
-    name = " ".join(_text(metadata, f"general.{key}") for key in ("name", "basename", "finetune"))
+    name = " ".join(_text(metadata, key) for key in (GeneralKey.NAME, GeneralKey.BASENAME, GeneralKey.FINETUNE))
     words = re.sub(r"[_\-.]", " ", name)
     if "[INST]" in pieces and not _BASE.search(words):
         version = _sentencepiece_version(pieces) if _is_sentencepiece(metadata) else _tekken_version(pieces)
@@ -98,12 +98,12 @@ def _tekken_version(pieces: frozenset[str]) -> str:
 
 
 def _is_sentencepiece(metadata: Mapping[str, Any]) -> bool:
-    return _text(metadata, "tokenizer.ggml.model") in ("llama", "")
+    return _text(metadata, TokenizerKey.MODEL) in ("llama", "")
 
 
 def _special_pieces(metadata: Mapping[str, Any]) -> frozenset[str]:
-    tokens = metadata.get("tokenizer.ggml.tokens") or ()
-    kinds = metadata.get("tokenizer.ggml.token_type")
+    tokens = metadata.get(TokenizerKey.TOKENS) or ()
+    kinds = metadata.get(TokenizerKey.TOKEN_TYPE)
     if kinds is None:
         return frozenset(_decoded(token) for token in tokens)
     return frozenset(_decoded(token) for token, kind in zip(tokens, kinds, strict=False) if kind in _SPECIAL_TYPES)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from chat.gguf.keys import NOTE_KEYS
-from chat.gguf.validate_layers import CARRIER_KEYS
+from chat.gguf.keys import WINDOWED_ARCHITECTURE, GeneralKey, ImatrixKey, MistralChatKey, ModelKey, SplitKey
+from chat.gguf.validate_layers import WINDOWED_KEYS
 from chat.gguf.writer import KeyValue, Kind
 from convert.output.fingerprint import fingerprint_with
-from convert.output.metadata import CARRIER, QUANTIZATION_VERSION, short_name, window_keys
+from convert.output.metadata import QUANTIZATION_VERSION, short_name, window_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from convert.lora.adapter import Adapter
     from convert.quantize.type_overrides import TypeOverrides
 
-PROMPT_FORMAT = "mistral_chat.prompt_format"
-SOURCE = "mistral_chat.source"
-SOURCE_SHA256 = "mistral_chat.source_sha256"
+NOTED_WINDOW = (MistralChatKey.SLIDING_WINDOW, MistralChatKey.SLIDING_WINDOW_PATTERN)
 # what would no longer be true of the new file
-STALE = ("general.alignment", "split.no", "split.count", "split.tensors.count")
-OF_QUANTIZING = ("general.quantization_version", "general.file_type", "quantize.imatrix.")
+STALE = (GeneralKey.ALIGNMENT, SplitKey.NUMBER, SplitKey.COUNT, SplitKey.TENSOR_COUNT)
+OF_QUANTIZING = (GeneralKey.QUANTIZATION_VERSION, GeneralKey.FILE_TYPE, ImatrixKey.NOTE_PREFIX)
 # the plain graph does not ask for these, the carrier's would obey them
-CARRIER_ONLY = (
-    *CARRIER_KEYS,
-    *("attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa", "rope.freq_base_swa"),
+WINDOWED_ONLY = (
+    *WINDOWED_KEYS,
+    *(
+        ModelKey.KEY_LENGTH_SWA,
+        ModelKey.VALUE_LENGTH_SWA,
+        ModelKey.ROPE_DIMENSION_COUNT_SWA,
+        ModelKey.ROPE_FREQ_BASE_SWA,
+    ),
 )
 
 
@@ -51,20 +54,20 @@ def change_keys(
         for name, value in file.metadata.items()
         if not _is_left_out(file, name, architecture, is_requantized=choices is not None)
     ]
-    if architecture == CARRIER and file.architecture != CARRIER:
-        after = max(number for number, key in enumerate(keys) if key.key.startswith(f"{CARRIER}."))
+    if architecture == WINDOWED_ARCHITECTURE and file.architecture != WINDOWED_ARCHITECTURE:
+        after = max(number for number, key in enumerate(keys) if key.key.startswith(f"{WINDOWED_ARCHITECTURE}."))
         keys[after + 1 : after + 1] = window_keys(sizes)
-    keys = _with_note(keys, [key for key in changed if key.key in NOTE_KEYS])
+    keys = _with_note(keys, [key for key in changed if key.key in NOTED_WINDOW])
     replaced = {key.key: key for key in changed}
-    if architecture == file.architecture == CARRIER and sizes.window != file.window:
-        replaced |= {key.key: key for key in window_keys(sizes) if not key.key.endswith("logit_scale")}
+    if architecture == file.architecture == WINDOWED_ARCHITECTURE and sizes.window != file.window:
+        replaced |= {key.key: key for key in window_keys(sizes) if not key.key.endswith(ModelKey.LOGIT_SCALE)}
     keys = [replaced.get(key.key, key) for key in keys]
     if choices is None:
         return tuple(keys)
     return (
         *keys,
-        KeyValue("general.quantization_version", "u32", QUANTIZATION_VERSION),
-        KeyValue("general.file_type", "u32", choices.recipe.file_type),
+        KeyValue(GeneralKey.QUANTIZATION_VERSION, "u32", QUANTIZATION_VERSION),
+        KeyValue(GeneralKey.FILE_TYPE, "u32", choices.recipe.file_type),
         *choices.keys(),
     )
 
@@ -75,9 +78,9 @@ def merged_names(file: GgufFile, adapters: Sequence[tuple[Adapter, float]]) -> t
         return ()
     source = "+".join(adapter.name for adapter, _ in adapters)
     makers: dict[str, Callable[[str], str]] = {
-        "general.name": lambda old: f"{old}+{short_name(source)}",
-        SOURCE: lambda old: f"{old}+{source}",
-        SOURCE_SHA256: lambda old: fingerprint_with(old, adapters),
+        GeneralKey.NAME: lambda old: f"{old}+{short_name(source)}",
+        MistralChatKey.SOURCE: lambda old: f"{old}+{source}",
+        MistralChatKey.SOURCE_SHA256: lambda old: fingerprint_with(old, adapters),
     }
     return tuple(KeyValue(key, "str", make(file.metadata[key])) for key, make in makers.items() if key in file.metadata)
 
@@ -86,14 +89,14 @@ def _is_left_out(file: GgufFile, name: str, architecture: str, *, is_requantized
     if name in STALE or (is_requantized and name.startswith(OF_QUANTIZING)):
         return True
     own = name.removeprefix(f"{file.architecture}.")
-    return architecture != file.architecture and own != name and own in CARRIER_ONLY
+    return architecture != file.architecture and own != name and own in WINDOWED_ONLY
 
 
 def _renamed(file: GgufFile, name: str, value: Any, architecture: str) -> KeyValue:
     kind = file.types[name]
     scalar = cast("Kind", kind.strip("[]"))
     assert scalar in get_args(Kind)
-    if name == "general.architecture":
+    if name == GeneralKey.ARCHITECTURE:
         value = architecture
     prefix = f"{file.architecture}."
     new = f"{architecture}.{name.removeprefix(prefix)}" if name.startswith(prefix) else name
@@ -104,7 +107,7 @@ def _with_note(keys: list[KeyValue], note: Sequence[KeyValue]) -> list[KeyValue]
     """Put a note in the old one's place, else before what quantizing adds."""
     if not note:
         return keys
-    places = (number for number, key in enumerate(keys) if key.key in NOTE_KEYS or key.key.startswith(OF_QUANTIZING))
+    places = (number for number, key in enumerate(keys) if key.key in NOTED_WINDOW or key.key.startswith(OF_QUANTIZING))
     at = next(places, len(keys))
-    after = [key for key in keys[at:] if key.key not in NOTE_KEYS]
+    after = [key for key in keys[at:] if key.key not in NOTED_WINDOW]
     return [*keys[:at], *note, *after]

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chat.gguf.keys import NOTED_PATTERN, NOTED_WINDOW
+from chat.gguf.keys import (
+    MODEL_FILE,
+    PLAIN_ARCHITECTURE,
+    WINDOWED_ARCHITECTURE,
+    GeneralKey,
+    MistralChatKey,
+    ModelKey,
+    TokenizerKey,
+)
 from chat.gguf.writer import KeyValue
 
 if TYPE_CHECKING:
@@ -15,10 +23,6 @@ if TYPE_CHECKING:
     from convert.quantize.recipes import Recipe
     from convert.tokenizer.vocabulary import GgufVocabulary
 
-PLAIN = "llama"
-# llama.cpp's graph for `llama` ignores a window. The one for `granite_swa` applies it where a layer has one, and is
-# Mistral's if its scales are 1 and its attention sinks weigh nothing: tests/chat/llama/test_exactness.py proves it.
-CARRIER = "granite_swa"
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 
 
@@ -44,7 +48,7 @@ def short_name(name: str) -> str:
 
 def architecture_of(hparams: Hyperparameters) -> str:
     """The architecture whose graph computes this model: the carrier where a window is smaller than the context."""
-    return PLAIN if hparams.window is None or hparams.window >= hparams.context else CARRIER
+    return PLAIN_ARCHITECTURE if hparams.window is None or hparams.window >= hparams.context else WINDOWED_ARCHITECTURE
 
 
 def make_keys(
@@ -53,15 +57,15 @@ def make_keys(
     """All keys in the order in which llama.cpp's converter and quantizer put them."""
     architecture = architecture_of(hparams)
     return (
-        KeyValue("general.architecture", "str", architecture),
-        KeyValue("general.type", "str", "model"),
-        KeyValue("general.name", "str", origin.short_name),
-        KeyValue("general.size_label", "str", size_label(origin.parameters, hparams)),
+        KeyValue(GeneralKey.ARCHITECTURE, "str", architecture),
+        KeyValue(GeneralKey.TYPE, "str", MODEL_FILE),
+        KeyValue(GeneralKey.NAME, "str", origin.short_name),
+        KeyValue(GeneralKey.SIZE_LABEL, "str", size_label(origin.parameters, hparams)),
         *_model_keys(hparams, architecture),
         *_tokenizer_keys(vocabulary),
         *_own_keys(hparams, vocabulary, origin),
-        KeyValue("general.quantization_version", "u32", QUANTIZATION_VERSION),
-        KeyValue("general.file_type", "u32", recipe.file_type),
+        KeyValue(GeneralKey.QUANTIZATION_VERSION, "u32", QUANTIZATION_VERSION),
+        KeyValue(GeneralKey.FILE_TYPE, "u32", recipe.file_type),
     )
 
 
@@ -84,29 +88,29 @@ def _model_keys(h: Hyperparameters, architecture: str) -> Iterator[KeyValue]:
     def key(name: str) -> str:
         return f"{architecture}.{name}"
 
-    yield KeyValue(key("block_count"), "u32", h.layers)
-    yield KeyValue(key("context_length"), "u32", h.context)
-    yield KeyValue(key("embedding_length"), "u32", h.width)
-    yield KeyValue(key("feed_forward_length"), "u32", h.hidden)
-    yield KeyValue(key("attention.head_count"), "u32", h.heads)
-    yield KeyValue(key("attention.head_count_kv"), "u32", h.kv_heads)
-    yield KeyValue(key("rope.freq_base"), "f32", h.rope_theta)
-    yield KeyValue(key("attention.layer_norm_rms_epsilon"), "f32", h.norm_epsilon)
+    yield KeyValue(key(ModelKey.BLOCK_COUNT), "u32", h.layers)
+    yield KeyValue(key(ModelKey.CONTEXT_LENGTH), "u32", h.context)
+    yield KeyValue(key(ModelKey.EMBEDDING_LENGTH), "u32", h.width)
+    yield KeyValue(key(ModelKey.FEED_FORWARD_LENGTH), "u32", h.hidden)
+    yield KeyValue(key(ModelKey.HEAD_COUNT), "u32", h.heads)
+    yield KeyValue(key(ModelKey.HEAD_COUNT_KV), "u32", h.kv_heads)
+    yield KeyValue(key(ModelKey.ROPE_FREQ_BASE), "f32", h.rope_theta)
+    yield KeyValue(key(ModelKey.LAYER_NORM_RMS_EPSILON), "f32", h.norm_epsilon)
     if h.experts:
-        yield KeyValue(key("expert_count"), "u32", h.experts)
-        yield KeyValue(key("expert_used_count"), "u32", h.experts_used)
-    yield KeyValue(key("attention.key_length"), "u32", h.head_dim)
-    yield KeyValue(key("attention.value_length"), "u32", h.head_dim)
-    yield KeyValue(key("vocab_size"), "u32", h.vocabulary)
-    yield KeyValue(key("rope.dimension_count"), "u32", h.head_dim)
+        yield KeyValue(key(ModelKey.EXPERT_COUNT), "u32", h.experts)
+        yield KeyValue(key(ModelKey.EXPERT_USED_COUNT), "u32", h.experts_used)
+    yield KeyValue(key(ModelKey.KEY_LENGTH), "u32", h.head_dim)
+    yield KeyValue(key(ModelKey.VALUE_LENGTH), "u32", h.head_dim)
+    yield KeyValue(key(ModelKey.VOCABULARY_SIZE), "u32", h.vocabulary)
+    yield KeyValue(key(ModelKey.ROPE_DIMENSION_COUNT), "u32", h.head_dim)
     if h.scaling is not None:
-        yield KeyValue(key("rope.scaling.type"), "str", h.scaling.kind)
-        yield KeyValue(key("rope.scaling.factor"), "f32", h.scaling.factor)
+        yield KeyValue(key(ModelKey.ROPE_SCALING_TYPE), "str", h.scaling.kind)
+        yield KeyValue(key(ModelKey.ROPE_SCALING_FACTOR), "f32", h.scaling.factor)
         if h.scaling.original_context is not None:
-            yield KeyValue(key("rope.scaling.original_context_length"), "u32", h.scaling.original_context)
+            yield KeyValue(key(ModelKey.ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH), "u32", h.scaling.original_context)
         if h.scaling.attention_factor != 1.0:
-            yield KeyValue(key("rope.scaling.attn_factor"), "f32", h.scaling.attention_factor)
-    if architecture == CARRIER:
+            yield KeyValue(key(ModelKey.ROPE_SCALING_ATTENTION_FACTOR), "f32", h.scaling.attention_factor)
+    if architecture == WINDOWED_ARCHITECTURE:
         yield from window_keys(h)
 
 
@@ -115,10 +119,12 @@ def window_keys(h: Hyperparameters) -> tuple[KeyValue, ...]:
     if h.window is None:
         return ()
     return (
-        KeyValue(f"{CARRIER}.logit_scale", "f32", 1.0),
-        KeyValue(f"{CARRIER}.attention.sliding_window", "u32", h.window),
+        KeyValue(f"{WINDOWED_ARCHITECTURE}.{ModelKey.LOGIT_SCALE}", "f32", 1.0),
+        KeyValue(f"{WINDOWED_ARCHITECTURE}.{ModelKey.SLIDING_WINDOW}", "u32", h.window),
         KeyValue(
-            f"{CARRIER}.attention.sliding_window_pattern", "bool", tuple(window is not None for window in h.windows)
+            f"{WINDOWED_ARCHITECTURE}.{ModelKey.SLIDING_WINDOW_PATTERN}",
+            "bool",
+            tuple(window is not None for window in h.windows),
         ),
     )
 
@@ -126,40 +132,43 @@ def window_keys(h: Hyperparameters) -> tuple[KeyValue, ...]:
 def window_note(windows: Sequence[int | None]) -> tuple[KeyValue, ...]:
     """What a file says of the window its model is to have, also where `--window off` leaves it out."""
     window = next((window for window in windows if window is not None), 0)
-    noted = KeyValue(NOTED_WINDOW, "u32", window)
+    noted = KeyValue(MistralChatKey.SLIDING_WINDOW, "u32", window)
     if window == 0 or None not in windows:
         return (noted,)
-    return (noted, KeyValue(NOTED_PATTERN, "bool", tuple(window is not None for window in windows)))
+    return (
+        noted,
+        KeyValue(MistralChatKey.SLIDING_WINDOW_PATTERN, "bool", tuple(window is not None for window in windows)),
+    )
 
 
 def _tokenizer_keys(v: GgufVocabulary) -> Iterator[KeyValue]:
-    yield KeyValue("tokenizer.ggml.model", "str", v.model)
-    yield KeyValue("tokenizer.ggml.pre", "str", v.pre)
-    yield KeyValue("tokenizer.ggml.tokens", "str", tuple(piece.text for piece in v.pieces))
+    yield KeyValue(TokenizerKey.MODEL, "str", v.model)
+    yield KeyValue(TokenizerKey.PRE, "str", v.pre)
+    yield KeyValue(TokenizerKey.TOKENS, "str", tuple(piece.text for piece in v.pieces))
     if v.model == "llama":
-        yield KeyValue("tokenizer.ggml.scores", "f32", tuple(piece.score for piece in v.pieces))
-    yield KeyValue("tokenizer.ggml.token_type", "i32", tuple(int(piece.type) for piece in v.pieces))
+        yield KeyValue(TokenizerKey.SCORES, "f32", tuple(piece.score for piece in v.pieces))
+    yield KeyValue(TokenizerKey.TOKEN_TYPE, "i32", tuple(int(piece.type) for piece in v.pieces))
     if v.merges:
-        yield KeyValue("tokenizer.ggml.merges", "str", v.merges)
-    yield KeyValue("tokenizer.ggml.bos_token_id", "u32", v.bos)
-    yield KeyValue("tokenizer.ggml.eos_token_id", "u32", v.eos)
+        yield KeyValue(TokenizerKey.MERGES, "str", v.merges)
+    yield KeyValue(TokenizerKey.BOS_ID, "u32", v.bos)
+    yield KeyValue(TokenizerKey.EOS_ID, "u32", v.eos)
     if v.eot is not None:
-        yield KeyValue("tokenizer.ggml.eot_token_id", "u32", v.eot)
+        yield KeyValue(TokenizerKey.EOT_ID, "u32", v.eot)
     if v.add_bos is not None:
-        yield KeyValue("tokenizer.ggml.add_bos_token", "bool", v.add_bos)
+        yield KeyValue(TokenizerKey.ADD_BOS, "bool", v.add_bos)
     if not v.adds_space:
-        yield KeyValue("tokenizer.ggml.add_space_prefix", "bool", False)
+        yield KeyValue(TokenizerKey.ADD_SPACE_PREFIX, "bool", False)
     others = tuple(name for name in v.chat_templates if name != "default")
     if others:
-        yield KeyValue("tokenizer.chat_templates", "str", others)
+        yield KeyValue(TokenizerKey.CHAT_TEMPLATES, "str", others)
     for name, template in v.chat_templates.items():
-        key = "tokenizer.chat_template" if name == "default" else f"tokenizer.chat_template.{name}"
+        key = TokenizerKey.CHAT_TEMPLATE if name == "default" else f"{TokenizerKey.CHAT_TEMPLATE}.{name}"
         yield KeyValue(key, "str", template)
 
 
 def _own_keys(h: Hyperparameters, v: GgufVocabulary, origin: Origin) -> Iterator[KeyValue]:
     if v.prompt_format is not None:
-        yield KeyValue("mistral_chat.prompt_format", "str", v.prompt_format)
+        yield KeyValue(MistralChatKey.PROMPT_FORMAT, "str", v.prompt_format)
     yield from window_note(h.windows if h.window else origin.windows)
-    yield KeyValue("mistral_chat.source", "str", origin.name)
-    yield KeyValue("mistral_chat.source_sha256", "str", origin.sha256)
+    yield KeyValue(MistralChatKey.SOURCE, "str", origin.name)
+    yield KeyValue(MistralChatKey.SOURCE_SHA256, "str", origin.sha256)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from chat.errors import ChatError, DataError, FileError, MemoryLimitError
+from chat.gguf.keys import ModelKey
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
 from convert.output.independent_reader import TensorPlace, read_places
@@ -83,9 +84,9 @@ def try_out(path: Path) -> str | None:
     from chat.worker.client import LocalBackend
 
     written = read_gguf(path)
-    if written.metadata.get("general.type") == "adapter":
+    if written.is_adapter:
         return None  # it runs only beside its model; the readers have checked it
-    context = min(TRIAL_CONTEXT, written.key("context_length"))
+    context = min(TRIAL_CONTEXT, written.key(ModelKey.CONTEXT_LENGTH))
     window = "auto" if written.window else "off"  # one that the file lost would keep the context to itself
     options = EngineOptions(str(path), context=context, window=window, gpu_layers="0", repack="off", draft="off")
     engine = LocalBackend(options)

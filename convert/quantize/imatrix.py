@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chat.errors import DataError, FileError, ModelError
-from chat.gguf.reader import MAGIC, read_gguf
+from chat.gguf.keys import ImatrixKey
+from chat.gguf.reader import read_gguf
+from chat.gguf.types import MAGIC
 from chat.gguf.writer import KeyValue
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from convert.quantize.recipes import PlannedTensor
 
 SUMS, COUNTS = ".in_sum2", ".counts"
-METADATA = ("imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size")
+METADATA = (ImatrixKey.DATASETS, ImatrixKey.CHUNK_COUNT, ImatrixKey.CHUNK_SIZE)
 MAX_FILE_BYTES = 1 << 30  # that of the largest Mixtral has 30 MB
 MAX_ENTRIES = 65_536
 MAX_NAME_BYTES = 1024
@@ -61,12 +63,12 @@ class Importance:
 
     def keys(self) -> tuple[KeyValue, ...]:
         """What llama-quantize notes in the file."""
-        keys = [KeyValue("quantize.imatrix.file", "str", _shortened(str(self.path)))]
+        keys = [KeyValue(ImatrixKey.NOTE_FILE, "str", _shortened(str(self.path)))]
         if self.dataset is not None:
-            keys.append(KeyValue("quantize.imatrix.dataset", "str", _shortened(self.dataset)))
-        keys.append(KeyValue("quantize.imatrix.entries_count", "u32", len(self.values)))
+            keys.append(KeyValue(ImatrixKey.NOTE_DATASET, "str", _shortened(self.dataset)))
+        keys.append(KeyValue(ImatrixKey.NOTE_ENTRIES_COUNT, "u32", len(self.values)))
         if self.chunks > 0:
-            keys.append(KeyValue("quantize.imatrix.chunks_count", "u32", self.chunks))
+            keys.append(KeyValue(ImatrixKey.NOTE_CHUNKS_COUNT, "u32", self.chunks))
         return tuple(keys)
 
 
@@ -119,8 +121,8 @@ def _read_gguf(path: Path, raw: bytes) -> Importance:
         values[name] = _means(path, name, numbers[name + SUMS], numbers[name + COUNTS])
     if not values:
         raise ModelError(f"{path}: holds no tensor's importance")
-    datasets = file.metadata["imatrix.datasets"]
-    return Importance(path, values, datasets[0] if datasets else None, file.metadata["imatrix.chunk_count"])
+    datasets = file.metadata[ImatrixKey.DATASETS]
+    return Importance(path, values, datasets[0] if datasets else None, file.metadata[ImatrixKey.CHUNK_COUNT])
 
 
 def _means(path: Path, name: str, sums: Floats, counts: Floats) -> Floats:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
-from chat.gguf.writer import ALIGNMENT
+from chat.gguf.types import align
 from convert.quantize.block_types import BLOCK_TYPES, TensorType
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def place_tensors(type_name: str, tensors: Iterable[tuple[str, tuple[int, ...], 
     for name, shape, kind in sorted(tensors, key=lambda tensor: _order(tensor[0])):
         nbytes = prod(shape[:-1]) * kind.row_bytes(shape[-1])
         planned.append(PlannedTensor(name, shape, kind, offset, nbytes))
-        offset += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        offset += align(nbytes)
     return Plan(type_name, tuple(planned), offset)
 
 

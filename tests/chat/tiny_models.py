@@ -17,7 +17,7 @@ WORDS = ("the", "cat", "sat", "on", "mat", "and", "dog", "ran", "far", "away", "
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a tiny model; a window makes it a carrier file, on the layers of `windowed` if not on all."""
+    """Sizes of a tiny model; a window makes it a windowed file, on the layers of `windowed` if not on all."""
 
     layers: int = 2
     hidden: int = 64

@@ -61,8 +61,8 @@ def _is_array(file: Any, name: str) -> bool:
 def test_a_plain_file_gets_its_window_and_is_the_file_that_the_checkpoint_becomes(kind: str, tmp_path: Path) -> None:
     direct = made(V01, tmp_path / "direct.gguf", kind)
     plain = made(V01, tmp_path / "plain.gguf", kind, window="off")
-    carrier = made(plain, tmp_path / "carrier.gguf", window="64")
-    assert carrier.read_bytes() == direct.read_bytes()
+    windowed = made(plain, tmp_path / "windowed.gguf", window="64")
+    assert windowed.read_bytes() == direct.read_bytes()
     assert made(direct, tmp_path / "off.gguf", window="off").read_bytes() == plain.read_bytes()
 
 
@@ -125,7 +125,7 @@ def test_the_layers_that_have_a_window_keep_it_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("experts", [0, 4])
 def test_a_file_of_llama_cpps_own_gets_a_window(experts: int, tmp_path: Path) -> None:
-    """Foreign: no keys of ours, tensors in the converter's order, keys that only the carrier would obey."""
+    """Foreign: no keys of ours, tensors in the converter's order, keys that only the windowed architecture obeys."""
     folder = make_checkpoint(tmp_path / "model", Sizes(experts=experts, window=96))
     plain = made(folder, tmp_path / "plain.gguf", "Q4_0", window="off")
     lacking = {f"mistral_chat.{name}": None for name in ("prompt_format", "sliding_window", "source", "source_sha256")}
@@ -142,9 +142,9 @@ def test_a_file_of_llama_cpps_own_gets_a_window(experts: int, tmp_path: Path) ->
         KeyValue("someone.nothing", "str", ()),
     ]
     foreign = edited(plain, tmp_path / "foreign.gguf", **lacking, **{key.key: key for key in traps})
-    carrier = made(foreign, tmp_path / "carrier.gguf", window="96")
-    check_model(read_gguf(carrier))
-    file, expected = read_gguf(carrier), read_gguf(made(folder, tmp_path / "direct.gguf", "Q4_0"))
+    windowed = made(foreign, tmp_path / "windowed.gguf", window="96")
+    check_model(read_gguf(windowed))
+    file, expected = read_gguf(windowed), read_gguf(made(folder, tmp_path / "direct.gguf", "Q4_0"))
     own = {key: value for key, value in file.metadata.items() if not key.startswith(("someone.", "mistral_chat."))}
     assert own == {key: value for key, value in expected.metadata.items() if not key.startswith("mistral_chat.")}
     assert {key: file.metadata[key] for key in file.metadata if key.startswith("someone.")} == {
@@ -154,8 +154,8 @@ def test_a_file_of_llama_cpps_own_gets_a_window(experts: int, tmp_path: Path) ->
         *("[u64]", "i8", "f64", "[str]"),
     ]
     assert file.metadata["mistral_chat.sliding_window"] == 96
-    assert tensor_bytes(carrier)[1] == tensor_bytes(tmp_path / "direct.gguf")[1]
-    back = read_gguf(made(carrier, tmp_path / "back.gguf", window="off"))
+    assert tensor_bytes(windowed)[1] == tensor_bytes(tmp_path / "direct.gguf")[1]
+    back = read_gguf(made(windowed, tmp_path / "back.gguf", window="off"))
     assert {**back.metadata} == {
         **{
             key: value
@@ -170,10 +170,10 @@ def test_a_file_of_llama_cpps_own_gets_a_window(experts: int, tmp_path: Path) ->
 def test_types_that_convert_does_not_write_are_copied_too(tmp_path: Path) -> None:
     full = made(V01, tmp_path / "full.gguf", "F32", window="off")
     judge(full, {tmp_path / "q2.gguf": "Q4_0"}, overrides=[("ffn_up", ALL_TYPES["Q3_K"].ggml_id), ("attn_q", 10)])
-    carrier = made(tmp_path / "q2.gguf", tmp_path / "carrier.gguf", window="64")
-    types = {info.type for info in read_gguf(carrier).tensors.values()}
+    windowed = made(tmp_path / "q2.gguf", tmp_path / "windowed.gguf", window="64")
+    types = {info.type for info in read_gguf(windowed).tensors.values()}
     assert types == {"F32", "Q4_0", "Q3_K", "Q2_K", "Q6_K"}
-    before, after = tensor_bytes(tmp_path / "q2.gguf")[1], tensor_bytes(carrier)[1]
+    before, after = tensor_bytes(tmp_path / "q2.gguf")[1], tensor_bytes(windowed)[1]
     assert {name: after[name] for name in before} == before
 
 

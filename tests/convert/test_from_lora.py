@@ -24,10 +24,10 @@ IDS = [1, *np.random.default_rng(3).integers(3, 512, 90).tolist()]
 CHILD = Path(__file__).parent / "logits_child.py"
 MODELS = {
     "plain": Sizes(),
-    "carrier": Sizes(window=24),
+    "windowed": Sizes(window=24),
     "wide-heads": Sizes(head_dim=64, window=24),
     "plain-experts": Sizes(experts=4, layers=1),
-    "carrier-experts": Sizes(experts=4, layers=1, window=24),
+    "windowed-experts": Sizes(experts=4, layers=1, window=24),
 }
 
 

@@ -72,7 +72,7 @@ def test_keys_are_those_of_llama_cpp_then_ours(folder: Path, tmp_path: Path) -> 
     assert list(made)[-2:] == ["general.quantization_version", "general.file_type"]
 
 
-def test_a_window_makes_a_carrier_that_attends_to_no_sink(tmp_path: Path) -> None:
+def test_a_windowed_file_attends_to_no_sink(tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     report = convert(ConversionOptions(V01, out, "F32"))
     file, raw = tensor_bytes(out)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ModelError
+from chat.gguf.keys import MistralChatKey, TokenizerKey
 from chat.llama.tokenizer.tekken import PATTERN, TekkenEncoder, tekken_of
 from chat.llama.tokenizer.vocabulary import MATCHED, Vocabulary, checked
 
@@ -76,13 +77,13 @@ class TextEncoder:
 
     @cached_property
     def _tekken(self) -> TekkenEncoder | None:
-        if self._metadata.get("tokenizer.ggml.pre") != "tekken":
+        if self._metadata.get(TokenizerKey.PRE) != "tekken":
             return None
         kinds, names = self._pieces.kinds, self._pieces.names
         ordinary = [token for token, kind in enumerate(kinds) if kind == _NORMAL_TYPE]
         if not ordinary or ordinary[-1] - ordinary[0] != len(ordinary) - 1:
             return None
-        pattern = self._metadata.get("mistral_chat.tekken_pattern")
+        pattern = self._metadata.get(MistralChatKey.TEKKEN_PATTERN)
         texts = names[ordinary[0] : ordinary[-1] + 1]
         return tekken_of(texts, ordinary[0], pattern if isinstance(pattern, str) else PATTERN)
 

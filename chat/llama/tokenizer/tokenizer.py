@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ModelError
+from chat.gguf.keys import TokenizerKey
 from chat.llama.chat_template import apply_template
 from chat.llama.tokenizer.text_encoder import TextEncoder
 from chat.llama.tokenizer.vocabulary import Vocabulary
@@ -31,7 +32,7 @@ class Tokenizer:
         self._text = TextEncoder(self._pieces, metadata)
         self._control_ids: dict[str, int | None] = {}
         self.size = self._pieces.size
-        template = metadata.get("tokenizer.chat_template")
+        template = metadata.get(TokenizerKey.CHAT_TEMPLATE)
         self.template = ChatTemplate(template if isinstance(template, str) else "", apply_template)
 
     # --- ids of a prompt

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError
+from chat.gguf.keys import TokenizerKey
 from chat.llama.library import llama
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ class Vocabulary:
     @cached_property
     def names(self) -> Sequence[str]:
         """The text of each piece as the file spells it, by id."""
-        return tuple(self._metadata.get("tokenizer.ggml.tokens") or ())
+        return tuple(self._metadata.get(TokenizerKey.TOKENS) or ())
 
     @cached_property
     def kinds(self) -> Sequence[int]:
         """`tokenizer.ggml.token_type` by id; all ordinary where the file has none."""
-        kinds = self._metadata.get("tokenizer.ggml.token_type")
+        kinds = self._metadata.get(TokenizerKey.TOKEN_TYPE)
         return tuple(kinds) if kinds else (_NORMAL_TYPE,) * len(self.names)
 
     @cached_property

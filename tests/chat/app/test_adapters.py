@@ -1,4 +1,4 @@
-"""Adapters at run time answer as the merged model does, on plain and carrier models; what does not fit is refused."""
+"""Adapters at run time answer as the merged model does, on plain and windowed models; what does not fit is refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_adapter_answers_as_the_merged_model(
     window: str, adapter: Path, converted: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """The adapter file is written for the plain architecture, so on the carrier it has to be tagged anew."""
+    """The adapter file is written for the plain architecture, so for a windowed model it has to be tagged anew."""
     base, plain = converted("mistral-v0.1", window=window), converted("mistral-v0.1", window="off")
     merged, lora = tmp_path / "merged.gguf", tmp_path / "adapter.gguf"
     source = CHECKPOINTS / "mistral-v0.1"

@@ -133,8 +133,8 @@ def llama(path: Path) -> Path:
     return path
 
 
-def carrier(path: Path) -> Path:
-    """A Mistral with a sliding window, in the carrier architecture."""
+def windowed(path: Path) -> Path:
+    """A Mistral with a sliding window, in the architecture `granite_swa`."""
     writer = Writer(path, "granite_swa")
     _keys(writer)
     writer.add_logit_scale(1.0)
@@ -197,5 +197,5 @@ def large(path: Path, pieces: int, merges: int) -> Path:
     return path
 
 
-MODELS: dict[str, Callable[[Any], Any]] = {"llama": llama, "carrier": carrier, "mixtral": mixtral, "tekken": tekken}
+MODELS: dict[str, Callable[[Any], Any]] = {"llama": llama, "windowed": windowed, "mixtral": mixtral, "tekken": tekken}
 SAMPLES: dict[str, Callable[[Any], Any]] = {**MODELS, "adapter": adapter}

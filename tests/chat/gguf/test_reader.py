@@ -139,8 +139,8 @@ def test_a_version_2_file_reads_like_version_3(tmp_path: Path) -> None:
 def test_properties_of_a_model(tmp_path: Path) -> None:
     plain = read_gguf(samples.llama(tmp_path / "a.gguf"))
     assert (plain.architecture, plain.type_name, plain.window, plain.vocabulary_size) == ("llama", "F32", None, 270)
-    carrier = read_gguf(samples.carrier(tmp_path / "b.gguf"))
-    assert (carrier.architecture, carrier.type_name, carrier.window) == ("granite_swa", "Q8_0", samples.WINDOW)
+    windowed = read_gguf(samples.windowed(tmp_path / "b.gguf"))
+    assert (windowed.architecture, windowed.type_name, windowed.window) == ("granite_swa", "Q8_0", samples.WINDOW)
 
 
 def test_type_name_without_the_key_is_what_most_bytes_have(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_type_name_without_the_key_is_what_most_bytes_have(tmp_path: Path) -> No
 
 
 def test_properties_survive_keys_of_the_wrong_type(tmp_path: Path) -> None:
-    file = sketch(samples.carrier(tmp_path / "a.gguf").read_bytes())
+    file = sketch(samples.windowed(tmp_path / "a.gguf").read_bytes())
     file.set("granite_swa.attention.sliding_window", STRING, "many")
     file.set("general.file_type", STRING, "Q4_K_M")
     file.set("tokenizer.ggml.tokens", 4, 7)

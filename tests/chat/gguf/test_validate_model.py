@@ -348,7 +348,7 @@ LAYERS: dict[str, tuple[str, Callable[[Sketch], None], str]] = {
         "key 'llama.rope.dimension_count' is 8, but a head has 16 columns",
     ),
     "another head in the window": (
-        "carrier",
+        "windowed",
         key("granite_swa.attention.key_length_swa", U32, 8),
         "key 'granite_swa.attention.key_length_swa' is 8, but a head has 16 columns",
     ),
@@ -358,58 +358,58 @@ LAYERS: dict[str, tuple[str, Callable[[Sketch], None], str]] = {
         "key 'llama.attention.causal' is False, but the graph needs True",
     ),
     "no window": (
-        "carrier",
+        "windowed",
         without("granite_swa.attention.sliding_window"),
         "key 'granite_swa.attention.sliding_window' is missing",
     ),
     "a window of 0": (
-        "carrier",
+        "windowed",
         key("granite_swa.attention.sliding_window", U32, 0),
         "key 'granite_swa.attention.sliding_window' is 0, but must be 1 to 1073741824",
     ),
     "a window that llama.cpp's sums overflow with": (
-        "carrier",
+        "windowed",
         key("granite_swa.attention.sliding_window", U32, 2**32 - 1),
         "key 'granite_swa.attention.sliding_window' is 4294967295, but must be 1 to 1073741824",
     ),
     "no pattern": (
-        "carrier",
+        "windowed",
         without("granite_swa.attention.sliding_window_pattern"),
         "key 'granite_swa.attention.sliding_window_pattern' is missing",
     ),
     "a pattern that is a number": (
-        "carrier",
+        "windowed",
         key("granite_swa.attention.sliding_window_pattern", U32, 1),
         "key 'granite_swa.attention.sliding_window_pattern' is u32, but must be [bool] or [u32] or [i32]",
     ),
     "a pattern that is too short": (
-        "carrier",
+        "windowed",
         array("granite_swa.attention.sliding_window_pattern", BOOL, [1]),
         "key 'granite_swa.attention.sliding_window_pattern' has 1 items for 2 layers",
     ),
     "a pattern without a window": (
-        "carrier",
+        "windowed",
         array("granite_swa.attention.sliding_window_pattern", BOOL, [0, 0]),
         "key 'granite_swa.attention.sliding_window_pattern' gives no layer a window",
     ),
     "logits divided by 0": (
-        "carrier",
+        "windowed",
         key("granite_swa.logit_scale", F32, 0.0),
         "key 'granite_swa.logit_scale' is 0, by which the logits are divided",
     ),
     "layers that take pictures": (
-        "carrier",
+        "windowed",
         array("granite_swa.deepstack_mapping", I32, [0, -1]),
         "key 'granite_swa.deepstack_mapping' asks for pictures, which this program does not read",
     ),
-    "no sinks": ("carrier", without("blk.1.attn_sinks.weight"), "tensor 'blk.1.attn_sinks.weight' is missing"),
+    "no sinks": ("windowed", without("blk.1.attn_sinks.weight"), "tensor 'blk.1.attn_sinks.weight' is missing"),
     "sinks of another type": (
-        "carrier",
+        "windowed",
         kind("blk.1.attn_sinks.weight", 1, 2),
         "tensor 'blk.1.attn_sinks.weight' is F16, but must be F32",
     ),
     "sinks for other heads": (
-        "carrier",
+        "windowed",
         shape("blk.0.attn_sinks.weight", 8),
         "tensor 'blk.0.attn_sinks.weight' has shape [8], but must have [4]",
     ),
@@ -544,10 +544,10 @@ ACCEPTED: dict[str, tuple[str, Callable[[Sketch], None]]] = {
     "rope factors": ("llama", added("rope_freqs.weight", 8)),
     "yarn": ("llama", both(key("llama.rope.scaling.type", STRING, "yarn"), key("llama.rope.scaling.factor", F32, 4))),
     "a window on every other layer": (
-        "carrier",
+        "windowed",
         array("granite_swa.attention.sliding_window_pattern", BOOL, [1, 0]),
     ),
-    "outer dimensions of one": ("carrier", lambda file: file.tensor("blk.0.attn_sinks.weight").shape.append(1)),
+    "outer dimensions of one": ("windowed", lambda file: file.tensor("blk.0.attn_sinks.weight").shape.append(1)),
     "an empty piece": ("tekken", piece(261, "")),
     "a chat template that no one renders": (
         "llama",
@@ -583,11 +583,11 @@ def test_other_architectures_need_only_the_universal_rules(originals: dict[str, 
 
 
 def test_an_adapter_fits_its_base_only(originals: dict[str, bytes], tmp_path: Path) -> None:
-    for name in ("llama", "carrier", "adapter"):
+    for name in ("llama", "windowed", "adapter"):
         (tmp_path / f"{name}.gguf").write_bytes(originals[name])
     adapter = read_gguf(tmp_path / "adapter.gguf")
     check_adapter_fits(adapter, read_gguf(tmp_path / "llama.gguf"))
-    check_adapter_fits(adapter, read_gguf(tmp_path / "carrier.gguf"))  # the architecture is only a tag
+    check_adapter_fits(adapter, read_gguf(tmp_path / "windowed.gguf"))  # the architecture is only a tag
     other = sketch(originals["adapter"])
     other.tensors[0].name = b"blk.7.attn_q.weight.lora_a"
     other.tensors[1].name = b"blk.7.attn_q.weight.lora_b"

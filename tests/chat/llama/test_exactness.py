@@ -1,6 +1,6 @@
-"""The carrier computes Mistral: logits equal a plain computation at every position, window and rolling included.
+"""granite_swa computes Mistral: logits equal a plain computation at every position, window and rolling included.
 
-This fails loudly if a release of llama.cpp ever changes the graph that carrier files rely on.
+This fails loudly if a release of llama.cpp ever changes the graph that windowed files rely on.
 """
 
 from __future__ import annotations
