@@ -1,6 +1,6 @@
-"""Step through the bytes of a GGUF header: numbers, strings, values. Knows no key, no tensor and no model.
+"""Read the bytes of a GGUF header in sequence: numbers, strings, values.
 
-Reads the file in growing pieces with plain reads: a file that is cut meanwhile must not kill us, as a mapping would.
+The file is read in growing pieces, not mapped: if it is truncated meanwhile, a mapping would end the process.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ U64 = Struct("<Q").unpack_from
 
 
 def shown(text: str, limit: int = 80) -> str:
-    """A name from a file, quoted, with nothing a terminal obeys and no longer than `limit`."""
+    """A name from a file, quoted, without control characters and cut to `limit` characters."""
     return repr(text if len(text) <= limit else text[:limit] + "…")
 
 
 class Texts(Sequence[str]):
-    """An array of strings that is decoded when it is first looked into: most readers need none of 270,000 merges."""
+    """An array of strings that is decoded on first use: most readers need none of 270,000 merges."""
 
     def __init__(self, raw: bytes, count: int) -> None:
-        """Hold `raw`, the strings as they stand in the file, each after its length in 8 bytes."""
+        """Keep `raw`, the strings as the file stores them, each after its length in 8 bytes."""
         self.raw = raw
         self._count = count
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """All strings. Decoding them joined by a NUL, which hardly any string holds, takes half the time."""
-        raw, at = self.raw, 0
+        """All strings. Decoding them joined by NUL, which few strings contain, takes half the time."""
+        raw, position = self.raw, 0
         pieces: list[bytes] = []
         append = pieces.append
         for _ in range(self._count):
-            start = at + 8
-            at = start + U64(raw, at)[0]
-            append(raw[start:at])
+            start = position + 8
+            position = start + U64(raw, position)[0]
+            append(raw[start:position])
         joined = b"\0".join(pieces)
         if pieces and joined.count(b"\0") == len(pieces) - 1:
             return tuple(joined.decode().split("\0"))
@@ -77,9 +77,15 @@ class Texts(Sequence[str]):
 
 
 class Cursor:
-    """A place in a header. `at` is the next byte, `data` what has been read so far, `subject` what is being read.
+    """A position in a header.
 
-    Every method refuses what does not lie in the file before anything of its size is allocated, as a `DataError`.
+    Every method raises a `DataError` for what lies beyond the end of the file, before it allocates that size.
+
+    Attributes:
+        position: Offset of the next byte.
+        data: The bytes read so far.
+        items: Items of all arrays so far.
+        subject: What is being read, for errors.
     """
 
     def __init__(self, path: Path, file: FileIO, size: int) -> None:
@@ -87,7 +93,7 @@ class Cursor:
         self.file = file
         self.size = size
         self.data = b""
-        self.at = 0
+        self.position = 0
         self.items = 0
         self.subject = "the header"
 
@@ -96,8 +102,8 @@ class Cursor:
         raise DataError(f"{self.path}: {problem}", hint=hint)
 
     def need(self, count: int) -> None:
-        """Have `count` bytes after `at`, or refuse the file before anything of that size is allocated."""
-        end = self.at + count
+        """Read until `count` bytes after `position` are in `data`."""
+        end = self.position + count
         if end <= len(self.data):
             return
         if end > self.size:
@@ -117,21 +123,21 @@ class Cursor:
         self.data = b"".join(parts)
 
     def peek(self, count: int) -> bytes:
-        """Up to `count` bytes after `at`, fewer where the file ends."""
-        self.need(min(count, self.size - self.at))
-        return self.data[self.at : self.at + count]
+        """Up to `count` bytes after `position`, fewer where the file ends."""
+        self.need(min(count, self.size - self.position))
+        return self.data[self.position : self.position + count]
 
     def u32(self) -> int:
         """The next number of 4 bytes."""
         self.need(4)
-        self.at += 4
-        return int(U32(self.data, self.at - 4)[0])
+        self.position += 4
+        return int(U32(self.data, self.position - 4)[0])
 
     def u64(self) -> int:
         """The next number of 8 bytes."""
         self.need(8)
-        self.at += 8
-        return int(U64(self.data, self.at - 8)[0])
+        self.position += 8
+        return int(U64(self.data, self.position - 8)[0])
 
     def text(self, limit: int, what: str) -> str:
         """A string: its length in 8 bytes, then UTF-8."""
@@ -139,8 +145,8 @@ class Cursor:
         if length > limit:
             self.fail(f"{what} is {length} bytes long, but the limit is {limit}")
         self.need(length)
-        raw = self.data[self.at : self.at + length]
-        self.at += length
+        raw = self.data[self.position : self.position + length]
+        self.position += length
         return self.decode(raw, what)
 
     def decode(self, raw: bytes, what: str) -> str:
@@ -179,8 +185,8 @@ class Cursor:
         """Scalars of value type `kind`."""
         value_type = VALUE_TYPES[kind]
         self.need(count * value_type.bytes)
-        values = unpack_from(f"<{count}{value_type.letter}", self.data, self.at)
-        self.at += count * value_type.bytes
+        values = unpack_from(f"<{count}{value_type.letter}", self.data, self.position)
+        self.position += count * value_type.bytes
         if value_type.name != "bool":
             return values
         if count and max(values) > 1:
@@ -188,31 +194,31 @@ class Cursor:
         return tuple(map(bool, values))
 
     def strings(self, count: int) -> Texts:
-        """Many strings; the loop is what reading a vocabulary costs, so it does nothing it need not."""
+        """Many strings. This loop dominates the time to read a vocabulary, so it does as little as possible."""
         self.need(8 * count)
-        first, data, at, last = self.at, self.data, self.at, len(self.data) - 8
+        first, data, position, last = self.position, self.data, self.position, len(self.data) - 8
         long: list[int] = []
         for _ in range(count):
-            if at > last:
-                data, last = self.more(at)
-            length = U64(data, at)[0]
+            if position > last:
+                data, last = self.more(position)
+            length = U64(data, position)[0]
             if length > 127:
-                long.append(at)
-            at += 8 + length
-        self.at = at
+                long.append(position)
+            position += 8 + length
+        self.position = position
         self.need(0)
         self.check_texts(first, long)
-        return Texts(self.data[first:at], count)
+        return Texts(self.data[first:position], count)
 
-    def more(self, at: int) -> tuple[bytes, int]:
-        """Have the length of a string at `at`: what has been read now, and the last place a length can start at."""
-        self.at = at
+    def more(self, position: int) -> tuple[bytes, int]:
+        """Read the length of a string at `position`: the bytes read so far, and the last place of a length in them."""
+        self.position = position
         self.need(8)
         return self.data, len(self.data) - 8
 
     def check_texts(self, first: int, long: list[int]) -> None:
-        """Refuse what is not UTF-8. A length below 128 is ASCII, so only the places in `long` must be stepped over."""
-        for start, end in zip([first, *[place + 8 for place in long]], [*long, self.at], strict=True):
+        """Refuse what is not UTF-8. A length below 128 is ASCII itself, so only the lengths at `long` are left out."""
+        for start, end in zip([first, *[place + 8 for place in long]], [*long, self.position], strict=True):
             try:
                 self.data[start:end].decode()
             except UnicodeDecodeError as error:

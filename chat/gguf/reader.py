@@ -1,6 +1,6 @@
-"""Read the framing of a GGUF file and refuse every file that breaks a rule of the format.
+"""Read the header of a GGUF file and refuse every file that breaks a rule of the format.
 
-Knows keys, values, tensor names, types and places; not what any of them means to a model (`gguf_rules`).
+What the keys and tensors mean to a model is checked in `validate_model`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_TENSORS = 65_536
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where one tensor lies in the file."""
+    """A tensor's type and place in the file."""
 
     name: str
     shape: tuple[int, ...]  # ggml order, ne0 (columns) first
@@ -57,7 +57,7 @@ class GgufFile:
 
     @property
     def architecture(self) -> str:
-        """The model's graph, in llama.cpp's words; empty where the file does not say."""
+        """llama.cpp's name of the model's graph; empty where the file does not say."""
         name = self.metadata.get(GeneralKey.ARCHITECTURE, "")
         return name if isinstance(name, str) else ""
 
@@ -67,7 +67,7 @@ class GgufFile:
 
     @property
     def type_name(self) -> str:
-        """The recipe, as after `-t`: Q4_K_M; where the file does not say, the type that most bytes have."""
+        """The recipe as written after `-t`, such as Q4_K_M; else the type of most bytes."""
         number = self.metadata.get(GeneralKey.FILE_TYPE)
         if isinstance(number, int) and number in FILE_TYPES:
             return FILE_TYPES[number]
@@ -78,7 +78,7 @@ class GgufFile:
 
     @property
     def window(self) -> int | None:
-        """How many tokens back the engine lets a token see; None where all.
+        """The sliding window in tokens that llama.cpp applies; None where a token sees the whole context.
 
         llama.cpp never reads the key for the plain `llama` architecture.
         """
@@ -108,7 +108,7 @@ class GgufFile:
 
     @property
     def vocabulary_size(self) -> int:
-        """How many pieces the tokenizer has; 0 where the file holds none."""
+        """The number of pieces of the tokenizer; 0 where the file has none."""
         pieces = self.metadata.get(TokenizerKey.TOKENS)
         if isinstance(pieces, Texts):
             return len(pieces)
@@ -152,7 +152,7 @@ def _read(cursor: Cursor) -> GgufFile:
     metadata, types = _keys(cursor, key_count)
     alignment = _alignment(cursor, metadata, types)
     described = _descriptions(cursor, tensor_count)
-    data_offset = align(cursor.at, alignment) if tensor_count else cursor.at
+    data_offset = align(cursor.position, alignment) if tensor_count else cursor.position
     return GgufFile(
         path=cursor.path,
         version=version,
@@ -170,7 +170,7 @@ def _header(cursor: Cursor) -> tuple[int, int, int]:
     start = cursor.peek(64)
     if start[:4] != MAGIC:
         raise _not_gguf(cursor, start)
-    cursor.at = 4
+    cursor.position = 4
     version = cursor.u32()
     if version and not version & 0xFFFF:
         cursor.fail("is a big-endian GGUF file, which llama.cpp cannot read here", hint="fetch the little-endian one")
@@ -183,8 +183,8 @@ def _header(cursor: Cursor) -> tuple[int, int, int]:
     ):
         if number > limit:
             cursor.fail(f"claims {number} {what}, but the limit is {limit}")
-        if number * smallest > cursor.size - cursor.at:
-            problem = f"claims {number} {what}, but only {cursor.size - cursor.at} bytes follow"
+        if number * smallest > cursor.size - cursor.position:
+            problem = f"claims {number} {what}, but only {cursor.size - cursor.position} bytes follow"
             cursor.fail(problem, hint=INCOMPLETE)
     return version, tensor_count, key_count
 
@@ -216,7 +216,7 @@ def _alignment(cursor: Cursor, metadata: Mapping[str, Any], types: Mapping[str, 
 
 
 def _descriptions(cursor: Cursor, count: int) -> dict[str, tuple[tuple[int, ...], int, int]]:
-    """Of each tensor, its shape, type number and place in the data section, as claimed."""
+    """Each tensor's shape, type number and offset in the data, as the file claims them."""
     described: dict[str, tuple[tuple[int, ...], int, int]] = {}
     for number in range(count):
         cursor.subject = f"tensor {number}"
@@ -240,7 +240,7 @@ def _descriptions(cursor: Cursor, count: int) -> dict[str, tuple[tuple[int, ...]
 def _places(
     cursor: Cursor, described: Mapping[str, tuple[tuple[int, ...], int, int]], data_offset: int, alignment: int
 ) -> dict[str, TensorInfo]:
-    """The tensors, which must follow each other without overlap or hole and end inside the file."""
+    """The tensors, which must follow each other without overlap or gap and end inside the file."""
     tensors: dict[str, TensorInfo] = {}
     expected = 0
     for name, (shape, kind, offset) in described.items():
@@ -271,7 +271,7 @@ def _tensor_bytes(cursor: Cursor, subject: str, shape: tuple[int, ...], kind: in
 
 
 def _not_gguf(cursor: Cursor, start: bytes) -> ChatError:
-    """What a file without the magic looks like, in words that help."""
+    """An error that says what a file without the magic bytes is."""
     text = start.lstrip().lower()
     hint: str | None = None
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):

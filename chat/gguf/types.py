@@ -1,7 +1,7 @@
-"""The numbers a GGUF file uses and what they stand for. Tables only; knows no file.
+"""The numbers of a GGUF file: block types, value types, file types, alignment.
 
 Source: ggml.h (`ggml_type`), ggml-common.h (block sizes), gguf.h (`gguf_type`), llama.h (`llama_ftype`) of the
-llama.cpp that the engine is built on.
+llama.cpp that the engine uses.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ BLOCK_TYPES: dict[int, BlockType] = {
     42: BlockType("Q2_0", 64, 18),
 }
 
-# what a matrix that is multiplied with activations, or a row that is looked up, may be stored as
+# types of matrices that are multiplied with activations, or whose rows are looked up
 MATRIX_TYPES: frozenset[str] = frozenset(
     kind.name for kind in BLOCK_TYPES.values() if kind.name not in {"Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"}
 )
@@ -88,7 +88,7 @@ VALUE_TYPES: dict[int, ValueType] = {
     12: ValueType("f64", "d", 8),
 }
 
-# general.file_type, as people write it after -t
+# `general.file_type`, as written after `-t`
 FILE_TYPES: dict[int, str] = {
     0: "F32",
     1: "F16",

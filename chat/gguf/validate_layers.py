@@ -1,7 +1,7 @@
-"""Refuse `llama` and `granite_swa` models whose sizes contradict each other or whose tensors are not what they need.
+"""Refuse `llama` and `granite_swa` models whose sizes contradict each other or whose tensors do not fit them.
 
-Knows the two graphs that we run for certain: llama.cpp's models/llama.cpp and models/granite-swa.cpp. Their graphs
-assert what is checked here, so a model that breaks it would end the process at the first token.
+Source: llama.cpp's models/llama.cpp and models/granite-swa.cpp. Their graphs assert what is checked here, so that a
+model that breaks a rule would end the process at the first token.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ WINDOWED_REQUIRED = (ModelKey.LOGIT_SCALE, ModelKey.SLIDING_WINDOW, ModelKey.SLI
 
 @dataclass(frozen=True)
 class LayerSizes:
-    """The numbers that every shape follows from."""
+    """The sizes that determine every shape."""
 
     layers: int
     width: int
@@ -76,7 +76,7 @@ class LayerSizes:
 
 
 class RequiredTensor(NamedTuple):
-    """One tensor that a model must have, or may have."""
+    """A tensor that a model must have, or may have; `shape` is in ggml's order, columns first."""
 
     name: str
     shape: tuple[int, ...]
@@ -85,11 +85,11 @@ class RequiredTensor(NamedTuple):
 
 
 def check_layers(file: GgufFile) -> None:
-    """Refuse a model of one of `MISTRAL_ARCHITECTURES` that llama.cpp would die on.
+    """Refuse a model of one of `MISTRAL_ARCHITECTURES` that llama.cpp would abort on.
 
     Raises:
         DataError: a rule is broken.
-        ModelError: the experts are stored as single tensors, which llama.cpp no longer reads.
+        ModelError: each expert is a tensor of its own, which llama.cpp no longer reads.
     """
     _check_keys(file)
     sizes = _sizes(file)
@@ -176,7 +176,7 @@ def _shared_feed_forward(file: GgufFile) -> int:
 
 
 def _head_size(file: GgufFile, usual: int) -> int:
-    """Columns of a head, the same wherever the file says them; `usual` where it does not."""
+    """Columns of a head, which every key must agree on; `usual` where the file does not say."""
     size = file.key(ModelKey.KEY_LENGTH, usual)
     if not size or size % 2:
         raise file.fault(f"a head has {size} columns, but rotating them by pairs needs an even number")
@@ -223,7 +223,7 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def tensor_needs(file: GgufFile, sizes: LayerSizes) -> Iterator[RequiredTensor]:
-    """Every tensor that llama.cpp asks for, in its words."""
+    """Every tensor that llama.cpp looks for."""
     yield _matrix("token_embd", sizes.width, sizes.pieces)
     yield RequiredTensor("output_norm.weight", (sizes.width,), PLAIN)
     yield _matrix("output", sizes.width, sizes.pieces, required=False)
@@ -294,6 +294,6 @@ def _matrix(name: str, *shape: int, required: bool = True) -> RequiredTensor:
 
 
 def _scales(name: str, count: int) -> Iterator[RequiredTensor]:
-    """The numbers that some 4-bit formats multiply a whole tensor, or each expert of it, with."""
+    """The factors of a whole tensor, or of each of its experts, that some 4-bit formats have."""
     for suffix in ("scale", "input_scale"):
         yield RequiredTensor(f"{name}.{suffix}", (count,), PLAIN, required=False)

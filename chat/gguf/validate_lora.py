@@ -1,4 +1,4 @@
-"""Refuse LoRA files that llama.cpp would die on or that do not fit their base. Knows pairs of matrices, no layers."""
+"""Refuse LoRA files that llama.cpp would abort on or that do not fit their base."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Refuse a well-framed GGUF whose values llama.cpp would abort on or misread. Knows keys and limits, not how files lie.
+"""Refuse a GGUF whose values llama.cpp would abort on or misread.
 
-The rules here hold for every architecture: llama.cpp reads these keys for all of them, and an assertion of its that
-fails ends the process (llama-model.cpp, `load_hparams`). Rules of single architectures stand in `gguf_layers`, of
-vocabularies in `gguf_vocabulary`, of LoRA files in `gguf_adapter`.
+The rules here hold for every architecture: llama.cpp reads these keys for all of them, and a failed assertion ends the
+process (llama-model.cpp, `load_hparams`). `validate_layers` has the rules of single architectures.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ FINITE_KEYS = (
 
 
 def check_model(file: GgufFile) -> None:
-    """Refuse a model or an adapter that llama.cpp would die on, misread or call incomplete.
+    """Refuse a model or an adapter that llama.cpp would abort on, misread or call incomplete.
 
     Raises:
         DataError: a rule is broken; the message names the file, the key or tensor, the value and the limit.
@@ -120,7 +119,16 @@ def check_model(file: GgufFile) -> None:
 
 
 def check_types(file: GgufFile, prefix: str, expected: dict[str, tuple[str, ...]]) -> None:
-    """Refuse keys of another value type than llama.cpp asks for: it throws, or asserts and dies."""
+    """Refuse keys of another value type than llama.cpp expects: it throws or aborts.
+
+    Args:
+        file: The file.
+        prefix: What precedes the names in `expected`.
+        expected: The allowed value types of each key.
+
+    Raises:
+        DataError: a key has another type.
+    """
     for name, kinds in expected.items():
         found = file.types.get(prefix + name)
         if found is not None and found not in kinds:

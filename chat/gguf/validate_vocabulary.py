@@ -1,4 +1,4 @@
-"""Refuse vocabularies that llama.cpp asserts on, or that make it throw in the middle of a text. Knows no model."""
+"""Refuse vocabularies that make llama.cpp abort, or throw in the middle of a text."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 
 def check_vocabulary(file: GgufFile, *, strict: bool) -> None:
-    """Refuse a vocabulary that llama.cpp cannot hold.
+    """Refuse a vocabulary that llama.cpp cannot load.
 
     Args:
-        strict: the model is one that we run for certain, so the vocabulary must also be able to write every text.
+        file: The model.
+        strict: The vocabulary must also be able to encode every text.
 
     Raises:
         DataError: a rule is broken.
@@ -87,7 +88,7 @@ def _check_types(file: GgufFile) -> None:
 
 
 def _check_distinct(file: GgufFile, pieces: Sequence[str]) -> None:
-    """No piece twice: llama.cpp counts its two tables against each other and aborts. It reads pieces as C strings."""
+    """Refuse a piece that is there twice: llama.cpp compares the sizes of two tables. It reads pieces as C strings."""
     texts: Sequence[str] = list(pieces)
     if "" in texts or "\0" in "".join(texts):
         texts = [text.partition("\0")[0] or f"[EMPTY_{number}]" for number, text in enumerate(texts)]
@@ -112,7 +113,7 @@ def _check_numbers(file: GgufFile, count: int) -> None:
 
 
 def _check_bytes(file: GgufFile, pieces: Sequence[str]) -> None:
-    """A piece for every byte: without one llama.cpp throws through its C interface at the first text that needs it."""
+    """Require a piece for every byte: without one, llama.cpp throws at the first text that needs it."""
     known = set(pieces)
     for byte in range(256):
         if f"<0x{byte:02X}>" not in known and (byte > 127 or chr(byte) not in known):

@@ -57,7 +57,7 @@ class PlacedTensor(Protocol):
 
 
 def encode_header(keys: Sequence[KeyValue], tensors: Sequence[PlacedTensor]) -> bytes:
-    """Everything before the tensor data, padded to the alignment at which the data starts."""
+    """The bytes before the tensor data, padded to the alignment at which the data starts."""
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(tensors), len(keys))]
     parts += [encode_key(entry) for entry in keys]
     parts += [_tensor_info(tensor) for tensor in tensors]
