@@ -1,4 +1,4 @@
-"""PEFT's adapter_config.json -> the scale of each module, or a refusal by name. Knows no tensors."""
+"""Read PEFT's adapter_config.json: the scale of each module. Kinds of adapters that cannot be merged are refused."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 RANK_LIMIT = 65_536
 PATTERN_LIMIT = 1000  # patterns in one file
-# first weights that leave the base as it is; the others (PiSSA, OLoRA, LoftQ, CorDA, LoRA-GA) change the base too
-HARMLESS_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+# values of `init_lora_weights` that leave the base as it is; PiSSA, OLoRA, LoftQ, CorDA and LoRA-GA change it too
+INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
 MERGE_FIRST = "merge it with PEFT's `merge_and_unload()`, save the model and convert that"
-# settings that change the arithmetic, and what to say of each
+# settings that change the arithmetic, and the message about each
 REFUSED = (
     ("use_dora", "is a DoRA: it also scales every row to a length, which a sum of weights cannot say"),
     ("use_qalora", "is a QALoRA, which groups its inputs"),
@@ -32,14 +32,14 @@ REFUSED = (
     ("lora_bias", "has biases, which Mistral models do not"),
     ("arrow_config", "routes between adapters"),
 )
-# a repetition of a group can take for ever on a chosen text; PEFT's own examples need none
+# a repeated group can make matching exponential in a hostile file; PEFT's examples need none
 _DANGEROUS = re.compile(r"\)[*+?{]|\(\?")
 _REPEATS = re.compile(r"[*+?{]")
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """What the file says of scales."""
+    """The ranks and alphas of an adapter's modules."""
 
     path: Path
     rank: int
@@ -53,13 +53,13 @@ class LoraSettings:
         return self.ranks.get(self._key(self.ranks, module), self.rank)
 
     def scale_of(self, module: str) -> float:
-        """By how much the product of a module's two matrices is multiplied."""
+        """The factor of the product of a module's two matrices."""
         alpha = self.alphas.get(self._key(self.alphas, module), self.alpha)
         rank = self.rank_of(module)
         return alpha / sqrt(rank) if self.is_rank_stabilised else alpha / rank
 
     def _key(self, patterns: Mapping[str, Any], module: str) -> str:
-        """The first pattern that is the whole name or its end, as PEFT looks it up."""
+        """The first pattern that matches the module's name or its end, as PEFT looks it up; else the module."""
         return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), module)
 
 
@@ -67,8 +67,8 @@ def read_lora_settings(path: Path, values: Mapping[str, Any]) -> LoraSettings:
     """Read a PEFT configuration.
 
     Raises:
-        ModelError: it is of another kind than a plain LoRA.
-        DataError: a value is impossible.
+        ModelError: the adapter is not a plain LoRA.
+        DataError: a value is not valid.
     """
     kind = values.get("peft_type")
     if kind is None and "fine_tune_type" in values:
@@ -79,7 +79,7 @@ def read_lora_settings(path: Path, values: Mapping[str, Any]) -> LoraSettings:
         if values.get(key):
             raise ModelError(f"{path}: {reason}", hint=MERGE_FIRST)
     start = values.get("init_lora_weights")
-    if not isinstance(start, bool | str | None) or start not in HARMLESS_STARTS:
+    if not isinstance(start, bool | str | None) or start not in INITIALISATIONS:
         raise ModelError(
             f"{path}: was started with {str(start)[:40]}, which changes the base model too", hint=MERGE_FIRST
         )

@@ -1,4 +1,4 @@
-"""Name a checkpoint's content by one hash that costs no second reading of it. Knows no model."""
+"""Identify a checkpoint, with the adapters merged into it, by one hash of samples of its tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAMPLE_BYTES = 4096
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """Hash what tells one checkpoint from another.
+    """Hash a checkpoint without reading all of it.
 
     SHA-256, in hexadecimal, over the file of sizes (config.json or params.json), and then for every tensor in the
     order of names: name, dtype, shape, and the first and last 4,096 bytes of its numbers. Two checkpoints that were

@@ -1,4 +1,4 @@
-"""Write a GGUF so that it exists whole or not at all: a temporary neighbour, then its name. Knows no model."""
+"""Write a large file that exists whole or not at all: a partial file beside it, renamed at the end."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def partial_path(path: Path) -> Path:
-    """The temporary neighbour of a file that is being written."""
+    """The path under which a file is written until it is complete."""
     return path.with_name(f".{path.name}.partial")
 
 
 def check_target(path: Path, needed_bytes: int = 0, *, overwrite: bool) -> None:
-    """See that a file of `needed_bytes` may be written to `path`.
+    """Check that a file of `needed_bytes` may be written to `path`.
 
     Raises:
-        FileError: it exists and must not be replaced, its folder is missing or not writable, or its disk has no room.
+        FileError: it exists and must not be replaced, its folder is missing or not writable, or its disk is too full.
     """
     fault = target_fault(path, needed_bytes, overwrite=overwrite)
     if fault is not None:
@@ -53,7 +53,7 @@ def target_fault(path: Path, needed_bytes: int = 0, *, overwrite: bool) -> FileE
 
 
 def free_bytes(path: Path) -> int:
-    """Room for `path` on its disk, a partial file of an earlier run counted as free; its folder may yet be made."""
+    """Bytes free for `path` on its disk; a partial file of an earlier run counts as free. Its folder need not exist."""
     folder = next(folder for folder in path.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(folder).free
     with contextlib.suppress(OSError):
@@ -62,14 +62,14 @@ def free_bytes(path: Path) -> int:
 
 
 class PartialFile:
-    """A file that is being written, not yet under its name. Writing from several threads is safe."""
+    """A file that is being written under its partial path. Writing from several threads is safe."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
-        """Put bytes at their place.
+        """Write bytes at an offset from the start of the file.
 
         Raises:
             FileError: the disk is full or fails.
@@ -83,7 +83,7 @@ class PartialFile:
             raise FileError(f"{self.path}: {error.strerror} while writing") from error
 
     def sync(self) -> None:
-        """Wait until the disk has everything."""
+        """Wait until everything is on the disk."""
         os.fsync(self._descriptor)
 
 
@@ -91,7 +91,7 @@ class PartialFile:
 def create(path: Path, size: int, *, overwrite: bool) -> Iterator[PartialFile]:
     """Write a file of `size` bytes within the block; it gets its name when the block ends well, else it is removed.
 
-    The file is locked while it is written. One that a killed run left is not, and is removed first.
+    The partial file is locked while it is written. One without a lock was left by a killed run and is removed first.
 
     Raises:
         FileError: it cannot be written, or another program is writing it.
@@ -115,7 +115,7 @@ def create(path: Path, size: int, *, overwrite: bool) -> Iterator[PartialFile]:
 
 
 def _open_exclusively(partial: Path) -> int:
-    """Create the partial file and lock it; a leftover that nobody locks is removed."""
+    """Create the partial file and lock it; an unlocked leftover is removed."""
     while True:
         try:
             descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -124,7 +124,7 @@ def _open_exclusively(partial: Path) -> int:
             continue
         if _lock(descriptor) and _is_same_file(descriptor, partial):
             return descriptor
-        os.close(descriptor)  # another run took it for a leftover between the two calls
+        os.close(descriptor)  # between the two calls another run removed it as a leftover
 
 
 def _remove_leftover(partial: Path) -> None:

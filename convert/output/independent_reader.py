@@ -1,4 +1,4 @@
-"""Read a GGUF's list of tensors with llama.cpp's own reader, which shares no line with ours. Knows no numbers."""
+"""Read a GGUF's list of tensors with llama.cpp's own reader, which shares no code with ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorPlace:
-    """Where llama.cpp will look for a tensor."""
+    """A tensor's place in the file as llama.cpp reads it."""
 
     name: str
     shape: tuple[int, ...]  # ggml's order, four axes

@@ -1,4 +1,4 @@
-"""Read, pack and write tensors in pieces on all cores, so that the three overlap. Knows rows and places, no model."""
+"""Read, pack and write tensors in chunks on all cores, so that the three steps overlap."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convert.output.gguf_writer import PartialFile
     from convert.quantize.recipes import PlannedTensor
 
-CHUNK_NUMBERS = 1 << 18  # 1 MiB of float32: large beside the cost of a call, small beside the caches
+CHUNK_NUMBERS = 1 << 18  # 1 MiB of float32: amortises the cost of a call, and fits the caches
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Job:
 
     @property
     def copied(self) -> PackedRows | None:
-        """The rows where they lie packed as the tensor is to be, so that nothing is computed."""
+        """The rows where the source has them in the tensor's own type, so that their bytes are copied."""
         return self.rows if isinstance(self.rows, PackedRows) and self.rows.kind == self.tensor.type else None
 
 
@@ -48,7 +48,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Checksum:
-    """`checksum_of` the bytes [offset, offset + nbytes) of the file, as they were handed to the disk."""
+    """`checksum_of` the bytes [offset, offset + nbytes) of the file, as they were written."""
 
     tensor: str
     offset: int
@@ -57,7 +57,7 @@ class Checksum:
 
 
 def checksum_of(raw: bytes | memoryview) -> int:
-    """The sum of all 64-bit words, modulo 2^64: ten times as fast as a CRC, and no word can change unnoticed alone."""
+    """The sum of all 64-bit words, modulo 2^64: ten times as fast as a CRC, and it finds any change of one word."""
     whole = len(raw) & ~7
     words = np.frombuffer(raw, dtype="<u8", count=whole // 8)
     return (int(words.sum(dtype=np.uint64)) + int.from_bytes(raw[whole:], "little")) % (1 << 64)
@@ -75,7 +75,7 @@ def usable_cpus() -> int:
 
 
 def cut(jobs: Sequence[Job]) -> Iterator[Chunk]:
-    """The pieces of all tensors, in order."""
+    """The chunks of all tensors, in the order of the file."""
     for job in jobs:
         height = max(1, CHUNK_NUMBERS // job.tensor.columns)
         for first in range(0, job.tensor.row_count, job.tensor.rows_per_matrix):
@@ -87,12 +87,16 @@ def cut(jobs: Sequence[Job]) -> Iterator[Chunk]:
 def write_tensors(
     jobs: Sequence[Job], file: PartialFile, data_start: int, threads: int, progress: Progress
 ) -> tuple[Checksum, ...]:
-    """Write every job's tensor at its place after `data_start`, in any order of time.
+    """Write the tensors of all jobs; each thread holds one chunk in memory, as floats and as blocks.
 
-    Memory is one chunk, as floats and as blocks, for each thread.
+    Args:
+        data_start: Bytes from the start of the file to the tensor data.
+
+    Returns:
+        The checksums of all chunks, in the order of the file.
 
     Raises:
-        DataError: a tensor holds what cannot be written.
+        DataError: a tensor holds a number that cannot be written.
         FileError: the disk is full or fails.
     """
     checksums: list[Checksum] = []
@@ -118,7 +122,7 @@ def _pack(chunk: Chunk) -> tuple[memoryview, int]:
 
 
 class _Shared:
-    """What the threads have in common: where they are, and the first fault."""
+    """The state that the threads share: the chunks that are left, the progress and the first error."""
 
     def __init__(self, chunks: Iterator[Chunk], progress: Progress) -> None:
         self.chunks = chunks
@@ -142,7 +146,7 @@ class _Shared:
 
 
 def _run(chunks: Iterator[Chunk], work: Callable[[Chunk], int], threads: int, progress: Progress) -> None:
-    """Do the work on threads; the first fault, or Ctrl+C here, stops all of them."""
+    """Work on all chunks with threads; the first error, or Ctrl+C in this thread, stops all of them."""
     shared = _Shared(chunks, progress)
 
     def loop() -> None:

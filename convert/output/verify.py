@@ -1,4 +1,4 @@
-"""Prove a written file: two readers agree on it, every byte reads back, sampled rows equal the source's, it runs."""
+"""Verify a written file: two readers agree on it, every byte reads back, sampled rows match the source, it runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from convert.quantize.recipes import PlannedTensor
 
 SAMPLED_ROWS = 4  # of each tensor
-# Largest Euclidean norm of (written - source) of a row, relative to the source's: about thrice that of normal numbers.
+# The largest allowed norm of (written - source) of a row, relative to the source's norm: about three times that of
+# normally distributed numbers.
 ERROR_BOUNDS = {
     "F32": 0.0,
     "F16": 0.002,
@@ -43,11 +44,18 @@ ERROR_BOUNDS = {
     "IQ4_XS": 0.3,
 }
 TRIAL_CONTEXT = 16  # tokens
-NEGLIGIBLE = 1e-4  # float16 scales lose the numbers of rows whose largest is smaller
+NEGLIGIBLE = 1e-4  # rows whose largest number is smaller may vanish in float16 scales
 
 
 def verify(path: Path, jobs: Sequence[Job], checksums: Sequence[Checksum], progress: Progress) -> None:
-    """Compare a written file with what was meant.
+    """Compare a written file with its plan, its checksums and the source.
+
+    Args:
+        path: The file.
+        jobs: The planned tensors with the source's rows.
+        checksums: Of all chunks, as they were written.
+        progress: Advances by the bytes that were read again.
+
 
     Raises:
         DataError: the file is not what was written, or its numbers are not the source's.
@@ -72,10 +80,10 @@ def verify(path: Path, jobs: Sequence[Job], checksums: Sequence[Checksum], progr
 
 
 def try_out(path: Path) -> str | None:
-    """Load a written model in the engine's child process, and decode one token.
+    """Load a written model in the engine's child process and decode one token.
 
     Returns:
-        Why that could not be tried on this machine, in words; None where it was.
+        A warning where this machine lacks the memory, else None.
 
     Raises:
         DataError: the model cannot be run.
@@ -87,7 +95,7 @@ def try_out(path: Path) -> str | None:
     if written.is_adapter:
         return None  # it runs only beside its model; the readers have checked it
     context = min(TRIAL_CONTEXT, written.key(ModelKey.CONTEXT_LENGTH))
-    window = "auto" if written.window else "off"  # one that the file lost would keep the context to itself
+    window = "auto" if written.window else "off"  # so that a noted window does not limit the context
     options = EngineOptions(str(path), context=context, window=window, gpu_layers="0", repack="off", draft="off")
     engine = LocalBackend(options)
     try:
@@ -106,7 +114,7 @@ def try_out(path: Path) -> str | None:
 
 
 def _compare_tensors(path: Path, planned: Sequence[PlannedTensor]) -> dict[str, int]:
-    """See that the header says what was planned, to both readers; where each tensor starts in the file."""
+    """Check that both readers find the planned tensors; the offset of each tensor in bytes, by name."""
     file = read_gguf(path)
     check_model(file)
     found = file.tensors
@@ -139,7 +147,7 @@ def _read_at(file: BinaryIO, offset: int, nbytes: int) -> bytes:
 
 
 def _sample(tensor: PlannedTensor) -> list[int]:
-    """The first row, the last, and others by chance, the same ones every time."""
+    """The numbers of the first row, the last, and others drawn with a fixed seed."""
     generator = np.random.default_rng(zlib.crc32(tensor.name.encode()))
     others = generator.integers(0, tensor.row_count, SAMPLED_ROWS - 2)
     return sorted({0, tensor.row_count - 1, *(int(row) for row in others)})
@@ -155,7 +163,7 @@ def _read_row(file: BinaryIO, tensor: PlannedTensor, offset: int, row: int) -> F
 
 
 def _compare_row(job: Job, row: int, written: Floats) -> None:
-    source = job.rows.read(row, row + 1)[0].astype(np.float64)  # a sink's square does not fit float32
+    source = job.rows.read(row, row + 1)[0].astype(np.float64)  # the square of a sink overflows float32
     bound = ERROR_BOUNDS[job.tensor.type.name]
     norm, error = float(np.linalg.norm(source)), float(np.linalg.norm(written - source))
     if error > bound * norm and (bound == 0.0 or np.abs(source).max() >= NEGLIGIBLE):

@@ -1,4 +1,4 @@
-"""The types a tensor of the GGUF can have, by name, and what each costs. Knows sizes, not rules."""
+"""The types that a tensor of a GGUF can have, by name, with the size of their blocks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ALL_TYPES: Mapping[str, TensorType] = MappingProxyType(
         for number, kind in types.BLOCK_TYPES.items()
     }
 )
-# What convert makes of floats; llama.cpp knows more.
+# the types that convert writes; a GGUF may hold others, which are copied
 _WRITTEN = (
     *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
     *("Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"),

@@ -1,7 +1,7 @@
-"""Read an importance matrix, in either of llama-imatrix's formats: how much each column of a tensor matters.
+"""Read an importance matrix, in either of llama-imatrix's formats: the mean squared input of each tensor's columns.
 
-Knows names and numbers, not what is done with them. Source: llama.cpp's common/imatrix-loader.cpp and `load_imatrix`
-in tools/quantize/quantize.cpp, whose float32 divisions decide the last bit of what is quantized.
+Source: llama.cpp's common/imatrix-loader.cpp and `load_imatrix` in tools/quantize/quantize.cpp. The quantized bytes
+depend on their float32 divisions, so these are the same here.
 """
 
 from __future__ import annotations
@@ -27,23 +27,26 @@ if TYPE_CHECKING:
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 METADATA = (ImatrixKey.DATASETS, ImatrixKey.CHUNK_COUNT, ImatrixKey.CHUNK_SIZE)
-MAX_FILE_BYTES = 1 << 30  # that of the largest Mixtral has 30 MB
+MAX_FILE_BYTES = 1 << 30  # the matrix of the largest Mixtral has 30 MB
 MAX_ENTRIES = 65_536
 MAX_NAME_BYTES = 1024
-KEY_BYTES = 127  # llama-quantize cuts the texts of its keys here
+NOTE_BYTES = 127  # llama-quantize truncates the texts of its keys to so many
 
 
 @dataclass(frozen=True)
 class Importance:
-    """What was measured: for each tensor its columns' mean squared input, one expert after the other."""
+    """What llama-imatrix measured.
+
+    `values` has for each tensor (experts * columns,) float32: the mean squared input of each column, expert by expert.
+    """
 
     path: Path
     values: Mapping[str, Floats]
     dataset: str | None = None
-    chunks: int = 0  # of text that were read; 0 where the file does not say
+    chunks: int = 0  # of text that were evaluated; 0 where the file does not say
 
     def of(self, tensor: PlannedTensor) -> Floats | None:
-        """The tensor's values, (experts, columns) float32, or None where nothing was measured.
+        """The tensor's values as (experts, columns) float32, or None where it has none or needs none.
 
         Raises:
             DataError: it was measured on a tensor of another shape.
@@ -54,7 +57,7 @@ class Importance:
         experts = tensor.row_count // tensor.rows_per_matrix
         if found.size == experts * tensor.columns:
             return found.reshape(experts, tensor.columns)
-        if tensor.name == "token_embd.weight":  # llama-quantize's exception: a look-up is not a product
+        if tensor.name == "token_embd.weight":  # llama-quantize's exception: the embedding is looked up, not multiplied
             return None
         raise DataError(
             f"{self.path}: has {found.size} numbers for `{tensor.name}`, which needs {experts * tensor.columns}",
@@ -62,7 +65,7 @@ class Importance:
         )
 
     def keys(self) -> tuple[KeyValue, ...]:
-        """What llama-quantize notes in the file."""
+        """The keys that llama-quantize writes about the matrix."""
         keys = [KeyValue(ImatrixKey.NOTE_FILE, "str", _shortened(str(self.path)))]
         if self.dataset is not None:
             keys.append(KeyValue(ImatrixKey.NOTE_DATASET, "str", _shortened(self.dataset)))
@@ -73,11 +76,11 @@ class Importance:
 
 
 def _shortened(text: str) -> str:
-    return text.encode(errors="replace")[:KEY_BYTES].decode(errors="ignore")
+    return text.encode(errors="replace")[:NOTE_BYTES].decode(errors="ignore")
 
 
 def read_imatrix(path: Path) -> Importance:
-    """Read `llama-imatrix`'s output, GGUF or the older format.
+    """Read the output of `llama-imatrix`, a GGUF or the older format.
 
     Raises:
         ModelError: there is no such file, or it holds no importance matrix.
@@ -126,29 +129,37 @@ def _read_gguf(path: Path, raw: bytes) -> Importance:
 
 
 def _means(path: Path, name: str, sums: Floats, counts: Floats) -> Floats:
-    """Sums divided by their expert's count; 1 where an expert was never asked."""
+    """Means per column: sums divided by the count of their expert, 1 for an expert that was never used.
+
+    Args:
+        sums: (experts * columns,) float32, the sums of squared inputs.
+        counts: (experts,) float32.
+
+    Returns:
+        (experts * columns,) float32.
+    """
     if sums.size % counts.size or not np.isfinite(counts).all():
         raise DataError(f"{path}: `{name}` has {sums.size} sums for {counts.size} counts")
-    each = np.rint(counts)[:, None]
-    by_expert = sums.reshape(counts.size, -1)
-    means: Floats = np.divide(by_expert, each, out=np.ones_like(by_expert), where=each > 0)
+    rounded = np.rint(counts)[:, None]  # (experts, 1)
+    by_expert = sums.reshape(counts.size, -1)  # (experts, columns)
+    means: Floats = np.divide(by_expert, rounded, out=np.ones_like(by_expert), where=rounded > 0)
     return means.reshape(-1)
 
 
 class _Legacy:
-    """Steps through a file of the older format: entries of name, number of calls and sums; then what was read."""
+    """Reads the older format: entries of name, number of calls and sums; then the chunks and the dataset."""
 
     def __init__(self, path: Path, raw: bytes) -> None:
         self.path = path
         self.raw = raw
-        self.at = 0
+        self.position = 0
 
     def take(self, count: int, limit: int) -> bytes:
-        """The next bytes."""
-        if not 0 <= count <= min(limit, len(self.raw) - self.at):
-            raise DataError(f"{self.path}: is no importance matrix, or damaged at byte {self.at}")
-        self.at += count
-        return self.raw[self.at - count : self.at]
+        """The next `count` bytes, of which no more than `limit` are allowed."""
+        if not 0 <= count <= min(limit, len(self.raw) - self.position):
+            raise DataError(f"{self.path}: is no importance matrix, or damaged at byte {self.position}")
+        self.position += count
+        return self.raw[self.position - count : self.position]
 
     def number(self) -> int:
         """The next int32."""
@@ -159,17 +170,17 @@ class _Legacy:
         return self.take(self.number(), MAX_NAME_BYTES).partition(b"\0")[0].decode(errors="replace")
 
     def read(self) -> Importance:
-        """The whole file; the last two numbers, how much text was read and which, may be missing."""
+        """The whole file; its end, the number of chunks and the dataset, may be missing."""
         count = self.number()
         if not 1 <= count <= MAX_ENTRIES:
             raise DataError(f"{self.path}: is no importance matrix: it claims {count} entries")
         values = dict(self.entry() for _ in range(count))
-        chunks = self.number() if self.at < len(self.raw) else 0
-        dataset = self.text() if self.at < len(self.raw) else ""
+        chunks = self.number() if self.position < len(self.raw) else 0
+        dataset = self.text() if self.position < len(self.raw) else ""
         return Importance(self.path, values, dataset or None, chunks)
 
     def entry(self) -> tuple[str, Floats]:
-        """A tensor's name and means: the sums have been divided by everything but the number of calls."""
+        """A tensor's name and means, (experts * columns,) float32: its sums lack only the division by the calls."""
         name, calls, size = self.text(), self.number(), self.number()
         if size < 1:
             raise DataError(f"{self.path}: `{name}` has {size} numbers")

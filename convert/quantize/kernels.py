@@ -1,4 +1,4 @@
-"""Pack float rows into ggml blocks with llama.cpp's own code. The wing's door to libggml-base; knows no tensors."""
+"""Pack float rows into ggml blocks, and unpack them, with llama.cpp's own library libggml-base."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from convert.checkpoint.rows import Floats
     from convert.quantize.block_types import TensorType
 
-# float16's largest number. Blocks keep their scales in float16, and ggml's search for a K-quant's scales goes wrong
-# without a word where the cubes of larger numbers leave float32.
-MODERATE = 65504.0
+# The largest float16. Blocks keep their scales in float16, and ggml's search for the scales of a K-quant fails
+# silently where the cubes of larger numbers overflow float32.
+MAX_FLOAT16 = 65504.0
 
 
 def library_path() -> Path:
-    """Where llama-cpp-python keeps libggml-base; the package itself is not imported.
+    """The path of llama-cpp-python's libggml-base; the package itself is not imported.
 
     Raises:
         ChatError: it is not installed.
@@ -64,6 +64,7 @@ def library() -> ctypes.CDLL:
     """libggml-base, loaded once.
 
     Raises:
+        ChatError: it is not installed.
         OSError: it cannot be loaded.
     """
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # before the library loads: an abort must not start a debugger
@@ -87,7 +88,7 @@ def load_library() -> None:
     """Load libggml-base now, so that a broken installation is found before any work.
 
     Raises:
-        ChatError: it cannot be loaded.
+        ChatError: it is not installed, or cannot be loaded.
     """
     try:
         library()
@@ -102,16 +103,18 @@ def quantize(
 
     Args:
         rows: (n, columns) float32, contiguous; columns divide by the block of `kind`.
-        kind: What to pack into.
-        name: The tensor, for errors.
+        kind: The type of the blocks.
+        name: The tensor's name, for errors.
         first_row: The tensor's row that is `rows[0]`, for errors.
-        importance: (columns,) float32, the importance matrix' diagonal for these rows.
+        importance: (columns,) float32, the mean squared input of each column.
 
     Returns:
-        (n, row bytes) uint8, a new array.
+        (n, bytes of a row) uint8, a new array.
 
     Raises:
         DataError: a number is NaN, infinite, or too large for `kind`.
+        ValueError: the arrays do not have these shapes.
+        ChatError: llama.cpp packs another number of bytes than `kind` has.
     """
     count, columns = rows.shape
     if (
@@ -120,7 +123,7 @@ def quantize(
         or (importance is not None and importance.shape != (columns,))
     ):
         raise ValueError(f"{name}: rows of {columns} cannot be packed as {kind.name}")
-    if not _is_moderate(rows):
+    if not _fits_float16(rows):
         _check_large(rows, kind, name, first_row)
     packed = np.empty((count, kind.row_bytes(columns)), dtype=np.uint8)
     weights = None if importance is None else importance.ctypes.data
@@ -136,13 +139,14 @@ def dequantize(raw: bytes, kind: TensorType, count: int, columns: int) -> Floats
     """Unpack ggml blocks with llama.cpp's own code. Releases the interpreter lock while it works.
 
     Args:
-        raw: `count` rows of `columns` numbers, as they lie in a GGUF.
+        raw: `count` rows of `columns` numbers, as a GGUF stores them.
 
     Returns:
         (count, columns) float32, a new array.
 
     Raises:
         DataError: llama.cpp cannot unpack the type.
+        ValueError: `raw` has another length.
     """
     traits = library().ggml_get_type_traits(kind.ggml_id).contents
     if not traits.to_float or traits.blck_size != kind.block or traits.type_size != kind.block_bytes:
@@ -154,16 +158,16 @@ def dequantize(raw: bytes, kind: TensorType, count: int, columns: int) -> Floats
     return numbers
 
 
-def _is_moderate(rows: Floats) -> bool:
-    """Whether no number is NaN or larger than the limit; NaN fails every comparison.
+def _fits_float16(rows: Floats) -> bool:
+    """Whether every number lies within float16's range; NaN fails every comparison.
 
-    Weights are so small that the sum of their squares, one pass over them, nearly always shows it.
+    Weights are small, so the sum of their squares, one pass over them, nearly always proves it.
     """
     numbers = rows.reshape(-1)
     with np.errstate(all="ignore"):
-        if np.dot(numbers, numbers) < MODERATE**2 / 4:  # far enough below to forgive float32's rounding
+        if np.dot(numbers, numbers) < MAX_FLOAT16**2 / 4:  # the margin covers float32's rounding
             return True
-    return bool(rows.min() >= -MODERATE) and bool(rows.max() <= MODERATE)
+    return bool(rows.min() >= -MAX_FLOAT16) and bool(rows.max() <= MAX_FLOAT16)
 
 
 def _check_large(rows: Floats, kind: TensorType, name: str, first_row: int) -> None:

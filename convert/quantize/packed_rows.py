@@ -1,4 +1,4 @@
-"""Rows that lie packed in a GGUF: read as floats, or taken as the bytes they are. Knows blocks, no tensor's meaning."""
+"""Packed rows of a GGUF, read as floats or copied as bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PackedRows:
-    """A matrix of blocks, its leading axes taken together. Pages that were read are given back."""
+    """A matrix of ggml blocks in a mapped file, its leading axes merged. Pages are released after they are read."""
 
     file: MappedFile
     kind: TensorType
@@ -25,7 +25,7 @@ class PackedRows:
     columns: int
 
     def raw(self, start: int, stop: int) -> bytes:
-        """Rows [start, stop) as they are stored: a copy, for the file may be mapped and cut meanwhile."""
+        """Rows [start, stop) as they are stored: a copy, because another process may truncate the mapped file."""
         row_bytes = self.kind.row_bytes(self.columns)
         offset, nbytes = self.offset + start * row_bytes, (stop - start) * row_bytes
         self.file.ask_for(offset, READ_AHEAD * nbytes)
@@ -34,5 +34,9 @@ class PackedRows:
         return copied
 
     def read(self, start: int, stop: int) -> Floats:
-        """Rows [start, stop)."""
+        """Rows [start, stop) as (stop - start, columns) float32, a new array.
+
+        Raises:
+            DataError: llama.cpp cannot unpack the type.
+        """
         return dequantize(self.raw(start, stop), self.kind, stop - start, self.columns)

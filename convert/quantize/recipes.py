@@ -1,4 +1,4 @@
-"""Decide each tensor's type, size and place in the file, as llama-quantize does. Pure: names and shapes only.
+"""Decide each tensor's type, size and place in the file by its name and shape, as llama-quantize does.
 
 Source of the rules: llama_tensor_get_type_impl and tensor_type_fallback in llama.cpp's src/llama-quant.cpp.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules ask about the model."""
+    """What the rules of a recipe depend on in the model."""
 
     layers: int
     heads: int
@@ -33,7 +33,7 @@ class Facts:
 
 
 def _more(layer: int, facts: Facts) -> bool:
-    """The layers that llama.cpp gives more bits: the first and last eighth, and every third between."""
+    """Whether llama.cpp gives the layer more bits: those of the first and last eighth, and every third between."""
     eighth = facts.layers // 8
     return layer < eighth or layer >= 7 * facts.layers // 8 or (layer - eighth) % 3 == 2
 
@@ -68,7 +68,7 @@ def _q5_for_shared_heads(layer: int, facts: Facts) -> str | None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One row of the table: a base type and where to leave it. A rule that returns None keeps the base."""
+    """The types of one `-t`: a base type and rules for exceptions; a rule that returns None keeps the base."""
 
     name: str
     file_type: int  # enum llama_ftype, for general.file_type
@@ -104,7 +104,7 @@ _LAYER = re.compile(r"blk\.(\d+)\.")
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """One tensor's place in the file; `shape` is row-major, `offset` counts from the start of the tensor data."""
+    """A tensor's type and place in the file; `shape` is row-major, `offset` is in bytes from the start of the data."""
 
     name: str
     shape: tuple[int, ...]
@@ -129,13 +129,13 @@ class PlannedTensor:
 
     @property
     def rows_per_matrix(self) -> int:
-        """Rows that share one importance vector: those of one expert."""
+        """Rows of one expert, which share one importance vector."""
         return self.shape[-2] if len(self.shape) > 1 else 1
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be written: the tensors in their order, and the bytes of all of them with padding."""
+    """The tensors in the order of the file, and their bytes with the padding."""
 
     type_name: str  # of the recipe
     tensors: tuple[PlannedTensor, ...]
@@ -165,7 +165,12 @@ def find_recipe(name: str) -> Recipe:
 def make_plan(
     recipe: Recipe, tensors: Iterable[tuple[str, tuple[int, ...]]], facts: Facts, overrides: Sequence[Override] = ()
 ) -> Plan:
-    """Lay out named shapes (row-major) in the order and with the types of llama-quantize."""
+    """Plan tensors in the order and with the types of llama-quantize.
+
+    Args:
+        tensors: Names and row-major shapes.
+        overrides: The first whose pattern matches a name decides its type, where the recipe has blocks.
+    """
     ruled: Counter[str] = Counter()
     chosen = [
         (name, shape, _choose_type(recipe, name, shape, facts, overrides, ruled))
@@ -175,7 +180,7 @@ def make_plan(
 
 
 def place_tensors(type_name: str, tensors: Iterable[tuple[str, tuple[int, ...], TensorType]]) -> Plan:
-    """Lay out tensors whose types are known already, in the order of llama-quantize."""
+    """Plan tensors of known types in the order of llama-quantize; shapes are row-major."""
     planned: list[PlannedTensor] = []
     offset = 0
     for name, shape, kind in sorted(tensors, key=lambda tensor: _order(tensor[0])):
@@ -198,7 +203,7 @@ def _layer(name: str) -> int | None:
 def _choose_type(
     recipe: Recipe, name: str, shape: tuple[int, ...], facts: Facts, overrides: Sequence[Override], ruled: Counter[str]
 ) -> TensorType:
-    """The type of one tensor; `ruled` counts those of each kind that the recipe's rules decided before."""
+    """The type of one tensor; `ruled` counts the tensors of each part that the recipe's rules decided before."""
     if len(shape) < 2 or name.endswith(("_norm.weight", "ffn_gate_inp.weight")):
         return BLOCK_TYPES["F32"]
     base = BLOCK_TYPES[recipe.base]
@@ -215,7 +220,7 @@ def _recipe_type(recipe: Recipe, name: str, columns: int, facts: Facts, ruled: C
     if layer is None:
         return recipe.base
     part = name.split(".")[2].removesuffix("_exps")
-    if part == "attn_v" or not facts.experts:  # llama.cpp counts what its rules decide: no overrides
+    if part == "attn_v" or not facts.experts:  # llama.cpp counts tensors, without the overridden ones
         layer = ruled[part]
     ruled[part] += 1
     if facts.experts == 8 and part in ("attn_v", "attn_k"):
@@ -230,7 +235,7 @@ def _recipe_type(recipe: Recipe, name: str, columns: int, facts: Facts, ruled: C
 
 
 def _fitting(kind: TensorType, columns: int) -> TensorType:
-    """The type itself, or what llama.cpp falls back to where a row does not divide into its blocks."""
+    """The type itself, or llama.cpp's fallback where a row does not divide into its blocks."""
     if kind.fits(columns):
         return kind
     smaller = BLOCK_TYPES[FALLBACK.get(kind.name, kind.name)]

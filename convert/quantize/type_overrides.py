@@ -1,4 +1,4 @@
-"""What a person chose about types: the recipe, single tensors' own types, an importance matrix. Knows no source."""
+"""Read the user's choice of types: the recipe, types of single tensors, an importance matrix."""
 
 from __future__ import annotations
 
@@ -21,40 +21,43 @@ if TYPE_CHECKING:
     from convert.quantize.recipes import Plan, PlannedTensor, Recipe
 
 LONGEST_PATTERN = 500
-SELDOM_MEASURED = ("token_embd.weight", "output.weight")  # llama-imatrix leaves them out unless it is told
+RARELY_MEASURED = ("token_embd.weight", "output.weight")  # llama-imatrix leaves them out by default
 
 
 @dataclass(frozen=True)
 class TypeOverrides:
-    """How tensors are to be packed."""
+    """The types that the user chose for the tensors."""
 
     recipe: Recipe
     overrides: tuple[Override, ...] = ()
     importance: Importance | None = None
 
     def importance_of(self, tensor: PlannedTensor) -> Floats | None:
-        """What the importance matrix says of a tensor, (experts, columns), or None.
-
-        Raises:
-            DataError: it was made with another model.
-        """
-        return self.importance.of(tensor) if self.importance else None
-
-    def keys(self) -> tuple[KeyValue, ...]:
-        """What the file notes of them."""
-        return self.importance.keys() if self.importance else ()
-
-    def warnings(self, plan: Plan) -> tuple[str, ...]:
-        """What a person should know of choices that do nothing.
+        """The importance of a tensor's columns, (experts, columns) float32, or None where there is none.
 
         Raises:
             DataError: the importance matrix was made with another model.
         """
-        idle = [each for each in self.overrides if not any(each.pattern.search(tensor.name) for tensor in plan.tensors)]
-        warnings = [f"`--tensor-type {each.pattern.pattern}={each.type.name}` matches no tensor" for each in idle]
+        return self.importance.of(tensor) if self.importance else None
+
+    def keys(self) -> tuple[KeyValue, ...]:
+        """The keys that note the importance matrix in the file."""
+        return self.importance.keys() if self.importance else ()
+
+    def warnings(self, plan: Plan) -> tuple[str, ...]:
+        """Warnings about choices that have no effect.
+
+        Raises:
+            DataError: the importance matrix was made with another model.
+        """
+        warnings = [
+            f"`--tensor-type {override.pattern.pattern}={override.type.name}` matches no tensor"
+            for override in self.overrides
+            if not any(override.pattern.search(tensor.name) for tensor in plan.tensors)
+        ]
         packed = [tensor for tensor in plan.tensors if self.importance and tensor.type.is_quantized]
         lacking = [tensor.name for tensor in packed if self.importance_of(tensor) is None]
-        lacking = [name for name in lacking if name not in SELDOM_MEASURED]
+        lacking = [name for name in lacking if name not in RARELY_MEASURED]
         if lacking and self.importance:
             more = f" and {len(lacking) - 1} more tensors" if lacking[1:] else ""
             warnings.append(f"{self.importance.path}: says nothing of `{lacking[0]}`{more}")
@@ -65,7 +68,7 @@ def read_type_overrides(type_name: str, tensor_types: Sequence[str] = (), imatri
     """Read `-t`, `--tensor-type` and `--imatrix`.
 
     Raises:
-        UsageError: a type is unknown, a pattern is none, or the recipe has no blocks to choose for.
+        UsageError: a type is unknown, a pattern is not valid, or the recipe has no blocks.
         ChatError: the importance matrix cannot be read.
     """
     recipe = find_recipe(type_name)
@@ -80,7 +83,7 @@ def read_override(text: str) -> Override:
     """Read REGEX=TYPE; the pattern may match anywhere in a tensor's name, and the first that matches counts.
 
     Raises:
-        UsageError: it is not of that form, or the type or the pattern is none.
+        UsageError: it does not have that form, or the type or the pattern is not valid.
     """
     pattern, equals, name = text.rpartition("=")
     if not equals or not pattern:
@@ -91,7 +94,7 @@ def read_override(text: str) -> Override:
     if len(pattern) > LONGEST_PATTERN:
         raise UsageError(f"`--tensor-type`: a pattern of {len(pattern)} characters is longer than {LONGEST_PATTERN}")
     try:
-        return Override(re.compile(pattern, re.IGNORECASE | re.ASCII), kind)  # llama-quantize lowers it
+        return Override(re.compile(pattern, re.IGNORECASE | re.ASCII), kind)  # as llama-quantize, which lowers its case
     except (re.error, OverflowError, RecursionError) as error:
         raise UsageError(f"`--tensor-type {text[:200]}`: the pattern is wrong: {error}") from error
 
