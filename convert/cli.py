@@ -1,8 +1,8 @@
-"""Flags -> one conversion, a dry run or a report. Catches nothing: the chat's command line turns errors into words."""
+"""The command `convert`: its options, the report, and the plan of a dry run. Errors pass to the caller."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +14,8 @@ from chat.system.console import tell
 from chat.system.units import count_text, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from convert.from_lora import AdapterReport
-    from convert.pipeline import ConversionOptions, ConversionReport
+    from convert.draft import ConversionDraft, ConversionReport
+    from convert.options import ConversionOptions
     from convert.quantize.recipes import Plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
@@ -95,16 +93,20 @@ def convert(
     verbose: Verbose = False,
 ) -> int:
     """Turn a checkpoint into a GGUF, in one pass."""
-    from convert.from_gguf import convert_gguf
-    from convert.gguf_source import is_gguf
-    from convert.lora.adapter import is_adapter
-    from convert.pipeline import ConversionOptions
+    from convert.options import ConversionOptions
     from convert.pipeline import convert as run
+    from convert.pipeline import make_draft
     from convert.source_resolver import find_adapter, find_outline, find_source
 
+    if base is not None and lora:
+        raise UsageError("`--base` and `--lora` exclude each other")
     say = _nothing if quiet else tell
     adapters = tuple(find_adapter(text, say) for text in lora or ())
-    with find_outline(source, say) if dry_run else nullcontext((find_source(source, say), True)) as (folder, is_whole):
+    with ExitStack() as stack:
+        if dry_run:
+            folder, is_whole = stack.enter_context(find_outline(source, say))
+        else:
+            folder, is_whole = find_source(source, say), True
         options = ConversionOptions(
             source=folder,
             output=output,
@@ -114,14 +116,14 @@ def convert(
             verify=not no_verify,
             show_progress=not quiet,
             adapters=adapters,
+            base=None if base is None else stack.enter_context(find_outline(base, say))[0],
             imatrix=imatrix,
             tensor_types=tuple(tensor_type or ()),
         )
-        if base is not None or is_adapter(folder):
-            return _convert_adapter(options, base, say, dry_run=dry_run, as_json=as_json)
         if dry_run:
-            return _show_plan(options, is_whole=is_whole, as_json=as_json)
-        _show_report((convert_gguf if is_gguf(folder) else run)(options), as_json=as_json, quiet=quiet)
+            _show_draft(make_draft(options), options, is_whole=is_whole, as_json=as_json)
+        else:
+            _show_report(run(options), as_json=as_json, quiet=quiet)
     return 0
 
 
@@ -139,87 +141,72 @@ def _show_report(report: ConversionReport, *, as_json: bool, quiet: bool) -> Non
 
 
 def _notes(report: ConversionReport) -> list[str]:
+    from convert.draft import ModelDetails
+
     notes = [f"warning: {warning}" for warning in report.warnings]
-    if report.filled_in:
-        notes.append(f"not said by the checkpoint, filled in: {', '.join(report.filled_in)}")
+    if isinstance(report.details, ModelDetails) and report.details.filled_in:
+        notes.append(f"not said by the checkpoint, filled in: {', '.join(report.details.filled_in)}")
     return notes
 
 
 def _summary(report: ConversionReport) -> str:
-    window = f"window {report.window}" if report.window else "no window"
+    from convert.draft import AdapterDetails
+
+    details = report.details
+    if isinstance(details, AdapterDetails):
+        words = f"adapter of {report.tensors} tensors for the architecture {report.architecture}, {report.type}"
+        return f"{words}, {size_text(report.size)}"
+    window = f"window {details.window}" if details.window else "no window"
     words = (
-        f"{report.type}, {count_text(report.parameters)} weights, {size_text(report.size)}, {window}, "
-        f"prompt format {report.prompt_format or 'of its own template'}"
+        f"{report.type}, {count_text(details.parameters)} weights, {size_text(report.size)}, {window}, "
+        f"prompt format {details.prompt_format or 'of its own template'}"
     )
     return f"{words}, {report.seconds['total']:.0f} s" if report.seconds else words
 
 
-def _convert_adapter(
-    options: ConversionOptions, base: str | None, say: Callable[[str], None], *, dry_run: bool, as_json: bool
-) -> int:
-    import json
+def _show_draft(draft: ConversionDraft, options: ConversionOptions, *, is_whole: bool, as_json: bool) -> None:
+    """Print what a conversion would write.
 
-    from convert.from_lora import draft_adapter, report_of, write_adapter
-    from convert.source_resolver import find_outline
-
-    if base is None:
-        raise UsageError(
-            f"{options.source} is an adapter",
-            hint="write it for a model with `--base MODEL`, or merge it with `convert MODEL --lora ADAPTER`",
-        )
-    if options.adapters:
-        raise UsageError("`--base` and `--lora` exclude each other")
-    with find_outline(base, say) as (model, _):
-        draft = draft_adapter(options, model)
-        report = report_of(draft) if dry_run else write_adapter(draft, options)
-    if dry_run:
-        report = replace(report, warnings=(*report.warnings, *_obstacles(report, options)))
-    if options.show_progress:
-        for warning in report.warnings:
-            tell(f"warning: {warning}")
-        words = f"adapter of {report.tensors} tensors for the architecture {report.architecture}, {report.type}"
-        tell(f"{words}, {size_text(report.size)}")
-    print(json.dumps(report.to_json(), indent=2) if as_json else report.output)
-    return 0
-
-
-def _show_plan(options: ConversionOptions, *, is_whole: bool, as_json: bool) -> int:
-    from convert.from_gguf import preview_gguf
-    from convert.gguf_source import is_gguf
+    Args:
+        is_whole: The source has its weights, which the fingerprint is made of.
+    """
+    from convert.draft import AdapterDetails
     from convert.output.gguf_writer import free_bytes
-    from convert.pipeline import preview
 
-    plan, report = (preview_gguf if is_gguf(options.source) else preview)(options)
+    report = draft.report()
+    details = report.details
+    report = replace(report, warnings=(*report.warnings, *_obstacles(draft, options)))
+    if isinstance(details, AdapterDetails):
+        _show_report(report, as_json=as_json, quiet=not options.show_progress)
+        return
     if not is_whole:
-        report = replace(report, source_sha256="")  # of weights that are not here
-    report = replace(report, warnings=(*report.warnings, *_obstacles(report, options)))
-    free = free_bytes(Path(report.output))
+        report = replace(report, details=replace(details, source_sha256=""))
+    free = free_bytes(draft.path)
     if as_json:
         import json
 
         tensors = [
             {"name": tensor.name, "shape": tensor.shape, "type": tensor.type.name, "bytes": tensor.nbytes}
-            for tensor in plan.tensors
+            for tensor in draft.plan.tensors
         ]
         print(json.dumps({**report.to_json(), "free_bytes": free, "plan": tensors}, indent=2))
-        return 0
-    _print_plan(plan, report, free)
-    return 0
+        return
+    _print_plan(draft.plan, report, free)
 
 
-def _obstacles(report: ConversionReport | AdapterReport, options: ConversionOptions) -> tuple[str, ...]:
-    """What would stop the writing, in words; it does not stop a dry run."""
+def _obstacles(draft: ConversionDraft, options: ConversionOptions) -> tuple[str, ...]:
+    """What would stop the writing, as warnings: it does not stop a dry run."""
     from convert.output.gguf_writer import target_fault
 
-    fault = target_fault(Path(report.output), report.size, overwrite=options.overwrite)
+    fault = target_fault(draft.path, draft.size, overwrite=options.overwrite)
     return (f"{fault.message}: {fault.hint}" if fault.hint else fault.message,) if fault else ()
 
 
-def _print_plan(plan: Plan, report: ConversionReport, free: int) -> None:
+def _print_plan(plan: Plan, report: ConversionReport, free_bytes: int) -> None:
     width = max(len(tensor.name) for tensor in plan.tensors)
     for tensor in plan.tensors:
         shape = " x ".join(str(axis) for axis in tensor.shape)
         print(f"{tensor.name:{width}}  {tensor.type.name:6}  {shape:20}  {tensor.nbytes:>14,}")
-    print(f"{report.output}: {report.size:,} bytes; {free:,} bytes are free on its disk")
+    print(f"{report.output}: {report.size:,} bytes; {free_bytes:,} bytes are free on its disk")
     for line in (*_notes(report), _summary(report)):
         tell(line)

@@ -1,12 +1,12 @@
-"""Write an adapter as a GGUF of its own, for one base's architecture. Knows pairs of matrices, merges nothing.
+"""Draft the GGUF of a LoRA adapter, for the architecture of one model.
 
-llama.cpp adds `alpha / rank * b @ a` (rank: columns of b), and refuses an adapter of another architecture's name.
+llama.cpp adds `alpha / rank * b @ a` to a weight (rank: columns of b), and refuses an adapter whose architecture has
+another name than the model's (llama-adapter.cpp).
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,17 @@ import numpy as np
 from chat.errors import DataError, ModelError, UsageError
 from chat.gguf.keys import ADAPTER_FILE, MISTRAL_ARCHITECTURES, AdapterKey, GeneralKey, MistralChatKey, ModelKey
 from chat.gguf.reader import read_gguf
-from chat.gguf.writer import KeyValue, encode_header
+from chat.gguf.writer import KeyValue
 from convert.architecture.hyperparameters import read_hyperparameters
 from convert.checkpoint.folder import open_checkpoint
 from convert.checkpoint.rows import Rows, StackedRows
+from convert.draft import AdapterDetails, ConversionDraft, make_jobs
 from convert.lora.adapter import open_adapter
-from convert.lora.merge import Change, TurnedRows, changes_of
-from convert.output import metadata
+from convert.lora.merge import Change, TransposedMatrix, changes_of
 from convert.output.fingerprint import fingerprint_with
-from convert.pipeline import choose_window, make_jobs, write_model
-from convert.quantize.recipes import Facts, Plan, find_recipe, make_plan
+from convert.output.metadata import QUANTIZATION_VERSION, short_name
+from convert.output.sliding_window import choose_target
+from convert.quantize.recipes import Facts, find_recipe, make_plan
 from convert.tensors.layout import OutputTensor, expected_shapes, shape_finder
 from convert.tensors.text_model import read_text_model
 
@@ -35,15 +36,17 @@ if TYPE_CHECKING:
     from convert.architecture.hyperparameters import Shape
     from convert.checkpoint.rows import Floats
     from convert.lora.adapter import Adapter
-    from convert.pipeline import ConversionOptions
+    from convert.options import ConversionOptions
+    from convert.quantize.recipes import Recipe
 
 TYPES = ("F32", "F16", "BF16", "Q8_0")
+DEFAULT_TYPE = "F32"
 EMBEDDING = "token_embd.weight"
 
 
 @dataclass(frozen=True)
 class Base:
-    """What an adapter must know of the model it is for."""
+    """What an adapter's file depends on in the model it is for."""
 
     name: str
     architecture: str
@@ -52,46 +55,8 @@ class Base:
 
 
 @dataclass(frozen=True)
-class AdapterDraft:
-    """Everything that is known before the first weight is read."""
-
-    adapter: Adapter
-    base: Base
-    outputs: tuple[OutputTensor, ...]
-    plan: Plan
-    alpha: float
-    header: bytes
-    path: Path
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file to be."""
-        return len(self.header) + self.plan.data_bytes
-
-
-@dataclass(frozen=True)
-class AdapterReport:
-    """What was made, or would be, for `--json` and the summary."""
-
-    output: str
-    size: int  # bytes
-    type: str
-    architecture: str
-    alpha: float
-    tensors: int
-    source: str
-    base: str
-    warnings: tuple[str, ...]
-    verified: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class _Padded:
-    """A matrix, scaled, with rows or columns of zeros after its own; `base` is None where there are only zeros."""
+    """A scaled matrix, padded with rows or columns of zeros; without a `base` there are only zeros."""
 
     base: Rows | None
     count: int
@@ -99,7 +64,7 @@ class _Padded:
     scale: float = 1.0
 
     def read(self, start: int, stop: int) -> Floats:
-        """Rows [start, stop)."""
+        """Rows [start, stop) as (stop - start, columns) float32, a new array."""
         made = np.zeros((stop - start, self.columns), dtype=np.float32)
         if self.base is not None and start < self.base.count:
             own = self.base.read(start, min(stop, self.base.count))
@@ -107,16 +72,16 @@ class _Padded:
         return made
 
 
-def draft_adapter(options: ConversionOptions, base_path: Path) -> AdapterDraft:
-    """Open an adapter and its base, and decide everything.
+def draft_adapter(options: ConversionOptions) -> ConversionDraft:
+    """Open an adapter and the model it is for, and decide everything, without reading weights or writing a byte.
 
     Raises:
-        ChatError: they are not usable, or do not belong together.
+        UsageError: there is no base, or an option does not go with an adapter.
+        ChatError: the adapter or the base is not usable, or they do not belong together.
     """
-    recipe = find_recipe(options.type or "F32")
-    if recipe.name not in TYPES:
-        raise UsageError(f"an adapter cannot be of type {recipe.name}", hint=f"types are {', '.join(TYPES)}")
-    adapter, base = open_adapter(options.source), open_base(base_path, options.window)
+    recipe = _check_options(options)
+    assert options.base is not None
+    adapter, base = open_adapter(options.source), open_base(options.base, options.window)
     if adapter.wholes:
         raise ModelError(
             f"{adapter.path}: holds whole tensors (`{adapter.wholes[0].part.entry.name[:120]}`), "
@@ -125,53 +90,48 @@ def draft_adapter(options: ConversionOptions, base_path: Path) -> AdapterDraft:
         )
     changes = changes_of(adapter, base.shapes, base.head_dim)
     alpha = _alpha(adapter)
-    outputs = tuple(
+    outputs = [
         half for name, found in changes.items() for half in _halves(name, base.shapes[name], found, alpha, adapter)
-    )
+    ]
     plan = make_plan(recipe, [(tensor.name, tensor.shape) for tensor in outputs], Facts(0, 1, 1))
-    header = encode_header(_keys(adapter, base, alpha, recipe.file_type), plan.tensors)
-    path = options.output or Path(f"{metadata.short_name(adapter.name)}-{recipe.name}.gguf")
-    return AdapterDraft(adapter, base, outputs, plan, alpha, header, path)
-
-
-def write_adapter(draft: AdapterDraft, options: ConversionOptions) -> AdapterReport:
-    """Write an adapter, whole or not at all.
-
-    Raises:
-        ChatError: the source or the disk is not usable; nothing is left under the output's name.
-    """
-    write_model(draft.path, draft.header, make_jobs(draft.plan, draft.outputs), options, time.monotonic())
-    return report_of(draft, verified=options.verify)
-
-
-def report_of(draft: AdapterDraft, *, verified: bool = False) -> AdapterReport:
-    """Say what a draft became, or would become."""
-    return AdapterReport(
-        output=str(draft.path),
-        size=draft.size,
-        type=draft.plan.type_name,
-        architecture=draft.base.architecture,
-        alpha=draft.alpha,
-        tensors=len(draft.plan.tensors),
-        source=draft.adapter.name,
-        base=draft.base.name,
-        warnings=draft.adapter.warnings,
-        verified=verified,
+    return ConversionDraft(
+        path=options.output or Path(f"{short_name(adapter.name)}-{recipe.name}.gguf"),
+        keys=_keys(adapter, base, alpha, recipe.file_type),
+        plan=plan,
+        jobs=make_jobs(plan, outputs),
+        architecture=base.architecture,
+        source=adapter.name,
+        details=AdapterDetails(alpha, base.name),
+        warnings=adapter.warnings,
     )
+
+
+def _check_options(options: ConversionOptions) -> Recipe:
+    """The recipe that the options name."""
+    if options.base is None:
+        raise UsageError(
+            f"{options.source} is an adapter",
+            hint="write it for a model with `--base MODEL`, or merge it with `convert MODEL --lora ADAPTER`",
+        )
+    recipe = find_recipe(options.type or DEFAULT_TYPE)
+    if recipe.name not in TYPES:
+        raise UsageError(f"an adapter cannot be of type {recipe.name}", hint=f"types are {', '.join(TYPES)}")
+    return recipe
 
 
 def open_base(path: Path, window: str = "auto") -> Base:
-    """Read what a model's GGUF or checkpoint says about the tensors that an adapter may change.
+    """Read the shapes of the tensors that an adapter may change, from a model's GGUF or checkpoint.
 
     Raises:
-        ChatError: it is not usable, or not of an architecture that convert writes.
+        ChatError: the model is not usable, or not of an architecture that convert writes.
+        UsageError: `window` is not a value of `--window`.
     """
     if path.is_dir():
         checkpoint = open_checkpoint(path)
-        sources = read_text_model(checkpoint)
-        stated = read_hyperparameters(checkpoint.config_path, sources.config, shape_finder(sources.tensors))
-        hparams = choose_window(stated, window)
-        return Base(checkpoint.name, metadata.architecture_of(hparams), expected_shapes(hparams), hparams.head_dim)
+        model = read_text_model(checkpoint)
+        own = read_hyperparameters(checkpoint.config_path, model.config, shape_finder(model.tensors))
+        architecture = choose_target(own, window).architecture
+        return Base(checkpoint.name, architecture, expected_shapes(own), own.head_dim)
     file = read_gguf(path)
     if file.architecture not in MISTRAL_ARCHITECTURES:
         raise ModelError(f"{path}: is of the architecture {file.architecture[:40]!r}, not a Mistral model")
@@ -179,7 +139,7 @@ def open_base(path: Path, window: str = "auto") -> Base:
     if head_dim is None:
         head_dim = _head_dim(path, file.key(ModelKey.EMBEDDING_LENGTH), file.key(ModelKey.HEAD_COUNT))
     if type(head_dim) is not int or not 0 < head_dim < 1 << 16 or head_dim % 2:
-        raise DataError(f"{path}: heads of {str(head_dim)[:40]} numbers are impossible")
+        raise DataError(f"{path}: a head cannot have {str(head_dim)[:40]} numbers")
     return Base(str(path), file.architecture, {name: info.shape[::-1] for name, info in file.tensors.items()}, head_dim)
 
 
@@ -190,7 +150,7 @@ def _head_dim(path: Path, width: Any, heads: Any) -> int:
 
 
 def _alpha(adapter: Adapter) -> float:
-    """The one alpha that the file has; what other pairs need besides is in their matrices."""
+    """The one alpha that the file has; the matrices of pairs with another scale are multiplied instead."""
     stated, first = adapter.alpha, adapter.pairs[0]
     if stated and all(pair.scale == stated / pair.rank for pair in adapter.pairs):
         return stated
@@ -200,7 +160,7 @@ def _alpha(adapter: Adapter) -> float:
 def _halves(
     name: str, shape: Shape, changes: Sequence[Change], alpha: float, adapter: Adapter
 ) -> tuple[OutputTensor, OutputTensor]:
-    """The tensors `lora_a` and `lora_b` of one of the base's."""
+    """The tensors `lora_a` and `lora_b` for one tensor of the base, which has this row-major shape."""
     height, width = shape[-2:]
     rank = max(change.a.count for change in changes)
     by_place = {change.first // height: change for change in changes}
@@ -209,10 +169,10 @@ def _halves(
     experts = shape[:-2]
     pairs = [_padded(by_place.get(place), rank, (height, width), alpha) for place in range(prod(experts))]
     a, b = (StackedRows(halves) if experts else halves[0] for halves in zip(*pairs, strict=True))
-    if name == EMBEDDING:  # looked up by piece, so the two are exchanged and turned
+    if name == EMBEDDING:  # looked up by token, so the two are exchanged and transposed
         return (
             OutputTensor(f"{name}.lora_a", (height, rank), b),
-            OutputTensor(f"{name}.lora_b", (width, rank), TurnedRows(a)),
+            OutputTensor(f"{name}.lora_b", (width, rank), TransposedMatrix(a)),
         )
     return (
         OutputTensor(f"{name}.lora_a", (*experts, rank, width), a),
@@ -221,7 +181,7 @@ def _halves(
 
 
 def _padded(change: Change | None, rank: int, shape: Shape, alpha: float) -> tuple[Rows, Rows]:
-    """The two halves of one change with `rank` rows and columns, of zeros where an expert has none."""
+    """The halves (rank, width) and (height, rank) of one change; only zeros for an expert without one."""
     height, width = shape
     if change is None:
         return _Padded(None, rank, width), _Padded(None, height, rank)
@@ -235,10 +195,10 @@ def _keys(adapter: Adapter, base: Base, alpha: float, file_type: int) -> tuple[K
         KeyValue(GeneralKey.ARCHITECTURE, "str", base.architecture),
         KeyValue(GeneralKey.TYPE, "str", ADAPTER_FILE),
         KeyValue(AdapterKey.TYPE, "str", "lora"),
-        KeyValue(GeneralKey.NAME, "str", metadata.short_name(adapter.name)),
+        KeyValue(GeneralKey.NAME, "str", short_name(adapter.name)),
         KeyValue(AdapterKey.LORA_ALPHA, "f32", alpha),
         KeyValue(MistralChatKey.SOURCE, "str", adapter.name),
         KeyValue(MistralChatKey.SOURCE_SHA256, "str", fingerprint_with("", [(adapter, 1.0)])),
-        KeyValue(GeneralKey.QUANTIZATION_VERSION, "u32", metadata.QUANTIZATION_VERSION),
+        KeyValue(GeneralKey.QUANTIZATION_VERSION, "u32", QUANTIZATION_VERSION),
         KeyValue(GeneralKey.FILE_TYPE, "u32", file_type),
     )

@@ -1,14 +1,12 @@
-"""Open a GGUF as a source: refused where it is damaged or no Mistral graph, its sizes read, its tensors as rows.
-
-Knows what the file says, not what it will become.
-"""
+"""Open a GGUF as a source of tensors: check it, read its sizes, and give its tensors as rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from chat.errors import DataError, ModelError
+from chat.errors import ModelError
 from chat.gguf.keys import MISTRAL_ARCHITECTURES, WINDOWED_ARCHITECTURE, ModelKey
 from chat.gguf.reader import GgufFile, read_gguf
 from chat.gguf.types import MAGIC
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from convert.checkpoint.rows import Floats, Rows
 
 SINKS = ".attn_sinks.weight"
-DEFAULT_THETA = 10000.0  # llama.cpp's
+DEFAULT_THETA = 10000.0  # llama.cpp's, where the file gives no `rope.freq_base`
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,25 @@ class GgufSource:
 
     @property
     def is_windowed(self) -> bool:
-        """Whether its window is applied."""
+        """Whether the file's architecture applies a window."""
         return self.file.architecture == WINDOWED_ARCHITECTURE
 
+    @cached_property
+    def sizes(self) -> Hyperparameters:
+        """The sizes that the file's keys give, with the windows that it applies, or else notes."""
+        return _read_sizes(self.file)
+
+    @property
+    def applied_windows(self) -> tuple[int | None, ...]:
+        """The window of each layer in tokens, as the file applies it."""
+        return self.sizes.windows if self.is_windowed else (None,) * self.sizes.layers
+
     def tensors(self, *, as_floats: bool) -> tuple[OutputTensor, ...]:
-        """All tensors but the carrier's sinks; plain floats are checked when they are read `as_floats`."""
+        """All tensors but the attention sinks.
+
+        Args:
+            as_floats: Tensors of plain floats are read as numbers and checked, not copied as bytes.
+        """
         return tuple(
             OutputTensor(info.name, info.shape[::-1], self._rows(info, as_floats))
             for info in self.file.tensors.values()
@@ -51,7 +63,7 @@ class GgufSource:
         )
 
     def sinks(self) -> tuple[OutputTensor, ...]:
-        """The carrier's sinks."""
+        """The attention sinks of a windowed file: for each layer (heads,) float32."""
         found = (info for info in self.file.tensors.values() if info.name.endswith(SINKS))
         return tuple(OutputTensor(info.name, info.shape[::-1], self._rows(info, as_floats=True)) for info in found)
 
@@ -65,7 +77,7 @@ class GgufSource:
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a file is, or says that it is, a GGUF."""
+    """Whether a file has the name or the first bytes of a GGUF."""
     if not path.is_file():
         return False
     if path.suffix == ".gguf":
@@ -75,7 +87,7 @@ def is_gguf(path: Path) -> bool:
 
 
 def open_gguf(path: Path) -> GgufSource:
-    """Open a GGUF and check it as the chat does before it loads one.
+    """Open a GGUF of one of the Mistral architectures, with the checks that precede loading a model.
 
     Raises:
         ModelError: it cannot be run, or is of another architecture than Mistral's.
@@ -94,8 +106,7 @@ def open_gguf(path: Path) -> GgufSource:
     return GgufSource(file, MappedFile(path))
 
 
-def read_sizes(file: GgufFile) -> Hyperparameters:
-    """The sizes that the file's keys give, and the window that it applies, or else notes."""
+def _read_sizes(file: GgufFile) -> Hyperparameters:
     layers, heads, width = file.key(ModelKey.BLOCK_COUNT), _first(file.key(ModelKey.HEAD_COUNT)), _width(file)
     windows = file.noted_windows or (None,) * layers
     if file.window is not None:
@@ -123,11 +134,11 @@ def _width(file: GgufFile) -> int:
 
 
 def _first(value: Any) -> int:
-    """A number that a file may give once or for each layer; llama-quantize's rules ask the first."""
+    """A number that a file may give once or per layer; llama-quantize's rules use the first layer's."""
     return int(value[0] if isinstance(value, tuple) else value)
 
 
-# What the carrier's graph computes beyond Mistral's, and the values with which it does not.
+# Keys of steps that the windowed graph has and Mistral lacks, with the values that switch each step off.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     ModelKey.LOGIT_SCALE: (1.0,),
     ModelKey.EMBEDDING_SCALE: (None, 0.0, 1.0),
@@ -135,14 +146,14 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     ModelKey.ATTENTION_SCALE: (None, 0.0),
     ModelKey.EXPERT_SHARED_FEED_FORWARD_LENGTH: (None, 0),
 }
-LARGEST_SINK = -1e9  # exp() of anything below is 0 beside any score
+LARGEST_SINK = -1e9  # exp() of a smaller logit is 0 beside that of any attention score
 
 
 def check_plain(source: GgufSource) -> None:
-    """Refuse a carrier that the plain graph could not compute: a model of Granite's own, not one of Mistral's.
+    """Refuse a windowed file that the plain graph cannot compute: a Granite model, not a Mistral.
 
     Raises:
-        ModelError: it is one.
+        ModelError: the file uses a step that the plain graph lacks.
         DataError: a sink is NaN.
     """
     file = source.file
@@ -159,7 +170,5 @@ def check_plain(source: GgufSource) -> None:
             raise _not_mistral(file, f"`{sinks.name}` takes attention")
 
 
-def _not_mistral(file: GgufFile, reason: str) -> DataError | ModelError:
-    return ModelError(
-        f"{file.path}: its window cannot be taken from it, for {reason}", hint="it is no model of Mistral's kind"
-    )
+def _not_mistral(file: GgufFile, reason: str) -> ModelError:
+    return ModelError(f"{file.path}: its window cannot be removed, because {reason}", hint="it is not a Mistral model")

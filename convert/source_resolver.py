@@ -1,4 +1,4 @@
-"""What a person names -> folders and files of this machine; the hub is asked where a name means a repository there."""
+"""Resolve the names of sources to folders and files of this machine, downloading from the hub what is not here."""
 
 from __future__ import annotations
 
@@ -28,55 +28,55 @@ if TYPE_CHECKING:
 
 
 def find_source(name: str, say: Say = tell) -> Path:
-    """Have the source here: a folder, a GGUF, an official model, or `owner/name` and `hf:owner/name:QUANT` on the hub.
+    """The path of a source: a folder, a GGUF, an official model, or `owner/name` and `hf:owner/name:QUANT` on the hub.
 
-    A name that is neither a path nor a repository comes back as a path, for others to say that it does not exist.
+    A name that is neither a path nor a repository is returned as a path; opening it reports that it does not exist.
 
     Raises:
         ChatError: the hub does not have it, or it cannot be fetched.
     """
-    asked = _asked_of_hub(name)
-    if asked is None:
+    hub_name = _hub_name(name)
+    if hub_name is None:
         return Path(name)
-    return pull_gguf(asked, say=say) if asked.wanted else checkpoint_files(str(asked), say=say)
+    return pull_gguf(hub_name, say=say) if hub_name.wanted else checkpoint_files(str(hub_name), say=say)
 
 
 @contextmanager
 def find_outline(name: str, say: Say = tell) -> Iterator[tuple[Path, bool]]:
-    """As `find_source`, for who asks about shapes only: weights that are not here are not fetched.
+    """As `find_source`, for the shapes only: weights that are not here are not downloaded.
 
     Yields:
-        The source, and whether its weights are in it. Where they are not, it is gone after the block.
+        The source, and whether it has its weights. A source without them is deleted after the block.
 
     Raises:
-        ChatError: as `find_source`, or the shapes cannot be had without the weights.
+        ChatError: as `find_source`, or the shapes cannot be read without the weights.
     """
-    asked = _asked_of_hub(name)
-    if asked is None:
+    hub_name = _hub_name(name)
+    if hub_name is None:
         yield Path(name), True
-    elif asked.wanted:
-        here = gguf_here(asked)
+    elif hub_name.wanted:
+        here = gguf_here(hub_name)
         if here is None:
-            raise ModelError(f"{asked} is not here yet", hint=f"`mistral-chat models pull {asked}` fetches it")
+            raise ModelError(f"{hub_name} is not here yet", hint=f"`mistral-chat models pull {hub_name}` fetches it")
         yield here, True
     else:
-        with checkpoint_outline(asked, say=say) as found:
+        with checkpoint_outline(hub_name, say=say) as found:
             yield found
 
 
 def find_adapter(text: str, say: Say = tell) -> tuple[Path, float]:
-    """Have the adapter PATH[:SCALE] or OWNER/NAME[:SCALE] here, and its scale.
+    """The path of the adapter PATH[:SCALE] or OWNER/NAME[:SCALE], and its scale.
 
     Raises:
         ChatError: the scale is no finite number, or the hub does not have the adapter.
     """
     name, scale = split_scale(text)
-    asked = _asked_of_hub(name, knows_official=False)
-    return (Path(name) if asked is None else checkpoint_files(str(asked), say=say)), scale
+    hub_name = _hub_name(name, knows_official=False)
+    return (Path(name) if hub_name is None else checkpoint_files(str(hub_name), say=say)), scale
 
 
 def split_scale(text: str) -> tuple[str, float]:
-    """Take NAME[:SCALE] apart; a path that is there with its colon is a path.
+    """Split NAME[:SCALE]; an existing path with a colon in it is a path.
 
     Raises:
         UsageError: the scale is no finite number.
@@ -93,8 +93,8 @@ def split_scale(text: str) -> tuple[str, float]:
     return head, scale
 
 
-def _asked_of_hub(name: str, *, knows_official: bool = True) -> HubName | None:
-    """What a name asks the hub for; None for a path, whether or not anything is there."""
+def _hub_name(name: str, *, knows_official: bool = True) -> HubName | None:
+    """The repository that a name means; None for a path, whether or not it exists."""
     if name.startswith(PREFIX):
         return read_hub_name(name)
     if _exists(name):

@@ -51,6 +51,18 @@ CONVERT_LAYERS = (
     "convert.quantize",
     "convert.output",
 )
+CONVERT_MODULES = (  # at the top of convert, after its packages
+    "convert.options",
+    "convert.draft",
+    "convert.gguf_source",
+    "convert.from_checkpoint",
+    "convert.from_gguf",
+    "convert.from_lora",
+    "convert.pipeline",
+    "convert.source_resolver",
+    "convert.cli",
+)
+SOURCES_OF_DRAFTS = {"convert.from_checkpoint", "convert.from_gguf", "convert.from_lora"}  # none imports another
 SHARED_WITH_CONVERT = ("chat.errors", "chat.system", "chat.gguf", "chat.hub")
 MOST_LINES = 400
 
@@ -140,10 +152,10 @@ def test_a_package_imports_only_earlier_ones(module: str) -> None:
     if module.startswith("chat"):
         allowed = set(LAYERS[: LAYERS.index(package)]) if package in LAYERS else {"chat.cli", "chat.system"}
     else:
-        at = CONVERT_LAYERS.index(package) if package in CONVERT_LAYERS else len(CONVERT_LAYERS)
-        allowed = {*CONVERT_LAYERS[:at], *SHARED_WITH_CONVERT}
-        if package not in CONVERT_LAYERS:  # the pipelines and the command import each other, without a cycle
-            used = {name for name in used if not (name.startswith("convert.") and name not in CONVERT_LAYERS)}
+        order = CONVERT_LAYERS + CONVERT_MODULES
+        allowed = {*order[: order.index(package)], *SHARED_WITH_CONVERT}
+        if module in SOURCES_OF_DRAFTS:
+            allowed -= SOURCES_OF_DRAFTS
         if module == "convert.output.verify":  # it runs the file that was written
             allowed |= {"chat.worker", "chat.core"}
     assert used - allowed == set()
@@ -154,6 +166,7 @@ def test_every_package_has_its_place_in_the_order() -> None:
     assert {name for name in packages if name.startswith("chat.")} == set(LAYERS)
     in_folders = {package_of(name) for name in modules() if name.startswith("convert.") and name.count(".") > 1}
     assert in_folders == set(CONVERT_LAYERS)
+    assert {name for name in packages if name.startswith("convert.")} == {*CONVERT_LAYERS, *CONVERT_MODULES}
 
 
 def test_the_top_of_chat_holds_packages_the_errors_and_the_start() -> None:

@@ -1,4 +1,4 @@
-"""Read LoRA adapters: which matrices change which tensor of the GGUF, and by how much. Knows no rows of the base.
+"""Open LoRA adapters: which matrices change which tensor of the GGUF, and at which scale.
 
 Two kinds: PEFT's (adapter_config.json beside adapter_model.safetensors or .bin; Hugging Face's names) and
 mistral-finetune's (lora.safetensors; the original names; scale 2.0 unless its params.json says otherwise).
@@ -22,7 +22,7 @@ from convert.lora.config import LoraSettings, read_lora_settings
 from convert.tensors.names import meaning_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from convert.checkpoint.mapped_file import TensorFile
@@ -55,7 +55,7 @@ class LowRankPair:
 
 @dataclass(frozen=True)
 class FullTensor:
-    """A tensor that the adapter has as a whole, in place of the base's."""
+    """A whole tensor of the adapter, which replaces the base's."""
 
     meaning: Meaning
     part: Part
@@ -63,10 +63,10 @@ class FullTensor:
 
 @dataclass(frozen=True)
 class Adapter:
-    """One adapter, checked in itself."""
+    """One opened adapter, checked without its base."""
 
     path: Path
-    alpha: float | None  # what its configuration says, for the GGUF's key
+    alpha: float | None  # of its configuration, for the GGUF's key
     pairs: tuple[LowRankPair, ...]
     wholes: tuple[FullTensor, ...]
     warnings: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Adapter:
 
     @property
     def name(self) -> str:
-        """What people call it: its folder's name, or its repository's."""
+        """The name of its repository, or of its folder."""
         return name_of(self.path.parent)
 
 
@@ -115,6 +115,16 @@ def open_adapter(path: Path) -> Adapter:
     return _read(file, None, _mistral_scale(weights.parent))
 
 
+def open_adapters(files: Sequence[tuple[Path, float]]) -> list[tuple[Adapter, float]]:
+    """Open adapters, each with the scale that the user gives it.
+
+    Raises:
+        ModelError: one is missing, or of a kind that cannot be merged.
+        DataError: one breaks a rule, or its tensors are not those of a Mistral model.
+    """
+    return [(open_adapter(path), scale) for path, scale in files]
+
+
 def _weights_path(path: Path) -> Path:
     if path.is_dir():
         found = next((name for name in (*PEFT_WEIGHTS, MISTRAL_WEIGHTS) if (path / name).is_file()), None)
@@ -147,12 +157,12 @@ def _mistral_scale(folder: Path) -> float:
 def _read(file: TensorFile, settings: LoraSettings | None, scale: float) -> Adapter:
     halves: dict[str, dict[str, tuple[Part, bool]]] = {}
     wholes: dict[str, FullTensor] = {}
-    unseen = 0
+    image_tensors = 0
     for name, entry in file.tensors.items():
         plain = text_name(name.removeprefix(_PREFIX))
         part = Part(file, entry)
         if plain is None:
-            unseen += 1
+            image_tensors += 1
         elif match := _HALF.match(plain):
             half = halves.setdefault(match["module"], {})
             if match["half"] in half:
@@ -161,7 +171,7 @@ def _read(file: TensorFile, settings: LoraSettings | None, scale: float) -> Adap
         elif (match := _WHOLE.match(plain)) and settings is not None:
             _add_whole(wholes, match["module"], part)
         else:
-            raise part.fault("is no part of a LoRA adapter")
+            raise part.fault("does not belong to a LoRA adapter")
     pairs = tuple(_pair(module, half, settings, scale) for module, half in halves.items())
     if not pairs and not wholes:
         raise DataError(f"{file.path}: the adapter changes nothing of the text model")
@@ -170,13 +180,13 @@ def _read(file: TensorFile, settings: LoraSettings | None, scale: float) -> Adap
         None if settings is None else settings.alpha,
         pairs,
         tuple(wholes.values()),
-        (f"{file.path}: {unseen} tensors for images are left out",) if unseen else (),
+        (f"{file.path}: {image_tensors} tensors for images are left out",) if image_tensors else (),
     )
 
 
 def _add_whole(wholes: dict[str, FullTensor], module: str, part: Part) -> None:
     if module.endswith(".base_layer"):
-        return  # the base's own embedding, which PEFT saves along with an adapter of it
+        return  # the base's embedding, which PEFT saves beside an adapter of it
     if module in wholes:
         raise part.fault("is there twice")
     wholes[module] = FullTensor(meaning_of(f"{module}.weight"), part)
@@ -188,14 +198,14 @@ def _pair(
     if len(half) < 2:
         part = next(iter(half.values()))[0]
         raise part.fault("has no partner: lora_A and lora_B come in pairs")
-    (a, is_embedding), (b, is_other) = half["A"], half["B"]
+    (a, is_embedding), (b, is_b_embedding) = half["A"], half["B"]
     for part in (a, b):
         if part.entry.dtype not in DECODERS:
             raise part.fault(f"holds {part.entry.dtype}, not floats")
         if len(part.entry.shape) != 2:
             raise part.fault(f"has shape {list(part.entry.shape)}, but must be a matrix")
     rank = a.entry.shape[0]
-    if b.entry.shape[1] != rank or is_embedding != is_other or not rank:
+    if b.entry.shape[1] != rank or is_embedding != is_b_embedding or not rank:
         raise b.fault(f"has shape {list(b.entry.shape)}, but its lora_A is of rank {rank}")
     if settings is not None and settings.rank_of(module) != rank:
         raise a.fault(f"is of rank {rank}, but {settings.path.name} says {settings.rank_of(module)}")

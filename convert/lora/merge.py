@@ -1,4 +1,4 @@
-"""Add adapters to a model's tensors while they are read: base + scale * B @ A. The only place that multiplies."""
+"""Merge adapters into a model's tensors while they are read: base + scale * B @ A."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from convert.lora.adapter import Adapter, FullTensor, LowRankPair
     from convert.tensors.names import Meaning
 
-# Products are taken in blocks that start at multiples of this row, so that a row is the same bits however it is read.
+# Products are computed in blocks that start at multiples of this row, so that a row's bits do not depend on the reads.
 BLOCK_ROWS = 16
-# OpenBLAS starts threads of its own from here on, which wait for each other beside ours: ten times the time was seen.
+# Larger products start OpenBLAS's own threads, which compete with ours: ten times the time was measured.
 BLOCK_PRODUCTS = 262_144
 
 
 @dataclass(frozen=True)
-class TurnedRows:
-    """A small matrix with rows and columns exchanged, held in memory from its first use on."""
+class TransposedMatrix:
+    """A small matrix transposed, held in memory from its first use on."""
 
     base: Rows
 
     @property
     def count(self) -> int:
-        """Columns of the base."""
+        """The columns of the base."""
         return self.base.columns
 
     @property
     def columns(self) -> int:
-        """Rows of the base."""
+        """The rows of the base."""
         return self.base.count
 
     @cached_property
@@ -49,13 +49,13 @@ class TurnedRows:
         return np.ascontiguousarray(self.base.read(0, self.base.count).T)
 
     def read(self, start: int, stop: int) -> Floats:
-        """Rows [start, stop)."""
+        """Rows [start, stop) as (stop - start, columns) float32, a new array."""
         return self._matrix[start:stop].copy()
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one pair adds to rows [first, first + b.count) of a tensor: scale * b @ a, in the GGUF's order of rows."""
+    """What one pair adds to rows [first, first + b.count) of a tensor: scale * b @ a, rows in the GGUF's order."""
 
     a: Rows  # (rank, columns)
     b: Rows  # (rows, rank)
@@ -65,23 +65,23 @@ class Change:
 
 @dataclass(frozen=True)
 class ChangedRows:
-    """A matrix with changes added to it, in float64 and rounded once."""
+    """A matrix with changes added to it in float64, rounded to float32 once."""
 
     base: Rows
     changes: tuple[Change, ...]
 
     @property
     def count(self) -> int:
-        """Those of the base."""
+        """As the base."""
         return self.base.count
 
     @property
     def columns(self) -> int:
-        """Those of the base."""
+        """As the base."""
         return self.base.columns
 
     def read(self, start: int, stop: int) -> Floats:
-        """Rows [start, stop)."""
+        """Rows [start, stop) as (stop - start, columns) float32, a new array."""
         total = self.base.read(start, stop).astype(np.float64)  # (n, columns)
         for change in self.changes:
             low, high = max(start, change.first), min(stop, change.first + change.b.count)
@@ -91,28 +91,31 @@ class ChangedRows:
 
 
 def _add(total: np.ndarray[tuple[int, ...], np.dtype[np.float64]], change: Change, start: int, stop: int) -> None:
-    """Add a change's rows [start, stop) to `total`."""
+    """Add a change's rows [start, stop) to `total`, (stop - start, columns) float64, in place."""
     first = start // BLOCK_ROWS * BLOCK_ROWS
     last = min(-(-stop // BLOCK_ROWS) * BLOCK_ROWS, change.b.count)
     a = change.a.read(0, change.a.count).astype(np.float64)  # (rank, columns)
     a *= change.scale
     b = change.b.read(first, last).astype(np.float64)  # (rows, rank)
     width = max(64, BLOCK_PRODUCTS // (BLOCK_ROWS * len(a)))
-    for at in range(first, last, BLOCK_ROWS):
-        left = b[at - first : at - first + BLOCK_ROWS]
-        low, high = max(at, start), min(at + BLOCK_ROWS, stop, last)
+    for block in range(first, last, BLOCK_ROWS):
+        left = b[block - first : block - first + BLOCK_ROWS]  # (block's rows, rank)
+        low, high = max(block, start), min(block + BLOCK_ROWS, stop, last)
         for column in range(0, a.shape[1], width):
             product = left @ a[:, column : column + width]
-            total[low - start : high - start, column : column + width] += product[low - at : high - at]
+            total[low - start : high - start, column : column + width] += product[low - block : high - block]
 
 
 def merge(
     outputs: Sequence[OutputTensor], adapter: Adapter, strength: float, head_dim: int
 ) -> tuple[OutputTensor, ...]:
-    """Make a model's tensors out of its own and an adapter's.
+    """Merge one adapter into a model's tensors.
 
     Args:
-        strength: What the adapter's scale is multiplied with.
+        outputs: The model's tensors.
+        adapter: The adapter.
+        strength: The factor of the adapter's own scales.
+        head_dim: Numbers in an attention head, for the order of rotary rows.
 
     Raises:
         ModelError: the adapter was made for another model, or has whole tensors and a strength other than 1.
@@ -134,11 +137,24 @@ def merge(
     return tuple(made)
 
 
-def changes_of(adapter: Adapter, shapes: Mapping[str, Shape], head_dim: int) -> dict[str, list[Change]]:
-    """What an adapter adds to each tensor of a model with these shapes (row-major).
+def merge_all(
+    outputs: Sequence[OutputTensor], adapters: Sequence[tuple[Adapter, float]], head_dim: int
+) -> tuple[OutputTensor, ...]:
+    """Merge adapters, each with its scale, in their order.
 
     Raises:
-        ModelError: it was made for another model.
+        ModelError: as `merge`.
+    """
+    for adapter, strength in adapters:
+        outputs = merge(outputs, adapter, strength, head_dim)
+    return tuple(outputs)
+
+
+def changes_of(adapter: Adapter, shapes: Mapping[str, Shape], head_dim: int) -> dict[str, list[Change]]:
+    """What an adapter adds to each tensor, by name, of a model with these row-major shapes.
+
+    Raises:
+        ModelError: the adapter was made for another model.
     """
     found: dict[str, list[Change]] = {}
     for pair in adapter.pairs:
@@ -163,11 +179,11 @@ def _target(adapter: Adapter, meaning: Meaning, part: Part, shapes: Mapping[str,
 
 
 def _change(pair: LowRankPair, adapter: Adapter, shape: Shape, head_dim: int) -> Change:
-    """A pair in the GGUF's terms."""
+    """A pair as a change of the GGUF's tensor, which has this row-major shape."""
     a: Rows = MappedRows(pair.a.file, pair.a.entry)
     b: Rows = MappedRows(pair.b.file, pair.b.entry)
     if pair.is_embedding:  # the transposed product: (B A)^T = A^T B^T
-        a, b = TurnedRows(b), TurnedRows(a)
+        a, b = TransposedMatrix(b), TransposedMatrix(a)
     matrix = shape[-2:]
     if (b.count, a.columns) != matrix:
         raise ModelError(
@@ -185,7 +201,7 @@ def _whole_rows(whole: FullTensor, adapter: Adapter, shapes: Mapping[str, Shape]
     if entry.shape != shape:
         hint = "the adapter belongs to another model"
         if len(shape) == 2 and entry.shape[1:] == shape[1:]:
-            hint = "it adds pieces to the vocabulary: merge it with PEFT's `merge_and_unload()` and convert the result"
+            hint = "it adds tokens to the vocabulary: merge it with PEFT's `merge_and_unload()` and convert the result"
         raise ModelError(
             f"{adapter.path}: tensor `{entry.name[:120]}` has shape {list(entry.shape)}, "
             f"but the model's is {list(shape)}",

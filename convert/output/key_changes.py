@@ -1,79 +1,75 @@
-"""The keys of one GGUF -> the next one's: renamed, the window's put in or taken out, unknown ones kept. Pure."""
+"""Make the metadata of a new GGUF out of another GGUF's: renamed, the window's keys changed, unknown keys kept."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from chat.gguf.keys import WINDOWED_ARCHITECTURE, GeneralKey, ImatrixKey, MistralChatKey, ModelKey, SplitKey
+from chat.gguf.keys import GeneralKey, ImatrixKey, MistralChatKey, ModelKey, SplitKey
 from chat.gguf.validate_layers import WINDOWED_KEYS
 from chat.gguf.writer import KeyValue, Kind
 from convert.output.fingerprint import fingerprint_with
-from convert.output.metadata import QUANTIZATION_VERSION, short_name, window_keys
+from convert.output.metadata import QUANTIZATION_VERSION, short_name
+from convert.output.sliding_window import window_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from chat.gguf.reader import GgufFile
-    from convert.architecture.hyperparameters import Hyperparameters
     from convert.lora.adapter import Adapter
+    from convert.output.sliding_window import TargetModel
     from convert.quantize.type_overrides import TypeOverrides
 
-NOTED_WINDOW = (MistralChatKey.SLIDING_WINDOW, MistralChatKey.SLIDING_WINDOW_PATTERN)
-# what would no longer be true of the new file
+WINDOW_NOTE = (MistralChatKey.SLIDING_WINDOW, MistralChatKey.SLIDING_WINDOW_PATTERN)
+# the new file is one whole file with the usual alignment
 STALE = (GeneralKey.ALIGNMENT, SplitKey.NUMBER, SplitKey.COUNT, SplitKey.TENSOR_COUNT)
 OF_QUANTIZING = (GeneralKey.QUANTIZATION_VERSION, GeneralKey.FILE_TYPE, ImatrixKey.NOTE_PREFIX)
-# the plain graph does not ask for these, the carrier's would obey them
+# llama.cpp ignores these for the plain architecture and obeys them for the windowed one
 WINDOWED_ONLY = (
     *WINDOWED_KEYS,
-    *(
-        ModelKey.KEY_LENGTH_SWA,
-        ModelKey.VALUE_LENGTH_SWA,
-        ModelKey.ROPE_DIMENSION_COUNT_SWA,
-        ModelKey.ROPE_FREQ_BASE_SWA,
-    ),
+    ModelKey.KEY_LENGTH_SWA,
+    ModelKey.VALUE_LENGTH_SWA,
+    ModelKey.ROPE_DIMENSION_COUNT_SWA,
+    ModelKey.ROPE_FREQ_BASE_SWA,
 )
 
 
 def change_keys(
-    file: GgufFile,
-    architecture: str,
-    sizes: Hyperparameters,
-    choices: TypeOverrides | None,
-    changed: Sequence[KeyValue] = (),
+    file: GgufFile, target: TargetModel, types: TypeOverrides | None, changed: Sequence[KeyValue] = ()
 ) -> tuple[KeyValue, ...]:
     """All keys of the new file, in the old one's order; what quantizing adds comes last, as llama-quantize puts it.
 
     Args:
-        architecture: The new file's.
-        sizes: With the window that the new file is to have.
-        choices: None where the tensors keep their types.
-        changed: Keys that take the old ones' places, and a note of the window where there was none.
+        file: The old file.
+        target: What the new file computes.
+        types: None where the tensors keep their types.
+        changed: Keys that replace the old ones; a note of the window is added where there was none.
     """
+    architecture = target.architecture
     keys = [
         _renamed(file, name, value, architecture)
         for name, value in file.metadata.items()
-        if not _is_left_out(file, name, architecture, is_requantized=choices is not None)
+        if not _is_left_out(file, name, architecture, is_requantized=types is not None)
     ]
-    if architecture == WINDOWED_ARCHITECTURE and file.architecture != WINDOWED_ARCHITECTURE:
-        after = max(number for number, key in enumerate(keys) if key.key.startswith(f"{WINDOWED_ARCHITECTURE}."))
-        keys[after + 1 : after + 1] = window_keys(sizes)
-    keys = _with_note(keys, [key for key in changed if key.key in NOTED_WINDOW])
+    if target.is_windowed and file.architecture != architecture:
+        last = max(number for number, key in enumerate(keys) if key.key.startswith(f"{architecture}."))
+        keys[last + 1 : last + 1] = window_keys(target)
+    keys = _with_note(keys, [key for key in changed if key.key in WINDOW_NOTE])
     replaced = {key.key: key for key in changed}
-    if architecture == file.architecture == WINDOWED_ARCHITECTURE and sizes.window != file.window:
-        replaced |= {key.key: key for key in window_keys(sizes) if not key.key.endswith(ModelKey.LOGIT_SCALE)}
+    if target.is_windowed and file.architecture == architecture and target.sizes.window != file.window:
+        replaced |= {key.key: key for key in window_keys(target) if not key.key.endswith(ModelKey.LOGIT_SCALE)}
     keys = [replaced.get(key.key, key) for key in keys]
-    if choices is None:
+    if types is None:
         return tuple(keys)
     return (
         *keys,
         KeyValue(GeneralKey.QUANTIZATION_VERSION, "u32", QUANTIZATION_VERSION),
-        KeyValue(GeneralKey.FILE_TYPE, "u32", choices.recipe.file_type),
-        *choices.keys(),
+        KeyValue(GeneralKey.FILE_TYPE, "u32", types.recipe.file_type),
+        *types.keys(),
     )
 
 
 def merged_names(file: GgufFile, adapters: Sequence[tuple[Adapter, float]]) -> tuple[KeyValue, ...]:
-    """What a file says of its origin, with the adapters that are merged into it; nothing where it says nothing."""
+    """The keys that name a file's origin, changed for the adapters that are merged into it; absent keys stay absent."""
     if not adapters:
         return ()
     source = "+".join(adapter.name for adapter, _ in adapters)
@@ -104,10 +100,10 @@ def _renamed(file: GgufFile, name: str, value: Any, architecture: str) -> KeyVal
 
 
 def _with_note(keys: list[KeyValue], note: Sequence[KeyValue]) -> list[KeyValue]:
-    """Put a note in the old one's place, else before what quantizing adds."""
+    """Put a note of the window in the old one's place, else before what quantizing adds."""
     if not note:
         return keys
-    places = (number for number, key in enumerate(keys) if key.key in NOTED_WINDOW or key.key.startswith(OF_QUANTIZING))
-    at = next(places, len(keys))
-    after = [key for key in keys[at:] if key.key not in NOTED_WINDOW]
-    return [*keys[:at], *note, *after]
+    places = (number for number, key in enumerate(keys) if key.key in WINDOW_NOTE or key.key.startswith(OF_QUANTIZING))
+    place = next(places, len(keys))
+    after = [key for key in keys[place:] if key.key not in WINDOW_NOTE]
+    return [*keys[:place], *note, *after]

@@ -1,4 +1,4 @@
-"""The GGUF's keys: those llama.cpp needs, as its converter writes them, then ours. Knows no tensors."""
+"""Make the metadata of a model's GGUF: the keys that llama.cpp's converter writes, in its order, and our own."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 from chat.gguf.keys import (
     MODEL_FILE,
-    PLAIN_ARCHITECTURE,
-    WINDOWED_ARCHITECTURE,
     GeneralKey,
     MistralChatKey,
     ModelKey,
     TokenizerKey,
 )
 from chat.gguf.writer import KeyValue
+from convert.output.sliding_window import TargetModel, window_keys, window_note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from convert.architecture.hyperparameters import Hyperparameters
     from convert.quantize.recipes import Recipe
@@ -28,12 +27,11 @@ QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the model comes from."""
+    """Where the model comes from, as the file notes it."""
 
     name: str  # repositories or folders, joined by `+` where adapters were merged
-    sha256: str  # `fingerprint.fingerprint` of it
+    sha256: str  # of `fingerprint`, 64 hexadecimal digits
     parameters: int
-    windows: tuple[int | None, ...]  # per layer, in tokens; those it was made with, whatever this file applies
 
     @property
     def short_name(self) -> str:
@@ -46,31 +44,24 @@ def short_name(name: str) -> str:
     return "+".join(part.rpartition("/")[2] for part in name.split("+"))
 
 
-def architecture_of(hparams: Hyperparameters) -> str:
-    """The architecture whose graph computes this model: the carrier where a window is smaller than the context."""
-    return PLAIN_ARCHITECTURE if hparams.window is None or hparams.window >= hparams.context else WINDOWED_ARCHITECTURE
-
-
-def make_keys(
-    hparams: Hyperparameters, vocabulary: GgufVocabulary, recipe: Recipe, origin: Origin
-) -> tuple[KeyValue, ...]:
-    """All keys in the order in which llama.cpp's converter and quantizer put them."""
-    architecture = architecture_of(hparams)
+def make_keys(target: TargetModel, vocabulary: GgufVocabulary, recipe: Recipe, origin: Origin) -> tuple[KeyValue, ...]:
+    """All keys in the order of llama.cpp's converter and quantizer."""
     return (
-        KeyValue(GeneralKey.ARCHITECTURE, "str", architecture),
+        KeyValue(GeneralKey.ARCHITECTURE, "str", target.architecture),
         KeyValue(GeneralKey.TYPE, "str", MODEL_FILE),
         KeyValue(GeneralKey.NAME, "str", origin.short_name),
-        KeyValue(GeneralKey.SIZE_LABEL, "str", size_label(origin.parameters, hparams)),
-        *_model_keys(hparams, architecture),
+        KeyValue(GeneralKey.SIZE_LABEL, "str", size_label(origin.parameters, target.sizes)),
+        *_model_keys(target.sizes, target.architecture),
+        *window_keys(target),
         *_tokenizer_keys(vocabulary),
-        *_own_keys(hparams, vocabulary, origin),
+        *_own_keys(target, vocabulary, origin),
         KeyValue(GeneralKey.QUANTIZATION_VERSION, "u32", QUANTIZATION_VERSION),
         KeyValue(GeneralKey.FILE_TYPE, "u32", recipe.file_type),
     )
 
 
 def size_label(parameters: int, hparams: Hyperparameters) -> str:
-    """How large the model is, in words people know: 7.2B, 8x7B."""
+    """The size of the model as its publishers name it: 7.2B, 8x7B."""
     each = parameters
     prefix = ""
     if hparams.experts:
@@ -110,35 +101,6 @@ def _model_keys(h: Hyperparameters, architecture: str) -> Iterator[KeyValue]:
             yield KeyValue(key(ModelKey.ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH), "u32", h.scaling.original_context)
         if h.scaling.attention_factor != 1.0:
             yield KeyValue(key(ModelKey.ROPE_SCALING_ATTENTION_FACTOR), "f32", h.scaling.attention_factor)
-    if architecture == WINDOWED_ARCHITECTURE:
-        yield from window_keys(h)
-
-
-def window_keys(h: Hyperparameters) -> tuple[KeyValue, ...]:
-    """What the carrier has beyond the plain architecture's keys; none for a model without a window."""
-    if h.window is None:
-        return ()
-    return (
-        KeyValue(f"{WINDOWED_ARCHITECTURE}.{ModelKey.LOGIT_SCALE}", "f32", 1.0),
-        KeyValue(f"{WINDOWED_ARCHITECTURE}.{ModelKey.SLIDING_WINDOW}", "u32", h.window),
-        KeyValue(
-            f"{WINDOWED_ARCHITECTURE}.{ModelKey.SLIDING_WINDOW_PATTERN}",
-            "bool",
-            tuple(window is not None for window in h.windows),
-        ),
-    )
-
-
-def window_note(windows: Sequence[int | None]) -> tuple[KeyValue, ...]:
-    """What a file says of the window its model is to have, also where `--window off` leaves it out."""
-    window = next((window for window in windows if window is not None), 0)
-    noted = KeyValue(MistralChatKey.SLIDING_WINDOW, "u32", window)
-    if window == 0 or None not in windows:
-        return (noted,)
-    return (
-        noted,
-        KeyValue(MistralChatKey.SLIDING_WINDOW_PATTERN, "bool", tuple(window is not None for window in windows)),
-    )
 
 
 def _tokenizer_keys(v: GgufVocabulary) -> Iterator[KeyValue]:
@@ -166,9 +128,9 @@ def _tokenizer_keys(v: GgufVocabulary) -> Iterator[KeyValue]:
         yield KeyValue(key, "str", template)
 
 
-def _own_keys(h: Hyperparameters, v: GgufVocabulary, origin: Origin) -> Iterator[KeyValue]:
+def _own_keys(target: TargetModel, v: GgufVocabulary, origin: Origin) -> Iterator[KeyValue]:
     if v.prompt_format is not None:
         yield KeyValue(MistralChatKey.PROMPT_FORMAT, "str", v.prompt_format)
-    yield from window_note(h.windows if h.window else origin.windows)
+    yield from window_note(target.noted_windows)
     yield KeyValue(MistralChatKey.SOURCE, "str", origin.name)
     yield KeyValue(MistralChatKey.SOURCE_SHA256, "str", origin.sha256)

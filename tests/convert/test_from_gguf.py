@@ -17,8 +17,9 @@ from chat.errors import ChatError, DataError, FileError, ModelError, UsageError
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
 from chat.gguf.writer import KeyValue, encode_header
-from convert.from_gguf import convert_gguf, draft_gguf
-from convert.pipeline import ConversionOptions, convert
+from convert.from_gguf import draft_gguf
+from convert.options import ConversionOptions
+from convert.pipeline import convert
 from convert.quantize.block_types import ALL_TYPES
 from convert.quantize.kernels import dequantize, quantize
 from convert.quantize.recipes import place_tensors
@@ -31,7 +32,7 @@ from tests.grids import FULL
 
 def made(source: Path, output: Path, kind: str | None = None, **more: Any) -> Path:
     """A checkpoint or a GGUF as another GGUF."""
-    (convert_gguf if source.is_file() else convert)(ConversionOptions(source, output, kind, **more))
+    convert(ConversionOptions(source, output, kind, **more))
     return output
 
 
@@ -104,7 +105,7 @@ def test_a_files_own_window_comes_back_with_another_type_too_unless_it_is_not_wa
 def test_a_note_that_cannot_be_is_refused(note: KeyValue, words: str, tmp_path: Path) -> None:
     plain = made(V01, tmp_path / "plain.gguf", "Q8_0", window="off")
     with pytest.raises(DataError, match=words):
-        convert_gguf(ConversionOptions(edited(plain, tmp_path / "x.gguf", note=note), tmp_path / "out.gguf"))
+        convert(ConversionOptions(edited(plain, tmp_path / "x.gguf", note=note), tmp_path / "out.gguf"))
 
 
 def test_another_window_changes_two_keys_and_no_tensor(tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_a_full_file_becomes_what_the_checkpoint_becomes(full: str, sizes: Sizes
     folder = make_checkpoint(tmp_path / "model", sizes)
     source = made(folder, tmp_path / "full.gguf", full)
     direct = made(folder, tmp_path / "direct.gguf", "Q4_K_M")
-    report = convert_gguf(ConversionOptions(source, tmp_path / "out.gguf", "Q4_K_M"))
+    report = convert(ConversionOptions(source, tmp_path / "out.gguf", "Q4_K_M"))
     assert (tmp_path / "out.gguf").read_bytes() == direct.read_bytes()
     assert (report.warnings, report.verified, report.type) == ((), True, "Q4_K_M")
 
@@ -204,7 +205,7 @@ def test_a_full_file_with_a_matrix_becomes_what_llama_quantize_makes_of_it(tmp_p
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "BF16"] + (["Q6_K", "Q5_K_M", "IQ4_XS", "F32"] if FULL else []))
 def test_quantizing_again_gives_llama_quantizes_bytes_and_a_warning(kind: str, tmp_path: Path) -> None:
     source = made(V03, tmp_path / "source.gguf", "Q4_K_M")
-    report = convert_gguf(ConversionOptions(source, tmp_path / "ours.gguf", kind))
+    report = convert(ConversionOptions(source, tmp_path / "ours.gguf", kind))
     judge(source, {tmp_path / "theirs.gguf": kind})
     assert_same(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
     assert len(report.warnings) == 1
@@ -214,7 +215,7 @@ def test_quantizing_again_gives_llama_quantizes_bytes_and_a_warning(kind: str, t
 
 def test_what_has_the_type_already_is_not_quantized_again(tmp_path: Path) -> None:
     source = made(V03, tmp_path / "source.gguf", "Q4_K_M")
-    report = convert_gguf(ConversionOptions(source, tmp_path / "out.gguf", "Q4_K_M"))
+    report = convert(ConversionOptions(source, tmp_path / "out.gguf", "Q4_K_M"))
     assert (tmp_path / "out.gguf").read_bytes() == source.read_bytes()
     assert report.warnings == ()
 
@@ -262,7 +263,7 @@ def test_an_adapter_is_merged_into_a_full_file_as_into_its_checkpoint(sizes: Siz
     full = made(folder, tmp_path / "full.gguf", "F32")
     for kind in ("F32", "Q4_K_M"):
         direct = made(folder, tmp_path / f"direct-{kind}.gguf", kind, adapters=adapters)
-        report = convert_gguf(ConversionOptions(full, tmp_path / f"out-{kind}.gguf", kind, adapters=adapters))
+        report = convert(ConversionOptions(full, tmp_path / f"out-{kind}.gguf", kind, adapters=adapters))
         assert (tmp_path / f"out-{kind}.gguf").read_bytes() == direct.read_bytes()
         assert report.warnings == ()
     kept = made(full, tmp_path / "kept.gguf", adapters=adapters)
@@ -275,7 +276,7 @@ def test_an_adapter_in_a_quantized_file_is_quantized_again_where_it_changes_some
     tensors = hugging_face_tensors(Sizes())
     poet = write_peft(tmp_path / "poet", pairs_for(tensors, ["model.layers.1.self_attn.q_proj", "lm_head"]))
     source = made(folder, tmp_path / "x-Q8_0.gguf", "Q8_0")
-    report = convert_gguf(ConversionOptions(source, tmp_path / "out.gguf", adapters=((poet, 1.0),)))
+    report = convert(ConversionOptions(source, tmp_path / "out.gguf", adapters=((poet, 1.0),)))
     assert len(report.warnings) == 1
     assert report.warnings[0].startswith("2 tensors of Q8_0 are quantized a second time, which costs quality")
     file, after = tensor_bytes(tmp_path / "out.gguf")
@@ -297,7 +298,7 @@ def test_an_adapter_changes_no_tensor_whose_type_cannot_be_written(tmp_path: Pat
     module = "model.layers.0.self_attn.{}_proj"
     adapter = write_peft(tmp_path / "q", pairs_for(tensors, [module.format("q")]))
     with pytest.raises(UsageError, match=r"`blk\.0\.attn_q\.weight` is Q3_K, which convert does not write") as error:
-        convert_gguf(ConversionOptions(tmp_path / "q3.gguf", tmp_path / "out.gguf", adapters=((adapter, 1.0),)))
+        convert(ConversionOptions(tmp_path / "q3.gguf", tmp_path / "out.gguf", adapters=((adapter, 1.0),)))
     assert error.value.hint == "choose a type with `-t`"
     made(tmp_path / "q3.gguf", tmp_path / "q4.gguf", "Q4_0", adapters=((adapter, 1.0),))
     other = write_peft(tmp_path / "o", pairs_for(tensors, [module.format("o")]))
@@ -309,8 +310,8 @@ def test_a_base_models_file_does_not_learn_a_prompt_format(tmp_path: Path) -> No
     tensors = hugging_face_tensors(Sizes())
     poet = write_peft(tmp_path / "poet", pairs_for(tensors, ["lm_head"]))
     source = made(folder, tmp_path / "x.gguf", "F32")
-    report = convert_gguf(ConversionOptions(source, tmp_path / "out.gguf", adapters=((poet, 1.0),)))
-    assert (len(report.warnings), report.prompt_format) == (1, "raw")
+    report = convert(ConversionOptions(source, tmp_path / "out.gguf", adapters=((poet, 1.0),)))
+    assert (len(report.warnings), report.to_json()["prompt_format"]) == (1, "raw")
     assert report.warnings[0].startswith("the file is a base model's, which continues text: if an adapter taught it")
 
 
@@ -318,8 +319,8 @@ def test_a_file_may_replace_itself(tmp_path: Path) -> None:
     path = made(V01, tmp_path / "x.gguf", "Q8_0", window="off")
     expected = made(V01, tmp_path / "direct.gguf", "Q8_0").read_bytes()
     with pytest.raises(FileError, match="exists already"):
-        convert_gguf(ConversionOptions(path, path, window="64"))
-    convert_gguf(ConversionOptions(path, path, window="64", overwrite=True))
+        convert(ConversionOptions(path, path, window="64"))
+    convert(ConversionOptions(path, path, window="64", overwrite=True))
     assert path.read_bytes() == expected
 
 
@@ -341,7 +342,7 @@ def test_options_that_make_no_sense_are_refused(
 ) -> None:
     source = made(V03, tmp_path / "source.gguf", "Q8_0")
     with pytest.raises(error, match=words):
-        convert_gguf(ConversionOptions(source, tmp_path / "out.gguf", **options))
+        convert(ConversionOptions(source, tmp_path / "out.gguf", **options))
     assert not (tmp_path / "out.gguf").exists()
 
 
@@ -349,7 +350,7 @@ def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
     source = made(V03, tmp_path / "source.gguf", "Q8_0")
     other = edited(source, tmp_path / "x.gguf", architecture=KeyValue("general.architecture", "str", "qwen3"))
     with pytest.raises(ModelError, match=r"the architecture 'qwen3' cannot be changed"):
-        convert_gguf(ConversionOptions(other, tmp_path / "out.gguf", window="64"))
+        convert(ConversionOptions(other, tmp_path / "out.gguf", window="64"))
 
 
 @pytest.mark.parametrize(
@@ -364,8 +365,8 @@ def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
 )
 def test_a_model_of_granites_own_keeps_its_window(key: KeyValue, reason: str, tmp_path: Path) -> None:
     granite = edited(made(V01, tmp_path / "source.gguf", "Q8_0"), tmp_path / "x.gguf", key=key)
-    with pytest.raises(ModelError, match=f"its window cannot be taken from it, for .*{reason}"):
-        convert_gguf(ConversionOptions(granite, tmp_path / "out.gguf", window="off"))
+    with pytest.raises(ModelError, match=f"its window cannot be removed, because .*{reason}"):
+        convert(ConversionOptions(granite, tmp_path / "out.gguf", window="off"))
     kept = read_gguf(made(granite, tmp_path / "out.gguf", window="32")).metadata
     assert kept[key.key] == key.value
 
@@ -376,8 +377,8 @@ def test_a_sink_that_takes_attention_is_not_thrown_away(tmp_path: Path) -> None:
     at = read_gguf(source).tensors["blk.1.attn_sinks.weight"].offset
     raw[at : at + 4] = np.float32(-2).tobytes()
     source.write_bytes(raw)
-    with pytest.raises(ModelError, match=r"for `blk\.1\.attn_sinks\.weight` takes attention"):
-        convert_gguf(ConversionOptions(source, tmp_path / "out.gguf", window="off"))
+    with pytest.raises(ModelError, match=r"because `blk\.1\.attn_sinks\.weight` takes attention"):
+        convert(ConversionOptions(source, tmp_path / "out.gguf", window="off"))
     changed = tensor_bytes(made(source, tmp_path / "out.gguf", window="32"))[1]
     assert np.frombuffer(changed["blk.1.attn_sinks.weight"], "<f4")[0] == -2
 
@@ -389,10 +390,10 @@ def test_damaged_files_are_refused_before_anything_is_written(tmp_path: Path) ->
     for length in (0, 3, 100, len(raw) // 2, len(raw) - 100):
         cut.write_bytes(raw[:length])
         with pytest.raises(ChatError):
-            convert_gguf(ConversionOptions(cut, tmp_path / "out.gguf", window="64"))
+            convert(ConversionOptions(cut, tmp_path / "out.gguf", window="64"))
     lacking = edited(source, tmp_path / "x.gguf", **{"llama.attention.head_count": None})
     with pytest.raises(DataError, match=r"key 'llama\.attention\.head_count' is missing"):
-        convert_gguf(ConversionOptions(lacking, tmp_path / "out.gguf", window="64"))
+        convert(ConversionOptions(lacking, tmp_path / "out.gguf", window="64"))
     assert not (tmp_path / "out.gguf").exists()
 
 
@@ -403,7 +404,7 @@ def test_a_nan_is_named_when_it_would_be_quantized(tmp_path: Path) -> None:
     raw[at : at + 4] = np.float32("nan").tobytes()
     source.write_bytes(raw)
     with pytest.raises(DataError, match=r"blk\.1\.attn_q\.weight: nan in row 0, column 0"):
-        convert_gguf(ConversionOptions(source, tmp_path / "out.gguf", "Q8_0"))
+        convert(ConversionOptions(source, tmp_path / "out.gguf", "Q8_0"))
     assert not (tmp_path / "out.gguf").exists()
 
 
@@ -437,12 +438,12 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_report_is_that_of_the_checkpoint(tmp_path: Path) -> None:
     plain = made(V01, tmp_path / "plain.gguf", "Q4_K_M", window="off")
     direct = convert(ConversionOptions(V01, tmp_path / "direct.gguf"))
-    report = convert_gguf(ConversionOptions(plain, tmp_path / "out.gguf", window="64"))
+    report = convert(ConversionOptions(plain, tmp_path / "out.gguf", window="64"))
     assert replace(report, seconds={}) == replace(
         direct,
         output=str(tmp_path / "out.gguf"),
         source="plain.gguf",
-        source_bytes=plain.stat().st_size,
+        details=replace(direct.details, source_bytes=plain.stat().st_size),
         seconds={},
     )
 
@@ -453,18 +454,18 @@ def test_kill_at_any_moment_leaves_no_half_file(tmp_path: Path) -> None:
     folder.mkdir()
     code = (
         "import os, signal, sys; from pathlib import Path; from convert.output import gguf_writer; "
-        "from convert.pipeline import ConversionOptions; from convert.from_gguf import convert_gguf\n"
+        "from convert.options import ConversionOptions; from convert.pipeline import convert\n"
         "left = int(sys.argv[3]); real = os.pwrite\n"
         "def pwrite(*arguments):\n"
         "    global left; left -= 1\n"
         "    if left == 0: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return real(*arguments)\n"
         "os.pwrite = pwrite\n"
-        "convert_gguf(ConversionOptions(Path(sys.argv[1]), Path(sys.argv[2]), window='64', show_progress=False))"
+        "convert(ConversionOptions(Path(sys.argv[1]), Path(sys.argv[2]), window='64', show_progress=False))"
     )
     for left in (1, 2, 17):
         command = [sys.executable, "-c", code, str(source), str(folder / "out.gguf"), str(left)]
         assert subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}).returncode == -9
         assert {path.name for path in folder.iterdir()} == {".out.gguf.partial"}
-    convert_gguf(ConversionOptions(source, folder / "out.gguf", window="64"))
+    convert(ConversionOptions(source, folder / "out.gguf", window="64"))
     assert [path.name for path in folder.iterdir()] == ["out.gguf"]

@@ -14,8 +14,8 @@ from chat.cli.main import run
 from chat.errors import FileError, ModelError, UsageError
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_lora import check_adapter, check_adapter_fits
-from convert.from_lora import draft_adapter, write_adapter
-from convert.pipeline import ConversionOptions, convert
+from convert.options import ConversionOptions
+from convert.pipeline import convert
 from tests.convert.adapters import linear_modules, pairs_for, write_mistral, write_peft
 from tests.convert.samples import Array, Sizes, hugging_face_tensors, make_checkpoint, tensor_bytes
 from tests.program import run_command
@@ -43,8 +43,7 @@ def logits(base: Path, adapter: Path, merged: Path) -> tuple[Array, Array, Array
 
 
 def write(adapter: Path, base: Path, out: Path, type_name: str = "F32", window: str = "auto") -> Path:
-    options = ConversionOptions(adapter, out, type_name, window, show_progress=False)
-    write_adapter(draft_adapter(options, base), options)
+    convert(ConversionOptions(adapter, out, type_name, window, show_progress=False, base=base))
     return out
 
 

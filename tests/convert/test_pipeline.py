@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import pytest
 
 from chat.errors import ChatError, DataError, FileError, ModelError, UsageError
 from chat.gguf.reader import read_gguf
-from convert.pipeline import ConversionOptions, convert, make_draft
+from convert.options import ConversionOptions
+from convert.pipeline import convert, make_draft
 from tests.convert.samples import (
     V01,
     V03,
@@ -85,7 +85,7 @@ def test_a_windowed_file_attends_to_no_sink(tmp_path: Path) -> None:
     assert not [key for key in made if re.search("residual_scale|embedding_scale|attention.scale", key)]
     sinks = {name: np.frombuffer(raw[name], "<f4").tolist() for name in raw if "sinks" in name}
     assert sinks == {f"blk.{layer}.attn_sinks.weight": [float(np.float32(-1e30))] * 8 for layer in range(3)}
-    assert (report.architecture, report.window, report.context) == ("granite_swa", 64, 32768)
+    assert [report.to_json()[name] for name in ("architecture", "window", "context")] == ["granite_swa", 64, 32768]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_window_asked_for_chooses_the_architecture(
     out = tmp_path / "out.gguf"
     report = convert(ConversionOptions(folder, out, "Q8_0", window=asked))
     file = read_gguf(out)
-    assert (report.architecture, report.window) == (architecture, in_force)
+    assert (report.architecture, report.to_json()["window"]) == (architecture, in_force)
     assert (file.architecture, file.window, file.metadata["mistral_chat.sliding_window"]) == (
         architecture,
         in_force,
@@ -146,7 +146,7 @@ def test_experts_are_stacked_in_the_order_of_their_numbers(tmp_path: Path) -> No
     assert raw["blk.0.ffn_gate_inp.weight"] == float32(tensors[at + "gate.weight"]).tobytes()
     assert file.tensors["blk.0.ffn_down_exps.weight"].shape == (512, 256, 12)
     assert (file.metadata["llama.expert_count"], file.metadata["llama.expert_used_count"]) == (12, 2)
-    assert report.parameters == sum(array.size for array in tensors.values())
+    assert report.to_json()["parameters"] == sum(array.size for array in tensors.values())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -180,39 +180,37 @@ def test_the_file_is_the_same_at_any_number_of_threads(tmp_path: Path, monkeypat
 
 def test_the_report_says_what_was_made(tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    report = convert(ConversionOptions(V01, out))
-    assert replace(report, seconds={}, source_sha256="") == replace(
-        report,
-        output=str(out),
-        size=out.stat().st_size,
-        type="Q4_K_M",
-        architecture="granite_swa",
-        window=64,
-        context=32768,
-        prompt_format="v1",
-        parameters=1935104,
-        tensors=33,
-        tensor_bytes=sum(map(len, tensor_bytes(out)[1].values())),
-        source="mistral-v0.1",
-        source_bytes=(V01 / "model.safetensors").stat().st_size,
-        source_sha256="",
-        filled_in=(),
-        warnings=(),
-        verified=True,
-        seconds={},
-    )
-    assert re.fullmatch("[0-9a-f]{64}", report.source_sha256)
-    assert set(report.seconds) == {"write", "verify", "total"}
+    report = convert(ConversionOptions(V01, out)).to_json()
+    sha256, seconds = report.pop("source_sha256"), report.pop("seconds")
+    assert report == {
+        "output": str(out),
+        "size": out.stat().st_size,
+        "type": "Q4_K_M",
+        "architecture": "granite_swa",
+        "window": 64,
+        "context": 32768,
+        "prompt_format": "v1",
+        "parameters": 1935104,
+        "tensors": 33,
+        "tensor_bytes": sum(map(len, tensor_bytes(out)[1].values())),
+        "source": "mistral-v0.1",
+        "source_bytes": (V01 / "model.safetensors").stat().st_size,
+        "filled_in": (),
+        "warnings": (),
+        "verified": True,
+    }
+    assert re.fullmatch("[0-9a-f]{64}", sha256)
+    assert set(seconds) == {"write", "verify", "total"}
 
 
 def test_the_fingerprint_changes_with_one_weight_of_a_row_and_not_with_the_place(tmp_path: Path) -> None:
-    first = make_draft(ConversionOptions(V01, tmp_path / "a.gguf")).origin.sha256
+    first = make_draft(ConversionOptions(V01, tmp_path / "a.gguf")).report().to_json()["source_sha256"]
     copied = copy_checkpoint(V01, tmp_path / "mistral-v0.1")
-    assert make_draft(ConversionOptions(copied, tmp_path / "a.gguf")).origin.sha256 == first
+    assert make_draft(ConversionOptions(copied, tmp_path / "a.gguf")).report().to_json()["source_sha256"] == first
     raw = bytearray((copied / "model.safetensors").read_bytes())
     raw[-1] ^= 1
     (copied / "model.safetensors").write_bytes(raw)
-    assert make_draft(ConversionOptions(copied, tmp_path / "a.gguf")).origin.sha256 != first
+    assert make_draft(ConversionOptions(copied, tmp_path / "a.gguf")).report().to_json()["source_sha256"] != first
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import pytest
 
 from chat.errors import DataError, ModelError
 from convert.architecture.supported import text_name
-from convert.pipeline import ConversionOptions, convert, make_draft
+from convert.options import ConversionOptions
+from convert.pipeline import convert, make_draft
 from tests.convert.adapters import linear_modules, make_original, merged, pairs_for, write_peft
 from tests.convert.samples import (
     V01,
@@ -133,7 +134,9 @@ def test_ministral_of_transformers_is_a_mistral_with_a_window_on_some_layers(tmp
     kinds = ["sliding_attention", "full_attention"]
     config = {"architectures": ["MinistralForCausalLM"], "model_type": "ministral", "layer_types": kinds}
     draft = make_draft(ConversionOptions(make_checkpoint(tmp_path / "model", SIZES, **config, sliding_window=64)))
-    assert draft.hparams.windows == (64, None)
+    keys = {key.key: key.value for key in draft.keys}
+    made = [keys[f"granite_swa.attention.{name}"] for name in ("sliding_window", "sliding_window_pattern")]
+    assert made == [64, (True, False)]
 
 
 SEES = ["Mistral3ForConditionalGeneration"]

@@ -13,7 +13,8 @@ import pytest
 
 from chat.errors import ChatError, DataError, ModelError
 from convert.checkpoint.folder import open_checkpoint
-from convert.pipeline import ConversionOptions, make_draft
+from convert.options import ConversionOptions
+from convert.pipeline import make_draft
 from tests.convert.samples import V01, V03, Sizes, copy_checkpoint, make_checkpoint, write_safetensors
 
 INDEX = "model.safetensors.index.json"

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from chat.errors import ChatError, ExitCode
-from convert.pipeline import ConversionOptions, make_draft
+from convert.options import ConversionOptions
+from convert.pipeline import make_draft
 from tests.convert.adapters import make_original, pairs_for, write_peft
 from tests.convert.hostile_json import hostile_json
 from tests.convert.samples import V01, V03, Sizes, config_of, copy_checkpoint, hugging_face_tensors, make_checkpoint

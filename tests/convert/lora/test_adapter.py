@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import pytest
 
 from chat.cli.main import run
 from chat.errors import ChatError, DataError, ModelError
-from convert.pipeline import ConversionOptions, convert, make_draft
+from convert.options import ConversionOptions
+from convert.pipeline import convert, make_draft
 from tests.convert.adapters import linear_modules, make_original, merged, pairs_for, write_mistral, write_peft
 from tests.convert.samples import (
     V01,
@@ -200,10 +200,11 @@ def test_the_name_and_the_fingerprint_tell_a_merged_model_from_its_base(base: Pa
     plain = make_draft(ConversionOptions(base, out))
     with_one = make_draft(ConversionOptions(base, None, adapters=((adapter, 1.0),)))
     half = make_draft(ConversionOptions(base, out, adapters=((adapter, 0.5),)))
-    assert (plain.origin.name, with_one.origin.name) == ("base", "base+poet")
+    assert (plain.source, with_one.source) == ("base", "base+poet")
     assert with_one.path == Path("base+poet-Q4_K_M.gguf")
-    assert len({draft.origin.sha256 for draft in (plain, with_one, half)}) == 3
-    assert replace(with_one.origin, name="base", sha256="") == replace(plain.origin, sha256="")
+    reports = [draft.report().to_json() for draft in (plain, with_one, half)]
+    assert len({report.pop("source_sha256") for report in reports}) == 3
+    assert reports[1]["parameters"] == reports[0]["parameters"]
 
 
 def test_the_command_line_merges(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -295,7 +296,7 @@ FAULTS = [
     ),
     (tensors(**{f"{Q}.lora_A.weight": A.astype(np.int8), f"{Q}.lora_B.weight": B}), DataError, "holds I8, not floats"),
     (tensors(**{f"{Q}.lora_C.weight": A}), DataError, "unknown tensor `model.layers.0.self_attn.q_proj.lora_C.weight`"),
-    (tensors(**{f"{Q}.lora_magnitude_vector": A}), DataError, "is no part of a LoRA adapter"),
+    (tensors(**{f"{Q}.lora_magnitude_vector": A}), DataError, "does not belong to a LoRA adapter"),
     (tensors(**{"lm_head.weight": np.zeros((520, 256), np.float32)}), ModelError, r"\[520, 256\], but the model's is"),
     (tensors(**{"visual.weight": A}), DataError, "unknown tensor `visual.weight`"),
     (lambda folder: folder.mkdir(), ModelError, "no adapter there"),

@@ -14,11 +14,12 @@ from chat.errors import ChatError, DataError, MemoryLimitError
 from chat.gguf.reader import read_gguf
 from chat.system.progress import Silent
 from convert import pipeline
+from convert.options import ConversionOptions
 from convert.output.gguf_writer import PartialFile
 from convert.output.independent_reader import read_places
 from convert.output.tensor_writer import Checksum, Job, checksum_of, write_tensors
 from convert.output.verify import try_out, verify
-from convert.pipeline import ConversionOptions, convert
+from convert.pipeline import convert
 from tests.convert.samples import V01, Sizes, hugging_face_tensors, make_checkpoint
 
 
@@ -35,8 +36,7 @@ def spoiled(path: Path, kind: str, spoil: Callable[[Path], None], monkeypatch: p
 
 
 def jobs_of(options: ConversionOptions) -> tuple[Job, ...]:
-    draft = pipeline.make_draft(options)
-    return pipeline.make_jobs(draft.plan, draft.outputs, draft.choices)
+    return pipeline.make_draft(options).jobs
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])

@@ -12,7 +12,8 @@ import pytest
 
 from chat.errors import DataError
 from chat.gguf.reader import read_gguf
-from convert.pipeline import ConversionOptions, convert
+from convert.options import ConversionOptions
+from convert.pipeline import convert
 from convert.tokenizer.load import read_vocabulary
 from convert.tokenizer.sentencepiece_file import Piece, PieceType
 from tests.convert.samples import V01, V03, Sizes, make_checkpoint
@@ -109,7 +110,7 @@ def test_a_fine_tunes_tokens_ends_and_template_reach_the_gguf(tmp_path: Path) ->
     assert made["tokenizer.ggml.add_bos_token"] is True
     assert made["tokenizer.chat_template"] == CHATML
     assert "mistral_chat.prompt_format" not in made
-    assert (report.prompt_format, report.warnings) == (None, ())
+    assert (report.to_json()["prompt_format"], report.warnings) == (None, ())
 
 
 def test_a_release_that_repeats_its_own_tokens_as_added_ones_changes_nothing(tmp_path: Path) -> None:

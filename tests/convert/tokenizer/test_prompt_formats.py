@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from chat.gguf.reader import read_gguf
-from convert.pipeline import ConversionOptions, convert, make_draft
+from convert.options import ConversionOptions
+from convert.pipeline import convert, make_draft
 from convert.tokenizer.prompt_formats import is_base_model
 from tests.convert.samples import V01, V03, copy_checkpoint
 
@@ -50,7 +51,7 @@ def test_a_base_model_continues_text_and_the_report_says_how_to_ask_it(
 ) -> None:
     folder = copy_checkpoint(source, tmp_path / "Mistral-7B-v0.1")
     report = convert(ConversionOptions(folder, tmp_path / "out.gguf", "Q8_0"))
-    assert report.prompt_format == "raw"
+    assert report.to_json()["prompt_format"] == "raw"
     assert report.warnings == (
         "Mistral-7B-v0.1 is a base model, which continues text and was not taught to answer; "
         f"`--prompt-format {taught}` at chat time asks it as if it were",
@@ -62,7 +63,7 @@ def test_a_template_tells_more_than_a_name(tmp_path: Path) -> None:
     folder = copy_checkpoint(V01, tmp_path / "Mistral-7B-v0.1")
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "[INST] {{ x }} [/INST]"}))
     draft = make_draft(ConversionOptions(folder, tmp_path / "out.gguf"))
-    assert (draft.vocabulary.prompt_format, draft.vocabulary.warnings) == ("v1", ())
+    assert (draft.report().to_json()["prompt_format"], draft.warnings) == ("v1", ())
 
 
 @pytest.mark.parametrize(("source", "expected"), [(V01, "v1"), (V03, "v3")])
@@ -70,5 +71,5 @@ def test_where_nothing_is_said_the_vocabularys_format_stays(source: Path, expect
     for name in ("mistral-7B-Instruct-v0.1", "anything"):
         folder = copy_checkpoint(source, tmp_path / name)
         draft = make_draft(ConversionOptions(folder, tmp_path / "out.gguf"))
-        assert (draft.vocabulary.prompt_format, draft.vocabulary.warnings) == (expected, ())
+        assert (draft.report().to_json()["prompt_format"], draft.warnings) == (expected, ())
         shutil.rmtree(folder)

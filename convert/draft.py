@@ -1,0 +1,136 @@
+"""A file that is decided but not written, and the report of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from chat.gguf.writer import encode_header
+from convert.output.tensor_writer import Job
+from convert.quantize.recipes import Facts, Plan, make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from chat.gguf.writer import KeyValue
+    from convert.architecture.hyperparameters import Hyperparameters
+    from convert.quantize.type_overrides import TypeOverrides
+    from convert.tensors.layout import OutputTensor
+
+
+@dataclass(frozen=True)
+class ModelDetails:
+    """What is reported of a model only."""
+
+    JSON_KEYS: ClassVar[tuple[str, ...]] = (
+        *("output", "size", "type", "architecture", "window", "context", "prompt_format", "parameters", "tensors"),
+        *("tensor_bytes", "source", "source_bytes", "source_sha256", "filled_in", "warnings", "verified", "seconds"),
+    )
+
+    window: int | None  # tokens, as the file applies it
+    context: int  # tokens
+    prompt_format: str | None
+    parameters: int
+    source_bytes: int
+    source_sha256: str
+    filled_in: tuple[str, ...] = ()  # values that the source does not give
+
+
+@dataclass(frozen=True)
+class AdapterDetails:
+    """What is reported of an adapter only."""
+
+    JSON_KEYS: ClassVar[tuple[str, ...]] = (
+        *("output", "size", "type", "architecture", "alpha", "tensors", "source", "base", "warnings", "verified"),
+    )
+
+    alpha: float
+    base: str
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What was written, or would be, for `--json` and the summary."""
+
+    output: str
+    size: int  # bytes
+    type: str
+    architecture: str
+    tensors: int
+    tensor_bytes: int
+    source: str
+    warnings: tuple[str, ...]
+    details: ModelDetails | AdapterDetails
+    verified: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        values = asdict(self)
+        values |= values.pop("details")
+        return {name: values[name] for name in self.details.JSON_KEYS}
+
+
+@dataclass(frozen=True)
+class ConversionDraft:
+    """Everything about the new file that is known before the first weight is read."""
+
+    path: Path
+    keys: tuple[KeyValue, ...]
+    plan: Plan
+    jobs: tuple[Job, ...]  # the tensors of `plan`, each with its rows
+    architecture: str
+    source: str  # its name
+    details: ModelDetails | AdapterDetails
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def header(self) -> bytes:
+        """The file up to the first tensor."""
+        return encode_header(self.keys, self.plan.tensors)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the new file."""
+        return len(self.header) + self.plan.data_bytes
+
+    def report(self) -> ConversionReport:
+        """The report before the file is written."""
+        return ConversionReport(
+            output=str(self.path),
+            size=self.size,
+            type=self.plan.type_name,
+            architecture=self.architecture,
+            tensors=len(self.plan.tensors),
+            tensor_bytes=self.plan.data_bytes,
+            source=self.source,
+            warnings=self.warnings,
+            details=self.details,
+        )
+
+
+def plan_model(outputs: Sequence[OutputTensor], sizes: Hyperparameters, types: TypeOverrides) -> Plan:
+    """Choose the type and the place of each tensor of a model with these sizes."""
+    facts = Facts(
+        sizes.layers,
+        sizes.heads,
+        sizes.kv_heads,
+        sizes.experts,
+        has_importance=types.importance is not None,
+        is_tied=sizes.is_tied,
+    )
+    return make_plan(types.recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts, types.overrides)
+
+
+def make_jobs(plan: Plan, outputs: Sequence[OutputTensor], types: TypeOverrides | None = None) -> tuple[Job, ...]:
+    """The planned tensors in the order of the file, each with its rows.
+
+    Raises:
+        DataError: the importance matrix was made with another model.
+    """
+    rows = {tensor.name: tensor.rows for tensor in outputs}
+    return tuple(
+        Job(tensor, rows[tensor.name], types.importance_of(tensor) if types else None) for tensor in plan.tensors
+    )

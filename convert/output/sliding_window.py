@@ -1,0 +1,90 @@
+"""Decide the sliding window that a new file applies, and write it as keys.
+
+Only `granite_swa` applies one; `llama` computes the same model without it. Either file also notes the window that the
+model was made with, so that a later conversion can put it back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chat.errors import UsageError
+from chat.gguf.keys import PLAIN_ARCHITECTURE, WINDOWED_ARCHITECTURE, MistralChatKey, ModelKey
+from chat.gguf.writer import KeyValue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from convert.architecture.hyperparameters import Hyperparameters
+
+Windows = tuple[int | None, ...]  # per layer, in tokens; None where a layer sees the whole context
+
+
+@dataclass(frozen=True)
+class TargetModel:
+    """What the new file computes."""
+
+    sizes: Hyperparameters  # `windows` as the file applies them
+    architecture: str
+    noted_windows: Windows  # as the model was made, whatever the file applies
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether the file applies a window."""
+        return self.architecture == WINDOWED_ARCHITECTURE
+
+
+def apply_window_option(sizes: Hyperparameters, wanted: str) -> Hyperparameters:
+    """The sizes with the window that `--window` asks for.
+
+    Raises:
+        UsageError: it is neither auto, off nor a number of tokens.
+    """
+    if wanted == "auto":
+        return sizes
+    if wanted == "off":
+        return sizes.with_window(None)
+    if wanted.isascii() and wanted.isdigit() and 0 < int(wanted) < 1 << 31:
+        return sizes.with_window(int(wanted))
+    raise UsageError(f"`--window {wanted}` is neither `auto`, `off` nor a number of tokens")
+
+
+def choose_target(own: Hyperparameters, wanted: str) -> TargetModel:
+    """Decide what the new file computes; a window as long as the context is none.
+
+    Args:
+        own: The sizes of the source.
+        wanted: The value of `--window`.
+
+    Raises:
+        UsageError: `wanted` is neither auto, off nor a number of tokens.
+    """
+    sizes = apply_window_option(own, wanted)
+    noted = own.windows if sizes.window is None else sizes.windows
+    if sizes.window is None or sizes.window >= sizes.context:
+        return TargetModel(sizes.with_window(None), PLAIN_ARCHITECTURE, noted)
+    return TargetModel(sizes, WINDOWED_ARCHITECTURE, noted)
+
+
+def window_keys(target: TargetModel) -> tuple[KeyValue, ...]:
+    """The keys by which the file applies its window; none for a plain model."""
+    if not target.is_windowed:
+        return ()
+    prefix = target.architecture
+    pattern = tuple(window is not None for window in target.sizes.windows)
+    return (
+        KeyValue(f"{prefix}.{ModelKey.LOGIT_SCALE}", "f32", 1.0),
+        KeyValue(f"{prefix}.{ModelKey.SLIDING_WINDOW}", "u32", target.sizes.window or 0),
+        KeyValue(f"{prefix}.{ModelKey.SLIDING_WINDOW_PATTERN}", "bool", pattern),
+    )
+
+
+def window_note(windows: Sequence[int | None]) -> tuple[KeyValue, ...]:
+    """The keys that note the windows a model was made with."""
+    window = next((window for window in windows if window is not None), 0)
+    noted = KeyValue(MistralChatKey.SLIDING_WINDOW, "u32", window)
+    if window == 0 or None not in windows:
+        return (noted,)
+    pattern = tuple(window is not None for window in windows)
+    return (noted, KeyValue(MistralChatKey.SLIDING_WINDOW_PATTERN, "bool", pattern))
