@@ -71,7 +71,7 @@ def find_adapter(text: str, say: Say = tell) -> tuple[Path, float]:
         ChatError: the scale is no finite number, or the hub does not have the adapter.
     """
     name, scale = split_scale(text)
-    hub_name = _hub_name(name, knows_official=False)
+    hub_name = _hub_name(name, with_official=False)
     return (Path(name) if hub_name is None else checkpoint_files(str(hub_name), say=say)), scale
 
 
@@ -93,13 +93,13 @@ def split_scale(text: str) -> tuple[str, float]:
     return head, scale
 
 
-def _hub_name(name: str, *, knows_official: bool = True) -> HubName | None:
+def _hub_name(name: str, *, with_official: bool = True) -> HubName | None:
     """The repository that a name means; None for a path, whether or not it exists."""
     if name.startswith(PREFIX):
         return read_hub_name(name)
     if _exists(name):
         return None
-    official = find_official(name) if knows_official else None
+    official = find_official(name) if with_official else None
     if official is not None:
         return HubName(official.repository)
     return read_hub_name(name) if is_repository(name.partition("@")[0]) else None

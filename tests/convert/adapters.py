@@ -1,4 +1,4 @@
-"""LoRA adapters made of a seed, and what merging one means, written down in plain numpy."""
+"""Seeded LoRA adapters, and merging one in plain numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hundreds of conversions leave out: starting an engine for each file that was written."""
+"""Leave the trial run of each written file out of hundreds of conversions."""
 
 from __future__ import annotations
 

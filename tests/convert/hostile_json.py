@@ -1,4 +1,4 @@
-"""JSON files that went wrong in any way, made of a seed: odd values in odd places, and broken bytes."""
+"""Seeded broken JSON files: odd values in odd places, and damaged bytes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def change(made: Any, random: Random) -> None:
 
 
 def broken_bytes(text: bytes, random: Random) -> bytes:
-    """A few bytes changed, left out, put in or said twice."""
+    """A few bytes changed, removed, inserted or repeated."""
     raw = bytearray(text)
     for _ in range(random.randint(1, 3)):
         at = random.randrange(len(raw) + 1)

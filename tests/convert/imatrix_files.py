@@ -1,4 +1,4 @@
-"""Importance matrices as llama-imatrix writes them, in both formats, made of a seed."""
+"""Importance matrices as llama-imatrix writes them, in both formats, from a seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Mistral computed from its Hugging Face weights by definition, in float64: the judge of converted files."""
+"""A Mistral computed from its Hugging Face weights by definition, in float64: the reference for converted files."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def float32(halves: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
 
 
 def safetensors_bytes(header: Mapping[str, Any] | bytes, data: bytes, length: int | None = None) -> bytes:
-    """A file with this header (given raw or as an object), said to be `length` bytes long, and this data."""
+    """A file with this header (given raw or as an object), whose length field says `length`, and this data."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 

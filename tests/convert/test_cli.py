@@ -1,4 +1,4 @@
-"""`mistral-chat convert` as a person meets it: words, streams and exit codes."""
+"""`mistral-chat convert` as a user sees it: messages, streams and exit codes."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def test_what_would_stop_the_writing_does_not_stop_a_dry_run(
     assert (tmp_path / "old.gguf").read_bytes() == b"old"
 
 
-def test_what_the_checkpoint_does_not_say_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_that_the_checkpoint_does_not_give_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = make_checkpoint(tmp_path / "model", Sizes(), head_dim=None, rope_theta=None)
     (folder / "added_tokens.json").write_text(json.dumps({"<far\x1b[2J>": 5000}))
     assert run(["convert", str(folder), "-o", str(tmp_path / "x.gguf")]) == 0

@@ -25,7 +25,7 @@ from convert.quantize.kernels import dequantize, quantize
 from convert.quantize.recipes import place_tensors
 from tests.convert.adapters import linear_modules, pairs_for, write_peft
 from tests.convert.imatrix_files import measure, plain_means, write_gguf
-from tests.convert.quantize.test_imatrix import assert_same, judge
+from tests.convert.quantize.test_imatrix import assert_same, run_llama_quantize
 from tests.convert.samples import V01, V03, Sizes, hugging_face_tensors, make_checkpoint, read_safetensors, tensor_bytes
 from tests.grids import FULL
 
@@ -170,7 +170,9 @@ def test_a_file_of_llama_cpps_own_gets_a_window(experts: int, tmp_path: Path) ->
 
 def test_types_that_convert_does_not_write_are_copied_too(tmp_path: Path) -> None:
     full = made(V01, tmp_path / "full.gguf", "F32", window="off")
-    judge(full, {tmp_path / "q2.gguf": "Q4_0"}, overrides=[("ffn_up", ALL_TYPES["Q3_K"].ggml_id), ("attn_q", 10)])
+    run_llama_quantize(
+        full, {tmp_path / "q2.gguf": "Q4_0"}, overrides=[("ffn_up", ALL_TYPES["Q3_K"].ggml_id), ("attn_q", 10)]
+    )
     windowed = made(tmp_path / "q2.gguf", tmp_path / "windowed.gguf", window="64")
     types = {info.type for info in read_gguf(windowed).tensors.values()}
     assert types == {"F32", "Q4_0", "Q3_K", "Q2_K", "Q6_K"}
@@ -194,7 +196,9 @@ def test_a_full_file_with_a_matrix_becomes_what_llama_quantize_makes_of_it(tmp_p
     measured = measure(source)
     imatrix = write_gguf(tmp_path / "i.gguf", measured)
     made(source, tmp_path / "ours.gguf", "Q4_K_M", imatrix=imatrix, tensor_types=("attn_q=Q5_K",))
-    judge(source, {tmp_path / "theirs.gguf": "Q4_K_M"}, importance=plain_means(measured), overrides=[("attn_q", 13)])
+    run_llama_quantize(
+        source, {tmp_path / "theirs.gguf": "Q4_K_M"}, importance=plain_means(measured), overrides=[("attn_q", 13)]
+    )
     assert_same(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
     keys = read_gguf(tmp_path / "ours.gguf").metadata
     assert keys["quantize.imatrix.chunks_count"] == 12
@@ -206,7 +210,7 @@ def test_a_full_file_with_a_matrix_becomes_what_llama_quantize_makes_of_it(tmp_p
 def test_quantizing_again_gives_llama_quantizes_bytes_and_a_warning(kind: str, tmp_path: Path) -> None:
     source = made(V03, tmp_path / "source.gguf", "Q4_K_M")
     report = convert(ConversionOptions(source, tmp_path / "ours.gguf", kind))
-    judge(source, {tmp_path / "theirs.gguf": kind})
+    run_llama_quantize(source, {tmp_path / "theirs.gguf": kind})
     assert_same(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
     assert len(report.warnings) == 1
     assert "tensors of Q4_K_M are quantized a second time, which costs quality" in report.warnings[0]
@@ -293,7 +297,7 @@ def test_an_adapter_in_a_quantized_file_is_quantized_again_where_it_changes_some
 
 def test_an_adapter_changes_no_tensor_whose_type_cannot_be_written(tmp_path: Path) -> None:
     full = made(V03, tmp_path / "full.gguf", "F32")
-    judge(full, {tmp_path / "q3.gguf": "Q4_0"}, overrides=[("attn_q", ALL_TYPES["Q3_K"].ggml_id)])
+    run_llama_quantize(full, {tmp_path / "q3.gguf": "Q4_0"}, overrides=[("attn_q", ALL_TYPES["Q3_K"].ggml_id)])
     tensors = {name: array for path in V03.glob("*.safetensors") for name, array in read_safetensors(path).items()}
     module = "model.layers.0.self_attn.{}_proj"
     adapter = write_peft(tmp_path / "q", pairs_for(tensors, [module.format("q")]))

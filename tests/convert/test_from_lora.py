@@ -1,4 +1,4 @@
-"""Adapter files, judged by llama.cpp: with the adapter the base's logits are those of the merged model."""
+"""Adapter files in llama.cpp: with the adapter, the base's logits are those of the merged model."""
 
 from __future__ import annotations
 

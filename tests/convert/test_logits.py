@@ -1,6 +1,6 @@
 """A converted file computes what its checkpoint means: windows of single layers, stretched positions, wide heads.
 
-The judge is a plain forward pass; what is judged is llama.cpp, through the chat's own decoder and choice of cells.
+The reference is a plain forward pass; llama.cpp is compared with it through the chat's own context.
 """
 
 from __future__ import annotations

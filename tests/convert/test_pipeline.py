@@ -1,4 +1,4 @@
-"""The whole road from a checkpoint to a GGUF, judged by llama.cpp's own converter and quantizer."""
+"""The whole conversion of a checkpoint, compared with llama.cpp's own converter and quantizer."""
 
 from __future__ import annotations
 

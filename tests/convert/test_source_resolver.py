@@ -1,4 +1,4 @@
-"""`convert OWNER/NAME` fetches what it reads from a hub, and a name that is nothing keeps one clear sentence."""
+"""`convert OWNER/NAME` fetches what it reads from a hub, and an unknown name gives one clear message."""
 
 from __future__ import annotations
 

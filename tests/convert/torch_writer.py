@@ -28,7 +28,7 @@ class Saved:
     items: int | None = None  # of its storage
 
     def steps(self) -> tuple[int, ...]:
-        """Its strides, contiguous if nothing else is said."""
+        """Its strides, contiguous by default."""
         if self.strides is not None:
             return self.strides
         return tuple(prod(self.shape[place + 1 :]) for place in range(len(self.shape)))

@@ -1,4 +1,4 @@
-"""Seeded mutants of valid GGUF files: each knows the structure it breaks. For tests only."""
+"""Seeded mutants of valid GGUF files: each breaks a structure. For tests only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny valid GGUF files of every kind that the reader's rules know, written by gguf-py. For tests only."""
+"""Tiny valid GGUF files of every kind that the checks distinguish, written by gguf-py. For tests only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show files to llama.cpp in a child and say what became of each. For tests only."""
+"""Load files with llama.cpp in a child process and report the result of each. For tests only."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def results(lines: list[str], *, timeout_seconds: float = 120) -> dict[str, str]
             output, last_words = child.stdout, f"killed, status {child.returncode}: {child.stderr[-300:].strip()}"
         except subprocess.TimeoutExpired as error:
             output, last_words = (error.stdout or b"").decode(), "hangs"
-        said = output.split("\n")
-        started = [line.removeprefix("start ") for line in said if line.startswith("start ")]
-        done = [line.removeprefix("done ") for line in said if line.startswith("done ")]
+        lines = output.split("\n")
+        started = [line.removeprefix("start ") for line in lines if line.startswith("start ")]
+        done = [line.removeprefix("done ") for line in lines if line.startswith("done ")]
         found |= dict(zip(started, done, strict=False))
         if len(done) < len(started):
             found[started[-1]] = last_words

@@ -1,7 +1,7 @@
 """A child that loads GGUF files with llama.cpp and decodes a token of each, until one of them ends it. For tests only.
 
 Reads paths on stdin, a model's or, with `adapter` before it, a LoRA's for the model loaded first. Writes `start PATH`
-before and `done RESULT` after each, so that whoever started us knows which file was the last.
+before and `done RESULT` after each, so that the parent process can see which file was the last.
 """
 
 from __future__ import annotations

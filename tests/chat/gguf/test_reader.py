@@ -1,4 +1,4 @@
-"""The framing of GGUF files: what is read, what is refused and in which words, how fast."""
+"""The header of GGUF files: what is read, what is refused and with which message, how fast."""
 
 from __future__ import annotations
 

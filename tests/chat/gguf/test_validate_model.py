@@ -1,4 +1,4 @@
-"""Well-framed GGUF files with values that llama.cpp would die on: refused in words, and shown to llama.cpp itself."""
+"""GGUF files with values that llama.cpp would abort on: they are refused, and llama.cpp itself is run on them."""
 
 from __future__ import annotations
 
@@ -434,7 +434,7 @@ LAYERS: dict[str, tuple[str, Callable[[Sketch], None], str]] = {
         shape("blk.0.ffn_up.weight", 96, 64),
         "tensor 'blk.0.ffn_up.weight' has shape [96, 64], but must have [64, 96]",
     ),
-    "experts that the keys do not tell of": (
+    "experts that the keys do not mention": (
         "llama",
         both(key("llama.expert_count", U32, 4), key("llama.expert_used_count", U32, 2)),
         "tensor 'blk.0.ffn_gate_inp.weight' is missing",
@@ -647,8 +647,8 @@ class TestWithLlamaCpp:
             path = tmp_path / f"{place}.gguf"
             path.write_bytes(file.pack())
             lines.append(str(path))
-        said = results(lines)
-        assert {name: said[line][:6] for name, line in zip(deadly, lines, strict=True)} == dict.fromkeys(
+        outcomes = results(lines)
+        assert {name: outcomes[line][:6] for name, line in zip(deadly, lines, strict=True)} == dict.fromkeys(
             deadly, "killed"
         )
 
@@ -678,10 +678,10 @@ class TestWithLlamaCpp:
             is_adapter = file.metadata.get("general.type") == "adapter"
             lines.append(f"adapter {path}" if is_adapter else str(path))
             labels[str(path)] = label
-        said = results(lines)
-        dead = {labels[path]: words for path, words in said.items() if words.startswith(("killed", "hangs"))}
+        outcomes = results(lines)
+        dead = {labels[path]: words for path, words in outcomes.items() if words.startswith(("killed", "hangs"))}
         assert dead == {}
-        print({words: list(said.values()).count(words) for words in set(said.values())})
+        print({words: list(outcomes.values()).count(words) for words in set(outcomes.values())})
         print(f"{len(labels)} read, {refused} refused, worst {worst * 1000:.0f} ms")
         assert worst < 2
         assert len(labels) > refused / 10  # else the mutants are too wild to try the rules

@@ -1,4 +1,4 @@
-"""Adapters merged while converting, judged by a checkpoint that plain numpy merged before."""
+"""Adapters merged while converting, compared with a checkpoint that plain numpy merged before."""
 
 from __future__ import annotations
 

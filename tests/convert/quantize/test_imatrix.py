@@ -1,4 +1,4 @@
-"""Importance matrices and types of one's own: every byte is llama-quantize's, and odd files are refused in words."""
+"""Importance matrices and `--tensor-type`: every byte is llama-quantize's, and broken files are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MODELS = {
 RECIPES_TRIED = ("Q4_0", "Q4_K_M", "IQ4_XS") + (("Q4_K_S", "Q5_K_M", "Q6_K", "Q8_0") if FULL else ())
 
 # llama_model_quantize aborts or throws on what it does not like: a process of its own
-JUDGE = """
+LLAMA_QUANTIZE = """
 import ctypes, json, sys, llama_cpp as L
 quiet = L.llama_log_callback(lambda *_: None)
 L.llama_log_set(quiet, None)
@@ -58,11 +58,11 @@ for target, file_type in work["targets"].items():
 """
 
 
-def judge(source: Path, targets: dict[Path, str], **work: Any) -> None:
+def run_llama_quantize(source: Path, targets: dict[Path, str], **work: Any) -> None:
     """Have llama.cpp quantize a GGUF."""
     kinds = {str(path): RECIPES[name].file_type for path, name in targets.items()}
     text = json.dumps({"source": str(source), "targets": kinds, "importance": {}, "overrides": [], **work})
-    done = run_command([sys.executable, "-c", JUDGE], input=text, capture_output=True, text=True)
+    done = run_command([sys.executable, "-c", LLAMA_QUANTIZE], input=text, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -84,7 +84,9 @@ def test_every_recipe_gives_the_bytes_of_llama_quantize_with_the_same_matrix(mod
     imatrix = write_gguf(tmp_path / "imatrix.gguf", measured)
     for name in RECIPES_TRIED:
         convert(ConversionOptions(folder, tmp_path / f"ours-{name}.gguf", name, verify=False, imatrix=imatrix))
-    judge(full, {tmp_path / f"theirs-{name}.gguf": name for name in RECIPES_TRIED}, importance=plain_means(measured))
+    run_llama_quantize(
+        full, {tmp_path / f"theirs-{name}.gguf": name for name in RECIPES_TRIED}, importance=plain_means(measured)
+    )
     for name in RECIPES_TRIED:
         assert_same(tmp_path / f"ours-{name}.gguf", tmp_path / f"theirs-{name}.gguf")
 
@@ -217,7 +219,7 @@ def test_types_of_ones_own_give_the_bytes_of_llama_quantize(model: str, tmp_path
             tmp_path / f"{number}-{name}.gguf": name
             for name in (("Q4_K_M", "Q4_K_S", "IQ4_XS") if FULL else ("Q4_K_M",))
         }
-        judge(full, theirs, overrides=pairs)
+        run_llama_quantize(full, theirs, overrides=pairs)
         for path, name in theirs.items():
             ours = tmp_path / f"ours-{path.name}"
             convert(ConversionOptions(folder, ours, name, verify=False, tensor_types=texts))

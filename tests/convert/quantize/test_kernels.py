@@ -1,4 +1,4 @@
-"""Numbers that a block cannot hold are found before llama.cpp sees them, wherever they stand."""
+"""Numbers that a block cannot hold are found before llama.cpp packs them, wherever they are."""
 
 from __future__ import annotations
 

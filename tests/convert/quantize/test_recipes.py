@@ -1,4 +1,4 @@
-"""Types and places are those of llama-quantize, which is asked itself for every recipe and kind of model."""
+"""Types and places are those of llama-quantize, run for every recipe and kind of model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODELS = {
 QUANTIZED = [name for name, recipe in RECIPES.items() if BLOCK_TYPES[recipe.base].is_quantized]
 
 # llama_model_quantize aborts or throws on what it does not like: a process of its own
-JUDGE = """
+LLAMA_QUANTIZE = """
 import ctypes, sys, llama_cpp
 quiet = llama_cpp.llama_log_callback(lambda *_: None)
 llama_cpp.llama_log_set(quiet, None)
@@ -52,7 +52,7 @@ def test_every_recipe_gives_the_bytes_of_llama_quantize(model: str, tmp_path: Pa
     for name in QUANTIZED:
         convert(ConversionOptions(folder, tmp_path / f"ours-{name}.gguf", name, verify=False))
         arguments += [str(full), str(tmp_path / f"theirs-{name}.gguf"), str(RECIPES[name].file_type)]
-    done = run_command([sys.executable, "-c", JUDGE, *arguments], capture_output=True, text=True)
+    done = run_command([sys.executable, "-c", LLAMA_QUANTIZE, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     for name in QUANTIZED:
         ours, our_bytes = tensor_bytes(tmp_path / f"ours-{name}.gguf")

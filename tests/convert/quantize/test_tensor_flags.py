@@ -1,4 +1,4 @@
-"""`--imatrix` and `--tensor-type` as a person gives them, and what `-v` adds to an error."""
+"""`--imatrix` and `--tensor-type` as a user gives them, and what `-v` adds to an error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_verbose_shows_where_an_error_comes_from(tmp_path: Path, capsys: pytest.
     assert run(["convert", str(tmp_path / "model")]) == 3
     plain = capsys.readouterr().err
     assert run(["convert", str(tmp_path / "model"), "-v"]) == 3
-    said = capsys.readouterr().err
-    assert said.startswith("Traceback (most recent call last):\n")
-    assert said.endswith(plain)
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback (most recent call last):\n")
+    assert shown.endswith(plain)
     assert "Traceback" not in plain
