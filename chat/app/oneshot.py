@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Cancellable = Callable[[Iterator[Any]], Iterator[Any]]
 
 
-def answer_once(words: Sequence[str], layered: ResolvedSettings) -> int:
+def answer_once(words: Sequence[str], resolved: ResolvedSettings) -> int:
     """Answer one prompt.
 
     Returns:
@@ -41,10 +41,10 @@ def answer_once(words: Sequence[str], layered: ResolvedSettings) -> int:
     Raises:
         ChatError: anything that kept the answer from being complete.
     """
-    settings = layered.settings
+    settings = resolved.settings
     output = AnswerOutput(settings)
     if settings.session is not None or settings.continue_last:
-        return _answer_in_session(words, layered, output)
+        return _answer_in_session(words, resolved, output)
     output.tell_of_the_guide(settings)
     prompt = _prompt(words, settings, output)
     # a document is asked about again
@@ -71,11 +71,11 @@ def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> P
     return Prompt(messages=conversation.messages())
 
 
-def _answer_in_session(words: Sequence[str], layered: ResolvedSettings, output: AnswerOutput) -> int:
+def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output: AnswerOutput) -> int:
     """Go on with a stored session: the question is stored before the model sees it, the answer while it comes."""
-    settings = layered.settings
+    settings = resolved.settings
     asked = question(words, settings) if not settings.tool_result else InputText("")
-    with open_named_session(layered) as (session, settings):
+    with open_named_session(resolved) as (session, settings):
         output.tell_of_the_guide(settings)
         for notice in (*asked.warnings, *(each.text for each in session.store.take_notices())):
             output.tell(notice)

@@ -33,77 +33,77 @@ def is_persisted(name: str) -> bool:
     return name in (*OF_THE_MODEL, *OF_THE_CONTEXT) or (option.group is Group.ANSWER and option.live)
 
 
-def persisted_options(layered: ResolvedSettings, names: Iterable[str] | None = None) -> dict[str, Any]:
+def persisted_options(resolved: ResolvedSettings, names: Iterable[str] | None = None) -> dict[str, Any]:
     """The options that a session begun now keeps, or those of `names` that any session keeps, as plain values."""
-    names = layered.origins if names is None else names
-    given = (name for name in names if is_persisted(name) and _is_given(layered, name))
-    return {name: _plain(name, getattr(layered.settings, name)) for name in given}
+    names = resolved.origins if names is None else names
+    given = (name for name in names if is_persisted(name) and _is_given(resolved, name))
+    return {name: _plain(name, getattr(resolved.settings, name)) for name in given}
 
 
-def apply_session(layered: ResolvedSettings, record: SessionRecord) -> ResolvedSettings:
+def apply_session(resolved: ResolvedSettings, record: SessionRecord) -> ResolvedSettings:
     """The settings with the model and the options of a session that goes on, where the command line says nothing."""
-    values = {**_model(layered, record), **_options(layered, record.settings), **_system(layered, record)}
-    if _is_given_now(layered, "model") or _is_given_now(layered, "remote"):
+    values = {**_model(resolved, record), **_options(resolved, record.settings), **_system(resolved, record)}
+    if _is_given_now(resolved, "model") or _is_given_now(resolved, "remote"):
         values = {name: value for name, value in values.items() if name not in OF_THE_MODEL}
     elif values.get("remote"):
         values.pop("model", None)
-    origins = {**layered.origins, **dict.fromkeys(values, ORIGIN)}
-    return replace(layered, settings=replace(layered.settings, **values), origins=origins)
+    origins = {**resolved.origins, **dict.fromkeys(values, ORIGIN)}
+    return replace(resolved, settings=replace(resolved.settings, **values), origins=origins)
 
 
-def with_answer_options(layered: ResolvedSettings, other: ResolvedSettings) -> ResolvedSettings:
+def with_answer_options(resolved: ResolvedSettings, other: ResolvedSettings) -> ResolvedSettings:
     """The settings with those options of others that a session keeps and that need no other engine."""
     names = [name for name, each in option_specs().items() if is_persisted(name) and each.option.live]
     values = {name: getattr(other.settings, name) for name in names}
-    origins = {name: origin for name, origin in layered.origins.items() if name not in names}
+    origins = {name: origin for name, origin in resolved.origins.items() if name not in names}
     origins |= {name: origin for name, origin in other.origins.items() if name in names}
-    return replace(layered, settings=replace(layered.settings, **values), origins=origins)
+    return replace(resolved, settings=replace(resolved.settings, **values), origins=origins)
 
 
-def own_words(layered: ResolvedSettings) -> str:
+def own_words(resolved: ResolvedSettings) -> str:
     """The options that came from the session, as a person would set them; empty if there are none."""
-    values = {name: getattr(layered.settings, name) for name, origin in layered.origins.items() if origin == ORIGIN}
+    values = {name: getattr(resolved.settings, name) for name, origin in resolved.origins.items() if origin == ORIGIN}
     for name in ("model", "system", "system_file"):  # they are shown elsewhere
         values.pop(name, None)
     return ", ".join(f"{name.replace('_', '-')} {_word(value)}" for name, value in values.items())
 
 
-def _is_given(layered: ResolvedSettings, name: str) -> bool:
+def _is_given(resolved: ResolvedSettings, name: str) -> bool:
     """Whether a person gave a value to this conversation: it comes from no file, variable or default."""
-    origin = layered.origins.get(name, "")
-    return origin == ORIGIN or origin.split(" ")[0] in BY_COMMAND or _is_given_now(layered, name)
+    origin = resolved.origins.get(name, "")
+    return origin == ORIGIN or origin.split(" ")[0] in BY_COMMAND or _is_given_now(resolved, name)
 
 
-def _is_given_now(layered: ResolvedSettings, name: str) -> bool:
+def _is_given_now(resolved: ResolvedSettings, name: str) -> bool:
     """Whether the command line gives the value, itself or by a preset or a template that it names."""
-    origin = layered.origins.get(name, "")
-    by_preset = origin.startswith("preset ") and layered.origins.get("preset") == "flag"
+    origin = resolved.origins.get(name, "")
+    by_preset = origin.startswith("preset ") and resolved.origins.get("preset") == "flag"
     return origin in ("flag", "template") or by_preset
 
 
-def _model(layered: ResolvedSettings, record: SessionRecord) -> dict[str, Any]:
+def _model(resolved: ResolvedSettings, record: SessionRecord) -> dict[str, Any]:
     """The model that the session was held with, by its name where the file has gone."""
-    if not record.model_path or _is_given_now(layered, "model") or _is_given_now(layered, "remote"):
+    if not record.model_path or _is_given_now(resolved, "model") or _is_given_now(resolved, "remote"):
         return {}
     path = record.model_path if Path(record.model_path).exists() else record.model or record.model_path
-    return {"model": path, **({"remote": None} if layered.settings.remote else {})}
+    return {"model": path, **({"remote": None} if resolved.settings.remote else {})}
 
 
-def _system(layered: ResolvedSettings, record: SessionRecord) -> dict[str, Any]:
-    if _is_given_now(layered, "system") or _is_given_now(layered, "system_file"):
+def _system(resolved: ResolvedSettings, record: SessionRecord) -> dict[str, Any]:
+    if _is_given_now(resolved, "system") or _is_given_now(resolved, "system_file"):
         return {}
-    return {"system": record.system, **({"system_file": None} if layered.settings.system_file else {})}
+    return {"system": record.system, **({"system_file": None} if resolved.settings.system_file else {})}
 
 
-def _options(layered: ResolvedSettings, stored: Mapping[str, Any]) -> dict[str, Any]:
+def _options(resolved: ResolvedSettings, stored: Mapping[str, Any]) -> dict[str, Any]:
     """The stored options that this version knows and allows, less those that are given now."""
     values: dict[str, Any] = {}
     for name, value in stored.items():
-        definition = option_specs().get(name)
-        if definition is None or not is_persisted(name) or _is_given_now(layered, name):
+        spec = option_specs().get(name)
+        if spec is None or not is_persisted(name) or _is_given_now(resolved, name):
             continue
         with suppress(UsageError):  # of a version with other limits
-            values[name] = checked(definition, value) if value is not None else None
+            values[name] = checked(spec, value) if value is not None else None
     return values
 
 

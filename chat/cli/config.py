@@ -39,9 +39,9 @@ def path() -> None:
 @app.command()
 def show(as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False) -> None:
     """Print every setting's value and where it comes from."""
-    layered = _checked()
+    resolved = _checked()
     rows = {
-        name: (getattr(layered.settings, name), layered.origins.get(name, "default"))
+        name: (getattr(resolved.settings, name), resolved.origins.get(name, "default"))
         for name, each in option_specs().items()
         if each.option.persistent
     }
@@ -80,6 +80,6 @@ def edit() -> None:
 
 def _checked() -> ResolvedSettings:
     """What the file gives, its presets looked at too."""
-    layered = resolve_settings({}, file=config_path())
-    check_presets(layered, config_path())
-    return layered
+    resolved = resolve_settings({}, file=config_path())
+    check_presets(resolved, config_path())
+    return resolved

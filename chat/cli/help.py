@@ -52,20 +52,20 @@ def _rows(group: Group) -> list[tuple[str, str]]:
     return rows
 
 
-def _spelling(definition: OptionSpec) -> str:
+def _spelling(spec: OptionSpec) -> str:
     """`-m, --model NAME`: the short flag, the long one, and what follows it; aliases stay unmentioned."""
-    option = definition.option
+    option = spec.option
     short = next((flag for flag in option.flags if not flag.startswith("--")), None)
-    value = option.metavar or ("|".join(definition.choices) if definition.choices else "")
+    value = option.metavar or ("|".join(spec.choices) if spec.choices else "")
     return (f"{short}, " if short else "") + option.flag + (f" {value}" if value else "")
 
 
-def described(definition: OptionSpec) -> str:
+def described(spec: OptionSpec) -> str:
     """What an option does, and its default where there is one."""
-    default = definition.default
-    if definition.kind is bool or definition.many or not default:
-        return definition.option.help
-    return f"{definition.option.help} [default: {default}]"
+    default = spec.default
+    if spec.kind is bool or spec.many or not default:
+        return spec.option.help
+    return f"{spec.option.help} [default: {default}]"
 
 
 def _panel(title: str, rows: list[tuple[str, str]], width: int) -> str:

@@ -168,21 +168,21 @@ def _enter(words: Sequence[str], flags: Mapping[str, Any]) -> int:
     """Settle the settings and go to the session or the one shot."""
     from chat.config.resolve import resolve_settings
 
-    layered = resolve_settings(flags, file=_config_file(), template=_template_settings(flags))
-    if _is_session(words, layered):
+    resolved = resolve_settings(flags, file=_config_file(), template=_template_settings(flags))
+    if _is_session(words, resolved):
         from chat.tui.tty_modes import TtyModes
 
         with TtyModes().raw_between_prompts() as modes:
             from chat.cli.session import enter_session
 
-            return enter_session(layered, modes)
-    if layered.settings.batch is not None:
+            return enter_session(resolved, modes)
+    if resolved.settings.batch is not None:
         from chat.batch.command import answer_batch
 
-        return answer_batch(words, layered.settings)
+        return answer_batch(words, resolved.settings)
     from chat.app.oneshot import answer_once
 
-    return answer_once(words, layered)
+    return answer_once(words, resolved)
 
 
 def _template_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,8 +204,8 @@ def _config_file() -> Path | None:
         return None
 
 
-def _is_session(words: Sequence[str], layered: ResolvedSettings) -> bool:
-    settings = layered.settings
+def _is_session(words: Sequence[str], resolved: ResolvedSettings) -> bool:
+    settings = resolved.settings
     asked = words or settings.raw_ids or settings.batch or settings.dry_run or settings.json or settings.raw
     asked = asked or settings.tool_result or settings.wants_code
     return not asked and sys.stdin.isatty() and sys.stdout.isatty()

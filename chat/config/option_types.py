@@ -46,31 +46,31 @@ def _define(name: str, option: Option, annotation: Any, default: Any) -> OptionS
     return OptionSpec(name, option, annotation, default)
 
 
-def checked(definition: OptionSpec, value: Any) -> Any:
+def checked(spec: OptionSpec, value: Any) -> Any:
     """`value` as the setting's type, taken from text, TOML or the command line alike.
 
     Raises:
         UsageError: wrong type, outside the limits, or not one of the choices.
     """
-    if definition.many:
+    if spec.many:
         parts = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(_checked_one(definition, part) for part in parts)
-    return _checked_one(definition, value)
+        return tuple(_checked_one(spec, part) for part in parts)
+    return _checked_one(spec, value)
 
 
-def _checked_one(definition: OptionSpec, value: Any) -> Any:
-    name, option = definition.option.flag, definition.option
-    if definition.kind is bool:
+def _checked_one(spec: OptionSpec, value: Any) -> Any:
+    name, option = spec.option.flag, spec.option
+    if spec.kind is bool:
         return _truth(name, value)
     try:
-        if isinstance(value, (bool, list, dict, NoneType)) or (definition.kind is int and isinstance(value, float)):
+        if isinstance(value, (bool, list, dict, NoneType)) or (spec.kind is int and isinstance(value, float)):
             raise ValueError
-        converted = definition.kind(value)
+        converted = spec.kind(value)
     except (TypeError, ValueError):
-        words = {int: "a whole number", float: "a number"}.get(definition.kind, "a text")
+        words = {int: "a whole number", float: "a number"}.get(spec.kind, "a text")
         raise UsageError(f"{name} needs {words}, not {value!r}") from None
-    if definition.choices and converted not in definition.choices:
-        raise UsageError(f"{name} is one of {', '.join(definition.choices)}, not {value!r}")
+    if spec.choices and converted not in spec.choices:
+        raise UsageError(f"{name} is one of {', '.join(spec.choices)}, not {value!r}")
     if option.lowest is not None and not converted >= option.lowest:  # written so that NaN is refused as well
         raise UsageError(f"{name} is at least {_limit(option.lowest)}, not {value}")
     if option.highest is not None and not converted <= option.highest:

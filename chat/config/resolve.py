@@ -87,11 +87,11 @@ def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], d
     return values, origins
 
 
-def check_presets(layered: ResolvedSettings, file: Path | None) -> None:
+def check_presets(resolved: ResolvedSettings, file: Path | None) -> None:
     """Lay each preset of the file over it, as if it was used.
 
     Raises:
         UsageError: one of them cannot be used.
     """
-    for name in layered.presets:
+    for name in resolved.presets:
         resolve_settings({"preset": name}, file=file)

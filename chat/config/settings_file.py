@@ -69,7 +69,7 @@ class SettingsFile:
             name = key.replace("-", "_")
             if name in values:
                 raise UsageError(f"{place}: `{key}` is set twice")
-            values[name] = placed(_definition(key, place), value, place)
+            values[name] = placed(_spec_of(key, place), value, place)
             origins[name] = place
         return values, origins
 
@@ -99,28 +99,28 @@ def read_settings_file(path: Path | None) -> SettingsFile:
     return file
 
 
-def placed(definition: OptionSpec, value: Any, place: str) -> Any:
+def placed(spec: OptionSpec, value: Any, place: str) -> Any:
     """The checked value; an error says where it stands."""
     try:
-        return checked(definition, value)
+        return checked(spec, value)
     except UsageError as error:
         raise UsageError(f"{place}: {error.message}", hint=error.hint) from error
 
 
 def persistent_names() -> list[str]:
     """The settings that may stand in the file and in the environment."""
-    return [name for name, definition in option_specs().items() if definition.option.persistent]
+    return [name for name, spec in option_specs().items() if spec.option.persistent]
 
 
-def _definition(key: str, place: str) -> OptionSpec:
+def _spec_of(key: str, place: str) -> OptionSpec:
     name = key.replace("-", "_")
-    definition = option_specs().get(name)
-    if definition is None or name == PRESETS:
+    spec = option_specs().get(name)
+    if spec is None or name == PRESETS:
         near = get_close_matches(name, persistent_names(), 1)
         raise UsageError(f"{place}: unknown setting `{key}`", hint=f"did you mean `{near[0]}`?" if near else None)
-    if not definition.option.persistent:
-        raise UsageError(f"{place}: `{key}` belongs to the command line", hint=f"use `{definition.option.flag}`")
-    return definition
+    if not spec.option.persistent:
+        raise UsageError(f"{place}: `{key}` belongs to the command line", hint=f"use `{spec.option.flag}`")
+    return spec
 
 
 def _read(path: Path) -> str:

@@ -36,20 +36,20 @@ def initial_text() -> str:
     return "\n".join([*parts, TAIL])
 
 
-def _entry(definition: OptionSpec) -> str:
-    words = textwrap.fill(definition.option.help, 100, initial_indent="# ", subsequent_indent="# ")
-    return f"{words}\n# {definition.name} = {toml_value(_example(definition))}\n"
+def _entry(spec: OptionSpec) -> str:
+    words = textwrap.fill(spec.option.help, 100, initial_indent="# ", subsequent_indent="# ")
+    return f"{words}\n# {spec.name} = {toml_value(_example(spec))}\n"
 
 
-def _example(definition: OptionSpec) -> Any:
+def _example(spec: OptionSpec) -> Any:
     """The default, or for settings without one a value of the right type."""
-    if definition.many:
-        return list(definition.default)
-    if definition.default is not None:
-        return definition.default
-    if definition.choices:
-        return definition.choices[0]
-    return {int: 0, float: 0.0, bool: True}.get(definition.kind, "")
+    if spec.many:
+        return list(spec.default)
+    if spec.default is not None:
+        return spec.default
+    if spec.choices:
+        return spec.choices[0]
+    return {int: 0, float: 0.0, bool: True}.get(spec.kind, "")
 
 
 def toml_value(value: Any) -> str:

@@ -57,11 +57,11 @@ def check_settings(file: Path | None) -> Finding:
     from chat.config.resolve import resolve_settings
 
     try:
-        layered = resolve_settings({}, file=file)
+        resolved = resolve_settings({}, file=file)
     except ChatError as error:
         return Finding("settings", "problem", error.message, error.hint or "`mistral-chat config edit` opens the file")
     there = f"{file}" if file is not None and file.exists() else "no settings file"
-    count = len(layered.origins)
+    count = len(resolved.origins)
     words = f"{count} {'setting is' if count == 1 else 'settings are'} not the default"
     return Finding("settings", "ok", f"{there}, {words if count else 'every setting has its default'}")
 

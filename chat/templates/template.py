@@ -75,11 +75,11 @@ def parse(name: str, text: str) -> Template:
 
 def _setting(template: str, key: str, value: Any) -> tuple[str, Any]:
     name = key.replace("-", "_")
-    definition = option_specs().get(name)
-    if definition is None or not (definition.option.persistent or name in ALSO_ALLOWED):
+    spec = option_specs().get(name)
+    if spec is None or not (spec.option.persistent or name in ALSO_ALLOWED):
         raise DataError(f"template `{template}`: unknown setting `{key}`")
     try:
-        return name, checked(definition, value)
+        return name, checked(spec, value)
     except UsageError as error:
         raise DataError(f"template `{template}`: {error.message}") from error
 

@@ -60,7 +60,10 @@ class Opening:
 
 
 def run_session(
-    engine_factory: Callable[[EngineOptions], ChatBackend], layered: ResolvedSettings, opening: Opening, modes: TtyModes
+    engine_factory: Callable[[EngineOptions], ChatBackend],
+    resolved: ResolvedSettings,
+    opening: Opening,
+    modes: TtyModes,
 ) -> ExitCode:
     """Talk until the person leaves.
 
@@ -73,28 +76,28 @@ def run_session(
     Raises:
         ChatError: the model cannot be used at all.
     """
-    room = BackgroundBackend(engine_factory, options_for(layered.settings, opening.state_folder))
+    room = BackgroundBackend(engine_factory, options_for(resolved.settings, opening.state_folder))
     signals = Signals(modes)
     try:
         with signals.installed():
-            return _Session(_desk(room, signals, layered, opening)).run(opening)
+            return _Session(_desk(room, signals, resolved, opening)).run(opening)
     finally:
         room.close(keep_state=not signals.is_hurried)
 
 
-def _desk(room: BackgroundBackend, signals: Signals, layered: ResolvedSettings, opening: Opening) -> SessionState:
-    colour = {"always": True, "never": False}.get(layered.settings.color, is_live() and not os.environ.get("NO_COLOR"))
-    session = OpenSession(opening.store, opening.conversation, opening.record, persisted_options(layered))
+def _desk(room: BackgroundBackend, signals: Signals, resolved: ResolvedSettings, opening: Opening) -> SessionState:
+    colour = {"always": True, "never": False}.get(resolved.settings.color, is_live() and not os.environ.get("NO_COLOR"))
+    session = OpenSession(opening.store, opening.conversation, opening.record, persisted_options(resolved))
     desk = SessionState(
         screen=Screen(sys.stdout, is_live=is_live(), colour=colour, rewraps=rewraps(), on_gone=signals.lose),
         signals=signals,
         room=room,
         session=session,
-        layered=layered,
-        base=opening.base or layered,
+        resolved=resolved,
+        base=opening.base or resolved,
         config_file=opening.config_file,
         state_folder=opening.state_folder,
-        shows_markdown=layered.settings.markdown is not False,
+        shows_markdown=resolved.settings.markdown is not False,
     )
     desk.remember_model()
     return desk

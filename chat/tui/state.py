@@ -71,7 +71,7 @@ class SessionState:
     signals: Signals
     room: BackgroundBackend
     session: OpenSession
-    layered: ResolvedSettings
+    resolved: ResolvedSettings
     base: ResolvedSettings  # without what belongs to the session
     config_file: Path | None = None
     state_folder: Path | None = None
@@ -87,13 +87,13 @@ class SessionState:
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self.layered.settings
+        return self.resolved.settings
 
     def change_settings(self, origin: str = CHANGED, **values: Any) -> None:
         """Put other values in force."""
-        origins = {**self.layered.origins, **dict.fromkeys(values, origin)}
-        self.layered = replace(self.layered, settings=replace(self.settings, **values), origins=origins)
-        self.session.set_options(persisted_options(self.layered, values))
+        origins = {**self.resolved.origins, **dict.fromkeys(values, origin)}
+        self.resolved = replace(self.resolved, settings=replace(self.settings, **values), origins=origins)
+        self.session.set_options(persisted_options(self.resolved, values))
 
     def remember_model(self) -> None:
         """Store which model answers; a server's is no file."""

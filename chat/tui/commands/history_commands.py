@@ -30,7 +30,7 @@ CLEAR_SCREEN = "\x1b[H\x1b[2J"
 def begin(desk: SessionState, argument: str) -> None:
     """`/new [name]`"""
     name = unquoted(argument)
-    desk.session.begin(name or None, persisted_options(desk.layered))
+    desk.session.begin(name or None, persisted_options(desk.resolved))
     forget_place(desk)
     desk.tell(f"new session {escape_line(name)}".strip())
 
@@ -80,7 +80,9 @@ def load(desk: SessionState, argument: str) -> None:
     desk.session.open(place.session_id)
     if place.node_id is not None:
         desk.session.set_leaf(newest_leaf(desk.session.conversation, place.node_id))
-    desk.layered = with_answer_options(desk.layered, apply_session(desk.base, desk.session.store.get(place.session_id)))
+    desk.resolved = with_answer_options(
+        desk.resolved, apply_session(desk.base, desk.session.store.get(place.session_id))
+    )
     forget_place(desk)
     desk.tell(f"session {escape_line(desk.session.label)}")
     tell_own(desk)
@@ -90,7 +92,7 @@ def load(desk: SessionState, argument: str) -> None:
 def tell_own(desk: SessionState) -> None:
     """Say what a session that goes on has beside its messages: options, a system prompt, another model."""
     record, system = desk.session.record, desk.session.conversation.system
-    words = [own_words(desk.layered), f"system prompt “{system}”" if system else ""]
+    words = [own_words(desk.resolved), f"system prompt “{system}”" if system else ""]
     if any(words):
         own = "this session's own: " + " · ".join(each for each in words if each)
         desk.say(plain(cut(escape_line(own), desk.screen.width - 1), "dim"), ())

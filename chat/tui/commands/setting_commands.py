@@ -61,30 +61,30 @@ def change(desk: SessionState, argument: str) -> None:
         return show(desk, "")
     name, *rest = re.split(r"\s*=\s*|\s+", argument.strip(), maxsplit=1)  # `temperature 0.2`, or as a file has it
     value = "".join(rest)
-    definition = option_of(name)
-    if definition.name not in changeable():
+    spec = option_of(name)
+    if spec.name not in changeable():
         raise UsageError(
-            f"`{definition.option.flag}` belongs to the command line, not to a session",
+            f"`{spec.option.flag}` belongs to the command line, not to a session",
             hint="`/show` lists what may change",
         )
     if not value.strip():
-        return show(desk, definition.name)
-    special = {"model": switch_model, "system": set_system}.get(definition.name)
+        return show(desk, spec.name)
+    special = {"model": switch_model, "system": set_system}.get(spec.name)
     if special is not None:
         return special(desk, value)
-    put(desk, {definition.name: value_of(definition, value.strip())})
+    put(desk, {spec.name: value_of(spec, value.strip())})
     return None
 
 
-def value_of(definition: OptionSpec, text: str) -> Any:
+def value_of(spec: OptionSpec, text: str) -> Any:
     """A value as a person typed it; `default` is the default, quotes keep spaces.
 
     Raises:
         UsageError: it is wrong.
     """
     if text == "default":
-        return definition.default
-    return checked(definition, unquoted(text))
+        return spec.default
+    return checked(spec, unquoted(text))
 
 
 def put(desk: SessionState, values: dict[str, Any], origin: str = "/set") -> None:
@@ -134,8 +134,8 @@ def show(desk: SessionState, argument: str) -> None:
     if argument.strip() in ("model", "info"):
         return show_model(desk)
     if argument.strip():
-        definition = option_of(argument.strip())
-        desk.say(_option_line(desk, definition), *desk.wrapped(definition.option.help, "dim"), ())
+        spec = option_of(argument.strip())
+        desk.say(_option_line(desk, spec), *desk.wrapped(spec.option.help, "dim"), ())
         return None
     for group in Group:
         rows = [each for each in changeable().values() if each.option.group is group]
@@ -150,13 +150,13 @@ def use_preset(desk: SessionState, argument: str) -> None:
 
     name = argument.strip()
     if not name:
-        known = ", ".join(escape_line(each) for each in desk.layered.presets)
+        known = ", ".join(escape_line(each) for each in desk.resolved.presets)
         return desk.tell(
             f"presets: {known}" if known else "there are no presets; `[preset.NAME]` in the settings file makes one"
         )
-    layered = resolve_settings({"preset": name}, {}, desk.config_file)
-    given = [each for each, origin in layered.origins.items() if origin == f"preset {name}"]
-    values = {each: getattr(layered.settings, each) for each in given if each in changeable()}
+    resolved = resolve_settings({"preset": name}, {}, desk.config_file)
+    given = [each for each, origin in resolved.origins.items() if origin == f"preset {name}"]
+    values = {each: getattr(resolved.settings, each) for each in given if each in changeable()}
     return put(desk, values, f"/preset {name}")
 
 
@@ -171,11 +171,11 @@ def toggle_raw(desk: SessionState, argument: str) -> None:
     )
 
 
-def _option_line(desk: SessionState, definition: OptionSpec) -> Line:
-    value = desk.session.conversation.system if definition.name == "system" else getattr(desk.settings, definition.name)
-    star = "*" if definition.option.group in OF_THE_ENGINE else " "
-    name = f"{star} {definition.name.replace('_', '-'):<16} "
-    origin = escape_line(desk.layered.origins.get(definition.name, "default"))
+def _option_line(desk: SessionState, spec: OptionSpec) -> Line:
+    value = desk.session.conversation.system if spec.name == "system" else getattr(desk.settings, spec.name)
+    star = "*" if spec.option.group in OF_THE_ENGINE else " "
+    name = f"{star} {spec.name.replace('_', '-'):<16} "
+    origin = escape_line(desk.resolved.origins.get(spec.name, "default"))
     if desk.config_file is not None:
         origin = origin.replace(f"{escape_line(str(desk.config_file))}, line ", f"{desk.config_file.name}:")
     room = max(1, desk.screen.width - len(name) - 3)

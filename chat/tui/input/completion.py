@@ -41,15 +41,15 @@ def _commands(begun: str) -> Iterator[Candidate]:
 def _options(desk: SessionState, argument: str) -> Iterator[Candidate]:
     name, space, value = argument.partition(" ")
     if not space:
-        for option, definition in changeable().items():
+        for option, spec in changeable().items():
             if option.startswith(name.replace("-", "_")):
-                yield Candidate(option.replace("_", "-"), len(name), definition.option.help)
+                yield Candidate(option.replace("_", "-"), len(name), spec.option.help)
         return
     try:
-        definition = option_of(name)
+        spec = option_of(name)
     except ChatError:
         return
-    choices = ("on", "off") if definition.kind is bool else definition.choices
+    choices = ("on", "off") if spec.kind is bool else spec.choices
     yield from _those(choices or (), value)
 
 
@@ -68,7 +68,7 @@ def _names_of_commands(desk: SessionState, argument: str) -> Iterator[Candidate]
 
 
 def _presets(desk: SessionState, argument: str) -> Iterator[Candidate]:
-    return _those(desk.layered.presets, argument)
+    return _those(desk.resolved.presets, argument)
 
 
 def _sessions(desk: SessionState, argument: str) -> Iterator[Candidate]:

@@ -32,7 +32,7 @@ temperature = 0.1
 """
 
 
-def layered(folder: Path, environment: Any = None, **flags: Any) -> ResolvedSettings:
+def resolved(folder: Path, environment: Any = None, **flags: Any) -> ResolvedSettings:
     """Settings over the file above."""
     (folder / "config.toml").write_text(FILE)
     return resolve_settings(flags, environment or {}, folder / "config.toml")
@@ -40,7 +40,7 @@ def layered(folder: Path, environment: Any = None, **flags: Any) -> ResolvedSett
 
 def resumed(folder: Path, record: SessionRecord, **flags: Any) -> dict[str, Any]:
     """What is in force, of the options these tests are about."""
-    settings = apply_session(layered(folder, **flags), record).settings
+    settings = apply_session(resolved(folder, **flags), record).settings
     names = ("model", "remote", "system", "temperature", "top_k", "max_tokens")
     return {name: getattr(settings, name) for name in names}
 
@@ -53,16 +53,16 @@ def test_what_belongs_to_a_conversation_is_kept_and_what_belongs_to_a_machine_is
 
 
 def test_a_session_begun_now_keeps_what_was_given_for_it(tmp_path: Path) -> None:
-    here = layered(tmp_path, {"MISTRAL_CHAT_MIN_P": "0.2"}, stop=["END"], threads="2", seed="7")
+    here = resolved(tmp_path, {"MISTRAL_CHAT_MIN_P": "0.2"}, stop=["END"], threads="2", seed="7")
     assert persisted_options(here) == {
         "stop": ["END"],
         "seed": 7,
     }  # neither the file's, nor the variable's, nor the machine's
-    assert persisted_options(layered(tmp_path, preset="code")) == {"temperature": 0.1}
+    assert persisted_options(resolved(tmp_path, preset="code")) == {"temperature": 0.1}
 
 
 def test_set_is_kept_and_the_rest_is_not(tmp_path: Path) -> None:
-    here = layered(tmp_path, seed="7", temperature="0.2")
+    here = resolved(tmp_path, seed="7", temperature="0.2")
     given = replace(here, origins={**here.origins, "seed": "/set", "keys": "/set"})
     assert persisted_options(given, ["seed", "keys", "top_k"]) == {"seed": 7}
 
@@ -72,7 +72,7 @@ def test_adapters_are_kept_by_their_whole_path(tmp_path: Path, monkeypatch: pyte
     Path("b:2").touch()
     adapters = ["a.gguf", "a.gguf:0.5", "b:2"]
     expected = [str(tmp_path / each) for each in adapters]
-    assert persisted_options(layered(tmp_path, lora=adapters)) == {"lora": expected}
+    assert persisted_options(resolved(tmp_path, lora=adapters)) == {"lora": expected}
 
 
 def test_a_session_lies_above_the_file_and_below_the_flags(tmp_path: Path) -> None:
@@ -97,10 +97,10 @@ def test_a_session_without_a_system_prompt_gets_none_from_the_file(tmp_path: Pat
 
 def test_a_session_of_a_server_goes_on_there_unless_another_model_is_named(tmp_path: Path) -> None:
     own = SessionRecord("a" * 32, settings={"remote": "http://localhost:1", "remote_model": "m"})
-    assert apply_session(layered(tmp_path), own).settings.remote == "http://localhost:1"
-    other = apply_session(layered(tmp_path, model="x"), own).settings
+    assert apply_session(resolved(tmp_path), own).settings.remote == "http://localhost:1"
+    other = apply_session(resolved(tmp_path, model="x"), own).settings
     assert (other.model, other.remote, other.remote_model) == ("x", None, None)
-    moved = apply_session(layered(tmp_path, remote="http://localhost:2"), own).settings
+    moved = apply_session(resolved(tmp_path, remote="http://localhost:2"), own).settings
     assert (moved.remote, moved.remote_model) == ("http://localhost:2", None)
 
 
@@ -110,7 +110,7 @@ def test_a_session_of_a_server_goes_on_there_unless_another_model_is_named(tmp_p
 def test_options_that_this_version_does_not_know_or_allow_are_left_alone(
     tmp_path: Path, stored: dict[str, Any]
 ) -> None:
-    before = layered(tmp_path)
+    before = resolved(tmp_path)
     own = apply_session(before, SessionRecord("a" * 32, settings=stored))
     if "stop" not in stored:
         assert replace(own.settings, system=before.settings.system) == before.settings
@@ -128,7 +128,7 @@ def test_everything_that_is_kept_comes_back_through_json() -> None:
 
 
 def test_a_session_that_is_opened_in_another_brings_its_options_and_takes_the_others_away(tmp_path: Path) -> None:
-    base = layered(tmp_path)
+    base = resolved(tmp_path)
     first = apply_session(base, SessionRecord("a" * 32, settings={"temperature": 0.2, "window": "64"}))
     second = with_answer_options(first, apply_session(base, SessionRecord("b" * 32, settings={"seed": 3})))
     assert (second.settings.temperature, second.settings.seed, second.settings.window) == (0.5, 3, "64")

@@ -86,10 +86,10 @@ def test_every_pair_of_the_table_is_refused_in_both_orders(beside: str, idle: st
 
 
 def _value(name: str) -> Any:
-    definition = option_specs()[name]
-    if definition.kind in (int, float):
-        return max(1, definition.option.lowest or 0)
-    return True if definition.kind is bool else definition.choices[0] if definition.choices else "x"
+    spec = option_specs()[name]
+    if spec.kind in (int, float):
+        return max(1, spec.option.lowest or 0)
+    return True if spec.kind is bool else spec.choices[0] if spec.choices else "x"
 
 
 def test_the_tables_name_options() -> None:
@@ -104,9 +104,9 @@ def test_the_tables_name_options() -> None:
 def test_a_flag_takes_the_place_of_an_alternative_that_was_said_before(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('system = "a"\nquiet = true\nremote = "https://x"\n', encoding="utf-8")
-    layered = resolve_settings({"system_file": "b", "stats": True, "model": "m"}, {}, file)
-    assert (layered.settings.system, layered.settings.quiet, layered.settings.remote) == (None, False, None)
-    assert set(layered.origins) == {"system_file", "stats", "model"}
+    resolved = resolve_settings({"system_file": "b", "stats": True, "model": "m"}, {}, file)
+    assert (resolved.settings.system, resolved.settings.quiet, resolved.settings.remote) == (None, False, None)
+    assert set(resolved.origins) == {"system_file", "stats", "model"}
 
 
 def test_what_switches_off_takes_no_place() -> None:

@@ -20,9 +20,9 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_without_sources_every_value_is_its_default(tmp_path: Path) -> None:
-    layered = resolve_settings({}, {}, tmp_path / "missing.toml")
-    assert layered.settings == Settings()
-    assert layered.origins == {}
+    resolved = resolve_settings({}, {}, tmp_path / "missing.toml")
+    assert resolved.settings == Settings()
+    assert resolved.origins == {}
 
 
 def test_each_source_overrides_the_ones_before_it_and_is_remembered(tmp_path: Path) -> None:
@@ -30,19 +30,19 @@ def test_each_source_overrides_the_ones_before_it_and_is_remembered(tmp_path: Pa
         tmp_path,
         "temperature = 0.1\ntop-p = 0.2\ntop_k = 3\nmin_p = 0.4\n[preset.code]\ntop_p = 0.5\ntop_k = 6\nmin_p = 0.7\n",
     )
-    layered = resolve_settings(
+    resolved = resolve_settings(
         {"preset": "code", "min_p": "0.9"}, {"MISTRAL_CHAT_TOP_K": "8", "MISTRAL_CHAT_MIN_P": "0.8"}, file
     )
-    s = layered.settings
+    s = resolved.settings
     assert (s.temperature, s.top_p, s.top_k, s.min_p) == (0.1, 0.5, 8, 0.9)
-    assert layered.origins == {
+    assert resolved.origins == {
         "temperature": f"{file}, line 1",
         "top_p": "preset code",
         "top_k": "$MISTRAL_CHAT_TOP_K",
         "min_p": "flag",
         "preset": "flag",
     }
-    assert layered.presets == ("code",)
+    assert resolved.presets == ("code",)
 
 
 @pytest.mark.parametrize(
@@ -136,12 +136,12 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
 )
 def test_a_wrong_value_of_a_preset_names_its_line_however_it_is_written(tmp_path: Path, text: str, line: int) -> None:
     file = write(tmp_path, text.replace("= x", "= 'x'"))
-    layered = resolve_settings({}, {}, file)  # it may be used by nobody
+    resolved = resolve_settings({}, {}, file)  # it may be used by nobody
     message = rf"^{file}, line {line}: --top-k needs a whole number, not 'x'$"
     with pytest.raises(UsageError, match=message):
         resolve_settings({"preset": "code"}, {}, file)
     with pytest.raises(UsageError, match=message):  # `config show` and `config edit` look at all
-        check_presets(layered, file)
+        check_presets(resolved, file)
 
 
 def test_no_two_settings_share_a_flag() -> None:

@@ -33,9 +33,9 @@ def test_a_template_without_input_has_it_appended() -> None:
 def test_flags_override_a_templates_settings_and_its_constraint() -> None:
     template = parse("t", 'temperature = 0.1\ntop-k = 3\nchoice = ["a", "b"]')
     flags = {"temperature": "0.5", "schema": "x int"}
-    layered = resolve_settings(flags, {}, None, template.settings)
-    assert (layered.settings.temperature, layered.settings.top_k, layered.settings.choice) == (0.5, 3, ())
-    assert layered.origins["top_k"] == "template"
+    resolved = resolve_settings(flags, {}, None, template.settings)
+    assert (resolved.settings.temperature, resolved.settings.top_k, resolved.settings.choice) == (0.5, 3, ())
+    assert resolved.origins["top_k"] == "template"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def main() -> int:
     """Run it; `flags` are settings, `resume` names a session to go on with, everything else is the engine's."""
     script: dict[str, Any] = json.loads(sys.argv[1])
     config = config_folder() / "config.toml"
-    layered = resolve_settings({"model": script.pop("model", __file__), **script.pop("flags", {})}, {}, config)
+    resolved = resolve_settings({"model": script.pop("model", __file__), **script.pop("flags", {})}, {}, config)
     resume = script.pop("resume", None)
     files = tuple(script.pop("files", ()))
     others = script.pop("others", {})  # facts of engines for other models, by the file's name
@@ -33,14 +33,14 @@ def main() -> int:
         made.append(Scripted(**facts, name=Path(options.model_path).stem))
         return made[-1]
 
-    with open_history(enabled=not layered.settings.no_history) as store:
+    with open_history(enabled=not resolved.settings.no_history) as store:
         record, conversation = store.load(store.get(resume).id) if resume else (None, Conversation())
         if record is not None:
-            layered = apply_session(layered, record)
-        conversation = conversation.with_system(layered.settings.system)
+            resolved = apply_session(resolved, record)
+        conversation = conversation.with_system(resolved.settings.system)
         begin = Opening(store, record, conversation, files=files, config_file=config)
         with TtyModes().raw_between_prompts() as modes:
-            return run_session(engine, layered, begin, modes)
+            return run_session(engine, resolved, begin, modes)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     store = open_store(None)
     store.create(name="garden", conversation=Conversation().add(Message("user", "roses?")))
-    return SimpleNamespace(session=SimpleNamespace(store=store), layered=SimpleNamespace(presets=("code", "cook")))
+    return SimpleNamespace(session=SimpleNamespace(store=store), resolved=SimpleNamespace(presets=("code", "cook")))
 
 
 @pytest.mark.parametrize(
