@@ -1,4 +1,14 @@
-"""The errors a person may see, each with its exit code. Knows no other module."""
+"""The errors that are shown to the user, and the exit codes of the program.
+
+ChatError                unexpected fault, or an answer that is not as asked for (1)
+├── UsageError           contradicting options or impossible values (2)
+├── ModelError           the model is missing or cannot be used (3)
+├── MemoryLimitError     the model or its cache does not fit in memory (4)
+├── ContextError         the prompt exceeds the context (5)
+├── DataError            input data breaks a rule of its format (6)
+├── FileError            a file cannot be read or written (7)
+└── EngineError          the engine process ended or broke its protocol (8)
+"""
 
 from __future__ import annotations
 
@@ -22,9 +32,14 @@ class ExitCode(IntEnum):
 
 
 class ChatError(Exception):
-    """A fault told in one sentence without a full stop, with the way out as a hint.
+    """A fault in one sentence without a full stop, and a hint on how to solve it.
 
-    Raised at the place that knows why; caught only by a command line or shown by a session.
+    Raised where the cause is known; caught by the command line, or shown by a session.
+
+    Attributes:
+        exit_code: the exit code of the program if the error ends it.
+        message: what is wrong.
+        hint: what the user can do; None if there is nothing to suggest.
     """
 
     exit_code: ExitCode = ExitCode.UNEXPECTED
@@ -72,7 +87,7 @@ class FileError(ChatError):
 
 
 class EngineError(ChatError):
-    """The engine child died or answered nonsense."""
+    """The engine process ended or broke its protocol."""
 
     exit_code = ExitCode.ENGINE
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chat.errors import UsageError
-from chat.system.console import tell
+from chat.system.environment import notify
 from chat.system.units import count_text, size_text
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def convert(
 
     if base is not None and lora:
         raise UsageError("`--base` and `--lora` exclude each other")
-    say = _nothing if quiet else tell
+    say = _nothing if quiet else notify
     adapters = tuple(find_adapter(text, say) for text in lora or ())
     with ExitStack() as stack:
         if dry_run:
@@ -136,7 +136,7 @@ def _show_report(report: ConversionReport, *, as_json: bool, quiet: bool) -> Non
 
     if not quiet:
         for line in (*_notes(report), _summary(report)):
-            tell(line)
+            notify(line)
     print(json.dumps(report.to_json(), indent=2) if as_json else report.output)
 
 
@@ -209,4 +209,4 @@ def _print_plan(plan: Plan, report: ConversionReport, free_bytes: int) -> None:
         print(f"{tensor.name:{width}}  {tensor.type.name:6}  {shape:20}  {tensor.nbytes:>14,}")
     print(f"{report.output}: {report.size:,} bytes; {free_bytes:,} bytes are free on its disk")
     for line in (*_notes(report), _summary(report)):
-        tell(line)
+        notify(line)

@@ -29,10 +29,11 @@ def open_backend(
 
     Args:
         keeps_states: save the engine's state for the session or the file that the prompt belongs to.
-        prompt: the only prompt, if it is known: a long one is read with repacked rows.
+        prompt: the only prompt, if it is known: the engine repacks the weights for a long one.
 
     Raises:
-        ChatError: the model is missing, or options contradict each other.
+        UsageError: options contradict each other.
+        ModelError: the model is missing.
     """
     backend = _remote(settings) if settings.remote else _local(settings, prompt, keeps_states=keeps_states)
     try:
@@ -42,7 +43,11 @@ def open_backend(
 
 
 def session_backend(options: EngineOptions, settings: Settings) -> ChatBackend:
-    """Start the backend of a session, which may change the model by other options."""
+    """Start the backend of a terminal session.
+
+    Raises:
+        UsageError: the server's address cannot be used.
+    """
     if settings.remote:
         return _remote(replace(settings, remote_model=options.model_path or None))
     from chat.worker.client import LocalBackend
@@ -51,7 +56,11 @@ def session_backend(options: EngineOptions, settings: Settings) -> ChatBackend:
 
 
 def answers_as_guide(settings: Settings) -> bool:
-    """Whether the guide answers because no model is named."""
+    """Whether the guide answers because no model is named.
+
+    Raises:
+        ModelError: several models are here, and none is named.
+    """
     return settings.model is None and not settings.remote and resolve(None) == GUIDE_FILE
 
 
@@ -73,14 +82,14 @@ def _local(settings: Settings, prompt: Prompt | None, *, keeps_states: bool) -> 
 
     folder = state_folder_of(settings) if keeps_states else None
     options = request_builder.engine_options(settings, resolve(settings.model), session=False, state_folder=folder)
-    if prompt is not None and folder is None:  # with a saved state there is little left to read
+    if prompt is not None and folder is None:  # a saved state leaves little to read
         options = replace(options, first_prompt_bytes=prompt.length)
     log_file = settings.log_file or (STDERR if settings.verbose else None)
     return _guided(LocalBackend(options, log_file=log_file), options)
 
 
 def _guided(backend: ChatBackend, options: EngineOptions) -> ChatBackend:
-    """The backend, wrapped where the model is the guide, which needs help topics beside each question."""
+    """The backend; the guide's is wrapped, because it needs help topics with each question."""
     if Path(options.model_path) != GUIDE_FILE:
         return backend
     from chat.guide.backend import GuideBackend

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from chat.system.interrupts import signal_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def cancelling(backend: ChatBackend) -> Iterator[Cancellable]:
-    """Let the first Ctrl+C cancel the answer and keep its text, and the second one end the program.
+    """Cancel the answer at the first Ctrl+C and keep its text; end the program at the second.
 
     Yields:
-        A function that the backend's events, or a batch's requests, must pass through: it cancels again where the
-        backend had not begun when Ctrl+C came.
+        A function that the backend's events, or a batch's requests, must pass through: it cancels again if the backend
+        had not begun when Ctrl+C came.
     """
     pressed = False
 
@@ -35,15 +36,12 @@ def cancelling(backend: ChatBackend) -> Iterator[Cancellable]:
         yield cancellable
         return
 
-    def interrupt(_number: int, _frame: object) -> None:
+    def cancel_or_raise(_number: int, _frame: object) -> None:
         nonlocal pressed
         if pressed:
             raise KeyboardInterrupt
         pressed = True
         backend.cancel()
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
+    with signal_handlers({"SIGINT": cancel_or_raise}):
         yield cancellable
-    finally:
-        signal.signal(signal.SIGINT, before)

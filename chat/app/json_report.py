@@ -1,9 +1,8 @@
-"""The objects that `--json`, `--dry-run` and batches print, as the command line's contract names their parts."""
+"""The JSON objects that `--json`, `--dry-run` and batches print; their keys are a contract with scripts."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,28 +17,32 @@ if TYPE_CHECKING:
     from chat.errors import ChatError
 
 
-def json_line(plain: Mapping[str, Any]) -> str:
-    """The object on one line; readable characters stay, what stdout cannot show is escaped, lone surrogates always."""
+def json_line(plain: Mapping[str, Any], encoding: str | None) -> str:
+    """The object as one line of JSON.
+
+    Args:
+        encoding: the encoding of the stream for the line; characters that it lacks, and lone surrogates, are escaped.
+    """
     text = json.dumps(plain, ensure_ascii=False)
-    return text if text.isascii() or _is_encodable(text) else json.dumps(plain)
+    return text if text.isascii() or _is_encodable(text, encoding or "utf-8") else json.dumps(plain)
 
 
-def _is_encodable(text: str) -> bool:
+def _is_encodable(text: str, encoding: str) -> bool:
     try:
-        for encoding in ("utf-8", sys.stdout.encoding or "utf-8"):
-            text.encode(encoding)
+        for name in ("utf-8", encoding):
+            text.encode(name)
     except UnicodeEncodeError:
         return False
     return True
 
 
 def failure_report(error: ChatError) -> dict[str, Any]:
-    """What kept a record of a batch from an answer."""
+    """The result of a batch record that has no answer."""
     return {"error": error.message, "exit_code": int(error.exit_code)}
 
 
 def rendered_report(rendered: Rendered) -> dict[str, Any]:
-    """A prompt as the model would read it."""
+    """The result of a dry run: the prompt as the model would get it."""
     return {
         "text": rendered.text,
         "ids": list(rendered.ids),
@@ -49,13 +52,13 @@ def rendered_report(rendered: Rendered) -> dict[str, Any]:
 
 
 def wanted_block(text: str, settings: Settings) -> str | None:
-    """The fenced block of an answer that the settings ask for; None if there is none."""
+    """The code block of an answer that `-x` or `--xl` asks for; None if there is none."""
     blocks = code_blocks(text)
     return blocks[-1 if settings.extract_last else 0] if blocks else None
 
 
 def reply_report(done: Completion, info: ModelInfo, settings: Settings) -> dict[str, Any]:
-    """An answer with its figures, and its code where that is what was asked for."""
+    """An answer with its figures, and its code block if the settings want one."""
     plain: dict[str, Any] = {
         "text": done.text,
         **({"code": wanted_block(done.text, settings)} if settings.wants_code else {}),

@@ -1,79 +1,195 @@
-"""What a one shot or a batch is asked: options, files, stdin, the argument and a template, put together."""
+"""The prompt of a one-shot run or a batch, from stdin, attached files, the argument and a template."""
 
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.app import request_builder
-from chat.app.input_text import InputText, compose, decode, read_stdin
 from chat.errors import DataError, UsageError
+from chat.system.text_files import read_bytes, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chat.config.options import Settings
+    from chat.system.environment import Environment
+    from chat.templates.template import Template
+
+BINARY_SAMPLE_BYTES = 8192
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def question(words: Sequence[str], settings: Settings) -> InputText:
+@dataclass(frozen=True)
+class InputText:
+    """A text, and warnings about how it was read."""
+
+    text: str
+    warnings: tuple[str, ...] = ()
+
+
+def read_prompt(words: Sequence[str], settings: Settings, environment: Environment) -> InputText:
     """The text to answer.
 
+    Args:
+        words: the arguments that are no options.
+
     Raises:
-        ChatError: there is none, a file cannot be read, or the template does not fit.
+        UsageError: the prompt is empty, or the template does not exist or lacks a value.
+        FileError: a file cannot be read.
+        DataError: a file is binary.
     """
+    has_template = settings.template is not None
     composed = compose(
-        words, settings.file, read_stdin(), keep_newlines=settings.raw, may_be_empty=settings.template is not None
+        words, settings.file, environment.read_stdin(), keep_newlines=settings.raw, may_be_empty=has_template
     )
-    return InputText(_filled(composed.text, settings), composed.warnings)
+    return InputText(PromptTemplate(settings).fill(composed.text), composed.warnings)
 
 
 class BatchPrompt:
-    """Puts each prompt of a batch beside what all of them share: attached files before it, the argument after it."""
+    """Completes each prompt of a batch with what all share: attached files before it, the argument after it."""
 
-    def __init__(self, words: Sequence[str], settings: Settings) -> None:
+    def __init__(self, words: Sequence[str], settings: Settings, environment: Environment) -> None:
         """Read what is shared.
 
         Raises:
-            ChatError: a file cannot be read, or stdin is wanted twice.
+            UsageError: stdin is both the batch and an attached file, or the template does not exist.
+            FileError: a file cannot be read.
+            DataError: a file is binary.
         """
         if settings.batch == "-" and "-" in settings.file:
             raise UsageError("stdin is either the batch or an attached file")
-        attached = compose([], settings.file, read_stdin() if "-" in settings.file else b"", may_be_empty=True)
-        self._before, self._after, self._settings = attached.text, " ".join(words), settings
+        stdin = environment.read_stdin() if "-" in settings.file else b""
+        attached = compose([], settings.file, stdin, may_be_empty=True)
+        self._before, self._after = attached.text, " ".join(words)
+        self._template = PromptTemplate(settings)
         self.warnings = attached.warnings
 
     def __call__(self, prompt: str) -> str:
-        """The whole prompt."""
+        """The whole prompt.
+
+        Raises:
+            UsageError: the template lacks a value.
+        """
         parts = (self._before, prompt, self._after)
-        return _filled("\n\n".join(part for part in parts if part), self._settings)
+        return self._template.fill("\n\n".join(part for part in parts if part))
 
 
-def _filled(text: str, settings: Settings) -> str:
-    """The text, put into the template if one is named."""
-    if settings.template is None:
-        return text
-    from chat.templates import store
-    from chat.templates.template import given_values
+class PromptTemplate:
+    """The template that the settings name, with the values of its variables."""
 
-    return store.load(settings.template).fill(text, given_values(settings.param))
+    def __init__(self, settings: Settings) -> None:
+        """Read the template.
+
+        Raises:
+            UsageError: it does not exist, or a value is not `NAME=TEXT`.
+        """
+        self._template: Template | None = None
+        if settings.template is not None:
+            from chat.templates import store
+            from chat.templates.template import given_values
+
+            self._template = store.load(settings.template)
+            self._values = given_values(settings.param)
+
+    def fill(self, text: str) -> str:
+        """The text, put into the template if one is named.
+
+        Raises:
+            UsageError: a variable has no value.
+        """
+        return text if self._template is None else self._template.fill(text, self._values)
 
 
-def token_ids(path: str) -> tuple[int, ...]:
-    """The token ids of `--raw-ids`.
+def read_token_ids(path: str, environment: Environment) -> tuple[int, ...]:
+    """The token ids of `--raw-ids`; `-` is stdin.
 
     Raises:
-        DataError: not a JSON list of whole numbers.
+        FileError: the file cannot be read.
+        DataError: it is not a JSON list of whole numbers.
         UsageError: the list is empty.
     """
     name = "stdin" if path == "-" else path
-    text = decode(read_stdin(), name).text if path == "-" else request_builder.read_text(Path(path))
+    text = decode(environment.read_stdin(), name).text if path == "-" else read_text(Path(path))
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: is not JSON: {error}") from error
-    if not isinstance(plain, list) or not all(type(each) is int and 0 <= each < 2**31 for each in plain):
+    if not isinstance(plain, list) or not all(type(number) is int and 0 <= number < 2**31 for number in plain):
         raise DataError(f"{name}: needs a JSON list of token ids")
     if not plain:
         raise UsageError(f"{name}: the list of token ids is empty")
     return tuple(plain)
+
+
+def compose(
+    words: Sequence[str], files: Sequence[str], stdin: bytes, *, keep_newlines: bool = False, may_be_empty: bool = False
+) -> InputText:
+    """One prompt: files first, then stdin, then the argument, with blank lines between them.
+
+    Args:
+        keep_newlines: keep the newlines around stdin's text (for `--raw`).
+        may_be_empty: a prompt template will add text.
+
+    Raises:
+        UsageError: the prompt is empty.
+        FileError: a file cannot be read.
+        DataError: a file is binary.
+    """
+    attached = [attach(path, stdin) for path in files]
+    piped = InputText("") if "-" in files else decode(stdin, "stdin")
+    typed = " ".join(words)
+    if keep_newlines and not attached and not typed:
+        parts = [piped.text]
+    else:
+        parts = [*(file.text for file in attached), piped.text.strip("\r\n"), typed]
+    text = "\n\n".join(part for part in parts if part)
+    if not text.strip() and not may_be_empty:
+        raise UsageError("the prompt is empty", hint='`mistral-chat "question"`, or pipe text in')
+    warnings = tuple(warning for part in [*attached, piped] for warning in part.warnings)
+    return InputText(_without_surrogates(text), warnings)
+
+
+def attach(path: str, stdin: bytes) -> InputText:
+    """A file as a named, fenced block; `-` is stdin.
+
+    Raises:
+        FileError: it cannot be read.
+        DataError: it is binary.
+    """
+    name = "stdin" if path == "-" else Path(path).name
+    data = stdin if path == "-" else read_bytes(Path(path))
+    if b"\0" in data[:BINARY_SAMPLE_BYTES] and not data.startswith(_UTF_16_MARKS):
+        raise DataError(f"{path}: is binary, not text", hint="attach text files; convert others to text first")
+    content = decode(data, name)
+    longest = max((len(run) for run in re.findall(r"`+", content.text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    body = content.text if content.text.endswith("\n") else content.text + "\n"
+    suffix = Path(name).suffix.removeprefix(".")
+    language = suffix if suffix.isalnum() else ""
+    return InputText(f"File `{name}`:\n{fence}{language}\n{body}{fence}", content.warnings)
+
+
+def decode(data: bytes, name: str) -> InputText:
+    """The text of UTF-8 or, with a byte order mark, UTF-16 data, without its mark.
+
+    Bytes that are no UTF-8 become U+FFFD, with one warning. NUL characters stay.
+    """
+    if data.startswith(_UTF_16_MARKS):
+        try:
+            return InputText(data.decode("utf-16"), (f"{name} was read as UTF-16",))
+        except UnicodeDecodeError:
+            pass
+    text = data.decode("utf-8-sig", errors="replace")
+    try:
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return InputText(text, (f"{name} is not UTF-8 from byte {error.start} on; unreadable bytes became U+FFFD",))
+    return InputText(text)
+
+
+def _without_surrogates(text: str) -> str:
+    """Arguments that are no UTF-8 arrive with lone surrogates; they become U+FFFD."""
+    return text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")

@@ -1,1 +1,1 @@
-"""Batches: many prompts in, one JSON line out for each, in order."""
+"""Batches: many prompts in one file, answered by one backend."""

@@ -1,10 +1,9 @@
-"""The files of a batch: lines in, results out, and what is there already. Knows nothing of prompts."""
+"""The files of a batch: the lines to answer, the results, and the ids of finished results."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,30 +15,37 @@ from chat.errors import FileError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from chat.system.environment import Environment
+
 BLOCK_BYTES = 1 << 20
-GO_ON = "what is written stays; `--resume` goes on with it"
+RESUME_HINT = "the results so far stay; `--resume` continues the batch"
 
 
 @contextmanager
-def opened(path: str, tell: Callable[[str], None]) -> Iterator[tuple[Iterator[str], int | None]]:
-    """The lines of the batch, and how many there are where that can be told; `-` is stdin.
+def open_lines(
+    path: str, environment: Environment, warn: Callable[[str], None]
+) -> Iterator[tuple[Iterator[str], int | None]]:
+    """Open a batch; `-` is stdin.
 
     Args:
-        tell: hears that not all of it is text.
+        warn: called with a sentence if the batch is not UTF-8.
+
+    Yields:
+        The lines, and how many of them are not empty; None if that is not known before the end.
 
     Raises:
-        FileError: it cannot be read.
+        FileError: the file cannot be read.
     """
     if path == "-":
-        yield _decoded(sys.stdin.buffer, "stdin", tell), None
+        yield _decoded(environment.stdin.buffer, "stdin", warn), None
         return
     try:
         total = _count(Path(path))
-        stream = Path(path).open("rb")  # noqa: SIM115  # closed below; faults of the block are not ours to name
+        stream = Path(path).open("rb")  # noqa: SIM115 - closed below; errors of the block must not be caught here
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     with stream:
-        yield _decoded(stream, path, tell), total
+        yield _decoded(stream, path, warn), total
 
 
 def _count(path: Path) -> int | None:
@@ -49,7 +55,7 @@ def _count(path: Path) -> int | None:
         return sum(1 for line in stream if line.strip())
 
 
-def _decoded(stream: IO[bytes], name: str, tell: Callable[[str], None]) -> Iterator[str]:
+def _decoded(stream: IO[bytes], name: str, warn: Callable[[str], None]) -> Iterator[str]:
     is_text = True
     for number, line in enumerate(stream, 1):
         encoding = "utf-8-sig" if number == 1 else "utf-8"
@@ -57,21 +63,32 @@ def _decoded(stream: IO[bytes], name: str, tell: Callable[[str], None]) -> Itera
             yield line.decode(encoding)
         except UnicodeDecodeError:
             if is_text:
-                tell(f"{name} is not UTF-8 in line {number}; unreadable bytes became U+FFFD")
+                warn(f"{name} is not UTF-8 in line {number}; unreadable bytes became U+FFFD")
             is_text = False
             yield line.decode(encoding, errors="replace")
 
 
 @contextmanager
-def writer(output: Path | None, *, resume: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Write one result as a line and flush it, to stdout or to a file; a device or a pipe is written to as it is.
+def result_writer(
+    output: Path | None, environment: Environment, *, resume: bool
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Open the place for results: `output`, or stdout if it is None. Devices and pipes may exist already.
+
+    Yields:
+        A function that writes one result as a line and flushes it; it raises FileError if that fails.
 
     Raises:
-        UsageError: the file exists and is not to be gone on with.
+        UsageError: the file exists and `resume` is false.
         FileError: it cannot be written.
     """
+    encoding = environment.stdout.encoding
     if output is None:
-        yield lambda plain: print(json_line(plain), flush=True)
+
+        def write_to_stdout(plain: Mapping[str, Any]) -> None:
+            environment.print(json_line(plain, encoding))
+            environment.stdout.flush()
+
+        yield write_to_stdout
         return
     try:
         if resume:
@@ -79,28 +96,28 @@ def writer(output: Path | None, *, resume: bool) -> Iterator[Callable[[Mapping[s
         may_exist = resume or (output.exists() and not output.is_file() and not output.is_dir())
         file = output.open("a" if may_exist else "x", encoding="utf-8")  # closed below
     except FileExistsError as error:
-        raise UsageError(f"{output} exists", hint="`--resume` goes on with it") from error
+        raise UsageError(f"{output} exists", hint="`--resume` continues it") from error
     except OSError as error:
         raise FileError(f"{output}: cannot be written: {error.strerror}") from error
 
     def write(plain: Mapping[str, Any]) -> None:
         try:
-            file.write(json_line(plain) + "\n")
+            file.write(json_line(plain, encoding) + "\n")
             file.flush()
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise FileError(f"{output}: cannot be written: {error.strerror}", hint=GO_ON) from error
+            raise FileError(f"{output}: cannot be written: {error.strerror}", hint=RESUME_HINT) from error
 
     try:
         yield write
     finally:
-        with suppress(OSError):  # what was not taken before is not taken now, and has been told of
+        with suppress(OSError):  # what could not be written before was reported already
             file.close()
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Cut off a last line that a crash left without its end; its record is answered again."""
+    """Remove a last line that a crash left without its newline; its record is answered again."""
     if not path.is_file():
         return
     with path.open("r+b") as file:
@@ -117,7 +134,7 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def finished_ids(output: Path | None, *, resume: bool) -> Counter[str]:
-    """How many results the output file holds for each id; a last line without its end does not count.
+    """How many results the output file holds for each id; a last line without its newline does not count.
 
     Raises:
         FileError: it cannot be read.
@@ -129,7 +146,7 @@ def finished_ids(output: Path | None, *, resume: bool) -> Counter[str]:
         with output.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n") and isinstance(plain := _json_or_none(line), dict):
-                    keys[key_of(plain.get("id"))] += 1
+                    keys[id_key(plain.get("id"))] += 1
     except OSError as error:
         raise FileError(f"{output}: cannot be read: {error.strerror}") from error
     return keys
@@ -142,6 +159,6 @@ def _json_or_none(line: bytes) -> Any:
         return None
 
 
-def key_of(record_id: Any) -> str:
-    """An id of any JSON type as something to compare by."""
+def id_key(record_id: Any) -> str:
+    """A text that is equal for equal ids, which may be any JSON value."""
     return json.dumps(record_id, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Read one line of a batch as a request, or as what is wrong with it. Knows settings, not files."""
+"""Read the lines of a batch as requests, each with its own options, messages and tools."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat.app import request_builder
-from chat.batch.messages import conversation_of
 from chat.config.conflicts import check_conflicts, superseded_by
 from chat.config.option_types import checked, option_specs
-from chat.config.options import Settings
-from chat.core.conversation import Conversation, Message
+from chat.core.conversation import Conversation, Message, ToolCall
 from chat.core.request import Prompt, Request
 from chat.errors import ChatError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chat.config.options import Settings
+
 OPTIONS = frozenset(
-    {name for name, each in option_specs().items() if each.option.live and name != "markdown"}
+    {name for name, spec in option_specs().items() if spec.option.live and name != "markdown"}
     | {"schema", "grammar", "regex", "choice", "logprobs"}
 )
-Fill = Callable[[str], str]  # puts a prompt into the template and beside the attached files
+ROLES = ("system", "user", "assistant", "tool")
+MESSAGE_KEYS = frozenset({"role", "content", "tool_calls", "tool_call_id", "name"})
+CompletePrompt = Callable[[str], str]  # puts a prompt into the template and adds the attached files
 
 
 @dataclass(frozen=True)
 class BatchRecord:
-    """One line: its id, the request it makes or what is wrong with it, and whether a cut answer fails it."""
+    """One line of a batch: its request, or what is wrong with it.
+
+    Attributes:
+        id: the id that the line gives, or its number; any JSON value.
+        fails_when_cut: whether an answer that was cut for its length fails the record.
+    """
 
     id: Any
     request: Request | None = None
@@ -36,76 +43,155 @@ class BatchRecord:
     fails_when_cut: bool = False
 
 
-def record_of(number: int, line: str, settings: Settings, fill: Fill) -> BatchRecord:
-    """The record on a line; its id is its line number where it gives none."""
-    record_id: Any = number
-    try:
-        plain = _json(line, number)
-        if isinstance(plain, str):
-            plain = {"prompt": plain}
-        if not isinstance(plain, dict):
-            raise DataError(f"line {number}: needs a string or an object")
-        record_id = plain.pop("id", number)
-        tools = _tools(plain.pop("tools", None), number)
-        own = _own_settings(plain, settings, number)
-        conversation = _conversation(plain, request_builder.system_prompt(own), fill, number)
-        request = request_builder.build_request(
-            _raw(plain, fill, number) if own.raw else Prompt(conversation.messages()), own
-        )
-        if tools is not None:
-            request = replace(request, prompt=replace(request.prompt, tools=tools))
-        return BatchRecord(record_id, request, fails_when_cut=own.fails_when_cut)
-    except ChatError as error:
-        return BatchRecord(record_id, error=error)
+class RecordReader:
+    """Reads lines as records under the settings of the run."""
+
+    def __init__(self, settings: Settings, complete: CompletePrompt) -> None:
+        """Read the functions of `--tools`.
+
+        Raises:
+            FileError: the file cannot be read.
+            DataError: it is not a JSON list of functions.
+        """
+        self._settings = settings
+        self._complete = complete
+        self._tools = request_builder.read_tools(settings)
+
+    def read(self, number: int, line: str) -> BatchRecord:
+        """The record on a line; its id is its line number if it gives none."""
+        record_id: Any = number
+        try:
+            plain = _json(line, number)
+            if isinstance(plain, str):
+                plain = {"prompt": plain}
+            if not isinstance(plain, dict):
+                raise DataError(f"line {number}: needs a string or an object")
+            record_id = plain.pop("id", number)
+            tools = _tools(plain.pop("tools", None), number)
+            settings = _record_settings(plain, self._settings, number)
+            # The messages are checked even if `--raw` refuses them afterwards
+            conversation = self._conversation(plain, request_builder.system_prompt(settings), number)
+            prompt = self._raw_prompt(plain, number) if settings.raw else Prompt(conversation.messages())
+            request = request_builder.build_request(prompt, settings, tools=self._tools if tools is None else tools)
+            return BatchRecord(record_id, request, fails_when_cut=settings.fails_when_cut)
+        except ChatError as error:
+            return BatchRecord(record_id, error=error)
+
+    def _conversation(self, plain: Mapping[str, Any], system: str | None, number: int) -> Conversation:
+        if ("prompt" in plain) == ("messages" in plain):
+            raise DataError(f"line {number}: needs either `prompt` or `messages`")
+        if "prompt" in plain:
+            if not isinstance(plain["prompt"], str) or not plain["prompt"].strip():
+                raise DataError(f"line {number}: `prompt` needs a text")
+            return Conversation(system).add(Message("user", self._complete(plain["prompt"])))
+        return conversation_of(plain["messages"], system, number)
+
+    def _raw_prompt(self, plain: Mapping[str, Any], number: int) -> Prompt:
+        if "messages" in plain:
+            raise DataError(f"line {number}: `messages` need a template, but `--raw` has none")
+        return Prompt(text=self._complete(plain["prompt"]))
 
 
-def _raw(plain: Mapping[str, Any], fill: Fill, number: int) -> Prompt:
-    if "messages" in plain:
-        raise DataError(f"line {number}: `messages` need a template, but `--raw` has none")
-    return Prompt(text=fill(plain["prompt"]))
+def conversation_of(messages: Any, system: str | None, number: int) -> Conversation:
+    """The conversation of a list of messages, as OpenAI's clients write them.
+
+    Args:
+        system: the system prompt if the list does not begin with one.
+        number: the number of the line, for errors.
+
+    Raises:
+        DataError: a message lacks what its role needs.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise DataError(f"line {number}: `messages` needs a list of messages")
+    conversation = Conversation(system)
+    for message_number, plain in enumerate(messages, 1):
+        message = _message(plain, f"line {number}, message {message_number}")
+        if message.role == "system" and not conversation.nodes:
+            conversation = conversation.with_system(message.content)
+        else:
+            conversation = conversation.add(message)
+    return conversation
+
+
+def _message(plain: Any, place: str) -> Message:
+    if not isinstance(plain, dict) or plain.get("role") not in ROLES:
+        raise DataError(f"{place}: needs a `role` ({', '.join(ROLES)}) and a `content` text")
+    if unknown := sorted(key for key in plain.keys() - MESSAGE_KEYS if plain[key] not in (None, [], {})):
+        raise DataError(f"{place}: unknown key `{unknown[0]}`")
+    role = plain["role"]
+    calls = tuple(_tool_call(call, place) for call in _list(plain.get("tool_calls"), f"{place}: `tool_calls`"))
+    if calls and role != "assistant":
+        raise DataError(f"{place}: only an assistant calls tools")
+    content = plain.get("content")
+    if content is None and calls:
+        content = ""
+    if role == "tool" and not isinstance(content, str) and content is not None:
+        content = json.dumps(content, ensure_ascii=False)
+    if not isinstance(content, str):
+        raise DataError(f"{place}: `content` needs a text")
+    call_id, name = (_text(plain, key, place) for key in ("tool_call_id", "name"))
+    return Message(role, content, tool_calls=calls, tool_call_id=call_id, name=name)
+
+
+def _tool_call(plain: Any, place: str) -> ToolCall:
+    """A call, flat as `--json` prints it, or with a nested `function` as OpenAI has it."""
+    if not isinstance(plain, dict):
+        raise DataError(f"{place}: a tool call needs an object")
+    function = plain.get("function", plain)
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise DataError(f"{place}: a tool call needs the `name` of a function")
+    arguments = function.get("arguments", "{}")
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(function["name"], arguments, _text(plain, "id", place))
+
+
+def _text(plain: dict[str, Any], key: str, place: str) -> str:
+    value = plain.get(key)
+    if value is not None and not isinstance(value, str):
+        raise DataError(f"{place}: `{key}` needs a text")
+    return value or ""
+
+
+def _list(value: Any, place: str) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise DataError(f"{place} needs a list")
+    return value or []
 
 
 def _json(line: str, number: int) -> Any:
     try:
-        return json.loads(line, parse_constant=_refuse)
+        return json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise DataError(f"line {number}: is not JSON: {error}") from error
 
 
-def _refuse(word: str) -> NoReturn:
+def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is none of its numbers")
 
 
 def _tools(value: Any, number: int) -> tuple[dict[str, Any], ...] | None:
     if value is None:
         return None
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
         raise DataError(f"line {number}: `tools` needs a list of functions")
     return tuple(value)
 
 
-def _own_settings(plain: Mapping[str, Any], settings: Settings, number: int) -> Settings:
+def _record_settings(plain: Mapping[str, Any], settings: Settings, number: int) -> Settings:
+    """The settings of the run with the options of one record."""
     names = {key: key.replace("-", "_") for key in plain if key not in ("prompt", "messages")}
     for key, name in names.items():
         if name not in OPTIONS:
             raise DataError(f"line {number}: unknown key `{key}`")
     values = {name: checked(option_specs()[name], _as_text(plain[key])) for key, name in names.items()}
-    instead = {name: option_specs()[name].default for name in superseded_by(values)}
-    own = replace(settings, **instead, **values)
+    superseded = {name: option_specs()[name].default for name in superseded_by(values)}
+    own = replace(settings, **superseded, **values)
     check_conflicts(values, own, dict.fromkeys(option_specs(), "the batch's own options"))
     return own
 
 
 def _as_text(value: Any) -> Any:
-    """A schema may stand in a record as an object."""
+    """A schema in a record may be an object; options take its text."""
     return json.dumps(value) if isinstance(value, dict) else value
-
-
-def _conversation(plain: Mapping[str, Any], system: str | None, fill: Fill, number: int) -> Conversation:
-    if ("prompt" in plain) == ("messages" in plain):
-        raise DataError(f"line {number}: needs either `prompt` or `messages`")
-    if "prompt" in plain:
-        if not isinstance(plain["prompt"], str) or not plain["prompt"].strip():
-            raise DataError(f"line {number}: `prompt` needs a text")
-        return Conversation(system).add(Message("user", fill(plain["prompt"])))
-    return conversation_of(plain["messages"], system, number)

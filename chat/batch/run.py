@@ -1,78 +1,93 @@
-"""Answer the records of a batch and write results in the records' order; one bad line never stops the rest."""
+"""Answer the records of a batch and write results in the records' order; a bad line does not stop the others."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
+from chat.app.answer_output import AnswerOutput
+from chat.app.backends import open_backend
+from chat.app.cancellation import cancelling
 from chat.app.json_report import failure_report, rendered_report, reply_report
-from chat.batch.files import finished_ids, key_of, opened, writer
-from chat.batch.ordered_results import OrderedResults
-from chat.batch.records import record_of
-from chat.batch.summary import BatchSummary
+from chat.app.prompt_input import BatchPrompt
+from chat.batch.files import finished_ids, id_key, open_lines, result_writer
+from chat.batch.records import RecordReader
+from chat.batch.results import BatchSummary, OrderedResults
 from chat.errors import ChatError, ExitCode
 from chat.system.progress import count_bar
-from chat.system.standard_streams import say
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from chat.batch.ordered_results import Given
-    from chat.batch.records import BatchRecord, Fill
+    from chat.batch.records import BatchRecord
+    from chat.batch.results import RecordResult
     from chat.config.options import Settings
     from chat.core.backend import ChatBackend
     from chat.core.request import Request
+    from chat.system.environment import Environment
+
+    Cancellable = Callable[[Iterator[Request]], Iterator[Request]]
 
 
 class BatchInterrupted(Exception):  # noqa: N818 - a signal to the caller, not a fault
-    """The batch was cancelled; nothing more comes."""
+    """The batch was cancelled; there are no more results."""
 
 
-def run_batch(
-    engine: ChatBackend,
-    settings: Settings,
-    fill: Fill,
-    tell: Callable[[str], None],
-    cancellable: Callable[[Iterator[Request]], Iterator[Request]] = iter,
-) -> ExitCode:
-    """Answer all records.
+def answer_batch(words: Sequence[str], settings: Settings, environment: Environment) -> int:
+    """Answer each record of the batch that the settings name.
 
     Args:
-        fill: puts a prompt into the template and beside the attached files.
-        tell: hears sentences for the person.
-        cancellable: what requests pass through on their way to the engine.
+        words: the arguments that are no options; they follow each prompt.
 
     Returns:
-        0, 1 if any record failed (or was cut, where that is to count), or 130 if it was cancelled: what had been
-        finished is written, what had not is not, so that `--resume` answers it.
+        The exit code: 0, 1 if a record failed (or was cut, if that counts), or 130 if the user stopped the batch. The
+        results of a stopped batch are written; `--resume` answers the remaining records.
 
     Raises:
-        ChatError: the file cannot be read or written, or an option has no meaning for a batch; a record's own faults
-            become its result instead.
+        ChatError: the batch cannot be read, the results cannot be written, or no backend starts. The fault of a single
+            record becomes its result instead.
     """
-    resume, output = settings.resume, settings.output
-    finished = finished_ids(output, resume=resume)
-    with opened(settings.batch or "-", tell) as (lines, total), writer(output, resume=resume) as write:
-        left = None if total is None else total - finished.total()
-        records = _unfinished((record_of(number, line, settings, fill) for number, line in _numbered(lines)), finished)
-        code, tally, began = ExitCode.DONE, BatchSummary(), time.monotonic()
-        with count_bar("Answering", left, enabled=not settings.quiet) as progress:
+    complete, output = BatchPrompt(words, settings, environment), AnswerOutput(settings, environment)
+    output.note_guide(settings)
+    for warning in complete.warnings:
+        output.note(warning)
+    reader = RecordReader(settings, complete)
+    with open_backend(settings) as backend:
+        if settings.dry_run:
+            return _run(reader, output, lambda records: _rendered_results(backend, records))
+        with cancelling(backend) as cancellable:
+            return _run(reader, output, lambda records: _results(backend, records, output, cancellable))
+
+
+def _run(
+    reader: RecordReader, output: AnswerOutput, answer: Callable[[Iterator[BatchRecord]], Iterator[RecordResult]]
+) -> ExitCode:
+    settings, environment = output.settings, output.environment
+    finished = finished_ids(settings.output, resume=settings.resume)
+    with (
+        open_lines(settings.batch or "-", environment, output.note) as (lines, total),
+        result_writer(settings.output, environment, resume=settings.resume) as write,
+    ):
+        remaining = None if total is None else total - finished.total()
+        records = _unfinished((reader.read(number, line) for number, line in _numbered(lines)), finished)
+        summary, began = BatchSummary(), time.monotonic()
+        with count_bar("Answering", remaining, enabled=not settings.quiet, environment=environment) as progress:
             try:
-                for record, result in _results(engine, records, settings, tell, cancellable):
+                for record, result in answer(records):
                     write({"id": record.id, **result})
-                    tally.add(result, is_failed=_is_failed(result, record))
+                    summary.add(result, is_failed=_is_failed(result, record))
                     progress.advance(1)
-                code = ExitCode.UNEXPECTED if tally.failed else ExitCode.DONE
+                code = ExitCode.UNEXPECTED if summary.failed else ExitCode.DONE
             except BatchInterrupted:
                 code = ExitCode.INTERRUPTED
         if settings.stats:
-            say(tally.words(time.monotonic() - began))
+            environment.print_error(summary.line(time.monotonic() - began))
     return code
 
 
 def _is_failed(result: Mapping[str, Any], record: BatchRecord) -> bool:
-    """Whether a result is not what was asked for: an error, cut where that counts, or without the code wanted."""
+    """Whether a result is an error, was cut and must not be, or lacks the code block that is wanted."""
     is_cut = record.fails_when_cut and result.get("finish_reason") == "length"
     has_no_code = "code" in result and result["code"] is None and not result.get("tool_calls")
     return "error" in result or is_cut or has_no_code
@@ -83,9 +98,9 @@ def _numbered(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
 
 
 def _unfinished(records: Iterator[BatchRecord], finished: Counter[str]) -> Iterator[BatchRecord]:
-    """Those that have no result yet; of an id that stands on several lines, as many as results are missing."""
+    """The records without a result; if several lines have one id, as many as results are missing."""
     for record in records:
-        key = key_of(record.id)
+        key = id_key(record.id)
         if finished[key]:
             finished[key] -= 1
         else:
@@ -93,36 +108,35 @@ def _unfinished(records: Iterator[BatchRecord], finished: Counter[str]) -> Itera
 
 
 def _results(
-    engine: ChatBackend,
-    records: Iterator[BatchRecord],
-    settings: Settings,
-    tell: Callable[[str], None],
-    cancellable: Callable[[Iterator[Request]], Iterator[Request]],
-) -> Iterator[Given]:
-    """The result of each record, in the order of the records."""
-    if settings.dry_run:
-        yield from ((record, _rendered(engine, record)) for record in records)
-        return
-    line = OrderedResults(records)
+    backend: ChatBackend, records: Iterator[BatchRecord], output: AnswerOutput, cancellable: Cancellable
+) -> Iterator[RecordResult]:
+    """The result of each record, in the order of the records.
+
+    Raises:
+        BatchInterrupted: the user stopped the batch; the finished results came before.
+    """
+    settings, results = output.settings, OrderedResults(records)
     interrupted = False
-    for index, outcome in engine.answer_all(cancellable(line.requests()), settings.parallel, tell):
+    for index, outcome in backend.answer_all(cancellable(results.requests()), settings.parallel, output.note):
         if isinstance(outcome, ChatError):
-            line.put(index, failure_report(outcome))
+            results.put(index, failure_report(outcome))
         elif outcome.finish_reason == "interrupted":
             interrupted = True
         else:
-            line.put(index, reply_report(outcome, engine.info(), settings))
-        yield from line.ready()
-    yield from line.ready()
-    if interrupted or not line.all_taken:
-        yield from line.rest()
+            results.put(index, reply_report(outcome, backend.info(), settings))
+        yield from results.ready()
+    yield from results.ready()
+    if interrupted or not results.all_taken:
+        yield from results.rest()
         raise BatchInterrupted
 
 
-def _rendered(engine: ChatBackend, record: BatchRecord) -> dict[str, Any]:
-    try:
-        if record.request is None:
-            raise record.error or ChatError("no request")
-        return rendered_report(engine.render(record.request))
-    except ChatError as error:
-        return failure_report(error)
+def _rendered_results(backend: ChatBackend, records: Iterator[BatchRecord]) -> Iterator[RecordResult]:
+    """The prompt of each record as the model would get it."""
+    for record in records:
+        try:
+            if record.request is None:
+                raise record.error or ChatError("no request")
+            yield record, rendered_report(backend.render(record.request))
+        except ChatError as error:
+            yield record, failure_report(error)

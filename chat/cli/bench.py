@@ -1,9 +1,8 @@
-"""`mistral-chat bench`. Knows flags and files; catches nothing."""
+"""`mistral-chat bench`: measure a model in a process of its own, and print or draw the figures."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,8 @@ from chat.errors import EngineError, FileError, UsageError
 
 if TYPE_CHECKING:
     from chat.bench.results import BenchReport
+    from chat.config.options import Settings
+    from chat.system.environment import Environment
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -27,6 +28,7 @@ SMALLEST, MOST_CONTEXTS = 16, 32
 
 @app.command()
 def bench(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Option("-m", "--model", metavar="NAME", help="The model; the settings' one if not given.")
     ] = None,
@@ -51,7 +53,7 @@ def bench(
     """
     from chat.bench.table import table
 
-    wanted = parse_contexts(contexts)
+    lengths = parse_contexts(contexts)
     if tokens < 2:
         raise UsageError(f"-n is at least 2, not {tokens}")
     if svg is not None and (svg.is_dir() or not svg.absolute().parent.is_dir()):
@@ -64,14 +66,16 @@ def bench(
         "repack": repack,
         "window": window,
     }
-    report = _measure({name: value for name, value in flags.items() if value is not None}, tokens, wanted)
+    environment: Environment = context.obj
+    settings = _settings({name: value for name, value in flags.items() if value is not None}, environment)
+    report = _measure(settings, tokens, lengths, environment)
     if svg is not None:
         _draw(report, svg)
-    print(json.dumps(plain(report), indent=1) if as_json else table(report))
+    environment.print(json.dumps(plain(report), indent=1) if as_json else table(report))
 
 
 def parse_contexts(text: str) -> list[int]:
-    """The lengths, ascending and each once.
+    """The context lengths in tokens, ascending and without repeats.
 
     Raises:
         UsageError: not a list of numbers of 16 and more.
@@ -85,63 +89,76 @@ def parse_contexts(text: str) -> list[int]:
 
 
 def plain(report: BenchReport) -> dict[str, Any]:
-    """The report as plain values, with what follows from it."""
+    """The report as JSON values, with the figures that follow from it."""
     found = asdict(report)
     found["beside"] |= {"read_ratio": report.beside.read_ratio, "decode_ratio": report.beside.decode_ratio}
     found["sweet_spot"] = report.sweet_spot
     return found
 
 
-def _measure(flags: dict[str, Any], tokens: int, contexts: list[int]) -> BenchReport:
-    """Send the child on its way and tell on a terminal what it does."""
+def _settings(flags: dict[str, Any], environment: Environment) -> Settings:
+    from chat.config.resolve import resolve_settings
+
+    return resolve_settings(flags, environment.variables, file=environment.config_file).settings
+
+
+def _measure(settings: Settings, tokens: int, contexts: list[int], environment: Environment) -> BenchReport:
+    """Run the measurement in a child process, and show its progress on a terminal.
+
+    Raises:
+        ChatError: the model cannot be used, or the measurement failed.
+    """
     from chat.app.request_builder import engine_options
     from chat.bench.results import BenchReport
     from chat.bench.system_load import busy_fraction
-    from chat.config.resolve import resolve_settings
     from chat.models.resolve import resolve
-    from chat.system.paths import config_folder
     from chat.worker.protocol import build
     from chat.worker.task import run_isolated_task
 
-    settings = resolve_settings(flags, file=config_folder() / "config.toml").settings
     options = engine_options(settings, resolve(settings.model), session=False, state_folder=None)
     question = {"options": asdict(options), "tokens": tokens, "contexts": contexts}
     before = busy_fraction()
-    is_warned = _warn(before)
+    is_warned = _warn_of_load(before, environment)
     report = None
     try:
         for message in run_isolated_task(MEASURE, question, settings.log_file):
             if "report" in message:
                 report = build(BenchReport, message["report"])
             else:
-                _tell(message)
+                _show_progress(message, environment)
     finally:
-        _tell({"progress": ""})
+        _show_progress({"progress": ""}, environment)
     if report is None:
         raise EngineError("the bench ended without a report")
     after = busy_fraction()
     if not is_warned:
-        _warn(after)
+        _warn_of_load(after, environment)
     return replace(report, busy_share=None if before is None or after is None else max(before, after))
 
 
-def _warn(share: float | None) -> bool:
-    """Say where other programs are in the way; whether they are."""
+def _warn_of_load(share: float | None, environment: Environment) -> bool:
+    """Warn that other programs use the processor; whether there was a warning.
+
+    Args:
+        share: the part of the processor time that they use; None if it is unknown.
+    """
     from chat.bench.system_load import system_load_warning
 
     words = system_load_warning(share)
     if words is not None:
-        print(f"note: {words}", file=sys.stderr)
+        environment.notify(f"note: {words}")
     return words is not None
 
 
-def _tell(message: dict[str, Any]) -> None:
-    """One line on a terminal, over the one before."""
-    if not sys.stderr.isatty():
+def _show_progress(message: dict[str, Any], environment: Environment) -> None:
+    """Show the current step on a terminal, in place of the one before."""
+    if not environment.stderr.isatty():
         return
-    left = message.get("seconds_left")
-    words = message["progress"] + (f", about {left:,.0f} s left" if left and left >= 1 else "")
-    print(f"\r\x1b[K{words}", end="", file=sys.stderr, flush=True)
+    seconds_left = message.get("seconds_left")
+    words = message["progress"]
+    if seconds_left and seconds_left >= 1:
+        words += f", about {seconds_left:,.0f} s left"
+    print(f"\r\x1b[K{words}", end="", file=environment.stderr, flush=True)
 
 
 def _draw(report: BenchReport, path: Path) -> None:

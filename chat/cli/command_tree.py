@@ -1,4 +1,4 @@
-"""Every command with its flags, for completion and the manual. Reads the settings' definitions and the Typer apps."""
+"""Every command with its flags, from the specs of the options and the Typer apps; for completion and the man page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ NAMES_OF_OPTIONS = {"model": "models", "session": "sessions", "template": "templ
 
 @dataclass(frozen=True)
 class FlagSpec:
-    """An option as a person may type it; `values` are the only ones it takes, if they are few; `names` their kind."""
+    """An option of a command.
+
+    Attributes:
+        values: the only values that it takes, if they are few.
+        names: the kind of names that it takes, a key of `chat.cli.shell_completion.NAMES`; empty for other values.
+    """
 
     spellings: tuple[str, ...]
     help: str
@@ -32,12 +37,18 @@ class FlagSpec:
     metavar: str = ""
     values: tuple[str, ...] = ()
     is_file: bool = False
-    names: str = ""  # see chat.cli.offered_names
+    names: str = ""
 
 
 @dataclass(frozen=True)
 class CommandSpec:
-    """A command with its flags; `parts` are the commands below it, `names` the kind of name it takes."""
+    """A command with its flags.
+
+    Attributes:
+        parts: its subcommands.
+        arguments: the metavars of its arguments.
+        names: the kind of names that its arguments are, as in `FlagSpec`.
+    """
 
     name: str
     help: str
@@ -51,21 +62,25 @@ def main_flags() -> tuple[FlagSpec, ...]:
     """The flags of `mistral-chat` without a command."""
     flags = [
         FlagSpec(
-            tuple(part for flag in each.option.flags for part in flag.split("/")),
-            described(each),
-            each.kind is not bool,
-            each.option.metavar or "|".join(each.choices),
-            each.choices,
-            is_file="FILE" in (each.option.metavar or "") or each.name in ("model", "lora"),
-            names=NAMES_OF_OPTIONS.get(each.name, ""),
+            tuple(part for flag in spec.option.flags for part in flag.split("/")),
+            described(spec),
+            spec.kind is not bool,
+            spec.option.metavar or "|".join(spec.choices),
+            spec.choices,
+            is_file="FILE" in (spec.option.metavar or "") or spec.name in ("model", "lora"),
+            names=NAMES_OF_OPTIONS.get(spec.name, ""),
         )
-        for each in option_specs().values()
+        for spec in option_specs().values()
     ]
     return (*flags, *(FlagSpec(spellings, help, False) for spellings, help in OTHER_FLAGS.items()))
 
 
 def commands(table: Mapping[str, tuple[str, str]]) -> tuple[CommandSpec, ...]:
-    """The commands of `table`: name -> (module with a Typer `app`, what it does)."""
+    """The specs of all commands.
+
+    Args:
+        table: name -> (module with a Typer `app`, what it does).
+    """
     import typer.main
 
     found = [
@@ -78,12 +93,16 @@ def commands(table: Mapping[str, tuple[str, str]]) -> tuple[CommandSpec, ...]:
 
 def _command(name: str, help: str, command: Any, parent: str = "") -> CommandSpec:
     parts = getattr(command, "commands", {})
-    arguments = [each.metavar or each.name.upper() for each in command.params if each.param_type_name == "argument"]
+    arguments = [
+        parameter.metavar or parameter.name.upper()
+        for parameter in command.params
+        if parameter.param_type_name == "argument"
+    ]
     return CommandSpec(
         name,
         help,
-        tuple(_flag(each) for each in command.params if each.param_type_name == "option"),
-        tuple(_command(part, each.get_short_help_str(200), each, name) for part, each in parts.items()),
+        tuple(_flag(parameter) for parameter in command.params if parameter.param_type_name == "option"),
+        tuple(_command(part, below.get_short_help_str(200), below, name) for part, below in parts.items()),
         " ".join(arguments),
         parent if parent in NAMES_OF_OPTIONS.values() and {"NAME", "SESSION"} & set(arguments) else "",
     )

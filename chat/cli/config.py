@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +13,11 @@ from chat.config.settings_template import initial_text, toml_value
 from chat.errors import FileError, UsageError
 from chat.system.atomic_file import write_file
 from chat.system.external_editor import open_editor
-from chat.system.paths import config_folder, make_private_folder
+from chat.system.paths import make_private_folder
 from chat.system.table_output import print_table
+
+if TYPE_CHECKING:
+    from chat.system.environment import Environment
 
 app = typer.Typer(
     help="The settings file: where it is, what counts and why.",
@@ -25,40 +27,40 @@ app = typer.Typer(
 )
 
 
-def config_path() -> Path:
-    """Where the settings file is, or would be."""
-    return config_folder() / "config.toml"
-
-
 @app.command()
-def path() -> None:
+def path(context: typer.Context) -> None:
     """Print where the settings file is."""
-    print(config_path())
+    environment: Environment = context.obj
+    environment.print(str(environment.config_file))
 
 
 @app.command()
-def show(as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False) -> None:
+def show(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False
+) -> None:
     """Print every setting's value and where it comes from."""
-    resolved = _checked()
+    environment: Environment = context.obj
+    resolved = _checked(environment)
     rows = {
         name: (getattr(resolved.settings, name), resolved.origins.get(name, "default"))
-        for name, each in option_specs().items()
-        if each.option.persistent
+        for name, spec in option_specs().items()
+        if spec.option.persistent
     }
     if as_json:
         plain = {name: {"value": value, "origin": origin} for name, (value, origin) in rows.items()}
-        print(json.dumps(plain, default=str))
+        environment.print(json.dumps(plain, default=str))
         return
     shown = [
         (f"{name} = {'-' if value is None else toml_value(value)}", origin) for name, (value, origin) in rows.items()
     ]
-    print_table(("SETTING", "FROM"), shown)
+    print_table(("SETTING", "FROM"), shown, environment)
 
 
 @app.command()
-def init() -> None:
+def init(context: typer.Context) -> None:
     """Write a commented settings file, unless there is one."""
-    file = config_path()
+    environment: Environment = context.obj
+    file = environment.config_file
     if file.exists():
         raise UsageError(f"{file} exists", hint="`mistral-chat config edit` opens it")
     try:
@@ -66,20 +68,27 @@ def init() -> None:
     except OSError as error:
         raise FileError(f"{file.parent}: cannot be made: {error.strerror}") from error
     write_file(file, initial_text())
-    print(file)
+    environment.print(str(file))
 
 
 @app.command()
-def edit() -> None:
+def edit(context: typer.Context) -> None:
     """Open the settings file in $EDITOR, and check it afterwards."""
-    if not config_path().exists():
-        init()
-    open_editor(config_path())
-    _checked()
+    environment: Environment = context.obj
+    if not environment.config_file.exists():
+        init(context)
+    open_editor(environment.config_file)
+    _checked(environment)
 
 
-def _checked() -> ResolvedSettings:
-    """What the file gives, its presets looked at too."""
-    resolved = resolve_settings({}, file=config_path())
-    check_presets(resolved, config_path())
+def _checked(environment: Environment) -> ResolvedSettings:
+    """The settings of the file and the variables; the presets of the file are checked too.
+
+    Raises:
+        FileError: the file cannot be read.
+        UsageError: a name or a value in it is wrong.
+    """
+    file = environment.config_file
+    resolved = resolve_settings({}, environment.variables, file=file)
+    check_presets(resolved, file)
     return resolved

@@ -1,11 +1,10 @@
-"""`mistral-chat doctor`. Knows how findings look; catches nothing."""
+"""`mistral-chat doctor`: print the findings about the machine, the installation and the model."""
 
 from __future__ import annotations
 
 import json
 import textwrap
 from dataclasses import asdict
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +14,7 @@ from chat.system.terminal_text import escape_line
 
 if TYPE_CHECKING:
     from chat.doctor.finding import Finding
+    from chat.system.environment import Environment
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -26,6 +26,7 @@ INDENT = 26
 
 @app.command()
 def doctor(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Option("-m", "--model", metavar="NAME", help="Look at this model, not at the settings' one.")
     ] = None,
@@ -38,23 +39,30 @@ def doctor(
     """
     from chat.doctor.checks import examine
 
-    width = min(get_terminal_size((100, 24)).columns, 120)
+    environment: Environment = context.obj
+    width = min(environment.columns(100), 120)
     found = []
     for finding in examine(model, online=online):
         found.append(finding)
         if not as_json:
-            print(line_of(finding, width), flush=True)
+            environment.print(finding_text(finding, width))
+            environment.stdout.flush()
     problems = sum(finding.state == "problem" for finding in found)
     if as_json:
-        print(json.dumps({"problems": problems, "findings": [asdict(finding) for finding in found]}, indent=1))
+        plain = {"problems": problems, "findings": [asdict(finding) for finding in found]}
+        environment.print(json.dumps(plain, indent=1))
     else:
-        print(f"\n{summary(found)}")
+        environment.print(f"\n{summary(found)}")
     if problems:
         raise typer.Exit(ExitCode.UNEXPECTED)
 
 
-def line_of(finding: Finding, width: int) -> str:
-    """One finding, and its hint on lines of their own; a path is never broken."""
+def finding_text(finding: Finding, width: int) -> str:
+    """One finding, with its hint on lines of its own; lines do not break inside a path.
+
+    Args:
+        width: columns of the terminal.
+    """
     head = f"{finding.state:<8} {finding.check:<16} "
     lines = [_filled(head, finding.words, width)]
     if finding.hint:
@@ -75,7 +83,7 @@ def _filled(head: str, words: str, width: int) -> str:
 
 
 def summary(found: list[Finding]) -> str:
-    """What to make of it all."""
+    """The counts of problems and notes in words."""
     counts = {state: sum(finding.state == state for finding in found) for state in ("problem", "note")}
     named = [f"{count} {state}{'s' if count > 1 else ''}" for state, count in counts.items() if count]
     return " and ".join(named) if named else "everything is well"

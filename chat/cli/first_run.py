@@ -1,10 +1,10 @@
-"""Ask a person who has no model which one it is to be. Knows the catalogue and the guide, not sessions."""
+"""Ask a user who has no model which one to use."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 from chat.errors import ModelError
 from chat.guide import NAME as GUIDE
@@ -15,39 +15,45 @@ from chat.system.python_child import python_child
 from chat.system.terminal_text import escape_line
 from chat.system.units import size_text
 
+if TYPE_CHECKING:
+    from chat.system.environment import Environment
 
-def choose_model() -> str:
-    """The name of a model that is here, after asking; a download happens on the way.
+
+def choose_model(environment: Environment) -> str:
+    """Ask for a model, and download it if the user wants that.
+
+    Returns:
+        The name of a model that is here.
 
     Raises:
-        EOFError: the person leaves.
-        ModelError: the download failed; it has said why.
+        EOFError: stdin has ended.
+        ModelError: the download failed; it has printed the reason.
     """
-    print("There is no model here yet.")
-    _tell("  1  talk to the guide, a small model inside this program that explains it", indent=5)
+    environment.print("There is no model here yet.")
+    _print_filled("  1  talk to the guide, a small model inside this program that explains it", environment, indent=5)
     sizes = f"{size_text(DEFAULT.download_bytes)}, kept as {size_text(DEFAULT.q4_bytes)}"
-    _tell(f"  2  download {DEFAULT.name}: {sizes}", indent=5)
-    _tell("  3  use a GGUF file", indent=5)
+    _print_filled(f"  2  download {DEFAULT.name}: {sizes}", environment, indent=5)
+    _print_filled("  3  use a GGUF file", environment, indent=5)
     while True:
-        match input("Choice [1]: ").strip():
+        match environment.ask("Choice [1]: ").strip():
             case "" | "1":
-                _tell(f"note: {GUIDE_NOTICE}")
+                _print_filled(f"note: {GUIDE_NOTICE}", environment)
                 return GUIDE
             case "2":
                 return _download()
             case "3":
-                path = expand_path(input("File: ").strip())
+                path = expand_path(environment.ask("File: ").strip())
                 if path.is_file():
                     return str(path)
-                print(f"no file at {escape_line(str(path))}")
+                environment.print(f"no file at {escape_line(str(path))}")
             case _:
-                print("type 1, 2 or 3; questions come after the choice")
+                environment.print("type 1, 2 or 3; questions come after the choice")
 
 
-def _tell(text: str, indent: int = 0) -> None:
-    """Print text whose words stay whole, further lines indented."""
-    width = max(shutil.get_terminal_size().columns - 1, 1)
-    print(fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False))
+def _print_filled(text: str, environment: Environment, indent: int = 0) -> None:
+    """Print text in lines that break between words only, further lines indented."""
+    width = max(environment.columns() - 1, 1)
+    environment.print(fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False))
 
 
 def _download() -> str:

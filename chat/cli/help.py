@@ -1,8 +1,7 @@
-"""The words of `--help`, made from the settings' definitions without loading a command line library."""
+"""The page of `--help`, made from the specs of the options without loading a command line library."""
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -26,14 +25,14 @@ WIDEST = 100
 INDENT = 30
 
 
-def help_text(commands: Mapping[str, str], columns: int | None = None) -> str:
+def help_text(commands: Mapping[str, str], columns: int) -> str:
     """The whole help page.
 
     Args:
         commands: what each command does, by name.
-        columns: width of the terminal; asked for if not given.
+        columns: width of the terminal.
     """
-    width = max(40, min(columns or shutil.get_terminal_size((80, 24)).columns, WIDEST))
+    width = max(40, min(columns, WIDEST))
     parts = [USAGE, _filled(PURPOSE, width) + "\n"]
     parts += [_panel(group.value, _rows(group), width) for group in Group]
     parts.append(_panel("Commands", list(commands.items()), width))
@@ -42,7 +41,7 @@ def help_text(commands: Mapping[str, str], columns: int | None = None) -> str:
 
 
 def _rows(group: Group) -> list[tuple[str, str]]:
-    rows = [(_spelling(each), described(each)) for each in option_specs().values() if each.option.group is group]
+    rows = [(_spelling(spec), described(spec)) for spec in option_specs().values() if spec.option.group is group]
     if group is Group.OUTPUT:
         rows += [
             (", ".join(PAGES["man"]), "Print the man page."),
@@ -53,7 +52,7 @@ def _rows(group: Group) -> list[tuple[str, str]]:
 
 
 def _spelling(spec: OptionSpec) -> str:
-    """`-m, --model NAME`: the short flag, the long one, and what follows it; aliases stay unmentioned."""
+    """`-m, --model NAME`: the short flag, the long one, and its value; other spellings are not shown."""
     option = spec.option
     short = next((flag for flag in option.flags if not flag.startswith("--")), None)
     value = option.metavar or ("|".join(spec.choices) if spec.choices else "")
@@ -61,7 +60,7 @@ def _spelling(spec: OptionSpec) -> str:
 
 
 def described(spec: OptionSpec) -> str:
-    """What an option does, and its default where there is one."""
+    """What an option does, and its default if it has one."""
     default = spec.default
     if spec.kind is bool or spec.many or not default:
         return spec.option.help
@@ -80,5 +79,5 @@ def _row(left: str, right: str, width: int) -> str:
 
 
 def _filled(text: str, width: int) -> str:
-    """The text in lines that never break `--a-flag`."""
+    """The text in lines that do not break at the hyphens of `--a-flag`."""
     return textwrap.fill(text, width, break_on_hyphens=False)

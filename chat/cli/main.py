@@ -1,9 +1,10 @@
-"""Flags -> settings -> one room. The only place that catches errors and turns them into sentences and exit codes."""
+"""The command `mistral-chat`: choose what the arguments ask for, and turn errors into messages and exit codes."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,13 +14,13 @@ from chat import __version__
 from chat.cli.argv import page_spellings, read_command_line
 from chat.errors import ChatError, ExitCode, UsageError
 from chat.system import interrupts
-from chat.system.standard_streams import open_missing_streams, replace_unencodable, say, silence_stdout
+from chat.system.environment import Environment, discard_output, open_missing_streams, replace_unencodable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from chat.cli.argv import CommandLine
-    from chat.config.resolve import ResolvedSettings
+    from chat.config.options import Settings
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, what it does)
     "convert": ("convert.cli", "Turn a checkpoint into a 4- or 8-bit GGUF."),
@@ -34,16 +35,20 @@ COMPLETION = "completion"  # a command without a Typer app
 
 
 def main() -> NoReturn:
-    """The command `mistral-chat`."""
+    """Run the command `mistral-chat`.
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
     for name in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
         if name is not None:
-            signal.signal(name, _leave)
+            signal.signal(name, _exit_by_signal)
     open_missing_streams()
     replace_unencodable()
     try:
         interrupts.raise_on_interrupt()
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # before the arguments were read, or while a fault was reported
+    except KeyboardInterrupt:  # before the arguments were read, or while an error was reported
         code = ExitCode.INTERRUPTED
     interrupts.exit_on_interrupt()
     if code == ExitCode.INTERRUPTED:
@@ -53,38 +58,46 @@ def main() -> NoReturn:
 
 @dataclass
 class _Tracebacks:
-    """Whether errors are shown with a traceback, and whether what runs has `-v`; a Typer command decides both."""
+    """Whether errors are shown with a traceback, and whether the command has `-v`."""
 
     shown: bool
     offered: bool
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Do what the arguments say; every fault becomes one sentence on stderr and an exit code."""
+def run(arguments: Sequence[str], environment: Environment | None = None) -> int:
+    """Do what the arguments ask for, and report an error as one sentence on stderr.
+
+    Args:
+        environment: the streams and the terminal; the process's own by default.
+
+    Returns:
+        The exit code.
+    """
+    environment = environment or Environment()
     line = read_command_line(arguments, commands=(*COMMANDS, COMPLETION))
     tracebacks = _Tracebacks(shown=line.verbose, offered=line.command is None)
     try:
-        code = _dispatch(line, tracebacks)
-        sys.stdout.flush()
+        code = _dispatch(line, environment, tracebacks)
+        environment.stdout.flush()
         return code
     except BrokenPipeError:
-        silence_stdout()
+        discard_output(environment.stdout)
         return ExitCode.PIPE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except ChatError as error:
-        return _report(error, tracebacks)
+        return _report(error, environment, tracebacks)
     except OSError as error:
-        _drop_unwritable()
-        return _report(_file_error(error), tracebacks)
+        _discard_unwritable(environment)
+        return _report(_file_error(error), environment, tracebacks)
     except Exception as error:
         if tracebacks.shown:
             raise
         hint = "`-v` shows where" if tracebacks.offered else None
-        return _report(ChatError(f"unexpected: {type(error).__name__}: {error}", hint=hint), tracebacks)
+        return _report(ChatError(f"unexpected: {type(error).__name__}: {error}", hint=hint), environment, tracebacks)
 
 
-def _dispatch(line: CommandLine, tracebacks: _Tracebacks) -> int:
+def _dispatch(line: CommandLine, environment: Environment, tracebacks: _Tracebacks) -> int:
     if line.command is not None:
         if line.before:
             raise UsageError(
@@ -92,56 +105,61 @@ def _dispatch(line: CommandLine, tracebacks: _Tracebacks) -> int:
                 hint=f"`mistral-chat -- {line.command} ...` asks a question instead",
             )
         if line.command == COMPLETION:
-            return _print_completion(line.arguments)
-        return _call(line.command, line.arguments, tracebacks)
+            return _print_completion(line.arguments, environment)
+        return _run_command(line.command, line.arguments, environment, tracebacks)
     if line.page is not None:
-        return {"help": _print_help, "man": _print_manual, "version": _print_version}[line.page]()
+        print_page = {"help": _print_help, "man": _print_manual, "version": _print_version}[line.page]
+        return print_page(environment)
     if line.fault is not None:
         raise line.fault
-    return _enter(line.words, line.flags)
+    return _start_chat(line.words, line.flags, environment)
 
 
-def _print_help() -> int:
+def _print_help(environment: Environment) -> int:
     from chat.cli.help import help_text
 
     rows = {command: words for command, (_, words) in COMMANDS.items()}
-    print(help_text({**rows, COMPLETION: "Print completion for bash, zsh or fish."}), end="")
+    rows[COMPLETION] = "Print completion for bash, zsh or fish."
+    environment.print(help_text(rows, environment.columns()), end="")
     return ExitCode.DONE
 
 
-def _print_manual() -> int:
+def _print_manual(environment: Environment) -> int:
     from chat.cli.command_tree import commands, main_flags
     from chat.cli.manpage import man_page
 
-    print(man_page(__version__, main_flags(), commands(COMMANDS)), end="")
+    environment.print(man_page(__version__, main_flags(), commands(COMMANDS)), end="")
     return ExitCode.DONE
 
 
-def _print_version() -> int:
-    print(f"mistral-chat {__version__}")
+def _print_version(environment: Environment) -> int:
+    environment.print(f"mistral-chat {__version__}")
     return ExitCode.DONE
 
 
-def _print_completion(arguments: Sequence[str]) -> int:
+def _print_completion(arguments: Sequence[str], environment: Environment) -> int:
     from chat.cli.command_tree import commands, main_flags
-    from chat.cli.offered_names import NAMES, offered
-    from chat.cli.shell_completion import SHELLS, USAGE
+    from chat.cli.shell_completion import NAMES, SHELLS, USAGE, offered_names
 
     line = read_command_line(arguments, options=page_spellings("help"))
     wanted = line.words[0] if len(line.words) == 1 and line.fault is None else ""
     if line.page is not None:
-        print(USAGE, end="")
+        environment.print(USAGE, end="")
     elif wanted in NAMES:  # the scripts ask for these
-        print("".join(f"{name}\n" for name in offered(wanted)), end="")
+        environment.print("".join(f"{name}\n" for name in offered_names(wanted, environment)), end="")
     elif wanted in SHELLS:
-        print(SHELLS[wanted](main_flags(), commands(COMMANDS)), end="")
+        environment.print(SHELLS[wanted](main_flags(), commands(COMMANDS)), end="")
     else:
         raise UsageError("`completion` needs a shell", hint=f"`mistral-chat completion {'|'.join(SHELLS)}`")
     return ExitCode.DONE
 
 
-def _call(name: str, arguments: Sequence[str], tracebacks: _Tracebacks) -> int:
-    """Run a command's Typer app; what it finds wrong with the arguments becomes a UsageError."""
+def _run_command(name: str, arguments: Sequence[str], environment: Environment, tracebacks: _Tracebacks) -> int:
+    """Run the Typer app of a command, which finds the environment in its context.
+
+    Raises:
+        UsageError: the arguments are wrong.
+    """
     import typer.core
     from typer.exceptions import TyperException
 
@@ -150,7 +168,11 @@ def _call(name: str, arguments: Sequence[str], tracebacks: _Tracebacks) -> int:
     if isinstance(command, typer.core.TyperGroup) and not arguments:
         arguments = ["--help"]
     try:  # not `command.main`: it turns a broken pipe into exit code 1
-        with command.make_context(program, list(arguments)) as context:
+        with (  # Typer prints its help itself
+            redirect_stdout(environment.stdout),
+            redirect_stderr(environment.stderr),
+            command.make_context(program, list(arguments), obj=environment) as context,
+        ):
             tracebacks.offered = "verbose" in context.params
             tracebacks.shown = bool(context.params.get("verbose"))
             result = command.invoke(context)
@@ -159,30 +181,32 @@ def _call(name: str, arguments: Sequence[str], tracebacks: _Tracebacks) -> int:
     except typer.Abort:
         return ExitCode.INTERRUPTED
     except TyperException as error:
-        message = error.format_message().rstrip(".").replace("Value error, ", "")  # a word of the library's own
+        message = error.format_message().rstrip(".").replace("Value error, ", "")  # a prefix of the library
         raise UsageError(message[:1].lower() + message[1:], hint=f"`{program} --help` shows what there is") from error
     return int(result or ExitCode.DONE)
 
 
-def _enter(words: Sequence[str], flags: Mapping[str, Any]) -> int:
-    """Settle the settings and go to the session or the one shot."""
+def _start_chat(words: Sequence[str], flags: Mapping[str, Any], environment: Environment) -> int:
+    """Resolve the settings, and start a terminal session, a batch or a one-shot run."""
     from chat.config.resolve import resolve_settings
 
-    resolved = resolve_settings(flags, file=_config_file(), template=_template_settings(flags))
-    if _is_session(words, resolved):
+    resolved = resolve_settings(
+        flags, environment.variables, file=_config_file(environment), template=_template_settings(flags)
+    )
+    if _is_session(words, resolved.settings, environment):
         from chat.tui.tty_modes import TtyModes
 
         with TtyModes().raw_between_prompts() as modes:
             from chat.cli.session import enter_session
 
-            return enter_session(resolved, modes)
+            return enter_session(resolved, modes, environment)
     if resolved.settings.batch is not None:
-        from chat.batch.command import answer_batch
+        from chat.batch.run import answer_batch
 
-        return answer_batch(words, resolved.settings)
+        return answer_batch(words, resolved.settings, environment)
     from chat.app.oneshot import answer_once
 
-    return answer_once(words, resolved)
+    return answer_once(words, resolved, environment)
 
 
 def _template_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,52 +217,53 @@ def _template_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
     return dict(store.load(flags["template"]).settings)
 
 
-def _config_file() -> Path | None:
-    """Where the settings file would be; None for a user without a home."""
+def _config_file(environment: Environment) -> Path | None:
+    """The settings file; None for a user without a home folder."""
     from chat.errors import FileError
-    from chat.system.paths import config_folder
 
     try:
-        return config_folder() / "config.toml"
+        return environment.config_file
     except FileError:
         return None
 
 
-def _is_session(words: Sequence[str], resolved: ResolvedSettings) -> bool:
-    settings = resolved.settings
-    asked = words or settings.raw_ids or settings.batch or settings.dry_run or settings.json or settings.raw
-    asked = asked or settings.tool_result or settings.wants_code
-    return not asked and sys.stdin.isatty() and sys.stdout.isatty()
+def _is_session(words: Sequence[str], settings: Settings, environment: Environment) -> bool:
+    """Whether a terminal session starts: no option asks for a single answer, and there is a terminal."""
+    wants_answer = words or settings.raw_ids or settings.batch or settings.dry_run or settings.json or settings.raw
+    wants_answer = wants_answer or settings.tool_result or settings.wants_code
+    return not wants_answer and environment.stdin.isatty() and environment.stdout.isatty()
 
 
-def _leave(number: int, _frame: object) -> NoReturn:
-    """End by SIGTERM and SIGHUP as an exit: engines are let go, turns stored, half-written files removed."""
+def _exit_by_signal(number: int, _frame: object) -> NoReturn:
+    """Exit on SIGTERM and SIGHUP: engines are closed, messages stored, unfinished files removed.
+
+    Raises:
+        SystemExit: always.
+    """
     raise SystemExit(128 + number)
 
 
-def _drop_unwritable() -> None:
-    """Let go of what stdout does not take, so that it is not tried, and complained of, once more at the end."""
+def _discard_unwritable(environment: Environment) -> None:
+    """Discard output that stdout does not take, so that the interpreter does not try again and complain at the end."""
     try:
-        sys.stdout.flush()
+        environment.stdout.flush()
     except OSError:
-        silence_stdout()
+        discard_output(environment.stdout)
 
 
 def _file_error(error: OSError) -> ChatError:
     from chat.errors import FileError
 
-    where = error.filename or "cannot read or write"
-    return FileError(f"{where}: {error.strerror or error}")
+    place = error.filename or "cannot read or write"
+    return FileError(f"{place}: {error.strerror or error}")
 
 
-def _report(error: ChatError, tracebacks: _Tracebacks) -> int:
-    from chat.system.terminal_text import escape_line
-
+def _report(error: ChatError, environment: Environment, tracebacks: _Tracebacks) -> int:
     if tracebacks.shown and not isinstance(error, UsageError):
         import traceback
 
-        traceback.print_exception(error)
-    say(f"error: {escape_line(error.message)}")
+        traceback.print_exception(error, file=environment.stderr)
+    environment.notify(f"error: {error.message}")
     if error.hint:
-        say(f"hint: {escape_line(error.hint)}")
+        environment.notify(f"hint: {error.hint}")
     return error.exit_code

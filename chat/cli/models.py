@@ -1,9 +1,8 @@
-"""`mistral-chat models list|pull|show|rm`. Knows how answers look; catches nothing."""
+"""`mistral-chat models list|pull|show|rm`."""
 
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module
@@ -16,7 +15,6 @@ from chat.errors import ExitCode, ModelError
 from chat.gguf.keys import MistralChatKey, ModelKey
 from chat.hub import PREFIX, catalogue, gguf_here, read_hub_name
 from chat.models import inventory
-from chat.system.console import confirm, tell
 from chat.system.table_output import print_table
 from chat.system.terminal_text import escape_line
 from chat.system.units import size_text
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chat.gguf.reader import GgufFile
+    from chat.system.environment import Environment
 
 app = typer.Typer(
     help="The models that are here, and those on the hub.",
@@ -36,28 +35,31 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 _COLUMNS = ("NAME", "SIZE", "TYPE", "WINDOW", "FORMAT", "WHERE")
 _OFFICIAL_COLUMNS = ("NAME", "DOWNLOAD", "Q4_K_M", "MEMORY", "LICENCE", "GOOD FOR")
-_LONGEST_VALUE = 100
+_LONGEST_VALUE = 100  # characters, on a terminal
 
 
 @app.command("list")
 def list_models(
+    context: typer.Context,
     official: Annotated[bool, typer.Option("--official", help="The official models, here or not.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the models here: pulled, converted, or in the hub's cache."""
+    environment: Environment = context.obj
     if official:
-        return _list_official(as_json)
+        return _list_official(as_json, environment)
     models = [inventory.describe(file) for file in inventory.local_files()]
     if as_json:
-        return print(json.dumps([model.to_json() for model in models]))
-    if not models and sys.stdout.isatty():
-        tell(f"no models are here yet; `mistral-chat models pull {catalogue.DEFAULT.aliases[0]}` fetches a good one")
-    print_table(_COLUMNS, [_row(model) for model in models])
-    return None
+        return environment.print(json.dumps([model.to_json() for model in models]))
+    if not models and environment.stdout.isatty():
+        alias = catalogue.DEFAULT.aliases[0]
+        environment.notify(f"no models are here yet; `mistral-chat models pull {alias}` fetches a good one")
+    return print_table(_COLUMNS, [_row(model, environment) for model in models], environment)
 
 
 @app.command()
 def pull(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="hf:OWNER/REPO[:QUANT], or an official model's name.")],
     discard: Annotated[bool, typer.Option("--discard", help="Remove the checkpoint after its conversion.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
@@ -68,66 +70,76 @@ def pull(
     """
     from chat.models.fetch import pull as fetch
 
+    environment: Environment = context.obj
+
     def convert(arguments: Sequence[str]) -> None:
         app = typer.main.get_command(import_module("convert.cli").app)
-        with redirect_stdout(StringIO()):  # it prints the path, as we do below
+        with redirect_stdout(StringIO()):  # it prints the path, too
             app.main([*arguments, *(["-q"] if quiet else [])], prog_name="convert", standalone_mode=False)
 
-    path = fetch(name, convert, discard=discard, say=_nothing if quiet else tell)
+    path = fetch(name, convert, discard=discard, say=_say_nothing if quiet else environment.notify)
     if problem := inventory.describe(inventory.LocalFile(name, path, "elsewhere")).problem:
-        tell(f"warning: it is here, but cannot be run: {problem}")
-    print(path)
+        environment.notify(f"warning: it is here, but cannot be run: {problem}")
+    environment.print(str(path))
 
 
 @app.command()
 def show(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list, a file, or an official model.")],
     metadata: Annotated[bool, typer.Option("--metadata", help="Every key of the file.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show what a model file says of itself, as the strict reader sees it."""
+    environment: Environment = context.obj
     file = _file(name)
     if file is None:
-        return _show_official(name, as_json)
+        return _show_official(name, as_json, environment)
     header = inventory.read_checked(file.path)
     facts = _facts(inventory.describe(file), header)
     if as_json:
-        return print(json.dumps({**facts, "metadata": inventory.plain_metadata(header)}))
-    _print_facts(facts)
+        return environment.print(json.dumps({**facts, "metadata": inventory.plain_metadata(header)}))
+    _print_facts(facts, environment)
     if metadata:
-        print()
-        _print_facts(inventory.plain_metadata(header))
+        environment.print("")
+        _print_facts(inventory.plain_metadata(header), environment)
     return None
 
 
 @app.command()
 def rm(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
     """Remove a model, with its bytes in the hub's cache."""
+    environment: Environment = context.obj
     files = inventory.local_files()
     file = inventory.find_local(name, files)
     if file is None:
-        near = get_close_matches(name, [each.name for each in files], n=3, cutoff=0.4)
-        hint = (
-            f"near it: {', '.join(f'`{each}`' for each in near)}" if near else "`mistral-chat models list` names them"
-        )
+        near = get_close_matches(name, [file.name for file in files], n=3, cutoff=0.4)
+        names = ", ".join(f"`{similar}`" for similar in near)
+        hint = f"near it: {names}" if near else "`mistral-chat models list` names them"
         raise ModelError(f"no model here is called {name}", hint=hint)
-    if not yes and not confirm(f"remove {file.name} ({size_text(file.path.stat().st_size)})?", "removes"):
+    question = f"remove {file.name} ({size_text(file.path.stat().st_size)})?"
+    if not yes and not environment.confirm(question, "removes"):
         return ExitCode.UNEXPECTED
-    tell(f"removed {file.name}: {size_text(inventory.remove(file))} are free again")
+    environment.notify(f"removed {file.name}: {size_text(inventory.remove(file))} are free again")
     return ExitCode.DONE
 
 
 def _file(name: str) -> inventory.LocalFile | None:
-    """The file that a name means; None for an official model that is not here."""
+    """The file of a model; None for an official model that is not here.
+
+    Raises:
+        ModelError: nothing has that name.
+    """
     from chat.models.resolve import resolve
 
     found = inventory.find_local(name, inventory.local_files())
     if found is not None:
         return found
-    if name.startswith(PREFIX) and gguf_here(read_hub_name(name)) is None:  # to look is not to download
+    if name.startswith(PREFIX) and gguf_here(read_hub_name(name)) is None:  # `show` never downloads
         raise ModelError(f"{name} is not here", hint=f"`mistral-chat models pull {name}` fetches it")
     try:
         path = resolve(name)
@@ -154,56 +166,58 @@ def _facts(model: inventory.LocalModel, header: GgufFile) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value not in ("", None)}
 
 
-def _show_official(name: str, as_json: bool) -> None:
+def _show_official(name: str, as_json: bool, environment: Environment) -> None:
     facts = _official_facts(catalogue.find_official(name) or catalogue.DEFAULT)
     if as_json:
-        return print(json.dumps(facts))
-    _print_facts(facts)
-    return tell(f"it is not here; `mistral-chat models pull {name}` fetches it")
+        return environment.print(json.dumps(facts))
+    _print_facts(facts, environment)
+    return environment.notify(f"it is not here; `mistral-chat models pull {name}` fetches it")
 
 
-def _official_facts(each: catalogue.Official) -> dict[str, Any]:
+def _official_facts(model: catalogue.Official) -> dict[str, Any]:
     return {
-        "name": each.name,
-        "aliases": list(each.aliases),
-        "repository": each.repository,
-        "download_bytes": each.download_bytes,
-        "q4_bytes": each.q4_bytes,
-        "memory_bytes": each.memory_bytes,
-        "window": each.window,
-        "licence": each.licence,
-        "good_for": each.good_for,
+        "name": model.name,
+        "aliases": list(model.aliases),
+        "repository": model.repository,
+        "download_bytes": model.download_bytes,
+        "q4_bytes": model.q4_bytes,
+        "memory_bytes": model.memory_bytes,
+        "window": model.window,
+        "licence": model.licence,
+        "good_for": model.good_for,
     }
 
 
-def _list_official(as_json: bool) -> None:
+def _list_official(as_json: bool, environment: Environment) -> None:
     if as_json:
-        return print(json.dumps([_official_facts(each) for each in catalogue.CATALOGUE]))
+        return environment.print(json.dumps([_official_facts(model) for model in catalogue.CATALOGUE]))
     rows = []
-    for each in catalogue.CATALOGUE:
-        sizes = (each.download_bytes, each.q4_bytes, each.memory_bytes)
-        rows.append([each.name, *map(_size, sizes), each.licence, each.good_for])
-    return print_table(_OFFICIAL_COLUMNS, rows)
+    for model in catalogue.CATALOGUE:
+        sizes = (model.download_bytes, model.q4_bytes, model.memory_bytes)
+        rows.append([model.name, *(_size(size, environment) for size in sizes), model.licence, model.good_for])
+    return print_table(_OFFICIAL_COLUMNS, rows, environment)
 
 
-def _row(model: inventory.LocalModel) -> list[str]:
+def _row(model: inventory.LocalModel, environment: Environment) -> list[str]:
+    size = _size(model.size, environment)
     if model.problem:
-        return [model.name, _size(model.size), "unusable", "", "", model.problem]
-    return [model.name, _size(model.size), model.type, str(model.window or "-"), model.prompt_format, model.where]
+        return [model.name, size, "unusable", "", "", model.problem]
+    return [model.name, size, model.type, str(model.window or "-"), model.prompt_format, model.where]
 
 
-def _size(count: int) -> str:
-    """A size for the eye, or for a program that reads our pipe."""
-    return size_text(count) if sys.stdout.isatty() else str(count)
+def _size(byte_count: int, environment: Environment) -> str:
+    """A rounded size for a terminal, or the number of bytes for a program that reads the pipe."""
+    return size_text(byte_count) if environment.stdout.isatty() else str(byte_count)
 
 
-def _print_facts(facts: dict[str, Any]) -> None:
+def _print_facts(facts: dict[str, Any], environment: Environment) -> None:
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         text = escape_line(", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        short = text if len(text) <= _LONGEST_VALUE or not sys.stdout.isatty() else text[: _LONGEST_VALUE - 1] + "…"
-        print(f"{escape_line(name):{width}}  {short}")
+        if environment.stdout.isatty() and len(text) > _LONGEST_VALUE:
+            text = text[: _LONGEST_VALUE - 1] + "…"
+        environment.print(f"{escape_line(name):{width}}  {text}")
 
 
-def _nothing(_: str) -> None:
+def _say_nothing(_: str) -> None:
     """Say nothing."""

@@ -10,10 +10,11 @@ from chat.app.sessions import find_session, load_conversation
 
 if TYPE_CHECKING:
     from chat.config.resolve import ResolvedSettings
+    from chat.system.environment import Environment
     from chat.tui.tty_modes import TtyModes
 
 
-def enter_session(resolved: ResolvedSettings, modes: TtyModes) -> int:
+def enter_session(resolved: ResolvedSettings, modes: TtyModes, environment: Environment) -> int:
     """Run a terminal session.
 
     Args:
@@ -23,10 +24,9 @@ def enter_session(resolved: ResolvedSettings, modes: TtyModes) -> int:
         The exit code.
 
     Raises:
-        ChatError: the model cannot be used at all, or the session is missing.
+        ChatError: the model cannot be used, or the session is missing.
     """
     from chat.history.store import open_history
-    from chat.system.paths import config_folder
     from chat.tui.repl import Opening, run_session
 
     with open_history(enabled=not resolved.settings.no_history) as store:
@@ -36,7 +36,7 @@ def enter_session(resolved: ResolvedSettings, modes: TtyModes) -> int:
             from chat.cli.first_run import choose_model
 
             with modes.restored():
-                model = choose_model()
+                model = choose_model(environment)
             resolved = replace(resolved, settings=replace(resolved.settings, model=model))
         settings = resolved.settings
         opening = Opening(
@@ -45,7 +45,8 @@ def enter_session(resolved: ResolvedSettings, modes: TtyModes) -> int:
             load_conversation(store, record, resolved),
             base,
             files=settings.file,
-            config_file=config_folder() / "config.toml",
+            config_file=environment.config_file,
+            environment=environment,
             state_folder=state_folder_of(settings),
         )
         return run_session(lambda options: session_backend(options, settings), resolved, opening, modes)

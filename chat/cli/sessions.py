@@ -16,7 +16,7 @@ from chat.history.export import ExportFormat, export_text, format_of_suffix
 from chat.history.records import SHORT_ID_LENGTH
 from chat.history.session_json import from_json, iso_time
 from chat.system.atomic_file import write_file
-from chat.system.console import confirm, tell
+from chat.system.environment import Environment, notify
 from chat.system.paths import data_folder
 from chat.system.terminal_text import escape_control_characters, escape_line
 
@@ -58,7 +58,7 @@ def list_sessions(
             print("\t".join((*map(escape_line, cells), iso_time(record.updated))))
         return None
     if not records:
-        return tell("no sessions are stored yet")
+        return notify("no sessions are stored yet")
     return _print_table(records)
 
 
@@ -100,7 +100,7 @@ def search(
             )
         return None
     if not hits:
-        return tell("nothing found")
+        return notify("nothing found")
     return _print_hits(hits)
 
 
@@ -132,7 +132,7 @@ def export(
     if output is None:
         return _print(text)
     write_file(output, text, overwrite=overwrite)
-    return tell(f"wrote {output}")
+    return notify(f"wrote {output}")
 
 
 @app.command("import")
@@ -155,7 +155,7 @@ def import_sessions(
             )
             store.check(writes=True)
             if record.name and name is None:
-                tell(f"a session is called `{record.name}` already, so this one has no name")
+                notify(f"a session is called `{record.name}` already, so this one has no name")
             print(created.id)
 
 
@@ -178,7 +178,7 @@ def rm(
     with _history(writes=True) as store:
         records = {record.id: record for record in map(store.get, sessions)}
         labels = ", ".join(_label(record) for record in records.values())
-        if not yes and not confirm(f"delete {labels}?", "deletes"):
+        if not yes and not Environment().confirm(f"delete {labels}?", "deletes"):
             return ExitCode.UNEXPECTED
         for record in records.values():
             store.remove(record.id)
@@ -192,14 +192,14 @@ def _name_damaged_files(store: Store) -> None:
         return
     damaged = sorted(store.path.parent.glob(f"{store.path.name}.corrupt-*"))
     if damaged:
-        tell(f"what was deleted may still be in {' and '.join(map(str, damaged))}")
+        notify(f"what was deleted may still be in {' and '.join(map(str, damaged))}")
 
 
 def _read_export(file: Path) -> tuple[SessionRecord, Conversation]:
-    from chat.app.input_text import decode, read_stdin
-    from chat.app.request_builder import read_text
+    from chat.app.prompt_input import decode
+    from chat.system.text_files import read_text
 
-    text = decode(read_stdin(), "stdin").text if file == Path("-") else read_text(file)
+    text = decode(Environment().read_stdin(), "stdin").text if file == Path("-") else read_text(file)
     try:
         return from_json(text)
     except DataError as error:
@@ -230,7 +230,7 @@ def _history(*, writes: bool = False, enabled: bool = False) -> Iterator[Store]:
         store.check(writes=writes)
         if not store.failed:  # a copy in memory is good enough to read
             for notice in store.take_notices():
-                tell(notice.text)
+                notify(notice.text)
         yield store
 
 

@@ -1,20 +1,22 @@
-"""Completion scripts for bash, zsh and fish, made from the commands and flags. Knows three shells, not settings."""
+"""Completion scripts for bash, zsh and fish, and the names of sessions, models, templates and presets they ask for."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from chat.cli.command_tree import CommandSpec, FlagSpec
+    from chat.system.environment import Environment
 
 PROGRAM = "mistral-chat"
 USAGE = """\
 Usage: mistral-chat completion bash|zsh|fish
 
-Print completion for a shell. A line in its start file takes it up:
+Print completion for a shell. A line in its start file loads it:
 
   ~/.bashrc                    eval "$(mistral-chat completion bash)"
   ~/.zshrc                     eval "$(mistral-chat completion zsh)"
@@ -186,4 +188,54 @@ SHELLS: Mapping[str, Callable[[Sequence[FlagSpec], Sequence[CommandSpec]], str]]
     "bash": bash,
     "zsh": zsh,
     "fish": fish,
+}
+
+
+def offered_names(kind: str, environment: Environment) -> tuple[str, ...]:
+    """The names of one kind that fit on one line each, without repeats.
+
+    Args:
+        kind: a key of `NAMES`.
+
+    Raises:
+        ChatError: they cannot be read.
+    """
+    return tuple(dict.fromkeys(name for name in NAMES[kind](environment) if name.isprintable()))
+
+
+def _session_names(environment: Environment) -> Iterable[str]:
+    from chat.history.store import FILE_NAME, open_history
+
+    if not (environment.data_folder / FILE_NAME).exists():  # completion must not create a history
+        return ()
+    with open_history() as store:
+        return [record.name for record in store.list() if record.name]
+
+
+def _model_names(_: Environment) -> Iterable[str]:
+    from chat.hub.catalogue import official_names
+    from chat.models.inventory import local_files
+
+    return ["guide", *(file.name for file in local_files()), *official_names()]
+
+
+def _template_names(_: Environment) -> Iterable[str]:
+    from chat.templates import store
+
+    return store.names()
+
+
+def _preset_names(environment: Environment) -> Iterable[str]:
+    try:
+        table = tomllib.loads(environment.config_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()
+    return tuple(table.get("preset", ()))
+
+
+NAMES: Mapping[str, Callable[[Environment], Iterable[str]]] = {
+    "sessions": _session_names,
+    "models": _model_names,
+    "templates": _template_names,
+    "presets": _preset_names,
 }

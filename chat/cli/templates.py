@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from chat.system.external_editor import open_editor
 from chat.system.paths import make_private_folder
 from chat.system.table_output import print_table
 from chat.templates import store
+
+if TYPE_CHECKING:
+    from chat.system.environment import Environment
 
 app = typer.Typer(
     help="Prompt templates with $input and $variables, used with `mistral-chat -t NAME`.",
@@ -24,20 +27,24 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 
 @app.command("list")
-def list_templates(as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False) -> None:
+def list_templates(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False
+) -> None:
     """List the templates, examples and your own, with their variables."""
+    environment: Environment = context.obj
     rows = [(name, origin, store.load(name).variables()) for name, origin in store.names().items()]
     if as_json:
-        print(json.dumps([{"name": name, "origin": origin, "variables": list(vs)} for name, origin, vs in rows]))
-        return
-    shown = [(name, origin, " ".join(f"${each}" for each in variables)) for name, origin, variables in rows]
-    print_table(("NAME", "WHOSE", "VARIABLES"), shown)
+        plain = [{"name": name, "origin": origin, "variables": list(variables)} for name, origin, variables in rows]
+        return environment.print(json.dumps(plain))
+    shown = [(name, origin, " ".join(f"${variable}" for variable in variables)) for name, origin, variables in rows]
+    return print_table(("NAME", "WHOSE", "VARIABLES"), shown, environment)
 
 
 @app.command()
-def show(name: Name) -> None:
+def show(context: typer.Context, name: Name) -> None:
     """Print a template's file."""
-    print(store.text_of(name), end="")
+    environment: Environment = context.obj
+    environment.print(store.text_of(name), end="")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Say which options cannot stand together, so that none silently does nothing. Knows names, not what options do."""
+"""Options that exclude or need each other, checked so that no option is silently without effect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from chat.config.options import Settings
 
-# Of these only one holds: the last that was said, and on one command line only one may be
+# Of each row only one holds: the one from the last source; on one command line only one is allowed
 ALTERNATIVES: tuple[tuple[str, ...], ...] = (
     ("model", "remote"),
     ("system", "system_file"),
@@ -25,7 +25,7 @@ ALTERNATIVES: tuple[tuple[str, ...], ...] = (
 HINTS: dict[tuple[str, ...], str] = {("model", "remote"): "`--remote-model` names the server's model"}
 
 _NO_TEMPLATE = ("system", "system_file", "tools", "prompt_format", "session", "continue_last", "tool_result")
-# Beside the first of a row the others would do nothing. What `--dry-run` leaves undone is no fault: its name says it.
+# With the first option of a row the others have no effect. `--dry-run` has no row: its name says what it leaves out.
 NO_EFFECT_WITH = {
     "remote": (
         "lora", "prompt_format", "raw_ids", "context", "window", "overflow", "kv_type", "gpu_layers", "threads",
@@ -44,20 +44,21 @@ NO_EFFECT_WITH = {
 
 
 def superseded_by(values: Mapping[str, Any]) -> set[str]:
-    """The options that values said later take the place of."""
+    """The options that these values, from a later source, replace."""
     given = {name for name, value in values.items() if _is_set(value)}
     return {name for group in ALTERNATIVES if given & set(group) for name in group} - given
 
 
 def check_conflicts(flags: Mapping[str, Any], settings: Settings, origins: Mapping[str, str]) -> None:
-    """Refuse flags of which one would do nothing.
+    """Refuse flags that have no effect.
 
     Args:
-        flags: checked values that the command line gives.
-        origins: where other values came from, in words.
+        flags: checked values from the command line.
+        settings: the resolved settings, with the flags.
+        origins: where the other values came from, in words.
 
     Raises:
-        UsageError: two flags, or a flag and a setting, exclude each other.
+        UsageError: two flags, or a flag and a setting, exclude each other, or a flag lacks what it needs.
     """
     given = [name for name, value in flags.items() if _is_set(value)]
     for group in ALTERNATIVES:
@@ -66,15 +67,14 @@ def check_conflicts(flags: Mapping[str, Any], settings: Settings, origins: Mappi
     for name in given:
         if needs := option_specs()[name].option.needs:
             _check_needed(name, needs, settings)
-        for beside in (
-            each for each, idle in NO_EFFECT_WITH.items() if name in idle and _is_set(getattr(settings, each))
-        ):
-            hint = "give one of them" if beside in given else f"`{beside}` comes from {origins.get(beside)}"
-            raise _exclusion(sorted((beside, name), key=[*flags, beside].index), hint)
+        for other, without_effect in NO_EFFECT_WITH.items():
+            if name in without_effect and _is_set(getattr(settings, other)):
+                hint = "give one of them" if other in given else f"`{other}` comes from {origins.get(other)}"
+                raise _exclusion(sorted((other, name), key=[*flags, other].index), hint)
 
 
 def _check_needed(name: str, needs: Iterable[str], settings: Settings) -> None:
-    if not any(_is_set(getattr(settings, each)) for each in needs):
+    if not any(_is_set(getattr(settings, needed)) for needed in needs):
         raise UsageError(
             f"{_flag(name)} needs {' or '.join(map(_flag, needs))}", hint="`mistral-chat --help` shows what each does"
         )
@@ -89,5 +89,5 @@ def _flag(name: str) -> str:
 
 
 def _is_set(value: Any) -> bool:
-    """Whether a value was given; an empty text was, and says that a script's variable is empty."""
+    """Whether a value was given; an empty text counts, because it may be the unset variable of a script."""
     return value is not None and value is not False and value != ()

@@ -1,4 +1,4 @@
-"""Read off the settings what values each takes, and check values by it. Knows no layer, file or command line."""
+"""The spec of each option, from the fields of `Settings`, and the check of values against it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from chat.errors import UsageError
 
 @dataclass(frozen=True)
 class OptionSpec:
-    """A setting's name, how it is written, and the plain type of its values.
+    """An option and the type of its values.
 
-    `kind` is str, int, float, bool or Path; `many` tells a tuple of them, `choices` a closed set of texts.
+    Attributes:
+        name: the setting's name.
+        kind: str, int, float, bool or Path.
+        many: whether the value is a tuple of that type.
+        choices: the only values of a text; empty if any text will do.
     """
 
     name: str
@@ -28,15 +32,15 @@ class OptionSpec:
 
 @cache
 def option_specs() -> dict[str, OptionSpec]:
-    """Every setting by name, in the order of help."""
+    """The specs of all settings by name, in the order of `--help`."""
     types = get_type_hints(Settings)
     return {
-        each.name: _define(each.name, each.metadata["option"], types[each.name], each.default)
-        for each in fields(Settings)
+        field.name: _spec(field.name, field.metadata["option"], types[field.name], field.default)
+        for field in fields(Settings)
     }
 
 
-def _define(name: str, option: Option, annotation: Any, default: Any) -> OptionSpec:
+def _spec(name: str, option: Option, annotation: Any, default: Any) -> OptionSpec:
     if get_origin(annotation) in (Union, UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is Literal:
@@ -47,10 +51,13 @@ def _define(name: str, option: Option, annotation: Any, default: Any) -> OptionS
 
 
 def checked(spec: OptionSpec, value: Any) -> Any:
-    """`value` as the setting's type, taken from text, TOML or the command line alike.
+    """A value of the setting's type.
+
+    Args:
+        value: from TOML, JSON, a variable or the command line.
 
     Raises:
-        UsageError: wrong type, outside the limits, or not one of the choices.
+        UsageError: it has the wrong type, is outside the limits, or is not one of the choices.
     """
     if spec.many:
         parts = value if isinstance(value, (list, tuple)) else [value]
@@ -71,7 +78,7 @@ def _checked_one(spec: OptionSpec, value: Any) -> Any:
         raise UsageError(f"{name} needs {words}, not {value!r}") from None
     if spec.choices and converted not in spec.choices:
         raise UsageError(f"{name} is one of {', '.join(spec.choices)}, not {value!r}")
-    if option.lowest is not None and not converted >= option.lowest:  # written so that NaN is refused as well
+    if option.lowest is not None and not converted >= option.lowest:  # in this form NaN is refused, too
         raise UsageError(f"{name} is at least {_limit(option.lowest)}, not {value}")
     if option.highest is not None and not converted <= option.highest:
         raise UsageError(f"{name} is at most {_limit(option.highest)}, not {value}")

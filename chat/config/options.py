@@ -1,4 +1,4 @@
-"""Every option once: its spellings, type, limits and words. Knows no command line library and no file."""
+"""All options of `mistral-chat`: their names, spellings, types, limits, defaults and help."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 
 class Group(Enum):
-    """Panels of `--help`, in the order in which people need them."""
+    """The sections of `--help`, in their order."""
 
     MODEL = "Model"
     PROMPT = "Prompt"
@@ -21,11 +21,15 @@ class Group(Enum):
 
 @dataclass(frozen=True)
 class Option:
-    """How one setting is written, checked and explained; stored in its field's metadata.
+    """How one setting is written, checked and explained; stored in the metadata of its field.
 
-    `flags` are the spellings on the command line, the first long one is shown in messages; `lowest` and `highest`
-    bound numbers; `persistent` options may stand in the config file and the environment; a flag means nothing without
-    one of the settings it `needs`.
+    Attributes:
+        flags: the spellings on the command line; messages show the first long one.
+        lowest: the least value of a number.
+        highest: the greatest value of a number.
+        persistent: whether the settings file and the environment may set it.
+        live: whether a session can change it without loading the model again.
+        needs: the settings of which it needs one to have an effect.
     """
 
     flags: tuple[str, ...]
@@ -35,7 +39,7 @@ class Option:
     lowest: float | None = None
     highest: float | None = None
     persistent: bool = True
-    live: bool = False  # may change in a session without loading the model again
+    live: bool = False
     needs: tuple[str, ...] = ()
 
     @property
@@ -288,10 +292,10 @@ class Settings:
 
     @property
     def wants_code(self) -> bool:
-        """Whether only a fenced block of the answer is wanted."""
+        """Whether only a fenced code block of the answer is wanted."""
         return self.extract or self.extract_last
 
     @property
     def fails_when_cut(self) -> bool:
-        """Whether an answer that was cut for its length is worth nothing: it was to be whole, or to keep a rule."""
+        """Whether an answer that was cut for its length is an error: on request, or because of a constraint."""
         return bool(self.fail_on_length or self.schema or self.grammar or self.regex)

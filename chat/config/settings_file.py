@@ -1,4 +1,4 @@
-"""Read the settings file: its values, its presets, and the line of each. Knows TOML, not what lies over the file."""
+"""Read the settings file: its values, its presets, and the line of each."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from chat.config.option_types import OptionSpec
 
 LARGEST_BYTES = 1 << 20
-PRESETS = "preset"  # the table of the presets' tables: a preset for always is named by the environment
-_EDIT = "`mistral-chat config edit` opens it"
+PRESETS = "preset"  # the table of the presets; $MISTRAL_CHAT_PRESET, no key of the file, sets a default preset
+_EDIT_HINT = "`mistral-chat config edit` opens it"
 
 _HEADER = re.compile(r"\s*\[{1,2}\s*([^\[\]]+?)\s*\]")
 _KEY = re.compile(r"\s*((?:\"[^\"]*\"|'[^']*'|[\w.\s-])+?)\s*=")
@@ -28,7 +28,12 @@ _PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([\w-]+)")
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """The text of the file, and what it says; `presets` are tables that are checked when they are used."""
+    """A settings file.
+
+    Attributes:
+        table: its values outside of presets, unchecked.
+        presets: the tables of its presets, unchecked.
+    """
 
     path: Path | None = None
     text: str = ""
@@ -36,7 +41,7 @@ class SettingsFile:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def values(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """The values outside of presets, and where each stands.
+        """The checked values outside of presets, and the place of each.
 
         Raises:
             UsageError: an unknown name or a wrong value; the message says on which line.
@@ -44,10 +49,10 @@ class SettingsFile:
         return self._checked(self.table, ())
 
     def preset(self, name: str) -> tuple[dict[str, Any], dict[str, str]]:
-        """The values of a preset, and that they are its.
+        """The checked values of a preset, and their origin.
 
         Raises:
-            UsageError: there is none of this name, or `values` would say why.
+            UsageError: there is no such preset, or it holds an unknown name or a wrong value.
         """
         if name not in self.presets:
             known = ", ".join(self.presets)
@@ -57,7 +62,7 @@ class SettingsFile:
         return values, dict.fromkeys(values, f"preset {name}")
 
     def place(self, *keys: str) -> str:
-        """Where a key stands, as far as that can be told."""
+        """The file and, if it can be found, the line of a key."""
         line = _line_of(self.text, keys)
         return f"{self.path}, line {line}" if line else str(self.path)
 
@@ -69,7 +74,7 @@ class SettingsFile:
             name = key.replace("-", "_")
             if name in values:
                 raise UsageError(f"{place}: `{key}` is set twice")
-            values[name] = placed(_spec_of(key, place), value, place)
+            values[name] = checked_at(_spec_of(key, place), value, place)
             origins[name] = place
         return values, origins
 
@@ -79,15 +84,15 @@ def read_settings_file(path: Path | None) -> SettingsFile:
 
     Raises:
         FileError: it cannot be read.
-        UsageError: it is no settings file.
+        UsageError: it is no TOML, or its presets are no tables.
     """
     text = "" if path is None else _read(path)
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: {error}", hint=_EDIT) from error
+        raise UsageError(f"{path}: {error}", hint=_EDIT_HINT) from error
     except RecursionError as error:
-        raise UsageError(f"{path}: is nested too deep", hint=_EDIT) from error
+        raise UsageError(f"{path}: is nested too deep", hint=_EDIT_HINT) from error
     presets = table.pop(PRESETS, {})
     file = SettingsFile(path, text, table, presets if isinstance(presets, dict) else {})
     if presets is not file.presets:
@@ -99,8 +104,15 @@ def read_settings_file(path: Path | None) -> SettingsFile:
     return file
 
 
-def placed(spec: OptionSpec, value: Any, place: str) -> Any:
-    """The checked value; an error says where it stands."""
+def checked_at(spec: OptionSpec, value: Any, place: str) -> Any:
+    """The checked value.
+
+    Args:
+        place: where the value is from, for the error.
+
+    Raises:
+        UsageError: the value is wrong.
+    """
     try:
         return checked(spec, value)
     except UsageError as error:
@@ -108,7 +120,7 @@ def placed(spec: OptionSpec, value: Any, place: str) -> Any:
 
 
 def persistent_names() -> list[str]:
-    """The settings that may stand in the file and in the environment."""
+    """The names of the settings that the file and the environment may set."""
     return [name for name, spec in option_specs().items() if spec.option.persistent]
 
 
@@ -139,11 +151,11 @@ def _read(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}, line {line}: is not UTF-8 text", hint=_EDIT) from error
+        raise UsageError(f"{path}, line {line}: is not UTF-8 text", hint=_EDIT_HINT) from error
 
 
 def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
-    """The line on which the table or key of this name is set."""
+    """The number of the line that sets a table or a key; None if it is not found."""
     current: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):

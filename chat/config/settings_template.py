@@ -1,4 +1,4 @@
-"""The settings file as text: a commented one to begin with. Knows the settings' definitions."""
+"""The text of a new settings file: every setting with its help and default, commented out."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ TAIL = """\
 
 
 def initial_text() -> str:
-    """Every setting that the file may hold, with its meaning and its default, all commented out."""
+    """Every setting that the file may hold, with its help and its default, commented out."""
     parts = [HEAD]
     names = set(persistent_names()) - {PRESETS}
     for group in Group:
-        rows = [each for each in option_specs().values() if each.option.group is group and each.name in names]
-        if rows:
-            parts.append(f"# --- {group.value}\n" + "".join(_entry(each) for each in rows))
+        specs = [spec for spec in option_specs().values() if spec.option.group is group and spec.name in names]
+        if specs:
+            parts.append(f"# --- {group.value}\n" + "".join(_entry(spec) for spec in specs))
     return "\n".join([*parts, TAIL])
 
 
@@ -42,7 +42,7 @@ def _entry(spec: OptionSpec) -> str:
 
 
 def _example(spec: OptionSpec) -> Any:
-    """The default, or for settings without one a value of the right type."""
+    """The default, or a value of the right type if there is none."""
     if spec.many:
         return list(spec.default)
     if spec.default is not None:
@@ -53,10 +53,10 @@ def _example(spec: OptionSpec) -> Any:
 
 
 def toml_value(value: Any) -> str:
-    """The value as TOML writes it.
+    """The value in TOML.
 
     Source: TOML 1.0; a JSON string without raw control characters is a TOML basic string.
     """
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(toml_value(each) for each in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False).replace("\x7f", "\\u007f")

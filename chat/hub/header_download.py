@@ -18,7 +18,7 @@ from chat.hub.download import is_whole
 from chat.hub.listing import list_files
 from chat.hub.pull import checkpoint_files, pull_listed
 from chat.hub.select import is_model_weights, needed_for_conversion
-from chat.system.console import tell
+from chat.system.environment import notify
 from chat.system.units import size_text
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ MOST_BYTES = 100_000_000  # of a header: the format's own limit
 
 
 @contextmanager
-def checkpoint_outline(asked: HubName, *, say: Say = tell) -> Iterator[tuple[Path, bool]]:
+def checkpoint_outline(asked: HubName, *, say: Say = notify) -> Iterator[tuple[Path, bool]]:
     """A folder as `checkpoint_files` gives it, but of weights that are not all here only the headers.
 
     Yields:

@@ -15,7 +15,7 @@ from chat.hub.download import bytes_here, fetch, is_whole
 from chat.hub.listing import Listing, RemoteFile, list_files
 from chat.hub.names import HubName, read_hub_name
 from chat.hub.select import choose_gguf, needed_for_conversion
-from chat.system.console import tell
+from chat.system.environment import notify
 from chat.system.progress import byte_bar
 from chat.system.units import size_text
 
@@ -30,7 +30,7 @@ LARGEST_FILE = 50_000_000_000  # bytes; the hub serves no larger file over plain
 _SPARE_BYTES = 64 << 20  # what a download leaves free
 
 
-def pull_files(repository: str, choose: Choose, *, revision: str | None = None, say: Say = tell) -> tuple[Path, ...]:
+def pull_files(repository: str, choose: Choose, *, revision: str | None = None, say: Say = notify) -> tuple[Path, ...]:
     """Have some files of a repository here, whole and checked.
 
     Args:
@@ -63,7 +63,7 @@ def pull_listed(listing: Listing, files: Sequence[RemoteFile], revision: str | N
     return tuple(snapshot / file.name for file in files)
 
 
-def checkpoint_files(name: str, revision: str | None = None, *, say: Say = tell) -> Path:
+def checkpoint_files(name: str, revision: str | None = None, *, say: Say = notify) -> Path:
     """A local folder with the files that a conversion of this repository reads.
 
     The folder is a commit's in the hub's cache, so other programs' files of that commit may lie in it too. Without a
@@ -92,7 +92,7 @@ def checkpoint_files(name: str, revision: str | None = None, *, say: Say = tell)
     return paths[0].parent
 
 
-def checkpoint_size(name: str, *, say: Say = tell) -> tuple[int, int]:
+def checkpoint_size(name: str, *, say: Say = notify) -> tuple[int, int]:
     """How many bytes a conversion of this repository reads, and how many of them are still to be fetched.
 
     Without a network a whole copy that is here is measured.
@@ -125,7 +125,7 @@ def gguf_here(asked: HubName) -> Path | None:
         return None
 
 
-def pull_gguf(asked: HubName, *, say: Say = tell) -> Path:
+def pull_gguf(asked: HubName, *, say: Say = notify) -> Path:
     """Have a GGUF here; its path.
 
     Raises:

@@ -18,7 +18,7 @@ from chat.hub import (
     require_room,
 )
 from chat.hub.catalogue import DEFAULT, Official, find_official
-from chat.system.console import tell
+from chat.system.environment import notify
 from chat.system.paths import make_private_folder, models_folder
 from chat.system.units import size_text
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RECIPE = "Q4_K_M"
 
 
-def pull(name: str, convert: Convert, *, discard: bool = False, say: Callable[[str], None] = tell) -> Path:
+def pull(name: str, convert: Convert, *, discard: bool = False, say: Callable[[str], None] = notify) -> Path:
     """Have a model here, asking the hub only for what is not; its path.
 
     Args:

@@ -1,49 +1,69 @@
-"""Say what Ctrl+C does where no room decides it. Knows signals, not what is to be put away."""
+"""Signal handlers: what Ctrl+C does at the start and the end of the program, and handlers for the time of a block."""
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import signal
 import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from chat.errors import ExitCode
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 
 def exit_on_interrupt() -> None:
-    """End quietly with 130, whatever is going on: for a program that has nothing to put away yet, or any more.
+    """End quietly with 130 on Ctrl+C: for a program that has nothing to clean up yet, or nothing any more.
 
     An exception would show a traceback from the middle of an import or of the interpreter's end.
     """
-    if _is_heard():
+    if _is_handled():
         signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(ExitCode.INTERRUPTED))
 
 
 def ignore_interrupts_at_exit() -> None:
-    """Ignore it at the very end: while Python itself ends it has no handlers any more, and would die of it."""
-    if _is_heard():
+    """Ignore Ctrl+C while the interpreter ends: it has removed its handlers then, and the signal would kill it."""
+    if _is_handled():
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def raise_on_interrupt() -> None:
-    """Raise KeyboardInterrupt, so that whatever is held is let go on the way out."""
-    if _is_heard():
+    """Raise KeyboardInterrupt on Ctrl+C, so that resources are released on the way out."""
+    if _is_handled():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def die_by_interrupt() -> None:
     """End with 130 after Ctrl+C.
 
-    Python itself would end by the signal where the exception passed through code that was compiled from a text, as an
+    Python itself would end by the signal if the exception passed through code that was compiled from a text, as an
     import of dataclasses does (CPython's `unhandled_keyboard_interrupt`), although it was caught.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             stream.flush()
     os._exit(ExitCode.INTERRUPTED)
 
 
-def _is_heard() -> bool:
-    """Whether it was not ignored from the start, as in the background of a shell without job control."""
+@contextmanager
+def signal_handlers(handlers: Mapping[str, Any]) -> Iterator[None]:
+    """Handle signals while the block runs, and restore the earlier handlers afterwards.
+
+    Args:
+        handlers: handlers by the names of their signals; signals that the system lacks are left out.
+    """
+    numbers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
+    before = {number: signal.signal(number, handler) for number, handler in numbers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_handled() -> bool:
+    """Whether SIGINT was not ignored from the start, as in the background of a shell without job control."""
     return signal.getsignal(signal.SIGINT) is not signal.SIG_IGN

@@ -1,68 +1,92 @@
-"""Say where our files live, and make folders for their owner only. The only door to platformdirs."""
+"""The folders of the program and how they are made, for their owner only."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chat.errors import FileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FOLDER_MODE = 0o700
 _APP = "mistral-chat"
 _HOME_VARIABLE = "MISTRAL_CHAT_HOME"
 
 
-def data_folder() -> Path:
-    """Where things live that cannot be made again: the history, pulled models."""
-    return _folder("data")
+def data_folder(variables: Mapping[str, str] = os.environ) -> Path:
+    """The folder of data that cannot be made again: the history, pulled models.
+
+    Raises:
+        FileError: there is no home folder.
+    """
+    return _folder("data", variables)
 
 
-def config_folder() -> Path:
-    """Where the settings file lives."""
-    return _folder("config")
+def config_folder(variables: Mapping[str, str] = os.environ) -> Path:
+    """The folder of the settings file and the prompt templates.
+
+    Raises:
+        FileError: there is no home folder.
+    """
+    return _folder("config", variables)
 
 
 def cache_folder() -> Path:
-    """Where things live that can be made again; it may be emptied at any time."""
-    return _folder("cache")
+    """The folder of data that can be made again; it may be emptied at any time.
+
+    Raises:
+        FileError: there is no home folder.
+    """
+    return _folder("cache", os.environ)
 
 
 def models_folder() -> Path:
-    """Where pulled and converted models live."""
+    """The folder of pulled and converted models.
+
+    Raises:
+        FileError: there is no home folder.
+    """
     return data_folder() / "models"
 
 
 def state_folder() -> Path:
-    """Where the engine's saved states live, in files whose names begin with a session's id."""
+    """The folder of the engine's saved states, in files whose names begin with a session's id.
+
+    Raises:
+        FileError: there is no home folder.
+    """
     return cache_folder() / "states"
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make `folder` and what is missing above it, for the owner only.
+    """Make `folder` and its missing parents, for the owner only.
 
     Raises:
-        OSError: it cannot be made, or something else has its name.
+        OSError: it cannot be made, or a file has its name.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    for place in reversed(missing):
-        place.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
 def expand_path(text: str) -> Path:
-    """The path that a person wrote: `~` is a home, but where nobody's is meant it is a name like others."""
+    """The path that a user wrote, with `~` replaced; a `~` that names no user's home stays as it is."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
 
 
-def _folder(kind: str) -> Path:
+def _folder(kind: str, variables: Mapping[str, str]) -> Path:
     """The folder for `kind`, below MISTRAL_CHAT_HOME if that is set, else where the platform wants it.
 
     Raises:
-        FileError: there is no home folder to put it in.
+        FileError: there is no home folder.
     """
-    if home := os.environ.get(_HOME_VARIABLE):
+    if home := variables.get(_HOME_VARIABLE):
         return Path(home).absolute() / kind
     import platformdirs
 

@@ -1,10 +1,11 @@
-"""Show how far a long job is and how long it still takes. The only door to rich below the wings' own rooms."""
+"""Progress bars on stderr: how much of a long job is done, and the time left."""
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
+
+from chat.system.environment import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,22 +13,21 @@ if TYPE_CHECKING:
 
     from rich.progress import ProgressColumn
 
-
 NARROW = 100  # columns of a terminal
 
 
 class Progress(Protocol):
-    """What a long job reports to."""
+    """Takes the progress of a long job."""
 
     def advance(self, count: int) -> None:
         """Count `count` more units (bytes) as done."""
 
     def describe(self, text: str) -> None:
-        """Name what is being worked on now."""
+        """Name the current part of the job."""
 
 
 class Silent:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
     def advance(self, count: int) -> None:
         """Count nothing."""
@@ -36,31 +36,38 @@ class Silent:
         """Name nothing."""
 
 
-def byte_bar(title: str, total_bytes: int, *, enabled: bool = True) -> AbstractContextManager[Progress]:
+def byte_bar(
+    title: str, total_bytes: int, *, enabled: bool = True, environment: Environment | None = None
+) -> AbstractContextManager[Progress]:
     """Draw a bar on stderr with bytes, speed and time left while the block runs.
 
-    Silent where stderr is no terminal or `enabled` is false.
+    Nothing is drawn if stderr is no terminal or `enabled` is false; `environment` is the process's own by default.
     """
-    return _bar(title, total_bytes, in_bytes=True, enabled=enabled)
+    return _bar(title, total_bytes, in_bytes=True, enabled=enabled, environment=environment)
 
 
-def count_bar(title: str, total: int | None, *, enabled: bool = True) -> AbstractContextManager[Progress]:
-    """Draw a bar on stderr that counts things, with the time left while the block runs; `total` None is unknown.
+def count_bar(
+    title: str, total: int | None, *, enabled: bool = True, environment: Environment | None = None
+) -> AbstractContextManager[Progress]:
+    """Draw a bar on stderr that counts units, with the time left, while the block runs; `total` None is unknown.
 
-    Silent where stderr is no terminal or `enabled` is false.
+    Nothing is drawn if stderr is no terminal or `enabled` is false; `environment` is the process's own by default.
     """
-    return _bar(title, total, in_bytes=False, enabled=enabled)
+    return _bar(title, total, in_bytes=False, enabled=enabled, environment=environment)
 
 
 @contextmanager
-def _bar(title: str, total: int | None, *, in_bytes: bool, enabled: bool) -> Iterator[Progress]:
-    if not (enabled and sys.stderr.isatty()):
+def _bar(
+    title: str, total: int | None, *, in_bytes: bool, enabled: bool, environment: Environment | None
+) -> Iterator[Progress]:
+    environment = environment or Environment()
+    if not (enabled and environment.stderr.isatty()):
         yield Silent()
         return
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    console = Console(stderr=True)
+    console = Console(file=environment.stderr, width=environment.size().columns if environment.size else None)
     with Bars(*_columns(console.width, in_bytes), console=console, transient=True) as bars:
         task = bars.add_task(title, total=total)
 
@@ -75,7 +82,7 @@ def _bar(title: str, total: int | None, *, in_bytes: bool, enabled: bool) -> Ite
 
 
 def _columns(width: int, in_bytes: bool) -> Iterator[ProgressColumn]:
-    """The parts of the line; where it is short the name is cut, for the numbers are what a person waits by."""
+    """The parts of the line; the name is cut on a narrow terminal, because the numbers matter more."""
     from rich import progress as rich
     from rich.table import Column
     from rich.text import Text

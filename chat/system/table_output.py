@@ -1,9 +1,7 @@
-"""Print rows: columns on a terminal, one record a line in a pipe. Knows widths, not what the cells mean."""
+"""Print rows as aligned columns on a terminal, and as one record on a line in a pipe."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -12,26 +10,32 @@ from chat.system.terminal_text import escape_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chat.system.environment import Environment
+
 _INDENT = " " * 4
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print the rows to stdout: aligned under their head on a terminal, else with tabs between and no head.
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], environment: Environment) -> None:
+    """Print the rows to stdout: aligned under their head on a terminal, else with tabs between cells and no head.
 
-    Cells that a terminal has no room for follow on lines of their own, indented.
+    Cells that do not fit the terminal follow on lines of their own, indented.
     """
     shown = [[escape_line(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
+    if not environment.stdout.isatty():
         for row in shown:
-            print("\t".join(row))
+            environment.print("\t".join(row))
     elif shown:
-        print("\n".join(table_lines([list(head), *shown], shutil.get_terminal_size((80, 24)).columns)))
+        environment.print("\n".join(table_lines([list(head), *shown], environment.columns())))
 
 
 def table_lines(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """The rows as lines of a terminal that is `width` wide; every row has as many cells as the first.
+    """The rows as lines of a terminal.
 
-    A cell of more than half of it does not widen its column, and what stands behind it goes below.
+    A cell wider than half the terminal does not widen its column; the cells behind it go on the next line.
+
+    Args:
+        rows: cells; every row has as many as the first.
+        width: columns of the terminal.
     """
     columns = zip(*rows, strict=True)
     widths = [max((len(cell) for cell in column if len(cell) <= width // 2), default=0) for column in columns]
@@ -45,12 +49,12 @@ def table_lines(rows: Sequence[Sequence[str]], width: int) -> list[str]:
 
 
 def _fitting(row: Sequence[str], widths: Sequence[int], width: int) -> int:
-    """How many cells of a row stand in their columns on one line; the first does always."""
-    begin = 0
+    """How many cells of a row stand in their columns on one line; the first always does."""
+    column = 0
     for number, (cell, size) in enumerate(zip(row, widths, strict=True)):
-        if number and begin + len(cell) > width:
+        if number and column + len(cell) > width:
             return number
         if len(cell) > size:
             return number + 1
-        begin += size + len("  ")
+        column += size + len("  ")
     return len(row)

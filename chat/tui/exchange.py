@@ -111,7 +111,7 @@ def request_for(desk: SessionState, conversation: Conversation, *, continues: bo
         ChatError: an option names a file that cannot be used.
     """
     request = request_builder.build_request(
-        Prompt(messages=conversation.messages(), continues=continues), desk.settings
+        Prompt(messages=conversation.messages(), continues=continues), desk.settings, tools=desk.tools
     )
     record = desk.session.record
     return replace(request, session=record.id if record and not desk.settings.no_history else None)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
+from chat.app.request_builder import read_tools
 from chat.app.session_options import persisted_options
 from chat.errors import ExitCode
 from chat.history.open_session import OpenSession
 from chat.rendering.screen import Screen
 from chat.rendering.status_text import greeting, loading_words, rate, toolbar, used_of
 from chat.rendering.styled_text import plain
+from chat.system.environment import Environment
 from chat.system.terminal_text import escape_line
 from chat.tui import exchange
 from chat.tui.background_backend import BackgroundBackend, options_for
@@ -25,7 +26,7 @@ from chat.tui.input.completion import candidates
 from chat.tui.input.reader import LineReader, PlainReader, without_block_marks
 from chat.tui.signals import Leaving, Signals
 from chat.tui.state import SessionState
-from chat.tui.tty_modes import is_live, rewraps
+from chat.tui.tty_modes import rewraps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,7 @@ class Opening:
     conversation: Conversation
     base: ResolvedSettings | None = None
     files: tuple[str, ...] = ()
+    environment: Environment = field(default_factory=Environment)
     config_file: Path | None = None
     state_folder: Path | None = None
 
@@ -86,10 +88,19 @@ def run_session(
 
 
 def _desk(room: BackgroundBackend, signals: Signals, resolved: ResolvedSettings, opening: Opening) -> SessionState:
-    colour = {"always": True, "never": False}.get(resolved.settings.color, is_live() and not os.environ.get("NO_COLOR"))
+    environment = opening.environment
+    stdout, colour = environment.stdout, environment.has_colour(resolved.settings.color)
+    screen = Screen(
+        stdout,
+        is_live=environment.can_redraw(stdout),
+        colour=colour,
+        rewraps=rewraps(),
+        size=environment.size,
+        on_gone=signals.lose,
+    )
     session = OpenSession(opening.store, opening.conversation, opening.record, persisted_options(resolved))
     desk = SessionState(
-        screen=Screen(sys.stdout, is_live=is_live(), colour=colour, rewraps=rewraps(), on_gone=signals.lose),
+        screen=screen,
         signals=signals,
         room=room,
         session=session,
@@ -97,6 +108,7 @@ def _desk(room: BackgroundBackend, signals: Signals, resolved: ResolvedSettings,
         base=opening.base or resolved,
         config_file=opening.config_file,
         state_folder=opening.state_folder,
+        tools=read_tools(resolved.settings),
         shows_markdown=resolved.settings.markdown is not False,
     )
     desk.remember_model()

@@ -75,6 +75,7 @@ class SessionState:
     base: ResolvedSettings  # without what belongs to the session
     config_file: Path | None = None
     state_folder: Path | None = None
+    tools: tuple[dict[str, Any], ...] = ()  # the functions that the model may call
     reader: LineReader = field(init=False)
     shows_markdown: bool = True
     attachments: list[Attachment] = field(default_factory=list)

@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from chat.system.signal_handlers import signal_handlers
+from chat.system.interrupts import signal_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.app.input_text import attach
+from chat.app.prompt_input import attach
 from chat.core.conversation import Message
 from chat.errors import ChatError, FileError, UsageError
 from chat.rendering.markdown_splitter import MarkdownSplitter
@@ -18,7 +18,7 @@ from chat.tui.commands.file_patterns import meant_files
 from chat.tui.state import Attachment
 
 if TYPE_CHECKING:
-    from chat.app.input_text import InputText
+    from chat.app.prompt_input import InputText
     from chat.rendering.styled_text import Line
     from chat.tui.state import SessionState
 

@@ -1,4 +1,4 @@
-"""What of an answer goes where: the code alone, the record, both; and its figures on stderr."""
+"""What is printed of an answer, and where: text, code block, record, and figures on stderr."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from chat.app.answer_output import AnswerOutput
-from chat.batch.summary import BatchSummary
 from chat.config.options import Settings
 from chat.core.backend import ModelInfo
 from chat.core.conversation import ToolCall
-from chat.core.events import Completion, Seconds, TokenCounts
+from chat.core.events import Completion, Seconds, TextDelta, TokenCounts
 from chat.errors import ChatError
+from tests.environments import FakeEnvironment, pipes, terminal
 from tests.program import run, run_command
 
 CODE = "first\n```sh\nls\n```\nthen\n```\npwd\n```\n"
@@ -31,84 +31,104 @@ def done(text: str, **more: Any) -> Completion:
     return replace(plain, **more)
 
 
-def shown(answer: Completion, capsys: pytest.CaptureFixture[str], **settings: Any) -> tuple[int | ChatError, str, str]:
-    """The exit code or the fault, and what stands on stdout and stderr."""
+def finished(answer: Completion, **settings: Any) -> tuple[int | ChatError, str, str]:
+    """The exit code or the error, and what is written to stdout and stderr at the end of an answer."""
     outcome: int | ChatError
+    environment = pipes()
     try:
-        outcome = AnswerOutput(Settings(**settings)).finish(answer, INFO)
+        outcome = AnswerOutput(Settings(**settings), environment).finish(answer, INFO)
     except ChatError as error:
         outcome = error
-    captured = capsys.readouterr()
-    return outcome, captured.out, captured.err
+    return outcome, environment.out, environment.err
+
+
+def streamed(environment: FakeEnvironment, *pieces: str, **settings: Any) -> FakeEnvironment:
+    """The environment after an answer that came in pieces."""
+    output = AnswerOutput(Settings(**settings), environment)
+    answer = done("".join(pieces))
+    with output.waiting():
+        output.stream(iter([*map(TextDelta, pieces), answer]), keep=lambda text: None)
+    output.finish(answer, INFO)
+    return environment
+
+
+def test_a_pipe_gets_the_text_as_it_is_and_a_terminal_styled_markdown() -> None:
+    pieces = ("# Title\n\n", "A **bold** wo", "rd \x1b[31m\n")
+    assert streamed(pipes(), *pieces).out == "".join(pieces)
+    assert streamed(terminal(), *pieces).screen() == ["Title", "", "A bold word ␛[31m"]
+    assert "\x1b[1m" in streamed(terminal(NO_COLOR=""), *pieces).out
+
+
+def test_a_terminal_gets_plain_text_without_markdown_or_where_it_is_dumb() -> None:
+    for environment, settings in ((terminal(), {"markdown": False}), (terminal(TERM="dumb"), {})):
+        assert streamed(environment, "# Ti", "tle\x07", **settings).out == "# Title␇\n"
+
+
+def test_the_lines_of_an_answer_are_wrapped_at_the_width_of_the_terminal() -> None:
+    assert streamed(terminal(columns=12), "one two three ", "four\n").screen() == ["one two", "three four"]
+
+
+def test_notes_go_to_stderr_unless_quiet() -> None:
+    environment = pipes()
+    for quiet in (False, True):
+        AnswerOutput(Settings(quiet=quiet), environment).note("a\x1b[2J note")
+    assert (environment.out, environment.err) == ("", "note: a␛[2J note\n")
+
+
+@pytest.mark.parametrize(("encoding", "line"), [("utf-8", "ö 滑\ud800"), ("latin-1", "ö"), ("ascii", "")])
+def test_a_record_is_escaped_only_where_the_encoding_lacks_characters(encoding: str, line: str) -> None:
+    for text in ("ö", "滑", "\ud800"):
+        environment = pipes(encoding=encoding)
+        AnswerOutput(Settings(json=True), environment).finish(done(text), INFO)
+        assert json.loads(environment.out)["text"] == text
+        assert (text in environment.out) == (text in line and text != "\ud800")
 
 
 @pytest.mark.parametrize(("flag", "code"), [("extract", "ls\n"), ("extract_last", "pwd\n")])
-def test_the_code_alone_is_printed_and_beside_json_it_is_a_part_of_the_record(
-    flag: str, code: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`--json` printed the record as if `-x` had not been said."""
-    assert shown(done(CODE), capsys, **{flag: True}) == (0, code, "")
-    outcome, record, _ = shown(done(CODE), capsys, **{flag: True}, json=True)
+def test_the_code_alone_is_printed_and_beside_json_it_is_a_part_of_the_record(flag: str, code: str) -> None:
+    """`--json` printed the record as if `-x` was not given."""
+    assert finished(done(CODE), **{flag: True}) == (0, code, "")
+    outcome, record, _ = finished(done(CODE), **{flag: True}, json=True)
     plain = json.loads(record)
     assert (outcome, plain["text"], plain["code"]) == (0, CODE, code)
-    assert "code" not in json.loads(shown(done(CODE), capsys, json=True)[1])
+    assert "code" not in json.loads(finished(done(CODE), json=True)[1])
 
 
-def test_an_answer_without_code_is_a_fault_that_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    fault, output, _ = shown(done("no"), capsys, extract=True)
+def test_an_answer_without_code_is_an_error_that_quotes_it() -> None:
+    fault, output, _ = finished(done("no"), extract=True)
     assert isinstance(fault, ChatError)
     assert (fault.message, fault.hint, output) == ("the answer holds no code block", "it was: no", "")
-    fault, output, _ = shown(done("no"), capsys, extract=True, json=True)
+    fault, output, _ = finished(done("no"), extract=True, json=True)
     assert isinstance(fault, ChatError)
     assert (fault.message, fault.hint, json.loads(output)["code"]) == ("the answer holds no code block", None, None)
 
 
-def test_a_call_is_shown_also_where_code_was_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_call_is_shown_also_where_code_was_wanted() -> None:
     """It was lost: the answer held no code, so nothing was printed."""
     answer = done("", tool_calls=(ToolCall("now", "{}", "1"),))
-    outcome, output, _ = shown(answer, capsys, extract=True)
+    outcome, output, _ = finished(answer, extract=True)
     assert (outcome, json.loads(output)) == (0, {"name": "now", "arguments": "{}", "id": "1"})
 
 
-def test_who_stops_an_answer_is_not_told_that_it_has_no_code(capsys: pytest.CaptureFixture[str]) -> None:
-    assert shown(done("no", finish_reason="interrupted"), capsys, extract=True) == (130, "", "")
+def test_a_stopped_answer_without_code_is_no_error() -> None:
+    assert finished(done("no", finish_reason="interrupted"), extract=True) == (130, "", "")
 
 
-def test_the_figures_are_one_line_on_stderr_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_figures_are_one_line_on_stderr_when_asked_for() -> None:
     words = "2 tokens · 40.0/s · 0.8 s · first token after 0.8 s · prompt 1,234 (1,200 cached)\n"
-    assert shown(done("hi"), capsys, stats=True) == (0, "\n", words)
-    assert shown(done("hi"), capsys) == (0, "\n", "")
-    fault, _, said = shown(done("hi", finish_reason="length"), capsys, stats=True, fail_on_length=True)
+    assert finished(done("hi"), stats=True) == (0, "\n", words)
+    assert finished(done("hi")) == (0, "\n", "")
+    fault, _, said = finished(done("hi", finish_reason="length"), stats=True, fail_on_length=True)
     assert isinstance(fault, ChatError)
     assert said == words
 
 
-def test_figures_that_nobody_told_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_figures_are_left_out() -> None:
     answer = done("hi", tokens=TokenCounts())
-    assert shown(answer, capsys, stats=True)[2] == "0.8 s · first token after 0.8 s\n"
-    assert shown(done("hi", choice={"hi": 1.0}), capsys, stats=True)[2] == (
+    assert finished(answer, stats=True)[2] == "0.8 s · first token after 0.8 s\n"
+    assert finished(done("hi", choice={"hi": 1.0}), stats=True)[2] == (
         "2 tokens · 0.8 s · prompt 1,234 (1,200 cached)\n"
     )
-
-
-@pytest.mark.parametrize(
-    ("results", "words"),
-    [
-        ([], "0 answers · 3.0 s"),
-        ([({"tokens": None}, False)], "1 answer · 3.0 s"),
-        ([({"error": "no"}, True)], "0 answers · 1 failed · 3.0 s"),
-        ([({"tokens": 7, "ids": []}, False)], "1 answer · 3.0 s"),  # of a dry run
-        (
-            [({"tokens": {"prompt": 1000, "cached": 990, "generated": 30}}, False)] * 2,
-            "2 answers · 60 tokens · 20.0/s · 3.0 s · prompts 2,000 (1,980 cached)",
-        ),
-    ],
-)
-def test_a_batch_is_summed_up(results: list[tuple[dict[str, Any], bool]], words: str) -> None:
-    tally = BatchSummary()
-    for result, is_failed in results:
-        tally.add(result, is_failed=is_failed)
-    assert tally.words(3.0) == words
 
 
 def test_the_figures_are_those_of_the_record(tiny_model: Path) -> None:
@@ -121,7 +141,7 @@ def test_the_figures_are_those_of_the_record(tiny_model: Path) -> None:
     )
 
 
-def test_a_batch_tells_the_code_of_each_answer_and_fails_where_there_is_none(tiny_model: Path) -> None:
+def test_a_batch_holds_the_code_of_each_answer_and_fails_if_one_has_none(tiny_model: Path) -> None:
     lines = b'{"prompt": "a", "max_tokens": 40}\n{"prompt": "b", "grammar": "start: \\"no\\""}\n'
     answer = run("-m", tiny_model, "-x", "--grammar", FENCED, "--stats", "--batch", "-", stdin=lines)
     assert [json.loads(line)["code"] for line in answer.stdout.splitlines()] == ["ls\n", None]

@@ -78,5 +78,6 @@ def test_a_flag_changes_its_part_of_the_sampling_and_no_other(flags: list[str], 
 def test_functions_are_read_from_their_file(tmp_path: Path) -> None:
     file = tmp_path / "tools.json"
     file.write_text('[{"name": "now"}]')
-    request = request_builder.build_request(Prompt(text="x"), settings_of(["--tools", str(file)]))
-    assert request.prompt.tools == ({"name": "now"},)
+    tools = request_builder.read_tools(settings_of(["--tools", str(file)]))
+    assert tools == ({"name": "now"},)
+    assert request_builder.build_request(Prompt(text="x"), settings_of([]), tools=tools).prompt.tools == tools

@@ -247,7 +247,7 @@ def test_a_full_disk_ends_a_batch_with_exit_7_and_what_is_left_open_is_no_second
         assert (done.returncode, done.stderr) == (
             7,
             b"error: /dev/full: cannot be written: No space left on device\n"
-            b"hint: what is written stays; `--resume` goes on with it\n",
+            b"hint: the results so far stay; `--resume` continues the batch\n",
         )
 
 

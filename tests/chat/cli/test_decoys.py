@@ -21,6 +21,7 @@ from chat.errors import ModelError
 from chat.inference.grammar_sandbox import checked_grammar
 from chat.system.python_child import ROOT, python_child
 from tests.conftest import CHECKPOINTS
+from tests.environments import terminal
 
 SCRIPT = str(Path(sys.executable).with_name("mistral-chat"))
 DECOY = "from pathlib import Path\nPath(__file__).with_suffix('.imported').touch()\nraise SystemExit('a decoy')\n"
@@ -125,9 +126,8 @@ def test_no_child_imports_a_file_of_the_user(
     found = {each.check: each for each in examine(None, online=False)}
     assert found["build"].words.startswith("llama.cpp")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("builtins.input", lambda _: "2")
     with pytest.raises(ModelError, match=r"^there is still no model$"):
-        choose_model()
+        choose_model(terminal("2\n"))
     assert OFFLINE in capfd.readouterr().err
     assert imported(decoys) == []
 

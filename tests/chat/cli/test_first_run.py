@@ -1,4 +1,4 @@
-"""The question that a person without a model is asked."""
+"""The question that a user without a model gets."""
 
 from __future__ import annotations
 
@@ -6,48 +6,45 @@ from typing import TYPE_CHECKING
 
 from chat.cli.first_run import choose_model
 from chat.guide import NAME as GUIDE
+from tests.environments import terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
 
-
-def test_an_answer_that_is_no_choice_is_told_so_and_asked_again(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """A first question typed here was met by the same prompt again, without a word."""
+def test_an_answer_that_is_no_choice_is_explained_and_asked_again(tmp_path: Path) -> None:
+    """A first question typed here got the same prompt again, without a word."""
     file = tmp_path / "model.gguf"
     file.touch()
-    answers = iter(["Why is the sky blue?", "3", str(tmp_path / "none.gguf"), "3", str(file)])
-    monkeypatch.setattr("builtins.input", lambda _: next(answers))
-    assert choose_model() == str(file)
-    assert capsys.readouterr().out.splitlines()[4:] == [
+    missing = tmp_path / "none.gguf"
+    environment = terminal(f"Why is the sky blue?\n3\n{missing}\n3\n{file}\n", columns=200)
+    assert choose_model(environment) == str(file)
+    assert environment.out.splitlines()[4:] == [
+        "Choice [1]: Why is the sky blue?",
         "type 1, 2 or 3; questions come after the choice",
-        f"no file at {tmp_path / 'none.gguf'}",
+        "Choice [1]: 3",
+        f"File: {missing}",
+        f"no file at {missing}",
+        "Choice [1]: 3",
+        f"File: {file}",
     ]
 
 
-def test_enter_is_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builtins.input", lambda _: "")
-    assert choose_model() == GUIDE
+def test_enter_is_the_guide() -> None:
+    assert choose_model(terminal("\n")) == GUIDE
 
 
-def test_one_column_is_enough(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_column_is_enough() -> None:
     """There the program ended with an unexpected ValueError."""
-    monkeypatch.setenv("COLUMNS", "1")
-    monkeypatch.setattr("builtins.input", lambda _: "1")
-    assert choose_model() == GUIDE
-    assert "".join(capsys.readouterr().out.split()).startswith("Thereisnomodelhereyet.1talktotheguide,")
+    environment = terminal("1\n", columns=1)
+    assert choose_model(environment) == GUIDE
+    assert "".join(environment.out.split()).startswith("Thereisnomodelhereyet.1talktotheguide,")
 
 
-def test_words_stay_whole_on_a_narrow_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setattr("builtins.input", lambda _: "1")
-    choose_model()
-    assert capsys.readouterr().out.splitlines() == [
+def test_words_stay_whole_on_a_narrow_terminal() -> None:
+    environment = terminal("1\n", columns=40)
+    choose_model(environment)
+    assert environment.screen() == [
         "There is no model here yet.",
         "  1  talk to the guide, a small model",
         "     inside this program that explains",
@@ -55,6 +52,7 @@ def test_words_stay_whole_on_a_narrow_terminal(
         "  2  download mistral-7b-instruct-v0.3:",
         "     14.5 GB, kept as 4.4 GB",
         "  3  use a GGUF file",
+        "Choice [1]: 1",
         "note: the guide answers: a small model",
         "that knows this program and the Mistral",
         "7B family, and nothing else;",

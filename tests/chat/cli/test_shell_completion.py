@@ -1,18 +1,21 @@
-"""Completion scripts are taken by the shells that are here, and offer what a person would look for."""
+"""Completion scripts run in the shells that are installed, and offer flags, commands and stored names."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 import pytest
 
 from chat.cli.main import COMMANDS, run
+from chat.history.store import open_history
+from chat.system.paths import config_folder
+from tests.folders import ROOT
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+HOSTILE = "x$(touch pwned)"
 SHELL_CHECKS = {"bash": ["bash", "-n"], "zsh": ["zsh", "-n"], "fish": ["fish", "--no-execute"]}
 
 
@@ -76,3 +79,81 @@ def test_the_manual_names_every_command_and_exit_code(capsys: pytest.CaptureFixt
     for code in (0, 1, 2, 3, 4, 5, 6, 7, 8, 130, 141):
         assert f"\n.B {code}\n" in page
     assert not [line for line in page.split("\n") if line.startswith("'")]
+
+
+@pytest.fixture
+def names() -> None:
+    with open_history() as store:
+        store.create(name="my trip", model="")
+        store.create(name=HOSTILE, model="")
+        store.create(name=None, model="")
+    config_folder().mkdir(parents=True, exist_ok=True)
+    (config_folder() / "config.toml").write_text("[preset.code]\ntop_k = 1\n")
+
+
+def lines(kind: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert run(["completion", kind]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.usefixtures("names")
+def test_every_kind_is_printed_a_name_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sorted(lines("sessions", capsys)) == ["my trip", HOSTILE]
+    assert lines("presets", capsys) == ["code"]
+    assert {"summarise", "commit"} <= set(lines("templates", capsys))
+    assert {"guide", "mistral-7b-instruct-v0.3"} <= set(lines("models", capsys))
+
+
+def test_looking_for_names_makes_no_file(capsys: pytest.CaptureFixture[str], own_home: Path) -> None:
+    assert lines("sessions", capsys) + lines("presets", capsys) == []
+    assert [path for path in own_home.rglob("*") if path.is_file()] == []
+
+
+def shell_with_us(shell: str, code: str, folder: Path) -> str:
+    """What a shell prints that has our script, and finds us on its path."""
+    program = folder / "mistral-chat"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m chat "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "XDG_CONFIG_HOME": str(folder)}
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(
+        [shell, "-c", code], capture_output=True, text=True, timeout=60, cwd=folder, env=environment, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        (["--session", ""], ["my trip", HOSTILE]),
+        (["sessions", "show", "my"], ["my trip"]),
+        (["-t", "su"], ["summarise"]),
+        (["--preset", ""], ["code"]),
+        (["-m", "gui"], ["guide", "guidebook.gguf"]),
+        (["completion", ""], ["bash", "fish", "zsh"]),
+        (["--seed", ""], []),
+        (["--ma"], ["--man", "--markdown", "--max-tokens"]),
+    ],
+)
+def test_bash_offers_names_and_runs_none_of_them(line: list[str], offered: list[str], tmp_path: Path) -> None:
+    (tmp_path / "guidebook.gguf").touch()
+    words = " ".join(f"'{word}'" for word in ["mistral-chat", *line])
+    code = (
+        f'eval "$(mistral-chat completion bash)"; compopt() {{ :; }}; COMP_WORDS=({words}); COMP_CWORD={len(line)}; '
+        'COMPREPLY=(); _mistral_chat; [ ${#COMPREPLY[@]} = 0 ] || printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    assert sorted(shell_with_us("bash", code, tmp_path).splitlines()) == offered
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed here")
+def test_fish_offers_names(tmp_path: Path) -> None:
+    code = (
+        "mistral-chat completion fish | source; complete -C 'mistral-chat --session '; "
+        "complete -C 'mistral-chat sessions show my'; complete -C 'mistral-chat completion f'"
+    )
+    found = [each.partition("\t")[0] for each in shell_with_us("fish", code, tmp_path).splitlines()]
+    assert sorted(found) == sorted(["my trip", HOSTILE, "my trip", "fish"])

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def refusal(flags: dict[str, Any], environment: dict[str, str] | None = None) -> tuple[str, str | None]:
+def refusal(flags: dict[str, Any], variables: dict[str, str] | None = None) -> tuple[str, str | None]:
     with pytest.raises(UsageError) as caught:
-        resolve_settings(flags, environment or {})
+        resolve_settings(flags, variables or {})
     return caught.value.message, caught.value.hint
 
 

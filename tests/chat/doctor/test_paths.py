@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chat.cli.doctor import line_of
+from chat.cli.doctor import finding_text
 from chat.doctor.finding import Finding
 from chat.doctor.paths import check_folder, check_history, check_hub, check_settings
 from chat.doctor.terminal import Terminal, check_terminal
@@ -128,7 +128,7 @@ def test_an_encoding_that_loses_letters_is_a_problem(name: str) -> None:
 
 def test_a_line_wraps_below_itself_and_a_hint_follows() -> None:
     finding = Finding("hub", "problem", "one two three four five \x1b[31m six seven eight nine", "`do this`")
-    assert line_of(finding, 60).split("\n") == [
+    assert finding_text(finding, 60).split("\n") == [
         "problem  hub              one two three four five ␛[31m six",
         "                          seven eight nine",
         "                          hint: `do this`",

@@ -1,49 +1,45 @@
-"""A bar fits its line: the name gives way, what is done and the time left never do."""
+"""A bar fits its line: the name is cut, the numbers and the time left never are."""
 
 from __future__ import annotations
 
-import io
 import re
-import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from chat.system.progress import byte_bar, count_bar
+from tests.environments import pipes, terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from chat.system.progress import Progress
 
 NAME = "writing Mistral-7B-Instruct-v0.3-Q4_K_M.gguf"
 
 
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def lines_of(bar: object, total: int, width: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a bar drew, frame by frame and line by line."""
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    with bar(NAME, total) as progress:  # type: ignore[operator]
+def drawn_lines(bar: Callable[..., AbstractContextManager[Progress]], total: int, width: int) -> list[str]:
+    """All lines that a bar drew, one frame after the other."""
+    environment = terminal(columns=width)
+    with bar(NAME, total, environment=environment) as progress:
         progress.advance(total // 3)
-    return [line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).splitlines() if line.strip()]
+    return [line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", environment.err).splitlines() if line.strip()]
 
 
 @pytest.mark.parametrize("width", [200, 120, 80, 60])
-def test_a_bar_is_one_line_with_what_is_done_and_the_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_is_one_line_with_what_is_done_and_the_time_left(width: int) -> None:
     """With a file's usual name, `4.4 GB` stood as `4.… GB` on two lines, and the time left as `0:0…`."""
     for bar, total, done in ((byte_bar, 4_367_704_064, "1.5/4.4 GB"), (count_bar, 4367, "1455/4367")):
-        drawn = lines_of(bar, total, width, monkeypatch)
+        drawn = drawn_lines(bar, total, width)
         assert {len(line) <= width and line.startswith("writing"[: width // 10]) for line in drawn} == {True}, drawn
         assert re.search(rf" {done} .*-:--:--\s*$", drawn[-1]), drawn
         assert NAME in drawn[-1] or width < 100
 
 
-def test_nothing_is_drawn_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    for enabled, stream in ((False, Terminal()), (True, io.StringIO())):
-        monkeypatch.setattr(sys, "stderr", stream)
-        with byte_bar(NAME, 10, enabled=enabled) as progress:
+def test_nothing_is_drawn_in_a_pipe_or_without_being_enabled() -> None:
+    for enabled, environment in ((False, terminal()), (True, pipes())):
+        with byte_bar(NAME, 10, enabled=enabled, environment=environment) as progress:
             progress.describe("more")
             progress.advance(10)
-        assert stream.getvalue() == ""
+        assert (environment.out, environment.err) == ("", "")

@@ -1,10 +1,11 @@
-"""Rows are records in a pipe, and on a terminal never wider than it."""
+"""Rows are records in a pipe, and never wider than a terminal."""
 
 from __future__ import annotations
 
 import pytest
 
 from chat.system.table_output import print_table, table_lines
+from tests.environments import pipes, terminal
 
 ROWS = [["NAME", "SIZE", "GOOD FOR"], ["large", "14.5 GB", "code, mathematics, tools"], ["s", "1 GB", ""]]
 
@@ -30,15 +31,19 @@ ROWS = [["NAME", "SIZE", "GOOD FOR"], ["large", "14.5 GB", "code, mathematics, t
         ),
     ],
 )
-def test_cells_without_room_follow_indented(width: int, lines: list[str]) -> None:
+def test_cells_that_do_not_fit_follow_indented(width: int, lines: list[str]) -> None:
     assert table_lines(ROWS, width) == lines
+    environment = terminal(columns=width)
+    print_table(ROWS[0], ROWS[1:], environment)
+    assert environment.screen() == lines
 
 
-def test_one_long_cell_moves_no_other_row() -> None:
+def test_one_long_cell_does_not_widen_its_column() -> None:
     rows = [["SETTING", "FROM"], ["model = " + "x" * 40, "flag"], ["top_k = 40", "default"]]
     assert table_lines(rows, 40) == ["SETTING     FROM", "model = " + "x" * 40, "    flag", "top_k = 40  default"]
 
 
-def test_a_pipe_gets_tabs_and_no_head_and_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(("A", "B"), [("x\x1b[31m", "y\tz"), ("", "")])
-    assert capsys.readouterr().out.split("\n") == ["x␛[31m\ty z", "\t", ""]
+def test_a_pipe_gets_tabs_and_no_head_and_no_control_characters() -> None:
+    environment = pipes()
+    print_table(("A", "B"), [("x\x1b[31m", "y\tz"), ("", "")], environment)
+    assert environment.out == "x␛[31m\ty z\n\t\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chat.batch.messages import conversation_of
+from chat.batch.records import conversation_of
 from chat.core.conversation import Message, ToolCall
 from chat.errors import DataError
 

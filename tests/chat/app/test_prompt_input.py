@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.app.input_text import attach, compose, decode
+from chat.app.prompt_input import attach, compose, decode
 from chat.errors import DataError, FileError, UsageError
 
 if TYPE_CHECKING:

@@ -1,11 +1,14 @@
-"""Results of a batch come out in the order of its records, and none waits longer than for those before it."""
+"""Results come out in the order of the records, each as soon as those before it; and they are summed up."""
 
 from __future__ import annotations
 
 import random
+from typing import Any
 
-from chat.batch.ordered_results import OrderedResults
+import pytest
+
 from chat.batch.records import BatchRecord
+from chat.batch.results import BatchSummary, OrderedResults
 from chat.core.request import Prompt, Request
 from chat.errors import DataError
 
@@ -13,10 +16,12 @@ BAD = DataError("line 3: is not JSON")
 
 
 def records(count: int) -> list[BatchRecord]:
-    """Every third is wrong."""
-    asked = [Request(Prompt(text=str(at))) for at in range(count)]
+    """Records of which every third is an error."""
     return [
-        BatchRecord(f"id {at}", error=BAD) if at % 3 == 2 else BatchRecord(f"id {at}", asked[at]) for at in range(count)
+        BatchRecord(f"id {index}", error=BAD)
+        if index % 3 == 2
+        else BatchRecord(f"id {index}", Request(Prompt(text=str(index))))
+        for index in range(count)
     ]
 
 
@@ -48,3 +53,23 @@ def test_what_is_ready_does_not_wait_for_what_comes_later_and_the_rest_is_there_
         ("id 3", 3),
     ]
     assert not order.all_taken
+
+
+@pytest.mark.parametrize(
+    ("results", "line"),
+    [
+        ([], "0 answers · 3.0 s"),
+        ([({"tokens": None}, False)], "1 answer · 3.0 s"),
+        ([({"error": "no"}, True)], "0 answers · 1 failed · 3.0 s"),
+        ([({"tokens": 7, "ids": []}, False)], "1 answer · 3.0 s"),  # of a dry run
+        (
+            [({"tokens": {"prompt": 1000, "cached": 990, "generated": 30}}, False)] * 2,
+            "2 answers · 60 tokens · 20.0/s · 3.0 s · prompts 2,000 (1,980 cached)",
+        ),
+    ],
+)
+def test_a_batch_is_summed_up(results: list[tuple[dict[str, Any], bool]], line: str) -> None:
+    summary = BatchSummary()
+    for result, is_failed in results:
+        summary.add(result, is_failed=is_failed)
+    assert summary.line(3.0) == line

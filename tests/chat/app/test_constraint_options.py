@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chat.config.schema_shorthand import schema_of
+from chat.app.constraint_options import schema_of
 from chat.errors import UsageError
 
 
@@ -32,7 +32,7 @@ def test_fields_become_properties_in_their_order() -> None:
         ("1a", "--schema: cannot read the field '1a'"),
         ("", "--schema: cannot read the field ''"),
         ("a,,b", "--schema: cannot read the field ''"),
-        ("a, a", "--schema: the field `a` stands twice"),
+        ("a, a", "--schema: the field `a` occurs twice"),
         ("a []", "--schema: no type `[]` in the field 'a []'"),
         ("a [str", "--schema: no type `[str` in the field 'a [str'"),
     ],

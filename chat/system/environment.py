@@ -1,0 +1,152 @@
+"""The standard streams, the terminal, the variables and the folders of one run, in one value that tests can replace."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TextIO
+
+from chat.errors import UsageError
+from chat.system.paths import config_folder, data_folder
+from chat.system.terminal_text import escape_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+# Name, flags to open a missing one with, mode
+_STREAMS = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the program reads from and writes to; by default the process's own.
+
+    Attributes:
+        variables: the environment variables.
+        size: returns columns and rows of the terminal; None to measure the real one.
+    """
+
+    stdin: TextIO = field(default_factory=lambda: sys.stdin)
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
+    stderr: TextIO = field(default_factory=lambda: sys.stderr)
+    variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    size: Callable[[], os.terminal_size] | None = None
+
+    @property
+    def config_file(self) -> Path:
+        """The settings file, which may be missing.
+
+        Raises:
+            FileError: there is no home folder.
+        """
+        return config_folder(self.variables) / "config.toml"
+
+    @property
+    def data_folder(self) -> Path:
+        """The folder of the history and of pulled models, which may be missing.
+
+        Raises:
+            FileError: there is no home folder.
+        """
+        return data_folder(self.variables)
+
+    def can_redraw(self, stream: TextIO) -> bool:
+        """Whether `stream` is a terminal that understands escape sequences."""
+        return stream.isatty() and self.variables.get("TERM", "dumb") not in ("dumb", "")
+
+    def has_colour(self, choice: str) -> bool:
+        """Whether a terminal shows colours.
+
+        Args:
+            choice: the value of `--color`: auto, always or never.
+        """
+        return choice == "always" or (choice == "auto" and not self.variables.get("NO_COLOR"))
+
+    def columns(self, fallback: int = 80) -> int:
+        """The width of the terminal; `fallback` without one. COLUMNS overrides what the terminal says."""
+        if self.size is not None:
+            return self.size().columns
+        import shutil
+
+        return shutil.get_terminal_size((fallback, 24)).columns
+
+    def read_stdin(self) -> bytes:
+        """All of stdin; nothing if it is a terminal."""
+        return b"" if self.stdin.isatty() else self.stdin.buffer.read()
+
+    def ask(self, prompt: str) -> str:
+        """Print a prompt on stdout and read a line.
+
+        Raises:
+            EOFError: stdin has ended.
+        """
+        self.print(prompt, end="")
+        self.stdout.flush()
+        line = self.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.removesuffix("\n")
+
+    def confirm(self, question: str, without: str) -> bool:
+        """Ask on stderr before something is lost; anything but a yes is a no.
+
+        Args:
+            without: what `--yes` does without asking, such as `deletes`.
+
+        Raises:
+            UsageError: stdin is no terminal.
+        """
+        if not self.stdin.isatty():
+            raise UsageError("there is no terminal to ask on", hint=f"`--yes` {without} without asking")
+        print(f"{escape_line(question)} [y/N] ", end="", file=self.stderr, flush=True)
+        return self.stdin.readline().strip().lower() in ("y", "yes")
+
+    def print(self, text: str, end: str = "\n") -> None:
+        """Write text to stdout."""
+        print(text, end=end, file=self.stdout)
+
+    def print_error(self, text: str) -> None:
+        """Write a line to stderr; if that fails, nobody reads it and the work continues."""
+        try:
+            print(text, file=self.stderr, flush=True)
+        except OSError:
+            discard_output(self.stderr)
+
+    def notify(self, sentence: str) -> None:
+        """Write a sentence to stderr as one line without control characters."""
+        self.print_error(escape_line(sentence))
+
+
+def notify(sentence: str) -> None:
+    """Call `Environment.notify` of the process's own environment, for code that is given none."""
+    Environment().notify(sentence)
+
+
+def open_missing_streams() -> None:
+    """Open each standard stream that the caller closed, so that no file of ours gets its number.
+
+    stdin is then empty, what is written to stderr is lost, and writing to stdout fails, as it must.
+    """
+    for number, (name, flags, mode) in enumerate(_STREAMS):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, flags), number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+
+
+def replace_unencodable() -> None:
+    """Let stdout show a question mark for what its encoding lacks, under a locale that is not UTF-8."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def discard_output(stream: TextIO) -> None:
+    """Connect a stream to the null device, so that the interpreter's last flush of it does not fail."""
+    with suppress(OSError):  # a stream in memory has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
