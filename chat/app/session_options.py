@@ -1,7 +1,7 @@
-"""Say which options belong to a conversation, and lay them over a person's other settings. Knows no store.
+"""The options that are stored with a session, and how they are applied when the session continues.
 
-A session keeps the options that it was begun with and those that `/set` gave it. When it goes on they lie above the
-settings file and the environment; what the command line says now lies above them, for this run alone.
+A session stores the options that it was started with and those that `/set` changed. When it continues, they override
+the settings file and the environment; options on the command line override them, for this run alone.
 """
 
 from __future__ import annotations
@@ -22,26 +22,30 @@ if TYPE_CHECKING:
     from chat.history.records import SessionRecord
 
 ORIGIN = "session"
-BY_COMMAND = ("/set", "/preset", "/model", "/system")  # origins of what was given while talking
-OF_THE_MODEL = ("remote", "remote_model", "lora", "prompt_format")  # another model does away with them
+BY_COMMAND = ("/set", "/preset", "/model", "/system")  # origins of what commands set in a session
+OF_THE_MODEL = ("remote", "remote_model", "lora", "prompt_format")  # dropped when another model is chosen
 OF_THE_CONTEXT = ("context", "window", "overflow")
 
 
 def is_persisted(name: str) -> bool:
-    """Whether an option belongs to a conversation, rather than to a machine or a terminal."""
+    """Whether an option is stored with a session; options of the machine or the terminal are not."""
     option = option_specs()[name].option
     return name in (*OF_THE_MODEL, *OF_THE_CONTEXT) or (option.group is Group.ANSWER and option.live)
 
 
 def persisted_options(resolved: ResolvedSettings, names: Iterable[str] | None = None) -> dict[str, Any]:
-    """The options that a session begun now keeps, or those of `names` that any session keeps, as plain values."""
+    """The given options that a session stores, as JSON values.
+
+    Args:
+        names: the options to look at; all by default.
+    """
     names = resolved.origins if names is None else names
     given = (name for name in names if is_persisted(name) and _is_given(resolved, name))
-    return {name: _plain(name, getattr(resolved.settings, name)) for name in given}
+    return {name: _json_value(name, getattr(resolved.settings, name)) for name in given}
 
 
 def apply_session(resolved: ResolvedSettings, record: SessionRecord) -> ResolvedSettings:
-    """The settings with the model and the options of a session that goes on, where the command line says nothing."""
+    """The settings with the model and the options of a session, except what the command line sets."""
     values = {**_model(resolved, record), **_options(resolved, record.settings), **_system(resolved, record)}
     if _is_given_now(resolved, "model") or _is_given_now(resolved, "remote"):
         values = {name: value for name, value in values.items() if name not in OF_THE_MODEL}
@@ -52,37 +56,37 @@ def apply_session(resolved: ResolvedSettings, record: SessionRecord) -> Resolved
 
 
 def with_answer_options(resolved: ResolvedSettings, other: ResolvedSettings) -> ResolvedSettings:
-    """The settings with those options of others that a session keeps and that need no other engine."""
-    names = [name for name, each in option_specs().items() if is_persisted(name) and each.option.live]
+    """The settings with those stored options of `other` that need no reload of the model."""
+    names = [name for name, spec in option_specs().items() if is_persisted(name) and spec.option.live]
     values = {name: getattr(other.settings, name) for name in names}
     origins = {name: origin for name, origin in resolved.origins.items() if name not in names}
     origins |= {name: origin for name, origin in other.origins.items() if name in names}
     return replace(resolved, settings=replace(resolved.settings, **values), origins=origins)
 
 
-def own_words(resolved: ResolvedSettings) -> str:
-    """The options that came from the session, as a person would set them; empty if there are none."""
+def session_options_text(resolved: ResolvedSettings) -> str:
+    """The options that came from the session, as `/set` takes them; empty if there are none."""
     values = {name: getattr(resolved.settings, name) for name, origin in resolved.origins.items() if origin == ORIGIN}
-    for name in ("model", "system", "system_file"):  # they are shown elsewhere
+    for name in ("model", "system", "system_file"):  # shown elsewhere
         values.pop(name, None)
     return ", ".join(f"{name.replace('_', '-')} {_word(value)}" for name, value in values.items())
 
 
 def _is_given(resolved: ResolvedSettings, name: str) -> bool:
-    """Whether a person gave a value to this conversation: it comes from no file, variable or default."""
+    """Whether the user set a value for this session: it comes from no file, variable or default."""
     origin = resolved.origins.get(name, "")
     return origin == ORIGIN or origin.split(" ")[0] in BY_COMMAND or _is_given_now(resolved, name)
 
 
 def _is_given_now(resolved: ResolvedSettings, name: str) -> bool:
-    """Whether the command line gives the value, itself or by a preset or a template that it names."""
+    """Whether the command line sets the value, directly or by a preset or a template."""
     origin = resolved.origins.get(name, "")
     by_preset = origin.startswith("preset ") and resolved.origins.get("preset") == "flag"
     return origin in ("flag", "template") or by_preset
 
 
 def _model(resolved: ResolvedSettings, record: SessionRecord) -> dict[str, Any]:
-    """The model that the session was held with, by its name where the file has gone."""
+    """The model of the session, by its name if the file is gone."""
     if not record.model_path or _is_given_now(resolved, "model") or _is_given_now(resolved, "remote"):
         return {}
     path = record.model_path if Path(record.model_path).exists() else record.model or record.model_path
@@ -96,26 +100,26 @@ def _system(resolved: ResolvedSettings, record: SessionRecord) -> dict[str, Any]
 
 
 def _options(resolved: ResolvedSettings, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored options that this version knows and allows, less those that are given now."""
+    """The stored options that this version knows and allows, without those that the command line sets."""
     values: dict[str, Any] = {}
     for name, value in stored.items():
         spec = option_specs().get(name)
         if spec is None or not is_persisted(name) or _is_given_now(resolved, name):
             continue
-        with suppress(UsageError):  # of a version with other limits
+        with suppress(UsageError):  # stored by a version with other limits
             values[name] = checked(spec, value) if value is not None else None
     return values
 
 
-def _plain(name: str, value: Any) -> Any:
-    """A value as JSON has it."""
+def _json_value(name: str, value: Any) -> Any:
+    """The value of an option in JSON types."""
     if name == "lora":
-        return [_whole_path(each) for each in value]
+        return [_absolute_adapter(adapter) for adapter in value]
     return list(value) if isinstance(value, tuple) else value
 
 
-def _whole_path(adapter: str) -> str:
-    """An adapter, with its scale or without, as it is called from any folder."""
+def _absolute_adapter(adapter: str) -> str:
+    """An adapter `PATH[:SCALE]` with an absolute path, so that it is valid in any folder."""
     path, colon, scale = adapter.rpartition(":")
     is_scaled = colon and not Path(adapter).exists()
     return f"{Path(path).absolute()}:{scale}" if is_scaled else str(Path(adapter).absolute())

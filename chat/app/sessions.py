@@ -26,10 +26,11 @@ def open_named_session(resolved: ResolvedSettings) -> Iterator[tuple[OpenSession
     """Open the stored session that the settings name.
 
     Yields:
-        The session, and the settings with the options stored in it.
+        The session, and the settings with its stored options.
 
     Raises:
         UsageError: the session's name is not allowed.
+        ModelError: the session's model is missing.
     """
     from chat.history.open_session import OpenSession
     from chat.history.store import open_history
@@ -43,7 +44,7 @@ def open_named_session(resolved: ResolvedSettings) -> Iterator[tuple[OpenSession
 def find_session(store: Store, resolved: ResolvedSettings) -> tuple[SessionRecord | None, ResolvedSettings]:
     """Find the session that the settings name, and apply its stored options.
 
-    A new name creates a session. `--continue` without any session gives None.
+    A new name creates a session. With `--continue` and no session, or without either option, there is none.
 
     Raises:
         ModelError: the session's model is missing.
@@ -66,22 +67,27 @@ def find_session(store: Store, resolved: ResolvedSettings) -> tuple[SessionRecor
 
 
 def load_conversation(store: Store, record: SessionRecord | None, resolved: ResolvedSettings) -> Conversation:
-    """The conversation of a session, with the system prompt of the settings."""
+    """The conversation of a session, with the system prompt of the settings.
+
+    Raises:
+        FileError: the system prompt's file cannot be read.
+        DataError: that file is not UTF-8.
+    """
     conversation = store.load(record.id)[1] if record else Conversation()
     return conversation.with_system(request_builder.system_prompt(resolved.settings))
 
 
 def _checked_model(resolved: ResolvedSettings) -> ResolvedSettings:
-    """The settings of a continued session, whose model must still be there.
+    """The settings of a continued session.
 
     Raises:
-        ModelError: it is not.
+        ModelError: its model is missing.
     """
     settings = resolved.settings
     if resolved.origins.get("model") == ORIGIN and not settings.remote:
         try:
             resolve(settings.model)
         except ModelError as error:
-            hint = "`-m NAME` goes on with it under another model"
+            hint = "`-m NAME` continues it with another model"
             raise ModelError(f"the session's model is gone: {error.message}", hint=hint) from error
     return resolved

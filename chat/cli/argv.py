@@ -1,7 +1,7 @@
-"""Read the command line of `mistral-chat`, once, by the settings' definitions.
+"""Read the command line of `mistral-chat` by the specs of its options.
 
-Everything else asks the value made here: whether an argument is an option, an option's value or a word is decided in
-one place. The syntax is Typer's, which takes as long to import as everything else that a first token needs.
+Only this module decides whether an argument is an option, the value of an option, or a word. The syntax is Typer's; the
+library is not used here, because importing it takes as long as everything else that a first token needs.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 Page = Literal["help", "man", "version"]
 # The options that print a page instead of an answer; of several the first of this table is printed
 PAGES: dict[Page, tuple[str, ...]] = {"help": ("-h", "--help"), "man": ("--man",), "version": ("-V", "--version")}
-HINT = "`mistral-chat --help` shows what there is"
+HINT = "`mistral-chat --help` explains the usage"
 
 
 @dataclass(frozen=True)
 class Spelling:
     """One way to write an option.
 
-    `name` is the setting's name, or the page's; `truth` is what the spelling stands for where it takes no value; the
-    values of an option that is `many` are collected, of others the last one counts.
+    Attributes:
+        name: the name of the setting or the page.
+        truth: the value of a spelling that takes none; None if it takes a value.
+        many: whether values are collected; else the last one counts.
     """
 
     name: str
@@ -43,13 +45,13 @@ class CommandLine:
     """What the arguments say.
 
     Attributes:
-        words: the arguments that are neither options nor their values, all behind `--` among them.
-        flags: the values of the options that were given, by setting name, in the order of the line.
-        page: the page that is asked for instead of an answer.
-        command: the first word, if it is the name of a command; nothing behind it is read.
+        words: the arguments that are neither options nor their values, with everything after `--`.
+        flags: the values of the given options, by setting name, in the order of the line.
+        page: the page to print instead of an answer.
+        command: the first word, if it is the name of a command; what follows it is not read.
         before: the arguments before the command's name.
-        arguments: the arguments behind the command's name.
-        fault: the first thing that is wrong with the line; the rest is read all the same.
+        arguments: the arguments after the command's name.
+        fault: the first error in the line; the rest is read nevertheless.
     """
 
     words: tuple[str, ...]
@@ -68,35 +70,35 @@ class CommandLine:
 
 @cache
 def page_spellings(*pages: Page) -> Mapping[str, Spelling]:
-    """The options that ask for these pages."""
+    """The spellings of the options that print these pages."""
     return MappingProxyType({flag: Spelling(page, True) for page in pages for flag in PAGES[page]})
 
 
 @cache
 def spellings() -> Mapping[str, Spelling]:
-    """Every option of the main command as it may be typed, `--no-markdown` beside `--markdown`."""
+    """All spellings of all options of the main command; `--no-markdown` is one of its own."""
     found = dict(page_spellings(*PAGES))
-    for each in option_specs().values():
-        for written in each.option.flags:
-            for flag, truth in zip(written.split("/"), (True, False), strict=False):
-                found[flag] = Spelling(each.name, truth if each.kind is bool else None, each.many)
+    for spec in option_specs().values():
+        for pair in spec.option.flags:
+            for flag, truth in zip(pair.split("/"), (True, False), strict=False):
+                found[flag] = Spelling(spec.name, truth if spec.kind is bool else None, spec.many)
     return MappingProxyType(found)
 
 
 def read_command_line(
     arguments: Sequence[str], commands: Container[str] = (), options: Mapping[str, Spelling] | None = None
 ) -> CommandLine:
-    """Tell options, their values, words and a command from each other.
+    """Read the arguments as options, their values, words and a command.
 
-    The argument behind an option that takes a value is its value, whatever it looks like.
+    The argument after an option that takes a value is its value, even if it begins with `-`.
 
     Args:
-        arguments: what was typed behind the program's name.
-        commands: the names that are commands where they are the first word.
-        options: what may be given, by spelling; the main command's options if not given.
+        arguments: the arguments after the program's name.
+        commands: the names of commands, which count only as the first word.
+        options: the allowed options by spelling; the main command's by default.
 
     Returns:
-        What the line says. An unknown option, one without its value, or a value where none belongs is its `fault`.
+        The line. Its `fault` is an unknown option, a missing value, or a value where none is allowed.
     """
     reading = _Reading(deque(arguments), spellings() if options is None else options)
     words: list[str] = []
@@ -120,7 +122,7 @@ def read_command_line(
 
 @dataclass
 class _Reading:
-    """The arguments that are left, and what the options before them say."""
+    """The remaining arguments, and the options before them."""
 
     left: deque[str]
     options: Mapping[str, Spelling]
@@ -128,29 +130,29 @@ class _Reading:
     fault: UsageError | None = None
 
     def take_letters(self, argument: str) -> None:
-        """Letters behind one dash: switches, and a last one that takes the rest, or the next argument, as its value."""
-        for at in range(1, len(argument)):
-            flag = f"-{argument[at]}"
+        """Take short options behind one dash; the last may have the rest, or the next argument, as its value."""
+        for index, letter in enumerate(argument[1:], 1):
+            flag = f"-{letter}"
             spelling = self.options.get(flag)
             if spelling is None or spelling.truth is None:  # what follows an unknown letter may be its value
-                return self.take(flag, argument[at + 1 :] or None)
+                return self.take(flag, argument[index + 1 :] or None)
             self.take(flag, None)
         return None
 
     def take(self, flag: str, value: str | None) -> None:
-        """Take an option, with its next argument where it needs a value and has none attached."""
+        """Take an option, with the next argument as its value if it needs one and has none attached."""
         spelling = self.options.get(flag)
         if spelling is None:
             near = get_close_matches(flag, self.options, n=3)
-            return self._blame(f"no such option: {flag}", f"did you mean {' or '.join(near)}?" if near else HINT)
+            return self._add_fault(f"no such option: {flag}", f"did you mean {' or '.join(near)}?" if near else HINT)
         if spelling.truth is not None:
             if value is not None:
-                return self._blame(f"{flag} takes no value", HINT)
+                return self._add_fault(f"{flag} takes no value", HINT)
             self.values[spelling.name] = spelling.truth
             return None
         if value is None:
             if not self.left:
-                return self._blame(f"{flag} needs a value", HINT)
+                return self._add_fault(f"{flag} needs a value", HINT)
             value = self.left.popleft()
         self.values[spelling.name] = (*self.values.get(spelling.name, ()), value) if spelling.many else value
         return None
@@ -163,12 +165,12 @@ class _Reading:
         before: Iterable[str] = (),
         arguments: Iterable[str] = (),
     ) -> CommandLine:
-        """The finished value, pages told from settings."""
+        """The finished line."""
         flags = {name: value for name, value in self.values.items() if name not in PAGES}
-        page = next((each for each in PAGES if each in self.values), None)
+        page = next((page for page in PAGES if page in self.values), None)
         return CommandLine(
             tuple(words), MappingProxyType(flags), page, command, tuple(before), tuple(arguments), self.fault
         )
 
-    def _blame(self, message: str, hint: str) -> None:
+    def _add_fault(self, message: str, hint: str) -> None:
         self.fault = self.fault or UsageError(message, hint=hint)

@@ -182,7 +182,7 @@ def _run_command(name: str, arguments: Sequence[str], environment: Environment, 
         return ExitCode.INTERRUPTED
     except TyperException as error:
         message = error.format_message().rstrip(".").replace("Value error, ", "")  # a prefix of the library
-        raise UsageError(message[:1].lower() + message[1:], hint=f"`{program} --help` shows what there is") from error
+        raise UsageError(message[:1].lower() + message[1:], hint=f"`{program} --help` explains the usage") from error
     return int(result or ExitCode.DONE)
 
 

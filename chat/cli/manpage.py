@@ -1,4 +1,4 @@
-"""The man page, made from the same definitions as `--help`. Knows roff."""
+"""The man page in roff, made from the same specs as `--help`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXIT_WORDS = {
     ExitCode.FILE: "a file cannot be read or written",
     ExitCode.ENGINE: "the engine died",
     ExitCode.INTERRUPTED: "interrupted",
-    ExitCode.PIPE: "the reader of our pipe went away",
+    ExitCode.PIPE: "the reader of the pipe closed it",
 }
 EXAMPLES = (
     'mistral-chat -m model.gguf "Why is the sky blue?"',
@@ -61,7 +61,7 @@ def man_page(version: str, flags: Sequence[FlagSpec], commands: Sequence[Command
             *(f".TP\n.B {int(code)}\n{_escaped(words)}" for code, words in EXIT_WORDS.items()),
             ".SH ENVIRONMENT",
             r"Each persistent option is also a variable, its name in capitals after MISTRAL_CHAT_, and a key of the",
-            r"configuration file. NO_COLOR is obeyed. MISTRAL_CHAT_HOME is a folder for all our files.",
+            r"configuration file. NO_COLOR is obeyed. MISTRAL_CHAT_HOME is a folder for all files of the program.",
             ".SH EXAMPLES",
             *(f".PP\n.nf\n{_escaped(example)}\n.fi" for example in EXAMPLES),
             "",
@@ -70,7 +70,7 @@ def man_page(version: str, flags: Sequence[FlagSpec], commands: Sequence[Command
 
 
 def _item(flag: FlagSpec) -> str:
-    spellings = ", ".join(rf"\fB{_escaped(each)}\fR" for each in flag.spellings)
+    spellings = ", ".join(rf"\fB{_escaped(spelling)}\fR" for spelling in flag.spellings)
     value = rf" \fI{_escaped(flag.metavar)}\fR" if flag.takes_value and flag.metavar else ""
     return f".TP\n{spellings}{value}\n{_escaped(flag.help)}"
 

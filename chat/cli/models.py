@@ -147,7 +147,7 @@ def _file(name: str) -> inventory.LocalFile | None:
         if catalogue.find_official(name):
             return None
         raise
-    same = [each for each in inventory.local_files() if each.path == path]
+    same = [file for file in inventory.local_files() if file.path == path]
     return same[0] if same else inventory.LocalFile(path.name, path, "elsewhere")
 
 

@@ -76,7 +76,7 @@ if [ "$funcstack[1]" = "_{program}" ]; then _mistral_chat "$@"; else compdef _mi
 
 def bash(flags: Sequence[FlagSpec], commands: Sequence[CommandSpec]) -> str:
     """A script for `eval "$(mistral-chat completion bash)"`."""
-    cases = [_bash_case("", flags, [each.name for each in commands], "")]
+    cases = [_bash_case("", flags, [command.name for command in commands], "")]
     paths = []
     for command in commands:
         cases.append(_bash_case(command.name, command.flags, [part.name for part in command.parts], ""))
@@ -84,7 +84,7 @@ def bash(flags: Sequence[FlagSpec], commands: Sequence[CommandSpec]) -> str:
         paths += [f'"{command.name} {part.name}"' for part in command.parts]
     return BASH.format(
         program=PROGRAM,
-        commands="|".join(each.name for each in commands),
+        commands="|".join(command.name for command in commands),
         paths="|".join(paths),
         cases="\n".join(cases),
     )
@@ -151,7 +151,7 @@ def _zsh_words(text: str) -> str:
 
 def fish(flags: Sequence[FlagSpec], commands: Sequence[CommandSpec]) -> str:
     """A script for `mistral-chat completion fish | source`."""
-    names = " ".join(each.name for each in commands)
+    names = " ".join(command.name for command in commands)
     lines = [_fish_flag(flag, f"not __fish_seen_subcommand_from {names}") for flag in flags]
     for command in commands:
         lines.append(f"complete -c {PROGRAM} -n __fish_use_subcommand -a {command.name} -d {_quoted(command.help)}")
@@ -169,7 +169,9 @@ def fish(flags: Sequence[FlagSpec], commands: Sequence[CommandSpec]) -> str:
 
 
 def _fish_flag(flag: FlagSpec, condition: str) -> str:
-    spellings = " ".join(f"-l {each[2:]}" if each.startswith("--") else f"-s {each[1:]}" for each in flag.spellings)
+    spellings = " ".join(
+        f"-l {spelling[2:]}" if spelling.startswith("--") else f"-s {spelling[1:]}" for spelling in flag.spellings
+    )
     value = " -r" + ("" if flag.is_file else " -f") if flag.takes_value else " -f"
     offered = _fish_names(flag.names) if flag.names else " ".join(flag.values)
     values = f" -a {_quoted(offered)}" if offered else ""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from chat.errors import UsageError
 from chat.system.paths import config_folder, data_folder
-from chat.system.terminal_text import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 _STREAMS = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # the omitted methods are slow to make, and `--help` would wait for them
 class Environment:
     """What the program reads from and writes to; by default the process's own.
 
@@ -102,6 +101,8 @@ class Environment:
         """
         if not self.stdin.isatty():
             raise UsageError("there is no terminal to ask on", hint=f"`--yes` {without} without asking")
+        from chat.system.terminal_text import escape_line
+
         print(f"{escape_line(question)} [y/N] ", end="", file=self.stderr, flush=True)
         return self.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -118,6 +119,8 @@ class Environment:
 
     def notify(self, sentence: str) -> None:
         """Write a sentence to stderr as one line without control characters."""
+        from chat.system.terminal_text import escape_line
+
         self.print_error(escape_line(sentence))
 
 

@@ -1,4 +1,4 @@
-"""Open a file or a text in the person's own editor. Knows $VISUAL and $EDITOR."""
+"""Open a file or a text in the editor that $VISUAL or $EDITOR names."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from chat.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Started = Callable[[subprocess.Popen[bytes]], object]
+    OnStart = Callable[[subprocess.Popen[bytes]], object]
 
 
-def open_editor(path: Path, on_start: Started = lambda _: None) -> None:
-    """Wait until the person has closed the file.
+def open_editor(path: Path, on_start: OnStart = lambda _: None) -> None:
+    """Open a file in the editor and wait until the editor ends.
 
     Args:
-        on_start: takes the editor's process, for whoever may have to end it.
+        on_start: called with the editor's process, for code that may have to end it.
 
     Raises:
-        UsageError: the editor cannot be started, or says that it failed.
+        UsageError: the editor cannot be started, or failed.
     """
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
@@ -36,14 +36,14 @@ def open_editor(path: Path, on_start: Started = lambda _: None) -> None:
         raise UsageError(f"the editor `{editor}` failed", hint="set $EDITOR to yours") from error
 
 
-def edited(text: str, on_start: Started = lambda _: None) -> str:
-    """A Markdown text as the person leaves it, without the newline that editors end a file with.
+def edit_text(text: str, on_start: OnStart = lambda _: None) -> str:
+    """A Markdown text after the user edited it, without the newline that editors add at the end.
 
     Args:
-        on_start: as of `open_editor`.
+        on_start: as for `open_editor`.
 
     Raises:
-        UsageError: the editor cannot be started, or says that it failed; or there is no room for the file.
+        UsageError: the editor cannot be started, or failed, or the temporary file cannot be written.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="mistral-chat-") as folder:

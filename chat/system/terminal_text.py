@@ -1,8 +1,8 @@
-"""Turn characters that steer a terminal into characters that are only seen. Knows text, not terminals or colours."""
+"""Replace control characters, which a terminal would obey, by visible symbols."""
 
 from __future__ import annotations
 
-# The marks LRM, RLM and ALM are not here: good Hebrew and Arabic needs them, and they steer only their neighbours.
+# Not LRM, RLM and ALM: Hebrew and Arabic text needs them, and they affect only the characters beside them.
 _DIRECTIONS = {
     0x202A: "LRE",
     0x202B: "RLE",
@@ -22,7 +22,7 @@ def _table() -> dict[int, str]:
     # A C1 control is the single-character form of ESC and the character 0x40 below it (ECMA-48, 5.3): CSI is `ESC [`.
     table |= {code: "␛" + chr(code - 0x40) for code in range(0x80, 0xA0)}
     table |= {code: f"⟨{name}⟩" for code, name in _DIRECTIONS.items()}
-    table |= {0x2028: "␤", 0x2029: "␤␤"}  # ends of line and paragraph to some programs, not to ours
+    table |= {0x2028: "␤", 0x2029: "␤␤"}  # some programs break lines and paragraphs here
     table |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")  # a lone surrogate cannot be written at all
     return table
 
@@ -35,12 +35,12 @@ def escape_control_characters(text: str) -> str:
     """The text with every control character but newline and tab shown as a symbol, such as `␛` for ESC.
 
     Covers C0, DEL, C1, the directional embeddings, overrides and isolates, the Unicode line separators and lone
-    surrogates. Characters are replaced one by one, so text may be cut anywhere before it comes here: the pieces'
-    results joined are the whole's result, and idempotent.
+    surrogates. Characters are replaced one by one, so a text may come in pieces. The result does not change if it is
+    escaped again.
     """
     return text.translate(_TABLE)
 
 
 def escape_line(text: str) -> str:
-    """`escape_control_characters` for a title, a name or a table cell: newlines and tabs are spaces too."""
+    """The text on one line, for a title, a name or a table cell: as above, and newlines and tabs become spaces."""
     return text.translate(_LINE_TABLE)

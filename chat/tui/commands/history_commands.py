@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.app.session_options import apply_session, own_words, persisted_options, with_answer_options
+from chat.app.session_options import apply_session, persisted_options, session_options_text, with_answer_options
 from chat.errors import UsageError
 from chat.history.search import newest_leaf
 from chat.rendering.styled_text import Span, cut, plain, wrap
@@ -92,7 +92,7 @@ def load(desk: SessionState, argument: str) -> None:
 def tell_own(desk: SessionState) -> None:
     """Say what a session that goes on has beside its messages: options, a system prompt, another model."""
     record, system = desk.session.record, desk.session.conversation.system
-    words = [own_words(desk.resolved), f"system prompt “{system}”" if system else ""]
+    words = [session_options_text(desk.resolved), f"system prompt “{system}”" if system else ""]
     if any(words):
         own = "this session's own: " + " · ".join(each for each in words if each)
         desk.say(plain(cut(escape_line(own), desk.screen.width - 1), "dim"), ())

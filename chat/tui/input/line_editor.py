@@ -20,7 +20,7 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.search import stop_search
 
 from chat.errors import ChatError
-from chat.system.external_editor import edited
+from chat.system.external_editor import edit_text
 from chat.tui.input.paste_keys import PasteKeys
 from chat.tui.input.pastes import Pastes
 from chat.tui.input.reader import PROMPT, Candidate, is_open_block, sendable
@@ -216,7 +216,7 @@ class LineEditor:
     async def _edit(self, buffer: Buffer) -> None:
         text = self._pastes.unfold(buffer.text)
         try:
-            text = await run_in_terminal(lambda: edited(text, self._note_editor), in_executor=True)
+            text = await run_in_terminal(lambda: edit_text(text, self._note_editor), in_executor=True)
         except ChatError as error:
             await self._say(f"{error.message} · {error.hint}" if error.hint else error.message, REMARK_SECONDS)
         else:

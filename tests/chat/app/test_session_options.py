@@ -13,8 +13,8 @@ from chat.app.session_options import (
     ORIGIN,
     apply_session,
     is_persisted,
-    own_words,
     persisted_options,
+    session_options_text,
     with_answer_options,
 )
 from chat.config.option_types import option_specs
@@ -122,7 +122,7 @@ def test_everything_that_is_kept_comes_back_through_json() -> None:
     stored = json.loads(json.dumps(persisted_options(here)))
     back = apply_session(ResolvedSettings(Settings(), {}), SessionRecord("a" * 32, settings=stored))
     assert {name: getattr(back.settings, name) for name in values} == {**values, "lora": ("/a:0.5",)}
-    assert own_words(back) == (
+    assert session_options_text(back) == (
         "lora '/a:0.5', stop 'x' 'y', seed 3, window 64, overflow drop, min-p 0.5"
     )  # fmt: skip
 

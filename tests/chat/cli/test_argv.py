@@ -56,7 +56,7 @@ def test_options_stand_anywhere_and_are_written_in_every_usual_way(
     [
         ("--tempe 1", "no such option: --tempe", "did you mean --temp or --template or --temperature?"),
         ("--verson", "no such option: --verson", "did you mean --version or --json or --verbose?"),
-        ("--qqqqqqq", "no such option: --qqqqqqq", "`mistral-chat --help` shows what there is"),
+        ("--qqqqqqq", "no such option: --qqqqqqq", "`mistral-chat --help` explains the usage"),
         ("-qz", "no such option: -z", None),
         ("-zh", "no such option: -z", None),
         ("hi --temp", "--temp needs a value", None),

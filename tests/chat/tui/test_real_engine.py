@@ -218,7 +218,7 @@ def test_a_session_whose_model_is_gone_says_how_to_go_on(begin: Begin, tiny_mode
     again = Terminal(command, environment={"MISTRAL_CHAT_HOME": str(tmp_path / "home")}, columns=120, folder=tmp_path)
     assert again.end() == 3
     assert "error: the session's model is gone: no model at " in again.text()
-    assert "hint: `-m NAME` goes on with it under another model" in again.text()
+    assert "hint: `-m NAME` continues it with another model" in again.text()
     begin("-c").wait("hello")
 
 

@@ -16,7 +16,7 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from chat.system.external_editor import edited
+from chat.system.external_editor import edit_text
 from chat.tui.input.line_editor import LineEditor
 from chat.tui.signals import Leaving
 from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_G, CTRL_J, CTRL_R, ENTER, TAB, UP, Terminal
@@ -193,7 +193,7 @@ def test_an_editors_odd_bytes_and_line_ends_come_back_as_text(monkeypatch: pytes
     editor.write_text("#!/bin/sh\nprintf 'a\\r\\nb \\377\\n\\n' > \"$2\"\n")
     editor.chmod(0o755)
     monkeypatch.setenv("VISUAL", f"{editor} --wait")
-    assert edited("before") == "a\nb \ufffd\n"
+    assert edit_text("before") == "a\nb \ufffd\n"
 
 
 def test_tab_takes_the_only_folder_and_goes_on_inside_it(start: Any, tmp_path: Path) -> None:
