@@ -200,8 +200,9 @@ class BatchScheduler:
             if free == 0 or not should_read_now(free, context.settings.sequences, self._steps_waited):
                 self._steps_waited += 1
                 return
+            if self._pack(context):
+                return  # the cells are copied with the next step; prompts are read after it
             self._steps_waited = 0
-            self._pack(context)
             yield from self._read_prompts(context, free)
 
     def _answer_alone(self, active: ActiveRequest) -> Iterator[Outcome]:
@@ -347,10 +348,16 @@ class BatchScheduler:
             context.clear(seq_id)
             yield active.index, outcome
 
-    def _pack(self, context: LlamaContext) -> None:
-        """Move the last sequences in use to free ones before them: only neighbours are computed in one go."""
+    def _pack(self, context: LlamaContext) -> bool:
+        """Move the last sequences in use to free ones before them, and say whether there were any.
+
+        Only neighbours are computed in one pass.
+        """
+        has_moved = False
         for target in range(len(self._running)):
             if target not in self._running:
                 source = max(self._running)
                 context.move(source, target)
                 self._running[target] = self._running.pop(source)
+                has_moved = True
+        return has_moved

@@ -95,6 +95,7 @@ class LlamaContext:
         self.window = model.window
         self.sequence_ids = tuple(array("i") for _ in range(settings.sequences))
         self.ids = self.sequence_ids[0]
+        self._copy_is_pending = False  # of a moved sequence
         self._make_batches()
         self._logits: dict[int, NDArray[np.float32]] = {}  # views by address
 
@@ -222,6 +223,7 @@ class LlamaContext:
             self._flags[rows[seq_id]] = 1
         self._sequence_batch.n_tokens = count
         result = self._api.llama_decode(self.pointer, self._sequence_batch)
+        self._copy_is_pending = False
         if result == ABORTED:
             return None
         if result != 0:
@@ -322,8 +324,10 @@ class LlamaContext:
         """A copy of the cells that the last id attends to.
 
         Raises:
-            EngineError: llama.cpp saved fewer bytes than it announced.
+            EngineError: llama.cpp saved fewer bytes than it announced, or a moved sequence is not copied yet.
         """
+        if self._copy_is_pending:
+            raise EngineError("the cache cannot be saved before a moved sequence is read further")
         size = self._api.llama_state_seq_get_size_ext(self.pointer, seq_id, 0)
         data = bytearray(size)
         buffer: Any = (ctypes.c_uint8 * size).from_buffer(data)
@@ -336,10 +340,11 @@ class LlamaContext:
         """Replace a sequence by a snapshot; its last id must be read again before there are logits.
 
         Returns:
-            False where it does not fit or llama.cpp refuses it; the sequence is then empty.
+            False where it does not fit, llama.cpp refuses it, or a moved sequence is not copied yet; the sequence is
+            then empty.
         """
         self.clear(seq_id)
-        if len(snapshot.ids) > self.cells and not self.settings.rolling:
+        if self._copy_is_pending or (len(snapshot.ids) > self.cells and not self.settings.rolling):
             return False
         size = len(snapshot.data)
         buffer: Any = (ctypes.c_uint8 * size).from_buffer(snapshot.data)
@@ -354,12 +359,14 @@ class LlamaContext:
     def move(self, source: int, target: int) -> None:
         """Move what one sequence holds to another, which is empty.
 
-        Raises:
-            EngineError: llama.cpp does not copy it.
+        The cells keep their order, which a snapshot would not: flash attention adds them up in that order, and where a
+        rolling cache wraps around inside the window, another order gives other bits. llama.cpp copies the cells at the
+        start of the next batch; until then nothing can be saved or restored.
         """
-        if not self.restore(self.snapshot(source), target):
-            raise EngineError("llama.cpp could not move a sequence to other cells")
+        self._api.llama_memory_seq_cp(self.memory, source, target, -1, -1)
+        self.sequence_ids[target].extend(self.sequence_ids[source])
         self.clear(source)
+        self._copy_is_pending = True
 
     def abort(self, flag: bool = True) -> None:
         """Stop the batch that is being computed, from any thread; False allows batches again. Works on CPUs only."""

@@ -112,6 +112,44 @@ def test_a_full_cache_is_an_error_with_numbers_and_the_decoder_goes_on(
     assert np.abs(again - read(open_decoder(plain_file), ids[:9])).max() < 1e-4
 
 
+@pytest.mark.parametrize("moved_at", [40, 100, 200, 300])
+def test_a_moved_sequence_is_computed_with_the_same_bits(
+    windowed_file: Path, open_decoder: Callable[..., LlamaContext], moved_at: int
+) -> None:
+    """Moved through a snapshot its cells lay in another order, and flash attention adds them up in their order."""
+    settings = {"cells": 128, "rolling": True, "flash_attention": "on", "sequences": 2}
+    ids = ids_of(400)
+    moved, still = open_decoder(windowed_file, **settings), open_decoder(windowed_file, **settings)
+    for index, token in enumerate(ids):
+        if index == moved_at:
+            moved.move(1, 0)
+            assert list(moved.sequence_ids[0]) == ids[:index] and not moved.sequence_ids[1]
+        seq_id = int(index < moved_at)
+        moved_rows, still_rows = moved.feed_sequences([(seq_id, [token])]), still.feed_sequences([(0, [token])])
+        assert moved_rows == {seq_id: 0} and still_rows == {0: 0}
+        assert np.array_equal(moved.logits(0), still.logits(0)), index
+
+
+def test_nothing_is_restored_or_saved_before_a_moved_sequence_is_copied(
+    windowed_file: Path, open_decoder: Callable[..., LlamaContext]
+) -> None:
+    """llama.cpp copies the cells with the next batch: what is restored before would be copied in their place."""
+    ids, other = ids_of(30), ids_of(20, 2)
+    decoder = open_decoder(windowed_file, sequences=2)
+    decoder.feed_sequences([(0, other)])
+    saved = decoder.snapshot(0)
+    decoder.clear(0)
+    decoder.feed_sequences([(1, ids)])
+    decoder.move(1, 0)
+    assert not decoder.restore(saved, 1)
+    with pytest.raises(EngineError, match=r"^the cache cannot be saved before a moved sequence is read further$"):
+        decoder.snapshot(0)
+    assert decoder.feed_sequences([(0, other)]) == {0: 19}
+    warm = decoder.logits(19).copy()
+    assert decoder.restore(saved, 1) and list(decoder.sequence_ids[1]) == other
+    assert np.abs(warm - read(open_decoder(windowed_file), ids + other)).max() < 1e-4
+
+
 def test_an_abort_stops_a_batch_within_half_a_second_and_what_was_read_stays(
     slow_file: Path, open_decoder: Callable[..., LlamaContext]
 ) -> None:
