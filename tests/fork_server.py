@@ -45,6 +45,7 @@ IMPORTED = (  # what most runs use
     "tests.chat.tui.scripted",
 )
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE", "MALLOC", "OPENBLAS", "OMP_")  # how variables begin
+PYTHON_CHILD = str(Path(ROOT) / "chat" / "system" / "python_child.py")  # runs a module of ours, such as the engine's
 LENGTH_BYTES = 8
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
@@ -57,7 +58,7 @@ def can_fork(command: Sequence[str], environment: Mapping[str, str], started_wit
     """
     if len(command) < 2 or command[0] != sys.executable:
         return False
-    known = command[1] in ("-m", "-c") or command[1:3] == ["-P", "-m"] or command[1].endswith(".py")
+    known = command[1] in ("-m", "-c") or list(command[1:3]) == ["-P", PYTHON_CHILD] or command[1].endswith(".py")
     folders = [set(each.get("PYTHONPATH", ROOT).split(os.pathsep)) for each in (environment, started_with)]
     return known and folders[0] <= folders[1] and _read_at_start(environment) == _read_at_start(started_with)
 
@@ -157,9 +158,10 @@ def _stream(number: int, name: str, mode: str, model: io.TextIOWrapper) -> io.Te
 
 
 def run_command(command: list[str]) -> None:
-    """Run what follows `python` on a command line: `[-P] -m module`, `-c code` or a file, each with its arguments."""
+    """Run what follows `python` on a command line: `-m module`, `-c code` or a file, each with its arguments."""
     if command[0] == "-P":
         command = command[1:]
+        sys.modules.pop(command[1], None)  # it is run anew, as the main module
     elif command[0] == "-m":
         sys.path[0] = str(Path.cwd())
     else:
@@ -186,7 +188,12 @@ class WorkerPopen(subprocess.Popen[Any]):
         errread: int, errwrite: int, *identity: Any,
     ) -> None:  # fmt: skip
         pipes = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
-        is_worker = isinstance(args, list) and args[1:3] == ["-P", "-m"] and identity[5]
+        *who, new_session, group = identity
+        is_worker = isinstance(args, list) and args[1:3] == ["-P", PYTHON_CHILD] and not (preexec_fn or pass_fds or cwd)
+        is_worker = (
+            is_worker and (*who, group) == (True, None, None, None, -1, -1) and min(p2cread, c2pwrite, errwrite) > 2
+        )
+        env = os.environ if env is None else env
         if (
             not is_worker
             or not can_fork(args, env, self.started_with)
@@ -197,18 +204,18 @@ class WorkerPopen(subprocess.Popen[Any]):
             return
         self.pid = os.fork()
         if not self.pid:
-            _run_in_place(args[1:], env, (p2cread, c2pwrite, errwrite))
+            _run_in_place(args[1:], env, (p2cread, c2pwrite, errwrite), session=new_session)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
-def _run_in_place(command: list[str], environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
+def _run_in_place(
+    command: list[str], environment: Mapping[str, str], descriptors: Sequence[int], *, session: bool
+) -> None:
     """Become a worker below the frames of the run that starts it, which are never returned to."""
     code = 1
     try:
-        copies = [os.dup(descriptor) for descriptor in descriptors]  # none of them is 0, 1 or 2
-        request = {"session": True, "terminal": False, "environment": environment, "folder": "."}
-        begin(request, copies)
+        begin({"session": session, "terminal": False, "environment": dict(environment), "folder": "."}, descriptors)
         run_command(command)
         code = 0
     except SystemExit as ending:
