@@ -17,6 +17,8 @@ from tests import grids
 from tests.folders import CHECKPOINTS
 from tests.program import Popen
 
+ENGINE_FIXTURES = {"make_once", "open_decoder", "open_engine", "tried_out"}  # models are made for engines alone
+
 Make = Callable[[str, Callable[[Path], object]], Path]
 Converted = Callable[..., Path]
 
@@ -37,6 +39,22 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = getattr(config, "cache", None)
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and cache is not None:
         os.environ["PYTHONPYCACHEPREFIX"] = str(cache.mkdir("bytecode"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a pseudo-terminal (`pty`), what runs an engine (`engine`), and both together as `slow`."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        names = vars(getattr(item, "module", types))
+        is_pty = ("start" in fixtures and "/tui/" in item.nodeid) or not names.keys().isdisjoint(("pexpect", "pty"))
+        is_pty = is_pty or getattr(names.get("Terminal"), "__module__", "") == "tests.chat.tui.pseudo_terminal"
+        is_engine = not fixtures.isdisjoint(ENGINE_FIXTURES)
+        if is_pty:
+            item.add_marker("pty")
+        if is_engine:
+            item.add_marker("engine")
+        if is_pty and is_engine:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -137,6 +137,7 @@ def package_of(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
+@pytest.mark.slow
 def test_no_module_imports_one_that_imports_it() -> None:
     try:
         TopologicalSorter({name: ours(imports(name)) for name in modules()}).prepare()

@@ -24,6 +24,7 @@ NO_CODE = "error: the answer holds no code block\n"
 EXPECTED = {"--schema": (1, CUT), "-x": (0, NO_CODE)}  # a model of random weights writes no code and ends nothing
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_is_one_the_program_takes() -> None:
     calls = [call for line in [*LINES, *QUOTED] for call in CALLS.findall(re.sub(r"\"[^\"]*\"|'[^']*'", "TEXT", line))]
     assert len(calls) > 20
@@ -50,6 +51,7 @@ def test_there_are_ten_one_liners() -> None:
 
 
 @pytest.mark.parametrize("line", ONE_LINERS)
+@pytest.mark.slow
 def test_each_one_liner_answers(line: str, tiny_v3_model: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("A tool that counts files.\n")
     (tmp_path / "pyproject.toml").write_text('[project]\nrequires-python = ">=3.11"\n')

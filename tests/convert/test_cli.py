@@ -162,6 +162,7 @@ def test_a_name_with_a_line_break_does_not_break_the_sentence(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_a_signal_stops_the_work_and_leaves_nothing(number: int, code: int, tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "model", Sizes(layers=1, hidden=4096, width=1024))
     made = tmp_path / "made"

@@ -59,6 +59,7 @@ def _is_array(file: Any, name: str) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["F32", "Q4_K_M", "IQ4_XS"])
+@pytest.mark.slow
 def test_a_plain_file_gets_its_window_and_is_the_file_that_the_checkpoint_becomes(kind: str, tmp_path: Path) -> None:
     direct = made(V01, tmp_path / "direct.gguf", kind)
     plain = made(V01, tmp_path / "plain.gguf", kind, window="off")
@@ -182,6 +183,7 @@ def test_types_that_convert_does_not_write_are_copied_too(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("full", ["F32", "BF16"])
 @pytest.mark.parametrize("sizes", [Sizes(layers=9, window=64), Sizes(experts=8), Sizes(is_tied=True)])
+@pytest.mark.slow
 def test_a_full_file_becomes_what_the_checkpoint_becomes(full: str, sizes: Sizes, tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "model", sizes)
     source = made(folder, tmp_path / "full.gguf", full)
@@ -191,6 +193,7 @@ def test_a_full_file_becomes_what_the_checkpoint_becomes(full: str, sizes: Sizes
     assert (report.warnings, report.verified, report.type) == ((), True, "Q4_K_M")
 
 
+@pytest.mark.slow
 def test_a_full_file_with_a_matrix_becomes_what_llama_quantize_makes_of_it(tmp_path: Path) -> None:
     source = made(V03, tmp_path / "full.gguf", "F16")
     measured = measure(source)
@@ -207,6 +210,7 @@ def test_a_full_file_with_a_matrix_becomes_what_llama_quantize_makes_of_it(tmp_p
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "BF16"] + (["Q6_K", "Q5_K_M", "IQ4_XS", "F32"] if FULL else []))
+@pytest.mark.slow
 def test_quantizing_again_gives_llama_quantizes_bytes_and_a_warning(kind: str, tmp_path: Path) -> None:
     source = made(V03, tmp_path / "source.gguf", "Q4_K_M")
     report = convert(ConversionOptions(source, tmp_path / "ours.gguf", kind))
@@ -258,6 +262,7 @@ def test_the_default_name_does_not_say_what_was(arguments: dict[str, Any], name:
 
 
 @pytest.mark.parametrize("sizes", [Sizes(window=64), Sizes(experts=4)])
+@pytest.mark.slow
 def test_an_adapter_is_merged_into_a_full_file_as_into_its_checkpoint(sizes: Sizes, tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "model", sizes)
     tensors = hugging_face_tensors(sizes)

@@ -57,6 +57,7 @@ def every_pair(sizes: Sizes) -> dict[str, tuple[Array, Array]]:
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
 def test_llama_cpp_with_the_adapter_answers_as_the_merged_model(name: str, tmp_path: Path) -> None:
     sizes = MODELS[name]
     folder = make_checkpoint(tmp_path / "base", sizes)

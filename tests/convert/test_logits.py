@@ -115,6 +115,7 @@ def interleaved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out.gguf"
 
 
+@pytest.mark.slow
 def test_windows_of_single_layers_are_exact(interleaved: Path) -> None:
     file = read_gguf(interleaved)
     assert file.metadata["granite_swa.attention.sliding_window_pattern"] == (False, True, True, True)
@@ -178,6 +179,7 @@ def test_a_saved_state_of_single_layers_windows_continues_exactly(interleaved: P
         (64, {"type": "linear", "factor": 4.0}),
     ],
 )
+@pytest.mark.slow
 def test_stretched_positions_are_exact(window: int | None, rope: dict[str, Any], tmp_path: Path) -> None:
     tensors = loud_tensors()
     make_checkpoint(

@@ -41,6 +41,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServe
 
 
 @pytest.mark.parametrize("source", [NAME, f"hf:{NAME}", f"{NAME}@main"])
+@pytest.mark.slow
 def test_a_repository_becomes_the_file_that_its_folder_becomes(
     source: str, server: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_repository_becomes_the_file_that_its_folder_becomes(
     assert not [path for path in server.paths() if "consolidated" in path or "README" in path]
 
 
+@pytest.mark.slow
 def test_what_was_fetched_is_not_fetched_again_and_quiet_is_quiet(
     server: HubServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,6 +61,7 @@ def test_the_file_is_small_and_a_mistral_with_a_window(guide: GuideBackend) -> N
     assert info.trained_context > 256
 
 
+@pytest.mark.slow
 def test_held_out_questions_are_answered_and_strangers_refused(guide: GuideBackend, evaluate: Any) -> None:
     """Never trained on; a quick run asks a seeded sample of them, and allows for its chance."""
     questions = evaluate.read_questions(HERE / "held_out.txt")
@@ -93,6 +94,7 @@ def test_what_it_does_not_know_is_refused_with_the_way_to_a_full_model(guide: Gu
     assert ask(guide, "What is the capital of France?").text.strip() == refusal().answer
 
 
+@pytest.mark.slow
 def test_a_session_longer_than_the_window_goes_on_answering(guide: GuideBackend) -> None:
     licence = next(fact for fact in facts() if fact.id == "licence")
     messages: list[Message] = []
@@ -103,6 +105,7 @@ def test_a_session_longer_than_the_window_goes_on_answering(guide: GuideBackend)
     assert messages[-1].content.strip() == licence.answer
 
 
+@pytest.mark.slow
 def test_the_first_answer_is_there_within_two_seconds() -> None:
     """Of processor time and waiting for the disk: a machine that is busy with other tests takes longer."""
     began = time.monotonic(), os.times()

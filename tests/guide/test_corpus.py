@@ -28,6 +28,7 @@ def test_a_seed_writes_the_same_dialogues_again(corpus: Any) -> None:
     assert dialogues(corpus, 5, 60) != dialogues(corpus, 6, 60)
 
 
+@pytest.mark.slow
 def test_every_fact_and_the_refusal_are_answered_as_written(corpus: Any) -> None:
     answers = {topic.id: topic.answer for topic in (*facts(), refusal())}
     turns = [turn for dialogue in dialogues(corpus, 7, 1500) for turn in dialogue]

@@ -55,6 +55,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("window", ["auto", "off"])
+@pytest.mark.slow
 def test_an_adapter_answers_as_the_merged_model(
     window: str, adapter: Path, converted: Callable[..., Path], tmp_path: Path
 ) -> None:

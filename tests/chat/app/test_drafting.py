@@ -42,6 +42,7 @@ def test_answers_are_the_same_with_and_without_drafts(model: Path, flags: list[o
     assert without["tokens"]["drafted"] == 0  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_an_answer_that_repeats_itself_is_drafted(model: Path) -> None:
     """A random model falls into loops when the likeliest id is always taken; on a busy machine drafts may not pay."""
     found = (answer(model, "--temperature", 0)["tokens"] for _ in range(5))
@@ -52,6 +53,7 @@ def test_an_answer_that_repeats_itself_is_drafted(model: Path) -> None:
     ("window", "flags"),  # of the small model, whose weights are coarser
     [("auto", ["--temperature", 0]), ("off", ["--seed", 3, "--temperature", 0.3])],
 )
+@pytest.mark.slow
 def test_a_small_model_changes_no_answer_far_past_the_window(
     window: str, flags: list[object], model: Path, make: Make
 ) -> None:

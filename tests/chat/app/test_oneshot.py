@@ -245,6 +245,7 @@ def test_a_batch_that_is_not_there_is_exit_7(tiny_model: Path) -> None:
     assert (done.returncode, done.stderr) == (7, b"error: nowhere.jsonl: cannot be read: No such file or directory\n")
 
 
+@pytest.mark.slow
 def test_one_shots_of_a_session_remember_each_other(tiny_model: Path) -> None:
     first = json.loads(run("-m", tiny_model, "--session", "trip", "--json", "-n", 4, "one").stdout)
     second = json.loads(run("-c", "--dry-run", "two").stdout)
@@ -255,6 +256,7 @@ def test_one_shots_of_a_session_remember_each_other(tiny_model: Path) -> None:
     assert [each["content"] for each in shown["nodes"]][::2] == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_a_turn_that_could_not_be_stored_is_told(tiny_model: Path) -> None:
     """The disk is full once the question is to be written: the answer comes, but nobody may believe it is kept."""
     assert run("-m", tiny_model, "--session", "s", "-n", 2, "one").returncode == 0
@@ -273,6 +275,7 @@ def test_a_one_shot_without_a_session_stores_nothing(tiny_model: Path, own_home:
     assert [path for path in own_home.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.slow
 def test_the_second_question_about_a_long_file_does_not_read_it_again(tiny_v3_model: Path, tmp_path: Path) -> None:
     document = tmp_path / "document.txt"
     document.write_text("the cat sat on the mat and the dog ran far away. " * 100)
@@ -291,6 +294,7 @@ def test_the_second_question_about_a_long_file_does_not_read_it_again(tiny_v3_mo
     assert (cold["tokens"]["cached"], cold["ids"]) == (0, second["ids"])
 
 
+@pytest.mark.slow
 def test_a_question_without_a_word_of_an_answer_is_no_part_of_the_session(tiny_model: Path) -> None:
     assert run("-m", tiny_model, "--session", "s", "-n", 2, "one").returncode == 0
     assert run("-c", "-m", "nowhere.gguf", "lost").returncode == 3
@@ -298,6 +302,7 @@ def test_a_question_without_a_word_of_an_answer_is_no_part_of_the_session(tiny_m
     assert "lost" not in json.loads(run("-c", "--dry-run", "two").stdout)["text"]
 
 
+@pytest.mark.slow
 def test_without_a_model_the_guide_answers_and_says_so() -> None:
     done = run(stdin=b"How do I convert a checkpoint?\n")
     assert done.returncode == 0

@@ -45,6 +45,7 @@ def said(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [(each["id"], each.get("text"), each.get("finish_reason"), each.get("error")) for each in results]
 
 
+@pytest.mark.slow
 def test_the_results_are_the_same_and_in_order_however_many_grow_at_once(model: Path, batch: Path) -> None:
     one, *others = (
         answers("-m", model, "--batch", batch, "-n", 12, *GREEDY, "--parallel", parallel) for parallel in (1, 2, 4)
@@ -97,6 +98,7 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_does_the_rest(parallel: int, m
     assert {each["tokens"]["generated"] for each in results[len(finished) :]} == {5}
 
 
+@pytest.mark.slow
 def test_a_killed_engine_costs_no_answer(model: Path, batch: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     arguments = ("-m", model, "--batch", batch, "-n", 100, *GREEDY, "--parallel", 3)

@@ -32,6 +32,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.slow
 def test_a_window_model_is_measured_whole_and_its_memory_is_flat(tiny_model: Path, tmp_path: Path) -> None:
     done = bench("-m", str(tiny_model), *QUICK, "--json", "--svg", str(tmp_path / "picture.svg"))
     assert (done.returncode, done.stderr) == (0, "")
@@ -55,6 +56,7 @@ def test_a_window_model_is_measured_whole_and_its_memory_is_flat(tiny_model: Pat
     assert ElementTree.parse(tmp_path / "picture.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
+@pytest.mark.slow
 def test_a_model_without_a_window_gets_the_context_that_the_bench_needs(tiny_v3_model: Path) -> None:
     done = bench("-m", str(tiny_v3_model), "-n", "4", "--contexts", "64,100")
     assert (done.returncode, done.stderr) == (0, "")
@@ -88,6 +90,7 @@ def test_what_cannot_be_measured_is_one_sentence(arguments: tuple[str, ...], cod
     assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (code, "", message)
 
 
+@pytest.mark.slow
 def test_what_looking_ahead_is_worth_is_measured_where_it_is_on(converted: Callable[..., Path]) -> None:
     path = converted("mistral-v0.1", "Q8_0")
     ahead = json.loads(bench("-m", str(path), "-n", "32", "--contexts", "64", "--json").stdout)["ahead"]
@@ -110,6 +113,7 @@ def test_contexts_are_sorted_and_each_is_measured_once() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the child in /proc")
+@pytest.mark.slow
 def test_ctrl_c_ends_the_bench_and_its_process_with_130(tiny_model: Path) -> None:
     command = [sys.executable, "-m", "chat", "bench", "-m", str(tiny_model), "--contexts", "20000000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as running:

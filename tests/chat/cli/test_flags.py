@@ -51,6 +51,7 @@ def test_old_turns_are_dropped_where_that_was_asked_for_and_it_is_said(
     assert (done.returncode, plain.get("exit_code"), done.stderr) == (code, 5 if code else None, said)
 
 
+@pytest.mark.slow
 def test_no_disk_for_states_keeps_none(tiny_v3_model: Path, tmp_path: Path, own_home: Path) -> None:
     document = tmp_path / "document.txt"
     document.write_text("the cat sat on the mat. " * 200)

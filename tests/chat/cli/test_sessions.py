@@ -114,6 +114,7 @@ def test_a_list_on_a_terminal_fits_and_has_no_control_characters(store: Store, c
         assert re.fullmatch(r"日本語の話 +日本語が好きですか +1  \d{4}-\d\d-\d\d \d\d:\d\d", lines[1])
 
 
+@pytest.mark.slow
 def test_an_empty_history_is_no_error_and_makes_no_file(own_home: Path) -> None:
     assert sessions("list") == (0, "", "")
     assert sessions("list", "--json") == (0, "[]\n", "")
@@ -123,6 +124,7 @@ def test_an_empty_history_is_no_error_and_makes_no_file(own_home: Path) -> None:
     assert not (own_home / "mistral-chat").exists()
 
 
+@pytest.mark.slow
 def test_show_is_unchanged_in_a_pipe_and_escaped_on_a_terminal(store: Store) -> None:
     code, out, err = sessions("show", "buffer")
     assert (code, err) == (0, "")
@@ -132,6 +134,7 @@ def test_show_is_unchanged_in_a_pipe_and_escaped_on_a_terminal(store: Store) -> 
     assert from_json(sessions("show", "buffer", "--json")[1])[1] == store.load(store.get("buffer").id)[1]
 
 
+@pytest.mark.slow
 def test_search_prints_snippets(store: Store) -> None:
     record = store.get("buffer")
     assert sessions("search", "rolling") == (
@@ -148,6 +151,7 @@ def test_search_prints_snippets(store: Store) -> None:
     assert "\x1b]" not in on_terminal("search", "evil")
 
 
+@pytest.mark.slow
 def test_export_writes_the_format_of_the_suffix(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "chat.html"
     assert sessions("export", "buffer", "-o", str(path)) == (0, "", f"wrote {path}\n")
@@ -208,6 +212,7 @@ def test_rm_asks_on_a_terminal(store: Store) -> None:
     assert store.find("buffer") is None
 
 
+@pytest.mark.slow
 def test_a_newer_history_is_an_error_and_not_changed(store: Store) -> None:
     assert store.path
     store._connection.write(lambda connection: connection.execute("PRAGMA user_version = 7"))
@@ -233,6 +238,7 @@ def test_a_closed_pipe_is_no_error(store: Store) -> None:
         assert (run.wait(30), run.stderr.read()) == (141, b"")
 
 
+@pytest.mark.slow
 def test_an_imported_session_is_equal_to_the_exported_one(store: Store, tmp_path: Path) -> None:
     record = store.get("buffer")
     store.set_settings(record.id, {"temperature": 0.2, "remote": "http://elsewhere.example"})

@@ -60,6 +60,7 @@ def test_without_json_each_call_is_a_line_after_the_answer(
     assert [ToolCall(**json.loads(line)) for line in lines] == list(CALLS)
 
 
+@pytest.mark.slow
 def test_a_one_shot_gives_results_to_a_stored_session(tiny_v3_model: Path) -> None:
     with open_history(enabled=True) as store:
         store.create(name="s", model=str(tiny_v3_model), model_path=str(tiny_v3_model), conversation=CALLED)

@@ -41,6 +41,7 @@ def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     return run_command(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_without_a_model_every_check_has_its_line_within_five_seconds() -> None:
     begun = time.monotonic()
     done = doctor()
@@ -53,6 +54,7 @@ def test_without_a_model_every_check_has_its_line_within_five_seconds() -> None:
     assert seconds < 5
 
 
+@pytest.mark.slow
 def test_json_has_the_same_findings_and_says_what_would_be_chosen_for_a_model(tiny_model: Path) -> None:
     done = doctor("--json", "-m", str(tiny_model))
     report = json.loads(done.stdout)
@@ -65,6 +67,7 @@ def test_json_has_the_same_findings_and_says_what_would_be_chosen_for_a_model(ti
     assert choice.endswith(" free; a text has no end, but the model was trained on 32,768 tokens")
 
 
+@pytest.mark.slow
 def test_the_process_that_asks_loads_neither_llama_cpp_nor_numpy() -> None:
     code = (
         "import sys; from chat.cli.main import run; run(['doctor', '--json']); "
@@ -74,6 +77,7 @@ def test_the_process_that_asks_loads_neither_llama_cpp_nor_numpy() -> None:
     assert done.stderr == "[]"
 
 
+@pytest.mark.slow
 def test_a_missing_model_a_wrong_setting_and_an_address_that_is_none_are_problems(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -89,12 +93,14 @@ def test_a_missing_model_a_wrong_setting_and_an_address_that_is_none_are_problem
     assert doctor("-m", "missing.gguf").returncode == 1
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_is_not_downloaded_to_be_looked_at() -> None:
     found = {each.check: each for each in examine("hf:owner/repo:Q4_K_M", online=False)}
     assert found["model"].state == "problem"
     assert found["model"].words == "hf:owner/repo:Q4_K_M is not downloaded yet"
 
 
+@pytest.mark.slow
 def test_what_is_too_large_is_said_in_the_words_of_the_engine(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +138,7 @@ def test_an_unknown_option_is_a_usage_error() -> None:
     assert done.stderr.startswith("error: no such option: --mode")
 
 
+@pytest.mark.slow
 def test_an_encoding_without_our_letters_is_told_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     done = doctor("-m", "mod\u00e8le.gguf")
@@ -141,6 +148,7 @@ def test_an_encoding_without_our_letters_is_told_and_stops_nothing(monkeypatch: 
     assert done.stdout.rstrip().endswith("2 problems")
 
 
+@pytest.mark.slow
 def test_the_hub_is_asked_only_if_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     calm, asked = ({each["check"]: each for each in json.loads(doctor("--json", *flags).stdout)["findings"]}["hub"]

@@ -349,6 +349,7 @@ def test_names_in_messages_cannot_steer_a_terminal(tmp_path: Path) -> None:
     ],
     ids=["strings", "numbers", "truths", "text"],
 )
+@pytest.mark.slow
 def test_a_sparse_terabyte_of_zeros_costs_neither_time_nor_memory(kind: int, raw: bytes, tmp_path: Path) -> None:
     """The most that a header may claim, in a file that is long enough for it: two seconds and a gigabyte are plenty."""
     file = small()
@@ -381,6 +382,7 @@ def test_the_header_of_a_sparse_file_has_a_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("pieces", "merges", "limit_seconds"), [(32_768, 0, 0.06), (131_072, 269_443, 0.25)])
+@pytest.mark.slow
 def test_a_real_vocabulary_is_read_at_once(pieces: int, merges: int, limit_seconds: float, tmp_path: Path) -> None:
     """A single piece of over 127 bytes once made the reader look at all 400,000 strings one by one: 0.8 s."""
     path = samples.large(tmp_path / "m.gguf", pieces, merges)

@@ -614,6 +614,7 @@ def test_a_wrong_key_named_by_a_hostile_architecture_cannot_steer_a_terminal(
 class TestWithLlamaCpp:
     """The rules are what llama.cpp dies on, no more than it must be: asked of llama.cpp itself, in a child."""
 
+    @pytest.mark.slow
     def test_samples_and_lawful_variants_decode(self, originals: dict[str, bytes], tmp_path: Path) -> None:
         lines = []
         for place, (sample, change) in enumerate(
@@ -626,6 +627,7 @@ class TestWithLlamaCpp:
             lines.append(str(path))
         assert results(lines) == dict.fromkeys(lines, "decoded 0")
 
+    @pytest.mark.slow
     def test_the_engine_would_have_died(self, originals: dict[str, bytes], tmp_path: Path) -> None:
         """Some of the refused files, shown to llama.cpp after all: the tests below could fail."""
         deadly = (
@@ -652,6 +654,7 @@ class TestWithLlamaCpp:
             deadly, "killed"
         )
 
+    @pytest.mark.slow
     def test_a_mutant_is_refused_in_one_sentence_or_does_not_kill_it(
         self, originals: dict[str, bytes], tmp_path: Path
     ) -> None:

@@ -41,6 +41,7 @@ def lines_of(out: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("run", range(RUNS))
+@pytest.mark.slow
 def test_acknowledged_messages_are_stored_when_writers_are_killed(run: int, tmp_path: Path) -> None:
     """Each writer acknowledges a message once it is stored; a SIGKILL may lose only the one after it."""
     seeded = random.Random(run)
@@ -92,6 +93,7 @@ def expected(node: Node, state: str) -> Message:
     }[state]
 
 
+@pytest.mark.slow
 def test_programs_that_start_together_make_one_history(tmp_path: Path) -> None:
     """Five programs create the file, its tables and its log at the same time, each with its own session."""
     path = tmp_path / "new" / "history.db"

@@ -79,6 +79,7 @@ def alone(engine: LocalBackend, request: Request) -> Completion:
 
 
 @pytest.mark.parametrize("parallel", [2, 4, 7])
+@pytest.mark.slow
 def test_answers_are_those_of_each_alone_in_an_engine_of_its_own(
     parallel: int, any_model: Path, open_engine: Open
 ) -> None:
@@ -105,6 +106,7 @@ def test_more_sequences_than_are_batch_invariant_give_one_notice_if_asked_for(
 
 
 @pytest.mark.parametrize(("lengths", "flash_attention"), [((40, 100, 20), "auto"), ((33, 90, 70), "off")])
+@pytest.mark.slow
 def test_answers_longer_than_a_rolling_window_are_those_of_each_alone(
     lengths: tuple[int, ...], flash_attention: str, model: Path, open_engine: Open
 ) -> None:
@@ -178,6 +180,7 @@ def test_a_common_prefix_is_read_once(parallel: int, model: Path, open_engine: O
     assert ids(outcomes) == ids(all_of(open_engine(model), requests, 4 if parallel == 2 else 2))
 
 
+@pytest.mark.slow
 def test_longer_requests_after_short_ones_get_the_cells_they_need(model: Path, open_engine: Open) -> None:
     requests = [*coded(10, 10, 10), *coded(400, 12, max_tokens=300), *coded(9)]
     assert ids(all_of(open_engine(model), requests, 2)) == ids(all_of(open_engine(model), requests, 4))
@@ -246,6 +249,7 @@ def test_a_cancel_ends_the_batch_and_the_engine_answers_the_next_request(
     assert len(alone(engine, asked("one")[0]).ids) == 12
 
 
+@pytest.mark.slow
 def test_a_killed_child_costs_no_request_its_answer(model: Path, open_engine: Open) -> None:
     requests = [*asked("one"), *asked(*"abcdef", max_tokens=150), *asked("z")]
     engine = open_engine(model)
@@ -258,6 +262,7 @@ def test_a_killed_child_costs_no_request_its_answer(model: Path, open_engine: Op
     assert ids(outcomes) == ids(all_of(open_engine(model), requests, 3))
 
 
+@pytest.mark.slow
 def test_only_a_request_that_kills_the_child_alone_gets_the_error(model: Path, open_engine: Open) -> None:
     requests = [*asked("one"), *asked(*"abcdef", max_tokens=150)]
     engine = open_engine(model)

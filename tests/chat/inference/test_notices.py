@@ -86,6 +86,7 @@ def test_fewer_requests_at_a_time_than_asked_for_give_one_notice(
     assert received == words
 
 
+@pytest.mark.slow
 def test_a_prompt_longer_than_a_window_model_was_trained_on_gives_one_notice(tiny_model: Path) -> None:
     engine = LocalBackend(EngineOptions(str(tiny_model), threads=1))
     known = engine.info().trained_context

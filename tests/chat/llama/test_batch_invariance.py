@@ -47,6 +47,7 @@ def opened(open_decoder: Open, file: Path, threads: int) -> LlamaContext:
     return open_decoder(file, **settings)
 
 
+@pytest.mark.slow
 def test_the_recipes_hold_every_type_that_is_said_to_be_equal(files: dict[str, Path]) -> None:
     tensors = [tensor for file in files.values() for tensor in read_gguf(file).tensors.values()]
     assert {tensor.type for tensor in tensors if len(tensor.shape) > 1} == EQUAL_TYPES

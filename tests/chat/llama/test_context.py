@@ -33,6 +33,7 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+@pytest.mark.slow
 def test_ten_thousand_tokens_through_a_window_of_64_take_constant_memory(
     windowed_file: Path, windowed_weights: dict[str, Array], open_decoder: Callable[..., LlamaContext]
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_full_cache_is_an_error_with_numbers_and_the_decoder_goes_on(
 
 
 @pytest.mark.parametrize("moved_at", [40, 100, 200, 300])
+@pytest.mark.slow
 def test_a_moved_sequence_is_computed_with_the_same_bits(
     windowed_file: Path, open_decoder: Callable[..., LlamaContext], moved_at: int
 ) -> None:

@@ -83,6 +83,7 @@ def test_memory_holds_the_states_used_last_within_its_budget() -> None:
     assert not kept.has_room(251)
 
 
+@pytest.mark.slow
 def test_another_try_past_the_window_reads_no_more_than_the_question(windowed_file: Path, open_engine: Open) -> None:
     engine = open_engine(windowed_file)
     first = ask(engine, LONG, 700)
@@ -93,6 +94,7 @@ def test_another_try_past_the_window_reads_no_more_than_the_question(windowed_fi
 
 
 @pytest.mark.parametrize("file", ["windowed_file", "interleaved_file"])
+@pytest.mark.slow
 def test_undo_and_edit_past_the_window_come_back_to_where_the_turn_began(
     file: str, request: pytest.FixtureRequest, open_engine: Open
 ) -> None:
@@ -108,6 +110,7 @@ def test_undo_and_edit_past_the_window_come_back_to_where_the_turn_began(
 
 
 @pytest.mark.parametrize("file", ["windowed_file", "plain_file", "interleaved_file"])
+@pytest.mark.slow
 def test_a_session_goes_on_where_it_stopped_without_reading_again(
     file: str, request: pytest.FixtureRequest, open_engine: Open, tmp_path: Path
 ) -> None:
@@ -138,6 +141,7 @@ def chat(engine: LocalBackend, questions: int, session: str | None = None) -> tu
     return said, done
 
 
+@pytest.mark.slow
 def test_a_session_goes_on_past_the_window_where_the_system_prompt_moves_with_the_last_question(
     open_engine: Open, tmp_path: Path
 ) -> None:
@@ -178,6 +182,7 @@ def test_all_of_a_prompt_lasts_but_a_system_prompt_that_moves() -> None:
 
 
 @pytest.mark.parametrize("file", ["windowed_file", "interleaved_file"])
+@pytest.mark.slow
 def test_the_second_question_about_a_document_starts_at_once(
     file: str, request: pytest.FixtureRequest, open_engine: Open, tmp_path: Path
 ) -> None:
@@ -198,6 +203,7 @@ def test_the_second_question_about_a_document_starts_at_once(
     "change",
     [{"kv_type": "f32"}, {"flash_attention": "off"}, {"window": "32"}, {"window": "off"}, {"context": 64}],
 )
+@pytest.mark.slow
 def test_a_state_of_other_settings_is_ignored(
     windowed_file: Path, open_engine: Open, tmp_path: Path, change: dict[str, object]
 ) -> None:
@@ -210,6 +216,7 @@ def test_a_state_of_other_settings_is_ignored(
     assert answer.ids == ask(open_engine(windowed_file, **change), told, 10).ids
 
 
+@pytest.mark.slow
 def test_a_state_of_a_changed_model_is_ignored(windowed_file: Path, open_engine: Open, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(windowed_file.read_bytes())
@@ -221,6 +228,7 @@ def test_a_state_of_a_changed_model_is_ignored(windowed_file: Path, open_engine:
     assert ask(open_engine(path, state_folder=str(tmp_path)), told, 5).tokens.cached == 0
 
 
+@pytest.mark.slow
 def test_a_state_that_is_not_whole_or_too_long_is_ignored(
     windowed_file: Path, open_engine: Open, tmp_path: Path
 ) -> None:

@@ -193,6 +193,7 @@ def test_each_part_is_within_a_tenth_of_what_llama_cpp_reserves(
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+@pytest.mark.slow
 def test_the_estimate_is_within_a_tenth_of_what_is_measured(slow_file: Path) -> None:
     engine = LocalBackend(EngineOptions(str(slow_file), window="off", context=32768, threads=1))
     info = engine.info()

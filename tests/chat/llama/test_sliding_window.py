@@ -144,6 +144,7 @@ def test_the_engine_keeps_to_it_and_says_so_once(plain_file: Path, monkeypatch: 
         room.close()
 
 
+@pytest.mark.slow
 def test_a_persons_own_choice_wins_with_one_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,7 @@ def test_pull_prints_the_path_and_nothing_else_on_stdout(command: Command, serve
     assert command("models", "pull", f"hf:{HUB_NAME}:Q8_0", "-q").err == ""
 
 
+@pytest.mark.slow
 def test_pull_converts_an_official_checkpoint_and_the_chat_finds_it(command: Command, server: HubServer) -> None:
     said = command("models", "pull", "mistral", "--discard")
     path = models_folder() / "mistral-7b-instruct-v0.3-Q4_K_M.gguf"

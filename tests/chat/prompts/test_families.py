@@ -103,6 +103,7 @@ def test_a_hostile_template_is_one_sentence_and_never_run(template: str, folder:
     )
 
 
+@pytest.mark.slow
 def test_a_bomb_in_a_known_template_is_not_run_either(folder: Path) -> None:
     bomb = FAMILIES["qwen 2"].template + "{% for i in range(10**12) %}{{ 'x' * 10**9 }}{% endfor %}"
     path = write_family(folder / "bomb.gguf", FAMILIES["qwen 2"], bomb)

@@ -82,6 +82,7 @@ def test_every_family_keeps_all_texts_in_their_order_and_none_in_the_markup(name
     assert [part for part in parts if isinstance(part, Markup)] == [part for part in plain if isinstance(part, Markup)]
 
 
+@pytest.mark.slow
 def test_names_of_control_pieces_count_in_the_template_and_not_in_the_texts(tmp_path: Path) -> None:
     from convert.tokenizer.sentencepiece_file import PieceType
 

@@ -68,6 +68,7 @@ def record(*arguments: str) -> dict[str, Any]:
 GREEDY = ("--temperature", "0", "-n", "24")
 
 
+@pytest.mark.slow
 def test_a_continued_text_is_the_one_the_local_engine_writes(server: str, tiny_v3_model: Path) -> None:
     asked = ("--raw", "--temperature", "0", "-n", "16", "Once upon a time there was")
     remote = record("--remote", server, *asked)
@@ -105,6 +106,7 @@ def test_after_ctrl_c_the_server_answers_the_next_question(server: str) -> None:
     assert record("--remote", server, "--raw", *GREEDY, "Once upon a time there was")["text"]
 
 
+@pytest.mark.slow
 def test_a_prompt_longer_than_the_servers_context_is_no_answer(server: str) -> None:
     done = chat("--remote", server, "--raw", *GREEDY, "word " * CONTEXT)
     assert done.stdout == ""

@@ -71,6 +71,7 @@ def test_prices_and_variables_are_no_formulas() -> None:
     assert shown(r"\( alone \* and \[ too", 60) == ["( alone * and [ too"]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_openings_of_formulas_are_quickly_read() -> None:
     began = time.monotonic()
     assert "".join(shown(r"\(" * 50_000, 80)) == "(" * 50_000

@@ -51,6 +51,7 @@ def test_each_control_character_has_its_symbol(text: str, shown: str) -> None:
     assert escape_control_characters(text) == shown
 
 
+@pytest.mark.slow
 def test_every_steering_character_of_unicode_disappears_and_no_other_changes() -> None:
     for code in range(0x110000):
         character = chr(code)

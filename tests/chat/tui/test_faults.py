@@ -50,6 +50,7 @@ PHASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.slow
 def test_a_signal_stores_the_turn_and_ends_the_program_within_two_seconds(
     start: Any, tmp_path: Path, phase: str, name: str
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_closed_terminal_ends_the_program_and_keeps_the_turn(start: Any, tmp_p
 
 
 @pytest.mark.parametrize("phase", ["loading", "reading", "answering"])
+@pytest.mark.slow
 def test_ctrl_c_stops_every_phase_and_the_session_goes_on(start: Any, phase: str) -> None:
     facts = dict(PHASES[phase])
     if phase == "loading":
@@ -104,6 +106,7 @@ def test_ctrl_c_stops_every_phase_and_the_session_goes_on(start: Any, phase: str
 
 @pytest.mark.parametrize("phase", ["prompt", "answering"])
 @pytest.mark.parametrize("way", ["bye", "ctrl-d", "ctrl-c", "sigterm", "dead engine"])
+@pytest.mark.slow
 def test_terminal_modes_are_the_same_before_and_after(start: Any, phase: str, way: str) -> None:
     script = [["text", "word word"], ["die"]] if way == "dead engine" else LONG
     terminal = start(script, shell='stty -g; "$@"; echo code=$?; stty -g')
@@ -129,6 +132,7 @@ def child_of(process: int) -> int:
 
 
 @pytest.mark.parametrize("phase", ["prompt", "answering"])
+@pytest.mark.slow
 def test_ctrl_z_hands_the_terminal_back_and_goes_on_after(start: Any, phase: str) -> None:
     shell = 'set -m; stty -g; "$@"; stty -g; echo stopped; fg > /dev/null; echo code=$?; stty -g'
     terminal = start([["text", "word word "], ["sleep", 1.0], ["text", "ended"]], shell=shell)
@@ -162,6 +166,7 @@ def test_the_program_is_idle_at_the_prompt(start: Any) -> None:
     assert used() - before < 0.1
 
 
+@pytest.mark.slow
 def test_a_crash_leaves_the_part_that_was_streamed(start: Any, tmp_path: Path) -> None:
     terminal = start(LONG)
     terminal.say("the question")
@@ -184,6 +189,7 @@ def session_id(folder: Path) -> str:
         return str(connection.execute("SELECT id FROM sessions").fetchone()[0])
 
 
+@pytest.mark.slow
 def test_no_history_writes_nothing(start: Any, tmp_path: Path) -> None:
     terminal = start(flags={"no_history": True})
     terminal.say("secret")

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from chat.core.conversation import Conversation, Message
 from chat.history.store import open_store
 from tests.chat.tui.pseudo_terminal import CTRL_D, ENTER, Terminal
@@ -101,6 +103,7 @@ def asked_cold_and_warm(home: Path, other: Path) -> tuple[dict[str, Any], dict[s
     return answers[0], answers[1]
 
 
+@pytest.mark.slow
 def test_a_session_killed_again_and_again_goes_on_with_all_that_was_shown(tmp_path: Path, tiny_model: Path) -> None:
     chance = random.Random(KILLS)
     home = tmp_path / "home"

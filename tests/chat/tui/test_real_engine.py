@@ -46,6 +46,7 @@ def child_of(process: int) -> int:
     return children_of(process)[-1]
 
 
+@pytest.mark.slow
 def test_a_session_is_answered_stopped_killed_and_gone_on_with(begin: Begin) -> None:
     terminal = begin("--temperature", "0", "-n", "30")
     ready(terminal)
@@ -78,6 +79,7 @@ def test_a_session_is_answered_stopped_killed_and_gone_on_with(begin: Begin) -> 
     again.wait("1 ▸ hello there")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_decoding_at_once_and_the_next_turn_is_answered(begin: Begin) -> None:
     terminal = begin("--temperature", "0", "--stop", "never to be said")
     ready(terminal)
@@ -93,6 +95,7 @@ def test_ctrl_c_stops_decoding_at_once_and_the_next_turn_is_answered(begin: Begi
     terminal.wait("4 tokens · ")
 
 
+@pytest.mark.slow
 def test_sigterm_in_an_answer_takes_the_engine_along(begin: Begin) -> None:
     terminal = begin("--temperature", "0")
     ready(terminal)
@@ -106,6 +109,7 @@ def test_sigterm_in_an_answer_takes_the_engine_along(begin: Begin) -> None:
     assert ends(engine, 2.0)
 
 
+@pytest.mark.slow
 def test_a_name_for_the_session_goes_on_with_it(begin: Begin) -> None:
     terminal = begin("--session", "talk", "-n", "3")
     ready(terminal)
@@ -118,6 +122,7 @@ def test_a_name_for_the_session_goes_on_with_it(begin: Begin) -> None:
     again.wait("remember the lighthouse")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_model_ends_with_its_sentence(begin: Begin, tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUX" + bytes(100))
@@ -126,6 +131,7 @@ def test_a_file_that_is_no_model_ends_with_its_sentence(begin: Begin, tmp_path: 
     assert "error: " in terminal.text() and "Traceback" not in terminal.everything()
 
 
+@pytest.mark.slow
 def test_a_stored_session_goes_on_under_its_model_without_naming_it(begin: Begin, tmp_path: Path) -> None:
     terminal = begin("-n", "3")
     ready(terminal)
@@ -144,6 +150,7 @@ def test_a_stored_session_goes_on_under_its_model_without_naming_it(begin: Begin
 
 
 @pytest.mark.parametrize("way", ["ctrl-c twice", "sigterm"])
+@pytest.mark.slow
 def test_an_engine_that_hangs_does_not_keep_the_program(begin: Begin, way: str) -> None:
     terminal = begin()
     ready(terminal)
@@ -165,6 +172,7 @@ def test_an_engine_that_hangs_does_not_keep_the_program(begin: Begin, way: str) 
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.25])
+@pytest.mark.slow
 def test_what_is_typed_before_the_prompt_is_up_is_sent_as_it_was_typed(
     tmp_path: Path, tiny_model: Path, delay: float
 ) -> None:
@@ -180,6 +188,7 @@ def test_what_is_typed_before_the_prompt_is_up_is_sent_as_it_was_typed(
     assert terminal.end() == 0
 
 
+@pytest.mark.slow
 def test_a_session_goes_on_with_its_own_options_and_says_which(begin: Begin) -> None:
     terminal = begin("--temperature", "0", "-s", "You are a lighthouse.", "--session", "light")
     ready(terminal)
@@ -203,6 +212,7 @@ def test_a_session_goes_on_with_its_own_options_and_says_which(begin: Begin) -> 
     begin("-c").wait("this session's own: temperature 0.0, max-tokens 4 · system prompt")
 
 
+@pytest.mark.slow
 def test_a_session_whose_model_is_gone_says_how_to_go_on(begin: Begin, tiny_model: Path, tmp_path: Path) -> None:
     model = tmp_path / "moved.gguf"
     model.hardlink_to(tiny_model)
@@ -222,6 +232,7 @@ def test_a_session_whose_model_is_gone_says_how_to_go_on(begin: Begin, tiny_mode
     begin("-c").wait("hello")
 
 
+@pytest.mark.slow
 def test_the_context_names_the_turns_that_no_longer_fit(begin: Begin, tiny_v3_model: Path) -> None:
     """It listed all of them with their tokens, and `425 / 256`."""
     terminal = begin("--context", "256", "-n", "20", "--temperature", "0", model=tiny_v3_model)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.chat.tui.pseudo_terminal import ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, ENTER
 
 
+@pytest.mark.slow
 def test_several_turns_are_answered_and_bye_leaves(start: Any) -> None:
     terminal = start([["text", "First *answer*."]], [["text", "Second."]])
     terminal.say("one")
@@ -21,6 +24,7 @@ def test_several_turns_are_answered_and_bye_leaves(start: Any) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ctrl_d_leaves_with_0_and_ctrl_c_twice_with_130(start: Any) -> None:
     terminal = start()
     terminal.wait("/ 32,768")
@@ -34,6 +38,7 @@ def test_ctrl_d_leaves_with_0_and_ctrl_c_twice_with_130(start: Any) -> None:
     assert terminal.end() == 130
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_the_prompt_clears_the_line(start: Any) -> None:
     terminal = start()
     terminal.wait("/ 32,768")
@@ -41,6 +46,7 @@ def test_ctrl_c_at_the_prompt_clears_the_line(start: Any) -> None:
     terminal.wait("You said: wanted")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_an_answer_and_keeps_it_for_the_next_prompt(start: Any) -> None:
     terminal = start([["text", "half an ans"], ["wait"], ["text", "NEVER"]])
     terminal.say("go")
@@ -52,6 +58,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_it_for_the_next_prompt(start: Any) -> 
     assert "NEVER" not in terminal.everything()
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_leaves_an_engine_that_does_not_stop(start: Any) -> None:
     terminal = start([["text", "begun"], ["hang"]])
     terminal.say("go")
@@ -62,6 +69,7 @@ def test_a_second_ctrl_c_leaves_an_engine_that_does_not_stop(start: Any) -> None
     assert terminal.end(3) == 130
 
 
+@pytest.mark.slow
 def test_alt_enter_ctrl_j_and_pastes_break_the_line_without_sending(start: Any) -> None:
     terminal = start()
     terminal.wait("/ 32,768")
@@ -71,6 +79,7 @@ def test_alt_enter_ctrl_j_and_pastes_break_the_line_without_sending(start: Any) 
     terminal.wait("You said: a\nb\ncd\ne\nf")
 
 
+@pytest.mark.slow
 def test_typing_is_possible_while_the_model_loads(start: Any) -> None:
     terminal = start(load=2.5)
     terminal.wait("loading program")
@@ -97,6 +106,7 @@ def test_a_dead_engine_costs_one_answer_and_not_the_session(start: Any) -> None:
     terminal.wait("You said: again")
 
 
+@pytest.mark.slow
 def test_a_resize_while_an_answer_streams_lays_the_rest_out_anew(start: Any) -> None:
     words = [f"word{number}" for number in range(60)]
     terminal = start([["chars", "# Head\n\n" + " ".join(words[:30]) + "\n\n", 0.002], ["sleep", 0.5],

@@ -153,6 +153,7 @@ def stored(home: Path) -> list[tuple[str, str, str | None, int]]:
 
 @pytest.mark.parametrize("delay", DELAYS)
 @pytest.mark.parametrize(("name", "phase"), ALL if FULL else SOME)
+@pytest.mark.slow
 def test_a_session_survives_or_ends_whole(
     tmp_path: Path, tiny_model: Path, name: str, phase: str, delay: float
 ) -> None:

@@ -97,6 +97,7 @@ def test_long_reading_shows_figures_and_goes_without_a_trace() -> None:
     assert watch.stream.getvalue().rsplit("\x1b[J", 1)[1].startswith("answer")
 
 
+@pytest.mark.slow
 def test_silence_while_a_batch_is_read_is_told_only_when_it_takes_longer_than_those_before() -> None:
     first = [["read", 0, 100, 0.0], ["sleep", 0.6]]
     watch = Watch([*first, ["read", 50, 100, 0.6], ["sleep", 1.2], ["read", 100, 100, 1.8]])

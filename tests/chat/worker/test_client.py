@@ -235,6 +235,7 @@ def test_cancel_while_generating_keeps_the_text_so_far(windowed_file: Path, open
     assert done(engine.reply(HELLO)).finish_reason == "length"
 
 
+@pytest.mark.slow
 def test_cancel_while_reading_a_prompt_ends_it_within_half_a_second(slow_file: Path, open_engine: Open) -> None:
     engine = open_engine(slow_file)
     engine.info()

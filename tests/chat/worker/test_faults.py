@@ -117,6 +117,7 @@ def kill(engine: LocalBackend) -> None:
 
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase != "writing a state"])
+@pytest.mark.slow
 def test_a_cancel_in_any_phase_ends_the_answer_and_changes_nothing_else(
     phase: str, windowed_file: Path, folder: Path, mark: Path, cold: dict[Request, Completion]
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_kill_in_any_phase_is_one_sentence_and_the_next_answer_is_right(
     assert again.ids == cold[request_of(phase)].ids
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_state_is_written_leaves_none_and_raises_nothing(
     windowed_file: Path, folder: Path, mark: Path, cold: dict[Request, Completion]
 ) -> None:
@@ -185,6 +187,7 @@ def test_a_kill_while_a_state_is_written_leaves_none_and_raises_nothing(
 
 
 @pytest.mark.parametrize("phase", ["loading", "compiling", "restoring", "reading", "decoding"])
+@pytest.mark.slow
 def test_the_program_prints_one_sentence_when_its_engine_is_killed(
     phase: str, windowed_file: Path, tmp_path: Path, mark: Path
 ) -> None:
@@ -251,6 +254,7 @@ def test_a_requested_number_of_layers_stays_and_the_error_is_reported(
     assert engine.options.gpu_layers == "5"
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_is_one_sentence(windowed_file: Path, folder: Path) -> None:
     """At random moments between the start and the saved state; 300 of them with MISTRAL_CHAT_TEST_FULL=1."""
     chance = random.Random(7)
@@ -277,6 +281,7 @@ def test_a_kill_at_any_moment_is_one_sentence(windowed_file: Path, folder: Path)
     assert set(outcomes) <= {"killed", "length"}
 
 
+@pytest.mark.slow
 def test_a_state_with_one_flipped_bit_never_changes_an_answer(
     windowed_file: Path, folder: Path, cold: dict[Request, Completion]
 ) -> None:

@@ -87,6 +87,7 @@ def test_an_unlawful_file_is_refused_in_one_sentence_with_its_name(content: byte
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.slow
 def test_a_million_entries_are_refused_soon(tmp_path: Path) -> None:
     one = '"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
     text = "{" + ",".join(one % number for number in range(1_000_000)) + "}"
@@ -162,6 +163,7 @@ def mutants(seed: int) -> bytes:
     return safetensors_bytes(bytes(header), raw[8 + length :][: generator.choice([0, 100, 1 << 30])], claimed)
 
 
+@pytest.mark.slow
 def test_mutants_are_accepted_whole_or_refused_in_one_sentence(tmp_path: Path) -> None:
     refused = 0
     count = 10_000 if FULL else 1_000

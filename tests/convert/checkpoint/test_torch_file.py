@@ -468,6 +468,7 @@ def test_every_truncation_of_an_archive_is_refused(tmp_path: Path) -> None:
         refusal(tmp_path, GOOD[:length])
 
 
+@pytest.mark.slow
 def test_no_hostile_pickle_runs_anything(tmp_path: Path) -> None:
     """Two thousand attacks: each refused or harmless, in under two seconds, and Python is asked for nothing."""
     global heard
@@ -496,6 +497,7 @@ def test_no_hostile_pickle_runs_anything(tmp_path: Path) -> None:
     assert not canary.exists()
 
 
+@pytest.mark.slow
 def test_the_attacks_are_real(tmp_path: Path) -> None:
     """Python's own unpickler, in a child, runs such programs by every opcode that calls: each leaves its canary."""
     codes = []

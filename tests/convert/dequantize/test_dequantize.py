@@ -143,6 +143,7 @@ def test_awq_means_what_its_formula_says(type_name: str, tmp_path: Path) -> None
     assert warnings[0].startswith("the checkpoint is quantized already (AWQ, 4 bits), " + WARNING)
 
 
+@pytest.mark.slow
 def test_rows_are_the_same_however_they_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, layer in (
         ("awq", lambda outputs, inputs, seed: awq(outputs, inputs, 32, seed)),

@@ -52,6 +52,7 @@ def run_dying(source: Path, out: Path, at: int) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_change_of_a_file_leaves_the_old_file_or_the_new_one_whole(tmp_path: Path) -> None:
     source, out = make_checkpoint(tmp_path / "model", Sizes(layers=1)), tmp_path / "made" / "out.gguf"
     out.parent.mkdir()

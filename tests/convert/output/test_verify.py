@@ -101,6 +101,7 @@ def test_a_checksum_changes_with_every_word_and_counts_the_last_bytes() -> None:
 
 @pytest.mark.usefixtures("tried_out")
 @pytest.mark.parametrize("window", ["64", "off"])
+@pytest.mark.slow
 def test_a_token_of_the_file_is_decoded_before_it_gets_its_name(
     window: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

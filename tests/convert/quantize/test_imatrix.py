@@ -76,6 +76,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.slow
 def test_every_recipe_gives_the_bytes_of_llama_quantize_with_the_same_matrix(model: str, tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "model", MODELS[model])
     full = tmp_path / "full.gguf"
@@ -210,6 +211,7 @@ OVERRIDES = {
 
 
 @pytest.mark.parametrize("model", ["nine layers, wide groups", "eight experts", "columns of 32 but not of 256"])
+@pytest.mark.slow
 def test_types_of_ones_own_give_the_bytes_of_llama_quantize(model: str, tmp_path: Path) -> None:
     folder, full = make_checkpoint(tmp_path / "model", MODELS[model]), tmp_path / "full.gguf"
     convert(ConversionOptions(folder, full, "BF16", verify=False))

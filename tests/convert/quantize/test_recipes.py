@@ -43,6 +43,7 @@ for source, target, file_type in zip(*[iter(sys.argv[1:])] * 3):
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.slow
 def test_every_recipe_gives_the_bytes_of_llama_quantize(model: str, tmp_path: Path) -> None:
     """Our BF16 file, quantized by llama.cpp, equals our quantized file: types, order, every byte."""
     folder = make_checkpoint(tmp_path / "model", MODELS[model])

@@ -159,6 +159,7 @@ def expected(tensors: Tensors, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @pytest.mark.parametrize("spelling", SPELLED)
+@pytest.mark.slow
 def test_all_spellings_give_equal_bytes(
     spelling: str, tensors: Tensors, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

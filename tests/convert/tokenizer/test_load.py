@@ -42,6 +42,7 @@ def folder_with(folder: Path, tokenizer: Path = V01 / "tokenizer.model", **files
         ("mistral_instruct_tokenizer_241114.model.v7m1", "v7m1", "v7"),
     ],
 )
+@pytest.mark.slow
 def test_the_prompt_format_is_known_by_name_and_by_pieces(
     file: str, suffix: str, expected: str, tmp_path: Path
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_folder_without_tokenizer_says_what_to_do(tmp_path: Path) -> None:
     assert "`tokenizer.model`" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_tekken_file_is_read_where_there_is_one(tmp_path: Path) -> None:
     tmp_path.joinpath("tekken.json").write_bytes((DATA / "tekken_240911.json").read_bytes())
     vocabulary = read_vocabulary(tmp_path, 131072)

@@ -74,6 +74,7 @@ def test_what_is_no_model_is_refused_in_one_sentence(content: bytes, words: str)
     assert caught.value.message.startswith("tokenizer.model is ")
 
 
+@pytest.mark.slow
 def test_mutants_never_crash() -> None:
     raw = (V01 / "tokenizer.model").read_bytes()
     refused = 0

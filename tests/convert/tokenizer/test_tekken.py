@@ -45,6 +45,7 @@ def test_pieces_types_and_merges_are_those_of_llama_cpps_converter(version: str,
     assert (made.model, made.pre, made.bos, made.eos, made.add_bos) == ("gpt2", "tekken", 1, 2, True)
 
 
+@pytest.mark.slow
 def test_the_real_file_has_its_pieces_and_names_those_that_it_does_not_list() -> None:
     made = parse_tekken(REAL.read_bytes(), REAL.name)
     assert (len(made.pieces), made.prompt_format, made.warnings) == (131_072, "v3-tekken", ())
@@ -55,6 +56,7 @@ def test_the_real_file_has_its_pieces_and_names_those_that_it_does_not_list() ->
 
 
 @pytest.mark.parametrize("name", ["tekken_240911.json", *(("tekken_240718.json", "v7", "v11", "v13") if FULL else ())])
+@pytest.mark.slow
 def test_a_checkpoint_with_a_real_file_becomes_a_gguf_with_the_judges_ids(name: str, tmp_path: Path) -> None:
     """The whole way. mistral-common ships two files, of version 3; newer ones are their pieces with newer names."""
     from mistral_common.tokens.tokenizers.tekken import Tekkenizer

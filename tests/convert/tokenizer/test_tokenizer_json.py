@@ -74,6 +74,7 @@ def of_tekken(text_pieces: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "pairs"), [("v1", False), ("v3", True)])
+@pytest.mark.slow
 def test_sentencepiece_ids_survive_the_way_through_a_tokenizer_json(name: str, pairs: bool, tmp_path: Path) -> None:
     path = DATA / SENTENCEPIECE[name][0]
     made = parse_tokenizer_json(json.dumps(of_sentencepiece(path, pairs=pairs)).encode(), "tokenizer.json")

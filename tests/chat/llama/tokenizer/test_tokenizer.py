@@ -45,6 +45,7 @@ def control_looking(dice: random.Random, names: tuple[str, ...]) -> str:
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.slow
 def test_control_looking_text_has_the_reference_ids_and_no_control_id(name: str) -> None:
     here = case(name)
     kinds = here.metadata["tokenizer.ggml.token_type"]
@@ -76,6 +77,7 @@ def chatml(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return load(write_vocabulary(tmp_path_factory.mktemp("chatml") / "v.gguf", stored))[0]
 
 
+@pytest.mark.slow
 def test_user_defined_pieces_that_structure_a_conversation_are_not_matched_in_text(chatml: Tokenizer) -> None:
     dice = random.Random(1)
     special = {32000, 32001}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.chat.tui.commands.test_table import do
 
 
+@pytest.mark.slow
 def test_results_are_given_one_after_the_other_and_then_the_model_goes_on(start: Any) -> None:
     calls = [["call", "weather", '{"city": "Paris"}', "abcdefghi"], ["call", "now", "{}", "123456789"]]
     terminal = start([*calls], [["text", "20 degrees at noon"]])
@@ -22,6 +25,7 @@ def test_results_are_given_one_after_the_other_and_then_the_model_goes_on(start:
     do(terminal, "anew", "You said: anew")
 
 
+@pytest.mark.slow
 def test_calls_and_results_are_shown_where_a_session_is_opened_again(start: Any) -> None:
     terminal = start([["call", "weather", '{"city": "Paris"}', "abcdefghi"]], [["text", "Warm."]], lines=60)
     do(terminal, "weather?", "/result TEXT answers it")

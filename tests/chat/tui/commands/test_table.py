@@ -45,6 +45,7 @@ def test_help_lists_all_and_explains_one(start: Any) -> None:
     assert "Goes back before the last turn, or the last n." in terminal.text()
 
 
+@pytest.mark.slow
 def test_unknown_commands_name_the_nearest_and_slashes_can_be_sent(start: Any) -> None:
     terminal = start()
     do(terminal, "/regn", "did you mean `/regen`?")
@@ -55,6 +56,7 @@ def test_unknown_commands_name_the_nearest_and_slashes_can_be_sent(start: Any) -
     do(terminal, "/etc/hosts is what?", "You said: /etc/hosts is what?")
 
 
+@pytest.mark.slow
 def test_undo_edit_regen_and_branches_keep_what_they_replace(start: Any) -> None:
     terminal = start([["text", "A1"]], [["text", "B1"]], [["text", "B2"]], [["text", "C1"]])
     do(terminal, "first", "A1")
@@ -80,6 +82,7 @@ def test_undo_edit_regen_and_branches_keep_what_they_replace(start: Any) -> None
     do(terminal, "/branches x", "needs the number of a branch, not `x`")
 
 
+@pytest.mark.slow
 def test_a_message_of_many_lines_comes_back_unfolded_to_be_edited(start: Any) -> None:
     terminal = start([["text", "ok"]], lines=60)
     terminal.wait("/ 32,768")
@@ -116,6 +119,7 @@ def test_continue_goes_on_with_a_cut_answer_as_one_message(start: Any) -> None:
     assert context.count("assistant") == 1 and "Half a sentence." in context
 
 
+@pytest.mark.slow
 def test_settings_are_checked_shown_and_used(start: Any) -> None:
     terminal = start(lines=40)
     do(terminal, "/set temperature 0.2", "temperature      0.2  /set")
@@ -135,6 +139,7 @@ def test_settings_are_checked_shown_and_used(start: Any) -> None:
     assert "kv-type          f16  default" in terminal.text()
 
 
+@pytest.mark.slow
 def test_the_system_prompt_is_shown_changed_and_taken_away(start: Any) -> None:
     terminal = start(flags={"system": "Be brief."})
     do(terminal, "/system", "Be brief.")
@@ -144,6 +149,7 @@ def test_the_system_prompt_is_shown_changed_and_taken_away(start: Any) -> None:
     do(terminal, "/system none", "no system prompt")
 
 
+@pytest.mark.slow
 def test_the_model_is_switched_within_the_conversation(start: Any, tmp_path: Path) -> None:
     (tmp_path / "other.gguf").touch()
     (tmp_path / "bad.gguf").touch()
@@ -162,6 +168,7 @@ def test_the_model_is_switched_within_the_conversation(start: Any, tmp_path: Pat
     do(terminal, "/set context 64", "context          64  /set")
 
 
+@pytest.mark.slow
 def test_files_are_attached_to_the_next_message_only(start: Any, tmp_path: Path) -> None:
     (tmp_path / "my notes.txt").write_text("line one\nline two\n")
     (tmp_path / "latin.txt").write_bytes("na\xefve\n".encode("latin-1"))
@@ -192,6 +199,7 @@ def test_files_are_attached_to_the_next_message_only(start: Any, tmp_path: Path)
     do(terminal, "/export ~no-user/x.md", "~no-user/x.md: cannot be written: No such file or directory")
 
 
+@pytest.mark.slow
 def test_a_pattern_attaches_what_it_matches(start: Any, tmp_path: Path) -> None:
     for name in ("b.py", "a.py", "[x].py", "other.txt"):
         (tmp_path / name).write_text(f"# {name}\n")
@@ -205,6 +213,7 @@ def test_a_pattern_attaches_what_it_matches(start: Any, tmp_path: Path) -> None:
     assert "a.py · " not in terminal.text().rsplit("/file [x].py", 1)[1]
 
 
+@pytest.mark.slow
 def test_a_long_question_is_shown_without_its_middle_when_a_session_is_opened(start: Any) -> None:
     terminal = start([["text", "short"]])
     terminal.wait("/ 32,768")
@@ -218,6 +227,7 @@ def test_a_long_question_is_shown_without_its_middle_when_a_session_is_opened(st
     assert " ".join(shown) == ("session row 0 > row 0 row 1 row 2 row 3 … 92 more lines row 96 row 97 row 98 row 99")
 
 
+@pytest.mark.slow
 def test_sessions_are_saved_listed_searched_and_opened(start: Any) -> None:
     terminal = start(lines=60)
     do(terminal, "the needle is here", "You said: the needle")
@@ -249,6 +259,7 @@ def test_sessions_are_saved_listed_searched_and_opened(start: Any) -> None:
     again.wait("… 2 earlier messages")
 
 
+@pytest.mark.slow
 def test_a_session_without_a_file_is_not_said_to_be_saved(start: Any) -> None:
     terminal = start(flags={"no_history": True})
     do(terminal, "hello", "You said: hello")
@@ -256,6 +267,7 @@ def test_a_session_without_a_file_is_not_said_to_be_saved(start: Any) -> None:
     assert "saved" not in terminal.text()
 
 
+@pytest.mark.slow
 def test_names_may_stand_between_quotes(start: Any, tmp_path: Path) -> None:
     terminal = start()
     do(terminal, "hello", "You said: hello")
@@ -267,6 +279,7 @@ def test_names_may_stand_between_quotes(start: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["md", "json", "html", "jsonl"])
+@pytest.mark.slow
 def test_export_writes_by_the_name_and_replaces_nothing_unasked(start: Any, tmp_path: Path, suffix: str) -> None:
     terminal = start()
     do(terminal, f"/export talk.{suffix}", "nothing was said yet")
@@ -281,6 +294,7 @@ def test_export_writes_by_the_name_and_replaces_nothing_unasked(start: Any, tmp_
     do(terminal, "/export talk.doc", "`.doc` is not the suffix of a format")
 
 
+@pytest.mark.slow
 def test_copy_speaks_to_the_terminal(start: Any) -> None:
     terminal = start([["text", "Text\n\n```py\nx = 1\n```\n"]], environment={"DISPLAY": "", "WAYLAND_DISPLAY": ""})
     do(terminal, "/copy", "there is no answer to copy yet")
@@ -291,6 +305,7 @@ def test_copy_speaks_to_the_terminal(start: Any) -> None:
     assert copied == [b"x = 1\n", b"Text\n\n```py\nx = 1\n```\n"]
 
 
+@pytest.mark.slow
 def test_raw_shows_answers_as_they_are(start: Any) -> None:
     terminal = start([["text", "**bold**"]], [["text", "**bold**"]])
     do(terminal, "/raw", "answers are shown as they are written")
@@ -341,6 +356,7 @@ def test_commands_options_paths_and_sessions_are_completed(start: Any, tmp_path:
         terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
 
 
+@pytest.mark.slow
 def test_names_and_titles_with_escapes_are_shown_not_obeyed(start: Any) -> None:
     terminal = start([["text", "ok"]])
     terminal.wait("/ 32,768")
@@ -367,6 +383,7 @@ def test_a_dumb_terminal_and_a_log_see_plain_text_in_order(start: Any, tmp_path:
     assert b"\x1b" not in terminal.output
 
 
+@pytest.mark.slow
 def test_no_color_drops_colours(start: Any) -> None:
     terminal = start([["text", "`code` **bold**\n```py\ndef f(): 1\n```"]], environment={"NO_COLOR": "1"})
     do(terminal, "go", "def f(): 1")
@@ -374,6 +391,7 @@ def test_no_color_drops_colours(start: Any) -> None:
     assert colours == []
 
 
+@pytest.mark.slow
 def test_sentences_break_between_words_in_a_narrow_terminal(start: Any, tmp_path: Path) -> None:
     (tmp_path / "a-file-with-a-name.txt").write_text("word " * 900)
     terminal = start([["text", ""]], columns=30)

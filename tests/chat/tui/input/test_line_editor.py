@@ -29,6 +29,7 @@ def ready(terminal: Terminal) -> None:
     terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
 
 
+@pytest.mark.slow
 def test_a_large_paste_folds_and_is_sent_whole(start: Any) -> None:
     terminal = start(lines=60)
     ready(terminal)
@@ -51,6 +52,7 @@ def test_a_folded_paste_goes_as_a_whole(start: Any) -> None:
     terminal.wait("You said: kept")
 
 
+@pytest.mark.slow
 def test_a_mark_is_stepped_over_and_never_typed_into(start: Any) -> None:
     """Once a letter that was typed into a mark made it stand for nothing, and the paste was not sent."""
     terminal = start()
@@ -83,6 +85,7 @@ def test_a_small_paste_stays_open_and_is_never_sent(start: Any) -> None:
     terminal.wait("You said: one\ntwo\nthree")
 
 
+@pytest.mark.slow
 def test_an_unmarked_paste_is_not_sent_line_by_line(start: Any) -> None:
     terminal = start()
     ready(terminal)
@@ -93,6 +96,7 @@ def test_an_unmarked_paste_is_not_sent_line_by_line(start: Any) -> None:
     terminal.wait("You said: alpha\nbeta\ngamma")
 
 
+@pytest.mark.slow
 def test_what_is_typed_during_an_answer_waits_for_the_next_prompt(start: Any) -> None:
     terminal = start([["text", "slow "], ["sleep", 0.8], ["text", "answer"]])
     ready(terminal)
@@ -112,6 +116,7 @@ def test_three_quotes_hold_a_block(start: Any) -> None:
     terminal.wait("You said: first\n/help\nlast")
 
 
+@pytest.mark.slow
 def test_up_finds_earlier_messages_by_their_beginning_across_sessions(start: Any) -> None:
     terminal = start()
     for message in ("apple pie", "banana split", "apple cake"):
@@ -144,6 +149,7 @@ def test_ctrl_r_searches_history(start: Any) -> None:
     terminal.wait(lambda: terminal.everything().count("You said: red fox") == 2)
 
 
+@pytest.mark.slow
 def test_ctrl_g_opens_the_editor_and_brings_its_text_back(start: Any, tmp_path: Path) -> None:
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\ncase "$1" in *.md) ;; *) exit 1;; esac\necho " and edited" >> "$1"\n')
@@ -158,6 +164,7 @@ def test_ctrl_g_opens_the_editor_and_brings_its_text_back(start: Any, tmp_path: 
 
 
 @pytest.mark.parametrize("editor", ["no-such-editor", "false", "'"])
+@pytest.mark.slow
 def test_an_editor_that_fails_is_told_and_loses_nothing(start: Any, editor: str) -> None:
     """Once another editor than $EDITOR came up where that one was missing, and one that failed said nothing."""
     terminal = start(environment={"EDITOR": editor, "VISUAL": ""})
@@ -209,6 +216,7 @@ def test_tab_takes_the_only_folder_and_goes_on_inside_it(start: Any, tmp_path: P
         terminal.wait(shown)
 
 
+@pytest.mark.slow
 def test_vi_keys_edit_the_line(start: Any) -> None:
     terminal = start(flags={"keys": "vi"})
     ready(terminal)
@@ -237,6 +245,7 @@ def test_bytes_that_are_no_utf8_become_a_mark(start: Any) -> None:
     terminal.wait("You said: caf\ufffd ok")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_search_and_takes_its_line_away(start: Any) -> None:
     """Once the line of the search stayed under the prompt until the next message."""
     terminal = start()
@@ -253,6 +262,7 @@ def test_ctrl_c_ends_a_search_and_takes_its_line_away(start: Any) -> None:
     terminal.wait("You said: next")
 
 
+@pytest.mark.slow
 def test_a_redraw_from_another_thread_may_come_while_the_prompt_ends() -> None:
     """Now and then it raised there: the loop was gone between two looks at it, and the loading of a model ended so."""
     faults: list[Exception] = []
@@ -313,6 +323,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_right_after_enter_stops_the_answer_and_keeps_the_question(start: Any) -> None:
     """Once it ended the session, and the question was lost: prompt_toolkit was ending its loop."""
     shell = f'{sys.executable} -c "$STRUCK" "$@"; echo code=$?'
