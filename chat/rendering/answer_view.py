@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,6 +44,7 @@ class MarkdownAnswer:
         """A view of an answer that goes on from `before`, of which only the unfinished piece is shown again."""
         self._screen = screen
         self._clock = clock
+        self._line_ends = io.IncrementalNewlineDecoder(None, translate=True)  # "\r" ends a line of Markdown too
         self._splitter = MarkdownSplitter()
         self._ready: list[MarkdownPiece | Line] = []  # notes are lines
         self._begun = False
@@ -51,11 +53,11 @@ class MarkdownAnswer:
         self._below: tuple[Line, ...] = ()
         self._next_frame = 0.0
         self._size = screen.size
-        self._splitter.feed(escape_control_characters(before))
+        self._splitter.feed(escape_control_characters(self._line_ends.decode(before)))
 
     def feed(self, text: str) -> None:
         """Take more of the answer."""
-        self._ready += self._splitter.feed(escape_control_characters(text))
+        self._ready += self._splitter.feed(escape_control_characters(self._line_ends.decode(text)))
         self._is_new = True
 
     def tick(self, below: Sequence[Line] = ()) -> None:
@@ -77,6 +79,7 @@ class MarkdownAnswer:
 
     def finish(self) -> None:
         """Draw all of it for good."""
+        self._ready += self._splitter.feed(self._line_ends.decode("", final=True))
         self._ready += self._splitter.close()
         self._below = ()
         self._draw()

@@ -86,9 +86,14 @@ def _heading(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
 
 def _code(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
     words = node.info.split()
-    lines, _ = highlight(node.content.removesuffix("\n").expandtabs(4), words[0].lower() if words else "")
-    mark = node.markup or "```"
-    return [plain(mark + "".join(words[:1]), "dim"), *lines, plain(mark, "dim")]
+    code = node.content.removesuffix("\n").expandtabs(4)
+    lines = highlight(code, words[0].lower() if words else "")[0] if node.content else []
+    return [plain(node.markup + "".join(words[:1]), "dim"), *lines, plain(node.markup, "dim")]
+
+
+def _indented(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
+    """Lines that are only indented: as they were written, because they are often no code."""
+    return [plain(f"    {line}" if line else "") for line in node.content.removesuffix("\n").expandtabs(4).split("\n")]
 
 
 def _quote(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
@@ -160,7 +165,7 @@ BLOCKS: dict[str, Callable[[SyntaxTreeNode, int, int], list[Line]]] = {
     "paragraph": _paragraph,
     "heading": _heading,
     "fence": _code,
-    "code_block": _code,
+    "code_block": _indented,
     "blockquote": _quote,
     "bullet_list": _list,
     "ordered_list": _list,

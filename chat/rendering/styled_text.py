@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from markdown_it.rules_inline import StateInline
+    from markdown_it.token import Token
     from markdown_it.tree import SyntaxTreeNode
     from rich.console import Console
     from rich.text import Text
@@ -154,10 +155,29 @@ def parse_markdown(text: str) -> SyntaxTreeNode | None:
     """
     from markdown_it.tree import SyntaxTreeNode
 
-    tokens = _parser().parse(text)
+    tokens = _parser().parse(_with_line_end(text))
     if max((token.level for token in tokens), default=0) >= DEEPEST - 2:  # the parser drops what lies deeper
         return None
     return SyntaxTreeNode(tokens)
+
+
+def block_tokens(text: str) -> list[Token]:
+    """The blocks of a Markdown text as the parser's tokens, by the rules of `parse_markdown`.
+
+    What stands inside a paragraph, heading or cell is not parsed. Blocks that are nested too deep are missing.
+
+    Args:
+        text: with `\\n` as line ends.
+    """
+    parser = _parser()
+    tokens: list[Token] = []
+    parser.block.parse(_with_line_end(text), parser, {}, tokens)
+    return tokens
+
+
+def _with_line_end(text: str) -> str:
+    """The text with an end to its last line: without one the parser drops a line of spaces."""
+    return text if text.endswith("\n") else text + "\n"
 
 
 @cache

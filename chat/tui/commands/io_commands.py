@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat.app.code_blocks import code_blocks
 from chat.app.prompt_input import attach
 from chat.core.conversation import Message
 from chat.errors import ChatError, FileError, UsageError
-from chat.rendering.markdown_splitter import MarkdownSplitter
 from chat.rendering.status_text import duration, rate, used_of
 from chat.rendering.styled_text import Span, cut, plain
 from chat.system.terminal_text import escape_control_characters, escape_line
@@ -99,21 +99,6 @@ def _to_copy(desk: SessionState, what: str) -> str:
             raise UsageError("the last answer has no code block")
         return blocks[-1]
     return answers[-1]
-
-
-def code_blocks(text: str) -> list[str]:
-    """The code of a Markdown text, block by block."""
-    splitter = MarkdownSplitter()
-    blocks: list[list[str]] = []
-    is_open = False
-    for piece in [*splitter.feed(text), *splitter.close()]:
-        if piece.is_fence:
-            is_open = not is_open
-            if is_open:
-                blocks.append([])
-        elif piece.language is not None:
-            blocks[-1].append(piece.text)
-    return ["\n".join(lines) + "\n" for lines in blocks]
 
 
 def show_context(desk: SessionState, argument: str) -> None:

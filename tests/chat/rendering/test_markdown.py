@@ -48,6 +48,15 @@ def test_items_hang_and_nest() -> None:
     ]
 
 
+def test_indented_lines_stand_as_they_were_written_without_the_marks_of_code() -> None:
+    """Once they had the marks of a code block, which `-x` did not print."""
+    assert shown("a\n\n    b\n\n      c\n\nd", 40) == ["a", "", "    b", "", "      c", "", "d"]
+
+
+def test_an_empty_code_block_has_no_line() -> None:
+    assert shown("- a\n  ```sh\n  ```", 40) == ["• a", "", "  ```sh", "  ```"]
+
+
 def test_line_breaks_of_a_poem_stay() -> None:
     assert shown("Roses are red\nViolets are blue", 40) == ["Roses are red", "Violets are blue"]
 

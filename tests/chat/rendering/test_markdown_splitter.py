@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.rendering import markdown_splitter
 from chat.rendering.markdown_splitter import MarkdownPiece, MarkdownSplitter
+from chat.rendering.styled_text import block_tokens
 from tests.chat.tui.samples import chunks, document
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 
 def whole(text: str) -> list[MarkdownPiece]:
@@ -55,6 +61,12 @@ def test_blocks_items_and_lines_of_code_are_pieces() -> None:
         ("| a |\n|--|\n| b |\n\nc", ["| a |\n|--|\n| b |", "c"]),
         ("````\n```\n````\nx", ["````", "```", "````", "x"]),
         ("```\nnever closed\n", ["```", "never closed"]),
+        ("  ```\n   x\n\ty\n  ```", ["```", " x", "  y", "```"]),
+        ("- a\n  ```\n  x\n\n\n  y\n  ```\n- b", ["- a\n  ```\n  x\n\n\n  y\n  ```", "- b"]),
+        ("1. a\n  ```\n  x\n\ny\n  ```\n\nz", ["1. a\n  ```\n  x\n\ny\n  ```", "z"]),
+        ("    a\n\n    b\n\nc", ["    a\n\n    b", "c"]),
+        ("> ```\n2. x\n\n   y", ["> ```", "2. x\n\n   y"]),
+        ("a\n*\n2. b", ["a\n*\n2. b"]),
         ("", []),
         ("\n\n\n", []),
     ],
@@ -71,3 +83,32 @@ def test_pending_is_what_no_piece_holds_yet() -> None:
     assert splitter.pending == MarkdownPiece("three")
     assert splitter.feed("\n```sh\nls") == [MarkdownPiece("three"), MarkdownPiece("```sh", is_fence=True)]
     assert splitter.pending == MarkdownPiece("ls", True, "sh")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- a\n",
+        "> a\n",
+        "- a\n\n",
+        "    a\n\n",
+        "a\n*\n",
+        "2. x\n",
+        "> a\n2. b\n",
+        "- a\nb\n",
+        "- ```\n  x\n\n",
+        "| a\n---\n",
+    ],
+)
+@pytest.mark.parametrize("before", ["", "a\n", "1. a\n\n   ```\n"])
+def test_the_parser_reads_each_line_a_few_times(before: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a piece ends is asked of the parser, which must not read all of a long piece again at each line."""
+    read: list[int] = []
+
+    def counted(text: str) -> list[Token]:
+        read.append(text.count("\n") + 1)
+        return block_tokens(text)
+
+    monkeypatch.setattr(markdown_splitter, "block_tokens", counted)
+    whole(before + text * 3000)
+    assert sum(read) < 12 * 3000 * text.count("\n")
