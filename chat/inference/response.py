@@ -279,8 +279,8 @@ def render(loaded: LoadedVocabulary, request: Request) -> Rendered:
         DataError: the prompt breaks a rule of its format.
     """
     drops = loaded.options.overflow == "drop"
+    limit = loaded.limit if drops else None
     try:
-        limit = loaded.limit if drops else None
         prompt = build_prompt(request, loaded.vocabulary, loaded.prompt_format, limit, drops)
     except ContextError:  # a single turn is too long
         prompt = BuiltPrompt(encode(request.prompt, loaded.vocabulary, loaded.prompt_format))

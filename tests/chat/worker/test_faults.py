@@ -256,7 +256,7 @@ def test_a_requested_number_of_layers_stays_and_the_error_is_reported(
 
 @pytest.mark.slow
 def test_a_kill_at_any_moment_is_one_sentence(windowed_file: Path, folder: Path) -> None:
-    """At random moments between the start and the saved state; 300 of them with MISTRAL_CHAT_TEST_FULL=1."""
+    """At random moments between the start and the saved state; 300 of them with `--full`."""
     chance = random.Random(7)
     save_a_state(windowed_file, folder)
     begun = time.monotonic()
