@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ROOT = str(Path(__file__).resolve().parent.parent)
 IMPORTED = (  # what most runs use
     "chat.app.oneshot",
-    "chat.batch.command",
+    "chat.batch.run",
     "chat.cli.main",
     "chat.cli.session",
     "chat.cli.sessions",
