@@ -1,4 +1,4 @@
-"""Render a chat with llama.cpp's own template engine."""
+"""Render messages with llama.cpp's chat template engine."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ if TYPE_CHECKING:
 
 
 def apply_template(template: str, chat: Sequence[tuple[str, str]], asks: bool) -> str:
-    """Let llama.cpp render a chat by the family it recognises a template to be of; it runs no template language.
+    """The text of messages in the format of the model family whose template llama.cpp recognises; no template is run.
 
     Args:
+        template: the text in the model's file.
         chat: (role, text) of each message; texts without NUL.
-        asks: end with the words that ask for an answer.
+        asks: end with the markup that asks for an answer.
 
     Raises:
         ModelError: the template is unknown to llama.cpp.
     """
     api = llama()
-    entries = (api.llama_chat_message * len(chat))(
+    messages = (api.llama_chat_message * len(chat))(
         *((role.encode(), text.encode()) for role, text in chat),
     )
     size = 1024 + 64 * len(chat)
     while True:
         buffer = ctypes.create_string_buffer(size)
         needed = api.llama_chat_apply_template(
-            template.replace("\0", "").encode(), entries, len(chat), asks, buffer, size
+            template.replace("\0", "").encode(), messages, len(chat), asks, buffer, size
         )
         if needed < 0:
             raise ModelError(

@@ -1,7 +1,7 @@
-"""The door to llama.cpp's C functions. Knows how to bind them and where their log goes, not what they do.
+"""Load llama.cpp's C functions and collect its log.
 
-`llama_cpp/__init__.py` imports a whole second program (jinja2, its own chat, a log callback that prints), five times as
-slow as the bindings themselves: only the module with the bindings is loaded.
+Only the module with the bindings is imported: `llama_cpp/__init__.py` imports a chat program of its own (jinja2, a log
+callback that prints), which takes five times as long.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 
 WARNING = 3  # GGML_LOG_LEVEL_WARN
 ERROR = 4
-CONTINUED = 5  # the text goes on with the line before
+CONTINUED = 5  # GGML_LOG_LEVEL_CONT: the text continues the line before
 
 
 class Log:
-    """The last lines that llama.cpp said, and who listens to them."""
+    """The log of llama.cpp.
+
+    Attributes:
+        lines: level and text of the last lines.
+        sink: gets level and text of every piece, where it is set.
+    """
 
     def __init__(self) -> None:
         self.lines: collections.deque[tuple[int, str]] = collections.deque(maxlen=200)
@@ -32,14 +37,14 @@ class Log:
         self._level = 0
 
     def add(self, level: int, text: str) -> None:
-        """Keep one piece of text; a piece that continues a line counts as the level of that line."""
+        """Add a piece of text; one that continues a line has the level of that line."""
         self._level = self._level if level == CONTINUED else level
         self.lines.append((self._level, text.rstrip("\n")))
         if self.sink is not None:
             self.sink(self._level, text)
 
     def last_error(self) -> str:
-        """The last line of an error, without the C function's name in front; empty if there is none."""
+        """The last error line, without the name of the C function; empty if there is none."""
         for level, text in reversed(self.lines):
             if level >= ERROR and text.strip():
                 return text.rpartition(": ")[2].strip() if text.startswith("llama_") else text.strip()
@@ -55,22 +60,22 @@ LOG = Log()
 
 @functools.cache
 def llama() -> Any:
-    """The module with the bindings, its log led to `LOG`, the backends ready.
+    """The module with the bindings; its log goes to `LOG`, and the backends are initialised.
 
     Raises:
         ImportError: llama-cpp-python is not installed, or its library does not load here.
     """
-    os.environ["GGML_NO_BACKTRACE"] = "1"  # else an abort() starts a debugger
+    os.environ["GGML_NO_BACKTRACE"] = "1"  # else ggml starts a debugger at an abort()
     bindings = _bindings()
     callback = bindings.llama_log_callback(_log)
     bindings.llama_log_set(callback, ctypes.c_void_p(0))
-    bindings.kept_log_callback = callback  # the library keeps only the address
+    bindings.kept_log_callback = callback  # llama.cpp keeps only the address
     bindings.llama_backend_init()
     return bindings
 
 
 def build_name() -> str:
-    """llama.cpp's version and what this build of it can use."""
+    """llama.cpp's version and the instruction sets and backends of this build."""
     api = llama()
     version = getattr(api, "llama_version", None)
     named = version().decode("utf-8", "replace") if version is not None else ""
@@ -79,7 +84,7 @@ def build_name() -> str:
 
 @functools.cache
 def ggml() -> ctypes.CDLL:
-    """The library below llama.cpp, whose functions llama-cpp-python does not bind."""
+    """ggml, the library below llama.cpp; llama-cpp-python does not bind its functions."""
     llama()
     folder = importlib.util.find_spec("llama_cpp").submodule_search_locations[0]  # type: ignore[union-attr,index]
     names = {"darwin": "libggml.dylib", "win32": "ggml.dll"}

@@ -1,4 +1,4 @@
-"""Say how many bytes each part of a model takes, on any machine. Knows tensors and cells, not where they lie."""
+"""Estimate how many bytes the parts of a model take: weights, cache, and the buffers of a batch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,33 @@ if TYPE_CHECKING:
     from chat.core.request import KvType
     from chat.gguf.reader import GgufFile
 
-CELL_BYTES: dict[KvType, float] = {"f32": 4, "f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}  # of one number
-OUTPUTS = 8  # rows of logits: a draft and one more, and the next width, which the bench compares
-# what ggml has another order of rows for (repack.cpp): with AVX2, and on ARM
+CELL_BYTES: dict[KvType, float] = {"f32": 4, "f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}  # per number in a cell
+OUTPUTS = 8  # rows of logits: for a draft and the id before it, and one more, which the bench compares
+# Types that ggml repacks (repack.cpp): with AVX2, and on ARM
 REPACKED_ON_X86 = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
 REPACKED_ON_ARM = REPACKED_ON_X86 | {"Q5_K", "Q6_K", "Q8_0"}
-REPACKED_ROWS = 8  # at a time
+REPACKED_ROWS = 8  # are interleaved at a time
 
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """What of a model takes memory. Bytes, and numbers of one cell of one layer's cache."""
+    """The sizes of a model that decide how much memory it takes.
+
+    Attributes:
+        path: of its file.
+        layer_bytes: weights of each layer.
+        input_bytes: the embeddings.
+        output_bytes: all other weights.
+        cell_numbers: numbers in one cell of one layer's cache, keys and values.
+        windowed: for each layer whether its cache holds no more than the window.
+        hidden: columns of a token's state.
+        feed_forward: columns within the feed-forward layers, those of all experts in use together.
+        heads: attention heads.
+        vocabulary: pieces.
+        trained_context: tokens that the context may have.
+        repacked_bytes: weights that are copied where rows are repacked.
+        tied_bytes: embeddings that a GPU holds a second time as the output.
+    """
 
     path: str
     layer_bytes: tuple[int, ...]
@@ -36,8 +52,8 @@ class ModelSizes:
     heads: int
     vocabulary: int
     trained_context: int
-    repacked_bytes: int = 0  # of the weights, rows that are copied where rows are repacked
-    tied_bytes: int = 0  # of the input, what a GPU holds once more for the output
+    repacked_bytes: int = 0
+    tied_bytes: int = 0
 
     @property
     def weights(self) -> int:
@@ -46,7 +62,7 @@ class ModelSizes:
 
 
 def sizes_of(file: GgufFile, wanted_window: str = "auto") -> ModelSizes:
-    """The sizes of a checked file; the context it knows depends on the window that is asked for."""
+    """The sizes of a checked file; `wanted_window` is the value of `--window`, on which the context depends."""
     layers = max(_most(file.key(ModelKey.BLOCK_COUNT)), 1)
     layer_bytes = [0] * layers
     rest = {"token_embd": 0}
@@ -85,7 +101,7 @@ def _tied_bytes(file: GgufFile) -> int:
 
 
 def _repacked_bytes(file: GgufFile, machine: str = platform.machine()) -> int:
-    """Bytes of matrices that llama.cpp multiplies by, of types and widths that it has another order for."""
+    """Bytes of the matrices that ggml repacks: of certain types and numbers of rows, and not the embeddings."""
     types = REPACKED_ON_ARM if machine in ("arm64", "aarch64") else REPACKED_ON_X86
     is_tied = "output.weight" not in file.tensors
     return sum(
@@ -99,23 +115,34 @@ def _repacked_bytes(file: GgufFile, machine: str = platform.machine()) -> int:
 
 
 def cache_bytes(sizes: ModelSizes, kv_type: KvType, cells: int, window: Window, batch: int) -> int:
-    """Bytes of the cache: layers with a window hold the window and a batch, the others every cell."""
+    """Bytes of the whole cache; for the arguments see `layer_caches`."""
     return sum(layer_caches(sizes, kv_type, cells, window, batch))
 
 
 def layer_caches(sizes: ModelSizes, kv_type: KvType, cells: int, window: Window, batch: int) -> tuple[int, ...]:
-    """Bytes of each layer's cache."""
+    """Bytes of each layer's cache: layers with a window hold the window and a batch, the others every cell.
+
+    Args:
+        sizes: of the model.
+        kv_type: of the numbers in a cell.
+        cells: of the context.
+        window: the model is run with.
+        batch: tokens read at once.
+    """
     held = min(cells, rolling_cells(window.size, batch)) if window.size is not None else cells
     per_cell = sizes.cell_numbers * CELL_BYTES[kv_type]
     return tuple(round((held if windowed else cells) * per_cell) for windowed in sizes.windowed)
 
 
 def work_bytes(sizes: ModelSizes, batch: int, cells: int, scores: bool, casts: bool = False) -> int:
-    """Bytes that one batch computes in, as measured on llama.cpp's graphs.
+    """Bytes of the buffers that a batch is computed in, as measured on llama.cpp's graphs.
 
     Args:
-        scores: attention scores are written out, which flash attention avoids.
-        casts: a layer's float32 cells are copied as float16, for flash attention.
+        sizes: of the model.
+        batch: tokens read at once.
+        cells: of the context.
+        scores: attention scores are written to memory, which flash attention avoids.
+        casts: the float32 cells of a layer are copied as float16, for flash attention.
     """
     feed_forward = batch * (16 * sizes.feed_forward + 2 * sizes.hidden + 2 * cells)
     attention = 0
@@ -126,19 +153,19 @@ def work_bytes(sizes: ModelSizes, batch: int, cells: int, scores: bool, casts: b
     return max(feed_forward, attention) + OUTPUTS * sizes.vocabulary * 4
 
 
-def handed_bytes(sizes: ModelSizes, batch: int, cells: int, scores: bool) -> int:
-    """Bytes of the host that one batch is handed over in where a GPU computes it all: embeddings, mask and logits."""
+def transfer_bytes(sizes: ModelSizes, batch: int, cells: int, scores: bool) -> int:
+    """Bytes of the host's buffers where a GPU computes the whole batch: for embeddings, mask and logits."""
     return batch * (4 * sizes.hidden + (4 if scores else 2) * cells) + OUTPUTS * sizes.vocabulary * 4
 
 
 def gpu_share(sizes: ModelSizes, gpu_layers: int) -> float:
-    """The part of the weights that are multiplied by that lies on GPUs: all but the embeddings may."""
+    """The share of the weights on GPUs, 0 to 1; the embeddings, which stay on the host, do not count."""
     movable = (*sizes.layer_bytes, sizes.output_bytes)
     return sum(movable[len(movable) - gpu_layers :]) / max(sum(movable), 1)
 
 
 def _most(value: object) -> int:
-    """The largest of a number per layer, or the one number for all."""
+    """The largest value of a key that has one number, or one for each layer."""
     if isinstance(value, tuple):
-        return max((int(each) for each in value), default=0)
+        return max((int(number) for number in value), default=0)
     return int(value) if isinstance(value, (int, float)) else 0

@@ -1,4 +1,4 @@
-"""Decide how a model is loaded, and refuse what does not fit. Knows sizes and free bytes, not devices' names."""
+"""Decide how a model is loaded, from its sizes and the free memory, and refuse what does not fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chat.errors import MemoryLimitError, UsageError
 from chat.llama.gpu_placement import Parts, most_layers, on_gpus, split
-from chat.llama.memory_estimate import ModelSizes, cache_bytes, gpu_share, handed_bytes, layer_caches, work_bytes
+from chat.llama.memory_estimate import ModelSizes, cache_bytes, gpu_share, layer_caches, transfer_bytes, work_bytes
 from chat.llama.sliding_window import Window, padded, rolling_cells
 
 if TYPE_CHECKING:
@@ -19,16 +19,32 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 PROCESS_BYTES = 48 << 20  # Python, the libraries, the vocabulary
 SMALLEST_CONTEXT = 4096
-CACHE_SHARE = 0.25  # of the memory left beside the weights: what a default context may take
-BATCH = 256  # larger reads no faster on a CPU, and its steps would pass half a second before a cancel is seen
+CACHE_SHARE = 0.25  # of the memory left beside the weights, for the cache of a default context
+BATCH = 256  # a larger one is no faster on a CPU, and a cancel would take effect after more than half a second
 GPU_BATCH = 512
 RAN_OUT = ": the GPU's memory ran out with more"
-REPACK_TOKENS_PER_THREAD = 100  # a prompt this long earns back what one core spends on repacking at load
+REPACK_TOKENS_PER_THREAD = 100  # reading a prompt this long saves the time that a core spends on repacking
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How a model is loaded, what that takes, and why, in words."""
+    """How a model is loaded and what that takes.
+
+    Attributes:
+        cells: of the context.
+        batch: tokens read at once.
+        rolling: old cells are freed as the text grows.
+        gpu_layers: layers on GPUs, the output included.
+        repack: keep another order of rows beside the weights.
+        weights_bytes: all weights.
+        cache_bytes: the whole cache.
+        work_bytes: buffers of a batch.
+        copied_bytes: weights that are repacked.
+        host_bytes: of all these what is in the host's memory, with the process itself.
+        gpu_bytes: what is in the memory of all GPUs.
+        gpu_split: the proportions in which GPUs share the layers.
+        reason: for context and layers, as clauses for the user.
+    """
 
     cells: int
     batch: int
@@ -38,10 +54,10 @@ class MemoryPlan:
     weights_bytes: int
     cache_bytes: int
     work_bytes: int
-    copied_bytes: int  # of the weights, in another order beside them
-    host_bytes: int  # of the above what lies in the host's memory, with copies and the process itself
-    gpu_bytes: int  # what lies in the memory of all GPUs, their work included
-    gpu_split: tuple[int, ...]  # how the layers there are divided among them
+    copied_bytes: int
+    host_bytes: int
+    gpu_bytes: int
+    gpu_split: tuple[int, ...]
     reason: str
 
 
@@ -51,7 +67,11 @@ def plan_memory(
     """Decide context, layers on GPUs and repacking, and refuse what does not fit.
 
     Args:
-        prompt_tokens: about how long the first prompt is; 0 where nobody knows.
+        sizes: of the model.
+        options: what the user requested.
+        window: the model is run with.
+        host: what the machine offers.
+        prompt_tokens: about how long the first prompt is; 0 where that is not known.
 
     Raises:
         MemoryLimitError: with need, free memory and three ways out.
@@ -71,7 +91,7 @@ def plan_memory(
     resident = sizes.input_bytes + sum((*parts.layers, sizes.output_bytes)[: parts.most - gpu_layers]) + PROCESS_BYTES
     resident += gpu_bytes if host.is_shared else 0
     scores = options.flash_attention == "off"
-    resident += handed_bytes(sizes, batch, cells, scores) if gpu_layers == parts.most else parts.work
+    resident += transfer_bytes(sizes, batch, cells, scores) if gpu_layers == parts.most else parts.work
     copies = round(sizes.repacked_bytes * (1 - gpu_share(sizes, gpu_layers)))
     helps = copies > 0 and resident + copies <= host.free_bytes
     repack = _repack(options, prompt_tokens, host.threads, helps)
@@ -131,11 +151,11 @@ def _context(sizes: ModelSizes, options: EngineOptions, window: Window, host: Ho
 
 
 def _gpu_layers(path: str, parts: Parts, options: EngineOptions, host: HostResources) -> tuple[int, str]:
-    """How many layers go to GPUs, as llama.cpp counts, and that in words.
+    """How many layers to place on GPUs, the output included, and a clause for the user.
 
     Raises:
-        MemoryLimitError: a number was asked for that does not fit.
-        UsageError: what was asked for is no number.
+        MemoryLimitError: the requested number does not fit.
+        UsageError: `--gpu-layers` is no number.
     """
     wanted, free = options.gpu_layers, host.gpu_free_bytes
     if wanted not in ("auto", "all") and not (wanted.isascii() and wanted.isdigit()):

@@ -1,4 +1,4 @@
-"""Choose the next id from logits with llama.cpp's own sampler chain. Knows probabilities, not text."""
+"""Draw the next id from logits with llama.cpp's sampler chain."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from chat.llama.context import LlamaContext
 
 LARGEST_SEED = 0xFFFF_FFFE  # the next number means "random" to llama.cpp
-PENALTY_TOKENS = 64  # how far back a repeat penalty looks, as in llama.cpp
+PENALTY_TOKENS = 64  # the last ids that a repeat penalty counts, as in llama.cpp
 
 
 def settle(sampling: Sampling) -> Sampling:
-    """The sampling with every value in effect: a seed drawn where none was given.
+    """The sampling with a random seed where none was given.
 
     Raises:
         UsageError: a value is out of its range.
@@ -42,10 +42,20 @@ def settle(sampling: Sampling) -> Sampling:
 
 
 class Sampler:
-    """A chain for one answer: penalties; then the likeliest id, or top-k, top-p, min-p, temperature, the draw."""
+    """A sampler chain for one answer.
+
+    It applies the repeat penalty, and at temperature 0 takes the likeliest id; else it applies top-k, top-p, min-p and
+    the temperature, and draws.
+    """
 
     def __init__(self, sampling: Sampling, vocabulary_size: int, history: Sequence[int] = ()) -> None:
-        """Build the chain of settled values; a repeat penalty counts the end of `history` too."""
+        """Build the chain.
+
+        Args:
+            sampling: as `settle` returns it.
+            vocabulary_size: the number of logits.
+            history: ids before the answer, whose end a repeat penalty counts too.
+        """
         api = self._api = llama()
         self._chain: Any = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
         for link in _links(api, sampling, vocabulary_size):
@@ -54,9 +64,9 @@ class Sampler:
             for token in history[-PENALTY_TOKENS:]:
                 api.llama_sampler_accept(self._chain, token)
 
-    def sample(self, decoder: LlamaContext, row: int = -1) -> int:
-        """The next id after one row of the last batch's logits; the chain remembers it."""
-        token: int = self._api.llama_sampler_sample(self._chain, decoder.pointer, row)
+    def sample(self, context: LlamaContext, row: int = -1) -> int:
+        """Draw an id from a row of logits of the context's last batch; -1 is the last row with logits."""
+        token: int = self._api.llama_sampler_sample(self._chain, context.pointer, row)
         return token
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""Encode text with a Tekken vocabulary. The only door to tiktoken; knows no control pieces and no file.
+"""Encode text with a Tekken vocabulary by tiktoken.
 
-llama.cpp's own pattern for Tekken leaves `\\p{M}` out and so splits Thai or Hindi elsewhere than mistral-common does.
+llama.cpp's own pattern for Tekken lacks `\\p{M}`, and so splits Thai or Hindi elsewhere than mistral-common does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import tiktoken
 
-# the pattern in every tekken.json so far; a file with another one names it in its metadata
+# The pattern in every tekken.json so far; a GGUF with another one has it in its metadata
 PATTERN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
@@ -35,20 +35,20 @@ class TekkenEncoder:
         """The ids of a text.
 
         Raises:
-            DataError: tiktoken gives up on it.
+            DataError: tiktoken cannot split it.
         """
         if _LONG_SPACE.search(text):
             return self.encode_by_words(text)
         try:
             ranks = self._encoding.encode_ordinary(text)
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception
+            if type(error).__name__ != "PanicException":  # of pyo3, not a subclass of Exception
                 raise
             raise DataError(f"a text of {len(text):,} characters cannot be split into words: {error}") from error
         return [rank + self._first_id for rank in ranks]
 
     def encode_by_words(self, text: str) -> list[int]:
-        """The same, slowly but within bounded memory: tiktoken's splitter gives up on a million spaces in a row."""
+        """The ids of a text, slower but in bounded memory: tiktoken's splitter fails on a million spaces in a row."""
         import regex  # type: ignore[import-untyped]
 
         ids: list[int] = []
@@ -61,7 +61,8 @@ def tekken_of(pieces: Sequence[str], first_id: int, pattern: str = PATTERN) -> T
     """The encoder for the text pieces of a GGUF vocabulary, or None where they are no Tekken vocabulary.
 
     Args:
-        pieces: text pieces by id from `first_id` on, bytes spelled as GPT-2 does.
+        pieces: text pieces by id, in GPT-2's letters for bytes.
+        first_id: of the first piece.
         pattern: regular expression that splits text into words.
     """
     import tiktoken
@@ -79,7 +80,7 @@ def tekken_of(pieces: Sequence[str], first_id: int, pattern: str = PATTERN) -> T
 
 
 def byte_letters() -> str:
-    """GPT-2's letter for each byte: printable ones stand for themselves, the others for letters from U+0100 on."""
+    """GPT-2's letter for each byte, 256 in order: a printable byte is itself, others are letters from U+0100 on."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return "".join(chr(byte if byte in printable else next(others)) for byte in range(256))

@@ -1,4 +1,4 @@
-"""Encode plain text with a loaded vocabulary, so that it never becomes a control id. Knows no segments."""
+"""Encode plain text with a loaded vocabulary, so that it never becomes a control id."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NORMAL_TYPE = 1  # tokenizer.ggml.token_type
-_GUARDS = "\x01☺\x02\x03"
-# llama.cpp grows its list of ids by one byte at a time where bytes stand for themselves: a megabyte of line breaks
-# takes minutes as one text, a second in parts of this many characters
+_GUARDS = "\x01☺\x02\x03"  # candidates for a character that no piece joins to others
+# Where bytes have no piece, llama.cpp lengthens its list of ids byte by byte: a megabyte of line breaks takes minutes
+# as one text, a second in parts of this many characters
 _LONG_TEXT = 4096
 
 
@@ -37,39 +37,39 @@ class TextEncoder:
         if not (self._pieces.is_sentencepiece and MATCHED.search(text)):
             return self._encode_unmatched(text, leads=True)
         ids: list[int] = []
-        place = 0
+        position = 0
         for match in MATCHED.finditer(text):
             found = self._pieces.id_of.get(match.group())
             if found is not None:
-                before = text[place : match.start()]
-                ids += self._encode_unmatched(before, leads=not place) if before or place else self._guard[1]
+                before = text[position : match.start()]
+                ids += self._encode_unmatched(before, leads=not position) if before or position else self._guard[1]
                 ids.append(found)
-                place = match.end()
-        return ids + self._encode_unmatched(text[place:], leads=not place)
+                position = match.end()
+        return ids + self._encode_unmatched(text[position:], leads=not position)
 
     @cached_property
     def adds_space(self) -> bool:
-        """Whether a space is put before each text."""
+        """Whether each text gets a space before it."""
         return self._pieces.is_sentencepiece and bool(self._guard[1])
 
     def _encode_unmatched(self, text: str, leads: bool) -> list[int]:
-        """A stretch of text without pieces to be matched; `leads` where a text begins with it."""
-        ids = self._encode_stretch(text, leads)
+        """The ids of text without pieces that mistral-common matches; `leads` where it is the start of the whole."""
+        ids = self._encode_part(text, leads)
         if self._pieces.forbidden.isdisjoint(ids):
             return ids
         parts = _cut(text, self._pieces.forbidden_names)
-        return [token for place, part in enumerate(parts) for token in self._encode_stretch(part, leads and not place)]
+        return [token for index, part in enumerate(parts) for token in self._encode_part(part, leads and not index)]
 
-    def _encode_stretch(self, text: str, leads: bool) -> list[int]:
+    def _encode_part(self, text: str, leads: bool) -> list[int]:
         if self._tekken is not None:
             return self._tekken.encode(checked(text))
         if not self._pieces.is_sentencepiece or len(text) <= _LONG_TEXT:
             return self._tokenize(text, leads)
-        parts = _parts(text, self._unjoined)
-        return [token for place, part in enumerate(parts) for token in self._tokenize(part, leads and not place)]
+        parts = _split(text, self._unjoined)
+        return [token for index, part in enumerate(parts) for token in self._tokenize(part, leads and not index)]
 
     def _tokenize(self, text: str, leads: bool) -> list[int]:
-        """What llama.cpp makes of a text, without the space before it unless it `leads`."""
+        """llama.cpp's ids of a text, without the space before it unless it `leads`."""
         if leads or not text or not self._pieces.is_sentencepiece:
             return self._pieces.tokenize(text) if text else []
         guard, before, width = self._guard
@@ -89,7 +89,7 @@ class TextEncoder:
 
     @cached_property
     def _joined(self) -> frozenset[str]:
-        """Characters that some piece joins to others; a text can be parted beside all other characters."""
+        """Characters that some piece joins to others; a text can be split beside all other characters."""
         return frozenset("".join(name for name in self._pieces.names if len(name) > 1)) | {" "}
 
     @cached_property
@@ -98,32 +98,32 @@ class TextEncoder:
 
     @cached_property
     def _guard(self) -> tuple[str, list[int], int]:
-        """A character to put before a stretch that does not lead: (it, the ids before it, how many ids it is)."""
+        """A character to write before text that does not lead: (it, the ids before it, how many ids it has)."""
         for guard in _GUARDS:
             if guard not in self._joined:
                 once, twice = self._pieces.tokenize(guard), self._pieces.tokenize(guard + guard)
                 width = len(twice) - len(once)
                 return guard, once[: len(once) - width], width
-        raise ModelError("the model's vocabulary joins every character to others, so that no text can be parted")
+        raise ModelError("the model's vocabulary joins every character to others, so that no text can be split")
 
 
 def _cut(text: str, names: re.Pattern[str]) -> list[str]:
-    """The text in parts, none of which holds a whole name."""
+    """The text in parts, none of which contains a whole name."""
     parts: list[str] = []
-    place = 0
+    position = 0
     match = names.search(text)
     while match:
-        parts.append(text[place : match.start() + 1])
-        place = match.start() + 1
-        match = names.search(text, place)
-    return [*parts, text[place:]]
+        parts.append(text[position : match.start() + 1])
+        position = match.start() + 1
+        match = names.search(text, position)
+    return [*parts, text[position:]]
 
 
-def _parts(text: str, unjoined: re.Pattern[str]) -> list[str]:
-    """The text in parts of about `_LONG_TEXT` characters, each ending with one that nothing is joined to."""
+def _split(text: str, unjoined: re.Pattern[str]) -> list[str]:
+    """The text in parts of about `_LONG_TEXT` characters, each ending with one that no piece joins to others."""
     parts: list[str] = []
-    place = 0
-    while match := unjoined.search(text, place + _LONG_TEXT):
-        parts.append(text[place : match.end()])
-        place = match.end()
-    return [*parts, text[place:]]
+    position = 0
+    while match := unjoined.search(text, position + _LONG_TEXT):
+        parts.append(text[position : match.end()])
+        position = match.end()
+    return [*parts, text[position:]]

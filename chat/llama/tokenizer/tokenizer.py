@@ -1,4 +1,4 @@
-"""Encode a prompt's segments and decode an answer's ids with a loaded vocabulary. Knows no prompt format."""
+"""Encode a prompt's segments and decode an answer's ids with a loaded vocabulary."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 
 
 class Tokenizer:
-    """A model's vocabulary. Text never becomes a control id, except pieces that mistral-common matches in text."""
+    """Encodes and decodes with a model's vocabulary.
+
+    Text never becomes a control id, except for the pieces that mistral-common matches in text.
+
+    Attributes:
+        size: the number of pieces.
+        template: the model's chat template.
+    """
 
     def __init__(self, vocab: Any, metadata: Mapping[str, Any]) -> None:
-        """Look at a vocabulary.
+        """Prepare a vocabulary.
 
         Args:
-            vocab: llama.cpp's pointer, of a model that outlives this object; vocabulary-only models do.
+            vocab: llama.cpp's pointer, of a model that outlives this object; it may hold the vocabulary alone.
             metadata: keys and values of its file, as the GGUF reader gives them.
         """
         self._pieces = Vocabulary(vocab, metadata)
@@ -42,10 +49,10 @@ class Tokenizer:
 
         Raises:
             ModelError: the vocabulary lacks a control piece that the prompt format needs.
-            DataError: text that has no UTF-8.
+            DataError: a text has no UTF-8.
         """
         ids: list[int] = []
-        run = ""  # text that is encoded together
+        run = ""  # texts that are encoded together
         for part in self._resolved(segments):
             if isinstance(part, str):
                 run += part
@@ -56,8 +63,8 @@ class Tokenizer:
         return ids + self._text.encode(run)
 
     def _resolved(self, segments: Iterable[Segment]) -> Iterator[str | Sequence[int]]:
-        """Texts, to be joined to the text before, and ids; () parts texts that are encoded each on its own."""
-        start: Sequence[int] = ()  # the BOS, which a template may say again
+        """Texts, each joined to the text before, and ids; an empty tuple separates texts that are not joined."""
+        start: Sequence[int] = ()  # the BOS, which a template may repeat
         for segment in segments:
             repeated, start = start, ()
             if isinstance(segment, Text):
@@ -75,7 +82,7 @@ class Tokenizer:
                 yield from self._markup(segment.text, repeated)
 
     def _is_own(self, segment: Ids) -> bool:
-        """Whether ids are of this vocabulary and still what the answer says."""
+        """Whether ids are of this vocabulary and decode to what the message says."""
         if not segment.instead:
             return True
         if not all(0 <= token < self.size for token in segment.ids):
@@ -99,17 +106,17 @@ class Tokenizer:
         return () if token is None else (token,)
 
     def _markup(self, text: str, start: Sequence[int]) -> Iterator[str | Sequence[int]]:
-        """A template's words: names of special pieces are those pieces, the rest joins its neighbours."""
-        place = 0
+        """A template's markup: names of special pieces become their ids, the rest is joined text."""
+        position = 0
         for match in self._pieces.special_names.finditer(text):
-            if match.start() > place:
-                yield text[place : match.start()]
+            if match.start() > position:
+                yield text[position : match.start()]
             token = self._pieces.special[match.group()]
             if match.start() or token not in start:
                 yield (token,)
-            place = match.end()
-        if place < len(text):
-            yield text[place:]
+            position = match.end()
+        if position < len(text):
+            yield text[position:]
 
     def control_id(self, piece: str) -> int | None:
         """The id of a control piece, or None where the vocabulary has none of that name."""
@@ -120,10 +127,10 @@ class Tokenizer:
     # --- text of an answer
 
     def piece_bytes(self, token: int) -> bytes:
-        """What an id adds to an answer's text: nothing for control pieces.
+        """The bytes that an id adds to an answer's text; none for control pieces.
 
         Raises:
-            DataError: no such id.
+            DataError: there is no such id.
         """
         return self._pieces.text_bytes(token)
 
@@ -143,7 +150,7 @@ class Tokenizer:
         return tuple(parts)
 
     def text_of(self, ids: Iterable[int]) -> str:
-        """Ids as text for people, names of control pieces included; nothing that could be encoded back."""
+        """Ids as text for the user, with the names of control pieces; it may not encode to the same ids."""
         return b"".join(self._pieces.named_bytes(token) for token in ids).decode("utf-8", "replace")
 
     def is_end(self, token: int) -> bool:
@@ -153,8 +160,8 @@ class Tokenizer:
     @cached_property
     def ends(self) -> frozenset[int]:
         """All ids that end an answer."""
-        suspects = {*self._pieces.special.values(), *({self.eos} - {None})}
-        return frozenset(token for token in suspects if token is not None and self._pieces.is_end(token))
+        candidates = {*self._pieces.special.values(), *({self.eos} - {None})}
+        return frozenset(token for token in candidates if token is not None and self._pieces.is_end(token))
 
     @property
     def bos(self) -> int | None:
@@ -168,22 +175,23 @@ class Tokenizer:
 
     @property
     def adds_space(self) -> bool:
-        """Whether a space is put before each text, and so begins most answers."""
+        """Whether each text gets a space before it, as most answers then do."""
         return self._text.adds_space
 
 
 class StreamDecoder:
-    """Ids of one answer in, whole characters out.
+    """Decodes the ids of one answer one by one into whole characters.
 
-    A character that is not complete yet waits; bytes that can become none are U+FFFD, at the latest in `flush`. The
-    space that SentencePiece puts before a text is left out, as mistral-common's decode does.
+    The bytes of an incomplete character are held back; bytes that cannot become a character are U+FFFD. The space that
+    SentencePiece writes before a text is left out, as in mistral-common.
     """
 
     def __init__(self, vocabulary: Tokenizer, continues: bool = False) -> None:
         """Start a text.
 
         Args:
-            continues: the ids go on with an answer, so that a space before them belongs to the text.
+            vocabulary: of the ids.
+            continues: the ids continue an answer, so that a space before them belongs to the text.
         """
         self._vocabulary = vocabulary
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
@@ -194,7 +202,7 @@ class StreamDecoder:
         return self._stripped(self._utf8.decode(self._vocabulary.piece_bytes(token)))
 
     def flush(self) -> str:
-        """What is left at the end: U+FFFD for a character that was never completed, else nothing."""
+        """The end of the text: U+FFFD for an incomplete character, else nothing."""
         return self._stripped(self._utf8.decode(b"", final=True))
 
     def _stripped(self, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Look up the pieces of a loaded vocabulary: their names, kinds and bytes. Knows no segments."""
+"""Look up the pieces of a loaded vocabulary: their names, kinds and bytes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _STRUCTURE = re.compile(r"<\|.*\|>|<｜.*｜>|\[/?[A-Z][A-Z_0-9]*\]|</?s>|<(?:un
 
 
 class Vocabulary:
-    """The pieces of one vocabulary; control pieces are those that the library treats so."""
+    """The pieces of one vocabulary. Control pieces are those that llama.cpp treats as such."""
 
     def __init__(self, vocab: Any, metadata: Mapping[str, Any]) -> None:
-        """Look at a vocabulary.
+        """Prepare the look-up; tables are made when they are first needed.
 
         Args:
             vocab: llama.cpp's pointer, of a model that outlives this object.
-            metadata: keys and values of its file.
+            metadata: keys and values of its file, as the GGUF reader gives them.
         """
         self._vocab = vocab
         self._api = llama()
@@ -45,12 +45,12 @@ class Vocabulary:
 
     @cached_property
     def names(self) -> Sequence[str]:
-        """The text of each piece as the file spells it, by id."""
+        """The name of each piece in the file, by id."""
         return tuple(self._metadata.get(TokenizerKey.TOKENS) or ())
 
     @cached_property
     def kinds(self) -> Sequence[int]:
-        """`tokenizer.ggml.token_type` by id; all ordinary where the file has none."""
+        """`tokenizer.ggml.token_type` by id; all normal where the file has none."""
         kinds = self._metadata.get(TokenizerKey.TOKEN_TYPE)
         return tuple(kinds) if kinds else (_NORMAL_TYPE,) * len(self.names)
 
@@ -91,7 +91,7 @@ class Vocabulary:
 
     @cached_property
     def matched(self) -> frozenset[int]:
-        """Ids of pieces that mistral-common matches in text; they are text also in answers."""
+        """Ids of pieces that mistral-common matches in text; they are text in answers too."""
         if not self.is_sentencepiece:
             return frozenset()
         return frozenset(token for name, token in self.special.items() if MATCHED.fullmatch(name))
@@ -104,11 +104,11 @@ class Vocabulary:
         return ids[0] if self._api.llama_vocab_get_text(self._vocab, ids[0]) == name.encode() else None
 
     def is_control(self, token: int) -> bool:
-        """Whether an id is no part of any text."""
+        """Whether an id adds nothing to a text but has a name."""
         return not self.text_bytes(token) and bool(self.named_bytes(token))
 
     def is_end(self, token: int) -> bool:
-        """Whether llama.cpp takes an id for the end of an answer."""
+        """Whether llama.cpp regards an id as the end of an answer."""
         found = self._ends.get(token)
         if found is None:
             found = self._ends[token] = bool(self._api.llama_vocab_is_eog(self._vocab, token))
@@ -132,49 +132,50 @@ class Vocabulary:
         return bool(self._api.llama_vocab_get_add_bos(self._vocab))
 
     def tokenize(self, text: str, special: bool = False) -> list[int]:
-        """What llama.cpp makes of a text.
+        """llama.cpp's ids of a text.
 
         Args:
-            special: names of control pieces in it are control pieces; never for a person's text.
+            text: at most 2 GiB of UTF-8.
+            special: names of control pieces in it become control ids; never for a user's text.
 
         Raises:
-            DataError: lone surrogates, or longer than the library can count.
+            DataError: it has lone surrogates, or is longer than llama.cpp can count.
         """
         data = checked(text).encode()
-        room = len(data) + 16  # a piece is at least a byte; then the space that is put before
-        if room > _LONGEST_TEXT:
+        size = len(data) + 16  # a piece has at least a byte; the space before the text is one more
+        if size > _LONGEST_TEXT:
             raise DataError(f"a text of {len(data)} bytes is too long, the limit is {_LONGEST_TEXT}")
-        buffer = (self._api.llama_token * room)()
-        count = self._api.llama_tokenize(self._vocab, data, len(data), buffer, room, False, special)
+        buffer = (self._api.llama_token * size)()
+        count = self._api.llama_tokenize(self._vocab, data, len(data), buffer, size, False, special)
         if count < 0:
             raise DataError(f"llama.cpp cannot encode a text of {len(data)} bytes")
         return list(buffer[:count])
 
     def text_bytes(self, token: int) -> bytes:
-        """What an id adds to an answer's text: nothing for control pieces.
+        """The bytes that an id adds to an answer's text; none for control pieces.
 
         Raises:
-            DataError: no such id.
+            DataError: there is no such id.
         """
         if token not in self._bytes:
             self._bytes[token] = self.named_bytes(token, named=token in self.matched)
         return self._bytes[token]
 
     def named_bytes(self, token: int, named: bool = True) -> bytes:
-        """What an id stands for, control pieces by their names where `named`.
+        """The bytes of an id; the name of a control piece where `named`, else none.
 
         Raises:
-            DataError: no such id.
+            DataError: there is no such id.
         """
         if not 0 <= token < self.size:
             raise DataError(f"id {token} is not in the vocabulary of {self.size:,} pieces")
-        room = 64
+        size = 64
         while True:
-            buffer = ctypes.create_string_buffer(room)
-            length = self._api.llama_token_to_piece(self._vocab, token, buffer, room, 0, named)
+            buffer = ctypes.create_string_buffer(size)
+            length = self._api.llama_token_to_piece(self._vocab, token, buffer, size, 0, named)
             if length >= 0:
                 return buffer.raw[:length]
-            room = -length
+            size = -length
 
     def _attribute(self, token: int) -> int:
         return int(self._api.llama_vocab_get_attr(self._vocab, token))
@@ -184,7 +185,7 @@ def checked(text: str) -> str:
     """The same text.
 
     Raises:
-        DataError: lone surrogates, which have no UTF-8.
+        DataError: it has lone surrogates, which have no UTF-8.
     """
     try:
         text.encode()

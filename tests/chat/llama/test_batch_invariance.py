@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chat.gguf.reader import read_gguf
-from chat.llama.batch_invariance import EQUAL_TYPES, MAX_BATCH_INVARIANT_ROWS
+from chat.llama.batch_invariance import INVARIANT_TYPES, MAX_BATCH_INVARIANT_ROWS
 from chat.llama.context import LlamaContext
 from tests.chat.tiny_models import Array
 from tests.grids import FULL
@@ -50,7 +50,7 @@ def opened(open_decoder: Open, file: Path, threads: int) -> LlamaContext:
 @pytest.mark.slow
 def test_the_recipes_hold_every_type_that_is_said_to_be_equal(files: dict[str, Path]) -> None:
     tensors = [tensor for file in files.values() for tensor in read_gguf(file).tensors.values()]
-    assert {tensor.type for tensor in tensors if len(tensor.shape) > 1} == EQUAL_TYPES
+    assert {tensor.type for tensor in tensors if len(tensor.shape) > 1} == INVARIANT_TYPES
 
 
 @pytest.mark.parametrize("threads", [1, 2] if FULL else [1])

@@ -1,4 +1,4 @@
-"""The decoder's cells: constant memory, rewinds that never continue wrongly, aborts that leave it usable."""
+"""The cells of a context: constant memory, rewinds that never continue wrongly, aborts that leave it usable."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_ten_thousand_tokens_through_a_window_of_64_take_constant_memory(
     print(f"grown by {grown:,} bytes")
     assert grown < 2 << 20
     assert len(decoder.ids) == 10_000
-    # With 2 layers no token sees further back than 2 windows: the last 200 ids at their own place say it all.
+    # With 2 layers no token sees further back than 2 windows: the last 200 ids alone decide the logits.
     near = forward(WINDOWED, windowed_weights, ids[-200:])
     assert np.abs(decoder.logits() - near[-1]).max() < 5e-3  # rotary angles of position 10,000 in float32
 
@@ -99,7 +99,7 @@ def test_a_plain_model_rewinds_anywhere(plain_file: Path, open_decoder: Callable
     assert np.abs(warm - read(open_decoder(plain_file), ids[:7] + other)).max() < 1e-4
 
 
-def test_a_full_cache_is_an_error_with_numbers_and_the_decoder_goes_on(
+def test_a_full_cache_is_an_error_with_numbers_and_the_context_stays_usable(
     plain_file: Path, open_decoder: Callable[..., LlamaContext]
 ) -> None:
     decoder = open_decoder(plain_file, cells=256)
@@ -152,22 +152,29 @@ def test_nothing_is_restored_or_saved_before_a_moved_sequence_is_copied(
     assert np.abs(warm - read(open_decoder(windowed_file), ids + other)).max() < 1e-4
 
 
-def test_an_abort_stops_a_batch_within_half_a_second_and_what_was_read_stays(
+def test_an_abort_stops_a_batch_halfway_and_what_was_read_before_stays(
     slow_file: Path, open_decoder: Callable[..., LlamaContext]
 ) -> None:
+    """Measured in the processor time of this thread, which other programs do not lengthen."""
     decoder = open_decoder(slow_file, cells=1024, batch=512, rolling=True)
     first = ids_of(16)
+    begun = time.thread_time()
+    decoder.feed(ids_of(512), 1)
+    whole_seconds = time.thread_time() - begun
+    decoder.clear()
     decoder.feed(first, 1)
-    pressed: list[float] = []
+    begun, process_begun = time.thread_time(), time.process_time()
 
-    def press() -> None:
-        pressed.append(time.perf_counter())
+    def abort() -> None:
+        while time.process_time() - process_begun < whole_seconds / 8:
+            time.sleep(0.001)
         decoder.abort()
 
-    timer = threading.Timer(0.1, press)
-    timer.start()
+    thread = threading.Thread(target=abort)
+    thread.start()
     assert not decoder.feed(ids_of(512), 1)
-    assert time.perf_counter() - pressed[0] < 0.5
+    assert time.thread_time() - begun < whole_seconds / 2
+    thread.join()
     assert list(decoder.ids) == first
     decoder.abort(False)
     assert decoder.feed([7, 8, 9], 1)

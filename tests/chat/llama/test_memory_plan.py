@@ -12,7 +12,7 @@ import pytest
 from chat.core.request import EngineOptions, Prompt, Request, Sampling
 from chat.errors import ExitCode, MemoryLimitError
 from chat.llama.hardware import HostResources
-from chat.llama.memory_estimate import ModelSizes, handed_bytes
+from chat.llama.memory_estimate import ModelSizes, transfer_bytes
 from chat.llama.memory_plan import GIB, PROCESS_BYTES, MemoryPlan, plan_memory
 from chat.llama.sliding_window import Window
 from chat.worker.client import LocalBackend
@@ -110,8 +110,8 @@ def test_the_output_is_the_first_layer_on_the_gpu() -> None:
 
 def test_what_is_not_on_the_gpu_is_on_the_host_with_what_a_batch_is_handed_over_in() -> None:
     everything = of(SEVEN, ROLLING, 16, (8,))
-    handed = handed_bytes(SEVEN, everything.batch, everything.cells, scores=False)
-    assert everything.host_bytes == SEVEN.input_bytes + handed + PROCESS_BYTES
+    transfer = transfer_bytes(SEVEN, everything.batch, everything.cells, scores=False)
+    assert everything.host_bytes == SEVEN.input_bytes + transfer + PROCESS_BYTES
     assert everything.gpu_bytes == SEVEN.weights - SEVEN.input_bytes + everything.cache_bytes + everything.work_bytes
     tied = of(replace(SEVEN, tied_bytes=EMBEDDING), ROLLING, 16, (8,))
     assert (tied.host_bytes, tied.gpu_bytes) == (everything.host_bytes, everything.gpu_bytes + EMBEDDING)
@@ -121,8 +121,8 @@ def test_memory_that_the_gpu_shares_with_the_host_is_counted_once() -> None:
     """An Apple chip of 8 GB offers 5.3 to its GPU: the layers there are no less in the host's memory."""
     own, shared = (of(SEVEN, ROLLING, 7, (5.3,), shared=is_shared) for is_shared in (False, True))
     assert own.gpu_layers == shared.gpu_layers == 33
-    handed = handed_bytes(SEVEN, own.batch, own.cells, scores=False)
-    assert shared.host_bytes == SEVEN.weights + own.cache_bytes + own.work_bytes + handed + PROCESS_BYTES
+    transfer = transfer_bytes(SEVEN, own.batch, own.cells, scores=False)
+    assert shared.host_bytes == SEVEN.weights + own.cache_bytes + own.work_bytes + transfer + PROCESS_BYTES
     with pytest.raises(MemoryLimitError, match=r"^7B\.gguf needs 4\.8 GiB of memory .*, but 4\.5 GiB are free$"):
         of(SEVEN, ROLLING, 4.5, (5.3,), shared=True)
     contexts = [of(PLAIN, Window(), 10, (8,), shared=is_shared).cells for is_shared in (False, True)]

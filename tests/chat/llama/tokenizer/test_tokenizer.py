@@ -236,7 +236,7 @@ def test_lone_surrogates_have_no_ids(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["v1", "v3"])
 def test_long_texts_are_encoded_in_parts_with_the_same_ids(name: str) -> None:
-    """A text is parted beside characters that no piece joins; the reference encodes it whole."""
+    """A text is split beside characters that no piece joins; the reference encodes it whole."""
     here = case(name)
     dice = random.Random(5)
     for _ in range(12 if not FULL else 60):
