@@ -164,13 +164,13 @@ def test_a_session_goes_on_past_the_window_where_the_system_prompt_moves_with_th
     assert (warm.ids, warm.text) == (cold.ids, cold.text)
 
 
-def test_all_of_a_prompt_lasts_but_a_system_prompt_that_moves() -> None:
+def test_the_next_prompt_begins_with_this_one_unless_the_system_prompt_moves() -> None:
     room = load_vocabulary(EngineOptions(str(GUIDE), vocab_only=True))
-    talk = (Message("user", "one"), Message("assistant", "two"), Message("user", "three"))
+    messages = (Message("user", "one"), Message("assistant", "two"), Message("user", "three"))
     ends = {}
     for name in ("v1", "v2", "v3", "v3-tekken", "chatml", "zephyr", "raw"):
         for system in ((), (Message("system", "Be brief"),)):
-            prompt = Prompt(messages=(*system, *talk))
+            prompt = Prompt(messages=(*system, *messages))
             ids = encode(prompt, room.vocabulary, name)
             kept = stable_prefix_length(prompt, ids, room.vocabulary, name)
             if kept != len(ids):

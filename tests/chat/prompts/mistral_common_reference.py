@@ -85,7 +85,7 @@ def text(random: random.Random, longest: int = 6) -> str:
 
 
 def conversation(random: random.Random, tools: bool) -> tuple[Message, ...]:
-    """A conversation that is mostly in order; tool talk where `tools`."""
+    """A conversation that is mostly in order; tool calls and results where `tools`."""
     messages: list[Message] = []
     if random.random() < 0.5:
         messages += [Message("system", text(random)) for _ in range(random.choice((1, 1, 2)))]
@@ -94,18 +94,18 @@ def conversation(random: random.Random, tools: bool) -> tuple[Message, ...]:
         if random.random() < 0.1:
             messages += [Message("system", text(random)), Message("user", text(random))]
         if tools and random.random() < 0.6:
-            messages += _tool_talk(random)
+            messages += _tool_messages(random)
         messages += [Message("assistant", text(random) or "ok") for _ in range(random.choice((1, 1, 1, 2)))]
     if random.random() < 0.8:
         messages.append(Message("user", text(random)))
         if tools and random.random() < 0.4:
-            messages += _tool_talk(random)
+            messages += _tool_messages(random)
     if random.random() < 0.1:
         messages.pop(random.randrange(len(messages)))
     return tuple(messages)
 
 
-def _tool_talk(random: random.Random) -> list[Message]:
+def _tool_messages(random: random.Random) -> list[Message]:
     calls = tuple(
         ToolCall(random.choice(("now", "get_weather")), _arguments(random), _call_id(random))
         for _ in range(random.choice((1, 1, 2)))

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from chat.prompts.segments import Segment
 
 BOS, EOS, INST, END_INST = (Control(piece) for piece in ("<s>", "</s>", "[INST]", "[/INST]"))
-TALK = (
+CONVERSATION = (
     Message("system", "Be brief."),
     Message("user", "Hi  "),
     Message("assistant", "Hello.  "),
     Message("user", "And?"),
 )
 CALL = ToolCall("now", '{"tz": "é"}', "abcdefghi")
-TOOL_TALK = (
+WITH_TOOLS = (
     Message("user", "Time?"),
     Message("assistant", "", tool_calls=(CALL,)),
     Message("tool", '{"h": 12}', tool_call_id="abcdefghi", name="now"),
@@ -130,7 +130,7 @@ ZEPHYR_END = (Mark("eos"), Text("\n", joined=True))
     ],
 )
 def test_each_format_puts_a_conversation_into_its_segments(name: str, expected: tuple[Segment, ...]) -> None:
-    assert render(name, TALK) == expected
+    assert render(name, CONVERSATION) == expected
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_each_format_puts_a_conversation_into_its_segments(name: str, expected: 
 )
 def test_each_format_puts_tools_calls_and_results_into_its_segments(name: str, expected: tuple[Segment, ...]) -> None:
     assert FORMATS[name].tools
-    assert render(name, TOOL_TALK, OFFER) == expected
+    assert render(name, WITH_TOOLS, OFFER) == expected
 
 
 def test_tools_stand_before_the_last_user_message_and_in_v13_before_the_first() -> None:
@@ -212,7 +212,7 @@ def test_two_answers_in_a_row_are_one_text_because_the_format_has_no_other_word_
 
 def test_own_tool_calls_go_back_as_ids_and_v2_forgets_them_with_their_results() -> None:
     calls = Message("assistant", "", ids=(5, 9), tool_calls=(CALL,))
-    messages = (Message("user", "a"), calls, TOOL_TALK[2], Message("assistant", "noon"), Message("user", "b"))
+    messages = (Message("user", "a"), calls, WITH_TOOLS[2], Message("assistant", "noon"), Message("user", "b"))
     end = (Text("noon"), EOS, INST, Text("b"), END_INST)
     result = (RESULTS, Text('{"content": {"h": 12}, "call_id": "abcdefghi"}'), END_RESULTS)
     assert render("v2", messages) == (BOS, INST, Text("a"), END_INST, *end)
@@ -248,28 +248,36 @@ BROKEN_NAME = ToolCall("no name", "{}", "abcdefghi")
         ("v3", (USER, Message("tool", "t", tool_call_id="abcdefghi")), "message 2: a tool message cannot follow"),
         ("v1", (Message("user", "a\ud800b"),), r"message 1: lone surrogate U\+D800 at character 2"),
         ("v3", (Message("system", "\udfff"), USER), r"message 1: lone surrogate U\+DFFF at character 1"),
-        ("v1", (USER, TOOL_TALK[1], TOOL_TALK[2]), "message 2: the prompt format v1 has no tool calls"),
-        ("v1", (USER, ANSWER, TOOL_TALK[2]), "message 3: the prompt format v1 has no tool results"),
+        ("v1", (USER, WITH_TOOLS[1], WITH_TOOLS[2]), "message 2: the prompt format v1 has no tool calls"),
+        ("v1", (USER, ANSWER, WITH_TOOLS[2]), "message 3: the prompt format v1 has no tool results"),
         ("v3", (USER, Message("assistant", "a", tool_calls=(CALL,)), USER), "cannot hold both text and tool calls"),
-        ("v3", (USER, ANSWER, TOOL_TALK[1], USER), "an answer cannot hold both text and tool calls"),
+        ("v3", (USER, ANSWER, WITH_TOOLS[1], USER), "an answer cannot hold both text and tool calls"),
         ("v3", (USER, Message("assistant", "", tool_calls=(BROKEN_NAME,)), USER), "function name 'no name' is not"),
         (
             "v3",
-            (USER, TOOL_TALK[1], ANSWER, USER),
+            (USER, WITH_TOOLS[1], ANSWER, USER),
             "message 3: the tool results before it are not as many as the calls",
         ),
         (
             "v11",
-            (USER, TOOL_TALK[1], ANSWER, USER),
+            (USER, WITH_TOOLS[1], ANSWER, USER),
             "message 3: the tool results before it are not as many as the calls",
         ),
-        ("v7", (USER, TOOL_TALK[1], Message("tool", "t", tool_call_id="x")), "tool call id 'x' is not nine letters"),
-        ("v13", (USER, TOOL_TALK[1], Message("tool", "t", tool_call_id="x")), "a call 'x' that nobody made"),
-        ("v13", (USER, TOOL_TALK[1], TOOL_TALK[2], TOOL_TALK[2]), "a second result for the call 'abcdefghi'"),
+        (
+            "v7",
+            (USER, WITH_TOOLS[1], Message("tool", "t", tool_call_id="x")),
+            "tool call id 'x' is not nine letters",
+        ),
+        ("v13", (USER, WITH_TOOLS[1], Message("tool", "t", tool_call_id="x")), "a call 'x' that nobody made"),
+        (
+            "v13",
+            (USER, WITH_TOOLS[1], WITH_TOOLS[2], WITH_TOOLS[2]),
+            "a second result for the call 'abcdefghi'",
+        ),
         ("v13", (USER, Message("assistant", "", tool_calls=(CALL, CALL)), USER), "two calls with the id 'abcdefghi'"),
         ("v13", (USER, Message("assistant", "", tool_calls=(ToolCall("f", "{}"),)), USER), "tool call without an id"),
-        ("v2", (*TOOL_TALK, TOOL_TALK[2]), "the prompt format v2 has room for one tool result per turn"),
-        ("chatml", TOOL_TALK, "message 2: this prompt format has no tool calls or results"),
+        ("v2", (*WITH_TOOLS, WITH_TOOLS[2]), "the prompt format v2 has room for one tool result per turn"),
+        ("chatml", WITH_TOOLS, "message 2: this prompt format has no tool calls or results"),
         ("zephyr", (USER, Message("assistant", ""), USER), "message 2: an empty answer"),
         ("raw", (USER, ANSWER, Message("user", "\ud800")), "message 3: lone surrogate"),
     ],

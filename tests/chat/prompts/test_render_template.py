@@ -1,4 +1,4 @@
-"""llama.cpp renders templates of other families with placeholders, and a person's text never passes through."""
+"""llama.cpp renders templates of other families with placeholders, and a user's text never passes through."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Apply = Callable[[str, Sequence[tuple[str, str]], bool], str]
 
-TALK = (Message("system", "S"), Message("user", "U"), Message("assistant", "A"), Message("user", "V"))
+CONVERSATION = (Message("system", "S"), Message("user", "U"), Message("assistant", "A"), Message("user", "V"))
 GEMMA = "{{ '<start_of_turn>' + role }}"
 LLAMA3 = "<|start_header_id|> <|end_header_id|>"
 
@@ -50,7 +50,7 @@ def test_a_conversation_is_put_as_the_template_puts_it() -> None:
     def role(name: str) -> str:
         return f"<|start_header_id|>{name}<|end_header_id|>\n\n"
 
-    assert rendered(LLAMA3, TALK) == (
+    assert rendered(LLAMA3, CONVERSATION) == (
         Mark("bos"),
         *(Markup(role("system")), joined("S"), Markup("<|eot_id|>" + role("user")), joined("U")),
         *(Markup("<|eot_id|>" + role("assistant")), joined("A"), Markup("<|eot_id|>" + role("user")), joined("V")),
@@ -59,7 +59,7 @@ def test_a_conversation_is_put_as_the_template_puts_it() -> None:
 
 
 def test_gemma_puts_the_system_prompt_into_the_user_message() -> None:
-    assert rendered(GEMMA, TALK[:2]) == (
+    assert rendered(GEMMA, CONVERSATION[:2]) == (
         Mark("bos"),
         *(Markup("<start_of_turn>user\n"), joined("S"), Markup("\n\n"), joined("U")),
         Markup("<end_of_turn>\n<start_of_turn>model\n"),
@@ -75,10 +75,10 @@ def test_own_answers_go_back_as_ids_and_a_continued_one_is_left_open() -> None:
 @pytest.mark.parametrize("name", builtin_templates())
 def test_every_family_keeps_all_texts_in_their_order_and_none_in_the_markup(name: str) -> None:
     dice = random.Random(name)
-    messages = tuple(Message(message.role, text(dice) or "x") for message in TALK[1:])
+    messages = tuple(Message(message.role, text(dice) or "x") for message in CONVERSATION[1:])
     parts = rendered(name, messages)
     assert [part.text for part in parts if isinstance(part, Text)] == [message.content for message in messages]
-    plain = rendered(name, TALK[1:])
+    plain = rendered(name, CONVERSATION[1:])
     assert [part for part in parts if isinstance(part, Markup)] == [part for part in plain if isinstance(part, Markup)]
 
 
@@ -117,10 +117,10 @@ def test_a_template_that_drops_a_message_is_an_error_and_not_a_silence() -> None
         return "".join(text_ for role, text_ in chat if role != "system")
 
     with pytest.raises(DataError, match="message 1: the model's chat template has no place for a system message"):
-        rendered("", TALK, apply=incomplete)
+        rendered("", CONVERSATION, apply=incomplete)
 
 
 def test_an_unknown_template_is_named_with_the_way_out() -> None:
     with pytest.raises(ModelError, match="the model's chat template is unknown to this program") as caught:
-        rendered("{% for m in messages %}{{ m }}{% endfor %}", TALK)
+        rendered("{% for m in messages %}{{ m }}{% endfor %}", CONVERSATION)
     assert caught.value.hint == "choose one with `--prompt-format`"

@@ -72,7 +72,7 @@ def matched_in_text(name: str) -> set[int]:
 
 @pytest.fixture(scope="module")
 def chatml(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    """A fine-tune of v1 whose ChatML pieces are user-defined: llama.cpp alone would match them in a person's text."""
+    """A fine-tune of v1 whose ChatML pieces are user-defined: llama.cpp alone would match them in a user's text."""
     stored = small_sentencepiece((IM[0], PieceType.USER_DEFINED), (IM[1], PieceType.USER_DEFINED))
     return load(write_vocabulary(tmp_path_factory.mktemp("chatml") / "v.gguf", stored))[0]
 
