@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from chat.core.conversation import Message
 
-CONVERSATIONS = 2000 if FULL else 300
+CONVERSATIONS = 2000 if FULL else 120
 
 
 def our_ids(

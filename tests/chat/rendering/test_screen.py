@@ -21,8 +21,11 @@ from chat.rendering.screen import Screen
 from chat.rendering.styled_text import Line, plain, text_of
 from chat.system.terminal_text import escape_control_characters
 from tests.chat.tui.samples import chunks, document
+from tests.grids import FULL
 
 FRAMES = re.compile(r"\x1b\[\?2026[hl]")
+WIDTHS = (40, 80, 200)
+STREAMED = [(number, width) for number in range(40) for width in (WIDTHS if FULL else [WIDTHS[number % 3]])]
 OURS = re.compile(r"\x1b\[(?:\?2026[hl]|\?7[hl]|[0-9;]*m|\d+A|J)|\r")  # all that we ever write to steer a terminal
 
 
@@ -133,8 +136,7 @@ def test_a_terminal_that_is_gone_is_told_once() -> None:
     assert told == [1]
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
-@pytest.mark.parametrize("number", range(40))
+@pytest.mark.parametrize(("number", "columns"), STREAMED)
 def test_an_answer_streamed_in_chunks_ends_as_if_drawn_at_once(number: int, columns: int) -> None:
     text = document(number)
     watched = Watched(columns)
