@@ -1,14 +1,20 @@
-"""Look at other processes through /proc, as tests of what a program starts and leaves behind must."""
+"""Look at other processes, as tests of what a program starts and leaves behind must: in /proc, or by `ps` elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import time
 from pathlib import Path
+
+HAS_PROC = Path("/proc/self/stat").exists()
 
 
 def children_of(process: int) -> list[int]:
     """The children of a process, oldest first; none when it has ended."""
+    if not HAS_PROC:
+        pairs = [list(map(int, line.split())) for line in _ps("-A", "-o", "ppid=,pid=")]
+        return sorted(child for parent, child in pairs if parent == process)
     with contextlib.suppress(OSError):
         return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     return []
@@ -16,10 +22,13 @@ def children_of(process: int) -> list[int]:
 
 def state_of(process: int) -> str:
     """The kernel's letter for what a process does, such as `S` or `T`; empty when it has ended, reaped or not."""
-    with contextlib.suppress(OSError):
-        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        return "" if state in "ZX" else state
-    return ""
+    state = ""
+    if HAS_PROC:
+        with contextlib.suppress(OSError):
+            state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    else:
+        state = "".join(_ps("-p", str(process), "-o", "state="))[:1]
+    return "" if state in ("Z", "X") else state
 
 
 def ends(process: int, within_seconds: float = 5.0) -> bool:
@@ -28,3 +37,7 @@ def ends(process: int, within_seconds: float = 5.0) -> bool:
     while state_of(process) and time.monotonic() < deadline:
         time.sleep(0.01)
     return not state_of(process)
+
+
+def _ps(*arguments: str) -> list[str]:
+    return subprocess.run(["ps", *arguments], capture_output=True, text=True, check=False).stdout.splitlines()

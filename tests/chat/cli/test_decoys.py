@@ -29,6 +29,12 @@ PLACES = ("the working folder", "PYTHONPATH", "the working folder by an empty pa
 OFFLINE = "error: HF_HUB_OFFLINE forbids asking the hub for mistralai/Mistral-7B-Instruct-v0.3"
 
 
+@pytest.fixture(autouse=True)
+def new_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start each child as the program does: one that is forked imports nothing more, so no file of the user either."""
+    monkeypatch.setattr("chat.worker.process.subprocess", subprocess)
+
+
 @pytest.fixture
 def decoys(tmp_path: Path) -> Path:
     """A folder of the user with two programs named like our packages."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_D, CTRL_Z, ENTER, Terminal
-from tests.processes import children_of
+from tests.processes import HAS_PROC, children_of
 
 LONG = [["chars", "word " * 2000, 0.005]]
 GONE_SECONDS = 2.0
@@ -151,6 +151,7 @@ def test_ctrl_z_hands_the_terminal_back_and_goes_on_after(start: Any, phase: str
     assert len(modes) == 3 and len(set(modes)) == 1
 
 
+@pytest.mark.skipif(not HAS_PROC, reason="finds the time that the program used in /proc")
 def test_the_program_is_idle_at_the_prompt(start: Any) -> None:
     terminal = start()
     terminal.wait("/ 32,768")

@@ -23,8 +23,9 @@ import pytest
 
 from tests.chat.tui.pseudo_terminal import CTRL_D, ENTER, Terminal
 from tests.grids import FULL
-from tests.processes import children_of, state_of
+from tests.processes import HAS_PROC, children_of, state_of
 
+pytestmark = pytest.mark.skipif(not HAS_PROC, reason="finds programs and their signal handlers in /proc")
 PHASES = ("starting", "reading", "streaming", "idle", "leaving")
 ENDING, PASSING = ("SIGTERM", "SIGHUP"), ("SIGINT", "SIGTSTP", "SIGWINCH")
 SOME = [("SIGTERM", "starting"), ("SIGHUP", "reading"), ("SIGINT", "streaming"), ("SIGTSTP", "streaming"),
