@@ -1,4 +1,4 @@
-"""Read command lines that documents quote, against the commands and options of the program as it is built."""
+"""Check command lines in documents against the commands and options of the program."""
 
 from __future__ import annotations
 

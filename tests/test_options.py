@@ -58,5 +58,5 @@ def _options(command: CommandSpec, before: tuple[str, ...]) -> Iterator[tuple[tu
     ("words", "flag"),
     [pytest.param(words, flag, id=" ".join((*words, flag.spellings[-1]))) for words, flag in options()],
 )
-def test_an_option_is_given_to_the_program_by_a_test(words: tuple[str, ...], flag: FlagSpec) -> None:
+def test_a_test_gives_the_option_to_the_program(words: tuple[str, ...], flag: FlagSpec) -> None:
     assert any({*words} <= texts and texts & {*flag.spellings} for texts in arguments().values())

@@ -1,4 +1,4 @@
-"""Adapters at run time answer as the merged model does, on plain and windowed models; what does not fit is refused."""
+"""A model with adapters answers as the merged model does, with and without a window; wrong adapters are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Constrained answers always match, whatever the model says; what cannot be compiled is refused in time."""
+"""Constrained answers always match, and constraints that do not compile are refused."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_answer_under_a_grammar_matches_all_of_it(model: Path, flag: str, sou
         ("gbnf", "root ::= (", "Expected ')' at line 1, 'root ::= (' ^ ''"),
     ],
 )
-def test_why_a_constraint_does_not_compile_is_said_without_the_librarys_wrapping(
+def test_a_compile_error_is_reported_without_the_librarys_wrapping(
     kind: ConstraintKind, source: str, reason: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -73,7 +73,7 @@ def test_why_a_constraint_does_not_compile_is_said_without_the_librarys_wrapping
     assert caught.value.message == f"the constraint of `{flag}` does not compile: {reason}"
 
 
-def test_a_schema_that_is_no_json_gets_told_what_would_be_one(tiny_model: Path) -> None:
+def test_a_schema_that_is_no_json_gets_a_hint_at_the_forms(tiny_model: Path) -> None:
     done = run("-m", tiny_model, "--schema", "{bad", "hi")
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode() == (
@@ -105,7 +105,7 @@ def test_a_choice_is_one_of_the_options_with_their_probabilities(model: Path) ->
         ["--grammar", ""],
     ],
 )
-def test_what_does_not_compile_is_exit_2_within_seconds_and_never_no_constraint(
+def test_a_constraint_that_does_not_compile_is_exit_2_and_never_ignored(
     arguments: list[str], tiny_model: Path, tmp_path: Path
 ) -> None:
     if len(arguments[1]) > 100_000:  # more than a command line takes

@@ -1,4 +1,4 @@
-"""Looking ahead changes the time an answer takes, not the answer, where llama.cpp computes rows alike."""
+"""Drafts change the time that an answer takes, not the answer, if llama.cpp computes equal rows in a batch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_answers_are_the_same_with_and_without_drafts(model: Path, flags: list[o
 
 @pytest.mark.slow
 def test_an_answer_that_repeats_itself_is_drafted(model: Path) -> None:
-    """A random model falls into loops when the likeliest id is always taken; on a busy machine drafts may not pay."""
+    """A random model repeats itself with greedy sampling; on a busy machine drafts may save no time."""
     found = (answer(model, "--temperature", 0)["tokens"] for _ in range(5))
     assert any(20 < tokens["accepted"] <= tokens["drafted"] for tokens in found)  # type: ignore[index]
 
@@ -63,15 +63,15 @@ def test_a_small_model_changes_no_answer_far_past_the_window(
     assert drafted["tokens"]["drafted"] > 0  # type: ignore[index]
 
 
-def test_the_same_weights_guess_nearly_everything(model: Path) -> None:
-    """They cost more than they bring, so only the first drafts come."""
+def test_a_draft_model_with_the_same_weights_predicts_nearly_everything(model: Path) -> None:
+    """They cost more time than they save, so only the first drafts are made."""
     tokens = answer(model, "--draft", model, "--temperature", 0)["tokens"]
     assert isinstance(tokens, dict)
     assert tokens["drafted"] >= 3
     assert tokens["accepted"] >= 0.9 * tokens["drafted"]
 
 
-def test_what_cannot_draft_is_one_error(model: Path, tiny_v3_model: Path, tmp_path: Path) -> None:
+def test_an_unusable_draft_model_is_one_error(model: Path, tiny_v3_model: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.gguf"
     text.write_text("no model")
     for draft, words in (

@@ -1,4 +1,4 @@
-"""The command in real pipes with a real tiny model: what is on stdout, what on stderr, and the exit code."""
+"""The command in real pipes with a real tiny model: stdout, stderr and the exit code."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_dry_run_shows_the_prompt_without_an_answer(tiny_model: Path) -> None:
     assert plain["tokens"] == len(plain["ids"])
 
 
-def test_a_reader_that_goes_away_ends_us_quietly(tiny_model: Path) -> None:
+def test_a_closed_pipe_ends_the_program_quietly(tiny_model: Path) -> None:
     child = start("-m", tiny_model, "-n", 100000, "hello")
     assert child.stdout is not None
     assert child.stderr is not None
@@ -81,7 +81,7 @@ def test_a_reader_that_goes_away_ends_us_quietly(tiny_model: Path) -> None:
     assert child.stderr.read() == b""
 
 
-def test_ctrl_c_keeps_what_was_said_and_exits_130(tiny_model: Path) -> None:
+def test_ctrl_c_keeps_the_text_so_far_and_exits_130(tiny_model: Path) -> None:
     child = start("-m", tiny_model, "-n", 100000, "hello")
     assert child.stdout is not None
     first = child.stdout.read(1)
@@ -91,8 +91,8 @@ def test_ctrl_c_keeps_what_was_said_and_exits_130(tiny_model: Path) -> None:
     assert (first + rest).endswith(b"\n")
 
 
-def test_ctrl_c_before_the_first_word_leaves_and_puts_no_question_into_the_session(tiny_model: Path) -> None:
-    """It was lost while the model loaded: cancelling an answer that has not begun does nothing."""
+def test_ctrl_c_before_the_first_token_stores_no_question(tiny_model: Path) -> None:
+    """Ctrl+C had no effect while the model loaded: cancelling an answer before it starts does nothing."""
     for arguments in (["-m", tiny_model], ["-m", tiny_model, "--session", "s"]):
         child = start(*arguments, "-n", 100000, "lost")
         while not children_of(child.pid):
@@ -103,7 +103,7 @@ def test_ctrl_c_before_the_first_word_leaves_and_puts_no_question_into_the_sessi
     assert "lost" not in json.loads(run("-m", tiny_model, "--session", "s", "--dry-run", "two").stdout)["text"]
 
 
-def test_sigterm_leaves_no_engine_behind(tiny_model: Path) -> None:
+def test_sigterm_ends_the_engine_too(tiny_model: Path) -> None:
     child = start("-m", tiny_model, "-n", 100000, "hello")
     assert child.stdout is not None
     child.stdout.read(1)
@@ -139,9 +139,7 @@ def test_stop_strings_are_not_printed(tiny_model: Path) -> None:
 @pytest.mark.parametrize(
     "bound", [("--schema", "name, age int"), ("--regex", "[a-z]{40}"), ("--grammar", 'start: "abcdefghij"')]
 )
-def test_a_cut_answer_that_was_bound_fails_for_it_is_not_what_was_asked(
-    tiny_model: Path, bound: tuple[str, str]
-) -> None:
+def test_a_cut_answer_under_a_constraint_fails(tiny_model: Path, bound: tuple[str, str]) -> None:
     done = run("-m", tiny_model, "-n", 2, *bound, "hi")
     assert (done.returncode, done.stderr) == (
         1,
@@ -228,7 +226,7 @@ def test_a_batch_answers_in_order_and_reports_what_is_wrong(tiny_model: Path, tm
     assert (results[1]["tokens"]["generated"], results[1]["sampling"]["temperature"]) == (2, 0)
 
 
-def test_a_batch_goes_on_after_a_crash_without_doing_anything_twice(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_batch_resumes_after_a_crash_without_repeating_work(tiny_model: Path, tmp_path: Path) -> None:
     batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
     batch.write_text("".join(json.dumps({"id": n, "prompt": f"question {n}"}) + "\n" for n in range(4)))
     output.write_text('{"id": 0, "text": "kept"}\n{"id": 2, "text": "kept"}\n{"id": 1, "text": "to')
@@ -240,13 +238,13 @@ def test_a_batch_goes_on_after_a_crash_without_doing_anything_twice(tiny_model: 
     assert (refused.returncode, refused.stderr.decode().splitlines()[0]) == (2, f"error: {output} exists")
 
 
-def test_a_batch_that_is_not_there_is_exit_7(tiny_model: Path) -> None:
+def test_a_missing_batch_file_is_exit_7(tiny_model: Path) -> None:
     done = run("-m", tiny_model, "--batch", "nowhere.jsonl")
     assert (done.returncode, done.stderr) == (7, b"error: nowhere.jsonl: cannot be read: No such file or directory\n")
 
 
 @pytest.mark.slow
-def test_one_shots_of_a_session_remember_each_other(tiny_model: Path) -> None:
+def test_one_shot_runs_continue_a_session(tiny_model: Path) -> None:
     first = json.loads(run("-m", tiny_model, "--session", "trip", "--json", "-n", 4, "one").stdout)
     second = json.loads(run("-c", "--dry-run", "two").stdout)
     before, _, after = second["text"].partition(first["text"])
@@ -257,7 +255,7 @@ def test_one_shots_of_a_session_remember_each_other(tiny_model: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_turn_that_could_not_be_stored_is_told(tiny_model: Path) -> None:
+def test_an_exchange_that_could_not_be_stored_is_reported(tiny_model: Path) -> None:
     """The disk is full once the question is to be written: the answer comes, but nobody may believe it is kept."""
     assert run("-m", tiny_model, "--session", "s", "-n", 2, "one").returncode == 0
     full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # noqa: E731
@@ -295,7 +293,7 @@ def test_the_second_question_about_a_long_file_does_not_read_it_again(tiny_v3_mo
 
 
 @pytest.mark.slow
-def test_a_question_without_a_word_of_an_answer_is_no_part_of_the_session(tiny_model: Path) -> None:
+def test_a_question_without_an_answer_does_not_stay_in_the_session(tiny_model: Path) -> None:
     assert run("-m", tiny_model, "--session", "s", "-n", 2, "one").returncode == 0
     assert run("-c", "-m", "nowhere.gguf", "lost").returncode == 3
     assert run("-c", "--regex", "(", "lost").returncode == 2

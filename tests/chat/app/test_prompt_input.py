@@ -1,4 +1,4 @@
-"""What stdin, files and the argument become."""
+"""The prompt from stdin, files and the argument."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_stdin_comes_first_then_a_blank_line_then_the_argument() -> None:
     assert compose(["sum", "it up"], [], b"a text\n").text == "a text\n\nsum it up"
 
 
-def test_the_newline_of_echo_is_no_part_of_the_question() -> None:
+def test_the_final_newline_of_stdin_is_not_in_the_prompt() -> None:
     assert compose([], [], b"hello\n").text == "hello"
     assert compose([], [], b"hello\r\n").text == "hello"
 
@@ -61,7 +61,7 @@ def test_an_argument_that_is_no_utf8_becomes_text() -> None:
     assert compose(["a\udcffb"], [], b"").text == "a\ufffdb"
 
 
-def test_nothing_at_all_is_refused() -> None:
+def test_an_empty_prompt_is_refused() -> None:
     with pytest.raises(UsageError, match="the prompt is empty"):
         compose([], [], b" \n")
 

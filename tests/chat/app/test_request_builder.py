@@ -1,4 +1,4 @@
-"""Every option that says how a model is loaded, or how it answers, reaches the engine as it was typed."""
+"""Every option for loading or sampling arrives unchanged in the engine's options or the request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session keeps the options it was begun with and those it was given; files stay below them, flags above."""
+"""A session stores its options; they override the settings file, and flags override them."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ temperature = 0.1
 
 
 def resolved(folder: Path, environment: Any = None, **flags: Any) -> ResolvedSettings:
-    """Settings over the file above."""
+    """Settings resolved with the file above."""
     (folder / "config.toml").write_text(FILE)
     return resolve_settings(flags, environment or {}, folder / "config.toml")
 
 
 def resumed(folder: Path, record: SessionRecord, **flags: Any) -> dict[str, Any]:
-    """What is in force, of the options these tests are about."""
+    """The values of the options that these tests use."""
     settings = apply_session(resolved(folder, **flags), record).settings
     names = ("model", "remote", "system", "temperature", "top_k", "max_tokens")
     return {name: getattr(settings, name) for name in names}
 
 
-def test_what_belongs_to_a_conversation_is_kept_and_what_belongs_to_a_machine_is_not() -> None:
+def test_options_of_the_conversation_are_stored_and_options_of_the_machine_are_not() -> None:
     assert {name for name in option_specs() if is_persisted(name)} == {
         *("remote", "remote_model", "lora", "prompt_format", "context", "window", "overflow"),
         *("max_tokens", "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "stop"),
     }
 
 
-def test_a_session_begun_now_keeps_what_was_given_for_it(tmp_path: Path) -> None:
+def test_a_new_session_stores_the_options_given_for_it(tmp_path: Path) -> None:
     here = resolved(tmp_path, {"MISTRAL_CHAT_MIN_P": "0.2"}, stop=["END"], threads="2", seed="7")
     assert persisted_options(here) == {
         "stop": ["END"],
@@ -61,13 +61,13 @@ def test_a_session_begun_now_keeps_what_was_given_for_it(tmp_path: Path) -> None
     assert persisted_options(resolved(tmp_path, preset="code")) == {"temperature": 0.1}
 
 
-def test_set_is_kept_and_the_rest_is_not(tmp_path: Path) -> None:
+def test_only_the_option_of_set_is_stored(tmp_path: Path) -> None:
     here = resolved(tmp_path, seed="7", temperature="0.2")
     given = replace(here, origins={**here.origins, "seed": "/set", "keys": "/set"})
     assert persisted_options(given, ["seed", "keys", "top_k"]) == {"seed": 7}
 
 
-def test_adapters_are_kept_by_their_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adapters_are_stored_with_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("b:2").touch()
     adapters = ["a.gguf", "a.gguf:0.5", "b:2"]
@@ -75,7 +75,7 @@ def test_adapters_are_kept_by_their_whole_path(tmp_path: Path, monkeypatch: pyte
     assert persisted_options(resolved(tmp_path, lora=adapters)) == {"lora": expected}
 
 
-def test_a_session_lies_above_the_file_and_below_the_flags(tmp_path: Path) -> None:
+def test_session_options_override_the_file_and_flags_override_them(tmp_path: Path) -> None:
     model = tmp_path / "own.gguf"
     model.touch()
     own = SessionRecord(
@@ -95,7 +95,7 @@ def test_a_session_without_a_system_prompt_gets_none_from_the_file(tmp_path: Pat
     assert resumed(tmp_path, SessionRecord("a" * 32))["system"] is None
 
 
-def test_a_session_of_a_server_goes_on_there_unless_another_model_is_named(tmp_path: Path) -> None:
+def test_a_session_of_a_server_continues_there_unless_another_model_is_named(tmp_path: Path) -> None:
     own = SessionRecord("a" * 32, settings={"remote": "http://localhost:1", "remote_model": "m"})
     assert apply_session(resolved(tmp_path), own).settings.remote == "http://localhost:1"
     other = apply_session(resolved(tmp_path, model="x"), own).settings
@@ -107,16 +107,14 @@ def test_a_session_of_a_server_goes_on_there_unless_another_model_is_named(tmp_p
 @pytest.mark.parametrize(
     "stored", [{"no_such_option": 1}, {"temperature": "hot"}, {"temperature": -1}, {"threads": 3}, {"stop": 3.5j}]
 )
-def test_options_that_this_version_does_not_know_or_allow_are_left_alone(
-    tmp_path: Path, stored: dict[str, Any]
-) -> None:
+def test_stored_options_that_are_unknown_or_not_allowed_are_ignored(tmp_path: Path, stored: dict[str, Any]) -> None:
     before = resolved(tmp_path)
     own = apply_session(before, SessionRecord("a" * 32, settings=stored))
     if "stop" not in stored:
         assert replace(own.settings, system=before.settings.system) == before.settings
 
 
-def test_everything_that_is_kept_comes_back_through_json() -> None:
+def test_all_stored_options_survive_json() -> None:
     values = {"lora": ("/a:0.5",), "stop": ("x", "y"), "seed": 3, "window": "64", "overflow": "drop", "min_p": 0.5}
     here = ResolvedSettings(replace(Settings(), **values), dict.fromkeys(values, "flag"))
     stored = json.loads(json.dumps(persisted_options(here)))
@@ -127,7 +125,7 @@ def test_everything_that_is_kept_comes_back_through_json() -> None:
     )  # fmt: skip
 
 
-def test_a_session_that_is_opened_in_another_brings_its_options_and_takes_the_others_away(tmp_path: Path) -> None:
+def test_opening_a_session_replaces_the_options_of_the_one_before(tmp_path: Path) -> None:
     base = resolved(tmp_path)
     first = apply_session(base, SessionRecord("a" * 32, settings={"temperature": 0.2, "window": "64"}))
     second = with_answer_options(first, apply_session(base, SessionRecord("b" * 32, settings={"seed": 3})))

@@ -1,4 +1,4 @@
-"""Conversations in records: tool talk comes in as OpenAI's clients write it, and what is wrong is named."""
+"""Messages in records, with tool calls and results as OpenAI's clients write them, and their errors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_calls_and_results_become_messages(call: dict[str, Any]) -> None:
         ([{**RESULT, "tool_call_id": 5}], "message 1: `tool_call_id` needs a text"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_message_is_named(messages: Any, words: str) -> None:
+def test_a_wrong_message_is_refused_with_the_reason(messages: Any, words: str) -> None:
     with pytest.raises(DataError) as caught:
         conversation_of(messages, None, 7)
     assert caught.value.message.startswith(f"line 7{',' if words.startswith('message') else ':'} {words}")

@@ -25,7 +25,7 @@ def records(count: int) -> list[BatchRecord]:
     ]
 
 
-def test_any_order_of_answers_gives_the_order_of_the_records() -> None:
+def test_results_come_in_the_order_of_the_records_whatever_the_order_of_the_answers() -> None:
     draw = random.Random(5)
     for _ in range(50):
         order = OrderedResults(iter(records(11)))
@@ -40,7 +40,7 @@ def test_any_order_of_answers_gives_the_order_of_the_records() -> None:
         assert order.all_taken and list(order.rest()) == []
 
 
-def test_what_is_ready_does_not_wait_for_what_comes_later_and_the_rest_is_there_at_the_end() -> None:
+def test_ready_results_do_not_wait_for_later_ones_and_the_rest_comes_at_the_end() -> None:
     order = OrderedResults(iter(records(6)))
     requests = order.requests()
     [next(requests) for _ in range(3)]
@@ -68,7 +68,7 @@ def test_what_is_ready_does_not_wait_for_what_comes_later_and_the_rest_is_there_
         ),
     ],
 )
-def test_a_batch_is_summed_up(results: list[tuple[dict[str, Any], bool]], line: str) -> None:
+def test_the_summary_adds_up_all_results(results: list[tuple[dict[str, Any], bool]], line: str) -> None:
     summary = BatchSummary()
     for result, is_failed in results:
         summary.add(result, is_failed=is_failed)

@@ -1,4 +1,4 @@
-"""`--batch` in real pipes with several answers at once: order, faults in the middle, signals, deaths, going on."""
+"""`--batch` in real pipes with several answers at once: order, wrong lines, signals, a killed engine, `--resume`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def said(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-def test_the_results_are_the_same_and_in_order_however_many_grow_at_once(model: Path, batch: Path) -> None:
+def test_results_and_their_order_do_not_depend_on_parallel(model: Path, batch: Path) -> None:
     one, *others = (
         answers("-m", model, "--batch", batch, "-n", 12, *GREEDY, "--parallel", parallel) for parallel in (1, 2, 4)
     )
@@ -72,7 +72,7 @@ def test_a_program_can_wait_for_each_answer_on_a_pipe(model: Path) -> None:
 
 
 @pytest.mark.parametrize("parallel", [1, 4])
-def test_ctrl_c_keeps_what_is_finished_and_resume_does_the_rest(parallel: int, model: Path, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_finished_results_and_resume_answers_the_rest(parallel: int, model: Path, tmp_path: Path) -> None:
     lines = [{"id": at, "prompt": f"question {at}", "max_tokens": 5 if at < 2 else 20000} for at in range(6)]
     batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
     batch.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -99,7 +99,7 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_does_the_rest(parallel: int, m
 
 
 @pytest.mark.slow
-def test_a_killed_engine_costs_no_answer(model: Path, batch: Path, tmp_path: Path) -> None:
+def test_a_killed_engine_loses_no_answer(model: Path, batch: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     arguments = ("-m", model, "--batch", batch, "-n", 100, *GREEDY, "--parallel", 3)
     _, results, _ = answers(*arguments)
@@ -115,7 +115,7 @@ def test_a_killed_engine_costs_no_answer(model: Path, batch: Path, tmp_path: Pat
 
 
 def test_a_raw_batch_has_no_template(model: Path) -> None:
-    """It had: `--raw` was not looked at."""
+    """`--raw` was ignored in a batch."""
     lines = b'"hello"\n{"messages": [{"role": "user", "content": "x"}]}\n'
     command = [*PROGRAM, "-m", str(model), "--raw", "--batch", "-", "--dry-run"]
     done = run_command(command, input=lines, capture_output=True, check=False)
@@ -133,7 +133,7 @@ def test_a_cut_record_fails_the_batch_only_when_asked_to(model: Path) -> None:
 
 
 def test_lines_of_one_id_are_all_answered_after_a_crash(model: Path, tmp_path: Path) -> None:
-    """The second line of an id that stood there twice was lost: its id was in the file already."""
+    """The second line with the same id was lost: its id was in the file already."""
     batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
     batch.write_text('{"id": "a", "prompt": "one"}\n{"id": "a", "prompt": "two"}\n{"id": "b", "prompt": "three"}\n')
     output.write_text('{"id": "a", "text": "kept"}\n')
@@ -171,9 +171,7 @@ def test_options_of_a_single_answer_are_refused(flags: list[str], name: str) -> 
         (b"[" * 100_000 + b'\n"\\ud800"\n5\n', ["line 1: is not JSON: ", "", "line 3: needs a string or an object"]),
     ],
 )  # fmt: skip
-def test_every_line_gives_a_result_or_a_fault_whatever_it_holds(
-    lines: bytes, results: list[Any], tiny_model: Path
-) -> None:
+def test_every_line_gives_an_answer_or_an_error(lines: bytes, results: list[Any], tiny_model: Path) -> None:
     command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", "-"]
     done = run_command(command, input=lines, capture_output=True, check=False)
     given = [json.loads(line, parse_constant=pytest.fail) for line in done.stdout.splitlines()]
@@ -196,7 +194,7 @@ def test_every_line_gives_a_result_or_a_fault_whatever_it_holds(
         ({"choice": ["x", "y"]}, ["--stop", "x"], ""),
     ],
 )
-def test_options_of_a_line_of_which_one_would_do_nothing_are_refused(
+def test_options_of_a_line_of_which_one_has_no_effect_are_refused(
     line: dict[str, Any], flags: list[str], refused: str, tiny_model: Path
 ) -> None:
     command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", "-", *flags]
@@ -227,16 +225,14 @@ def test_a_line_over_the_context_is_exit_code_5_and_the_next_one_is_answered(tin
         ('{"prompt": "a", "choice": ["yes", "no"]}', 0),
     ],
 )
-def test_a_cut_answer_fails_by_what_its_own_line_binds_it_to(line: str, code: int, tiny_model: Path) -> None:
-    """Only what the command line said was looked at: half an object was a success."""
+def test_a_cut_answer_fails_by_the_constraint_of_its_own_line(line: str, code: int, tiny_model: Path) -> None:
+    """Only the options of the command line counted: half an object was a success."""
     command = [*PROGRAM, "-m", str(tiny_model), "-n", "2", "--batch", "-"]
     done = run_command(command, input=line.encode(), capture_output=True, check=False)
     assert (done.returncode, json.loads(done.stdout)["id"]) == (code, 1)
 
 
-def test_a_full_disk_ends_a_batch_with_exit_7_and_what_is_left_open_is_no_second_fault(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_ends_a_batch_with_exit_7_and_one_error(tiny_model: Path, tmp_path: Path) -> None:
     """An output that is a device was refused as existing, and with `--resume` read without end."""
     batch = tmp_path / "batch.jsonl"
     batch.write_text('"a"\n"b"\n')
@@ -253,7 +249,7 @@ def test_a_full_disk_ends_a_batch_with_exit_7_and_what_is_left_open_is_no_second
         )
 
 
-def test_a_reader_that_goes_away_ends_a_batch_quietly(model: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_a_batch_quietly(model: Path, tmp_path: Path) -> None:
     batch = tmp_path / "batch.jsonl"
     batch.write_text('"a"\n' * 300)
     process = start("-m", model, "--batch", batch, "-n", 5)
@@ -284,7 +280,7 @@ def test_sigterm_ends_a_batch_between_two_lines(model: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "torn", [b'{"id": 2, "text": "\xe2\x82', b"x" * 3_000_000, b"", b'{"id": 2, "text": "no end"}'], ids=range(4)
 )
-def test_a_torn_end_of_any_kind_is_cut_off_before_going_on(torn: bytes, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_removed_on_resume(torn: bytes, tiny_model: Path, tmp_path: Path) -> None:
     batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
     batch.write_text('"a"\n"b"\n')
     output.write_bytes('{"id": 1, "text": "kept é"}\n'.encode() + torn)

@@ -1,4 +1,4 @@
-"""The command line is read once: options, their values, words and a command are told apart as Typer would."""
+"""The command line is read once: options, their values, words and a command are separated by Typer's rules."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read(arguments: str) -> CommandLine:
         ("-s -v -- -v", ("-v",), {"system": "-v"}),
     ],
 )
-def test_options_stand_anywhere_and_are_written_in_every_usual_way(
+def test_options_may_be_anywhere_and_have_all_usual_forms(
     arguments: str, words: tuple[str, ...], flags: dict[str, Any]
 ) -> None:
     assert read(arguments) == CommandLine(words, flags, None, None, (), (), None)
@@ -67,7 +67,7 @@ def test_options_stand_anywhere_and_are_written_in_every_usual_way(
         ("--no-such --json=yes", "no such option: --no-such", None),
     ],
 )
-def test_what_is_wrong_with_an_option_is_said(arguments: str, message: str, hint: str | None) -> None:
+def test_a_wrong_option_is_refused_with_the_reason(arguments: str, message: str, hint: str | None) -> None:
     line = read(arguments)
     assert line.fault is not None
     assert (line.page, line.fault.message) == (None, message)
@@ -93,7 +93,7 @@ def test_what_is_wrong_with_an_option_is_said(arguments: str, message: str, hint
         ("--system=--help", None),
     ],
 )
-def test_a_page_is_asked_for_by_an_option_and_not_by_its_value(arguments: str, page: str | None) -> None:
+def test_an_option_prints_a_page_and_the_value_of_an_option_does_not(arguments: str, page: str | None) -> None:
     assert read(arguments).page == page
 
 
@@ -109,7 +109,7 @@ def test_a_page_is_asked_for_by_an_option_and_not_by_its_value(arguments: str, p
         ("-m --help convert", "convert", ("-m", "--help"), ()),
     ],
 )
-def test_a_command_is_the_first_word_and_what_follows_is_left_to_it(
+def test_a_command_is_the_first_word_and_gets_the_arguments_after_it(
     arguments: str, command: str, before: tuple[str, ...], behind: tuple[str, ...]
 ) -> None:
     line = read(arguments)
@@ -122,7 +122,7 @@ def test_verbose_is_an_option_and_not_a_value_or_a_word() -> None:
     assert [read(line).verbose for line in ("-s -v", "--system=-v", "-- -v", "convert -v", "-sv")] == [False] * 5
 
 
-def test_what_is_read_is_what_help_the_manual_and_completion_show() -> None:
+def test_help_manual_and_completion_show_all_options_that_are_read() -> None:
     assert {*spellings()} == {spelling for flag in main_flags() for spelling in flag.spellings}
 
 
@@ -132,6 +132,6 @@ def test_other_options_are_read_by_the_same_rules() -> None:
     assert line.fault is not None and line.fault.message == "no such option: -q"
 
 
-def test_a_question_is_asked_without_waiting_for_typer() -> None:
+def test_a_prompt_does_not_import_typer() -> None:
     code = "import sys; from chat.cli.main import run; run(['--no-such']); sys.exit('typer' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

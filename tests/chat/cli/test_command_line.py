@@ -1,8 +1,7 @@
-"""What the arguments make the program do: answer, run a command, print a page, or say what is wrong with them."""
+"""What the arguments make the program do: answer, run a command, print a page, or report what is wrong."""
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -12,18 +11,16 @@ from chat import __version__
 from chat.cli import main
 from chat.cli.command_tree import commands
 from tests import program
+from tests.environments import pipes, terminal
 
 TRACEBACK = "Traceback (most recent call last):\n"
 
 
-@pytest.fixture(autouse=True)
-def empty_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    code = main.run(arguments)
-    return (code, *capsys.readouterr())
+def run(*arguments: str) -> tuple[int, str, str]:
+    """The exit code, stdout and stderr of a run in this process, with an empty stdin."""
+    environment = pipes()
+    code = main.run(arguments, environment)
+    return code, environment.out, environment.err
 
 
 def test_the_value_of_an_option_in_a_bundle_is_no_command(tiny_model: Path) -> None:
@@ -47,13 +44,11 @@ def test_a_models_name_in_a_bundle_is_no_command() -> None:
         (["-q", "completion", "bash"], "completion"),
     ],
 )
-def test_options_before_a_command_are_refused(
-    arguments: list[str], name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_options_before_a_command_are_refused(arguments: list[str], name: str) -> None:
     said = (
         f"error: options of `{name}` come after its name\nhint: `mistral-chat -- {name} ...` asks a question instead\n"
     )
-    assert run(capsys, *arguments) == (2, "", said)
+    assert run(*arguments) == (2, "", said)
 
 
 def test_a_commands_name_behind_two_dashes_is_a_question(tiny_model: Path) -> None:
@@ -63,8 +58,8 @@ def test_a_commands_name_behind_two_dashes_is_a_question(tiny_model: Path) -> No
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["-qh"], ["hi", "--help"], ["--no-such", "-h"], ["--help", "--temp"]])
-def test_help_is_shown_wherever_it_is_an_option(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, *arguments)
+def test_help_is_printed_wherever_it_is_an_option(arguments: list[str]) -> None:
+    code, out, err = run(*arguments)
     assert (code, out.partition("\n")[0], err) == (0, "Usage: mistral-chat [OPTIONS] [PROMPT]...", "")
 
 
@@ -79,16 +74,14 @@ def test_help_is_shown_wherever_it_is_an_option(arguments: list[str], capsys: py
         ),
     ],
 )
-def test_the_value_of_an_option_shows_no_page(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_value_of_an_option_prints_no_page(arguments: list[str], message: str) -> None:
     """As in Typer, which reads the options of the last of these lines, whatever follows an option is its value."""
-    assert run(capsys, *arguments) == (2, "", f"error: {message}\n")
+    assert run(*arguments) == (2, "", f"error: {message}\n")
 
 
 @pytest.mark.parametrize("arguments", [["-V"], ["-qV"], ["hi", "--version"], ["--no-such", "-V"]])
-def test_the_version_is_told_wherever_it_is_an_option(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, *arguments) == (0, f"mistral-chat {__version__}\n", "")
+def test_the_version_is_printed_wherever_it_is_an_option(arguments: list[str]) -> None:
+    assert run(*arguments) == (0, f"mistral-chat {__version__}\n", "")
 
 
 NO_MODEL = ["-m", "/no/such.gguf"]
@@ -106,9 +99,9 @@ NO_MODEL = ["-m", "/no/such.gguf"]
         ["convert", "-vo", "out.gguf", "/no/such"],
     ],
 )
-def test_verbose_shows_where_an_error_comes_from(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_verbose_shows_where_an_error_comes_from(arguments: list[str]) -> None:
     """In a bundle it did not."""
-    code, out, err = run(capsys, *arguments)
+    code, out, err = run(*arguments)
     assert (code, out, err.startswith(TRACEBACK)) == (3, "", True)
     assert "\nerror: " in err
 
@@ -125,16 +118,16 @@ def test_verbose_shows_where_an_error_comes_from(arguments: list[str], capsys: p
         ["models", "show", "--", "-v"],
     ],
 )
-def test_a_value_or_a_word_switches_no_traceback_on(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_or_a_word_enables_no_traceback(arguments: list[str]) -> None:
     """Any `-v` on the line did, wherever it stood."""
-    code, out, err = run(capsys, *arguments)
+    code, out, err = run(*arguments)
     assert (code, out, err.partition(" ")[0]) == (3, "", "error:")
     assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("arguments", [["doctor", "-v"], ["models", "list", "-v"], ["completion", "bash", "-v"]])
-def test_a_command_without_verbose_refuses_it(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, *arguments)
+def test_a_command_without_verbose_refuses_it(arguments: list[str]) -> None:
+    code, out, err = run(*arguments)
     assert (code, out, err.partition(" ")[0]) == (2, "", "error:")
 
 
@@ -156,8 +149,8 @@ def test_verbose_is_an_option_of_whole_commands_only() -> None:
         ("chat.models.inventory.local_files", ["models", "list"], ""),
     ],
 )
-def test_verbose_is_hinted_at_only_where_it_is_taken(
-    module: str, arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_hint_at_verbose_appears_only_with_commands_that_have_it(
+    module: str, arguments: list[str], hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`mistral-chat doctor` gave a hint that it then refused."""
 
@@ -165,7 +158,7 @@ def test_verbose_is_hinted_at_only_where_it_is_taken(
         raise RuntimeError("no")
 
     monkeypatch.setattr(module, fail)
-    assert run(capsys, *arguments) == (1, "", f"error: unexpected: RuntimeError: no\n{hint}")
+    assert run(*arguments) == (1, "", f"error: unexpected: RuntimeError: no\n{hint}")
     if hint:
         with pytest.raises(RuntimeError):
             main.run([*arguments, "-v"])
@@ -183,8 +176,32 @@ def test_verbose_is_hinted_at_only_where_it_is_taken(
         ([], 2, "error: `completion` needs a shell"),
     ],
 )
-def test_completion_reads_its_arguments_by_the_same_rules(
-    arguments: list[str], code: int, first: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    done, out, err = run(capsys, "completion", *arguments)
+def test_completion_reads_its_arguments_by_the_same_rules(arguments: list[str], code: int, first: str) -> None:
+    done, out, err = run("completion", *arguments)
     assert (done, (out + err).partition("\n")[0]) == (code, first)
+
+
+@pytest.mark.parametrize("columns", [50, 100])
+def test_help_fits_the_terminal_and_is_the_same_text(columns: int) -> None:
+    environment = terminal(columns=columns)
+    assert main.run(["--help"], environment) == 0
+    assert max(map(len, environment.out.splitlines())) <= columns
+    assert environment.out.split() == run("--help")[1].split()
+
+
+def test_an_error_on_a_terminal_is_one_line_that_the_terminal_does_not_obey() -> None:
+    environment = terminal(columns=40, lines=6)
+    assert main.run(["--remote-model", "x\x1b[2J"], environment) == 2
+    assert environment.err == "error: --remote-model needs --remote\nhint: `mistral-chat --help` shows what each does\n"
+    environment = terminal()
+    assert main.run(["--temp", "\x1b[2J\n", "hi"], environment) == 2
+    assert environment.err == "error: --temperature needs a number, not '\\x1b[2J\\n'\n"
+
+
+def test_commands_print_tables_on_a_terminal_and_records_in_a_pipe() -> None:
+    environment = terminal(columns=60)
+    assert main.run(["templates", "list"], environment) == 0
+    assert environment.screen()[0].split() == ["NAME", "WHOSE", "VARIABLES"]
+    code, out, _ = run("templates", "list")
+    assert (code, {line.count("\t") for line in out.splitlines()}) == (0, {2})
+    assert [line.split("\t")[0] for line in out.splitlines()] == [row.split()[0] for row in environment.screen()[1:]]

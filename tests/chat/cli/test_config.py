@@ -1,4 +1,4 @@
-"""The settings file as people meet it."""
+"""The commands that print, create and edit the settings file."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_the_initial_file_changes_nothing_and_names_every_persistent_setting(tmp
         assert (f"\n# {name} = " in initial_text()) == (each.option.persistent and name != "preset")
 
 
-def test_every_commented_line_is_valid_toml_once_its_mark_is_gone() -> None:
+def test_every_commented_line_is_valid_toml_without_its_mark() -> None:
     lines = [line[2:] for line in initial_text().splitlines() if line.startswith("# ") and " = " in line]
     for line in lines:
         tomllib.loads(line)
 
 
 @pytest.mark.parametrize("value", ['a"b\\c\n\x01\x7fé', 3, 0.5, True, ["a", "b"], []])
-def test_values_survive_being_written(value: object) -> None:
+def test_a_written_value_is_read_back(value: object) -> None:
     assert tomllib.loads(f"x = {toml_value(value)}") == {"x": value}
 
 
@@ -51,7 +51,7 @@ def test_init_writes_once_and_edit_checks_what_was_written(
     assert capsys.readouterr().err.startswith(f"error: {file}: ")
 
 
-def test_show_tells_each_value_and_its_origin(
+def test_show_prints_each_value_and_its_origin(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config_folder().mkdir(parents=True)

@@ -87,7 +87,7 @@ def test_the_installed_command_imports_its_own_packages(
     assert done.stdout
 
 
-def test_a_package_on_the_python_path_is_not_taken_for_ours(tmp_path: Path) -> None:
+def test_a_package_on_the_python_path_does_not_replace_ours(tmp_path: Path) -> None:
     for name in ("chat", "convert"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(DECOY)
@@ -171,7 +171,7 @@ def test_a_child_finds_libraries_that_are_beside_our_packages_alone(installed: P
 
 
 @pytest.mark.parametrize(("flag", "passed_on"), [("-P", "-P"), ("-s", "-s -P"), ("-E", "-E -P"), ("-I", "-E -s -P")])
-def test_a_child_ignores_what_the_program_was_told_to_ignore(tmp_path: Path, flag: str, passed_on: str) -> None:
+def test_a_child_gets_the_import_options_of_the_program(tmp_path: Path, flag: str, passed_on: str) -> None:
     code = (
         f"import sys; sys.path.insert(0, {ROOT!r}); from chat.system.python_child import python_child\n"
         "print(*python_child('a.module', 'word')[1:])"

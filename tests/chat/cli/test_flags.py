@@ -1,4 +1,4 @@
-"""Flags that no other test gives to the program: each changes what it says it changes."""
+"""Flags that no other test gives to the program, and what each of them changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def record(*arguments: object) -> dict[str, Any]:
     return plain
 
 
-def test_one_token_to_choose_from_is_the_likeliest(tiny_model: Path) -> None:
+def test_top_k_of_one_takes_the_likeliest_token(tiny_model: Path) -> None:
     asked = ("-m", tiny_model, "-n", 8, "--seed", 3, "--mlock", "--gpu-layers", 0, "hi")
     greedy = record("--temperature", 0, *asked)["ids"]
     assert record("--top-k", 1, "--min-p", 0, *asked)["ids"] == greedy
@@ -31,7 +31,7 @@ def test_one_token_to_choose_from_is_the_likeliest(tiny_model: Path) -> None:
     assert record(*asked)["ids"] != greedy
 
 
-def test_the_last_block_is_the_one_that_is_printed(tiny_model: Path) -> None:
+def test_extract_last_prints_the_last_block(tiny_model: Path) -> None:
     done = run("-m", tiny_model, "--grammar", TWO_BLOCKS, "--xl", "hi")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"pwd\n", b"")
 
@@ -40,10 +40,8 @@ DROPPED = b"note: the first 1 of 3 turns no longer fit the context of 256 tokens
 
 
 @pytest.mark.parametrize(("overflow", "code", "said"), [("error", 1, b""), ("drop", 0, DROPPED)])
-def test_old_turns_are_dropped_where_that_was_asked_for_and_it_is_said(
-    overflow: str, code: int, said: bytes, tiny_v3_model: Path
-) -> None:
-    """A batch did it without a word."""
+def test_overflow_drop_drops_old_turns_with_a_note(overflow: str, code: int, said: bytes, tiny_v3_model: Path) -> None:
+    """A batch dropped them without a note."""
     turn = [{"role": "user", "content": "word " * 60}, {"role": "assistant", "content": "yes"}]
     line = json.dumps({"messages": [*turn, *turn, {"role": "user", "content": "and?"}]}).encode()
     done = run("-m", tiny_v3_model, "--context", 256, "--overflow", overflow, "-n", 2, "--batch", "-", stdin=line)
@@ -52,7 +50,7 @@ def test_old_turns_are_dropped_where_that_was_asked_for_and_it_is_said(
 
 
 @pytest.mark.slow
-def test_no_disk_for_states_keeps_none(tiny_v3_model: Path, tmp_path: Path, own_home: Path) -> None:
+def test_a_state_cache_of_zero_saves_no_states(tiny_v3_model: Path, tmp_path: Path, own_home: Path) -> None:
     document = tmp_path / "document.txt"
     document.write_text("the cat sat on the mat. " * 200)
     asked = ("-m", tiny_v3_model, "-n", 2, "-f", document, "what?")
@@ -70,7 +68,7 @@ def test_no_disk_for_states_keeps_none(tiny_v3_model: Path, tmp_path: Path, own_
         (["--overflow", "wrap"], "--overflow is one of error, drop, not 'wrap'"),
     ],
 )
-def test_a_word_that_is_none_of_an_options_is_refused(
+def test_a_value_outside_the_choices_is_refused(
     flags: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
@@ -94,7 +92,7 @@ def test_a_bench_checks_its_flags_as_a_chat_does(
     assert capsys.readouterr() == ("", f"error: {message}\n")
 
 
-def test_a_servers_model_and_functions_are_asked_for_by_name(
+def test_a_request_to_a_server_holds_its_model_and_the_functions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
@@ -106,7 +104,7 @@ def test_a_servers_model_and_functions_are_asked_for_by_name(
     assert [(each["model"], each["tools"][0]["function"]["name"]) for each in script.requests] == [("big", "clock")]
 
 
-def test_a_server_in_the_open_is_spoken_to_only_if_that_is_allowed(
+def test_plain_http_to_another_machine_needs_insecure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
@@ -120,7 +118,7 @@ def test_a_server_in_the_open_is_spoken_to_only_if_that_is_allowed(
     assert capsys.readouterr() == ("a\n", "")
 
 
-def test_a_session_of_an_empty_name_is_refused_rather_than_not_stored(tiny_model: Path) -> None:
+def test_an_empty_session_name_is_refused(tiny_model: Path) -> None:
     """`--session "$NAME"` where the variable is not set."""
     done = run("-m", tiny_model, "--session", "", "-n", 1, "hi")
     assert (done.returncode, done.stdout) == (2, b"")

@@ -210,7 +210,7 @@ def test_a_generated_line_is_read_as_what_it_was_made_from() -> None:
         }, (seed, made.arguments)
 
 
-def test_the_generated_lines_are_of_every_kind() -> None:
+def test_the_generated_lines_cover_every_kind() -> None:
     """Otherwise the test above could pass by never getting there."""
     lines = [make_line(seed) for seed in range(LINES)]
     kinds = {

@@ -18,7 +18,7 @@ def test_no_line_is_wider_than_the_terminal_and_the_page_ends_its_last_line(colu
     assert [line for line in lines if len(line) > columns] == []
 
 
-def test_every_option_and_command_stands_there_once() -> None:
+def test_the_page_lists_every_option_and_command_once() -> None:
     lines = help_text(ROWS, 300).splitlines()
     shown = [word for line in lines if line.startswith("  -") for word in line.split("  ")[1].split()]
     for each in option_specs().values():
@@ -26,7 +26,7 @@ def test_every_option_and_command_stands_there_once() -> None:
     assert [line.split()[0] for line in lines[lines.index("Commands:") + 1 :][: len(ROWS)]] == list(ROWS)
 
 
-def test_a_default_is_said_where_there_is_one() -> None:
+def test_the_page_shows_defaults() -> None:
     page = " ".join(help_text(ROWS, 300).split())
     assert "--temperature X Randomness; 0 takes the likeliest token each time. [default: 0.7] " in page
     assert "--kv-type f16|f32|q8_0|q4_0 Type of the KV cache; q8_0 halves it. [default: f16] " in page

@@ -15,7 +15,7 @@ import pytest
 
 from tests.grids import FULL
 
-PROGRAM = [sys.executable, "-X", "importtime", "-m", "chat"]  # tells on stderr when each module was imported
+PROGRAM = [sys.executable, "-X", "importtime", "-m", "chat"]  # writes a line to stderr when a module was imported
 STEP = 2 if FULL else 15
 
 
@@ -34,8 +34,8 @@ def test_ctrl_c_ends_a_starting_filter_quietly(tmp_path: Path, tiny_model: Path,
     assert (program.returncode, said) == (130, [])
 
 
-def test_ctrl_c_stays_unheard_where_the_caller_wants_it_so(tmp_path: Path) -> None:
-    """A shell without job control starts what it puts in the background like this."""
+def test_ctrl_c_stays_ignored_if_the_caller_ignored_it(tmp_path: Path) -> None:
+    """A shell without job control starts background programs like this."""
     shell = 'trap "" INT; exec "$@"'
     command = ["sh", "-c", shell, "sh", sys.executable, "-X", "importtime", "-m", "chat", "--version"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as program:
@@ -48,7 +48,7 @@ def test_ctrl_c_stays_unheard_where_the_caller_wants_it_so(tmp_path: Path) -> No
     assert program.returncode == 0
 
 
-def test_ctrl_c_in_compiled_text_ends_with_130_as_everywhere() -> None:
+def test_ctrl_c_in_compiled_text_ends_with_130() -> None:
     """Dataclasses are such text: Python ended by the signal, and took a shell script along, though it was caught."""
     code = (
         "from chat.cli import main as cli\n"
@@ -65,8 +65,8 @@ def test_ctrl_c_in_compiled_text_ends_with_130_as_everywhere() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "kept\n", "")
 
 
-def test_ctrl_c_in_the_interpreters_own_end_changes_nothing() -> None:
-    """Once the program died of it there, though all was done: Python has no handlers any more."""
+def test_ctrl_c_while_the_interpreter_ends_changes_nothing() -> None:
+    """The program died of it there, with its work done: Python has no handlers any more."""
     code = (
         "import os, signal\n"
         "from chat import __main__\nfrom chat.cli import main as cli\n"

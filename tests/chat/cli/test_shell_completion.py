@@ -54,7 +54,7 @@ def test_bash_offers_what_fits(line: list[str], offered: str, capsys: pytest.Cap
     assert done.stdout == offered + "\n"
 
 
-def test_help_says_where_each_shell_takes_it_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_the_start_file_of_each_shell(capsys: pytest.CaptureFixture[str]) -> None:
     """It once was the page of the whole program."""
     assert run(["completion", "--help"]) == 0
     page = capsys.readouterr().out
@@ -97,7 +97,7 @@ def lines(kind: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.usefixtures("names")
-def test_every_kind_is_printed_a_name_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_of_every_kind_are_printed_one_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(lines("sessions", capsys)) == ["my trip", HOSTILE]
     assert lines("presets", capsys) == ["code"]
     assert {"summarise", "commit"} <= set(lines("templates", capsys))

@@ -1,4 +1,4 @@
-"""No flag silently does nothing: it needs what gives it a meaning, and is refused beside what takes that away."""
+"""No flag is silently without effect: it is refused without what it needs and beside what makes it useless."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def test_what_a_flag_needs_may_come_from_elsewhere() -> None:
         ({"regex": "a", "stop": ["b"]}, "--regex and --stop exclude each other"),
     ],
 )
-def test_two_flags_of_which_one_would_do_nothing_are_refused(flags: dict[str, Any], message: str) -> None:
+def test_two_flags_of_which_one_has_no_effect_are_refused(flags: dict[str, Any], message: str) -> None:
     assert refusal(flags) == (message, "give one of them")
 
 
-def test_a_models_name_beside_a_server_gets_the_way_to_name_the_servers() -> None:
+def test_a_model_with_a_server_gets_a_hint_at_remote_model() -> None:
     assert refusal({"model": "a", "remote": "b"})[1] == "`--remote-model` names the server's model"
 
 
@@ -101,7 +101,7 @@ def test_the_tables_name_options() -> None:
     assert named <= option_specs().keys()
 
 
-def test_a_flag_takes_the_place_of_an_alternative_that_was_said_before(tmp_path: Path) -> None:
+def test_a_flag_replaces_an_alternative_from_an_earlier_source(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('system = "a"\nquiet = true\nremote = "https://x"\n', encoding="utf-8")
     resolved = resolve_settings({"system_file": "b", "stats": True, "model": "m"}, {}, file)
@@ -109,17 +109,17 @@ def test_a_flag_takes_the_place_of_an_alternative_that_was_said_before(tmp_path:
     assert set(resolved.origins) == {"system_file", "stats", "model"}
 
 
-def test_what_switches_off_takes_no_place() -> None:
+def test_a_value_that_is_off_replaces_nothing() -> None:
     assert superseded_by({"stats": False, "extract": False}) == set()
     assert resolve_settings({}, {"MISTRAL_CHAT_QUIET": "1", "MISTRAL_CHAT_STATS": "0"}).settings == Settings(quiet=True)
 
 
-def test_a_setting_that_leaves_a_flag_idle_is_named_with_its_place() -> None:
+def test_a_setting_that_leaves_a_flag_without_effect_is_named_with_its_origin() -> None:
     assert refusal({"context": 99}, {"MISTRAL_CHAT_REMOTE": "https://x"}) == (
         "--context and --remote exclude each other", "`remote` comes from $MISTRAL_CHAT_REMOTE",
     )  # fmt: skip
 
 
-def test_a_setting_that_is_idle_beside_a_flag_is_no_fault() -> None:
+def test_a_setting_without_effect_beside_a_flag_is_no_error() -> None:
     assert resolve_settings({"remote": "https://x"}, {"MISTRAL_CHAT_THREADS": "1"}).settings.threads == 1
     assert resolve_settings({"raw": True}, {"MISTRAL_CHAT_SYSTEM": "a"}).settings.system == "a"

@@ -1,4 +1,4 @@
-"""Defaults < file < preset < environment < flags, and what is said of a wrong value."""
+"""Defaults < file < preset < variables < flags, and the errors of wrong values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_without_sources_every_value_is_its_default(tmp_path: Path) -> None:
     assert resolved.origins == {}
 
 
-def test_each_source_overrides_the_ones_before_it_and_is_remembered(tmp_path: Path) -> None:
+def test_each_source_overrides_the_earlier_ones_and_is_recorded(tmp_path: Path) -> None:
     file = write(
         tmp_path,
         "temperature = 0.1\ntop-p = 0.2\ntop_k = 3\nmin_p = 0.4\n[preset.code]\ntop_p = 0.5\ntop_k = 6\nmin_p = 0.7\n",
@@ -111,7 +111,7 @@ def test_a_file_that_is_no_toml_or_no_text_is_refused(tmp_path: Path) -> None:
     assert resolve_settings({}, {}, file).settings.top_k == 1
 
 
-def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_path_that_is_no_file_is_refused_without_reading(tmp_path: Path) -> None:
     """A pipe would never end, a device neither."""
     file = tmp_path / "config.toml"
     os.mkfifo(file)

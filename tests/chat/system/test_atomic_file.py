@@ -1,4 +1,4 @@
-"""A file is written whole, or the one before stays."""
+"""A file is written completely, or the earlier one stays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chat.errors import FileError, UsageError
 from chat.system.atomic_file import write_file
 
 
-def test_a_file_is_written_whole_private_and_never_over_another(tmp_path: Path) -> None:
+def test_a_file_is_private_and_replaces_another_only_if_asked(tmp_path: Path) -> None:
     path = tmp_path / "talk.md"
     write_file(path, "one\r\n\ud800é")
     assert path.read_bytes() == "one\r\n?é".encode()

@@ -83,7 +83,7 @@ class FullStream(FakeStream):
         raise OSError(28, "No space left on device")
 
 
-def test_an_error_that_cannot_be_written_is_lost_without_a_fault() -> None:
+def test_an_unwritable_error_message_is_no_fault() -> None:
     FakeEnvironment(stderr=FullStream()).print_error("gone")
 
 

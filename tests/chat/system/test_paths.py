@@ -1,4 +1,4 @@
-"""Folders follow the environment, and asking for one makes nothing."""
+"""Folders follow the environment, and asking for one creates nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ALL = (paths.data_folder, paths.config_folder, paths.cache_folder, paths.models_folder, paths.state_folder)
 
 
-def test_the_home_variable_holds_everything_and_nothing_is_made(
+def test_all_folders_are_below_the_home_variable_and_none_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
@@ -28,7 +28,7 @@ def test_the_home_variable_holds_everything_and_nothing_is_made(
     assert not home.exists()
 
 
-def test_a_relative_home_variable_means_a_place_below_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_home_variable_is_below_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MISTRAL_CHAT_HOME", "here")
     assert paths.data_folder() == tmp_path / "here" / "data"
@@ -49,7 +49,7 @@ def _raise(*_: object, **__: object) -> Path:
 
 
 @pytest.mark.parametrize("found", [_raise, lambda *_, **__: Path("~/.local/share/mistral-chat")])
-def test_no_home_is_said_in_one_sentence(found: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_home_is_one_error(found: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions of platformdirs differ: newer ones raise, older ones return `~` as it is."""
     monkeypatch.delenv("MISTRAL_CHAT_HOME", raising=False)
     monkeypatch.setattr(platformdirs, "user_data_path", found)

@@ -1,4 +1,4 @@
-"""Nothing that a model, a file or a title contains can steer the terminal."""
+"""Nothing that a model, a file or a title contains can control the terminal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_each_control_character_has_its_symbol(text: str, shown: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_steering_character_of_unicode_disappears_and_no_other_changes() -> None:
+def test_every_control_character_of_unicode_is_replaced_and_no_other() -> None:
     for code in range(0x110000):
         character = chr(code)
         shown = escape_control_characters(character)
@@ -63,7 +63,7 @@ def test_every_steering_character_of_unicode_disappears_and_no_other_changes() -
     )
 
 
-def test_text_cut_anywhere_shows_the_same() -> None:
+def test_a_text_in_pieces_shows_the_same() -> None:
     """Tokens end anywhere: pieces shown one by one, and the screen after them, equal the whole shown at once."""
     seeded = random.Random(26)
     for _ in range(SPLITS):
@@ -77,8 +77,8 @@ def test_text_cut_anywhere_shows_the_same() -> None:
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_a_terminal_is_not_steered_by_a_payload_split_at_any_place(payload: str) -> None:
-    """A real terminal emulator is the judge: its title stays, the text before stays, no reply is sent."""
+def test_a_terminal_obeys_no_payload_split_at_any_place(payload: str) -> None:
+    """Checked in a terminal emulator: its title stays, the earlier text stays, no reply is sent."""
     for cut in range(len(payload) + 1):
         screen = pyte.Screen(120, 8)
         replies: list[str] = []

@@ -1,4 +1,4 @@
-"""Counts for the eye."""
+"""Large counts in words."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ from chat.system.units import count_text, size_text
         (7_248_023_552, "7.2 GB", "7.25 billion"),
     ],
 )
-def test_large_counts_are_said_in_the_largest_unit_that_fits(count: int, size: str, number: str) -> None:
+def test_large_counts_have_the_largest_unit_that_fits(count: int, size: str, number: str) -> None:
     assert (size_text(count), count_text(count)) == (size, number)
