@@ -59,7 +59,7 @@ class AnswerOutput:
     def note_loading(self, fraction: float) -> None:
         """Show that this fraction of the model is loaded."""
         if self._wait is not None:
-            self._wait.hear(LoadProgress(fraction))
+            self._wait.note(LoadProgress(fraction))
 
     def stream(self, events: Iterator[Event], keep: Callable[[str], None]) -> Completion:
         """Print a reply as it comes.
@@ -74,7 +74,7 @@ class AnswerOutput:
         kept_at = time.monotonic()
         for event in events:
             if self._wait is not None:
-                self._wait.hear(event)
+                self._wait.note(event)
             if isinstance(event, TextDelta):
                 self.text += event.text
                 self._print_delta(event.text)
@@ -126,7 +126,7 @@ class AnswerOutput:
     def note(self, warning: str) -> None:
         """Print a note on stderr, unless the settings want quiet."""
         if not self.settings.quiet:
-            with self._wait.away() if self._wait is not None else nullcontext():
+            with self._wait.hidden() if self._wait is not None else nullcontext():
                 self.environment.print_error(f"note: {escape_control_characters(warning)}")
 
     def note_guide(self, settings: Settings) -> None:

@@ -196,7 +196,7 @@ def _start_chat(words: Sequence[str], flags: Mapping[str, Any], environment: Env
     if _is_session(words, resolved.settings, environment):
         from chat.tui.tty_modes import TtyModes
 
-        with TtyModes().raw_between_prompts() as modes:
+        with TtyModes(environment).raw_between_prompts() as modes:
             from chat.cli.session import enter_session
 
             return enter_session(resolved, modes, environment)

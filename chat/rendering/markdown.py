@@ -1,4 +1,4 @@
-"""Lay Markdown out as styled lines of a given width. Knows the tree of a text, not how it came or where it goes."""
+"""Render Markdown as styled lines of a given width."""
 
 from __future__ import annotations
 
@@ -15,56 +15,60 @@ if TYPE_CHECKING:
 
 HEADING_STYLES = {"h1": "bold underline", "h2": "bold", "h3": "bold italic"}
 INLINE_STYLES = {"strong": "bold", "em": "italic", "s": "strike", "link": "underline"}
-CONTEXT_LINES, LONGEST_LINES = 6, 80  # of code above a line that its colours depend on, as a rule and at most
+CONTEXT_LINES, MAX_CONTEXT_LINES = 6, 80  # of code above a line that are highlighted with it
 BULLETS = ("•", "◦", "▪")
-DEEPEST = 20  # levels of lists that are still indented
+MAX_DEPTH = 20  # of lists and quotes that are indented
 
 
 def markdown_lines(text: str, width: int) -> list[Line]:
-    """A Markdown text as lines of at most `width` columns; only code may be longer, so that it copies as it is."""
+    """A Markdown text as lines of at most `width` columns; only code may be longer, so that it can be copied."""
     tree = parse_markdown(text)
     return wrap((Span(text),), width) if tree is None else _blocks(tree.children, width, 0)
 
 
-def closed(text: str) -> str:
-    """A growing text with its last open emphasis or code closed, so that marks do not show until they are."""
-    last = text.rpartition("\n\n")[2]
-    if last.count("`") % 2:
+def close_open_marks(text: str) -> str:
+    """An unfinished text with its last bold or code mark closed, or removed if nothing follows it."""
+    last_block = text.rpartition("\n\n")[2]
+    if last_block.count("`") % 2:
         return text.removesuffix("`") if text.endswith("`") else text + "`"
-    bold = re.sub(r"`[^`]*`", "", last).count("**")
-    if bold % 2:
+    if re.sub(r"`[^`]*`", "", last_block).count("**") % 2:
         return text[:-2] if text.endswith("**") else text.rstrip().removesuffix("*") + "**"
     return text
 
 
-class Code:
-    """The lines of a fence, coloured one by one nearly as if all of it were coloured at once."""
+class CodeHighlighter:
+    """Highlights the lines of a code block one by one, with the lines above as context."""
 
     def __init__(self, language: str) -> None:
+        """Begin a code block.
+
+        Args:
+            language: its name in lower case; empty if it has none.
+        """
         self._language = language
         self._above: list[str] = []
-        self._fresh: list[bool] = []  # whether each line above begins outside of strings and comments
-        self._is_fresh = True
+        self._is_safe_start: list[bool] = []  # whether each line above begins outside of strings and comments
+        self._next_is_safe = True
 
-    def peek(self, text: str) -> Line:
-        """A line that may still change."""
-        return self._coloured(text)[0]
+    def preview(self, text: str) -> Line:
+        """The next line as far as it has come."""
+        return self._highlighted(text)[0]
 
-    def take(self, text: str) -> Line:
-        """The next line for good."""
-        line, goes_on = self._coloured(text)
+    def add(self, text: str) -> Line:
+        """The next line, complete."""
+        line, is_open = self._highlighted(text)
         self._above.append(text)
-        self._fresh.append(self._is_fresh)
-        self._is_fresh = not goes_on
+        self._is_safe_start.append(self._next_is_safe)
+        self._next_is_safe = not is_open
         latest = len(self._above) - CONTEXT_LINES
-        start = max((at for at, fresh in enumerate(self._fresh) if fresh and at <= latest), default=0)
-        start = max(start, len(self._above) - LONGEST_LINES)
-        del self._above[:start], self._fresh[:start]
+        start = max((index for index, safe in enumerate(self._is_safe_start) if safe and index <= latest), default=0)
+        start = max(start, len(self._above) - MAX_CONTEXT_LINES)
+        del self._above[:start], self._is_safe_start[:start]
         return line
 
-    def _coloured(self, text: str) -> tuple[Line, bool]:
-        lines, goes_on = highlight("\n".join([*self._above, text]).expandtabs(4), self._language)
-        return lines[-1], goes_on
+    def _highlighted(self, text: str) -> tuple[Line, bool]:
+        lines, is_open = highlight("\n".join([*self._above, text]).expandtabs(4), self._language)
+        return lines[-1], is_open
 
 
 def _blocks(nodes: Sequence[SyntaxTreeNode], width: int, depth: int) -> list[Line]:
@@ -92,12 +96,12 @@ def _code(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
 
 
 def _indented(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
-    """Lines that are only indented: as they were written, because they are often no code."""
+    """Lines that are only indented, as they were written, because they are often not code."""
     return [plain(f"    {line}" if line else "") for line in node.content.removesuffix("\n").expandtabs(4).split("\n")]
 
 
 def _quote(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
-    if depth >= DEEPEST or width < 4:
+    if depth >= MAX_DEPTH or width < 4:
         return _blocks(node.children, width, depth)
     return [(Span("│ ", "dim"), *line) for line in _blocks(node.children, width - 2, depth)]
 
@@ -108,15 +112,15 @@ def _list(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
     for item in node.children:
         bullet = BULLETS[min(depth, len(BULLETS) - 1)]
         marker = f"{number}. " if node.type == "ordered_list" else f"{bullet} "
-        lines += _hanging(marker, item, width, depth)
+        lines += _list_item(marker, item, width, depth)
         number += 1
     return lines
 
 
-def _hanging(marker: str, item: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
-    """An item's blocks, indented by the width of its marker."""
+def _list_item(marker: str, item: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
+    """The blocks of an item, indented by the width of its marker."""
     indent = cell_width(marker)
-    if depth >= DEEPEST or width - indent < 4:
+    if depth >= MAX_DEPTH or width - indent < 4:
         return _blocks(item.children, width, depth + 1)
     inside = _blocks(item.children, width - indent, depth + 1) or [()]
     rest = [(Span(" " * indent), *line) if line else line for line in inside[1:]]
@@ -142,7 +146,7 @@ def _inline(node: SyntaxTreeNode, style: str) -> Line:
 
 
 def _spans(node: SyntaxTreeNode, style: str) -> Iterator[Span]:
-    """The text below a node; a line break of the source stays one, as in poems and addresses."""
+    """The text of a node; a line break in the source stays one, as in poems and addresses."""
     if node.type == "text":
         yield Span(node.content, style)
     elif node.type in ("softbreak", "hardbreak"):

@@ -1,4 +1,4 @@
-"""Cut a growing Markdown text into pieces that will not change any more."""
+"""Split a growing Markdown text into pieces that later text cannot change."""
 
 from __future__ import annotations
 
@@ -22,22 +22,26 @@ ENDED_BY_BLANK = ("paragraph_close", "heading_close", "table_close", "blockquote
 
 @dataclass(frozen=True)
 class MarkdownPiece:
-    """Markdown that is complete: a block, one item of a list, or one line of a fence.
+    """A block, one item of a list, or one line of a fenced code block.
 
-    `joined` pieces follow the one before without a blank line.
+    Attributes:
+        text: its lines.
+        joined: whether it follows the piece before without an empty line.
+        language: the language of a line of code, empty if none is named; None for other pieces.
+        is_fence: whether it is the line that opens or closes a code block.
     """
 
     text: str
     joined: bool = False
-    language: str | None = None  # of a line of code; "" where none was named
-    is_fence: bool = False  # the line that opens or closes a fence
+    language: str | None = None
+    is_fence: bool = False
 
 
 @dataclass(frozen=True)
 class _Fence:
     mark: str
     language: str
-    columns: int  # of its own indentation, which its lines lose
+    indent: int  # columns that its lines lose
 
     def is_closed_by(self, line: str) -> bool:
         found = FENCE.match(line)
@@ -48,98 +52,97 @@ class _Fence:
 
     def content(self, line: str) -> str:
         """A line without the fence's indentation. Source: CommonMark 0.31, sections 2.2 and 4.5."""
-        at = columns = 0
-        while columns < self.columns and at < len(line) and line[at] in " \t":
-            columns += 4 - columns % 4 if line[at] == "\t" else 1
-            at += 1
-        return " " * (columns - self.columns) + line[at:]  # a tab that reaches further leaves spaces
+        index = columns = 0
+        while columns < self.indent and index < len(line) and line[index] in " \t":
+            columns += 4 - columns % 4 if line[index] == "\t" else 1
+            index += 1
+        return " " * (columns - self.indent) + line[index:]  # a tab that is wider leaves spaces
 
 
 class MarkdownSplitter:
-    """Text goes in as it comes; finished pieces come out once and in order; `pending` is the rest.
+    """Takes text as it comes, and gives each piece once it is finished.
 
-    The text is cut only where the parser of Markdown says that a block or an item of a list begins, so that the pieces
-    hold the same blocks as the whole. Line ends are `\n`.
+    The text is split only where the Markdown parser begins a block or an item of a list, so that the pieces have the
+    same blocks as the whole text. Line ends are `\\n`.
     """
 
     def __init__(self) -> None:
-        self._partial = ""  # the line that has no end yet
-        self._lines: list[str] = []  # of the block or list item being gathered
-        self._blanks: list[str] = []  # empty lines since the last line gathered
+        self._partial_line = ""
+        self._lines: list[str] = []  # of the unfinished block or list item
+        self._blanks: list[str] = []  # empty lines after them
         self._in_list = False
-        self._joins = False
-        self._next_look = 0  # lines to gather before the parser is asked again
+        self._joined = False
+        self._next_parse = 0  # how many lines the piece has when it is parsed again
         self._fence: _Fence | None = None
-        self._out: list[MarkdownPiece] = []
+        self._finished: list[MarkdownPiece] = []
 
     @property
     def pending(self) -> MarkdownPiece | None:
-        """What is not finished, to be shown for now."""
+        """The unfinished piece; None if there is none."""
         if self._fence is not None:
-            if not self._partial:
+            if not self._partial_line:
                 return None
-            return MarkdownPiece(self._fence.content(self._partial), True, self._fence.language)
-        partial = [*self._blanks, self._partial] if self._partial else []
-        lines = [*self._lines, *partial]
-        return MarkdownPiece("\n".join(lines), self._joins) if lines else None
+            return MarkdownPiece(self._fence.content(self._partial_line), True, self._fence.language)
+        lines = [*self._lines, *([*self._blanks, self._partial_line] if self._partial_line else [])]
+        return MarkdownPiece("\n".join(lines), self._joined) if lines else None
 
     def feed(self, text: str) -> list[MarkdownPiece]:
-        """Take more text and give the pieces it finished."""
-        *lines, self._partial = (self._partial + text).split("\n")
+        """Add text, and give the pieces that it finished."""
+        *lines, self._partial_line = (self._partial_line + text).split("\n")
         for line in lines:
-            self._take(line)
-        return self._drain()
+            self._add_line(line)
+        return self._take_finished()
 
     def close(self) -> list[MarkdownPiece]:
-        """Finish: the rest as pieces."""
-        if self._partial:
-            line, self._partial = self._partial, ""
-            self._take(line)
-        self._cut()
-        return self._drain()
+        """End the text, and give the last pieces."""
+        if self._partial_line:
+            line, self._partial_line = self._partial_line, ""
+            self._add_line(line)
+        self._finish_piece()
+        return self._take_finished()
 
-    def _drain(self) -> list[MarkdownPiece]:
-        out, self._out = self._out, []
-        return out
+    def _take_finished(self) -> list[MarkdownPiece]:
+        finished, self._finished = self._finished, []
+        return finished
 
-    def _take(self, line: str) -> None:
+    def _add_line(self, line: str) -> None:
         if self._fence is not None:
-            self._take_code(self._fence, line)
+            self._add_code(self._fence, line)
         elif not line.strip(" \t"):
-            self._take_blank(line)
+            self._add_blank(line)
         elif self._may_begin_block(line) and self._begins_block(line):
-            self._take_start(line)
+            self._begin_piece(line)
         else:
             self._gather(line)
             if not self._in_list and UNDERLINE.match(line) and self._ends_with("heading_close"):
-                self._cut()
+                self._finish_piece()
 
-    def _take_code(self, fence: _Fence, line: str) -> None:
+    def _add_code(self, fence: _Fence, line: str) -> None:
         if fence.is_closed_by(line):
-            self._out.append(MarkdownPiece(line.strip(), True, is_fence=True))
+            self._finished.append(MarkdownPiece(line.strip(), True, is_fence=True))
             self._fence = None
             return
-        self._out.append(MarkdownPiece(fence.content(line), True, fence.language))
+        self._finished.append(MarkdownPiece(fence.content(line), True, fence.language))
 
-    def _take_blank(self, line: str) -> None:
+    def _add_blank(self, line: str) -> None:
         """An empty line ends every block but lists and code."""
         if not self._lines:
             return
         if not self._in_list and not self._blanks and self._ends_with(*ENDED_BY_BLANK):
-            self._cut()
+            self._finish_piece()
         else:
             self._blanks.append(line)
 
     def _may_begin_block(self, line: str) -> bool:
-        """Whether it is worth asking the parser."""
+        """Whether the line has to be parsed; a cheap check."""
         if not self._lines:
             return True
         if self._in_list and line.startswith(("  ", "\t")):
             return False
-        return bool(self._blanks) or any(rule.match(line) for rule in (ITEM, FENCE, HEADING, RULE, QUOTE))
+        return bool(self._blanks) or any(pattern.match(line) for pattern in (ITEM, FENCE, HEADING, RULE, QUOTE))
 
     def _begins_block(self, line: str) -> bool:
-        """Whether a block of the text or an item of its list begins with this line."""
+        """Whether a block of the text, or an item of its list, begins with this line."""
         if not self._lines:
             return True
         lines = [*self._lines, *self._blanks, line]
@@ -155,49 +158,46 @@ class MarkdownSplitter:
         return bool(tokens) and tokens[-1].type in types
 
     def _ends_in_open_fence(self) -> bool:
-        """Whether the empty lines at the end are code: of a fence in a list item that was never closed."""
-        lines = [*self._lines, *self._blanks, ""]
-        tokens = block_tokens("\n".join(lines))
+        """Whether the empty lines at the end are code, of a fence in a list item that was never closed."""
+        tokens = block_tokens("\n".join([*self._lines, *self._blanks, ""]))
         return any(token.type == "fence" and token.map and token.map[1] > len(self._lines) for token in tokens)
 
     def _tokens(self, lines: list[str]) -> list[Token]:
-        """The tokens of these lines; none where so few lines came since the last time that it would take too long."""
-        if len(lines) < self._next_look:
+        """The tokens of these lines; none if too few lines were added to a long piece, so that the time is linear."""
+        if len(lines) < self._next_parse:
             return []
-        self._next_look = len(lines) + len(lines) // 4 if len(lines) > 64 else 0  # so that the time is linear
+        self._next_parse = len(lines) + len(lines) // 4 if len(lines) > 64 else 0
         return block_tokens("\n".join(lines))
 
-    def _take_start(self, line: str) -> None:
+    def _begin_piece(self, line: str) -> None:
         """The first line of a block or of a list item."""
-        item = ITEM.match(line) is not None and not RULE.match(line)
-        if item:
+        if ITEM.match(line) and not RULE.match(line):
             self._begin_item(line)
             return
-        self._cut()
+        self._finish_piece()
         if fence := FENCE.match(line):
             words = (fence[2] or fence[4] or "").split()
-            columns = len(line) - len(line.lstrip(" "))
-            self._fence = _Fence(fence[1] or fence[3], words[0].lower() if words else "", columns)
-            self._out.append(MarkdownPiece(line.strip(), is_fence=True))
+            indent = len(line) - len(line.lstrip(" "))
+            self._fence = _Fence(fence[1] or fence[3], words[0].lower() if words else "", indent)
+            self._finished.append(MarkdownPiece(line.strip(), is_fence=True))
             return
         self._gather(line)
         if HEADING.match(line) or RULE.match(line):
-            self._cut()
+            self._finish_piece()
 
     def _begin_item(self, line: str) -> None:
-        goes_on = self._in_list
-        loose = bool(self._blanks)
-        self._cut()
+        joined = self._in_list and not self._blanks
+        self._finish_piece()
         self._in_list = True
-        self._joins = goes_on and not loose
+        self._joined = joined
         self._gather(line)
 
     def _gather(self, line: str) -> None:
         self._lines += [*self._blanks, line]
         self._blanks = []
 
-    def _cut(self) -> None:
+    def _finish_piece(self) -> None:
         if self._lines:
             blanks = [*self._blanks, ""] if self._blanks and self._ends_in_open_fence() else []
-            self._out.append(MarkdownPiece("\n".join([*self._lines, *blanks]), self._joins))
-        self._lines, self._blanks, self._in_list, self._joins, self._next_look = [], [], False, False, 0
+            self._finished.append(MarkdownPiece("\n".join([*self._lines, *blanks]), self._joined))
+        self._lines, self._blanks, self._in_list, self._joined, self._next_parse = [], [], False, False, 0

@@ -1,6 +1,6 @@
-"""Write lines to a terminal and redraw the last few in place. Knows columns and escape sequences, not what lines say.
+"""A screen: lines that are written once, and below them live lines that are redrawn in place.
 
-What is committed is written once and stays in the scrollback; what is live is redrawn from its first changed line on.
+Committed lines stay in the scrollback. Live lines are redrawn from the first one that changed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from chat.rendering.styled_text import Line, line_width, paint, row_count, text_
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-BEGIN_FRAME, END_FRAME = "\x1b[?2026h", "\x1b[?2026l"  # terminals that know it show a frame at once, others ignore it
+# Terminals that know these show a frame at once; others ignore them
+BEGIN_FRAME, END_FRAME = "\x1b[?2026h", "\x1b[?2026l"
 NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
 
 
 class Screen:
-    """A stream that lines are written to, and what is live on it.
+    """A stream that lines are written to.
 
-    `is_live` is false for a file, a pipe and a dumb terminal: there only committed lines are written, without escapes.
-    `rewraps` says whether the terminal wraps what it shows again when its width changes, which nearly all do.
+    Attributes:
+        is_live: whether lines can be redrawn; else only committed lines are written, without escape sequences.
+        colour: whether colours are shown.
     """
 
     def __init__(
@@ -33,17 +35,32 @@ class Screen:
         colour: bool,
         rewraps: bool = True,
         size: Callable[[], os.terminal_size] | None = None,
+        foreign_writes: Callable[[], int] = lambda: 0,
         on_gone: Callable[[], None] = lambda: None,
     ) -> None:
-        self._stream = stream
+        """A screen without live lines.
+
+        Args:
+            stream: the terminal, or a file or pipe.
+            is_live: whether it is a terminal that can be redrawn.
+            colour: show colours.
+            rewraps: whether the terminal wraps its lines again when its width changes; nearly all do.
+            size: gives columns and rows; by default the terminal is asked.
+            foreign_writes: gives a number that grows when another program has written to the terminal. The live lines
+                are then left where they are, because the cursor is no longer at their end.
+            on_gone: called once when the terminal is gone.
+        """
         self.is_live = is_live
         self.colour = colour
+        self._stream = stream
         self._rewraps = rewraps
-        self._size = size or self._measured
+        self._size = size or self._measured_size
+        self._foreign_writes = foreign_writes
+        self._seen_foreign_writes = 0
         self._on_gone = on_gone
         self._is_gone = False
-        self._shown: tuple[Line, ...] = ()
-        self._column_count = 0  # when `_shown` was drawn
+        self._live: tuple[Line, ...] = ()
+        self._live_width = 0  # of the terminal when the live lines were drawn
 
     @property
     def width(self) -> int:
@@ -57,43 +74,42 @@ class Screen:
 
     @property
     def size(self) -> os.terminal_size:
-        """Columns and rows, as the terminal has them now."""
+        """Columns and rows as the terminal gives them."""
         return self._size()
 
     @property
     def is_stale(self) -> bool:
-        """Whether the terminal has another width than when the live lines were drawn."""
-        return bool(self._shown) and self._column_count != self.width
+        """Whether the terminal's width changed after the live lines were drawn."""
+        return bool(self._live) and self._live_width != self.width
 
     def update(self, committed: Sequence[Line] = (), live: Sequence[Line] = ()) -> None:
-        """Write `committed` for good above `live`, which takes the place of what was live before.
+        """Write committed lines, and replace the live lines below them.
 
-        Of live lines only as many as fit the screen are shown, the last ones.
+        Args:
+            committed: lines that stay.
+            live: the new live lines; only the last ones are shown if not all fit.
         """
         if not self.is_live:
             self.write("".join(text_of(line).rstrip() + "\n" for line in committed))
             return
+        self._leave_displaced_lines()
         width = self.width
-        kept = self._fitting(live, width)
-        if not committed and kept == self._shown and width == self._column_count:
+        shown = self._fitting(live, width)
+        if not committed and shown == self._live and width == self._live_width:
             return
-        same = self._unchanged(committed, kept, width)
-        above = "".join(self._painted(line) + "\n" for line in committed[same:])
-        below = self._unwrapped(kept[max(0, same - len(committed)) :])
-        frame = BEGIN_FRAME + self._back_to(same, width) + above + below + END_FRAME
-        self._shown, self._column_count = kept, width
+        unchanged = self._unchanged_count(committed, shown, width)
+        above = "".join(self._painted(line) + "\n" for line in committed[unchanged:])
+        below = self._painted_live(shown[max(0, unchanged - len(committed)) :])
+        frame = BEGIN_FRAME + self._erase_from(unchanged, width) + above + below + END_FRAME
+        self._live, self._live_width = shown, width
         self.write(frame)
 
-    def leave(self) -> None:
-        """Let what is live stand where it is: others wrote below it, and the cursor is no longer at its end."""
-        self._shown = ()
-
     def line(self, *lines: Line) -> None:
-        """Write lines for good; what was live goes."""
+        """Write lines that stay, and remove the live lines."""
         self.update(lines)
 
     def write(self, text: str) -> None:
-        """Write text as it is, where the cursor stands; a terminal that is gone is told once and then left alone."""
+        """Write text unchanged at the cursor; after the terminal is gone, do nothing."""
         if not text or self._is_gone:
             return
         try:
@@ -103,8 +119,15 @@ class Screen:
             self._is_gone = True
             self._on_gone()
 
+    def _leave_displaced_lines(self) -> None:
+        """Forget the live lines if another program has written below them."""
+        writes = self._foreign_writes()
+        if writes != self._seen_foreign_writes:
+            self._seen_foreign_writes = writes
+            self._live = ()
+
     def _fitting(self, live: Sequence[Line], width: int) -> tuple[Line, ...]:
-        """The last live lines that fit, folded by us: terminals differ in where they wrap wide characters."""
+        """The last live lines that fit, wrapped here because terminals differ in where they wrap wide characters."""
         kept: list[Line] = []
         for line in reversed(live):
             kept[:0] = wrap(line, width) if line_width(line) > width else [line]
@@ -112,41 +135,41 @@ class Screen:
                 break
         return tuple(kept[-(self.height - 1) :])
 
-    def _unchanged(self, committed: Sequence[Line], kept: Sequence[Line], width: int) -> int:
-        """How many lines from the top stand on the screen already; the last one never counts, the cursor is there."""
-        if width != self._column_count:
+    def _unchanged_count(self, committed: Sequence[Line], live: Sequence[Line], width: int) -> int:
+        """How many lines from the top are on the screen already; the cursor's line is never one of them."""
+        if width != self._live_width:
             return 0
-        same = 0
-        for old, new in zip(self._shown[:-1], (*committed, *kept)[:-1], strict=False):
-            if old != new or (same < len(committed) and not _is_sure(new)):
+        count = 0
+        for old, new in zip(self._live[:-1], (*committed, *live)[:-1], strict=False):
+            if old != new or (count < len(committed) and not _has_certain_width(new)):
                 break
-            same += 1
-        return same
+            count += 1
+        return count
 
-    def _unwrapped(self, lines: Sequence[Line]) -> str:
-        """Live lines, of which each takes one row even where the terminal finds it wider than we do.
+    def _painted_live(self, lines: Sequence[Line]) -> str:
+        """Live lines that take one row each, even if the terminal finds one wider than we do.
 
-        It is cut off there for now, and written again to be wrapped once it is committed.
+        Such a line is cut off for now; it is written again, with wrapping, when it is committed.
         """
         text = "\n".join(self._painted(line) for line in lines)
-        return text if all(_is_sure(line) for line in lines) else NO_WRAP + text + WRAP
+        return text if all(_has_certain_width(line) for line in lines) else NO_WRAP + text + WRAP
 
-    def _back_to(self, index: int, width: int) -> str:
-        """From the end of the live lines to the start of the one at `index`, with all below it erased.
+    def _erase_from(self, index: int, width: int) -> str:
+        """The sequence from the end of the live lines to the start of the one at `index` that erases all below it.
 
-        After a change of width the rows are counted as the terminal wraps them again, if it does.
+        After a change of width the rows are counted as the terminal has wrapped them again, if it does.
         """
-        if not self._shown:
+        if not self._live:
             return ""
-        up = sum(row_count(text_of(line), width) if self._rewraps else 1 for line in self._shown[index:]) - 1
+        up = sum(row_count(text_of(line), width) if self._rewraps else 1 for line in self._live[index:]) - 1
         up = min(up, self.height - 1)
         return "\r" + (f"\x1b[{up}A" if up else "") + "\x1b[J"
 
     def _painted(self, line: Line) -> str:
         return paint(line, colour=self.colour)
 
-    def _measured(self) -> os.terminal_size:
-        """Asked of the terminal itself: COLUMNS and LINES, once exported, keep the size that it had then."""
+    def _measured_size(self) -> os.terminal_size:
+        """The size that the terminal gives; COLUMNS and LINES, once exported, keep an earlier one."""
         try:
             size = os.get_terminal_size(self._stream.fileno())
         except (OSError, ValueError):
@@ -154,6 +177,6 @@ class Screen:
         return size if size.columns and size.lines else shutil.get_terminal_size()
 
 
-def _is_sure(line: Line) -> bool:
-    """Whether every terminal finds the line as wide as we do: they differ in emoji, marks and East Asian letters."""
+def _has_certain_width(line: Line) -> bool:
+    """Whether all terminals agree on the line's width; they differ in emoji, combining marks and East Asian letters."""
     return text_of(line).isascii()

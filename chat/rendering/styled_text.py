@@ -1,7 +1,7 @@
-"""Measure, wrap, colour and parse text: the session's only door to rich and its Markdown parser. Knows no terminal.
+"""Styled text: measure, wrap, cut, highlight and parse it with rich, pygments and markdown-it.
 
-A style is a rich style in words ("bold cyan"); only palette colours are used,
-so that light and dark terminals both stay legible.
+A style is a rich style in words, such as "bold cyan". Only palette colours are used, which are legible on light and
+dark terminals.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Span:
-    """A run of text in one style."""
+    """A text in one style.
+
+    Attributes:
+        text: the text.
+        style: a rich style; empty for the terminal's own.
+    """
 
     text: str
     style: str = ""
@@ -31,9 +36,9 @@ class Span:
 
 Line = tuple[Span, ...]
 
-GOING_ON = ("Token.Literal.String", "Token.Comment")  # what a token at the end of a line may be the middle of
-DEEPEST = 60  # levels of nesting that are parsed
-# TeX as models write it; `$5 to $10` is none, by pandoc's rule
+MULTILINE_TOKENS = ("Token.Literal.String", "Token.Comment")
+MAX_NESTING = 60  # levels that are parsed
+# TeX as models write it; by pandoc's rule `$5 to $10` is no formula
 FORMULA = re.compile(
     r"\\\(.{1,999}?\\\)|\\\[.{1,999}?\\\]|\$\$.{1,999}?\$\$|\$(?=\S)[^$`\n]*?(?<=[^\s\\])\$(?!\d)", re.DOTALL
 )
@@ -56,7 +61,7 @@ TOKEN_STYLES = {  # pygments' token names, the most general of each family
 
 
 def plain(text: str, style: str = "") -> Line:
-    """One line of one style."""
+    """A line in one style."""
     return (Span(text, style),)
 
 
@@ -66,7 +71,7 @@ def text_of(line: Line) -> str:
 
 
 def cell_width(text: str) -> int:
-    """Columns that `text` takes on a terminal; CJK and emoji take two."""
+    """Columns that `text` takes on a terminal; CJK characters and emoji take two."""
     from rich.cells import cell_len
 
     return cell_len(text)
@@ -78,7 +83,7 @@ def line_width(line: Line) -> int:
 
 
 def row_count(text: str, columns: int) -> int:
-    """Rows that one line takes where a terminal wraps it: a wide character that does not fit goes to the next."""
+    """Rows that a line takes when the terminal wraps it; a wide character that does not fit goes to the next row."""
     if cell_width(text) <= columns:
         return 1
     rows, used = 1, 0
@@ -91,7 +96,7 @@ def row_count(text: str, columns: int) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """`text` on one line of at most `width` columns, the cut marked by an ellipsis."""
+    """`text` on one line of at most `width` columns; an ellipsis marks the cut."""
     flat = " ".join(text.split())
     if cell_width(flat) <= width:
         return flat
@@ -101,20 +106,21 @@ def cut(text: str, width: int) -> str:
 
 
 def wrap(line: Iterable[Span], width: int) -> list[Line]:
-    """Break a line at spaces, or inside words that are too long; newlines in it are kept.
+    """Break a line at spaces, at its newlines, and inside of words that are too long.
 
     Args:
-        width: columns, at least 1; below 2 a wide character still takes its own line.
+        line: the spans.
+        width: columns, at least 1; at 1 a wide character takes a line of its own and is wider.
     """
     from rich.text import Text
 
     text = Text.assemble(*((span.text, span.style) for span in line if span.text), tab_size=4)
     wrapped = text.wrap(_console(), max(1, width), overflow="fold", tab_size=4)
-    return [_line_of(each) for each in wrapped] or [()]
+    return [_spans(part) for part in wrapped] or [()]
 
 
 def paint(line: Line, *, colour: bool) -> str:
-    """The line with its styles as escape sequences, colours left out if not `colour`."""
+    """The line with its styles as escape sequences; without `colour`, only weights such as bold."""
     from rich.color import ColorSystem
 
     parts = []
@@ -125,10 +131,14 @@ def paint(line: Line, *, colour: bool) -> str:
 
 
 def highlight(code: str, language: str) -> tuple[list[Line], bool]:
-    """Source text by lines in the colours of its language, which may be unknown.
+    """Highlight source code.
+
+    Args:
+        code: its lines.
+        language: its name for pygments; code in an unknown language is not highlighted.
 
     Returns:
-        The lines, and whether a string or comment at the end goes on with the next line.
+        The lines, and whether the code ends inside of a string or a comment.
     """
     lexer = _lexer(language)
     if lexer is None:
@@ -144,27 +154,27 @@ def highlight(code: str, language: str) -> tuple[list[Line], bool]:
                 lines.append([])
             if part:
                 lines[-1].append(Span(part, style))
-    goes_on = str(kind).startswith(GOING_ON) and "Single" not in str(kind)
-    return [tuple(line) for line in lines[:-1]], goes_on
+    is_open = str(kind).startswith(MULTILINE_TOKENS) and "Single" not in str(kind)
+    return [tuple(line) for line in lines[:-1]], is_open
 
 
 def parse_markdown(text: str) -> SyntaxTreeNode | None:
-    """The tree of a Markdown text, None where it is nested too deep.
+    """The tree of a Markdown text; None if it is nested too deep.
 
-    HTML, formulas and definitions of references stay text, because nothing may disappear.
+    HTML, formulas and definitions of references stay text, so that nothing disappears.
     """
     from markdown_it.tree import SyntaxTreeNode
 
     tokens = _parser().parse(_with_line_end(text))
-    if max((token.level for token in tokens), default=0) >= DEEPEST - 2:  # the parser drops what lies deeper
+    if max((token.level for token in tokens), default=0) >= MAX_NESTING - 2:  # the parser drops what is deeper
         return None
     return SyntaxTreeNode(tokens)
 
 
 def block_tokens(text: str) -> list[Token]:
-    """The blocks of a Markdown text as the parser's tokens, by the rules of `parse_markdown`.
+    """The blocks of a Markdown text as tokens, by the rules of `parse_markdown`.
 
-    What stands inside a paragraph, heading or cell is not parsed. Blocks that are nested too deep are missing.
+    Text inside of a paragraph, heading or cell is not parsed. Blocks that are nested too deep are missing.
 
     Args:
         text: with `\\n` as line ends.
@@ -176,7 +186,7 @@ def block_tokens(text: str) -> list[Token]:
 
 
 def _with_line_end(text: str) -> str:
-    """The text with an end to its last line: without one the parser drops a line of spaces."""
+    """The text with an end of its last line: without one the parser drops a line of spaces."""
     return text if text.endswith("\n") else text + "\n"
 
 
@@ -184,14 +194,14 @@ def _with_line_end(text: str) -> str:
 def _parser() -> Any:
     from markdown_it import MarkdownIt
 
-    options = {"html": False, "maxNesting": DEEPEST}
+    options = {"html": False, "maxNesting": MAX_NESTING}
     parser = MarkdownIt("commonmark", options).enable(["strikethrough", "table"]).disable("reference")
     parser.inline.ruler.before("escape", "formula", _formula)
     return parser
 
 
 def _formula(state: StateInline, silent: bool) -> bool:
-    """A rule of the parser: a formula is text, its backslashes and stars too."""
+    """A rule of the parser: a formula is text, with its backslashes and asterisks."""
     found = FORMULA.match(state.src, state.pos)
     if found is None:
         return False
@@ -239,15 +249,15 @@ def _token_style(kind: Any) -> str:
     return ""
 
 
-def _line_of(text: Text) -> Line:
-    """The spans of a rich text whose own spans do not overlap."""
+def _spans(text: Text) -> Line:
+    """A rich text, whose spans must not overlap, as a line."""
     spans: list[Span] = []
-    at = 0
+    position = 0
     for start, end, style in sorted(text.spans):
-        if start > at:
-            spans.append(Span(text.plain[at:start]))
+        if start > position:
+            spans.append(Span(text.plain[position:start]))
         spans.append(Span(text.plain[start:end], str(style)))
-        at = end
-    if at < len(text.plain):
-        spans.append(Span(text.plain[at:]))
+        position = end
+    if position < len(text.plain):
+        spans.append(Span(text.plain[position:]))
     return tuple(span for span in spans if span.text)

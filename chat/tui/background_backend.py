@@ -1,7 +1,4 @@
-"""Hold the engine that answers: it loads in the background, is waited for, and gives way to another.
-
-Knows when a model is ready, not what is asked of it.
-"""
+"""The session's backend: it loads a model in a thread, and can replace it by another."""
 
 from __future__ import annotations
 
@@ -12,98 +9,142 @@ from chat.app import request_builder
 from chat.core.request import EngineOptions
 from chat.errors import ChatError
 from chat.models.resolve import resolve
+from chat.tui.event_queue import SessionEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from chat.config.options import Settings
-    from chat.core.backend import ChatBackend, ModelInfo
+    from chat.core.backend import ChatBackend, ModelInfo, Rendered
+    from chat.core.conversation import Message
+    from chat.core.events import Event
+    from chat.core.request import Request
+    from chat.tui.event_queue import EventQueue
 
 
-def options_for(settings: Settings, state_folder: Path | None) -> EngineOptions:
-    """How the engine is to be loaded for a session under these settings; a server needs only a model's name.
+def session_engine_options(settings: Settings, state_folder: Path | None) -> EngineOptions:
+    """How to load the engine for a session with these settings; for a server only the model's name.
 
     Raises:
-        ChatError: there is no such model, or options contradict each other.
+        ChatError: the model does not exist, or options contradict each other.
     """
     if settings.remote:
         return EngineOptions(settings.remote_model or "")
-    path = resolve(settings.model).absolute()  # a session may go on in another folder
+    path = resolve(settings.model).absolute()  # the session may continue in another folder
     return request_builder.engine_options(settings, path, session=True, state_folder=state_folder)
 
 
 class BackgroundBackend:
-    """One engine at a time. Its methods wait for the load, so that no two threads speak to an engine at once."""
+    """One backend at a time, loaded in a thread that posts events and changes nothing else.
 
-    def __init__(self, factory: Callable[[EngineOptions], ChatBackend], options: EngineOptions) -> None:
-        self._factory = factory
+    Attributes:
+        options: how the present backend was loaded.
+        info: the loaded model; None until it is loaded.
+        fault: why it cannot be used; None if it can, or may.
+        loaded_fraction: how much is loaded, from 0 to 1; 0 where that is unknown.
+    """
+
+    def __init__(
+        self, factory: Callable[[EngineOptions], ChatBackend], options: EngineOptions, events: EventQueue
+    ) -> None:
+        """Start to load.
+
+        Args:
+            factory: makes a backend, without waiting for its model.
+            options: how to load the engine.
+            events: gets an event for each step of loading, and for its end.
+        """
         self.options = options
-        self.on_loaded: Callable[[], None] = lambda: None  # in the loading thread, while nobody else asks the engine
-        self.on_change: Callable[[], None] = lambda: None
         self.info: ModelInfo | None = None
         self.fault: ChatError | None = None
-        self.loaded = 0.0  # the fraction that is loaded, where it is known
-        self.replier: ChatBackend
-        self._settled = threading.Event()
-        self._open(options)
+        self.loaded_fraction = 0.0
+        self._factory = factory
+        self._events = events
+        self._backend: ChatBackend
+        self._load_ended = threading.Event()
+        self._start_loading(options)
 
     @property
-    def is_settled(self) -> bool:
-        """Whether loading has ended, well or not."""
-        return self._settled.is_set()
+    def is_loading(self) -> bool:
+        """Whether the model is neither ready nor refused yet."""
+        return not self._load_ended.is_set()
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait until loading has ended; False when the time is over first."""
-        return self._settled.wait(seconds)
+    def wait_for_load(self, seconds: float | None = None) -> bool:
+        """Wait until loading has ended; False if the time is over before."""
+        return self._load_ended.wait(seconds)
 
-    def change(self, options: EngineOptions) -> None:
-        """Let go of the model and load another, or the same one otherwise.
+    def reload(self, options: EngineOptions) -> None:
+        """Release the model, and start to load another one, or the same one with other options.
 
         Raises:
-            ChatError: the new one cannot be used; the old one is being loaded again.
+            ChatError: the new one cannot be used; the earlier one is loaded again.
         """
         self.close()
         try:
-            self._open(options)
+            self._start_loading(options)
         except ChatError:
-            self._open(self.options)
+            self._start_loading(self.options)
             raise
         self.options = options
 
-    def back_to(self, options: EngineOptions) -> None:
-        """Load what was there before a change that failed."""
-        self.close()
-        self._open(options)
-        self.options = options
+    def reply(self, request: Request) -> Iterator[Event]:
+        """Yield the events of one answer, as `ChatBackend.reply` does.
+
+        Raises:
+            ChatError: the request cannot be answered, or the engine died.
+        """
+        return self._backend.reply(request)
+
+    def render(self, request: Request) -> Rendered:
+        """The prompt's text and ids.
+
+        Raises:
+            ChatError: the prompt format does not allow the messages, or a server does not give ids.
+        """
+        return self._backend.render(request)
+
+    def count(self, messages: tuple[Message, ...]) -> tuple[int | None, ...]:
+        """How many tokens the content of each message has; None while the model loads, or if a server cannot count."""
+        try:
+            return self._backend.count(messages) if self.info else (None,) * len(messages)
+        except ChatError:
+            return (None,) * len(messages)
+
+    def cancel(self) -> None:
+        """Stop the current answer soon."""
+        self._backend.cancel()
 
     def close(self, *, keep_state: bool = True) -> None:
-        """Let go of the model, without its state where there is no time for it."""
-        self.replier.close(keep_state=keep_state)
+        """Release the model.
 
-    def _open(self, options: EngineOptions) -> None:
-        self.replier = self._factory(options)
+        Args:
+            keep_state: save the cache for the next start, which may take seconds.
+        """
+        self._backend.close(keep_state=keep_state)
+
+    def _start_loading(self, options: EngineOptions) -> None:
+        self._backend = self._factory(options)
         self.info = self.fault = None
-        self.loaded = 0.0
-        self._settled = threading.Event()
-        threading.Thread(target=self._load, args=(self.replier, self._settled), daemon=True, name="load").start()
+        self.loaded_fraction = 0.0
+        self._load_ended = threading.Event()
+        threading.Thread(target=self._load, args=(self._backend, self._load_ended), daemon=True, name="load").start()
 
-    def _load(self, replier: ChatBackend, settled: threading.Event) -> None:
-        """Wait for the model; whatever happens, nobody is left waiting."""
+    def _load(self, backend: ChatBackend, load_ended: threading.Event) -> None:
+        """Wait for the model; whatever fails, `load_ended` is set."""
 
-        def note(fraction: float) -> None:
-            if replier is self.replier:
-                self.loaded = fraction
-                self.on_change()
+        def note_progress(fraction: float) -> None:
+            if backend is self._backend:
+                self.loaded_fraction = fraction
+                self._events.post(SessionEvent.LOAD_PROGRESSED)
 
         try:
-            info = replier.info(note)
-            if replier is self.replier:
+            info = backend.info(note_progress)
+            if backend is self._backend:
                 self.info = info
-                self.on_loaded()
         except Exception as error:
             fault = error if isinstance(error, ChatError) else ChatError(f"unexpected: {type(error).__name__}: {error}")
-            if replier is self.replier:
-                self.info, self.fault = None, fault
-        settled.set()
-        self.on_change()
+            if backend is self._backend:
+                self.fault = fault
+        load_ended.set()
+        self._events.post(SessionEvent.LOAD_ENDED)

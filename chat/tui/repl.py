@@ -1,9 +1,9 @@
-"""Hold a conversation in a terminal: read, do, again. Knows the rooms beside it, not engines, files or flags."""
+"""The terminal session: read a line, run it as a command or send it as a message, and repeat."""
 
 from __future__ import annotations
 
 import errno
-import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
@@ -12,20 +12,22 @@ from chat.app.session_options import persisted_options
 from chat.errors import ExitCode
 from chat.history.open_session import OpenSession
 from chat.rendering.screen import Screen
-from chat.rendering.status_text import greeting, loading_words, rate, toolbar, used_of
+from chat.rendering.status_text import context_usage, greeting, loading_text, rate, toolbar
 from chat.rendering.styled_text import plain
 from chat.system.environment import Environment
 from chat.system.terminal_text import escape_line
 from chat.tui import exchange
-from chat.tui.background_backend import BackgroundBackend, options_for
-from chat.tui.commands import io_commands, table
-from chat.tui.commands.history_commands import tell_own
+from chat.tui.background_backend import BackgroundBackend, session_engine_options
+from chat.tui.commands.attach_command import attach_files
+from chat.tui.commands.history_commands import report_session_options
 from chat.tui.commands.lookup import is_command
-from chat.tui.commands.tree_commands import show_end
+from chat.tui.commands.table import run_command
+from chat.tui.event_queue import EventQueue, SessionEvent
 from chat.tui.input.completion import candidates
 from chat.tui.input.reader import LineReader, PlainReader, without_block_marks
-from chat.tui.signals import Leaving, Signals
+from chat.tui.signals import Signals, Terminated
 from chat.tui.state import SessionState
+from chat.tui.transcript import show_end
 from chat.tui.tty_modes import rewraps
 
 if TYPE_CHECKING:
@@ -40,15 +42,23 @@ if TYPE_CHECKING:
     from chat.history.store import Store
     from chat.tui.tty_modes import TtyModes
 
-GONE = (errno.EIO, errno.EPIPE, errno.ENXIO, errno.EBADF, errno.ECONNRESET)
+TERMINAL_GONE = (errno.EIO, errno.EPIPE, errno.ENXIO, errno.EBADF, errno.ECONNRESET)
+ERASE_LINE = "\r\x1b[K"
 
 
 @dataclass(frozen=True)
 class Opening:
     """What a session begins with.
 
-    `store` lives in memory where nothing is to be kept. `record` is the session to go on with, if there is one. `base`
-    is the settings without what belongs to that session.
+    Attributes:
+        store: the history; in memory if nothing is kept.
+        record: the stored session that is continued; None for a new one.
+        conversation: its messages.
+        base: the settings without the options that belong to that session; None if there are none.
+        files: paths and patterns of files to attach to the first message.
+        environment: the streams and the terminal.
+        config_file: the settings file.
+        state_folder: where the engine saves its cache.
     """
 
     store: Store
@@ -62,48 +72,54 @@ class Opening:
 
 
 def run_session(
-    engine_factory: Callable[[EngineOptions], ChatBackend],
+    backend_factory: Callable[[EngineOptions], ChatBackend],
     resolved: ResolvedSettings,
     opening: Opening,
     modes: TtyModes,
 ) -> ExitCode:
-    """Talk until the person leaves.
+    """Run a session until the user leaves, or a signal ends it.
 
     Args:
-        modes: by which the terminal is held.
+        backend_factory: makes a backend, without waiting for its model.
+        resolved: the settings.
+        opening: what the session begins with.
+        modes: the terminal's modes during the session.
 
     Returns:
-        0, or 130 when the person or a signal broke it off; everything said is stored either way.
+        0, or 130 if Ctrl+C or a signal ended the session. Everything that was said is stored in both cases.
 
     Raises:
-        ChatError: the model cannot be used at all.
+        ChatError: the model cannot be used.
     """
-    room = BackgroundBackend(engine_factory, options_for(resolved.settings, opening.state_folder))
-    signals = Signals(modes)
+    events = EventQueue()
+    signals = Signals(modes, events)
+    backend = BackgroundBackend(
+        backend_factory, session_engine_options(resolved.settings, opening.state_folder), events
+    )
     try:
         with signals.installed():
-            return _Session(_desk(room, signals, resolved, opening)).run(opening)
+            return _Repl(_initial_state(backend, signals, resolved, opening), events, opening.environment).run(opening)
     finally:
-        room.close(keep_state=not signals.is_hurried)
+        backend.close(keep_state=not signals.is_hurried)
 
 
-def _desk(room: BackgroundBackend, signals: Signals, resolved: ResolvedSettings, opening: Opening) -> SessionState:
+def _initial_state(
+    backend: BackgroundBackend, signals: Signals, resolved: ResolvedSettings, opening: Opening
+) -> SessionState:
     environment = opening.environment
-    stdout, colour = environment.stdout, environment.has_colour(resolved.settings.color)
-    screen = Screen(
-        stdout,
-        is_live=environment.can_redraw(stdout),
-        colour=colour,
-        rewraps=rewraps(),
-        size=environment.size,
-        on_gone=signals.lose,
-    )
-    session = OpenSession(opening.store, opening.conversation, opening.record, persisted_options(resolved))
-    desk = SessionState(
-        screen=screen,
+    state = SessionState(
+        screen=Screen(
+            environment.stdout,
+            is_live=environment.can_redraw(environment.stdout),
+            colour=environment.has_colour(resolved.settings.color),
+            rewraps=rewraps(environment.variables),
+            size=environment.size,
+            foreign_writes=lambda: signals.modes.stops,
+            on_gone=signals.lose_terminal,
+        ),
         signals=signals,
-        room=room,
-        session=session,
+        backend=backend,
+        session=OpenSession(opening.store, opening.conversation, opening.record, persisted_options(resolved)),
         resolved=resolved,
         base=opening.base or resolved,
         config_file=opening.config_file,
@@ -111,118 +127,127 @@ def _desk(room: BackgroundBackend, signals: Signals, resolved: ResolvedSettings,
         tools=read_tools(resolved.settings),
         shows_markdown=resolved.settings.markdown is not False,
     )
-    desk.remember_model()
-    return desk
+    state.store_model()
+    return state
 
 
-class _Session:
-    """The loop around a desk."""
+class _Repl:
+    """The loop of a session."""
 
-    def __init__(self, desk: SessionState) -> None:
-        self._desk = desk
-        desk.reader = self._make_reader()
+    def __init__(self, state: SessionState, events: EventQueue, environment: Environment) -> None:
+        self._state = state
+        self._events = events
+        state.reader = self._make_reader(environment)
 
     def run(self, opening: Opening) -> ExitCode:
-        """Read and do until the end."""
-        desk = self._desk
-        desk.signals.on_leave = self._abandon
-        desk.room.on_change = self._room_changed
-        desk.room.on_loaded = lambda: exchange.recount(desk)
-        if desk.room.is_settled:
-            exchange.recount(desk)
-            self._room_changed()
+        """Read and run lines until the session ends."""
+        state = self._state
         try:
-            self._greet(opening)
-            with desk.signals.pressing(desk.reader.press):
-                self._read_and_do()
+            self._show_beginning(opening)
+            with ExitStack() as stack:
+                stack.enter_context(self._events.waking(state.reader.wake))
+                stack.enter_context(state.signals.calling_on_ctrl_c(state.reader.interrupt))
+                self._read_and_run()
         except EOFError:
-            return ExitCode.INTERRUPTED if desk.signals.leaving else ExitCode.DONE
-        except (KeyboardInterrupt, Leaving):
+            return ExitCode.INTERRUPTED if state.signals.ending_signal else ExitCode.DONE
+        except (KeyboardInterrupt, Terminated):
             return ExitCode.INTERRUPTED
         except OSError as error:
-            if error.errno not in GONE:
+            if error.errno not in TERMINAL_GONE:
                 raise
             return ExitCode.INTERRUPTED
-        finally:
-            desk.signals.on_leave = desk.room.on_change = desk.room.on_loaded = lambda: None
 
-    def _read_and_do(self) -> NoReturn:
-        """Until the person or a signal leaves, by an exception.
+    def _read_and_run(self) -> NoReturn:
+        """Read and run lines; an exception ends it.
 
-        Ctrl+C that came after Enter, when the prompt listened no more, is meant for the answer.
+        Ctrl+C that came after Enter, when the prompt no longer handled it, is meant for the answer.
         """
-        desk, prefill = self._desk, ""
+        state, prefill = self._state, ""
         while True:
-            typed = desk.reader.read(prefill)
-            desk.signals.presses = desk.reader.unheard
+            line = state.reader.read(prefill)
+            state.signals.presses = state.reader.unhandled_interrupts
             try:
-                with desk.signals.interrupting():
-                    prefill = self._take(typed) or ""
+                with state.signals.raising_on_ctrl_c():
+                    prefill = self._run(line) or ""
             except KeyboardInterrupt:
-                desk.tell("stopped")
+                state.report("stopped")
                 prefill = ""
 
-    def _make_reader(self) -> LineReader:
-        desk = self._desk
-        if not (desk.screen.is_live and sys.stdin.isatty()):
-            return PlainReader()
+    def _run(self, line: str) -> str | None:
+        """Send a message, or run a command.
+
+        Returns:
+            A text to edit in the next prompt.
+        """
+        state = self._state
+        text = without_block_marks(line)
+        if not text.strip():
+            if state.branch_point is not None:
+                state.branch_point = None
+                state.report("left as it was")
+            return None
+        if text is line and is_command(text.strip()):
+            state.branch_point = None
+            return run_command(state, text)
+        exchange.send_message(state, text[1:] if text.startswith("//") else text)
+        return None
+
+    def _handle_events(self) -> None:
+        """Handle what other threads and signal handlers have posted.
+
+        Raises:
+            ChatError: the first model of the session cannot be used.
+            Terminated: a signal ends the program.
+        """
+        state = self._state
+        for event in self._events.take():
+            if event is SessionEvent.TERMINATED:
+                raise Terminated
+            if event is SessionEvent.LOAD_ENDED:
+                if state.backend.fault is not None and not state.totals.answers:
+                    raise state.backend.fault
+                exchange.update_used_tokens(state)
+
+    def _make_reader(self, environment: Environment) -> LineReader:
+        state = self._state
+        if not (state.screen.is_live and environment.stdin.isatty()):
+            return PlainReader(self._handle_events, environment)
         from chat.tui.input.line_editor import LineEditor
 
         return LineEditor(
-            complete=lambda text: candidates(desk, text),
+            complete=lambda text: candidates(state, text),
             toolbar=self._toolbar,
-            past=desk.session.store.questions,
-            vi=desk.settings.keys == "vi",
-            colour=desk.screen.colour,
-            early_keys=desk.signals.modes.early_keys,
+            past_messages=state.session.store.questions,
+            handle_events=self._handle_events,
+            vi=state.settings.keys == "vi",
+            colour=state.screen.colour,
+            early_keys=state.signals.modes.early_keys,
         )
 
-    def _abandon(self) -> None:
-        self._desk.reader.abandon(Leaving())
-
-    def _room_changed(self) -> None:
-        """More is loaded, or loading has ended; in another thread."""
-        if self._desk.room.fault is not None and self._desk.totals.replies == 0:
-            self._desk.reader.abandon(self._desk.room.fault)
-        self._desk.reader.redraw()
-
-    def _greet(self, opening: Opening) -> None:
-        desk = self._desk
-        if desk.screen.is_live:
-            desk.screen.write("\r\x1b[K")  # keys that came before the terminal was taken were shown by it
-        if not desk.settings.quiet:
-            desk.say(plain(greeting(desk.model_name, desk.screen.width), "dim"), ())
-        desk.show_notices()
+    def _show_beginning(self, opening: Opening) -> None:
+        """Greet, attach the files of the command line, and show the end of a session that is continued."""
+        state = self._state
+        if state.screen.is_live:
+            state.screen.write(ERASE_LINE)  # the terminal itself echoed keys that came before its modes were set
+        if not state.settings.quiet:
+            state.show(plain(greeting(state.model_name, state.screen.width), "dim"), ())
+        state.show_notices()
         for path in opening.files:
-            io_commands.attach_files(desk, path)
-        if opening.record is not None and not desk.settings.quiet:
-            tell_own(desk)
-        if desk.session.conversation.leaf is not None:
-            show_end(desk)
+            attach_files(state, path)
+        if opening.record is not None and not state.settings.quiet:
+            report_session_options(state)
+        if state.session.conversation.leaf is not None:
+            show_end(state)
 
     def _toolbar(self) -> str:
-        desk = self._desk
-        if not desk.room.is_settled:
-            return loading_words(desk.model_name, desk.room.loaded, desk.screen.width)
+        state, width = self._state, self._state.screen.width
+        if state.backend.is_loading:
+            return loading_text(state.model_name, state.backend.loaded_fraction, width)
         parts = []
-        if desk.last is not None and desk.last.tokens.generated:
-            parts.append(f"{rate(desk.last.tokens.generated, desk.last.seconds.generate)} tokens/s")
-        if desk.session.label:
-            parts.append(escape_line(desk.session.label))
-        used = used_of(desk.room.info, desk.used) if desk.room.info is not None else ""
-        return toolbar(desk.model_name, used, parts, desk.screen.width)
-
-    def _take(self, typed: str) -> str | None:
-        """One message, or one command; a text to edit next may come back."""
-        desk = self._desk
-        text = without_block_marks(typed)
-        if not text.strip():
-            if desk.edited is not None:
-                desk.edited = None
-                desk.tell("left as it was")
-            return None
-        if text is typed and is_command(text.strip()):
-            desk.edited = None
-            return table.run(desk, text)
-        exchange.ask(desk, text[1:] if text.startswith("//") else text)
-        return None
+        completion = state.last_completion
+        if completion is not None and completion.tokens.generated:
+            parts.append(f"{rate(completion.tokens.generated, completion.seconds.generate)} tokens/s")
+        if state.session.label:
+            parts.append(escape_line(state.session.label))
+        used = context_usage(state.backend.info, state.used_tokens) if state.backend.info is not None else ""
+        return toolbar(state.model_name, used, parts, width)

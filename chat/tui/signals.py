@@ -1,4 +1,4 @@
-"""Turn signals into facts the session can look at. Knows no conversation."""
+"""Signal handlers of a session: they count Ctrl+C, and note that the program has to end."""
 
 from __future__ import annotations
 
@@ -7,73 +7,90 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chat.system.interrupts import signal_handlers
+from chat.tui.event_queue import SessionEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from chat.tui.event_queue import EventQueue
     from chat.tui.tty_modes import TtyModes
 
 
-class Leaving(BaseException):  # it is no error, and no `except Exception` may stop it
-    """The program is to end now: SIGTERM, SIGHUP, or the terminal is gone."""
+class Terminated(BaseException):  # not an Exception: no `except Exception` may stop it
+    """The program ends now: SIGTERM, SIGHUP, or the terminal is gone."""
 
 
 class Signals:
-    """What has arrived: how often Ctrl+C was pressed during an answer, and whether the program is to end."""
+    """The signals that have arrived.
 
-    def __init__(self, modes: TtyModes) -> None:
-        """Listen for a program that holds the terminal by `modes`."""
-        self.presses = 0  # of Ctrl+C that the answer is to obey
-        self.leaving: int | None = None
-        self.is_hurried = False  # there is no time to wait for the engine
-        self.on_leave: Callable[[], None] = lambda: None
+    Attributes:
+        presses: how often Ctrl+C was pressed for the current answer.
+        ending_signal: the number of the signal that ends the program; None while it runs.
+        is_hurried: whether the program ends without waiting for the engine.
+        modes: the terminal's modes.
+    """
+
+    def __init__(self, modes: TtyModes, events: EventQueue) -> None:
+        """Prepare to handle signals.
+
+        Args:
+            modes: the terminal's modes.
+            events: gets an event for a signal that ends the program.
+        """
+        self.presses = 0
+        self.ending_signal: int | None = None
+        self.is_hurried = False
         self.modes = modes
-        self._on_press: Callable[[], None] = _interrupt
+        self._events = events
+        self._on_ctrl_c: Callable[[], None] = _raise_interrupt
 
     def installed(self) -> AbstractContextManager[None]:
-        """Listen while a block runs; afterwards handlers are as they were."""
-        return signal_handlers({"SIGINT": self._press, "SIGTERM": self._leave, "SIGHUP": self._leave})
+        """Handle signals while the block runs, and restore the earlier handlers afterwards."""
+        return signal_handlers({"SIGINT": self._interrupt, "SIGTERM": self._terminate, "SIGHUP": self._terminate})
 
     @contextmanager
-    def pressing(self, action: Callable[[], None]) -> Iterator[None]:
-        """Do something else at Ctrl+C while the block runs."""
-        before, self._on_press = self._on_press, action
+    def calling_on_ctrl_c(self, action: Callable[[], None]) -> Iterator[None]:
+        """Call `action` on Ctrl+C while the block runs."""
+        before, self._on_ctrl_c = self._on_ctrl_c, action
         try:
             yield
         finally:
-            self._on_press = before
+            self._on_ctrl_c = before
 
-    def interrupting(self) -> AbstractContextManager[None]:
-        """Raise KeyboardInterrupt at Ctrl+C while a block runs, as is done where nothing else was said."""
-        return self.pressing(_interrupt)
+    def raising_on_ctrl_c(self) -> AbstractContextManager[None]:
+        """Raise KeyboardInterrupt on Ctrl+C while the block runs, as outside of every other block."""
+        return self.calling_on_ctrl_c(_raise_interrupt)
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
-        """Count presses of Ctrl+C, and have pastes marked as between two prompts they are not."""
-        with self.pressing(self._count):
+    def counting_ctrl_c(self) -> Iterator[None]:
+        """Count Ctrl+C in `presses` while the block runs, for a wait that looks at it.
+
+        Pastes are marked meanwhile: prompt_toolkit asks the terminal for that only during a prompt.
+        """
+        with self.calling_on_ctrl_c(self._count):
             self.modes.mark_pastes(True)
             try:
                 yield
             finally:
                 self.modes.mark_pastes(False)
 
-    def lose(self) -> None:
-        """The terminal is gone: end as after a hangup."""
-        self.leaving = self.leaving or signal.SIGHUP
+    def lose_terminal(self) -> None:
+        """End as after a hangup, because the terminal is gone."""
+        self.ending_signal = self.ending_signal or signal.SIGHUP
         self.is_hurried = True
 
-    def _press(self, _number: int, _frame: object) -> None:
-        self._on_press()
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        self._on_ctrl_c()
 
     def _count(self) -> None:
         self.presses += 1
 
-    def _leave(self, number: int, _frame: object) -> None:
-        self.leaving = number
+    def _terminate(self, number: int, _frame: object) -> None:
+        self.ending_signal = number
         self.is_hurried = True
-        self.on_leave()
+        self._events.post(SessionEvent.TERMINATED)
 
 
-def _interrupt() -> None:
+def _raise_interrupt() -> None:
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What the session's rooms work on together: screen, reader, engine, session and settings. Decides nothing."""
+"""The state of a session, which the repl, the commands and the exchanges share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from chat.system.terminal_text import escape_control_characters, escape_line
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from chat.app.request_builder import Tool
     from chat.config.options import Settings
     from chat.core.events import Completion
     from chat.errors import ChatError
@@ -22,12 +23,10 @@ if TYPE_CHECKING:
     from chat.tui.input.reader import LineReader
     from chat.tui.signals import Signals
 
-CHANGED = "/set"
-
 
 @dataclass(frozen=True)
 class Attachment:
-    """A text file that goes with the next message."""
+    """A text file that is sent with the next message."""
 
     name: str
     text: str
@@ -35,7 +34,7 @@ class Attachment:
 
 @dataclass(frozen=True)
 class ListTarget:
-    """Where a numbered line of the last list leads: a session, and a message in it if one was found."""
+    """What a number of the last list stands for: a session, and the message in it that a search found."""
 
     session_id: str
     node_id: str | None = None
@@ -43,46 +42,67 @@ class ListTarget:
 
 @dataclass
 class Totals:
-    """Figures of all replies since the program began."""
+    """Sums over all answers since the program started."""
 
-    replies: int = 0
-    read: int = 0  # tokens of prompts that were read
-    cached: int = 0  # tokens of prompts that were not read again
-    generated: int = 0
-    read_seconds: float = 0.0
+    answers: int = 0
+    prompt_tokens: int = 0  # processed, without the cached ones
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    prompt_seconds: float = 0.0
     generate_seconds: float = 0.0
 
-    def add(self, done: Completion) -> None:
-        """Count one reply."""
-        self.replies += 1
-        if done.tokens.generated or done.finish_reason != "interrupted":  # else nobody knows how much was read
-            self.read += done.tokens.prompt - done.tokens.cached
-            self.read_seconds += done.seconds.prompt
-        self.cached += done.tokens.cached
-        self.generated += done.tokens.generated
-        self.generate_seconds += done.seconds.generate
+    def add(self, completion: Completion) -> None:
+        """Add one answer."""
+        tokens, seconds = completion.tokens, completion.seconds
+        self.answers += 1
+        if tokens.generated or completion.finish_reason != "interrupted":  # else the processed part is unknown
+            self.prompt_tokens += tokens.prompt - tokens.cached
+            self.prompt_seconds += seconds.prompt
+        self.cached_tokens += tokens.cached
+        self.generated_tokens += tokens.generated
+        self.generate_seconds += seconds.generate
 
 
 @dataclass
 class SessionState:
-    """The session's state."""
+    """Everything that a session works on.
+
+    Attributes:
+        screen: where lines are shown.
+        signals: the signals that have arrived.
+        backend: answers; it may still load its model.
+        session: the open conversation and its place in the history.
+        resolved: the settings in force, with their origins.
+        base: the settings without the options that belong to the session.
+        config_file: the settings file.
+        state_folder: where the engine saves its cache.
+        tools: the functions that the model may call.
+        reader: reads the user's lines.
+        shows_markdown: whether answers are styled.
+        attachments: files that are sent with the next message.
+        list_targets: what the numbers of the last list stand for.
+        branch_point: while a message is edited, a tuple of the node that the new message will follow.
+        last_completion: the last answer.
+        used_tokens: tokens of the context after the last answer; 0 if unknown.
+        totals: sums over all answers.
+    """
 
     screen: Screen
     signals: Signals
-    room: BackgroundBackend
+    backend: BackgroundBackend
     session: OpenSession
     resolved: ResolvedSettings
-    base: ResolvedSettings  # without what belongs to the session
+    base: ResolvedSettings
     config_file: Path | None = None
     state_folder: Path | None = None
-    tools: tuple[dict[str, Any], ...] = ()  # the functions that the model may call
+    tools: tuple[Tool, ...] = ()
     reader: LineReader = field(init=False)
     shows_markdown: bool = True
     attachments: list[Attachment] = field(default_factory=list)
-    places: list[ListTarget] = field(default_factory=list)
-    edited: tuple[str | None] | None = None  # the next message goes after this node
-    last: Completion | None = None
-    used: int = 0  # tokens of the context after the last reply
+    list_targets: list[ListTarget] = field(default_factory=list)
+    branch_point: tuple[str | None] | None = None
+    last_completion: Completion | None = None
+    used_tokens: int = 0
     totals: Totals = field(default_factory=Totals)
 
     @property
@@ -90,46 +110,52 @@ class SessionState:
         """The settings in force."""
         return self.resolved.settings
 
-    def change_settings(self, origin: str = CHANGED, **values: Any) -> None:
-        """Put other values in force."""
+    @property
+    def model_name(self) -> str:
+        """The model's name for the screen: the stem of its file, or the name that a server gives."""
+        from pathlib import Path
+
+        if self.settings.remote:
+            return escape_line(self.backend.info.name if self.backend.info else self.settings.remote)
+        return escape_line(Path(self.backend.options.model_path).stem)
+
+    def change_settings(self, origin: str, **values: Any) -> None:
+        """Put values in force, and store those that belong to the session.
+
+        Args:
+            origin: the command that gave them, e.g. `/set`.
+            values: the new values by the names of their options.
+        """
         origins = {**self.resolved.origins, **dict.fromkeys(values, origin)}
         self.resolved = replace(self.resolved, settings=replace(self.settings, **values), origins=origins)
         self.session.set_options(persisted_options(self.resolved, values))
 
-    def remember_model(self) -> None:
-        """Store which model answers; a server's is no file."""
-        self.session.set_model(self.settings.model or "", "" if self.settings.remote else self.room.options.model_path)
+    def store_model(self) -> None:
+        """Store which model answers; a server's model has no file."""
+        path = "" if self.settings.remote else self.backend.options.model_path
+        self.session.set_model(self.settings.model or "", path)
 
-    @property
-    def model_name(self) -> str:
-        """What to call the model: the stem of its file."""
-        from pathlib import Path
-
-        if self.settings.remote:
-            return escape_line(self.room.info.name if self.room.info else self.settings.remote)
-        return escape_line(Path(self.room.options.model_path).stem)
-
-    def say(self, *lines: Line) -> None:
+    def show(self, *lines: Line) -> None:
         """Show lines."""
         self.screen.line(*lines)
 
-    def tell(self, sentence: str) -> None:
-        """Show a short confirmation, and a blank line."""
-        self.say(*self.wrapped(sentence, "dim"), ())
+    def report(self, sentence: str) -> None:
+        """Show a dim sentence, such as a confirmation, and an empty line."""
+        self.show(*self.wrapped(sentence, "dim"), ())
 
     def show_error(self, error: ChatError) -> None:
-        """Show what went wrong and the way out."""
-        self.say(*self.wrapped(f"error: {error.message}", "red"))
+        """Show an error with its hint, and an empty line."""
+        self.show(*self.wrapped(f"error: {error.message}", "red"))
         if error.hint:
-            self.say(*self.wrapped(f"hint: {error.hint}"))
-        self.say(())
+            self.show(*self.wrapped(f"hint: {error.hint}"))
+        self.show(())
 
     def show_notices(self) -> None:
-        """Show what the store has to say."""
+        """Show the notices of the history since the last call."""
         for notice in self.session.store.take_notices():
-            self.say(*self.wrapped(f"note: {notice.text}", "magenta"), ())
+            self.show(*self.wrapped(f"note: {notice.text}", "magenta"), ())
 
     def wrapped(self, text: str, style: str = "", indent: str = "") -> list[Line]:
-        """Text of any origin as lines that fit."""
+        """Text from any source as lines that fit the screen, control characters escaped."""
         lines = wrap(plain(escape_control_characters(text), style), self.screen.width - len(indent))
         return [(Span(indent), *line) if indent else line for line in lines]

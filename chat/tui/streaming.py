@@ -1,7 +1,4 @@
-"""Run one reply: events come from a thread, are shown and kept as they come, and Ctrl+C is obeyed at every moment.
-
-Knows events, not engines, commands or the store.
-"""
+"""Stream one reply to the screen: a thread receives its events, the main thread shows them and watches the signals."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import TYPE_CHECKING
 from chat.core.events import Completion, Notice, TextDelta
 from chat.errors import ChatError
 from chat.rendering.styled_text import Line, plain, wrap
-from chat.rendering.wait_text import PATIENCE_SECONDS, SILENCE_SECONDS, WaitState
+from chat.rendering.wait_indicator import PATIENCE_SECONDS, SILENCE_SECONDS, WaitState
 from chat.system.terminal_text import escape_line
 
 if TYPE_CHECKING:
@@ -27,126 +24,157 @@ if TYPE_CHECKING:
     from chat.tui.background_backend import BackgroundBackend
     from chat.tui.signals import Signals
 
-POLL_SECONDS = 0.05
-KEEP_SECONDS = 1.0  # between two times that the answer so far is stored
-GRACE_SECONDS = 1.0  # that an engine gets to end its answer when the program is to end
-
 
 @dataclass
 class ReplyOutcome:
-    """How a reply went: `text` is all that was shown, `done` is missing where it broke off."""
+    """How a reply ended.
+
+    Attributes:
+        text: all text that was shown.
+        completion: the last event; None if the reply ended before it.
+        error: why the reply failed.
+        is_cancelled: whether Ctrl+C or a signal stopped it.
+        is_abandoned: whether the program ends without waiting for the engine.
+    """
 
     text: str = ""
-    done: Completion | None = None
+    completion: Completion | None = None
     error: Exception | None = None
     is_cancelled: bool = False
-    is_left: bool = False  # the program is to end, and the engine was not waited for
+    is_abandoned: bool = False
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long to wait for what, in seconds."""
+    """Times of a reply, in seconds.
 
-    poll: float = POLL_SECONDS
+    Attributes:
+        poll: between two looks at the signals.
+        patience: until a wait is shown.
+        silence: without a token, until that is shown.
+        store: between two times that the unfinished answer is stored.
+        grace: for the engine to end its answer when the program ends.
+    """
+
+    poll: float = 0.05
     patience: float = PATIENCE_SECONDS
     silence: float = SILENCE_SECONDS
-    keep: float = KEEP_SECONDS
-    grace: float = GRACE_SECONDS
+    store: float = 1.0
+    grace: float = 1.0
 
 
 @dataclass
 class StreamingReply:
-    """One reply on its way to the screen."""
+    """One reply on its way to the screen.
 
-    room: BackgroundBackend
+    Attributes:
+        backend: answers; it may still load its model.
+        request: what it is asked.
+        view: shows the answer.
+        screen: the screen of the view.
+        signals: the signals that have arrived.
+        store_partial: stores the text so far.
+        model_name: the model's name, for the time that it loads.
+        timing: how long to wait for what.
+        outcome: how the reply ended, as far as that is known.
+    """
+
+    backend: BackgroundBackend
     request: Request
     view: AnswerView
     screen: Screen
     signals: Signals
-    keep: Callable[[str], None]  # stores the answer so far
+    store_partial: Callable[[str], None]
     model_name: str = ""
     timing: Timing = field(default_factory=Timing)
-    reply: ReplyOutcome = field(default_factory=ReplyOutcome)
-    # no SimpleQueue: in CPython a signal near the end of its timeout makes it wait for ever
+    outcome: ReplyOutcome = field(default_factory=ReplyOutcome)
+    # Not a SimpleQueue: in CPython a signal near the end of its timeout makes it wait for ever
     _events: queue.Queue[Event | Exception | None] = field(default_factory=queue.Queue)
-    _kept_at: float = 0.0
+    _stored_at: float = 0.0
     _cancelled_at: float = 0.0
-    _waiting: WaitState = field(init=False)
+    _wait_state: WaitState = field(init=False)
 
     def run(self) -> ReplyOutcome:
-        """Show the reply until it ends, is cancelled, or the program is to end."""
-        self._kept_at = time.monotonic()
-        self._waiting = WaitState(self.model_name, self.timing.patience, self.timing.silence)
-        threading.Thread(target=self._listen, daemon=True, name="reply").start()
+        """Show the reply until it ends, is cancelled, or the program ends.
+
+        Raises:
+            Exception: the backend failed by an error that is no ChatError.
+        """
+        self._stored_at = time.monotonic()
+        self._wait_state = WaitState(self.model_name, self.timing.patience, self.timing.silence)
+        threading.Thread(target=self._receive, daemon=True, name="reply").start()
         while self._step():
             pass
         self.view.finish()
-        if self.reply.error is not None and not isinstance(self.reply.error, ChatError):
-            raise self.reply.error
-        return self.reply
+        if self.outcome.error is not None and not isinstance(self.outcome.error, ChatError):
+            raise self.outcome.error
+        return self.outcome
 
-    def _listen(self) -> None:
+    def _receive(self) -> None:
+        """Put the events of the reply into the queue, and None or an error at its end."""
         try:
-            self.room.wait()
-            if self.reply.is_cancelled:
+            self.backend.wait_for_load()
+            if self.outcome.is_cancelled:
                 return
-            for event in self.room.replier.reply(self.request):
+            for event in self.backend.reply(self.request):
                 self._events.put(event)
             self._events.put(None)
-        except Exception as error:  # handed to the main thread, which tells or raises it
+        except Exception as error:  # for the main thread, which shows or raises it
             self._events.put(error)
 
     def _step(self) -> bool:
-        """Take what has come, draw, and look at the signals; False at the end."""
+        """Handle the events that have come, draw, and look at the signals; False at the end."""
         try:
             event = self._events.get(timeout=self.timing.poll)
             while True:
-                if not self._take(event):
+                if not self._handle(event):
                     return False
                 event = self._events.get_nowait()
         except queue.Empty:
             pass
         self._draw()
-        return self._obey()
+        return self._check_signals()
 
-    def _take(self, event: Event | Exception | None) -> bool:
+    def _handle(self, event: Event | Exception | None) -> bool:
+        """Show an event; False if it is the end."""
         if event is None or isinstance(event, Exception):
-            self.reply.error = event
+            self.outcome.error = event
             return False
-        self._waiting.hear(event)
+        self._wait_state.note(event)
         if isinstance(event, TextDelta):
-            self.reply.text += event.text
+            self.outcome.text += event.text
             self.view.feed(event.text)
         elif isinstance(event, Notice):
             self.view.note(*wrap(plain(f"note: {escape_line(event.text)}", "magenta"), self.screen.width), ())
         elif isinstance(event, Completion):
-            self.reply.done = event
+            self.outcome.completion = event
         return True
 
     def _draw(self) -> None:
         now = time.monotonic()
-        self.view.tick(self._below(now))
-        if self.reply.text and now - self._kept_at >= self.timing.keep:
-            self.keep(self.reply.text)
-            self._kept_at = now
+        self.view.tick(self._status_lines(now))
+        if self.outcome.text and now - self._stored_at >= self.timing.store:
+            self.store_partial(self.outcome.text)
+            self._stored_at = now
 
-    def _below(self, now: float) -> list[Line]:
-        """The line of status under the answer, once there is something to wait for."""
+    def _status_lines(self, now: float) -> list[Line]:
+        """The line under the answer that says what the session waits for, if that takes long."""
         width = self.screen.width
         if self._cancelled_at and now - self._cancelled_at > self.timing.patience:
             return [plain("stopping · Ctrl+C again leaves"[: width - 1], "dim")]
-        return self._waiting.lines(width, None if self.room.is_settled else self.room.loaded)
+        return self._wait_state.lines(width, self.backend.loaded_fraction if self.backend.is_loading else None)
 
-    def _obey(self) -> bool:
-        """Do what signals ask for; False when the engine is not to be waited for."""
+    def _check_signals(self) -> bool:
+        """Cancel the reply if a signal asks for it; False if the engine is not waited for."""
         now = time.monotonic()
-        if (self.signals.presses or self.signals.leaving) and not self._cancelled_at:
+        signals = self.signals
+        if (signals.presses or signals.ending_signal) and not self._cancelled_at:
             self._cancelled_at = now
-            self.reply.is_cancelled = True
-            if not self.room.is_settled:
+            self.outcome.is_cancelled = True
+            if self.backend.is_loading:
                 return False
-            self.room.replier.cancel()
-        if self.signals.presses >= 2 or (self.signals.leaving and now - self._cancelled_at > self.timing.grace):
-            self.reply.is_left = self.signals.is_hurried = True
+            self.backend.cancel()
+        if signals.presses >= 2 or (signals.ending_signal and now - self._cancelled_at > self.timing.grace):
+            self.outcome.is_abandoned = signals.is_hurried = True
             return False
         return True

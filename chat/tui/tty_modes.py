@@ -1,7 +1,4 @@
-"""Keep the terminal's modes: quiet between two prompts; as they were at the end, and while Ctrl+Z stops the program.
-
-Knows no prompts, and of signals only the one that stops.
-"""
+"""The terminal's modes: no echo between prompts, and the original modes at the end and while Ctrl+Z stops us."""
 
 from __future__ import annotations
 
@@ -12,140 +9,149 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from chat.system.environment import Environment
 from chat.system.interrupts import signal_handlers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Mapping
 
 BRACKETED_PASTE_ON, BRACKETED_PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
-ENTER_AND_END = bytes.maketrans(b"\n\0", b"\r\x04")
+ENTER_AND_END = bytes.maketrans(b"\n\0", b"\r\x04")  # what the terminal makes of Enter and Ctrl+D in its own modes
 
 
-def is_live() -> bool:
-    """Whether stdout is a terminal that can be redrawn."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+def rewraps(variables: Mapping[str, str]) -> bool:
+    """Whether the terminal wraps its lines again when its width changes; xterm cuts them instead.
 
-
-def rewraps() -> bool:
-    """Whether the terminal wraps the lines it shows again when its width changes; xterm alone cuts them."""
-    return not ("XTERM_VERSION" in os.environ and os.environ.get("TERM", "").startswith("xterm"))
+    Args:
+        variables: the environment variables.
+    """
+    return not ("XTERM_VERSION" in variables and variables.get("TERM", "").startswith("xterm"))
 
 
 class TtyModes:
-    """The modes of the terminal that keys come from; nothing is done where there is none, or where it is dumb."""
+    """The modes of the terminal that keys come from; without one, or with a dumb one, nothing is changed.
 
-    def __init__(self) -> None:
-        self._before: Any = None
-        self.early_keys = ""  # that were typed before the terminal was taken
-        self.on_return: Callable[[], None] = lambda: None  # after Ctrl+Z: others wrote to the terminal meanwhile
+    Attributes:
+        early_keys: keys that were typed before `raw_between_prompts` began.
+        stops: how often Ctrl+Z has stopped the program, so that other programs wrote to the terminal.
+    """
+
+    def __init__(self, environment: Environment | None = None) -> None:
+        """Change nothing yet.
+
+        Args:
+            environment: the streams of the terminal; the process's own by default.
+        """
+        self._environment = environment or Environment()
+        self._original: Any = None  # as termios gives them; None unless they are changed
+        self.early_keys = ""
+        self.stops = 0
 
     @contextmanager
     def raw_between_prompts(self) -> Iterator[TtyModes]:
-        """Keep keys that are typed while nobody reads them for the next prompt, instead of showing them.
+        """Hold back what is typed between prompts for the next one, instead of echoing it.
 
-        A session begins with it, as early as it can: whoever starts a program types on.
+        A session begins with this as early as it can, because users type on while a program starts.
         """
-        self._before = _modes() if is_live() and sys.stdin.isatty() else None
+        environment = self._environment
+        if environment.can_redraw(environment.stdout) and environment.stdin.isatty():
+            self._original = self._modes()
         with signal_handlers({"SIGTSTP": self._stop, "SIGQUIT": self._quit}):
             try:
-                self.hush()
-                self.early_keys = _waiting_keys() if self._before is not None else ""
+                self._set_raw()
+                self.early_keys = self._waiting_keys() if self._original is not None else ""
                 yield self
             finally:
-                self._give_back_undisturbed()
-                self._before = None
+                self._restore_uninterrupted()
+                self._original = None
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """The terminal as it was before, while the block runs."""
-        self.give_back()
+        """Use the terminal's original modes while the block runs."""
+        self._restore()
         try:
             yield
         finally:
-            self.hush()
+            self._set_raw()
 
-    def _give_back_undisturbed(self) -> None:
-        """Give the terminal back though signals arrive: each would end this by an exception, and the program ends."""
-        before: dict[int, Any] = {}
-        try:
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                if number := getattr(signal, name, None):
-                    before[number] = signal.signal(number, signal.SIG_IGN)
-        finally:
-            self.give_back()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def mark_pastes(self, is_on: bool) -> None:
+        """Have the terminal mark pastes, or not; prompt_toolkit asks for that only during a prompt."""
+        if self._original is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._environment.stdout.write(BRACKETED_PASTE_ON if is_on else BRACKETED_PASTE_OFF)
+                self._environment.stdout.flush()
 
-    def _stop(self, number: int, _frame: object) -> None:
-        """Ctrl+Z: hand the terminal back as it was, sleep, and take it again."""
-        present = _modes() if self._before is not None else None
-        self.give_back()
-        before = signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-        signal.signal(number, before)
-        _set_modes(present)
-        self.mark_pastes(present != self._before)  # else it was lent
-        self.on_return()
-
-    def _quit(self, number: int, _frame: object) -> None:
-        """Ctrl+Backslash: hand the terminal back as it was, and end at once, as asked."""
-        self.give_back()
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    def hush(self) -> None:
-        """Take the terminal."""
-        modes = _modes() if self._before is not None else None
+    def _set_raw(self) -> None:
+        modes = self._modes() if self._original is not None else None
         if modes is None:
             return
         import termios
 
-        modes[0] &= ~termios.ICRNL  # so that Enter arrives at the next prompt as Enter
+        modes[0] &= ~termios.ICRNL  # so that Enter comes to the next prompt as Enter
         modes[3] &= ~(termios.ECHO | termios.ICANON)
-        _set_modes(modes)
+        self._set_modes(modes)
         self.mark_pastes(True)
 
-    def give_back(self) -> None:
-        """Put the modes back that were there before."""
+    def _restore(self) -> None:
         self.mark_pastes(False)
-        _set_modes(self._before)
+        self._set_modes(self._original)
 
-    def mark_pastes(self, on: bool) -> None:
-        """Have the terminal mark pastes: prompt_toolkit does so during prompts only."""
-        if self._before is not None:
-            with contextlib.suppress(OSError, ValueError):
-                sys.stdout.write(BRACKETED_PASTE_ON if on else BRACKETED_PASTE_OFF)
-                sys.stdout.flush()
+    def _restore_uninterrupted(self) -> None:
+        """Restore the modes with signals ignored: each would end this by an exception, and the program ends anyway."""
+        handlers: dict[int, Any] = {}
+        try:
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                if number := getattr(signal, name, None):
+                    handlers[number] = signal.signal(number, signal.SIG_IGN)
+        finally:
+            self._restore()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
+    def _stop(self, number: int, _frame: object) -> None:
+        """Ctrl+Z: restore the original modes, stop, and set the present modes again after `fg`."""
+        present = self._modes() if self._original is not None else None
+        self._restore()
+        handler = signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, handler)
+        self._set_modes(present)
+        self.mark_pastes(present != self._original)  # equal inside of `restored`
+        self.stops += 1
 
-def _modes() -> Any:
-    try:
+    def _quit(self, number: int, _frame: object) -> None:
+        """Ctrl+Backslash: restore the original modes, and end at once."""
+        self._restore()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _modes(self) -> Any:
+        """The present modes as termios gives them; None without a terminal."""
+        try:
+            import termios
+        except ImportError:
+            return None
+        try:
+            return termios.tcgetattr(self._environment.stdin.fileno())
+        except (OSError, ValueError, AttributeError, termios.error):
+            return None
+
+    def _set_modes(self, modes: Any) -> None:
+        if modes is None:
+            return
         import termios
-    except ImportError:
-        return None
-    try:
-        return termios.tcgetattr(sys.stdin.fileno())
-    except (OSError, ValueError, AttributeError, termios.error):
-        return None
 
+        with contextlib.suppress(OSError, ValueError, termios.error):
+            termios.tcsetattr(self._environment.stdin.fileno(), termios.TCSADRAIN, modes)
 
-def _waiting_keys() -> str:
-    """Keys that the terminal has already, as they would arrive now: it had put its own marks for Enter and Ctrl+D."""
-    import fcntl
-    import termios
+    def _waiting_keys(self) -> str:
+        """Keys that wait in the terminal already; Enter and Ctrl+D are translated back to what they send now."""
+        import fcntl
+        import termios
 
-    with contextlib.suppress(OSError):
-        descriptor = sys.stdin.fileno()
-        count = int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
-        if count:
-            return os.read(descriptor, count).translate(ENTER_AND_END).decode("utf-8", "replace")
-    return ""
-
-
-def _set_modes(modes: Any) -> None:
-    if modes is None:
-        return
-    import termios
-
-    with contextlib.suppress(OSError, ValueError, termios.error):
-        termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, modes)
+        with contextlib.suppress(OSError):
+            descriptor = self._environment.stdin.fileno()
+            count = int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+            if count:
+                return os.read(descriptor, count).translate(ENTER_AND_END).decode("utf-8", "replace")
+        return ""

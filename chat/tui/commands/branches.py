@@ -1,4 +1,4 @@
-"""Name the branches of a conversation by where they leave the one that is open. Pure: a tree in, a list out."""
+"""The branches of a conversation, named by where they leave the one that is open."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ConversationBranch:
-    """One end of the tree; `fork` is its first message that the open path lacks, None on the open path itself.
+    """One path through the tree of messages, from its root to a leaf.
 
-    `turn` is, from 1, the turn of the fork, `question` what was asked in it; `ending` the last message if it is an
-    answer.
+    Attributes:
+        leaf: the id of its last message.
+        turns: how many questions it has.
+        is_open: whether it is the one that the session shows.
+        fork: its first message that the open branch lacks; None if there is none.
+        turn: the number, from 1, of the turn in which it leaves the open branch.
+        question: the question of that turn.
+        ending: its last message, if that is an answer.
     """
 
     leaf: str
@@ -27,37 +33,32 @@ class ConversationBranch:
 
 
 def branches(conversation: Conversation) -> list[ConversationBranch]:
-    """Every end of the tree in the order it was begun; and the open place, where that is no end."""
+    """One branch for each leaf of the tree, the oldest first; then the open one, if it ends before a leaf."""
     parents = {node.parent for node in conversation.nodes.values()}
-    ends = [node_id for node_id in conversation.nodes if node_id not in parents]
-    if conversation.leaf is not None and conversation.leaf not in ends:
-        ends.append(conversation.leaf)
-    here = {node.id for node in conversation.path()}
-    return [_branch(conversation, end, here) for end in ends]
+    leaves = [node_id for node_id in conversation.nodes if node_id not in parents]
+    if conversation.leaf is not None and conversation.leaf not in leaves:
+        leaves.append(conversation.leaf)
+    open_ids = {node.id for node in conversation.path()}
+    return [_branch(conversation, leaf, open_ids) for leaf in leaves]
 
 
-def question_at(conversation: Conversation, turns: int) -> Node | None:
-    """The user message of the last turn but `turns` - 1; None if there are not so many turns."""
-    asked = [node for node in conversation.path() if node.message.role == "user"]
-    return asked[-turns] if 1 <= turns <= len(asked) else None
+def question_before(conversation: Conversation, turns: int) -> Node | None:
+    """The question of the last turn for 1, of the turn before for 2, and so on; None if there are fewer turns."""
+    questions = [node for node in conversation.path() if node.message.role == "user"]
+    return questions[-turns] if 1 <= turns <= len(questions) else None
 
 
-def turns_of(path: tuple[Node, ...]) -> int:
-    """How many questions there are on a path."""
-    return sum(node.message.role == "user" for node in path)
-
-
-def _branch(conversation: Conversation, end: str, here: set[str]) -> ConversationBranch:
-    path = conversation.with_leaf(end).path()
-    fork_at = next((at for at, node in enumerate(path) if node.id not in here), None)
-    until = path if fork_at is None else path[: fork_at + 1]
-    questions = [node.message.content for node in until if node.message.role == "user"]
+def _branch(conversation: Conversation, leaf: str, open_ids: set[str]) -> ConversationBranch:
+    path = conversation.with_leaf(leaf).path()
+    fork_index = next((index for index, node in enumerate(path) if node.id not in open_ids), None)
+    until_fork = path if fork_index is None else path[: fork_index + 1]
+    questions = [node.message.content for node in until_fork if node.message.role == "user"]
     return ConversationBranch(
-        leaf=end,
-        turns=turns_of(path),
-        is_open=end == conversation.leaf,
-        fork=None if fork_at is None else path[fork_at],
-        turn=turns_of(until),
+        leaf=leaf,
+        turns=sum(node.message.role == "user" for node in path),
+        is_open=leaf == conversation.leaf,
+        fork=None if fork_index is None else path[fork_index],
+        turn=len(questions),
         question=questions[-1] if questions else "",
         ending=path[-1].message.content if path[-1].message.role == "assistant" else "",
     )

@@ -1,4 +1,4 @@
-"""The command that writes the conversation to a file. Knows names of files, not formats."""
+"""`/export`: write the conversation to a file."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 OVERWRITE = "--overwrite"
 
 
-def export(desk: SessionState, argument: str) -> None:
+def export(state: SessionState, argument: str) -> None:
     """`/export FILE [--overwrite]`
 
     Raises:
-        UsageError: nothing was said, the file is there already, or its name says no format.
-        FileError: it cannot be written.
+        UsageError: nothing was said, the file exists, or its name ends with no known format.
+        FileError: the file cannot be written.
     """
-    words = argument.strip()
-    overwrite = words.endswith(OVERWRITE)
-    name = unquoted(words.removesuffix(OVERWRITE))
+    argument = argument.strip()
+    overwrites = argument.endswith(OVERWRITE)
+    name = unquoted(argument.removesuffix(OVERWRITE))
     if not name:
         raise UsageError("needs the name of a file", hint="`/export talk.md`, or .json, .html, .jsonl")
-    if desk.session.record is None:
+    if state.session.record is None:
         raise UsageError("nothing was said yet")
     path = expand_path(name)
-    text = export_text(desk.session.record, desk.session.conversation, format_of_suffix(path))
-    if path.exists() and not overwrite:
+    text = export_text(state.session.record, state.session.conversation, format_of_suffix(path))
+    if path.exists() and not overwrites:
         raise UsageError(f"{path} exists", hint=f"`/export {name} {OVERWRITE}` replaces it")
-    write_file(path, text, overwrite=overwrite)
-    desk.tell(f"wrote {path}, {len(text.encode()):,} bytes")
+    write_file(path, text, overwrite=overwrites)
+    state.report(f"wrote {path}, {len(text.encode()):,} bytes")

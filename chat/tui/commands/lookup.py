@@ -1,4 +1,4 @@
-"""What a command is, and how one is found by what a person typed. Knows no particular command."""
+"""A slash command, and how it is found by what the user types."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ if TYPE_CHECKING:
 
     from chat.tui.state import SessionState
 
-Completes = Literal["nothing", "command", "option", "path", "session", "preset", "copy", "model"]
-NAME = re.compile(r"/[^\s/]*(?=\s|$)")
+CompletionKind = Literal["nothing", "command", "option", "path", "session", "preset", "copy", "model"]
+_NAME = re.compile(r"/[^\s/]*(?=\s|$)")
 
 
 @dataclass(frozen=True)
 class SlashCommand:
     """One row of the table of commands.
 
-    `handler` gets the desk and what stands behind the name, and may give a text to be edited in the next prompt.
+    Attributes:
+        name: without the slash.
+        help: a few words for `/help`.
+        details: sentences for `/help NAME`.
+        handler: called with the session and the argument; may return a text to edit in the next prompt.
+        arguments: the arguments as `/help` writes them; empty if there are none.
+        aliases: other names.
+        completes: what Tab completes as an argument.
     """
 
     name: str
@@ -33,36 +40,36 @@ class SlashCommand:
     handler: Callable[[SessionState, str], str | None]
     arguments: str = ""
     aliases: tuple[str, ...] = ()
-    completes: Completes = "nothing"
+    completes: CompletionKind = "nothing"
 
     @property
     def usage(self) -> str:
-        """How it is written."""
+        """The command with its arguments."""
         return f"/{self.name} {self.arguments}".strip()
 
 
 def is_command(text: str) -> bool:
-    """Whether a line is a command: a slash and one word. `//` begins a message with a slash, and so does a path."""
-    return NAME.match(text) is not None
+    """Whether a line is a command: a slash and a word. A second slash makes it a message, which may be a path."""
+    return _NAME.match(text) is not None
 
 
-def split(text: str) -> tuple[str, str]:
-    """The name without its slash, and the rest."""
+def split_command(text: str) -> tuple[str, str]:
+    """The name without its slash, in lower case, and the argument."""
     name, *rest = text.strip().split(maxsplit=1)
     return name.removeprefix("/").lower(), rest[0] if rest else ""
 
 
 def unquoted(text: str) -> str:
-    """What stands behind a command's name, without the quotes that a shell, or a dropped file, puts around it."""
+    """An argument without the quotes that a shell, or a file dropped onto the terminal, has around it."""
     text = text.strip()
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 def check_argument(command: SlashCommand, argument: str) -> None:
-    """Refuse what a command would pass over: it may have been meant.
+    """Refuse an argument of a command that takes none.
 
     Raises:
-        UsageError: there is an argument, and the command takes none.
+        UsageError: there is one.
     """
     if argument.strip() and not command.arguments:
         raise UsageError(
@@ -71,13 +78,15 @@ def check_argument(command: SlashCommand, argument: str) -> None:
         )
 
 
-def find(
+def find_command(
     commands: Mapping[str, SlashCommand], name: str, others: Mapping[str, str] = MappingProxyType({})
 ) -> SlashCommand:
-    """The command of this name or alias.
+    """The command with this name or alias.
 
     Args:
-        others: words that are no commands, but may be meant, and what to propose for them.
+        commands: the commands by their names.
+        name: what the user typed, without the slash.
+        others: words that are no commands, with the command that the user may have meant by each.
 
     Raises:
         UsageError: there is none; the hint names the nearest.
@@ -91,5 +100,5 @@ def find(
 
 
 def by_any_name(commands: Mapping[str, SlashCommand]) -> dict[str, SlashCommand]:
-    """Every command by its name and its aliases."""
+    """The commands by their names and aliases."""
     return dict(commands) | {alias: command for command in commands.values() for alias in command.aliases}

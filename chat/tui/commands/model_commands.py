@@ -1,4 +1,4 @@
-"""The command that shows and switches the model, and how one is loaded again. Knows the desk, not engines."""
+"""`/model`: show the model, or switch to another one."""
 
 from __future__ import annotations
 
@@ -6,67 +6,51 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.errors import ChatError
-from chat.rendering.status_text import loading_line
 from chat.rendering.styled_text import Span
 from chat.system.units import size_text
-from chat.tui import exchange
-from chat.tui.background_backend import options_for
+from chat.tui.commands.lookup import unquoted
+from chat.tui.commands.option_changes import apply_options
 
 if TYPE_CHECKING:
-    from chat.config.options import Settings
     from chat.core.backend import ModelInfo
     from chat.tui.state import SessionState
 
-OF_NO_INTEREST = ("cells", "rolling", "batch")  # details that only a report needs
+HIDDEN_DETAILS = ("cells", "rolling", "batch")  # for reports only
 
 
-def reload(desk: SessionState, settings: Settings) -> None:
-    """Load the model that these settings want, and wait; Ctrl+C goes back to the one before.
+def switch_model(state: SessionState, argument: str) -> None:
+    """`/model [NAME]`
 
     Raises:
-        ChatError: it cannot be used; the one before is being loaded again.
+        ChatError: the model cannot be used; the earlier one is loaded again.
     """
-    options = options_for(settings, desk.state_folder)
-    before = desk.room.options
-    desk.room.change(options)
-    with desk.signals.answering():
-        seconds = 0.0
-        while not desk.room.wait(0.1) and not desk.signals.presses and not desk.signals.leaving:
-            seconds += 0.1
-            if seconds >= 1:
-                line = loading_line(desk.model_name, desk.room.loaded, int(seconds), desk.screen.width)
-                desk.screen.update((), [line])
-        desk.screen.update()
-    if desk.room.fault is not None or not desk.room.is_settled:
-        fault = desk.room.fault or ChatError("stopped, the model before is loaded again")
-        desk.room.back_to(before)
-        raise fault
-    exchange.recount(desk)
+    if name := unquoted(argument):
+        apply_options(state, {"remote_model" if state.settings.remote else "model": name}, "/model")
+    show_model(state)
 
 
-def show_model(desk: SessionState) -> None:
-    """What is known of the model."""
-    desk.room.wait()
-    info = desk.room.info
+def show_model(state: SessionState) -> None:
+    """Show what is known about the model."""
+    state.backend.wait_for_load()
+    info = state.backend.info
     if info is None:
-        return desk.tell(f"{desk.model_name} cannot be used")
-    facts = facts_of(info)
+        return state.report(f"{state.model_name} cannot be used")
+    facts = model_facts(info)
     width = max(len(name) for name in facts) + 2
     for name, value in facts.items():
-        lines = desk.wrapped(value, indent=" " * width)
-        desk.say((Span(f"{name:<{width}}", "dim"), *lines[0][1:]), *lines[1:])
-    return desk.say(())
+        lines = state.wrapped(value, indent=" " * width)
+        state.show((Span(f"{name:<{width}}", "dim"), *lines[0][1:]), *lines[1:])
+    return state.show(())
 
 
-def facts_of(info: ModelInfo) -> dict[str, str]:
-    """What a person wants to know of a model, in words."""
-    if not info.size:  # a server's
+def model_facts(info: ModelInfo) -> dict[str, str]:
+    """What a user wants to know about a model: texts by their labels."""
+    if not info.size:  # on a server
         return {"server": info.path, "model": info.name}
     details = dict(info.details)
     reason = details.pop("prompt_format_reason", "")
     facts = {
-        "file": _from_home(info.path),
+        "file": _abbreviated(info.path),
         "size": size_text(info.size),
         "type": f"{info.type}, {info.architecture}",
         "context": f"{info.context:,} tokens (trained on {info.trained_context:,})",
@@ -77,13 +61,13 @@ def facts_of(info: ModelInfo) -> dict[str, str]:
         if name.endswith("_bytes"):
             if value:
                 facts[f"{name.removesuffix('_bytes')} memory"] = size_text(value)
-        elif name not in OF_NO_INTEREST:
+        elif name not in HIDDEN_DETAILS:
             facts[name.replace("_", " ")] = ("off", "on")[value] if isinstance(value, bool) else str(value)
     return facts
 
 
-def _from_home(path: str) -> str:
-    """A path as people write it."""
+def _abbreviated(path: str) -> str:
+    """A path with `~` for the home folder."""
     with suppress(ValueError, RuntimeError):
         return f"~/{Path(path).relative_to(Path.home())}"
     return path

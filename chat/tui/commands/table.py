@@ -1,4 +1,4 @@
-"""The table of commands: one row each. Knows who does what, not how."""
+"""The table of commands; `/help` and `/bye`, and running a command."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 from chat.errors import ChatError, FileError
 from chat.rendering.styled_text import Span, plain
 from chat.tui import exchange
-from chat.tui.commands import export_command, history_commands, io_commands, setting_commands, tree_commands
-from chat.tui.commands.lookup import SlashCommand, by_any_name, check_argument, find, split
+from chat.tui.commands import (
+    attach_command,
+    context_commands,
+    copy_command,
+    export_command,
+    history_commands,
+    model_commands,
+    setting_commands,
+    tree_commands,
+)
+from chat.tui.commands.lookup import SlashCommand, by_any_name, check_argument, find_command, split_command
+from chat.tui.commands.option_changes import changeable_options
 
 if TYPE_CHECKING:
     from chat.rendering.styled_text import Line
@@ -20,24 +30,65 @@ Enter sends · Alt+Enter or Ctrl+J breaks the line · \"\"\" around a block
 Up finds earlier messages · Ctrl+R searches them · Ctrl+G opens $EDITOR
 Ctrl+C stops an answer and keeps it · Ctrl+D leaves · // sends a slash"""
 NAME_CELLS, HELP_CELLS = 10, 27
-HALVES = (("Talk", "Sessions"), ("Model", "In and out", "More"))
+HELP_COLUMNS = (("Talk", "Sessions"), ("Model", "In and out", "More"))
 GAP = "   "
 
 
-def show_help(desk: SessionState, argument: str) -> None:
-    """`/help [command]`"""
+def run_command(state: SessionState, text: str) -> str | None:
+    """Run a line that is a command; an error is shown, and the session continues.
+
+    Returns:
+        A text to edit in the next prompt.
+
+    Raises:
+        EOFError: the user leaves.
+        ChatError: the model cannot be used.
+        Terminated: the program ends.
+    """
+    name, argument = split_command(text)
+    prefill = None
+    try:
+        options = {option: f"set {option}" for option in changeable_options()}
+        command = find_command(COMMANDS, name, options)
+        check_argument(command, argument)
+        prefill = command.handler(state, argument)
+    except ChatError as error:
+        if error is state.backend.fault:
+            raise
+        state.show_error(error)
+    except OSError as error:  # for example of a name that no file can have
+        state.show_error(FileError(f"{error.filename or 'cannot read or write'}: {error.strerror or error}"))
+    state.show_notices()
+    return prefill
+
+
+def show_help(state: SessionState, argument: str) -> None:
+    """`/help [COMMAND]`
+
+    Raises:
+        UsageError: there is no such command.
+    """
     if argument.strip():
-        command = find(COMMANDS, argument.strip().removeprefix("/").lower())
+        command = find_command(COMMANDS, argument.strip().removeprefix("/").lower())
         names = ", ".join(f"/{alias}" for alias in command.aliases)
-        desk.say(plain(command.usage, "bold"), *desk.wrapped(command.details))
-        return desk.tell(f"also {names}") if names else desk.say(())
-    desk.say(*_overview(desk.screen.width), ())
-    return desk.tell(KEYS)
+        state.show(plain(command.usage, "bold"), *state.wrapped(command.details))
+        return state.report(f"also {names}") if names else state.show(())
+    state.show(*_overview(state.screen.width), ())
+    return state.report(KEYS)
+
+
+def leave(state: SessionState, argument: str) -> None:
+    """`/bye`
+
+    Raises:
+        EOFError: always.
+    """
+    raise EOFError
 
 
 def _overview(width: int) -> list[Line]:
-    """All commands by topic, in two columns where they fit."""
-    columns = [[line for topic in half for line in _topic_lines(topic)] for half in HALVES]
+    """All commands by topic, in two columns if they fit."""
+    columns = [[line for topic in topics for line in _topic_lines(topic)] for topics in HELP_COLUMNS]
     if width <= 2 * (NAME_CELLS + HELP_CELLS) + len(GAP):
         return [*columns[0], *columns[1]]
     blank = plain(" " * (NAME_CELLS + HELP_CELLS))
@@ -46,42 +97,15 @@ def _overview(width: int) -> list[Line]:
 
 def _topic_lines(topic: str) -> list[Line]:
     lines = [plain(f"{topic:<{NAME_CELLS + HELP_CELLS}}", "dim")]
-    for each in TOPICS[topic]:
-        lines.append((Span(f"/{each.name}".ljust(NAME_CELLS), "bold"), Span(each.help.ljust(HELP_CELLS))))
+    for command in TOPICS[topic]:
+        lines.append((Span(f"/{command.name}".ljust(NAME_CELLS), "bold"), Span(command.help.ljust(HELP_CELLS))))
     return lines
-
-
-def run(desk: SessionState, text: str) -> str | None:
-    """Do what a line that is a command says; a fault is shown, and the session goes on.
-
-    Returns:
-        A text to edit in the next prompt.
-
-    Raises:
-        EOFError: the person leaves.
-    """
-    name, argument = split(text)
-    try:
-        options = {each: f"set {each}" for each in setting_commands.changeable()}
-        command = find(COMMANDS, name, options)
-        check_argument(command, argument)
-        prefill = command.handler(desk, argument)
-    except ChatError as error:
-        if error is desk.room.fault:
-            raise
-        desk.show_error(error)
-        prefill = None
-    except OSError as error:  # of a name that no file can have, say
-        desk.show_error(FileError(f"{error.filename or 'cannot read or write'}: {error.strerror or error}"))
-        prefill = None
-    desk.show_notices()
-    return prefill
 
 
 TOPICS: dict[str, tuple[SlashCommand, ...]] = {
     "Talk": (
         SlashCommand("undo", "take the last turn back",
-                "Goes back before the last turn, or the last n. What is left stays in the tree: see `/branches`.",
+                "Goes back to before the last turn, or the last n. What is undone stays in the tree: see `/branches`.",
                 tree_commands.undo, "[N]", ("u",)),
         SlashCommand("edit", "edit your last message",
                 "Puts your last message, or the one n turns ago, back into the prompt; sending it makes a branch.",
@@ -90,31 +114,31 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
                 "Makes another answer to the last message; the one before stays as a branch.",
                 tree_commands.regenerate, "", ("retry", "regenerate")),
         SlashCommand("continue", "go on with a cut answer",
-                "Goes on after Ctrl+C or the token limit, as if nothing had been.",
-                tree_commands.go_on, "", ("go", "cont")),
+                "Continues an answer that Ctrl+C or the token limit cut off, as one message.",
+                tree_commands.continue_answer, "", ("go", "cont")),
         SlashCommand("result", "answer a function call",
-                "Gives the model what a function that it called gave back, one call after the other; `--tools FILE` "
+                "Gives the model the result of a function that it called, one call after the other; `--tools FILE` "
                 "offers functions.",
-                exchange.give_result, "TEXT", ("tool",)),
+                exchange.send_tool_result, "TEXT", ("tool",)),
         SlashCommand("branches", "list or switch branches",
                 "Edits and new answers keep what they replace as branches; `/branches 2` switches.",
                 tree_commands.show_branches, "[NUMBER]", ("branch", "tree")),
     ),
     "Sessions": (
         SlashCommand("new", "begin a new session",
-                "Begins an empty session under the same model, options and system prompt. The one before is kept.",
-                history_commands.begin, "[NAME]", ("reset",)),
+                "Begins an empty session with the same model, options and system prompt. The one before is kept.",
+                history_commands.start_session, "[NAME]", ("reset",)),
         SlashCommand("clear", "forget what was said here",
-                "Goes back before the first message of this session; `/branches` finds the conversation again.",
+                "Goes back to before the first message of this session; `/branches` finds the conversation again.",
                 history_commands.clear, "", ("cls",)),
         SlashCommand("save", "give the session a name",
                 "Sessions are always kept; a name makes this one easy to find: `mistral-chat --session NAME`.",
                 history_commands.save, "[NAME]", ("name", "rename")),
         SlashCommand("load", "open a session",
-                "Opens a session by its name, the beginning of its id, or its number in the list shown last.",
+                "Opens a session by its name, the beginning of its id, or its number in the last list.",
                 history_commands.load, "NAME", ("open",), "session"),
         SlashCommand("sessions", "list the last sessions",
-                "Lists the sessions used last; `/load NUMBER` opens one.",
+                "Lists the sessions that were used last; `/load NUMBER` opens one.",
                 history_commands.list_sessions, "", ("ls", "list")),
         SlashCommand("search", "search everything said",
                 "All words must be there, \"phrases\" as they are; `/load NUMBER` opens a hit.",
@@ -122,35 +146,33 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
     ),
     "Model": (
         SlashCommand("system", "show or set system prompt",
-                "Without text it shows the system prompt; `/system none` takes it away. It holds from the next answer"
-                " on.",
+                "Without text it shows the system prompt; `/system none` removes it. It holds from the next answer on.",
                 setting_commands.set_system, "[TEXT]", ("sys",)),
         SlashCommand("model", "show or switch the model",
-                "Goes on with the same conversation under another model: a GGUF file or a catalogue name.",
-                setting_commands.switch_model, "[NAME]", (), "model"),
+                "Continues the same conversation with another model: a GGUF file or a catalogue name.",
+                model_commands.switch_model, "[NAME]", (), "model"),
         SlashCommand("set", "change an option",
-                "`/set temperature 0.2`; the value `default` is the default again. Options of the engine load the "
-                "model again.",
-                setting_commands.change, "OPTION VALUE", (), "option"),
+                "`/set temperature 0.2`; `default` restores the default. Options of the engine load the model again.",
+                setting_commands.set_option, "OPTION VALUE", (), "option"),
         SlashCommand("show", "show all options",
                 "Shows all options that a session may change with their values and origins, or one with its help; "
                 "`/show model` is `/model`.",
-                setting_commands.show, "[OPTION]", ("options", "config"), "option"),
+                setting_commands.show_options, "[OPTION]", ("options", "config"), "option"),
         SlashCommand("preset", "use a preset",
-                "Puts the values of [preset.NAME] in force: model, system prompt and options.",
+                "Uses the values of [preset.NAME]: model, system prompt and options.",
                 setting_commands.use_preset, "[NAME]", (), "preset"),
     ),
     "In and out": (
         SlashCommand("file", "attach a text file",
-                "Tells the size in tokens before you send; `/file *.py` attaches several. Without a path it lists what "
+                "Shows the size in tokens before you send; `/file *.py` attaches several. Without a path it lists what "
                 "is attached; `/file clear` drops it.",
-                io_commands.attach_files, "[PATH ...]", ("read", "attach"), "path"),
-        SlashCommand("export", "write the talk to a file",
-                "The name decides the format: .md, .json, .html, or .jsonl (ShareGPT style).",
+                attach_command.attach_files, "[PATH ...]", ("read", "attach"), "path"),
+        SlashCommand("export", "export the conversation",
+                "Writes a file whose name decides the format: .md, .json, .html, or .jsonl (ShareGPT style).",
                 export_command.export, "FILE [--overwrite]", (), "path"),
         SlashCommand("copy", "copy the last answer",
                 "Copies the last answer, its last block of code (`/copy code`), or the conversation (`/copy all`).",
-                io_commands.copy, "[code|all]", ("c",), "copy"),
+                copy_command.copy, "[code|all]", ("c",), "copy"),
         SlashCommand("raw", "Markdown styled, or plain",
                 "Switches the styling of Markdown off or on.",
                 setting_commands.toggle_raw, "[on|off]", ("markdown",)),
@@ -161,13 +183,13 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
                 show_help, "[NAME]", ("?", "h"), "command"),
         SlashCommand("context", "what the model reads",
                 "Lists the messages in the context turn by turn, with their tokens.",
-                io_commands.show_context, "", ("ctx", "history")),
+                context_commands.show_context, "", ("ctx", "history")),
         SlashCommand("stats", "speeds and tokens",
                 "Tokens, speeds and sampling of the last answer and of all since the start.",
-                io_commands.show_stats, "", ("usage",)),
+                context_commands.show_stats, "", ("usage",)),
         SlashCommand("bye", "leave",
                 "Leaves; the session is kept.",
-                io_commands.leave, "", ("exit", "quit", "q")),
+                leave, "", ("exit", "quit", "q")),
     ),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Let a person write a message. With its parts the only door to prompt_toolkit; knows keys, not conversations."""
+"""The prompt: a line editor with history, completion, folded pastes and a toolbar, made with prompt_toolkit."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from chat.errors import ChatError
 from chat.system.external_editor import edit_text
 from chat.tui.input.paste_keys import PasteKeys
 from chat.tui.input.pastes import Pastes
-from chat.tui.input.reader import PROMPT, Candidate, is_open_block, sendable
+from chat.tui.input.reader import PROMPT, Candidate, is_open_block, without_surrogates
 from chat.tui.input.toolkit_parts import (
     STYLE,
     CommandCompleter,
-    NoOverrides,
-    Past,
+    EscapeOverrides,
+    MessageHistory,
     RewrapRenderer,
     is_command_line,
-    presses_of,
+    key_presses,
 )
 
 if TYPE_CHECKING:
@@ -41,151 +41,166 @@ if TYPE_CHECKING:
     from prompt_toolkit.buffer import Buffer
     from prompt_toolkit.key_binding import KeyPressEvent
 
-TYPED_AHEAD_SECONDS = 0.3  # after a prompt begins, keys that come together were typed before it
-EDITED_LINES = 100  # of a text that comes back to be edited, before it is folded
-TWICE_SECONDS = 2.0  # within which a second Ctrl+C at an empty prompt leaves
-REMARK_SECONDS = 5.0  # that a remark stands in place of the toolbar
+TYPED_AHEAD_SECONDS = 0.3  # after a prompt begins; keys that come together by then were typed before it
+UNFOLDED_LINES = 100  # of a text to edit, before it is folded
+LEAVE_SECONDS = 2.0  # within which a second Ctrl+C at an empty prompt leaves
+ERROR_SECONDS = 5.0  # that an error stands in place of the toolbar
 
 
 class LineEditor:
-    """A prompt with several lines, completion, history and a toolbar."""
+    """Reads messages of one or more lines.
+
+    Attributes:
+        unhandled_interrupts: how often Ctrl+C was pressed since the last message was sent.
+    """
 
     def __init__(
         self,
         *,
         complete: Callable[[str], Iterable[Candidate]],
         toolbar: Callable[[], str],
-        past: Callable[[], Iterable[str]],
+        past_messages: Callable[[], Iterable[str]],
+        handle_events: Callable[[], None] = lambda: None,
         vi: bool = False,
         colour: bool = True,
         early_keys: str = "",
     ) -> None:
-        """Make ready to read.
+        """Prepare to read.
 
         Args:
-            early_keys: that were typed before the program took the terminal.
+            complete: gives the completions of the text before the cursor.
+            toolbar: gives the text below the line.
+            past_messages: gives the user's earlier messages, the latest first.
+            handle_events: the session's event handler; what it raises ends `read`.
+            vi: use vi keys, not emacs keys.
+            colour: show colours.
+            early_keys: keys that were typed before the program set the terminal's modes.
         """
+        self.unhandled_interrupts = 0
         self._pastes = Pastes()
         self._toolbar = toolbar
-        self._reason: BaseException | None = None
-        self.unheard = 0
+        self._handle_events = handle_events
         self._remark = ""
-        self._pressed_at = self._began_at = 0.0
+        self._interrupted_at = self._began_at = 0.0
         self._session: PromptSession[str] = PromptSession(
             FormattedText([("class:prompt", PROMPT)]),
             multiline=True,
             prompt_continuation=" " * len(PROMPT),
-            history=Past(past, self._pastes),
+            history=MessageHistory(past_messages, self._pastes),
             completer=CommandCompleter(complete),
             complete_while_typing=Condition(is_command_line),
             enable_history_search=Condition(lambda: not is_command_line()),
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
             cursor=ModalCursorShapeConfig() if vi else None,
-            bottom_toolbar=self._bottom,
+            bottom_toolbar=lambda: self._remark or self._toolbar(),
             style=STYLE,
             color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
             enable_suspend=True,
             reserve_space_for_menu=6,
             include_default_pygments_style=False,
-            input_processors=[NoOverrides()],
+            input_processors=[EscapeOverrides()],
         )
-        self._editor: Popen[bytes] | None = None  # the one that was opened last
-        self._is_ending = False
+        self._external_editor: Popen[bytes] | None = None  # the one that was opened last
+        self._is_terminated = False
         paste_keys = PasteKeys(self._pastes, self._session.default_buffer)
         self._session.key_bindings = merge_key_bindings([self._bindings(), paste_keys.bindings()])
         self._session.app.renderer = RewrapRenderer(self._session.app)
-        store_typeahead(self._session.input, presses_of(early_keys))
+        store_typeahead(self._session.input, key_presses(early_keys))
 
     def read(self, prefill: str = "") -> str:
-        """One message or command, folded pastes unfolded.
+        """One message or command, with folded pastes unfolded.
+
+        Args:
+            prefill: a text to edit.
 
         Raises:
-            EOFError: Ctrl+D on an empty line, or the terminal is gone.
-            KeyboardInterrupt: Ctrl+C twice on an empty line.
+            EOFError: Ctrl+D was pressed on an empty line, or the terminal is gone.
+            KeyboardInterrupt: Ctrl+C was pressed twice on an empty line.
         """
         self._remark = ""
-        self._pressed_at = 0.0
+        self._interrupted_at = 0.0
         self._began_at = time.monotonic()
         text = self._session.prompt(
-            default=self._pastes.fold(prefill, EDITED_LINES), pre_run=self._begin, handle_sigint=False
+            default=self._pastes.fold(prefill, UNFOLDED_LINES), pre_run=self._begin, handle_sigint=False
         )
-        return sendable(self._pastes.unfold(text))
+        return without_surrogates(self._pastes.unfold(text))
 
     def use_vi(self, vi: bool) -> None:
-        """Choose vi or emacs keys."""
+        """Use vi keys, or emacs keys."""
         self._session.editing_mode = EditingMode.VI if vi else EditingMode.EMACS
 
-    def redraw(self) -> None:
-        """Show what changed in the toolbar; from any thread."""
-        self._soon(self._session.app.invalidate)
-
-    def press(self) -> None:
-        """Ctrl+C as a signal; prompt_toolkit's own handler is gone, and Python's there, before its loop has ended."""
+    def interrupt(self) -> None:
+        """Handle the signal of Ctrl+C: prompt_toolkit removes its own handler before its loop has ended."""
         app = self._session.app
         if app.is_running and not app.is_done:
-            self._soon(app.key_processor.send_sigint)
+            self._call_in_loop(app.key_processor.send_sigint)
         else:
-            self.unheard += 1
+            self.unhandled_interrupts += 1
 
-    def abandon(self, reason: BaseException) -> None:
-        """Make `read` raise `reason` now; from any thread and from signal handlers."""
-        self._reason = reason
-        if not isinstance(reason, Exception):  # the program ends, and waits for nobody
-            self._is_ending = True
-            if self._editor is not None:
-                self._editor.terminate()
-        self._soon(self._leave_if_abandoned)
+    def wake(self) -> None:
+        """Handle events now if `read` waits for input; may be called from any thread and from signal handlers."""
+        self._call_in_loop(self._handle_events_now)
 
-    def _soon(self, action: Callable[[], object]) -> None:
-        """Do it in the prompt's own loop, if there is one: it may end while another thread looks at it."""
+    def _call_in_loop(self, action: Callable[[], object]) -> None:
+        """Call `action` in the loop of the prompt, if there is one."""
         app = self._session.app
         loop = app.loop
         if app.is_running and loop is not None:
-            with suppress(RuntimeError):  # it was closed meanwhile
+            with suppress(RuntimeError):  # another thread closed it meanwhile
                 loop.call_soon_threadsafe(action)
 
     def _begin(self) -> None:
-        """The prompt listens now."""
-        self.unheard = 0
-        self._leave_if_abandoned()
+        """Called when the prompt begins to listen."""
+        self.unhandled_interrupts = 0
+        self._handle_events_now()
 
-    def _leave_if_abandoned(self) -> None:
+    def _handle_events_now(self) -> None:
         app = self._session.app
-        if self._reason is not None and app.is_running and app.future is not None and not app.future.done():
-            reason, self._reason = self._reason, None
-            app.exit(exception=reason)
+        if not app.is_running or app.future is None or app.future.done():
+            return  # the next `read` handles them
+        try:
+            self._handle_events()
+        except BaseException as reason:
+            self._leave(reason)
+        app.invalidate()  # the toolbar may have changed
 
-    def _bottom(self) -> str:
-        return self._remark or self._toolbar()
+    def _leave(self, reason: BaseException) -> None:
+        """Make `read` raise `reason`; if that ends the program, end the external editor too."""
+        if not isinstance(reason, Exception):
+            self._is_terminated = True
+            if self._external_editor is not None:
+                self._external_editor.terminate()
+        self._session.app.exit(exception=reason)
 
     def _bindings(self) -> KeyBindings:
         keys = KeyBindings()
-        keys.add("enter", filter=~is_searching)(self._enter)
-        keys.add("c-j", filter=~is_searching)(_newline)
-        keys.add("escape", "enter", filter=~is_searching)(_newline)
+        keys.add("enter", filter=~is_searching)(self._on_enter)
+        keys.add("c-j", filter=~is_searching)(_insert_newline)
+        keys.add("escape", "enter", filter=~is_searching)(_insert_newline)
         keys.add("tab", filter=~is_searching)(_complete)
-        keys.add("c-g", filter=~is_searching)(self._open_editor)
-        keys.add("c-c")(self._interrupt)
-        keys.add("<sigint>")(self._interrupt)
+        keys.add("c-g", filter=~is_searching)(self._on_ctrl_g)
+        keys.add("c-c")(self._on_ctrl_c)
+        keys.add("<sigint>")(self._on_ctrl_c)
         return keys
 
-    def _enter(self, event: KeyPressEvent) -> None:
-        """Send; but break the line inside of a block of three quotes, and where more input is waiting.
+    def _on_enter(self, event: KeyPressEvent) -> None:
+        """Send the message, or insert a newline into an open block or an unmarked paste.
 
-        Keys that wait behind Enter in one read are a paste into a terminal that does not mark pastes; right after the
-        prompt came up they were typed ahead.
+        Keys that come together with Enter are a paste into a terminal that does not mark pastes; at the beginning of a
+        prompt they were typed ahead.
         """
         buffer = event.current_buffer
-        waiting = any(press.key != Keys.CPRResponse for press in event.key_processor.input_queue if press.data)
-        is_paste = waiting and time.monotonic() - self._began_at > TYPED_AHEAD_SECONDS
+        is_followed = any(press.key != Keys.CPRResponse for press in event.key_processor.input_queue if press.data)
+        is_paste = is_followed and time.monotonic() - self._began_at > TYPED_AHEAD_SECONDS
         if is_paste or is_open_block(buffer.text):
             buffer.newline(copy_margin=False)
         else:
             buffer.validate_and_handle()
 
-    def _interrupt(self, event: KeyPressEvent) -> None:
+    def _on_ctrl_c(self, event: KeyPressEvent) -> None:
+        """End a search, else drop the line, else leave at the second time."""
         buffer = event.current_buffer
-        event.app.vi_state.reset()  # a new line begins to be written
+        event.app.vi_state.reset()  # vi begins a new line in insert mode
         if is_searching():
             stop_search()
             self._session.default_buffer.reset()
@@ -194,42 +209,42 @@ class LineEditor:
             buffer.reset()
             return
         now = time.monotonic()
-        if now - self._pressed_at < TWICE_SECONDS:
+        if now - self._interrupted_at < LEAVE_SECONDS:
             event.app.exit(exception=KeyboardInterrupt())
-        self._pressed_at = now
-        event.app.create_background_task(self._say("Ctrl+C again leaves", TWICE_SECONDS))
+        self._interrupted_at = now
+        event.app.create_background_task(self._show_remark("Ctrl+C again leaves", LEAVE_SECONDS))
 
-    async def _say(self, remark: str, seconds: float) -> None:
+    async def _show_remark(self, remark: str, seconds: float) -> None:
         """Show a remark in place of the toolbar for a while."""
         import asyncio
 
         self._remark = remark
-        self.redraw()
+        self._session.app.invalidate()
         await asyncio.sleep(seconds)
         if self._remark == remark:
             self._remark = ""
-        self.redraw()
+        self._session.app.invalidate()
 
-    def _open_editor(self, event: KeyPressEvent) -> None:
-        event.app.create_background_task(self._edit(event.current_buffer))
+    def _on_ctrl_g(self, event: KeyPressEvent) -> None:
+        event.app.create_background_task(self._edit_externally(event.current_buffer))
 
-    async def _edit(self, buffer: Buffer) -> None:
+    async def _edit_externally(self, buffer: Buffer) -> None:
         text = self._pastes.unfold(buffer.text)
         try:
-            text = await run_in_terminal(lambda: edit_text(text, self._note_editor), in_executor=True)
+            text = await run_in_terminal(lambda: edit_text(text, self._note_external_editor), in_executor=True)
         except ChatError as error:
-            await self._say(f"{error.message} · {error.hint}" if error.hint else error.message, REMARK_SECONDS)
+            await self._show_remark(f"{error.message} · {error.hint}" if error.hint else error.message, ERROR_SECONDS)
         else:
-            buffer.document = Document(self._pastes.fold(text, EDITED_LINES))
+            buffer.document = Document(self._pastes.fold(text, UNFOLDED_LINES))
 
-    def _note_editor(self, process: Popen[bytes]) -> None:
-        self._editor = process
-        if self._is_ending:  # since before the editor was known
+    def _note_external_editor(self, process: Popen[bytes]) -> None:
+        self._external_editor = process
+        if self._is_terminated:  # before the process was known
             process.terminate()
 
 
 def _complete(event: KeyPressEvent) -> None:
-    """Take the only candidate, so that the next Tab goes on behind it, into a folder; else go through them."""
+    """Take the only completion, so that the next Tab continues after it, in a folder; else select the next one."""
     buffer = event.current_buffer
     state = buffer.complete_state
     if state is None:
@@ -240,5 +255,5 @@ def _complete(event: KeyPressEvent) -> None:
         buffer.complete_next()
 
 
-def _newline(event: KeyPressEvent) -> None:
+def _insert_newline(event: KeyPressEvent) -> None:
     event.current_buffer.newline(copy_margin=False)

@@ -1,128 +1,144 @@
-"""What the session needs of whoever reads a person's lines, and the plainest such reader. Knows no keys."""
+"""The protocol of what reads the user's messages, and a reader of plain lines."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chat.system.environment import Environment
 
 PROMPT = "> "
-BLOCK = '"""'
+BLOCK_MARK = '"""'
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What may stand in place of the last `replaced` characters before the cursor, and what it is."""
+    """A completion of the text before the cursor.
+
+    Attributes:
+        text: the text to insert.
+        replaced: how many characters before the cursor it replaces.
+        note: what it is.
+    """
 
     text: str
     replaced: int
     note: str = ""
-    display: str = ""
 
 
 class LineReader(Protocol):
-    """Where a person's messages come from.
+    """Reads messages and commands.
+
+    Before it waits for input, and whenever `wake` is called meanwhile, it calls the session's event handler in the main
+    thread. `read` raises what the handler raises.
 
     Attributes:
-        unheard: how often Ctrl+C came since the last message was sent.
+        unhandled_interrupts: how often Ctrl+C was pressed since the last message was sent.
     """
 
-    unheard: int
+    unhandled_interrupts: int
 
     def read(self, prefill: str = "") -> str:
         """One message or command.
 
+        Args:
+            prefill: a text to edit.
+
         Raises:
-            EOFError: there is no more.
-            KeyboardInterrupt: the person leaves.
+            EOFError: the input has ended.
+            KeyboardInterrupt: the user leaves by Ctrl+C.
         """
 
-    def press(self) -> None:
-        """Ctrl+C, as a signal."""
+    def interrupt(self) -> None:
+        """Handle the signal of Ctrl+C."""
 
     def use_vi(self, vi: bool) -> None:
-        """Choose vi or emacs keys."""
+        """Use vi keys, or emacs keys."""
 
-    def redraw(self) -> None:
-        """Show what changed around the line; from any thread."""
-
-    def abandon(self, reason: BaseException) -> None:
-        """Make `read` raise `reason` now; from any thread and from signal handlers."""
+    def wake(self) -> None:
+        """Handle events now if `read` waits for input; may be called from any thread and from signal handlers."""
 
 
 class PlainReader:
-    """Lines of stdin, for a dumb terminal, a screen reader or a pipe."""
+    """Reads lines of stdin, for a dumb terminal, a screen reader or a pipe."""
 
-    def __init__(self, prompt: str = PROMPT) -> None:
-        self._prompt = prompt
-        self._reason: BaseException | None = None
+    def __init__(self, handle_events: Callable[[], None], environment: Environment) -> None:
+        """Prepare to read.
+
+        Args:
+            handle_events: the session's event handler.
+            environment: its stdin is read; prompts are written to its stdout.
+        """
+        self.unhandled_interrupts = 0
+        self._handle_events = handle_events
+        self._environment = environment
         self._is_reading = False
-        self.unheard = 0
 
     def read(self, prefill: str = "") -> str:
-        """One line, or the lines of a block of three quotes.
+        """One line, or a block between three quotes.
 
         Raises:
-            EOFError: there is no more.
-            KeyboardInterrupt: Ctrl+C.
+            EOFError: the input has ended.
+            KeyboardInterrupt: Ctrl+C was pressed twice.
         """
         if prefill:
-            print(prefill)
+            self._environment.print(prefill)
         try:
-            text = self._line(self._prompt)
+            text = self._line(PROMPT)
             while is_open_block(text):
                 text += "\n" + self._line("")
         except EOFError:
-            print()  # so that whatever comes next stands on a line of its own
+            self._environment.print("")  # so that what follows begins on a new line
             raise
-        except KeyboardInterrupt:  # drops the line; at once again, it leaves
-            print("\nCtrl+C again leaves")
-            text = self._line(self._prompt)
-        return sendable(text)
+        except KeyboardInterrupt:  # the first one drops the line
+            self._environment.print("\nCtrl+C again leaves")
+            text = self._line(PROMPT)
+        return without_surrogates(text)
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt if a line is read, else count it."""
+        if self._is_reading:
+            raise KeyboardInterrupt
+        self.unhandled_interrupts += 1
+
+    def use_vi(self, vi: bool) -> None:
+        """Do nothing: the terminal itself edits the line."""
+
+    def wake(self) -> None:
+        """Handle events in the middle of a line, if this is a signal handler; else the next line does it."""
+        if self._is_reading and threading.current_thread() is threading.main_thread():
+            self._handle_events()
 
     def _line(self, prompt: str) -> str:
-        self.unheard = 0
+        self.unhandled_interrupts = 0
         self._is_reading = True
         try:
-            if self._reason is not None:
-                raise self._reason
-            return input(prompt)
+            self._handle_events()
+            return self._environment.ask(prompt)
         finally:
             self._is_reading = False
 
-    def press(self) -> None:
-        """Raise in the middle of a line."""
-        if self._is_reading:
-            raise KeyboardInterrupt
-        self.unheard += 1
-
-    def use_vi(self, vi: bool) -> None:
-        """The terminal itself edits the line."""
-
-    def redraw(self) -> None:
-        """Nothing stands around the line."""
-
-    def abandon(self, reason: BaseException) -> None:
-        """Raise `reason` in the middle of a line, or when the next begins: an answer is stored first."""
-        self._reason = reason
-        if self._is_reading and threading.current_thread() is threading.main_thread():
-            raise reason
-
 
 def is_open_block(text: str) -> bool:
-    """Whether a message that begins with three quotes has no three quotes at its end yet."""
-    bare = text.strip()
-    return bare.startswith(BLOCK) and not (len(bare) >= 2 * len(BLOCK) and bare.endswith(BLOCK))
+    """Whether a message begins with three quotes and does not end with three others."""
+    stripped = text.strip()
+    return stripped.startswith(BLOCK_MARK) and not (
+        len(stripped) >= 2 * len(BLOCK_MARK) and stripped.endswith(BLOCK_MARK)
+    )
 
 
 def without_block_marks(text: str) -> str:
     """A message without the three quotes around it."""
-    bare = text.strip()
-    if bare.startswith(BLOCK) and not is_open_block(text):
-        return bare[len(BLOCK) : -len(BLOCK)].strip("\n")
+    stripped = text.strip()
+    if stripped.startswith(BLOCK_MARK) and not is_open_block(text):
+        return stripped[len(BLOCK_MARK) : -len(BLOCK_MARK)].strip("\n")
     return text
 
 
-def sendable(text: str) -> str:
-    """The text without lone surrogates, which stand for typed bytes that are no UTF-8."""
+def without_surrogates(text: str) -> str:
+    """The text with lone surrogates, which stand for bytes that are not UTF-8, replaced by U+FFFD."""
     return text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")

@@ -1,7 +1,8 @@
-"""What the line is made of: its looks, history, completion and filter. Knows prompt_toolkit's parts, no keys."""
+"""Parts of the prompt, made for prompt_toolkit: style, history, completer, processor and renderer."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from prompt_toolkit.application import get_app
@@ -42,37 +43,37 @@ STYLE = Style.from_dict({
 
 
 def is_command_line() -> bool:
-    """Whether what is being written is a command, all on one line."""
+    """Whether the text that is being typed is a command, on one line."""
     text = get_app().current_buffer.document.text
     return text.startswith("/") and not text.startswith("//") and "\n" not in text
 
 
-def presses_of(text: str) -> list[KeyPress]:
-    """The keys that make a terminal send `text`."""
+def key_presses(text: str) -> list[KeyPress]:
+    """The key presses for which a terminal sends `text`."""
     presses: list[KeyPress] = []
     parser = Vt100Parser(presses.append)
     parser.feed_and_flush(text)
     return presses
 
 
-class Past(History):
-    """Messages of former sessions, long ones folded; the store keeps them, not this."""
+class MessageHistory(History):
+    """The messages of earlier sessions, long ones folded; the session's own history stores new ones."""
 
-    def __init__(self, past: Callable[[], Iterable[str]], pastes: Pastes) -> None:
+    def __init__(self, past_messages: Callable[[], Iterable[str]], pastes: Pastes) -> None:
         super().__init__()
-        self._past = past
+        self._past_messages = past_messages
         self._pastes = pastes
 
     def load_history_strings(self) -> Iterator[str]:
-        for text in self._past():
+        for text in self._past_messages():
             yield self._pastes.fold(text)
 
     def store_string(self, string: str) -> None:
         pass
 
 
-class NoOverrides(Processor):
-    """Characters that turn the direction of text around are shown as unknown; prompt_toolkit shows other controls."""
+class EscapeOverrides(Processor):
+    """Shows characters that change the direction of text as U+FFFD; prompt_toolkit itself shows other controls."""
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
         fragments = explode_text_fragments(transformation_input.fragments)
@@ -89,15 +90,15 @@ class NoOverrides(Processor):
 
 
 class RewrapRenderer(Renderer):
-    """Finds the first row of the prompt again after the terminal became narrower and wrapped what stood there."""
+    """Finds the first row of the prompt after the terminal became narrower and wrapped its rows again."""
 
     def __init__(self, app: Application[str]) -> None:
         super().__init__(app.renderer.style, app.output, cpr_not_supported_callback=app.cpr_not_supported_callback)
         self._layout = app.layout
 
     def erase(self, leave_alternate_screen: bool = True) -> None:
-        """Erase the rows that wrapping added, too."""
-        added = self._added_rows() if rewraps() else 0
+        """Erase the prompt, with the rows that wrapping added."""
+        added = self._added_rows() if rewraps(os.environ) else 0
         if added:
             self.output.cursor_up(added)
         super().erase(leave_alternate_screen)
@@ -115,12 +116,13 @@ class RewrapRenderer(Renderer):
 
 
 class CommandCompleter(Completer):
+    """Completes commands; messages are not completed."""
+
     def __init__(self, complete: Callable[[str], Iterable[Candidate]]) -> None:
         self._complete = complete
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
         if not is_command_line():
             return
-        for each in self._complete(document.text_before_cursor):
-            display: Any = each.display or each.text
-            yield Completion(each.text, -each.replaced, display=display, display_meta=each.note)
+        for candidate in self._complete(document.text_before_cursor):
+            yield Completion(candidate.text, -candidate.replaced, display_meta=candidate.note)

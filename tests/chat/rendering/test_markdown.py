@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from chat.rendering.markdown import Code, closed, markdown_lines
+from chat.rendering.markdown import CodeHighlighter, close_open_marks, markdown_lines
 from chat.rendering.styled_text import Line, Span, highlight, line_width, text_of
 from tests.chat.tui.samples import document
 
@@ -108,13 +108,13 @@ def test_wide_cells_wrap_inside_their_column() -> None:
 
 
 def test_code_is_coloured_by_what_stands_above_it() -> None:
-    code = Code("python")
+    code = CodeHighlighter("python")
     lines = ["def f():", '    """Doc', *["", "words"] * 30, '"""', "    return 1"]
-    assert [merged(code.take(line)) for line in lines] == [
+    assert [merged(code.add(line)) for line in lines] == [
         merged(line) for line in highlight("\n".join(lines), "python")[0]
     ]
-    assert Code("nosuchlanguage").peek("inside") == (Span("inside", ""),)
-    assert text_of(Code("").take("\tx")) == "    x"
+    assert CodeHighlighter("nosuchlanguage").preview("inside") == (Span("inside", ""),)
+    assert text_of(CodeHighlighter("").add("\tx")) == "    x"
 
 
 def merged(line: Line) -> list[tuple[str, str]]:
@@ -148,7 +148,7 @@ def test_deep_lists_end() -> None:
     ],
 )
 def test_open_marks_are_closed_while_a_text_grows(text: str, complete: str) -> None:
-    assert closed(text) == complete
+    assert close_open_marks(text) == complete
 
 
 def test_a_list_in_a_quote_looks_like_one_outside() -> None:

@@ -37,7 +37,13 @@ class Watched:
         self.terminal = pyte.HistoryScreen(columns, lines, history=10_000)
         self.terminal.set_mode(pyte.modes.LNM)
         self.size = os.terminal_size((columns, lines))
-        self.screen = Screen(self.stream, **{"is_live": True, "colour": True, **options}, size=lambda: self.size)
+        self.foreign_writes = 0
+        self.screen = Screen(
+            self.stream,
+            **{"is_live": True, "colour": True, **options},
+            size=lambda: self.size,
+            foreign_writes=lambda: self.foreign_writes,
+        )
 
     def shown(self) -> list[str]:
         """Scrollback and screen, without the empty lines at the end."""
@@ -105,7 +111,7 @@ def test_what_others_wrote_below_live_lines_is_not_erased() -> None:
     watched = Watched()
     watched.screen.update((), [plain("first"), plain("second")])
     watched.stream.write("\n$ fg\n")
-    watched.screen.leave()
+    watched.foreign_writes += 1
     watched.screen.update((), [plain("first"), plain("second more")])
     watched.screen.line(plain("first"), plain("second more."))
     assert watched.shown() == ["first", "second", "$ fg", "first", "second more."]

@@ -7,15 +7,15 @@ import pytest
 from chat.core.backend import ModelInfo
 from chat.core.events import Completion, PrefillProgress, Seconds, TokenCounts
 from chat.rendering.status_text import (
-    done_line,
+    completion_line,
+    context_usage,
     duration,
     greeting,
     loading_line,
-    loading_words,
+    loading_text,
     rate,
     reading_line,
     toolbar,
-    used_of,
 )
 from chat.rendering.styled_text import line_width, text_of
 
@@ -45,7 +45,7 @@ DONE = Completion("x", "stop", (), "", TokenCounts(1234, 1200, 128, 40, 30), Sec
     ],
 )
 def test_the_line_after_an_answer_drops_what_does_not_fit(width: int, words: str) -> None:
-    assert text_of(done_line(DONE, width)) == words
+    assert text_of(completion_line(DONE, width)) == words
 
 
 @pytest.mark.parametrize("width", [10, 20, 40, 60, 80, 200])
@@ -70,9 +70,9 @@ def info(window: int | None, context: int) -> ModelInfo:
 
 
 def test_what_is_used_is_told_of_the_context_or_beside_the_window() -> None:
-    assert used_of(info(None, 32768), 1204) == "1,204 / 32,768"
-    assert used_of(info(4096, 32768), 1204) == "1,204 tokens · window 4,096"
-    assert used_of(info(None, 0), 1204) == "1,204 tokens"
+    assert context_usage(info(None, 32768), 1204) == "1,204 / 32,768"
+    assert context_usage(info(4096, 32768), 1204) == "1,204 tokens · window 4,096"
+    assert context_usage(info(None, 0), 1204) == "1,204 tokens"
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_the_toolbar_keeps_figures_and_cuts_the_name() -> None:
 
 
 def test_loading_tells_how_far_it_is_where_that_is_known() -> None:
-    assert loading_words("model", 0.0, 80) == "loading model …"
-    assert loading_words("model", 0.43, 80) == "loading model · 43%"
-    assert loading_words("a-long-name-of-a-model", 0.43, 24) == "loading a-long-n… · 43%"
+    assert loading_text("model", 0.0, 80) == "loading model …"
+    assert loading_text("model", 0.43, 80) == "loading model · 43%"
+    assert loading_text("a-long-name-of-a-model", 0.43, 24) == "loading a-long-n… · 43%"
     assert text_of(loading_line("model", 0.0, 3, 80)) == "loading model · 3 s"
     assert text_of(loading_line("model", 0.5, 12, 60)) == "loading ━━━━━━━━━━━━──────────── 50% · 12 s"

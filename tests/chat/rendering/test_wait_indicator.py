@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from chat.core.events import LoadProgress, PrefillProgress, TextDelta
 from chat.rendering.screen import Screen
-from chat.rendering.status_text import waiting_line
-from chat.rendering.wait_indicator import WaitIndicator
-from chat.rendering.wait_text import WaitState
+from chat.rendering.status_text import silence_line
+from chat.rendering.wait_indicator import WaitIndicator, WaitState
 from tests.chat.tui.pseudo_terminal import CTRL_C, Terminal
 
 if TYPE_CHECKING:
@@ -38,38 +37,38 @@ class Shown:
 
 def test_what_one_waits_for_moves_by_itself() -> None:
     shown = Shown(WaitState("tiny", patience=0.0, silence=0.5))
-    shown.line.hear(LoadProgress(0.5))
+    shown.line.note(LoadProgress(0.5))
     shown.wait("loading ")
-    shown.line.hear(PrefillProgress(0, 100, 0.0))
+    shown.line.note(PrefillProgress(0, 100, 0.0))
     shown.wait("0 of 100 tokens · 1 s · Ctrl+C stops")
-    shown.line.hear(PrefillProgress(100, 100, 1.0))
+    shown.line.note(PrefillProgress(100, 100, 1.0))
     shown.wait("no token for 0 s · Ctrl+C stops")
     shown.line.end()
 
 
 def test_others_write_where_the_line_was_and_after_its_end_it_is_gone_for_good() -> None:
     shown = Shown(WaitState("tiny", patience=0.0))
-    shown.line.hear(LoadProgress(0.5))
+    shown.line.note(LoadProgress(0.5))
     shown.wait("loading ")
-    with shown.line.away():
+    with shown.line.hidden():
         before = shown.stream.getvalue()
         shown.stream.write("note: mind the gap\n")
         time.sleep(0.6)
         assert shown.stream.getvalue() == before + "note: mind the gap\n"
-    shown.line.hear(LoadProgress(0.75))
+    shown.line.note(LoadProgress(0.75))
     shown.wait("75%")
     shown.line.end()
     ended = shown.stream.getvalue()
-    shown.line.hear(LoadProgress(1.0))
+    shown.line.note(LoadProgress(1.0))
     time.sleep(0.6)
     assert shown.stream.getvalue() == ended
 
 
 def test_a_wait_without_news_is_told_after_a_while() -> None:
     waiting = WaitState("tiny", patience=0.0, silence=0.0)
-    assert waiting.lines(80) == [waiting_line(0, 80)]
-    waiting.hear(TextDelta("word"))
-    assert waiting.lines(80) == [waiting_line(0, 80)]
+    assert waiting.lines(80) == [silence_line(0, 80)]
+    waiting.note(TextDelta("word"))
+    assert waiting.lines(80) == [silence_line(0, 80)]
     assert WaitState("tiny").lines(80) == []
 
 

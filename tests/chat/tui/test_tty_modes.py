@@ -16,10 +16,10 @@ import os, signal
 from chat.tui.tty_modes import TtyModes
 
 class Struck(TtyModes):
-    def mark_pastes(self, on):
-        if on is {on}:
+    def mark_pastes(self, is_on):
+        if is_on is {on}:
             os.kill(os.getpid(), signal.{name})  # in the middle of taking or giving back
-        super().mark_pastes(on)
+        super().mark_pastes(is_on)
 
 def leave(*_):
     raise SystemExit(1)

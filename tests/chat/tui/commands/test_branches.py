@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chat.core.conversation import Conversation, Message
-from chat.tui.commands.branches import branches, question_at
+from chat.tui.commands.branches import branches, question_before
 
 
 def grown() -> Conversation:
@@ -41,5 +41,5 @@ def test_nothing_said_has_no_branches() -> None:
 
 def test_questions_are_counted_from_the_end() -> None:
     talk = grown().with_leaf("a2")
-    found = [question_at(talk, turns) for turns in (0, 1, 2, 3)]
+    found = [question_before(talk, turns) for turns in (0, 1, 2, 3)]
     assert [node.id if node else None for node in found] == [None, "q2", "q1", None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from chat.core.backend import ModelInfo
-from chat.tui.commands.model_commands import facts_of
+from chat.tui.commands.model_commands import model_facts
 
 
 def test_facts_are_told_in_words_and_without_what_only_a_report_needs() -> None:
@@ -15,7 +15,7 @@ def test_facts_are_told_in_words_and_without_what_only_a_report_needs() -> None:
     }  # fmt: skip
     path = str(Path.home() / "models" / "7b.gguf")
     info = ModelInfo(path, 4_370_000_000, "Q4_K_M", "granite_swa", 4096, 32768, 32768, "v1", details=details)
-    assert facts_of(info) == {
+    assert model_facts(info) == {
         "file": "~/models/7b.gguf",
         "size": "4.4 GB",
         "type": "Q4_K_M, granite_swa",

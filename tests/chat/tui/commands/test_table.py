@@ -42,7 +42,7 @@ def test_help_lists_all_and_explains_one(start: Any) -> None:
     for command in COMMANDS.values():  # all of it stands on a screen of 80x24 at once
         assert f"/{command.name}" in terminal.text() and command.help in terminal.text()
     do(terminal, "/help undo", "also /u")
-    assert "Goes back before the last turn, or the last n." in terminal.text()
+    assert "Goes back to before the last turn, or the last n." in terminal.text()
 
 
 @pytest.mark.slow
@@ -166,6 +166,15 @@ def test_the_model_is_switched_within_the_conversation(start: Any, tmp_path: Pat
     do(terminal, "/model bad.gguf", "error: bad.gguf is no GGUF file")
     do(terminal, "/model", "other.gguf")
     do(terminal, "/set context 64", "context          64  /set")
+
+
+def test_a_model_that_cannot_be_used_does_not_end_a_session_without_answers(start: Any, tmp_path: Path) -> None:
+    """Once the session ended, because a failed load before the first answer was taken for the first load."""
+    (tmp_path / "bad.gguf").touch()
+    terminal = start(others={"bad.gguf": {"load": "bad.gguf is no GGUF file"}})
+    terminal.wait("/ 32,768")
+    do(terminal, "/model bad.gguf", "error: bad.gguf is no GGUF file")
+    do(terminal, "hello", "You said: hello")
 
 
 @pytest.mark.slow

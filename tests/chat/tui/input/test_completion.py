@@ -14,8 +14,8 @@ from chat.tui.input.completion import candidates
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """As much of a desk as completion looks at, in a folder with some files."""
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """As much of a state as completion looks at, in a folder with some files."""
     for name in ("notes.txt", "notes two.md", ".hidden", "tiny.gguf"):
         (tmp_path / name).touch()
     (tmp_path / "more").mkdir()
@@ -51,11 +51,11 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("/undo ", []),
     ],
 )
-def test_what_may_come_next(desk: Any, text: str, texts: list[str]) -> None:
-    assert [each.text for each in candidates(desk, text)] == texts
+def test_what_may_come_next(state: Any, text: str, texts: list[str]) -> None:
+    assert [each.text for each in candidates(state, text)] == texts
 
 
-def test_candidates_replace_only_their_own_beginning(desk: Any) -> None:
-    assert {each.replaced for each in candidates(desk, "/file more/de")} == {2}
-    assert {each.replaced for each in candidates(desk, "/und")} == {4}
-    assert next(iter(candidates(desk, "/load ga"))).note == "roses?"
+def test_candidates_replace_only_their_own_beginning(state: Any) -> None:
+    assert {each.replaced for each in candidates(state, "/file more/de")} == {2}
+    assert {each.replaced for each in candidates(state, "/und")} == {4}
+    assert next(iter(candidates(state, "/load ga"))).note == "roses?"

@@ -18,7 +18,7 @@ from prompt_toolkit.output import DummyOutput
 
 from chat.system.external_editor import edit_text
 from chat.tui.input.line_editor import LineEditor
-from chat.tui.signals import Leaving
+from chat.tui.signals import Terminated
 from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_G, CTRL_J, CTRL_R, ENTER, TAB, UP, Terminal
 
 LEFT, RIGHT = "\x1b[D", "\x1b[C"
@@ -187,11 +187,15 @@ def test_a_program_that_is_to_end_does_not_wait_for_the_editor(start: Any) -> No
 
 
 def test_an_editor_that_opens_while_the_program_ends_is_ended_too() -> None:
+    def terminate() -> None:
+        raise Terminated
+
     with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
-        line_editor = LineEditor(complete=lambda _: (), toolbar=str, past=tuple)
-    line_editor.abandon(Leaving())
+        line_editor = LineEditor(complete=lambda _: (), toolbar=str, past_messages=tuple, handle_events=terminate)
+        with pytest.raises(Terminated):
+            line_editor.read()
     with subprocess.Popen(["sleep", "60"]) as editor:
-        line_editor._note_editor(editor)
+        line_editor._note_external_editor(editor)
         assert editor.wait(5) == -signal.SIGTERM
 
 
@@ -271,13 +275,13 @@ def test_a_redraw_from_another_thread_may_come_while_the_prompt_ends() -> None:
     def redraw_always() -> None:
         while not is_over.is_set():
             try:
-                editor.redraw()
+                editor.wake()
             except Exception as fault:
                 faults.append(fault)
 
     before = sys.getswitchinterval()
     with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
-        editor = LineEditor(complete=lambda _: (), toolbar=lambda: "", past=lambda: ())
+        editor = LineEditor(complete=lambda _: (), toolbar=lambda: "", past_messages=lambda: ())
         thread = threading.Thread(target=redraw_always)
         sys.setswitchinterval(1e-6)  # threads take turns everywhere
         try:

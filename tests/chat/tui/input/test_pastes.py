@@ -59,7 +59,7 @@ def test_a_place_inside_of_a_mark_is_known() -> None:
     pastes = Pastes()
     mark = pastes.fold(LONG)
     text = f"{mark} and {mark}!"
-    ends = [pastes.ends_around(text, at) for at in range(len(text) + 1)]
+    ends = [pastes.mark_around(text, at) for at in range(len(text) + 1)]
     first, second = (0, len(mark)), (len(mark) + 5, len(text) - 1)
     inside = len(mark) - 1
     assert ends == [None, *[first] * inside, *[None] * 6, *[second] * inside, None, None]

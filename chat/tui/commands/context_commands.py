@@ -1,0 +1,95 @@
+"""`/context` and `/stats`: what the model reads, and the figures of its answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chat.errors import ChatError
+from chat.rendering.status_text import context_usage, duration, rate
+from chat.rendering.styled_text import Span, cut
+from chat.system.terminal_text import escape_control_characters
+from chat.tui.exchange import render_context
+from chat.tui.transcript import describe_call
+
+if TYPE_CHECKING:
+    from chat.core.conversation import Message
+    from chat.rendering.styled_text import Line
+    from chat.tui.state import SessionState
+
+LABEL_CELLS = 13
+
+
+def show_context(state: SessionState, argument: str) -> None:
+    """`/context`"""
+    messages = state.session.conversation.messages()
+    if not messages:
+        return state.report("nothing is in the context yet")
+    state.backend.wait_for_load()
+    counts = state.backend.count(messages)
+    if state.backend.info is None:
+        return state.show(*_message_lines(state, messages, counts), ())
+    try:
+        rendered = render_context(state)
+    except ChatError as error:
+        state.show(*_message_lines(state, messages, counts), ())
+        return state.show_error(error)
+    state.used_tokens = len(rendered.ids)
+    sentence = f"{context_usage(state.backend.info, state.used_tokens)}, with what the format adds"
+    if rendered.dropped:
+        sentence += f"; the first {rendered.dropped} turns no longer fit and are left out"
+    return state.show(
+        *_message_lines(state, messages, counts, rendered.dropped), (), *state.wrapped(sentence, "dim"), ()
+    )
+
+
+def _message_lines(
+    state: SessionState, messages: tuple[Message, ...], counts: tuple[int | None, ...], dropped_turns: int = 0
+) -> list[Line]:
+    """A line for each message; messages of dropped turns are dim, with `out` in place of their tokens."""
+    lines: list[Line] = []
+    turn = 0
+    for message, count in zip(messages, counts, strict=True):
+        turn += message.role == "user"
+        is_out = 0 < turn <= dropped_turns
+        tokens = "out" if is_out else "?" if count is None else f"{count:,}"
+        number = str(turn) if message.role == "user" else ""
+        before = f"{number:>3} {message.role:<9} {tokens:>7}  "
+        cells = max(8, state.screen.width - len(before) - 1)
+        text = " ".join([message.content, *map(describe_call, message.tool_calls)])
+        lines.append((Span(before, "dim"), Span(cut(escape_control_characters(text), cells), "dim" if is_out else "")))
+    return lines
+
+
+def show_stats(state: SessionState, argument: str) -> None:
+    """`/stats`"""
+    totals = state.totals
+    if not totals.answers:
+        return state.report("no answers yet")
+    read_rate = rate(totals.prompt_tokens, totals.prompt_seconds)
+    generate_rate = rate(totals.generated_tokens, totals.generate_seconds)
+    rows = [
+        *_last_answer_rows(state),
+        ("answers", f"{totals.answers:,}"),
+        ("read", f"{totals.prompt_tokens:,} tokens, {read_rate}/s; {totals.cached_tokens:,} were cached"),
+        ("generated", f"{totals.generated_tokens:,} tokens, {generate_rate}/s"),
+    ]
+    for name, value in rows:
+        lines = state.wrapped(value, indent=" " * LABEL_CELLS)
+        state.show((Span(f"{name:<{LABEL_CELLS}}", "dim"), *lines[0][1:]), *lines[1:])
+    return state.show(())
+
+
+def _last_answer_rows(state: SessionState) -> list[tuple[str, str]]:
+    completion = state.last_completion
+    if completion is None:
+        return []
+    tokens, seconds = completion.tokens, completion.seconds
+    rows = [
+        ("last prompt", f"{tokens.prompt:,} tokens, {tokens.cached:,} of them cached, {duration(seconds.prompt)}"),
+        ("last answer", f"{tokens.generated:,} tokens, {duration(seconds.generate)}, "
+                        f"{rate(tokens.generated, seconds.generate)}/s"),
+        ("sampling", ", ".join(f"{name} {value}" for name, value in completion.sampling.items())),
+    ]  # fmt: skip
+    if tokens.drafted:
+        rows.append(("drafts", f"{tokens.accepted:,} of {tokens.drafted:,} accepted"))
+    return rows

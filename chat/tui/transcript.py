@@ -1,0 +1,107 @@
+"""Show messages of a conversation: an answer that was just given, or the part around a message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chat.rendering.answer_view import AnswerView, MarkdownAnswer, PlainAnswer
+from chat.rendering.status_text import completion_line
+from chat.rendering.styled_text import Span, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chat.core.conversation import Message, Node, ToolCall
+    from chat.core.events import Completion
+    from chat.rendering.styled_text import Line
+    from chat.tui.state import SessionState
+
+# Reasons for which an answer is incomplete, with what the user sees under it
+CUT_REASONS = {"length": "cut at the limit, /continue goes on", "interrupted": "interrupted, /continue goes on"}
+QUESTION_LINES = 4  # shown of the beginning and of the end of a long question
+
+
+def answer_view(state: SessionState, before: str = "") -> AnswerView:
+    """A view of an answer.
+
+    Args:
+        state: the session.
+        before: the text that the answer continues.
+    """
+    if state.shows_markdown and state.screen.is_live:
+        return MarkdownAnswer(state.screen, before=before)
+    return PlainAnswer(state.screen)
+
+
+def completion_lines(state: SessionState, completion: Completion) -> list[Line]:
+    """The lines under an answer: its function calls, why it is cut off, and its figures."""
+    figures = completion_line(completion, state.screen.width)
+    if completion.tool_calls:
+        hint = plain("/result TEXT answers it", "dim")
+        return [(), *_call_lines(state, completion.tool_calls), hint, figures]
+    if not completion.text and completion.finish_reason != "interrupted":
+        return [*state.wrapped("the answer is empty, /regen asks again", "dim"), figures]
+    if completion.finish_reason in CUT_REASONS:
+        reason = [*state.wrapped(CUT_REASONS[completion.finish_reason], "dim"), figures]
+        return [(), *reason] if completion.text else reason
+    return [(), figures]
+
+
+def describe_call(call: ToolCall) -> str:
+    """A function call, as the user reads it."""
+    return f"asks for {call.name}({call.arguments})"
+
+
+def show_end(state: SessionState, messages: int = 2) -> None:
+    """Show the last messages of the conversation."""
+    path = state.session.conversation.path()
+    _show_part(state, path, max(0, len(path) - messages), len(path))
+
+
+def show_turn(state: SessionState, node_id: str) -> None:
+    """Show the turn that a message belongs to: its question, and everything up to the next question."""
+    path = state.session.conversation.path()
+    index = next(number for number, node in enumerate(path) if node.id == node_id)
+    questions = [number for number, node in enumerate(path) if node.message.role == "user"]
+    begin = max((number for number in questions if number <= index), default=0)
+    end = min((number for number in questions if number > index), default=len(path))
+    _show_part(state, path, begin, end)
+
+
+def _show_part(state: SessionState, path: tuple[Node, ...], begin: int, end: int) -> None:
+    if begin:
+        state.show(plain(f"… {begin} earlier message{'s' if begin > 1 else ''}", "dim"), ())
+    for node in path[begin:end]:
+        _show_message(state, node.message)
+    later = len(path) - end
+    if later:
+        sentence = f"… {later} later message{'s' if later > 1 else ''}; what you say goes after the last one"
+        state.show(*state.wrapped(sentence, "dim"), ())
+
+
+def _show_message(state: SessionState, message: Message) -> None:
+    if message.role == "user":
+        return state.show(*_question_lines(state, message.content), ())
+    if message.role == "tool":
+        return state.show(*state.wrapped(f"result: {message.content}", "dim"), ())
+    if message.content:
+        view = answer_view(state)
+        view.feed(message.content)
+        view.finish()
+    lines = _call_lines(state, message.tool_calls)
+    if message.finish_reason in CUT_REASONS:
+        lines += [(), plain(CUT_REASONS[message.finish_reason], "dim")]
+    return state.show(*lines, ())
+
+
+def _question_lines(state: SessionState, text: str) -> list[Line]:
+    """A question as it stood after the prompt, without the middle of a long one."""
+    lines = state.wrapped(text, indent="  ")
+    left_out = len(lines) - 2 * QUESTION_LINES
+    if left_out > 1:
+        lines[QUESTION_LINES:-QUESTION_LINES] = [plain(f"  … {left_out:,} more lines", "dim")]
+    return [(Span("> ", "bold"), *lines[0][1:]), *lines[1:]]
+
+
+def _call_lines(state: SessionState, calls: Sequence[ToolCall]) -> list[Line]:
+    return [line for call in calls for line in state.wrapped(describe_call(call), "cyan")]
