@@ -1,4 +1,4 @@
-"""Draw the README's pictures of the session: `python -m tests.pictures` runs it in terminals and writes SVG files.
+"""Draw the README's pictures: `python -m tests.pictures` runs sessions in terminals and writes SVG files.
 
 The program, its keys and its screen are real. In `chat` and `search` the guide answers, which says the same each time;
 what the other pictures show is scripted.
@@ -43,7 +43,7 @@ TABLE = """| Model | Window | 文脈 |
 
 
 class Scene:
-    """One terminal with the session in it; a scripted model answers, or the guide where nothing is scripted."""
+    """A session in a terminal; a scripted model answers, or the guide if nothing is scripted."""
 
     def __init__(self, home: Path, *scripts: Any, columns: int = 80, lines: int = 24, **facts: Any) -> None:
         (home / MODEL).touch()
@@ -56,7 +56,7 @@ class Scene:
 
     def ready(self) -> None:
         """Wait for an empty prompt."""
-        self.terminal.wait(lambda: self.terminal.lines()[self.terminal.screen.cursor.y] == ">")
+        self.terminal.wait_for_prompt()
         self.terminal.wait(lambda: any(sign in self.terminal.text() for sign in READY))
 
     def do(self, line: str) -> None:
@@ -76,7 +76,7 @@ class Scene:
         console = Console(width=screen.columns, record=True, file=io.StringIO(), force_terminal=True)
         for y in range(screen.lines):
             console.print(_line(screen, y), no_wrap=True, overflow="ignore", crop=False)
-        console.print()  # else the last line loses what hangs below it
+        console.print()  # else the descenders of the last line are cut
         svg = console.export_svg(title=title, theme=THEME, unique_id=name)
         folder = HERE / "pictures"
         folder.mkdir(exist_ok=True)
@@ -103,7 +103,7 @@ def _colour(name: str) -> str | None:
 
 
 def chat(home: Path) -> None:
-    """What the guide answers."""
+    """Questions to the guide."""
     scene = Scene(home)
     scene.do("How do I convert a checkpoint?")
     scene.do("and in 8 bit?")
@@ -114,7 +114,7 @@ def chat(home: Path) -> None:
 
 
 def branches(home: Path) -> None:
-    """Another answer, an edited question, and the branches they leave."""
+    """A second answer, an edited question, and their branches."""
     scene = Scene(
         home,
         [["text", "A library hums at night; the books are dreaming of rain."], ["figures", 14, 0, 15, 1.6, 5.6]],
@@ -135,7 +135,7 @@ def branches(home: Path) -> None:
 
 
 def search(home: Path) -> None:
-    """Words found in earlier sessions, and one opened there."""
+    """A search in earlier sessions, and a session opened at a hit."""
     for question in (
         "What is the sliding window?",
         "How do I convert a checkpoint?",
@@ -158,7 +158,7 @@ def narrow(home: Path) -> None:
 
 
 def main() -> None:
-    """Draw all, or those named."""
+    """Draw all pictures, or those that the arguments name."""
     for scene in (chat, branches, search, narrow):
         if not sys.argv[1:] or scene.__name__ in sys.argv[1:]:
             with tempfile.TemporaryDirectory() as home:

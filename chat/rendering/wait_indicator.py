@@ -13,7 +13,7 @@ from chat.core.events import LoadProgress, PrefillProgress
 from chat.rendering.status_text import loading_line, reading_line, silence_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from chat.core.events import Event
     from chat.rendering.screen import Screen
@@ -32,19 +32,24 @@ class WaitState:
         model_name: the model's name, for the time that it loads.
         patience: seconds until a wait is shown.
         silence: seconds without an event until that is shown.
+        clock: gives the time in seconds.
     """
 
     model_name: str
     patience: float = PATIENCE_SECONDS
     silence: float = SILENCE_SECONDS
+    clock: Callable[[], float] = time.monotonic
     _last_event: Event | None = None
     _longest_batch_seconds: float = 0.0
-    _began_at: float = field(default_factory=time.monotonic)
-    _last_event_at: float = field(default_factory=time.monotonic)
+    _began_at: float = field(init=False)
+    _last_event_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began_at = self._last_event_at = self.clock()
 
     def note(self, event: Event) -> None:
         """Note an event of the reply."""
-        now = time.monotonic()
+        now = self.clock()
         if _is_unfinished(self._last_event):
             self._longest_batch_seconds = max(self._longest_batch_seconds, now - self._last_event_at)
         self._last_event_at = now
@@ -57,7 +62,7 @@ class WaitState:
             width: columns of the terminal.
             loaded_fraction: how much of the model is loaded, from 0 to 1; None if it is loaded, or if events say it.
         """
-        now = time.monotonic()
+        now = self.clock()
         waited, silent = now - self._began_at, now - self._last_event_at
         last = self._last_event
         if silent >= self._expected_silence() and loaded_fraction is None:

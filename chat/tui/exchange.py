@@ -59,7 +59,7 @@ def send_tool_result(state: SessionState, text: str) -> None:
         Terminated: the program ends; what was generated is stored.
     """
     if not text:
-        raise UsageError("needs what the function gave back")
+        raise UsageError("needs the result of the function")
     state.session.ask(*result_messages(state.session.conversation, [text]))
     pending = state.session.conversation.pending_calls()
     if pending:

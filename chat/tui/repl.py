@@ -184,7 +184,7 @@ class _Repl:
         if not text.strip():
             if state.branch_point is not None:
                 state.branch_point = None
-                state.report("left as it was")
+                state.report("nothing was changed")
             return None
         if text is line and is_command(text.strip()):
             state.branch_point = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chat.tui.state import SessionState
 
 # Reasons for which an answer is incomplete, with what the user sees under it
-CUT_REASONS = {"length": "cut at the limit, /continue goes on", "interrupted": "interrupted, /continue goes on"}
+CUT_REASONS = {"length": "cut at the limit, /continue resumes it", "interrupted": "interrupted, /continue resumes it"}
 QUESTION_LINES = 4  # shown of the beginning and of the end of a long question
 
 

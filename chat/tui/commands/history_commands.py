@@ -63,10 +63,10 @@ def save(state: SessionState, argument: str) -> None:
         return state.report("nothing was said yet")
     label = escape_line(record.label)
     if state.session.store.path is None:
-        return state.report(f"this session is `{label}` in memory only, and gone at the end · /export FILE keeps it")
+        return state.report(f"this session is `{label}` in memory only and lost at the end · /export FILE saves it")
     if not name:
         return state.report(f"this session is kept under `{label}`")
-    return state.report(f"saved as `{label}` · `mistral-chat --session {shlex.quote(label)}` goes on with it")
+    return state.report(f"saved as `{label}` · `mistral-chat --session {shlex.quote(label)}` continues it")
 
 
 def load(state: SessionState, argument: str) -> None:
@@ -99,7 +99,7 @@ def report_session_options(state: SessionState) -> None:
         state.show(plain(cut(escape_line(own), state.screen.width - 1), "dim"), ())
     model = record.model_path if record else ""
     if model and model != state.backend.options.model_path:
-        state.report(f"it was held with {Path(model).stem}; /model {model} goes on with that")
+        state.report(f"its model was {Path(model).stem}; /model {model} switches to it")
 
 
 def list_sessions(state: SessionState, argument: str) -> None:

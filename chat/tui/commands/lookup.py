@@ -73,7 +73,7 @@ def check_argument(command: SlashCommand, argument: str) -> None:
     """
     if argument.strip() and not command.arguments:
         raise UsageError(
-            f"`/{command.name}` takes nothing behind it, not `{escape_line(argument.strip())}`",
+            f"`/{command.name}` takes no argument, but got `{escape_line(argument.strip())}`",
             hint=f"`/help {command.name}` explains it",
         )
 

@@ -129,7 +129,7 @@ def _reload(state: SessionState, settings: Settings) -> None:
                 state.screen.update((), [loading_line(state.model_name, fraction, int(waited), width)])
         state.screen.update()
     if state.backend.fault is not None or state.backend.is_loading:
-        fault = state.backend.fault or ChatError("stopped, the model before is loaded again")
+        fault = state.backend.fault or ChatError("stopped, the earlier model is loaded again")
         state.backend.reload(before)
         raise fault
 

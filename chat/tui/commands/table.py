@@ -113,7 +113,7 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
         SlashCommand("regen", "answer again",
                 "Makes another answer to the last message; the one before stays as a branch.",
                 tree_commands.regenerate, "", ("retry", "regenerate")),
-        SlashCommand("continue", "go on with a cut answer",
+        SlashCommand("continue", "resume a cut answer",
                 "Continues an answer that Ctrl+C or the token limit cut off, as one message.",
                 tree_commands.continue_answer, "", ("go", "cont")),
         SlashCommand("result", "answer a function call",

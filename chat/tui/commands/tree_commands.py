@@ -29,7 +29,7 @@ def undo(state: SessionState, argument: str) -> None:
     turns = _parse_number(argument, "a number of turns")
     question = question_before(state.session.conversation, turns)
     if question is None:
-        raise UsageError("there are not so many turns to undo" if turns > 1 else "there is nothing to undo")
+        raise UsageError("there are fewer turns than that" if turns > 1 else "there is nothing to undo")
     state.session.set_leaf(question.parent)
     state.branch_point = None
     exchange.update_used_tokens(state)
@@ -51,7 +51,7 @@ def edit(state: SessionState, argument: str) -> str:
     if question is None:
         raise UsageError("there is no message to edit")
     state.branch_point = (question.parent,)
-    state.show(*state.wrapped("edit and send; an empty message leaves all as it is", "dim"))
+    state.show(*state.wrapped("edit and send; an empty message changes nothing", "dim"))
     return question.message.content
 
 

@@ -1,4 +1,4 @@
-"""Markdown fits its width, loses no word, and looks as it should."""
+"""Rendered Markdown fits its width and loses no word."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def shown(text: str, width: int) -> list[str]:
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 @pytest.mark.parametrize("number", range(60))
-def test_lines_fit_and_no_letter_is_lost(number: int, width: int) -> None:
-    """Code may be longer than the screen, so that it copies as it is: it is left out here."""
+def test_lines_fit_and_no_word_is_lost(number: int, width: int) -> None:
+    """Code is left out here: it may be wider, so that it can be copied."""
     text = re.sub(r"(?s)(```|~~~).*?\1", "", document(number))
     lines = markdown_lines(text, width)
     assert max((line_width(line) for line in lines), default=0) <= width
@@ -30,7 +30,7 @@ def test_lines_fit_and_no_letter_is_lost(number: int, width: int) -> None:
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("number", range(20))
-def test_the_narrowest_terminals_do_not_break_it(number: int, width: int) -> None:
+def test_the_narrowest_widths_raise_nothing(number: int, width: int) -> None:
     assert markdown_lines(document(number), width)
 
 
@@ -38,7 +38,7 @@ def test_html_stays_text() -> None:
     assert shown("<think>why</think>\n\n<div>\nx\n</div>", 40) == ["<think>why</think>", "", "<div>", "x", "</div>"]
 
 
-def test_items_hang_and_nest() -> None:
+def test_list_items_are_indented_and_nested() -> None:
     assert shown("1. one two three four\n   - five six seven eight\n10. ten", 16) == [
         "1. one two three",
         "   four",
@@ -57,11 +57,11 @@ def test_an_empty_code_block_has_no_line() -> None:
     assert shown("- a\n  ```sh\n  ```", 40) == ["• a", "", "  ```sh", "  ```"]
 
 
-def test_line_breaks_of_a_poem_stay() -> None:
+def test_single_line_breaks_are_kept() -> None:
     assert shown("Roses are red\nViolets are blue", 40) == ["Roses are red", "Violets are blue"]
 
 
-def test_links_show_where_they_lead_and_never_become_escapes() -> None:
+def test_links_show_their_address_without_escapes() -> None:
     assert shown("[here](https://e.org/) <https://f.org>", 60) == ["here (https://e.org/) https://f.org"]
 
 
@@ -69,19 +69,19 @@ def test_links_show_where_they_lead_and_never_become_escapes() -> None:
     "formula",
     [r"\(a+b\)", r"\[\frac{a}{b} \\ c\]", r"$x_i^*y_j^*$", "$$\na *b* \\, c\n$$", r"$\{a\}$", r"\(f\) and $g$"],
 )
-def test_a_formula_stays_as_it_is_written(formula: str) -> None:
-    """Once `\\(a+b\\)` lost its backslashes, and `$x^*y^*$` its stars."""
+def test_a_formula_is_shown_as_it_is_written(formula: str) -> None:
+    """Once `\\(a+b\\)` lost its backslashes, and `$x^*y^*$` its asterisks."""
     assert shown(formula, 60) == formula.split("\n")
     assert text_of(markdown_lines(f"**bold** {formula}", 200)[0]).startswith("bold " + formula.split("\n")[0])
 
 
-def test_prices_and_variables_are_no_formulas() -> None:
+def test_prices_and_variables_are_not_formulas() -> None:
     assert shown("from $5 to *$10*, $HOME and `$B` for **$x**", 60) == ["from $5 to $10, $HOME and $B for $x"]
     assert shown(r"\( alone \* and \[ too", 60) == ["( alone * and [ too"]
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_openings_of_formulas_are_quickly_read() -> None:
+def test_many_unclosed_formulas_are_parsed_quickly() -> None:
     began = time.monotonic()
     assert "".join(shown(r"\(" * 50_000, 80)) == "(" * 50_000
     assert time.monotonic() - began < 10
@@ -107,7 +107,7 @@ def test_wide_cells_wrap_inside_their_column() -> None:
     assert lines[2] == "word word word word word word word     x" and all(len(line) <= 40 for line in lines)
 
 
-def test_code_is_coloured_by_what_stands_above_it() -> None:
+def test_code_is_highlighted_with_the_lines_above_it() -> None:
     code = CodeHighlighter("python")
     lines = ["def f():", '    """Doc', *["", "words"] * 30, '"""', "    return 1"]
     assert [merged(code.add(line)) for line in lines] == [
@@ -125,11 +125,11 @@ def merged(line: Line) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     "text", ["> " * 500 + "kept", "[1]: https://e.org/kept", "- " * 500 + "kept", "*" * 500 + "kept"]
 )
-def test_what_markdown_would_swallow_is_kept(text: str) -> None:
+def test_text_that_markdown_would_drop_is_kept(text: str) -> None:
     assert any("kept" in line for line in shown(text, 4000))
 
 
-def test_deep_lists_end() -> None:
+def test_very_deep_lists_are_rendered() -> None:
     assert len(markdown_lines("".join("  " * depth + "- x\n" for depth in range(100)), 40)) >= 50
 
 
@@ -147,7 +147,7 @@ def test_deep_lists_end() -> None:
         ("plain", "plain"),
     ],
 )
-def test_open_marks_are_closed_while_a_text_grows(text: str, complete: str) -> None:
+def test_open_marks_of_an_unfinished_text_are_closed(text: str, complete: str) -> None:
     assert close_open_marks(text) == complete
 
 

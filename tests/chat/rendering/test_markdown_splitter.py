@@ -1,4 +1,4 @@
-"""Finished pieces never change, whole texts come out again, and chunks make no difference."""
+"""The pieces of a text do not depend on its chunks, and no line is lost."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def test_blocks_items_and_lines_of_code_are_pieces() -> None:
         ("\n\n\n", []),
     ],
 )
-def test_where_pieces_end(text: str, pieces: list[str]) -> None:
+def test_pieces_end_at_blocks_and_items(text: str, pieces: list[str]) -> None:
     assert [piece.text for piece in whole(text)] == pieces
 
 
-def test_pending_is_what_no_piece_holds_yet() -> None:
+def test_pending_is_the_unfinished_piece() -> None:
     splitter = MarkdownSplitter()
     assert splitter.feed("one\ntwo") == []
     assert splitter.pending == MarkdownPiece("one\ntwo")

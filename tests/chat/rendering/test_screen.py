@@ -1,4 +1,4 @@
-"""What is committed is written once; what is live is redrawn in place and never grows beyond the screen."""
+"""Committed lines are written once; live lines are redrawn in place and never need more rows than the screen has."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.grids import FULL
 FRAMES = re.compile(r"\x1b\[\?2026[hl]")
 WIDTHS = (40, 80, 200)
 STREAMED = [(number, width) for number in range(40) for width in (WIDTHS if FULL else [WIDTHS[number % 3]])]
-OURS = re.compile(r"\x1b\[(?:\?2026[hl]|\?7[hl]|[0-9;]*m|\d+A|J)|\r")  # all that we ever write to steer a terminal
+OURS = re.compile(r"\x1b\[(?:\?2026[hl]|\?7[hl]|[0-9;]*m|\d+A|J)|\r")  # every sequence that we write
 
 
 class Watched:
@@ -68,7 +68,7 @@ def expected(text: str, width: int) -> list[str]:
     return "\n".join(text_of(line).rstrip() for line in lines).rstrip().split("\n")
 
 
-def test_a_status_line_goes_without_a_trace() -> None:
+def test_a_live_line_is_removed_completely() -> None:
     watched = Watched()
     watched.screen.line(plain("before"))
     watched.screen.update((), [plain("reading 1")])
@@ -77,7 +77,7 @@ def test_a_status_line_goes_without_a_trace() -> None:
     assert watched.shown() == ["before", "answer"]
 
 
-def test_lines_that_stay_are_not_written_again() -> None:
+def test_unchanged_live_lines_are_not_written_again() -> None:
     watched = Watched()
     watched.screen.update((), [plain("first"), plain("second")])
     watched.screen.update((), [plain("first"), plain("second more")])
@@ -85,7 +85,7 @@ def test_lines_that_stay_are_not_written_again() -> None:
     assert watched.shown() == ["first", "second more"]
 
 
-def test_live_lines_taller_than_the_screen_show_their_end_and_are_committed_whole() -> None:
+def test_too_many_live_lines_show_their_end_and_are_all_committed() -> None:
     watched = Watched(lines=6)
     lines = [plain(f"line {number}") for number in range(20)]
     for count in range(1, 21):
@@ -106,8 +106,8 @@ def test_a_line_wider_than_the_screen_is_redrawn_from_its_start() -> None:
     assert watched.shown() == ["end"]
 
 
-def test_what_others_wrote_below_live_lines_is_not_erased() -> None:
-    """Once an answer that went on after Ctrl+Z and `fg` wrote over the shell's lines."""
+def test_text_of_other_programs_below_live_lines_is_not_erased() -> None:
+    """Once an answer that continued after Ctrl+Z and `fg` wrote over the shell's lines."""
     watched = Watched()
     watched.screen.update((), [plain("first"), plain("second")])
     watched.stream.write("\n$ fg\n")
@@ -117,7 +117,7 @@ def test_what_others_wrote_below_live_lines_is_not_erased() -> None:
     assert watched.shown() == ["first", "second", "$ fg", "first", "second more."]
 
 
-def test_a_stream_that_is_no_terminal_gets_plain_lines_once() -> None:
+def test_a_pipe_gets_only_committed_lines_without_escapes() -> None:
     watched = Watched(is_live=False)
     watched.screen.update((), [plain("status")])
     watched.screen.line(plain("bold", "bold red"))
@@ -130,16 +130,16 @@ def test_no_colour_keeps_weights_and_drops_colours() -> None:
     assert watched.stream.getvalue().count("\x1b[1mword\x1b[0m") == 1 and "31" not in watched.stream.getvalue()
 
 
-def test_a_terminal_that_is_gone_is_told_once() -> None:
+def test_a_lost_terminal_is_reported_once() -> None:
     class Broken(io.StringIO):
         def flush(self) -> None:
             raise OSError(5, "gone")
 
-    told: list[int] = []
-    screen = Screen(Broken(), is_live=True, colour=True, on_gone=lambda: told.append(1))
+    reports: list[int] = []
+    screen = Screen(Broken(), is_live=True, colour=True, on_gone=lambda: reports.append(1))
     screen.line(plain("a"))
     screen.line(plain("b"))
-    assert told == [1]
+    assert reports == [1]
 
 
 @pytest.mark.parametrize(("number", "columns"), STREAMED)
@@ -147,7 +147,7 @@ def test_an_answer_streamed_in_chunks_ends_as_if_drawn_at_once(number: int, colu
     text = document(number)
     watched = Watched(columns)
     moments = iter(range(1_000_000))
-    view = MarkdownAnswer(watched.screen, clock=lambda: next(moments))  # every tick is time for a frame
+    view = MarkdownAnswer(watched.screen, clock=lambda: next(moments))  # every tick draws a frame
     for chunk in chunks(text, random.Random(number)):
         view.feed(chunk)
         view.tick()
@@ -163,7 +163,7 @@ def pieces_of(line: str, columns: int) -> list[str]:
     return "\n".join(row.rstrip() for row in terminal.display).rstrip().split("\n")
 
 
-def test_an_answer_that_goes_on_shows_only_its_unfinished_piece_again() -> None:
+def test_a_continued_answer_shows_only_its_unfinished_piece_again() -> None:
     watched = Watched()
     view = MarkdownAnswer(watched.screen, before="# Shown\n\nA half sen")
     view.feed("tence.\n\nMore.")
@@ -182,7 +182,7 @@ PAYLOADS = [
 
 @pytest.mark.parametrize("kind", [MarkdownAnswer, PlainAnswer])
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_no_escape_of_an_answer_reaches_the_terminal_however_it_is_split(payload: str, kind: type) -> None:
+def test_no_escape_of_an_answer_reaches_the_terminal(payload: str, kind: type) -> None:
     text = f"before {payload} after\n"
     for at in range(len(text) + 1):
         watched = Watched()
@@ -207,8 +207,8 @@ def test_after_a_change_of_width_rows_are_counted_as_the_terminal_wrapped_them()
     assert watched.stream.getvalue()[written:] == "\x1b[?2026h\r\x1b[2A\x1b[Jc\x1b[?2026l"
 
 
-def test_a_terminal_that_does_not_wrap_again_loses_no_line_above() -> None:
-    """Once a change of width in xterm took the question away that stood above the answer."""
+def test_a_terminal_that_does_not_rewrap_loses_no_line_above() -> None:
+    """Once a change of width in xterm erased the question above the answer."""
     watched = Watched(columns=40, rewraps=False)
     watched.screen.update((), [plain("a" * 35), plain("b" * 10)])
     watched.size = os.terminal_size((20, 12))
@@ -220,7 +220,7 @@ def test_a_terminal_that_does_not_wrap_again_loses_no_line_above() -> None:
 @pytest.mark.parametrize(
     "text", ["👍🏽" * 40, "👨‍👩‍👧‍👦 " * 20, "a 🏳️‍🌈 " * 15 + "\n\nend"], ids=["tones", "families", "flags"]
 )
-def test_letters_that_a_terminal_finds_wider_than_we_do_stand_there_once(text: str) -> None:
+def test_characters_that_a_terminal_finds_wider_than_we_do_are_shown_once(text: str) -> None:
     """Once every frame left a line behind in tmux, kitty and xterm, which give a hand and its tone four columns."""
     watched = Watched(columns=40)
     view = MarkdownAnswer(watched.screen, clock=iter(range(100_000)).__next__)
@@ -235,7 +235,7 @@ def test_letters_that_a_terminal_finds_wider_than_we_do_stand_there_once(text: s
     assert "".join(shown).count("👍") == text.count("👍")
 
 
-def test_the_size_is_asked_of_the_terminal_though_columns_are_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_terminals_size_has_precedence_over_exported_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("LINES", "50")
     ours, theirs = pty.openpty()
@@ -249,8 +249,8 @@ def test_the_size_is_asked_of_the_terminal_though_columns_are_exported(monkeypat
     assert Screen(io.StringIO(), is_live=False, colour=False).size == (200, 50)
 
 
-def test_nothing_is_drawn_while_the_size_still_changes() -> None:
-    """tmux tells of sizes late: what was drawn for the one before last stayed in the scrollback."""
+def test_nothing_is_drawn_while_the_size_changes() -> None:
+    """tmux reports sizes late: once frames for an earlier size stayed in the scrollback."""
     watched = Watched()
     now = 0.0
     view = MarkdownAnswer(watched.screen, clock=lambda: now)

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """A function that starts a session: scripts and engine facts, flags, columns, lines, environment."""
+    """A function that starts a session with scripts and facts for the engine, flags, a size and an environment."""
     from tests.chat.tui.pseudo_terminal import Terminal, python
 
     begun: list[Any] = []
@@ -37,7 +37,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
             command = ["bash", "-c", shell, "bash", *command]
         terminal = Terminal(command, columns=columns, lines=lines, environment=environment, folder=tmp_path)
         begun.append(terminal)
-        terminal.wait(ready)  # what is typed before that would be echoed by the terminal itself
+        terminal.wait(ready)  # the terminal itself would echo keys that come earlier
         return terminal
 
     yield begin

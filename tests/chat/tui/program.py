@@ -1,4 +1,4 @@
-"""The session with a scripted engine as a program of its own: `python program.py '{"scripts": [...]}'`."""
+"""A session with a scripted engine, as a program: `python program.py '{"scripts": [...]}'`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.chat.tui.scripted import Scripted
 
 
 def main() -> int:
-    """Run it; `flags` are settings, `resume` names a session to go on with, everything else is the engine's."""
+    """Run the session; `flags` are settings, `resume` names a session to continue, the rest is for the engine."""
     script: dict[str, Any] = json.loads(sys.argv[1])
     config = config_folder() / "config.toml"
     resolved = resolve_settings({"model": script.pop("model", __file__), **script.pop("flags", {})}, {}, config)

@@ -1,4 +1,4 @@
-"""Drive a program in a pseudo-terminal and look at its screen as a person would, scrollback included."""
+"""Run a program in a pseudo-terminal, type keys, and read its screen and scrollback."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UP, TAB = "\x1b[A", "\t"
 
 
 class FaintScreen(pyte.HistoryScreen):
-    """pyte's screen, which knows no faint text: it is kept as blinking, which nothing here ever is."""
+    """pyte's screen, which lacks faint text: here the blinking attribute, which nothing uses, stands for it."""
 
     def select_graphic_rendition(self, *attributes: int, private: bool = False) -> None:
         super().select_graphic_rendition(*attributes)
@@ -42,7 +42,7 @@ class Spawned(pexpect.spawn):
     """A program in a pseudo-terminal, forked where that does the same as starting it."""
 
     def _spawnpty(self, args: list[bytes], **more: Any) -> ptyprocess.PtyProcess:
-        command = [os.fsdecode(each) for each in args]
+        command = [os.fsdecode(argument) for argument in args]
         server = fork_server()
         if server is None or not server.can_run(command, more["env"]):
             return super()._spawnpty(args, **more)
@@ -96,7 +96,7 @@ class Terminal:
         return True
 
     def settle(self, seconds: float) -> None:
-        """Pump until nothing was written for so long."""
+        """Pump until nothing was written for so many seconds."""
         quiet_since, size = time.monotonic(), len(self.output)
         while time.monotonic() - quiet_since < seconds:
             self.pump()
@@ -104,11 +104,11 @@ class Terminal:
                 quiet_since, size = time.monotonic(), len(self.output)
 
     def wait(self, what: str | Callable[[], bool], seconds: float = 15.0) -> None:
-        """Pump until a text stands on the screen, or something is true."""
+        """Pump until a text is on the screen, or a function returns True."""
         deadline = time.monotonic() + seconds
         while not (what in self.text() if isinstance(what, str) else what()):
             if time.monotonic() > deadline:
-                raise AssertionError(f"waited in vain for {what!r}; the screen shows\n{self.text()}")
+                raise AssertionError(f"timed out waiting for {what!r}; the screen shows\n{self.text()}")
             if not self.pump():
                 if what in self.text() if isinstance(what, str) else what():
                     return
@@ -116,26 +116,41 @@ class Terminal:
 
     def send(self, *keys: str) -> None:
         """Type keys, one write for each."""
-        for each in keys:
-            self.child.send(each)
+        for key in keys:
+            self.child.send(key)
             self.pump(0.02)
 
     def say(self, message: str) -> None:
         """Type a message and Enter."""
         self.send(message, ENTER)
 
+    def run(self, line: str, answer: str) -> None:
+        """Type a line at an empty prompt, and wait for an answer to it and for the next prompt."""
+        self.wait_for_prompt()
+        self.send(line, ENTER)
+        self.wait(lambda: answer in self.text().rsplit(f"> {line}", 1)[-1])
+        self.wait(lambda: self.cursor_line().startswith(">"))
+
+    def wait_for_prompt(self, seconds: float = 15.0) -> None:
+        """Pump until the cursor is at an empty prompt of a session."""
+        self.wait(lambda: self.cursor_line() == ">", seconds)
+
     def paste(self, text: str) -> None:
-        """What a terminal with bracketed paste sends for a paste."""
+        """Send a paste as a terminal with bracketed paste does."""
         self.send(f"\x1b[200~{text}\x1b[201~")
 
     def resize(self, columns: int, lines: int) -> None:
-        """What a terminal does when its window changes, but for wrapping lines again."""
+        """Change the terminal's size, without wrapping its lines again."""
         self.child.setwinsize(lines, columns)
         self.screen.resize(lines, columns)
 
     def lines(self) -> list[str]:
         """The screen's lines, without trailing spaces and empty lines at the end."""
         return [line.rstrip() for line in self.screen.display]
+
+    def cursor_line(self) -> str:
+        """The line that the cursor is on, without trailing spaces."""
+        return self.lines()[self.screen.cursor.y]
 
     def text(self) -> str:
         """The screen."""
@@ -165,7 +180,7 @@ class Terminal:
         self.child.ptyproc.closed = self.child.closed = True
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill the program."""
         if self.child.isalive():
             self.child.kill(signal.SIGKILL)
         if not self.child.closed:

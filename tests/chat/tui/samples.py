@@ -1,4 +1,4 @@
-"""Markdown as models write it, seeded, for tests of what the terminal makes of it."""
+"""Random Markdown as models write it, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def block(seed: random.Random) -> str:
 
 
 def document(number: int) -> str:
-    """The text with this number: always the same one."""
+    """The document with this number."""
     seed = random.Random(number)
     blocks = [block(seed) for _ in range(seed.randint(1, 7))]
     text = blocks[0]
-    for each in blocks[1:]:
-        text += seed.choice(["\n\n", "\n\n", "\n\n\n", "\n"]) + each
+    for following in blocks[1:]:
+        text += seed.choice(["\n\n", "\n\n", "\n\n\n", "\n"]) + following
     return text + seed.choice(["", "\n"])
 
 

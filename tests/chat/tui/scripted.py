@@ -1,4 +1,4 @@
-"""A replier that answers from a script, for tests of the session that need what no real model does on command."""
+"""A backend that answers from a script, for tests that need what no real model does on demand."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 
 
 class Scripted:
-    """Answers with the next script of a list, or with an echo when none is left.
+    """Answers with the next script of a list, or with an echo if none is left.
 
     A script is a list of steps: ["text", "..."] (one event per character run given), ["chars", "..."] (one event per
     character), ["sleep", s], ["read", done, total, s], ["notice", "..."], ["length"] (ends by length), ["die"],
-    ["figures", prompt, cached, generated, seconds of reading, seconds of answering],
-    ["call", name, arguments, id], ["hang"] (deaf to `cancel`), ["wait"] (until `cancel`). `load` is the time that
-    loading takes, in seconds; a text there is the message of a ModelError. `loaded` is the fraction that is told
-    meanwhile.
+    ["figures", prompt, cached, generated, seconds of reading, seconds of answering], ["until", function],
+    ["call", name, arguments, id], ["hang"] (ignores `cancel`), ["wait"] (until `cancel`). `load` is the time that
+    loading takes, in seconds, or the message of a ModelError. `loaded` is the fraction that is reported meanwhile.
     """
 
     def __init__(
@@ -112,6 +111,9 @@ class Scripted:
             raise EngineError("the engine died: SIGSEGV", hint="`/regen` asks again")
         elif name == "wait":
             self._cancelled.wait()
+        elif name == "until":
+            while not values[0]():
+                time.sleep(0.01)
         elif name == "hang":
             time.sleep(3600)
         elif name == "kill":

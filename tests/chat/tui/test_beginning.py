@@ -1,4 +1,4 @@
-"""Ctrl+C at every moment of a session's beginning: no traceback, and the terminal as it was."""
+"""Ctrl+C at every moment of a session's start: no traceback, and the terminal's modes restored."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.grids import FULL
 
 STEP = 4 if FULL else 90
 SHELL = 'stty -g; "$@"; echo code=$?; stty -g'
-PROGRAM = [sys.executable, "-X", "importtime", "-m", "chat"]  # tells when each module was imported
+PROGRAM = [sys.executable, "-X", "importtime", "-m", "chat"]  # prints each module as it is imported
 
 
 @pytest.mark.parametrize("imports", range(0, 360, STEP))
-def test_ctrl_c_ends_a_starting_session_quietly(tmp_path: Path, tiny_model: Path, imports: int) -> None:
-    """At a prompt that stands already it drops the line, as later; then Ctrl+D leaves."""
+def test_ctrl_c_ends_a_starting_session_without_a_traceback(tmp_path: Path, tiny_model: Path, imports: int) -> None:
+    """At a prompt it drops the line, as always; then Ctrl+D leaves."""
     terminal = Terminal(["bash", "-c", SHELL, "bash", *PROGRAM, "-m", str(tiny_model)], folder=tmp_path)
 
     def imported() -> int:

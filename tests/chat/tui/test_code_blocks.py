@@ -95,10 +95,10 @@ def test_the_filter_prints_and_the_session_copies_the_same(
     )
     for number, (text, blocks) in enumerate(ALL.values(), 1):
         for line, answer in (("next", " tok"), ("/copy code", "copied" if blocks else "the last answer has no code")):
-            terminal.wait(lambda: terminal.lines()[terminal.screen.cursor.y] == ">")
+            terminal.wait_for_prompt()
             terminal.send(line, ENTER)
             terminal.wait(lambda line=line, number=number: terminal.everything().count(f"> {line}\n") == number)
             terminal.wait(lambda line=line, answer=answer: answer in terminal.everything().rsplit(f"> {line}", 1)[-1])
         found = re.findall(rb"\x1b\]52;c;([^\x07]*)\x07", terminal.output)
         terminal.output = b""
-        assert [base64.b64decode(each).decode() for each in found] == list(blocks[-1:]), text
+        assert [base64.b64decode(copied).decode() for copied in found] == list(blocks[-1:]), text

@@ -1,6 +1,6 @@
-"""One session, killed at random moments and gone on with by `-c`: nothing that was shown is lost.
+"""One session, killed at random moments and continued by `-c`: nothing that was shown is lost.
 
-No saved state misleads either: the next answer is that of a cold run.
+No saved state changes an answer: the next one is that of a cold run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LAST = "and what came of it?"
 
 
 def hold_turn(home: Path, model: Path, question: str, chance: random.Random) -> tuple[bool, bool]:
-    """Go on with the session, ask, and kill the program somewhere from the question to its end; or let it end.
+    """Continue the session, ask, and kill the program at a random moment before its end, or let it end.
 
     Returns:
         Whether a part of the answer was seen, and whether all of it with its figures.
@@ -66,18 +66,18 @@ def hold_turn(home: Path, model: Path, question: str, chance: random.Random) -> 
 
 
 def is_ready(terminal: Terminal) -> bool:
-    return terminal.lines()[terminal.screen.cursor.y] == ">" and "loading" not in terminal.lines()[-1]
+    return terminal.cursor_line() == ">" and "loading" not in terminal.lines()[-1]
 
 
 def answer_of(terminal: Terminal, question: str) -> str:
-    """What stands under a question, but for the lines that tell what is waited for."""
+    """The text under a question, without status lines."""
     below = terminal.everything().partition(f"> {question}\n")[2]
     lines = [line for line in below.splitlines() if not line.startswith((">", *WAITING))]
     return "\n".join(lines).strip()
 
 
 def loaded(home: Path) -> tuple[Message, ...]:
-    """The session as the program would go on with it, from a history that is sound."""
+    """The session as the program would continue it; the history passes its integrity check."""
     file = home / "data" / "history.db"
     with contextlib.closing(sqlite3.connect(file)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -88,7 +88,7 @@ def loaded(home: Path) -> tuple[Message, ...]:
 
 
 def asked_cold_and_warm(home: Path, other: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The same next question to copies of the home, with the saved states and without."""
+    """Answers to one question from two copies of the home, with its saved states and without."""
     answers = []
     for keeps in (True, False):
         shutil.copytree(home, other)
@@ -104,7 +104,7 @@ def asked_cold_and_warm(home: Path, other: Path) -> tuple[dict[str, Any], dict[s
 
 
 @pytest.mark.slow
-def test_a_session_killed_again_and_again_goes_on_with_all_that_was_shown(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_session_killed_at_random_moments_loses_nothing_that_was_shown(tmp_path: Path, tiny_model: Path) -> None:
     chance = random.Random(KILLS)
     home = tmp_path / "home"
     before: tuple[Message, ...] = ()
@@ -115,16 +115,18 @@ def test_a_session_killed_again_and_again_goes_on_with_all_that_was_shown(tmp_pa
         now = loaded(home)
         assert now[: len(before)] == before
         new = now[len(before) :]
-        assert [(each.role, each.content) for each in new[:1]] in ([], [("user", question)])
-        assert [each.role for each in new] in ([], ["user"], ["user", "assistant"])
+        assert [(message.role, message.content) for message in new[:1]] in ([], [("user", question)])
+        assert [message.role for message in new] in ([], ["user"], ["user", "assistant"])
         assert new or not is_seen
         assert (len(new) == 2 and new[1].finish_reason in ("stop", "length")) or not is_whole
-        assert all(each.content and each.finish_reason in ("stop", "length", "interrupted") for each in new[1:]), new
+        assert all(
+            message.content and message.finish_reason in ("stop", "length", "interrupted") for message in new[1:]
+        )
         before = now
         if kill % COMPARED_EVERY == 0:
             warm, cold = asked_cold_and_warm(home, tmp_path / "copy")
             assert cold["tokens"]["cached"] == 0
-            told = ("text", "ids", "prompt_ids_sha256", "finish_reason")
-            assert [warm[each] for each in told] == [cold[each] for each in told]
+            keys = ("text", "ids", "prompt_ids_sha256", "finish_reason")
+            assert [warm[key] for key in keys] == [cold[key] for key in keys]
             spared += warm["tokens"]["cached"]
     assert spared > 0, "no state was ever used"

@@ -1,7 +1,9 @@
-"""The session as a person sees it, with a scripted engine, in a pseudo-terminal."""
+"""The session as the user sees it, with a scripted engine, in a pseudo-terminal."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,26 +49,26 @@ def test_ctrl_c_at_the_prompt_clears_the_line(start: Any) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_an_answer_and_keeps_it_for_the_next_prompt(start: Any) -> None:
+def test_ctrl_c_stops_an_answer_and_keeps_it(start: Any) -> None:
     terminal = start([["text", "half an ans"], ["wait"], ["text", "NEVER"]])
     terminal.say("go")
     terminal.wait("half an ans")
     terminal.send(CTRL_C)
-    terminal.wait("interrupted, /continue goes on")
+    terminal.wait("interrupted, /continue resumes it")
     terminal.say("more")
     terminal.wait("You said: more")
     assert "NEVER" not in terminal.everything()
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_leaves_an_engine_that_does_not_stop(start: Any) -> None:
+def test_a_second_ctrl_c_ends_the_program_if_the_engine_does_not_stop(start: Any) -> None:
     terminal = start([["text", "begun"], ["hang"]])
     terminal.say("go")
     terminal.wait("begun")
     terminal.send(CTRL_C)
     terminal.wait("stopping · Ctrl+C again leaves")
     terminal.send(CTRL_C)
-    assert terminal.end(3) == 130
+    assert terminal.end() == 130
 
 
 @pytest.mark.slow
@@ -90,13 +92,13 @@ def test_typing_is_possible_while_the_model_loads(start: Any) -> None:
     terminal.wait("/ 32,768")
 
 
-def test_a_model_that_cannot_be_used_ends_the_session_with_its_sentence(start: Any) -> None:
+def test_a_model_that_cannot_be_used_ends_the_session_with_an_error(start: Any) -> None:
     terminal = start(load="broken.gguf is no GGUF file", ready="error")
     assert terminal.end() == 3
     assert "error: broken.gguf is no GGUF file" in terminal.text()
 
 
-def test_a_dead_engine_costs_one_answer_and_not_the_session(start: Any) -> None:
+def test_a_dead_engine_ends_one_answer_but_not_the_session(start: Any) -> None:
     terminal = start([["text", "half"], ["die"]])
     terminal.say("go")
     terminal.wait("error: the engine died: SIGSEGV")
@@ -107,7 +109,7 @@ def test_a_dead_engine_costs_one_answer_and_not_the_session(start: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_resize_while_an_answer_streams_lays_the_rest_out_anew(start: Any) -> None:
+def test_the_rest_of_an_answer_wraps_at_a_changed_width(start: Any) -> None:
     words = [f"word{number}" for number in range(60)]
     terminal = start([["chars", "# Head\n\n" + " ".join(words[:30]) + "\n\n", 0.002], ["sleep", 0.5],
                       ["chars", " ".join(words[30:]) + "\n", 0.002]], columns=80)  # fmt: skip
@@ -120,3 +122,23 @@ def test_a_resize_while_an_answer_streams_lays_the_rest_out_anew(start: Any) -> 
     ]
     assert " ".join(rest).split()[-30:] == words[30:]
     assert max(len(line) for line in rest) <= 40
+
+
+def test_a_dumb_terminal_gets_plain_text(start: Any, tmp_path: Path) -> None:
+    terminal = start([["text", "# Head\n\n**bold** text"]], environment={"TERM": "dumb"})
+    terminal.say("go")
+    terminal.wait("**bold** text")
+    terminal.wait("prompt 3")
+    terminal.send('"""one\r', 'two"""\r')
+    terminal.wait("You said: one\ntwo")
+    terminal.say("/bye")
+    assert terminal.end() == 0
+    assert b"\x1b" not in terminal.output
+
+
+@pytest.mark.slow
+def test_no_color_drops_colours(start: Any) -> None:
+    terminal = start([["text", "`code` **bold**\n```py\ndef f(): 1\n```"]], environment={"NO_COLOR": "1"})
+    terminal.run("go", "def f(): 1")
+    colours = re.findall(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-7]|4[0-7]|9[0-7]|38|48)[;0-9]*m", terminal.output)
+    assert colours == []

@@ -1,4 +1,4 @@
-"""Signals in each phase of a session and of a one shot, with a real tiny model.
+"""Signals in each phase of a session and of a one-shot answer, with a real tiny model.
 
 Whatever comes when: what was shown as answered is stored, the terminal's modes are as before, the exit code tells what
 happened, and no process of ours is left.
@@ -31,15 +31,15 @@ ENDING, PASSING = ("SIGTERM", "SIGHUP"), ("SIGINT", "SIGTSTP", "SIGWINCH")
 SOME = [("SIGTERM", "starting"), ("SIGHUP", "reading"), ("SIGINT", "streaming"), ("SIGTSTP", "streaming"),
         ("SIGTSTP", "idle"), ("SIGWINCH", "idle"), ("SIGTERM", "leaving")]  # fmt: skip
 ALL = [(name, phase) for name in (*ENDING, *PASSING) for phase in PHASES]
-DELAYS = [0.0, *(each * random.Random(each).uniform(0.03, 0.06) for each in range(1, 9))] if FULL else [0.0]
-GONE_SECONDS = 2.0 if not FULL else 4.0  # a full run shares the machine
+DELAYS = [0.0, *(step * random.Random(step).uniform(0.03, 0.06) for step in range(1, 9))] if FULL else [0.0]
+GONE_SECONDS = 10.0
 FIGURES = re.compile(r"^[1-9]\d* tokens? · ", re.MULTILINE)
 SHELL = 'stty -g; "$@"; echo code=$?; stty -g'
 
 
 @dataclass
-class Life:
-    """A session from its start to its end, with one signal somewhere."""
+class SignalledSession:
+    """A session from its start to its end, with one signal."""
 
     terminal: Terminal
     name: str
@@ -52,14 +52,14 @@ class Life:
     typed: float = 0.0  # when the last question was
     has_left: bool = False
 
-    def lead(self) -> None:
-        """Ask twice and leave, as a person would; send the signal when its time has come."""
+    def run(self) -> None:
+        """Ask twice and leave, as a user would; send the signal in its phase."""
         deadline = self.begun + (30 if not FULL else 90)
         while self.terminal.pump(0.01):
             assert time.monotonic() < deadline, self.terminal.everything()
             self._signal()
             if self._is_at_prompt() and time.monotonic() - self.sent > 0.3:
-                self._go_on()
+                self._type_next()
 
     @property
     def answered(self) -> int:
@@ -67,13 +67,13 @@ class Life:
         return len(FIGURES.findall(self.terminal.everything()))
 
     def _is_at_prompt(self) -> bool:
-        """Whether the next may be typed: the last question was shown, or was dropped by a signal."""
-        line = self.terminal.lines()[self.terminal.screen.cursor.y]
+        """Whether the next line may be typed: the last question was shown, or a signal dropped it."""
+        line = self.terminal.cursor_line()
         is_shown = not self.asked or f"question {self.asked}" in self.terminal.everything()
         is_taken = is_shown or time.monotonic() - self.typed > 3
         return is_taken and line == ">" and "loading" not in self.terminal.lines()[-1]
 
-    def _go_on(self) -> None:
+    def _type_next(self) -> None:
         if self.phase == "idle" and self.asked == 1 and not self.reached:
             self.reached = time.monotonic()
             self._signal()
@@ -90,7 +90,7 @@ class Life:
             self.has_left = True
 
     def _signal(self) -> None:
-        """Send the signal once, after its delay; a program that was stopped is woken again."""
+        """Send the signal once, after its delay; a stopped program is continued."""
         if self.phase == "starting" and not self.reached and listens(children_of(self.terminal.child.pid)):
             self.reached = time.monotonic()
         if self.phase == "streaming" and not self.reached and re.search(r"> question 1\n\n\S", self.terminal.text()):
@@ -107,12 +107,12 @@ class Life:
             if self.name == "SIGTSTP":
                 self.terminal.settle(0.2)
                 shown = termios.tcgetattr(self.terminal.child.child_fd)[3] & termios.ECHO
-                assert state_of(program) != "T" or shown, "it sleeps and has kept the terminal"
+                assert state_of(program) != "T" or shown, "it is stopped and has not restored the terminal's modes"
                 os.kill(program, signal.SIGCONT)
 
 
 def listens(programs: list[int]) -> bool:
-    """Whether a program's own handlers are set: before that Python is starting, and its fate is Python's."""
+    """Whether the program has set its signal handlers: before that Python itself is starting."""
     with contextlib.suppress(OSError, IndexError):
         status = Path(f"/proc/{programs[0]}/status").read_text()
         caught = int(re.findall(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)[0], 16)
@@ -131,7 +131,7 @@ def ours(home: Path) -> list[int]:
 
 
 def wait_for_none(home: Path) -> None:
-    """No process of ours may be left."""
+    """Wait until no process of ours is left."""
     deadline = time.monotonic() + GONE_SECONDS
     while left := ours(home):
         assert time.monotonic() < deadline, left
@@ -139,7 +139,7 @@ def wait_for_none(home: Path) -> None:
 
 
 def stored(home: Path) -> list[tuple[str, str, str | None, int]]:
-    """(role, content, finish_reason, streaming) of every message; the history is sound."""
+    """(role, content, finish_reason, streaming) of every message; the history passes its integrity check."""
     file = home / "data" / "history.db"
     if not file.exists():
         return []
@@ -155,15 +155,15 @@ def stored(home: Path) -> list[tuple[str, str, str | None, int]]:
 @pytest.mark.parametrize("delay", DELAYS)
 @pytest.mark.parametrize(("name", "phase"), ALL if FULL else SOME)
 @pytest.mark.slow
-def test_a_session_survives_or_ends_whole(
+def test_a_signal_in_a_session_loses_no_answer_and_leaves_no_process(
     tmp_path: Path, tiny_model: Path, name: str, phase: str, delay: float
 ) -> None:
     home = tmp_path / "home"
     program = [sys.executable, "-m", "chat", "-m", str(tiny_model), "-n", "150", "--temperature", "0"]
     environment = {"MISTRAL_CHAT_HOME": str(home), "MISTRAL_CHAT_THREADS": "1"}
     terminal = Terminal(["bash", "-c", SHELL, "bash", *program], environment=environment, folder=tmp_path)
-    life = Life(terminal, name, phase, delay)
-    life.lead()
+    life = SignalledSession(terminal, name, phase, delay)
+    life.run()
     ended = time.monotonic()
     terminal.kill()
     shown = terminal.everything()
@@ -179,21 +179,21 @@ def test_a_session_survives_or_ends_whole(
     else:
         assert code == 0 or (name == "SIGINT" and (phase == "starting" or life.has_left) and code == 130), shown
     messages = stored(home)
-    assert not [each for each in messages if each[3]], messages  # no answer is left half-stored
+    assert not [message for message in messages if message[3]], messages  # no answer is left unfinished
     asked = [f"question {number}" for number in range(1, life.asked + 1)]
     kept = [content for role, content, _, _ in messages if role == "user"]
-    lost = [each for each in asked if each not in kept]
-    assert kept == [each for each in asked if each not in lost], shown
+    lost = [question for question in asked if question not in kept]
+    assert kept == [question for question in asked if question not in lost], shown
     is_cut = name in ENDING or (name == "SIGINT" and delay > 0)  # one question may have been on its way
     assert len(lost) <= is_cut, (messages, shown)
-    assert sum(each[0] == "assistant" for each in messages) >= life.answered, (messages, shown)
+    assert sum(message[0] == "assistant" for message in messages) >= life.answered, (messages, shown)
     wait_for_none(home)
 
 
 @pytest.mark.skipif(not FULL, reason="test_filter has one of each; here they come at every moment")
-@pytest.mark.parametrize("moment", [each * 0.1 for each in range(15)])
+@pytest.mark.parametrize("moment", [step * 0.1 for step in range(15)])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"])
-def test_a_one_shot_ends_whole(tmp_path: Path, tiny_model: Path, name: str, moment: float) -> None:
+def test_a_signal_in_a_one_shot_leaves_no_process(tmp_path: Path, tiny_model: Path, name: str, moment: float) -> None:
     home = tmp_path / "home"
     command = [sys.executable, "-m", "chat", "-m", str(tiny_model), "-n", "3000", "--session", "s", "the question"]
     environment = {**os.environ, "MISTRAL_CHAT_HOME": str(home), "MISTRAL_CHAT_THREADS": "1"}
@@ -217,5 +217,5 @@ def test_a_one_shot_ends_whole(tmp_path: Path, tiny_model: Path, name: str, mome
     assert code in (*expected, 0), (code, error)
     assert b"Traceback" not in error, error
     messages = stored(home)
-    assert not [each for each in messages if each[3]], messages
+    assert not [message for message in messages if message[3]], messages
     wait_for_none(home)

@@ -1,4 +1,4 @@
-"""The terminal's modes are given back whatever signal comes when."""
+"""The terminal's modes are restored whenever a signal comes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 
 from tests.chat.tui.pseudo_terminal import Terminal
 
-STRUCK = """
+INTERRUPTED = """
 import os, signal
 from chat.tui.tty_modes import TtyModes
 
-class Struck(TtyModes):
+class Interrupted(TtyModes):
     def mark_pastes(self, is_on):
         if is_on is {on}:
-            os.kill(os.getpid(), signal.{name})  # in the middle of taking or giving back
+            os.kill(os.getpid(), signal.{name})  # while the modes change
         super().mark_pastes(is_on)
 
 def leave(*_):
@@ -26,7 +26,7 @@ def leave(*_):
 
 signal.signal(signal.SIGTERM, leave)
 signal.signal(signal.SIGHUP, leave)
-with Struck().raw_between_prompts():
+with Interrupted().raw_between_prompts():
     pass
 """
 STOPPED = """
@@ -35,10 +35,10 @@ from chat.tui.tty_modes import TtyModes
 
 with TtyModes().raw_between_prompts() as modes:
     os.kill(os.getpid(), signal.SIGTSTP)  # nothing else is imported yet
-    print("went on")
+    print("continued")
     with modes.restored():
         os.kill(os.getpid(), signal.SIGTSTP)
-        print("lent: ", end="", flush=True)
+        print("restored: ", end="", flush=True)
         os.system("stty -g")
 """
 
@@ -52,28 +52,26 @@ def modes_shown(terminal: Terminal) -> list[str]:
 
 @pytest.mark.parametrize("on", [True, False])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_while_the_terminal_is_taken_or_given_back_does_not_keep_it(
-    name: str, on: bool, tmp_path: Path
-) -> None:
-    """Once Ctrl+C at the very end left a shell in which nothing that was typed could be seen."""
+def test_a_signal_while_the_modes_change_does_not_keep_them(name: str, on: bool, tmp_path: Path) -> None:
+    """Once Ctrl+C at the very end left a shell without echo."""
     shell = 'stty -g; "$@"; stty -g'
-    command = ["bash", "-c", shell, "bash", sys.executable, "-c", STRUCK.format(name=name, on=on)]
+    command = ["bash", "-c", shell, "bash", sys.executable, "-c", INTERRUPTED.format(name=name, on=on)]
     shown = modes_shown(terminal := Terminal(command, folder=tmp_path))
     assert len(shown) == 2 and shown[0] == shown[1], terminal.everything()
 
 
-def test_ctrl_z_hands_the_terminal_back_before_a_session_listens_and_while_it_is_lent(tmp_path: Path) -> None:
+def test_ctrl_z_restores_the_modes_before_a_session_starts_and_inside_of_restored(tmp_path: Path) -> None:
     shell = 'set -m; stty -g; "$@"; stty -g; fg > /dev/null; stty -g; fg > /dev/null; stty -g'
     command = ["bash", "-c", shell, "bash", sys.executable, "-c", STOPPED]
     shown = modes_shown(terminal := Terminal(command, folder=tmp_path))
-    assert "went on" in terminal.everything() and "lent: " in terminal.everything()
+    assert "continued" in terminal.everything() and "restored: " in terminal.everything()
     assert len(shown) == 5 and len(set(shown)) == 1, terminal.everything()
 
 
-def test_ctrl_backslash_ends_at_once_and_gives_the_terminal_back(tmp_path: Path) -> None:
-    """Once it left a shell in which nothing that was typed could be seen."""
+def test_ctrl_backslash_restores_the_modes_and_ends_at_once(tmp_path: Path) -> None:
+    """Once it left a shell without echo."""
     shell = 'ulimit -c 0; stty -g; "$@"; echo code=$?; stty -g'
-    code = STRUCK.replace("    pass", "    os.kill(os.getpid(), signal.SIGQUIT)").format(name="SIGCONT", on=False)
+    code = INTERRUPTED.replace("    pass", "    os.kill(os.getpid(), signal.SIGQUIT)").format(name="SIGCONT", on=False)
     shown = modes_shown(
         terminal := Terminal(["bash", "-c", shell, "bash", sys.executable, "-c", code], folder=tmp_path)
     )

@@ -1,4 +1,4 @@
-"""Copies go to the terminal and to a program of this machine, whichever is within reach."""
+"""Text is copied to the terminal and by a program of this machine, as far as they can be reached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def programs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_both_get_the_text(programs: Path) -> None:
+def test_the_program_and_the_terminal_get_the_text(programs: Path) -> None:
     written: list[str] = []
     took = copy("naïve\n", written.append, {"DISPLAY": ":0", "PATH": str(programs)})
     assert took == ["xclip", "the terminal (OSC 52)"]
@@ -27,11 +27,11 @@ def test_both_get_the_text(programs: Path) -> None:
     assert base64.b64decode(written[0].removeprefix("\x1b]52;c;").removesuffix("\x07")) == "naïve\n".encode()
 
 
-def test_a_program_without_its_display_is_not_asked(programs: Path) -> None:
+def test_a_program_without_its_display_is_not_run(programs: Path) -> None:
     assert copy("x", None, {"PATH": str(programs)}) == []
 
 
-def test_a_program_that_fails_took_nothing(programs: Path) -> None:
+def test_a_program_that_fails_is_not_reported(programs: Path) -> None:
     (programs / "xclip").write_text("#!/bin/sh\nexit 1\n")
     assert copy("x", None, {"DISPLAY": ":0", "PATH": str(programs)}) == []
 

@@ -1,4 +1,4 @@
-"""What a line may go on with."""
+"""Tab completion of commands and arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chat.tui.input.completion import candidates
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """As much of a state as completion looks at, in a folder with some files."""
+    """The part of a session's state that completion uses, in a folder with some files."""
     for name in ("notes.txt", "notes two.md", ".hidden", "tiny.gguf"):
         (tmp_path / name).touch()
     (tmp_path / "more").mkdir()
@@ -51,11 +51,11 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("/undo ", []),
     ],
 )
-def test_what_may_come_next(state: Any, text: str, texts: list[str]) -> None:
-    assert [each.text for each in candidates(state, text)] == texts
+def test_candidates_of_each_kind(state: Any, text: str, texts: list[str]) -> None:
+    assert [candidate.text for candidate in candidates(state, text)] == texts
 
 
-def test_candidates_replace_only_their_own_beginning(state: Any) -> None:
-    assert {each.replaced for each in candidates(state, "/file more/de")} == {2}
-    assert {each.replaced for each in candidates(state, "/und")} == {4}
-    assert next(iter(candidates(state, "/load ga"))).note == "roses?"
+def test_candidates_replace_only_the_word_that_they_complete(state: Any) -> None:
+    assert {candidate.replaced for candidate in candidates(state, "/file more/de")} == {2}
+    assert {candidate.replaced for candidate in candidates(state, "/und")} == {4}
+    assert candidates(state, "/load ga")[0].note == "roses?"

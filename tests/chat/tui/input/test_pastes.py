@@ -1,4 +1,4 @@
-"""Marks stand for pastes, and only for them."""
+"""Long pastes are folded to marks, and marks are unfolded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from chat.tui.input.pastes import Pastes
 LONG = "first line of it\n" + "more\n" * 10
 
 
-def test_folding_and_unfolding_gives_the_text_back() -> None:
+def test_unfolding_gives_the_folded_text_back() -> None:
     pastes = Pastes()
     mark = pastes.fold(LONG)
     assert mark == "[paste 1: 11 lines, first line of it]"
@@ -15,7 +15,7 @@ def test_folding_and_unfolding_gives_the_text_back() -> None:
     assert pastes.fold(LONG) == mark
 
 
-def test_short_texts_stay_as_they_are() -> None:
+def test_short_texts_are_not_folded() -> None:
     pastes = Pastes()
     text = "x\n" * 8
     assert pastes.fold(text) == text
@@ -29,11 +29,11 @@ def test_a_mark_inside_of_a_paste_is_not_unfolded() -> None:
     assert pastes.unfold(second) == f"{mark}\n" * 10
 
 
-def test_a_typed_look_alike_is_only_text() -> None:
+def test_a_typed_mark_is_only_text() -> None:
     assert Pastes().unfold("[paste 1: 11 lines, first line of it]") == "[paste 1: 11 lines, first line of it]"
 
 
-def test_previews_hold_no_brackets_and_no_controls() -> None:
+def test_previews_contain_no_brackets_and_no_control_characters() -> None:
     mark = Pastes().fold("[\x1b[31m]" + "long " * 20 + "\n" * 20 + "x")
     assert mark == "[paste 1: 21 lines, 31mlong long long long l…]"
 
@@ -55,7 +55,7 @@ def test_one_long_line_is_folded_too() -> None:
     assert pastes.fold("y" * 25_000, 100) == "y" * 25_000
 
 
-def test_a_place_inside_of_a_mark_is_known() -> None:
+def test_mark_around_finds_the_mark_of_each_position() -> None:
     pastes = Pastes()
     mark = pastes.fold(LONG)
     text = f"{mark} and {mark}!"

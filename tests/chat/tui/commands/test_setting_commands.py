@@ -1,0 +1,73 @@
+"""`/set`, `/show`, `/system`, `/preset` and `/raw` in a session."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.slow
+def test_settings_are_checked_shown_and_used(start: Any) -> None:
+    terminal = start(lines=40)
+    terminal.run("/set temperature 0.2", "temperature      0.2  /set")
+    terminal.run("/set temp 900", "--temperature is at most 100, not 900")
+    terminal.run("/set tempratur 1", "did you mean `temperature`?")
+    terminal.run("/set seed 99999999999", "--seed is at most 4294967294, not 99999999999")
+    terminal.run("/set top-k = 7", "top-k            7  /set")
+    terminal.run("/set top_p=0.5", "top-p            0.5  /set")
+    terminal.run("/set json on", "`--json` belongs to the command line, not to a session")
+    terminal.run("/set stop '### '", "stop             '### '  /set")
+    terminal.run("/show temperature", "Randomness; 0 takes the likeliest token each time.")
+    terminal.run("/set temperature default", "temperature      0.7  /set")
+    terminal.run("/set temperature 0.2", "temperature      0.2  /set")
+    terminal.run("hello", "You said: hello")
+    terminal.run("/stats", "temperature 0.2")
+    terminal.run("/show", "/set OPTION VALUE changes one")
+    assert "kv-type          f16  default" in terminal.text()
+
+
+@pytest.mark.slow
+def test_the_system_prompt_is_shown_changed_and_removed(start: Any) -> None:
+    terminal = start(flags={"system": "Be brief."})
+    terminal.run("/system", "Be brief.")
+    terminal.run("/system Be long.", "Be long.")
+    terminal.run("hi", "You said: hi")
+    terminal.run("/context", "Be long.")
+    terminal.run("/system none", "no system prompt")
+
+
+@pytest.mark.slow
+def test_raw_switches_markdown_off_and_on(start: Any) -> None:
+    terminal = start([["text", "**bold**"]], [["text", "**bold**"]])
+    terminal.run("/raw", "answers are shown as they are written")
+    terminal.run("go", "**bold**")
+    terminal.run("/raw off", "answers are shown with Markdown styled")
+    terminal.run("go", "\nbold\n")
+
+
+def test_a_preset_sets_its_values(start: Any, tmp_path: Path) -> None:
+    config = tmp_path / "home" / "config"
+    config.mkdir(parents=True)
+    (config / "config.toml").write_text('[preset.code]\nsystem = "You write code."\ntemperature = 0.1\n')
+    terminal = start()
+    terminal.run("/preset", "presets: code")
+    terminal.run("/preset code", "temperature      0.1  /preset code")
+    terminal.run("/system", "You write code.")
+    terminal.run("/preset cod", "no preset `cod`")
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_an_option_takes_one_line_for_every_origin_and_width(start: Any, tmp_path: Path, columns: int) -> None:
+    config = tmp_path / "home" / "config"
+    config.mkdir(parents=True)
+    (config / "config.toml").write_text(f'top_k = 3\nstop = ["{"x" * 99}"]\n[preset.{"p" * 40}]\nmin_p = 0.5\n')
+    terminal = start(columns=columns, lines=60, flags={"preset": "p" * 40})
+    terminal.run("/show", "/set OPTION VALUE changes one")
+    shown = {line[2:].split(" ")[0]: line for line in terminal.lines() if line[:1] in " *"}
+    assert shown["top-k"] == "  top-k            3  config.toml:1"
+    assert re.fullmatch(r"  min-p            0\.5  preset p+…?", shown["min-p"])
+    assert re.fullmatch(r"  stop             'xx+…  config\.t\S*", shown["stop"])
+    assert not [line for line in terminal.lines() if line.startswith(("ppp", "xxx"))]  # of the line before

@@ -1,0 +1,73 @@
+"""`/undo`, `/edit`, `/regen`, `/continue` and `/branches` in a session."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.chat.tui.pseudo_terminal import CTRL_C, ENTER
+
+
+@pytest.mark.slow
+def test_undo_edit_and_regen_keep_what_they_replace_as_branches(start: Any) -> None:
+    terminal = start([["text", "A1"]], [["text", "B1"]], [["text", "B2"]], [["text", "C1"]])
+    terminal.run("first", "A1")
+    terminal.run("second", "B1")
+    terminal.run("/regen", "B2")
+    terminal.run("/undo 2", "undone: 2 turns, back before “first”")
+    terminal.run("/undo", "there is nothing to undo")
+    terminal.run("/branches 1", "B1")
+    terminal.send("/edit", ENTER)
+    terminal.wait(lambda: terminal.cursor_line() == "> second")
+    terminal.send(" again", ENTER)
+    terminal.wait("C1")
+    terminal.run("/branches", "/branches NUMBER switches")
+    shown = [line for line in terminal.lines() if re.match(r" +\d", line)]
+    assert shown == [
+        "  1   turn 2: “second” → “B1”",
+        "  2   turn 2: “second” → “B2”",
+        "  3 ▸ here: “second again” → “C1”",
+    ]
+    terminal.run("/branches 2", "on branch 2")
+    assert "B2" in terminal.text().split("on branch 2")[1]
+    terminal.run("/branches 9", "there is no branch 9")
+    terminal.run("/branches x", "needs the number of a branch, not `x`")
+
+
+@pytest.mark.slow
+def test_edit_shows_a_long_message_unfolded(start: Any) -> None:
+    terminal = start([["text", "ok"]], lines=60)
+    terminal.wait("/ 32,768")
+    terminal.paste("\n".join(f"row {number}" for number in range(20)))
+    terminal.send(ENTER)
+    terminal.wait("ok")
+    terminal.wait_for_prompt()
+    terminal.send("/edit", ENTER)
+    terminal.wait("row 19")
+    terminal.send("!", ENTER)
+    terminal.wait("You said: row 0")
+    terminal.wait(lambda: terminal.text().count("row 19!") == 2)
+
+
+def test_an_abandoned_edit_changes_nothing(start: Any) -> None:
+    terminal = start()
+    terminal.run("first", "You said: first")
+    terminal.send("/edit", ENTER)
+    terminal.wait(lambda: terminal.cursor_line() == "> first")
+    terminal.send(CTRL_C)
+    terminal.run("", "nothing was changed")
+    terminal.run("second", "You said: second")
+    terminal.say("/context")
+    terminal.wait(lambda: "You said: first" in "".join(terminal.text().split("/context")[1:]))
+
+
+def test_continue_extends_a_cut_answer_as_one_message(start: Any) -> None:
+    terminal = start([["text", "Half a sen"], ["length"]], [["text", "tence."]])
+    terminal.run("go", "cut at the limit, /continue resumes it")
+    terminal.run("/continue", "Half a sentence.")
+    terminal.run("/continue", "there is no answer that was cut off")
+    terminal.run("/context", "/ 32,768, with")
+    context = terminal.text().rsplit("/context", 1)[1]
+    assert context.count("assistant") == 1 and "Half a sentence." in context
