@@ -1,14 +1,50 @@
-"""The session as the user sees it, with a scripted engine, in a pseudo-terminal."""
+"""The session as the user sees it, with a scripted engine, in a pseudo-terminal or in a pipe."""
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chat.config.resolve import resolve_settings
+from chat.core.conversation import Conversation
+from chat.history.store import open_store
+from chat.system.environment import Environment
+from chat.tui.repl import Opening, run_session
+from chat.tui.tty_modes import TtyModes
 from tests.chat.tui.pseudo_terminal import ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, ENTER
+from tests.chat.tui.scripted import Scripted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def transcript(*lines: str, scripts: Sequence[Any] = ()) -> tuple[int, str]:
+    """The exit code and the output of a session in this process, whose stdin and stdout are no terminals."""
+    stdin = io.StringIO("".join(f"{line}\n" for line in lines))
+    environment = Environment(stdin=stdin, stdout=io.StringIO(), variables={})
+    resolved = resolve_settings({"model": __file__, "quiet": True}, {}, None)
+    opening = Opening(open_store(None), None, Conversation(), environment=environment)
+    with TtyModes(environment).raw_between_prompts() as modes:
+        code = run_session(lambda options: Scripted(scripts), resolved, opening, modes)
+    return code, environment.stdout.getvalue()
+
+
+def test_a_session_in_a_pipe_is_a_plain_transcript() -> None:
+    scripts = [[["text", "# First\n"]], [["text", "sec"], ["length"]], [["text", "ond"]], [["die"]]]
+    assert transcript("one", '"""two', 'lines"""', "/continue", "/undo 9", "", "//three", scripts=scripts) == (
+        0,
+        "> # First\n\n"
+        "> sec\n\n"
+        "> ond\n\n"
+        "> error: there are fewer turns than that\n\n"
+        "> > error: the engine died: SIGSEGV\nhint: `/regen` asks again\n\n"
+        "your message is kept: /regen asks again, /undo takes it back\n\n"
+        "> \n",
+    )
 
 
 @pytest.mark.slow
