@@ -14,6 +14,7 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import socket
@@ -28,22 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = str(Path(__file__).resolve().parent.parent)
-IMPORTED = (  # what most runs use
-    "chat.app.oneshot",
-    "chat.batch.run",
-    "chat.cli.main",
-    "chat.cli.session",
-    "chat.cli.sessions",
-    "chat.history.store",
-    "chat.inference.batch_scheduler",
-    "chat.inference.loaded_model",
-    "chat.inference.response",
-    "chat.models.resolve",
-    "chat.tui.repl",
-    "chat.worker.client",
-    "chat.worker.protocol",
-    "tests.chat.tui.scripted",
-)
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE", "MALLOC", "OPENBLAS", "OMP_")  # how variables begin
 PYTHON_CHILD = str(Path(ROOT) / "chat" / "system" / "python_child.py")  # runs a module of ours, such as the engine's
 LENGTH_BYTES = 8
@@ -226,12 +211,21 @@ def _run_in_place(
         os._exit(code)
 
 
+def import_program() -> None:
+    """Import each module of the program but its beginning, and the scripted engine of the sessions in tests."""
+    import chat
+
+    for module in pkgutil.walk_packages(chat.__path__, "chat."):
+        if not module.name.endswith("__main__") and "launcher" not in module.name:
+            importlib.import_module(module.name)
+    importlib.import_module("tests.chat.tui.scripted")
+
+
 def main() -> None:
     """Serve, or in a child run what was asked for."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     sys.path[0] = ROOT
-    for module in IMPORTED:
-        importlib.import_module(module)
+    import_program()
     gc.collect()
     gc.freeze()  # so that collections in children touch none of these pages
     WorkerPopen.started_with = dict(os.environ)
