@@ -1,6 +1,6 @@
 """The names of GGUF metadata keys and of the architectures that this program runs for certain.
 
-Sources: ggml's docs/gguf.md and llama.cpp's src/llama-arch.cpp; the keys in `MistralChatKey` are our own.
+Sources: ggml's specification of GGUF and llama.cpp's src/llama-arch.cpp; the keys in `MistralChatKey` are our own.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from convert.checkpoint.mapped_file import TensorEntry, TensorFile
     from convert.tensors.names import Meaning
 
-NO_SINK = -1e30  # the logit of the carrier's attention sink: exp() of it is 0
+NO_SINK = -1e30  # the logit of an attention sink without effect: exp() of it is 0
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def rotary_order(rows: int, head_dim: int) -> npt.NDArray[np.intp]:
 
 
 def sinks(hparams: Hyperparameters) -> tuple[OutputTensor, ...]:
-    """The tensors a carrier has besides the plain model's: per layer, a sink that takes no attention."""
+    """The tensors that only a windowed model has: for each layer a sink, (heads,), that takes no attention."""
     row = ConstantRow(NO_SINK, hparams.heads)
     return tuple(
         OutputTensor(f"blk.{layer}.attn_sinks.weight", (hparams.heads,), row) for layer in range(hparams.layers)
