@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from chat.core.backend import ModelInfo, Rendered
 from chat.core.events import Completion, Event, LoadProgress, Notice, Seconds, TextDelta, TokenCounts, outcome_of
 from chat.errors import ChatError, EngineError
-from chat.worker.process import GpuMemoryError, WorkerProcess
+from chat.worker.process import GpuMemoryError, IllegalInstructionError, WorkerProcess
 from chat.worker.protocol import build, from_line, to_line, unpack_error, unpack_event
 from chat.worker.request_feed import RequestFeed
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chat.core.request import EngineOptions, Request
 
 PATIENCE_SECONDS, HURRY_SECONDS = 2.0, 0.3  # that the child gets to end by itself, normally and in a hurry
+NO_REPACKING = "this processor stops at an instruction of llama.cpp's code for repacked rows, so `--repack` is off now"
 
 
 class LocalBackend:
@@ -69,6 +70,15 @@ class LocalBackend:
         Raises:
             ChatError: the model cannot be used.
         """
+        while True:
+            options = self.options
+            try:
+                return self._wait_for_model(on_loading)
+            except IllegalInstructionError:
+                if self.options is options:
+                    raise
+
+    def _wait_for_model(self, on_loading: Callable[[float], None]) -> ModelInfo:
         self._ensure_child()
         if self._info is None:
             on_loading(0.0)
@@ -83,7 +93,7 @@ class LocalBackend:
         """Yield events, the last one `Completion`; `LoadProgress` first while the model is loading.
 
         If a GPU's memory runs out before the first text, the model is loaded with fewer layers there and the request
-        is answered again.
+        is answered again. If the processor does not run llama.cpp's code for repacked rows, it is loaded without.
 
         Raises:
             ChatError: the request cannot be answered, or the child died: the next call starts it again.
@@ -92,13 +102,14 @@ class LocalBackend:
         while True:
             while self._notices:
                 yield Notice(self._notices.pop(0))
+            options = self.options
             try:
                 for event in self._reply(request):
                     has_text = has_text or isinstance(event, TextDelta)
                     yield event
                 return
-            except GpuMemoryError:
-                if has_text or not self._notices:
+            except (GpuMemoryError, IllegalInstructionError):
+                if has_text or self.options is options:
                     raise
 
     def _reply(self, request: Request) -> Iterator[Event]:
@@ -339,6 +350,9 @@ class LocalBackend:
             self._notices = [
                 f"the GPU's memory ran out: at most {layers} layers are on it now, the others on the processor"
             ]
+        if isinstance(error, IllegalInstructionError) and self.options.repack == "auto":
+            self.options = replace(self.options, repack="off")
+            self._notices = [NO_REPACKING]
         return error
 
 

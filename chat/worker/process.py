@@ -34,6 +34,10 @@ class GpuMemoryError(EngineError):
         )
 
 
+class IllegalInstructionError(EngineError):
+    """The engine ended because it used an instruction that the processor does not run."""
+
+
 class WorkerProcess:
     """A child process with pipes to its stdin and from its stdout; its stderr goes to a log.
 
@@ -86,7 +90,8 @@ class WorkerProcess:
         tail = self._log_tail()
         if code < 0 and OUT_OF_GPU_MEMORY.search(tail):
             return GpuMemoryError()
-        return EngineError(
+        kind = IllegalInstructionError if code == -signal.SIGILL else EngineError
+        return kind(
             f"the engine stopped: {_reason(code)}{_last_line(tail)}",
             hint="the text so far is kept; the next message starts the engine again",
         )

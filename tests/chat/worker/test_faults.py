@@ -22,7 +22,7 @@ from chat.inference.generator import GenerationRun, Generator
 from chat.inference.loaded_model import load_model
 from chat.llama.kv_snapshots import Snapshots
 from chat.llama.sampler import Sampler
-from chat.worker.client import LocalBackend
+from chat.worker.client import NO_REPACKING, LocalBackend
 from tests.chat.worker.held.sitecustomize import PHASES
 from tests.grids import FULL
 from tests.processes import children_of
@@ -237,6 +237,23 @@ def test_if_a_gpu_runs_out_of_memory_the_request_is_answered_with_fewer_layers_o
     assert received == [NO_GPU_MEMORY.format(2)]  # the change is reported once
     assert isinstance(in_batch, Completion) and in_batch.ids == cold[REQUEST].ids
     assert engine.options.gpu_layers == "auto"  # a number would be refused once even less memory is free
+
+
+def test_without_an_instruction_of_the_repacked_code_the_request_is_answered_without_repacking(
+    windowed_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, cold: dict[Request, Completion]
+) -> None:
+    """In a virtual machine that offers AMX but does not run it, every long prompt ended with "the engine died"."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HELD), os.environ.get("PYTHONPATH")))))
+    monkeypatch.setenv("NO_INSTRUCTION", "1")
+    engine = opened(windowed_file, folder)
+    *before, last = engine.reply(REQUEST)
+    engine.close()
+    assert Notice(NO_REPACKING) in before
+    assert isinstance(last, Completion) and last.ids == cold[REQUEST].ids
+    asked_for = LocalBackend(EngineOptions(str(windowed_file), repack="on", threads=1))
+    with pytest.raises(EngineError, match=r"SIGILL: this build of llama\.cpp uses instructions"):
+        answer(asked_for, REQUEST)
+    asked_for.close()
 
 
 def test_a_requested_number_of_layers_stays_and_the_error_is_reported(

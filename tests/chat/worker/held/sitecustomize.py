@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -72,6 +73,24 @@ def lack_gpu_memory(deaths: Path) -> None:
     loaded_model.load_model, context.LlamaContext.feed = loaded, fed
 
 
+def lack_instruction() -> None:
+    """End as a processor without an instruction of llama.cpp's code does, unless rows are left as they are."""
+    load_job = importlib.import_module("chat.inference.load_job")
+    context = importlib.import_module("chat.llama.context")
+    feed, plan = context.LlamaContext.feed, load_job.plan_memory
+
+    def planned(sizes: Any, options: Any, *more: Any) -> Any:
+        if options.repack != "off":
+            context.LlamaContext.feed = lambda *_: os.kill(os.getpid(), signal.SIGILL)
+        else:
+            context.LlamaContext.feed = feed
+        return plan(sizes, options, *more)
+
+    load_job.plan_memory = planned
+
+
+if "chat.worker.server" in sys.orig_argv and os.environ.get("NO_INSTRUCTION"):
+    lack_instruction()
 if "chat.worker.server" in sys.orig_argv and os.environ.get("GPU_DEATHS"):
     lack_gpu_memory(Path(os.environ["GPU_DEATHS"]))
 if "chat.worker.server" in sys.orig_argv and os.environ.get("HELD_PHASE"):
