@@ -16,6 +16,7 @@ from chat.core.events import Completion, Seconds, TextDelta, TokenCounts
 from chat.core.tool_results import check_no_pending_calls, result_messages
 from chat.errors import UsageError
 from chat.history.store import open_history
+from chat.system.environment import Environment
 from tests.program import run
 
 CALLS = (ToolCall("weather", '{"city": "Paris"}', "abcdefghi"), ToolCall("now", "{}", "123456789"))
@@ -53,7 +54,7 @@ def test_without_json_each_call_is_a_line_after_the_answer(
     text: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = Completion(text, "stop", (1,), "", TokenCounts(1), Seconds(), tool_calls=CALLS)
-    output = AnswerOutput(Settings())
+    output = AnswerOutput(Settings(), Environment())
     assert output.stream(iter((*([TextDelta(text)] if text else []), done)), lambda _: None) is done
     output.finish(done, ModelInfo("", 0, "", "", None, 0, 0, "v7"))
     lines = capsys.readouterr().out.removeprefix(shown).splitlines()
