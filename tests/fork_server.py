@@ -187,20 +187,24 @@ class WorkerPopen(subprocess.Popen[Any]):
             more = (preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell)
             super()._execute_child(args, executable, *more, *pipes, *identity)  # type: ignore[misc]
             return
+        # What Python calls after a fork loses the KeyboardInterrupt of a signal that comes meanwhile.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self.pid = os.fork()
         if not self.pid:
-            _run_in_place(args[1:], env, (p2cread, c2pwrite, errwrite), session=new_session)
+            _run_in_place(args[1:], env, (p2cread, c2pwrite, errwrite), mask, session=new_session)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _run_in_place(
-    command: list[str], environment: Mapping[str, str], descriptors: Sequence[int], *, session: bool
+    command: list[str], environment: Mapping[str, str], descriptors: Sequence[int], mask: Any, *, session: bool
 ) -> None:
     """Become a worker below the frames of the run that starts it, which are never returned to."""
     code = 1
     try:
         begin({"session": session, "terminal": False, "environment": dict(environment), "folder": "."}, descriptors)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         run_command(command)
         code = 0
     except SystemExit as ending:
