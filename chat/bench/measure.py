@@ -57,17 +57,17 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
             send({"progress": words, "seconds_left": seconds_left})
 
         say("loading")
-        room = load_model(options)
-        subject = _subject(room)
+        loaded = load_model(options)
+        subject = _subject(loaded)
         say("reading and decoding, beside a bare loop")
-        beside = _beside(room, min(contexts[0], MOST_BESIDE_TOKENS), tokens)
-        points, reading_seconds = _points(room, contexts, tokens, beside.read, say)
+        beside = _beside(loaded, min(contexts[0], MOST_BESIDE_TOKENS), tokens)
+        points, reading_seconds = _points(loaded, contexts, tokens, beside.read, say)
         say("going on from a saved state")
-        resume = _resume(room, reading_seconds)
+        resume = _resume(loaded, reading_seconds)
         say("batches of several tokens")
-        batches = _batches(room)
+        batches = _batches(loaded)
         say("looking ahead, and not")
-        send({"report": BenchReport(subject, beside, tuple(points), resume, batches, measure_drafting(room, tokens))})
+        send({"report": BenchReport(subject, beside, tuple(points), resume, batches, measure_drafting(loaded, tokens))})
 
 
 def _with_context(options: EngineOptions, needed: int) -> EngineOptions:
@@ -86,28 +86,28 @@ def _with_context(options: EngineOptions, needed: int) -> EngineOptions:
     return replace(options, context=needed)
 
 
-def _subject(room: LoadedModel) -> Subject:
-    details = room.info.details
+def _subject(loaded: LoadedModel) -> Subject:
+    details = loaded.info.details
     return Subject(
-        path=room.info.path,
-        type=room.info.type,
-        architecture=room.info.architecture,
-        window=room.info.window,
+        path=loaded.info.path,
+        type=loaded.info.type,
+        architecture=loaded.info.architecture,
+        window=loaded.info.window,
         build=build_name(),
         threads=details["threads"],
         batch=details["batch"],
         kv_type=details["kv_type"],
         gpu_layers=details["gpu_layers"],
         repack=details["repack"],
-        load_seconds=room.load_seconds,
+        load_seconds=loaded.load_seconds,
     )
 
 
-def _beside(room: LoadedModel, prompt: int, tokens: int) -> Beside:
+def _beside(loaded: LoadedModel, prompt: int, tokens: int) -> Beside:
     """Both loops in turns; medians of the single tokens, the best of the rounds."""
-    engine = plain_engine(room)
-    bare = BaselineLoop(room.model, engine.context.settings)
-    ids, bounds = prompt_ids(prompt, room.vocabulary.size), bounds_of(room, prompt)
+    engine = plain_engine(loaded)
+    bare = BaselineLoop(loaded.model, engine.context.settings)
+    ids, bounds = prompt_ids(prompt, loaded.vocabulary.size), bounds_of(loaded, prompt)
     ours: list[tuple[float, float]] = []
     theirs: list[tuple[float, float]] = []
     python: list[float] = []
@@ -115,7 +115,7 @@ def _beside(room: LoadedModel, prompt: int, tokens: int) -> Beside:
     while len(ours) < 2 or (len(ours) < MOST_ROUNDS and time.perf_counter() - begun < ENOUGH_SECONDS):
         engine.context.clear()
         seconds = read(engine, ids)
-        taken = generate(room, engine, tokens)
+        taken = generate(loaded, engine, tokens)
         ours.append((seconds, median(taken.steps)))
         python.append(taken.python_seconds)
         seconds = bare.read(ids, bounds)
@@ -137,13 +137,13 @@ def _beside(room: LoadedModel, prompt: int, tokens: int) -> Beside:
 
 
 def _points(
-    room: LoadedModel, contexts: list[int], tokens: int, speed: float, say: Callable[[str, float | None], None]
+    loaded: LoadedModel, contexts: list[int], tokens: int, speed: float, say: Callable[[str, float | None], None]
 ) -> tuple[list[Point], float]:
     """Speed and memory at each context, one growing text; and what reading all of it would take."""
-    engine = plain_engine(room)
+    engine = plain_engine(loaded)
     decoder = engine.context
     decoder.clear()
-    ids = prompt_ids(contexts[-1], room.vocabulary.size)
+    ids = prompt_ids(contexts[-1], loaded.vocabulary.size)
     points: list[Point] = []
     total = 0.0
     for context in contexts:
@@ -152,14 +152,14 @@ def _points(
         new = max(context - held, 1)
         seconds = read(engine, [*decoder.ids, *ids[held : held + new]])
         total += seconds / new * (decoder.position + tokens - held)
-        step = median(generate(room, engine, tokens).steps)
+        step = median(generate(loaded, engine, tokens).steps)
         points.append(Point(context, new / seconds, 1 / step, *memory_now()))
     return points, total
 
 
-def _resume(room: LoadedModel, reading_seconds: float) -> Resume | None:
+def _resume(loaded: LoadedModel, reading_seconds: float) -> Resume | None:
     """Save what the cache holds, forget it, and go on from the disk as a new process would."""
-    decoder, states = room.generator.context, room.generator.cache.store
+    decoder, states = loaded.generator.context, loaded.generator.cache.store
     ids = list(decoder.ids)
     if states is None or len(ids) <= STATE_TOKENS:
         return None
@@ -177,10 +177,10 @@ def _resume(room: LoadedModel, reading_seconds: float) -> Resume | None:
     return Resume(len(ids), size, seconds, reading_seconds) if kept else None
 
 
-def _batches(room: LoadedModel) -> tuple[RowTimes, ...]:
+def _batches(loaded: LoadedModel) -> tuple[RowTimes, ...]:
     """The best time of batches of several tokens, each with its logits, after a short text."""
-    decoder = plain_engine(room).context
-    ids = prompt_ids(BATCH_DEPTH + BATCHES[-1], room.vocabulary.size)
+    decoder = plain_engine(loaded).context
+    ids = prompt_ids(BATCH_DEPTH + BATCHES[-1], loaded.vocabulary.size)
     decoder.clear()
     decoder.feed(ids[:BATCH_DEPTH])
     best: dict[int, float] = {}

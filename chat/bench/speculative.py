@@ -29,13 +29,13 @@ ENOUGH_SECONDS = 4.0
 MOST_ROUNDS = 8
 
 
-def measure_drafting(room: LoadedModel, tokens: int) -> DraftGain:
+def measure_drafting(loaded: LoadedModel, tokens: int) -> DraftGain:
     """Both answers with drafts and without, in turns; the best of each."""
-    drafter, reason = room.generator.drafter, str(room.info.details["draft"])
+    drafter, reason = loaded.generator.drafter, str(loaded.info.details["draft"])
     if drafter is None:
         return DraftGain(reason, None, None)
-    plain = plain_engine(room)
-    ids = prompt_ids(PROMPT, room.vocabulary.size)
+    plain = plain_engine(loaded)
+    ids = prompt_ids(PROMPT, loaded.vocabulary.size)
     plain.context.clear()
     plain.context.feed(ids)
     found = []
@@ -45,14 +45,14 @@ def measure_drafting(room: LoadedModel, tokens: int) -> DraftGain:
         begun, rounds = time.perf_counter(), 0
         while rounds < 2 or (rounds < MOST_ROUNDS and time.perf_counter() - begun < ENOUGH_SECONDS):
             for engine in best:
-                best[engine] = min(best[engine], _seconds(engine, room, ids, tokens, keep))
+                best[engine] = min(best[engine], _seconds(engine, loaded, ids, tokens, keep))
             rounds += 1
         found.append(best[plain] / best[ahead])
     return DraftGain(reason, *found)
 
 
 def _seconds(
-    engine: Generator, room: LoadedModel, ids: list[int], tokens: int, keep: Callable[[int], list[int]]
+    engine: Generator, loaded: LoadedModel, ids: list[int], tokens: int, keep: Callable[[int], list[int]]
 ) -> float:
     """Seconds for an answer to the prompt, of which each id is one that `keep` names."""
     decoder = engine.context
@@ -66,7 +66,7 @@ def _seconds(
         logits[:] = float("-inf")
         logits[allowed] = 0
 
-    sampler = Sampler(replace(SAMPLING, temperature=1.0), room.vocabulary.size)
+    sampler = Sampler(replace(SAMPLING, temperature=1.0), loaded.vocabulary.size)
     run = GenerationRun(sampler, tokens + 1, lambda _: False, [mask], [made.append])
     begun = 0.0
     for _ in engine.generate(run):

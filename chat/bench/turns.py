@@ -45,9 +45,9 @@ def prompt_ids(count: int, vocabulary: int) -> list[int]:
     return [3 + (at * at * 31 + at * 7919) % (vocabulary - 3) for at in range(count)]
 
 
-def plain_engine(room: LoadedModel) -> Generator:
-    """An engine on the room's decoder that keeps no states in memory and drafts nothing."""
-    return Generator(room.generator.context, Snapshots(0))
+def plain_engine(loaded: LoadedModel) -> Generator:
+    """An engine on the loaded's decoder that keeps no states in memory and drafts nothing."""
+    return Generator(loaded.generator.context, Snapshots(0))
 
 
 def read(engine: Generator, ids: Sequence[int]) -> float:
@@ -59,11 +59,11 @@ def read(engine: Generator, ids: Sequence[int]) -> float:
     return time.perf_counter() - begun
 
 
-def generate(room: LoadedModel, engine: Generator, count: int) -> Taken:
+def generate(loaded: LoadedModel, engine: Generator, count: int) -> Taken:
     """Make `count` tokens after the first, each as far as the line that goes to the parent."""
     taken = Taken()
-    text = StreamDecoder(room.vocabulary)
-    sampler = Sampler(SAMPLING, room.vocabulary.size)
+    text = StreamDecoder(loaded.vocabulary)
+    sampler = Sampler(SAMPLING, loaded.vocabulary.size)
     run = GenerationRun(sampler, count + 1, lambda _: False)
     with timed() as clock:
         begun = since = time.perf_counter()
@@ -78,9 +78,9 @@ def generate(room: LoadedModel, engine: Generator, count: int) -> Taken:
     return taken
 
 
-def bounds_of(room: LoadedModel, count: int) -> list[int]:
+def bounds_of(loaded: LoadedModel, count: int) -> list[int]:
     """Where the chunks of a prompt end, the cache being empty."""
-    return chunk_bounds(0, count, room.generator.context.settings.batch)
+    return chunk_bounds(0, count, loaded.generator.context.settings.batch)
 
 
 @contextmanager

@@ -98,11 +98,19 @@ class Cursor:
         self.subject = "the header"
 
     def fail(self, problem: str, *, hint: str | None = None) -> NoReturn:
-        """Refuse the file."""
+        """Refuse the file.
+
+        Raises:
+            DataError: always.
+        """
         raise DataError(f"{self.path}: {problem}", hint=hint)
 
     def need(self, count: int) -> None:
-        """Read until `count` bytes after `position` are in `data`."""
+        """Read until `count` bytes after `position` are in `data`.
+
+        Raises:
+            DataError: the file or the limit for a header ends before.
+        """
         end = self.position + count
         if end <= len(self.data):
             return

@@ -155,7 +155,11 @@ class _Legacy:
         self.position = 0
 
     def take(self, count: int, limit: int) -> bytes:
-        """The next `count` bytes, of which no more than `limit` are allowed."""
+        """The next `count` bytes, of which no more than `limit` are allowed.
+
+        Raises:
+            DataError: the file ends before, or the count is over the limit.
+        """
         if not 0 <= count <= min(limit, len(self.raw) - self.position):
             raise DataError(f"{self.path}: is no importance matrix, or damaged at byte {self.position}")
         self.position += count
@@ -170,7 +174,11 @@ class _Legacy:
         return self.take(self.number(), MAX_NAME_BYTES).partition(b"\0")[0].decode(errors="replace")
 
     def read(self) -> Importance:
-        """The whole file; its end, the number of chunks and the dataset, may be missing."""
+        """The whole file; its end, the number of chunks and the dataset, may be missing.
+
+        Raises:
+            DataError: it is damaged, or no importance matrix.
+        """
         count = self.number()
         if not 1 <= count <= MAX_ENTRIES:
             raise DataError(f"{self.path}: is no importance matrix: it claims {count} entries")
@@ -180,7 +188,11 @@ class _Legacy:
         return Importance(self.path, values, dataset or None, chunks)
 
     def entry(self) -> tuple[str, Floats]:
-        """A tensor's name and means, (experts * columns,) float32: its sums lack only the division by the calls."""
+        """A tensor's name and means, (experts * columns,) float32: its sums lack only the division by the calls.
+
+        Raises:
+            DataError: the tensor has no numbers, or the file ends inside it.
+        """
         name, calls, size = self.text(), self.number(), self.number()
         if size < 1:
             raise DataError(f"{self.path}: `{name}` has {size} numbers")
