@@ -91,6 +91,8 @@ def run(arguments: Sequence[str], environment: Environment | None = None) -> int
         _discard_unwritable(environment)
         return _report(_file_error(error), environment, tracebacks)
     except Exception as error:
+        if interrupts.is_lost_interrupt(error):
+            return ExitCode.INTERRUPTED
         if tracebacks.shown:
             raise
         hint = "`-v` shows where" if tracebacks.offered else None

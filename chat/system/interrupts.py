@@ -36,6 +36,15 @@ def raise_on_interrupt() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def is_lost_interrupt(error: Exception) -> bool:
+    """Whether an error stands for a KeyboardInterrupt that CPython lost.
+
+    Where a signal's handler raises in the middle of `from MODULE import NAME`, CPython 3.11 raises an ImportError in
+    its place and has no message for it (`import_from`, `PyErr_SetImportErrorSubclass`).
+    """
+    return isinstance(error, TypeError) and error.args == ("expected a message argument",)
+
+
 def die_by_interrupt() -> None:
     """End with 130 after Ctrl+C.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from chat.cli.main import run
 from tests.grids import FULL
 
 PROGRAM = [sys.executable, "-X", "importtime", "-m", "chat"]  # writes a line to stderr when a module was imported
@@ -79,3 +80,16 @@ def test_ctrl_c_while_the_interpreter_ends_changes_nothing() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(("message", "code"), [("expected a message argument", 130), ("another", 1)])
+def test_an_interrupt_that_an_import_replaced_ends_with_130(
+    message: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl+C inside `from MODULE import NAME` once ended a session's start with "unexpected: TypeError"."""
+
+    def interrupted(*_: object) -> int:
+        raise TypeError(message)
+
+    monkeypatch.setattr("chat.cli.main._dispatch", interrupted)
+    assert run(["hello"]) == code
