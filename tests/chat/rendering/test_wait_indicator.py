@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import socket
 import sys
 import time
@@ -102,6 +101,5 @@ def test_a_silent_server_is_reported_and_ctrl_c_removes_the_line(tmp_path: Path)
         )
         terminal.wait("s · Ctrl+C stops")
         terminal.send(CTRL_C)
-        terminal.send(CTRL_C)
-        assert terminal.end() in (130, -signal.SIGINT)  # the second one may end it; a shell says 130 then, too
+        assert terminal.end() == 130
         assert "no token" not in terminal.text()
