@@ -61,8 +61,7 @@ class Scene:
 
     def do(self, line: str) -> None:
         """Type a line, and wait for the next prompt."""
-        self.terminal.send(line, ENTER)
-        self.terminal.settle(0.4)
+        self.terminal.say(line)
         self.ready()
 
     def leave(self) -> None:
@@ -109,7 +108,7 @@ def chat(home: Path) -> None:
     scene.do("and in 8 bit?")
     scene.do("What is the sliding window?")
     scene.terminal.send("Who won the world cup?")
-    scene.terminal.settle(0.3)
+    scene.terminal.wait(lambda: scene.terminal.before_cursor().endswith("the world cup?"))
     scene.draw("chat", "mistral-chat")
 
 
@@ -125,10 +124,9 @@ def branches(home: Path) -> None:
     scene.do("One line for a story about a library")
     scene.do("/regen")
     scene.terminal.send("/edit", ENTER)
-    scene.terminal.wait("about a library", 5)
-    scene.terminal.settle(0.3)
+    scene.terminal.wait(lambda: scene.terminal.before_cursor().endswith("about a library"))
     scene.terminal.send("\x7f" * len("library"), "ship", ENTER)
-    scene.terminal.settle(0.5)
+    scene.terminal.wait("The ship's cat")
     scene.ready()
     scene.do("/branches")
     scene.draw("branches", "mistral-chat: every edit and new answer is kept")

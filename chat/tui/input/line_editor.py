@@ -119,7 +119,6 @@ class LineEditor:
         """
         self._remark = ""
         self._interrupted_at = 0.0
-        self._began_at = time.monotonic()
         text = self._session.prompt(
             default=self._pastes.fold(prefill, UNFOLDED_LINES), pre_run=self._begin, handle_sigint=False
         )
@@ -152,6 +151,7 @@ class LineEditor:
     def _begin(self) -> None:
         """Called when the prompt begins to listen."""
         self.unhandled_interrupts = 0
+        self._began_at = time.monotonic()
         self._handle_events_now()
 
     def _handle_events_now(self) -> None:

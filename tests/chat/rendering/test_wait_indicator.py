@@ -6,61 +6,108 @@ import io
 import os
 import socket
 import sys
+import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from chat.core.events import LoadProgress, PrefillProgress, TextDelta
+from chat.rendering import wait_indicator
 from chat.rendering.screen import Screen
 from chat.rendering.status_text import reading_line, silence_line
 from chat.rendering.wait_indicator import WaitIndicator, WaitState
-from tests.chat.tui.pseudo_terminal import CTRL_C, Terminal
+from tests.chat.tui.pseudo_terminal import CTRL_C, DEADLINE_SECONDS, Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+
+class Clock:
+    """A time in seconds that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class WatchedLock:
+    """A lock that knows who waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.waiting: set[threading.Thread] = set()
+
+    def __enter__(self) -> None:
+        self.waiting.add(threading.current_thread())
+        self._lock.acquire()
+        self.waiting.discard(threading.current_thread())
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class Shown:
     """A status line on a screen of 80 columns, and what it wrote."""
 
-    def __init__(self, waiting: WaitState) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lock = WatchedLock()
+        parts = SimpleNamespace(Lock=lambda: self.lock, Event=threading.Event, Thread=threading.Thread)
+        monkeypatch.setattr(wait_indicator, "threading", parts)
+        monkeypatch.setattr(wait_indicator, "TICK_SECONDS", 0.005)
+        before = set(threading.enumerate())
         self.stream = io.StringIO()
+        self.clock = Clock()
         screen = Screen(self.stream, is_live=True, colour=False, size=lambda: os.terminal_size((80, 24)))
-        self.line = WaitIndicator(screen, waiting)
+        self.line = WaitIndicator(screen, WaitState("tiny", patience=0.0, silence=0.5, clock=self.clock))
+        [self.thread] = set(threading.enumerate()) - before
 
     def wait(self, words: str) -> None:
         """Wait until these words were written."""
-        deadline = time.monotonic() + 10
-        while words not in self.stream.getvalue():
-            assert time.monotonic() < deadline, self.stream.getvalue()
-            time.sleep(0.02)
+        wait_for(lambda: words in self.stream.getvalue())
 
 
-def test_the_line_updates_itself() -> None:
-    shown = Shown(WaitState("tiny", patience=0.0, silence=0.5))
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_the_line_updates_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch)
     shown.line.note(LoadProgress(0.5))
     shown.wait("loading ")
     shown.line.note(PrefillProgress(0, 100, 0.0))
-    shown.wait("0 of 100 tokens · ")
+    shown.wait("0 of 100 tokens · 0 s · Ctrl+C stops")
+    shown.clock.now = 1.5
+    shown.wait("0 of 100 tokens · 1 s · Ctrl+C stops")
     shown.line.note(PrefillProgress(100, 100, 1.0))
-    shown.wait("no token for ")
+    shown.clock.now = 2.1
+    shown.wait("no token for 0 s · Ctrl+C stops")
     shown.line.end()
 
 
-def test_the_line_is_hidden_while_others_write_and_gone_after_its_end() -> None:
-    shown = Shown(WaitState("tiny", patience=0.0))
+def test_the_line_is_hidden_while_others_write_and_gone_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch)
     shown.line.note(LoadProgress(0.5))
     shown.wait("loading ")
     with shown.line.hidden():
         before = shown.stream.getvalue()
         shown.stream.write("note: mind the gap\n")
-        time.sleep(0.6)
+        wait_for(lambda: shown.thread in shown.lock.waiting)  # it is time to draw the line again
         assert shown.stream.getvalue() == before + "note: mind the gap\n"
     shown.line.note(LoadProgress(0.75))
     shown.wait("75%")
     shown.line.end()
     ended = shown.stream.getvalue()
+    shown.thread.join(DEADLINE_SECONDS)
+    assert not shown.thread.is_alive()
     shown.line.note(LoadProgress(1.0))
-    time.sleep(0.6)
     assert shown.stream.getvalue() == ended
 
 

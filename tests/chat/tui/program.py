@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,17 @@ from tests.chat.tui.scripted import Scripted
 
 
 def main() -> int:
-    """Run the session; `flags` are settings, `resume` names a session to continue, the rest is for the engine."""
+    """Run the session.
+
+    `flags` are settings, `resume` names a session to continue, `seconds` are limits of the line editor; the rest is
+    for the engine.
+    """
     script: dict[str, Any] = json.loads(sys.argv[1])
     config = config_folder() / "config.toml"
     resolved = resolve_settings({"model": script.pop("model", __file__), **script.pop("flags", {})}, {}, config)
     resume = script.pop("resume", None)
+    if limits := script.pop("seconds", {}):
+        vars(import_module("chat.tui.input.line_editor")).update(limits)
     files = tuple(script.pop("files", ()))
     others = script.pop("others", {})  # facts of engines for other models, by the file's name
     made: list[Scripted] = []

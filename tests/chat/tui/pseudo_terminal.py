@@ -23,6 +23,8 @@ from tests.program import fork_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+DEADLINE_SECONDS = 60.0  # for what takes a moment on an idle machine: what has not come by then never comes
+PASTES_MARKED, PASTES_UNMARKED = b"\x1b[?2004h", b"\x1b[?2004l"  # at the beginning and end of each prompt
 POSITION_ASKED = b"\x1b[6n"
 ENTER, ALT_ENTER, CTRL_C, CTRL_D = "\r", "\x1b\r", "\x03", "\x04"
 CTRL_G, CTRL_J, CTRL_R, CTRL_Z = "\x07", "\n", "\x12", "\x1a"
@@ -77,7 +79,13 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self.output = b""
         self.child = (Spawned if fork else pexpect.spawn)(
-            command[0], list(command[1:]), env=plain, dimensions=(lines, columns), cwd=folder, timeout=10, echo=True
+            command[0],
+            list(command[1:]),
+            env=plain,
+            dimensions=(lines, columns),
+            cwd=folder,
+            timeout=DEADLINE_SECONDS,
+            echo=True,
         )
         self.child.delaybeforesend = None
 
@@ -95,15 +103,7 @@ class Terminal:
             self.child.send(f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R")
         return True
 
-    def settle(self, seconds: float) -> None:
-        """Pump until nothing was written for so many seconds."""
-        quiet_since, size = time.monotonic(), len(self.output)
-        while time.monotonic() - quiet_since < seconds:
-            self.pump()
-            if len(self.output) != size:
-                quiet_since, size = time.monotonic(), len(self.output)
-
-    def wait(self, what: str | Callable[[], bool], seconds: float = 15.0) -> None:
+    def wait(self, what: str | Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
         """Pump until a text is on the screen, or a function returns True."""
         deadline = time.monotonic() + seconds
         while not (what in self.text() if isinstance(what, str) else what()):
@@ -121,17 +121,25 @@ class Terminal:
             self.pump(0.02)
 
     def say(self, message: str) -> None:
-        """Type a message and Enter."""
-        self.send(message, ENTER)
+        """Type a message at an empty prompt, then Enter when the message is shown, and wait until Enter is processed.
+
+        Keys that are read together may have another meaning: they are a paste, or were typed before the prompt.
+        """
+        self.wait_for_prompt()
+        self.send(message)
+        self.wait(lambda: "".join(self.before_cursor().split()).endswith("".join(f">{message}".split())))
+        before = len(self.output)
+        self.send(ENTER)
+        processed = PASTES_UNMARKED if PASTES_MARKED in self.output else b"\n"
+        self.wait(lambda: processed in self.output[before:])
 
     def run(self, line: str, answer: str) -> None:
         """Type a line at an empty prompt, and wait for an answer to it and for the next prompt."""
-        self.wait_for_prompt()
-        self.send(line, ENTER)
+        self.say(line)
         self.wait(lambda: answer in self.text().rsplit(f"> {line}", 1)[-1])
         self.wait(lambda: self.cursor_line().startswith(">"))
 
-    def wait_for_prompt(self, seconds: float = 15.0) -> None:
+    def wait_for_prompt(self, seconds: float = DEADLINE_SECONDS) -> None:
         """Pump until the cursor is at an empty prompt of a session."""
         self.wait(lambda: self.cursor_line() == ">", seconds)
 
@@ -152,6 +160,12 @@ class Terminal:
         """The line that the cursor is on, without trailing spaces."""
         return self.lines()[self.screen.cursor.y]
 
+    def before_cursor(self) -> str:
+        """The screen up to the cursor, without line breaks between its rows."""
+        x, y = self.screen.cursor.x, self.screen.cursor.y
+        row = self.screen.buffer[y]
+        return "".join(self.screen.display[:y]) + "".join(row[column].data for column in range(x))
+
     def text(self) -> str:
         """The screen."""
         return "\n".join(self.lines()).rstrip()
@@ -161,7 +175,7 @@ class Terminal:
         above = ["".join(row[x].data for x in range(self.screen.columns)).rstrip() for row in self.screen.history.top]
         return "\n".join([*above, *self.lines()]).rstrip()
 
-    def end(self, seconds: float = 10.0) -> int:
+    def end(self, seconds: float = DEADLINE_SECONDS) -> int:
         """Wait for the program's end: its exit code, or the negative number of a signal."""
         deadline = time.monotonic() + seconds
         while self.pump():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.core.backend import ModelInfo, Rendered
@@ -14,28 +15,42 @@ from chat.errors import EngineError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
 
     from chat.core.conversation import Message
     from chat.core.events import Event
     from chat.core.request import Request
+
+    Condition: TypeAlias = str | Callable[[], object]
+
+POLL_SECONDS = 0.002  # between two checks of a condition
+
+
+def holds(condition: Condition | None) -> bool:
+    """Whether a function gives something true, or a file exists; True without a condition."""
+    if condition is None:
+        return True
+    return Path(condition).exists() if isinstance(condition, str) else bool(condition())
 
 
 class Scripted:
     """Answers with the next script of a list, or with an echo if none is left.
 
     A script is a list of steps: ["text", "..."] (one event per character run given), ["chars", "..."] (one event per
-    character), ["sleep", s], ["read", done, total, s], ["notice", "..."], ["length"] (ends by length), ["die"],
-    ["figures", prompt, cached, generated, seconds of reading, seconds of answering], ["until", function],
-    ["call", name, arguments, id], ["hang"] (ignores `cancel`), ["wait"] (until `cancel`). `load` is the time that
-    loading takes, in seconds, or the message of a ModelError. `loaded` is the fraction that is reported meanwhile.
+    character), ["read", done, total, s], ["notice", "..."], ["length"] (ends by length), ["die"],
+    ["figures", prompt, cached, generated, seconds of reading, seconds of answering], ["call", name, arguments, id],
+    ["hang"] (ignores `cancel`), ["wait"] (until `cancel`), ["until", condition] (or `cancel`). Loading ends when the
+    condition `loads_when` holds; `load_error` is the message of a ModelError instead. `loaded` is the fraction that is
+    reported meanwhile. A condition is a function, or the name of a file that exists then.
     """
 
     def __init__(
-        self, scripts: Sequence[Sequence[Any]] = (), load: float | str = 0.0, context: int = 32768,
-        window: int | None = None, name: str = "scripted", loaded: float = 0.0,
+        self, scripts: Sequence[Sequence[Any]] = (), loads_when: Condition | None = None, context: int = 32768,
+        window: int | None = None, name: str = "scripted", loaded: float = 0.0, load_error: str = "",
     ) -> None:  # fmt: skip
         self.scripts = list(scripts)
-        self.load = load
+        self.loads_when = loads_when
+        self.load_error = load_error
         self.loaded = loaded
         self.context = context
         self.window = window
@@ -43,14 +58,13 @@ class Scripted:
         self.requests: list[Request] = []
         self.closed = False
         self._cancelled = threading.Event()
-        self._ready_at = time.monotonic() + (load if isinstance(load, float) else 0.0)
 
     def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
-        if isinstance(self.load, str):
-            raise ModelError(self.load, hint="try another")
+        if self.load_error:
+            raise ModelError(self.load_error, hint="try another")
         if self.loaded:
             on_loading(self.loaded)
-        time.sleep(max(0.0, self._ready_at - time.monotonic()))
+        self._wait_for_load()
         return ModelInfo(
             f"/models/{self.name}.gguf", 1000, "Q4_K_M", "llama", self.window, self.context, 32768, "v3", name=self.name
         )
@@ -60,9 +74,9 @@ class Scripted:
         self._cancelled.clear()
         messages = request.prompt.messages or ()
         script = self.scripts.pop(0) if self.scripts else [["text", f"You said: {messages[-1].content}"]]
-        if time.monotonic() < self._ready_at:
+        if not holds(self.loads_when):
             yield LoadProgress(0.5)
-            time.sleep(max(0.0, self._ready_at - time.monotonic()))
+            self._wait_for_load()
         text, reason, ids = "", "stop", []
         figures: Sequence[Any] = ()
         calls: list[ToolCall] = []
@@ -100,9 +114,14 @@ class Scripted:
             tuple(calls),
         )  # fmt: skip
 
+    def _wait_for_load(self) -> None:
+        while not holds(self.loads_when):
+            time.sleep(POLL_SECONDS)
+
     def _other(self, name: str, values: Sequence[Any]) -> Iterator[Event]:
-        if name == "sleep":
-            self._cancelled.wait(values[0])
+        if name == "until":
+            while not holds(values[0]) and not self._cancelled.wait(POLL_SECONDS):
+                pass
         elif name == "read":
             yield PrefillProgress(values[0], values[1], values[2])
         elif name == "notice":
@@ -111,9 +130,6 @@ class Scripted:
             raise EngineError("the engine died: SIGSEGV", hint="`/regen` asks again")
         elif name == "wait":
             self._cancelled.wait()
-        elif name == "until":
-            while not values[0]():
-                time.sleep(0.01)
         elif name == "hang":
             time.sleep(3600)
         elif name == "kill":

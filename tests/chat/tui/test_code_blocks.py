@@ -18,7 +18,6 @@ from chat.rendering.screen import Screen
 from chat.system.terminal_text import escape_control_characters
 from tests.chat.code_answers import ANSWERS, HTML, hostile_answer
 from tests.chat.remote.stub_server import Reply, Script, serving, words
-from tests.chat.tui.pseudo_terminal import ENTER
 from tests.chat.tui.samples import chunks
 
 if TYPE_CHECKING:
@@ -93,11 +92,9 @@ def test_the_filter_prints_and_the_session_copies_the_same(
         columns=120,
         environment={"DISPLAY": "", "WAYLAND_DISPLAY": ""},
     )
-    for number, (text, blocks) in enumerate(ALL.values(), 1):
+    for text, blocks in ALL.values():
         for line, answer in (("next", " tok"), ("/copy code", "copied" if blocks else "the last answer has no code")):
-            terminal.wait_for_prompt()
-            terminal.send(line, ENTER)
-            terminal.wait(lambda line=line, number=number: terminal.everything().count(f"> {line}\n") == number)
+            terminal.say(line)
             terminal.wait(lambda line=line, answer=answer: answer in terminal.everything().rsplit(f"> {line}", 1)[-1])
         found = re.findall(rb"\x1b\]52;c;([^\x07]*)\x07", terminal.output)
         terminal.output = b""

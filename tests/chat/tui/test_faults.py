@@ -6,17 +6,15 @@ import os
 import re
 import signal
 import sqlite3
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_D, CTRL_Z, ENTER, Terminal
-from tests.processes import HAS_PROC, children_of
+from tests.processes import HAS_PROC, children_of, ends, reads_stdin
 
-LONG = [["chars", "word " * 2000, 0.005]]
-GONE_SECONDS = 10.0  # far less than the answers and loads here take
+LONG = [["chars", "word " * 2000, 0.02]]  # takes longer than any deadline here
 
 
 def stored(folder: Path) -> list[tuple[str, str, str | None, int]]:
@@ -42,8 +40,8 @@ def reach(terminal: Terminal, phase: str) -> None:
 PHASES: dict[str, dict[str, Any]] = {
     "prompt": {"scripts": []},
     "typing": {"scripts": []},
-    "loading": {"scripts": [], "load": 60.0},
-    "reading": {"scripts": [[["sleep", 1.1], ["read", 10, 1000, 1.0], ["wait"]]]},
+    "loading": {"scripts": [], "loads_when": "loaded"},
+    "reading": {"scripts": [[["read", 10, 1000, 1.0], ["wait"]]]},
     "answering": {"scripts": [LONG]},
 }
 
@@ -58,7 +56,7 @@ def test_a_signal_stores_the_turn_and_ends_the_program_without_waiting_for_the_e
     terminal = start(*facts.pop("scripts"), **facts)
     reach(terminal, phase)
     terminal.child.kill(getattr(signal, name))
-    assert terminal.end(GONE_SECONDS) == 130
+    assert terminal.end() == 130
     if phase in ("loading", "reading"):
         assert stored(tmp_path) == [("user", "the question", None, 0)]
     if phase == "answering":
@@ -73,24 +71,20 @@ def test_a_hangup_stores_the_turn_and_ends_the_program(start: Any, tmp_path: Pat
     terminal = start(*facts.pop("scripts"), **facts)
     reach(terminal, phase)
     terminal.hang_up()
-    deadline = time.monotonic() + GONE_SECONDS
-    while terminal.child.isalive():
-        assert time.monotonic() < deadline, "it is still there"
-        time.sleep(0.02)
+    assert ends(terminal.child.pid)
     if phase not in ("prompt", "typing"):
         assert stored(tmp_path)[0] == ("user", "the question", None, 0)
 
 
 @pytest.mark.parametrize("phase", ["loading", "reading", "answering"])
 @pytest.mark.slow
-def test_ctrl_c_stops_every_phase_and_the_session_continues(start: Any, phase: str) -> None:
+def test_ctrl_c_stops_every_phase_and_the_session_continues(start: Any, tmp_path: Path, phase: str) -> None:
     facts = dict(PHASES[phase])
-    if phase == "loading":
-        facts["load"] = 3.0
     terminal = start(*facts.pop("scripts"), **facts)
     reach(terminal, phase)
     terminal.send(CTRL_C)
-    terminal.wait_for_prompt(GONE_SECONDS)
+    terminal.wait_for_prompt()
+    (tmp_path / "loaded").touch()
     assert "the answer is empty" not in terminal.text() and "You said: the question" not in terminal.text()
     if phase == "reading":
         assert "interrupted, /continue resumes it" in terminal.text()
@@ -105,7 +99,8 @@ def test_ctrl_c_stops_every_phase_and_the_session_continues(start: Any, phase: s
 @pytest.mark.slow
 def test_terminal_modes_are_the_same_before_and_after(start: Any, phase: str, way: str) -> None:
     script = [["text", "word word"], ["die"]] if way == "dead engine" else LONG
-    terminal = start(script, shell='stty -g; "$@"; echo code=$?; stty -g')
+    shell = 'stty -g; "$@"; echo code=$?; stty -g'
+    terminal = start(script, shell=shell, seconds={"TWICE_SECONDS": 3600})
     reach(terminal, phase)
     if way == "sigterm":
         os.kill(child_of(terminal.child.pid), signal.SIGTERM)
@@ -129,12 +124,13 @@ def child_of(process: int) -> int:
 
 @pytest.mark.parametrize("phase", ["prompt", "answering"])
 @pytest.mark.slow
-def test_ctrl_z_restores_the_modes_and_fg_continues(start: Any, phase: str) -> None:
+def test_ctrl_z_restores_the_modes_and_fg_continues(start: Any, tmp_path: Path, phase: str) -> None:
     shell = 'set -m; stty -g; "$@"; stty -g; echo stopped; fg > /dev/null; echo code=$?; stty -g'
-    terminal = start([["text", "word word "], ["sleep", 1.0], ["text", "ended"]], shell=shell)
+    terminal = start([["text", "word word "], ["until", "stopped"], ["text", "ended"]], shell=shell)
     reach(terminal, phase)
     terminal.send(CTRL_Z)
     terminal.wait("stopped")
+    (tmp_path / "stopped").touch()
     if phase == "answering":
         terminal.wait("ended")
     terminal.wait_for_prompt()
@@ -157,10 +153,13 @@ def test_the_program_is_idle_at_the_prompt(start: Any) -> None:
         fields = Path(f"/proc/{terminal.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / ticks
 
-    before = used()
-    for _ in range(10):
-        terminal.pump(0.1)
-    assert used() - before < 0.1
+    for _ in range(30):  # on a busy machine it may still be starting
+        before = used()
+        for _ in range(10):
+            terminal.pump(0.1)
+        if used() - before < 0.1:
+            return
+    pytest.fail("it is never idle")
 
 
 @pytest.mark.slow
@@ -168,10 +167,7 @@ def test_a_killed_program_leaves_the_streamed_part(start: Any, tmp_path: Path) -
     terminal = start(LONG)
     terminal.say("the question")
     terminal.wait("word word")
-    deadline = time.monotonic() + 10
-    while len(stored(tmp_path)) < 2:
-        assert time.monotonic() < deadline
-        terminal.pump(0.05)
+    terminal.wait(lambda: len(stored(tmp_path)) == 2)
     terminal.child.kill(signal.SIGKILL)
     terminal.end()
     (_, (role, content, _, streaming)) = stored(tmp_path)
@@ -200,7 +196,7 @@ def test_no_history_writes_nothing(start: Any, tmp_path: Path) -> None:
 
 def test_ctrl_c_at_a_plain_prompt_drops_the_line_and_then_leaves(start: Any) -> None:
     terminal = start([["text", "half"], ["wait"]], environment={"TERM": "dumb"})
-    terminal.settle(0.3)  # a signal between the prompt and the reading behind it waits for the next key
+    terminal.wait(lambda: reads_stdin(terminal.child.pid))  # before that, a signal waits for the next key
     terminal.send("unwanted", CTRL_C)
     terminal.wait("Ctrl+C again leaves")
     terminal.say("go")
@@ -215,13 +211,12 @@ def test_ctrl_c_at_a_plain_prompt_drops_the_line_and_then_leaves(start: Any) -> 
 
 
 def test_ctrl_c_stops_a_waiting_command(start: Any) -> None:
-    terminal = start([], load=60.0)
+    terminal = start([], loads_when="never")
     terminal.say("hello")
     terminal.wait("loading program ·")
     terminal.send(CTRL_C)
     terminal.wait("stopped")
     terminal.say("/context")
-    terminal.settle(0.3)
     terminal.send(CTRL_C)
     terminal.wait(lambda: terminal.text().count("stopped") == 2)
     terminal.send(CTRL_D)
@@ -234,12 +229,12 @@ def test_a_signal_during_an_answer_on_a_dumb_terminal_stores_all_of_it(start: An
     terminal.say("the question")
     terminal.wait("half of it")
     terminal.child.kill(signal.SIGTERM)
-    assert terminal.end(GONE_SECONDS) == 130
+    assert terminal.end() == 130
     assert stored(tmp_path) == [("user", "the question", None, 0), ("assistant", "half of it", "interrupted", 0)]
 
 
 def test_a_signal_at_a_plain_prompt_ends_the_program(start: Any) -> None:
     terminal = start(environment={"TERM": "dumb"})
-    terminal.settle(0.2)
+    terminal.wait(lambda: reads_stdin(terminal.child.pid))
     terminal.child.kill(signal.SIGTERM)
-    assert terminal.end(GONE_SECONDS) == 130
+    assert terminal.end() == 130

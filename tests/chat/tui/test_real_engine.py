@@ -6,17 +6,15 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_D, ENTER, Terminal
+from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_D, ENTER, PASTES_MARKED, Terminal
 from tests.processes import children_of, ends
 
 Begin = Callable[..., Terminal]
-GONE_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -58,7 +56,7 @@ def test_a_session_survives_the_death_of_its_engine_and_is_continued_later(begin
     engine = child_of(terminal.child.pid)
     os.kill(engine, signal.SIGSTOP)
     terminal.say("on and on")
-    terminal.settle(0.2)
+    terminal.wait("no token for ")
     os.kill(engine, signal.SIGKILL)
     terminal.wait("error: the engine")
     assert "Traceback" not in terminal.everything()
@@ -98,8 +96,8 @@ def test_sigterm_during_an_answer_ends_the_engine_too(begin: Begin) -> None:
     terminal.wait(lambda: len(re.findall(r"\S", "".join(terminal.lines()[4:20]))) > 20)
     engine = child_of(terminal.child.pid)
     terminal.child.kill(signal.SIGTERM)
-    terminal.end(GONE_SECONDS)
-    assert ends(engine, GONE_SECONDS)
+    assert terminal.end() == 130
+    assert ends(engine)
 
 
 @pytest.mark.slow
@@ -151,24 +149,25 @@ def test_the_program_ends_although_its_engine_hangs(begin: Begin, way: str) -> N
     engine = child_of(terminal.child.pid)
     os.kill(engine, signal.SIGSTOP)
     terminal.say("anybody there?")
-    terminal.settle(0.3)
+    terminal.wait("no token for ")
     if way == "sigterm":
         terminal.child.kill(signal.SIGTERM)
     else:
         terminal.send(CTRL_C)
-        terminal.settle(0.2)
+        terminal.wait("stopping · Ctrl+C again leaves")
         terminal.send(CTRL_C)
-    assert terminal.end(GONE_SECONDS) == 130
-    assert ends(engine, GONE_SECONDS)
+    assert terminal.end() == 130
+    assert ends(engine)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.25])
+@pytest.mark.parametrize("is_taken", [False, True], ids=["terminal not yet taken", "terminal taken"])
 @pytest.mark.slow
-def test_keys_typed_before_the_first_prompt_are_sent(tmp_path: Path, tiny_model: Path, delay: float) -> None:
+def test_keys_typed_before_the_first_prompt_are_sent(tmp_path: Path, tiny_model: Path, is_taken: bool) -> None:
     """Once Enter, pressed too early, became a line break, and nothing was sent."""
     command = [sys.executable, "-m", "chat", "-m", str(tiny_model), "-n", "3"]
     terminal = Terminal(command, environment={"MISTRAL_CHAT_HOME": str(tmp_path / "home")}, folder=tmp_path)
-    time.sleep(delay)  # into each half of the time that the program takes to come up
+    if is_taken:
+        terminal.wait(lambda: PASTES_MARKED in terminal.output)
     terminal.send("tell me ", "more", ENTER, "/context", ENTER)
     terminal.wait("with what the format adds")
     assert "> tell me more\n" in terminal.everything()

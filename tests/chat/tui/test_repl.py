@@ -68,7 +68,7 @@ def test_ctrl_d_leaves_with_0_and_ctrl_c_twice_with_130(start: Any) -> None:
     terminal.wait("/ 32,768")
     terminal.send(CTRL_D)
     assert terminal.end() == 0
-    terminal = start()
+    terminal = start(seconds={"TWICE_SECONDS": 3600})
     terminal.wait("/ 32,768")
     terminal.send(CTRL_C)
     terminal.wait("Ctrl+C again leaves")
@@ -118,18 +118,19 @@ def test_alt_enter_ctrl_j_and_pastes_break_the_line_without_sending(start: Any) 
 
 
 @pytest.mark.slow
-def test_typing_is_possible_while_the_model_loads(start: Any) -> None:
-    terminal = start(load=2.5)
+def test_typing_is_possible_while_the_model_loads(start: Any, tmp_path: Path) -> None:
+    terminal = start(loads_when="typed")
     terminal.wait("loading program")
     terminal.send("early")
     terminal.wait("> early")
     terminal.send(ENTER)
+    (tmp_path / "typed").touch()
     terminal.wait("You said: early")
     terminal.wait("/ 32,768")
 
 
 def test_a_model_that_cannot_be_used_ends_the_session_with_an_error(start: Any) -> None:
-    terminal = start(load="broken.gguf is no GGUF file", ready="error")
+    terminal = start(load_error="broken.gguf is no GGUF file", ready="error")
     assert terminal.end() == 3
     assert "error: broken.gguf is no GGUF file" in terminal.text()
 
@@ -145,13 +146,14 @@ def test_a_dead_engine_ends_one_answer_but_not_the_session(start: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_rest_of_an_answer_wraps_at_a_changed_width(start: Any) -> None:
+def test_the_rest_of_an_answer_wraps_at_a_changed_width(start: Any, tmp_path: Path) -> None:
     words = [f"word{number}" for number in range(60)]
-    terminal = start([["chars", "# Head\n\n" + " ".join(words[:30]) + "\n\n", 0.002], ["sleep", 0.5],
+    terminal = start([["chars", "# Head\n\n" + " ".join(words[:30]) + "\n\n", 0.002], ["until", "resized"],
                       ["chars", " ".join(words[30:]) + "\n", 0.002]], columns=80)  # fmt: skip
     terminal.say("go")
     terminal.wait("word29")
     terminal.resize(40, 24)
+    (tmp_path / "resized").touch()
     terminal.wait("· prompt 3")
     rest = [
         line for line in terminal.everything().splitlines() if "word3" in line or "word4" in line or "word5" in line

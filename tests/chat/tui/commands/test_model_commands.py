@@ -37,7 +37,7 @@ def test_the_model_is_switched_within_the_conversation(start: Any, tmp_path: Pat
     (tmp_path / "bad.gguf").touch()
     others = {
         "other.gguf": {"scripts": [[["text", "other speaks"]]], "window": 64},
-        "bad.gguf": {"load": "bad.gguf is no GGUF file"},
+        "bad.gguf": {"load_error": "bad.gguf is no GGUF file"},
     }
     terminal = start(others=others)
     terminal.run("hello", "You said: hello")
@@ -53,7 +53,7 @@ def test_the_model_is_switched_within_the_conversation(start: Any, tmp_path: Pat
 def test_a_model_that_cannot_be_used_does_not_end_a_session_without_answers(start: Any, tmp_path: Path) -> None:
     """Once the session ended, because a failed load before the first answer was taken for the first load."""
     (tmp_path / "bad.gguf").touch()
-    terminal = start(others={"bad.gguf": {"load": "bad.gguf is no GGUF file"}})
+    terminal = start(others={"bad.gguf": {"load_error": "bad.gguf is no GGUF file"}})
     terminal.wait("/ 32,768")
     terminal.run("/model bad.gguf", "error: bad.gguf is no GGUF file")
     terminal.run("hello", "You said: hello")

@@ -18,8 +18,19 @@ from prompt_toolkit.output import DummyOutput
 from chat.system.external_editor import edit_text
 from chat.tui.input.line_editor import LineEditor
 from chat.tui.signals import Terminated
-from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_G, CTRL_J, CTRL_R, ENTER, TAB, UP
+from tests.chat.tui.pseudo_terminal import (
+    CTRL_C,
+    CTRL_G,
+    CTRL_J,
+    CTRL_R,
+    DEADLINE_SECONDS,
+    ENTER,
+    TAB,
+    UP,
+    Terminal,
+)
 
+CURSOR_IS_BLOCK = b"\x1b[2 q"
 LEFT, RIGHT = "\x1b[D", "\x1b[C"
 
 
@@ -81,9 +92,8 @@ def test_a_short_paste_is_neither_folded_nor_sent(start: Any) -> None:
 
 @pytest.mark.slow
 def test_an_unmarked_paste_is_not_sent_line_by_line(start: Any) -> None:
-    terminal = start()
+    terminal = start(seconds={"TYPED_AHEAD_SECONDS": 0})  # later than this, keys that come together are a paste
     terminal.wait_for_prompt()
-    terminal.settle(0.4)  # keys that come right after a prompt count as typed before it
     terminal.child.send("alpha\rbeta\rgamma")
     terminal.wait("> alpha\n  beta\n  gamma")
     terminal.send(ENTER)
@@ -91,13 +101,15 @@ def test_an_unmarked_paste_is_not_sent_line_by_line(start: Any) -> None:
 
 
 @pytest.mark.slow
-def test_keys_typed_during_an_answer_come_to_the_next_prompt(start: Any) -> None:
-    terminal = start([["text", "slow "], ["sleep", 0.8], ["text", "answer"]])
+def test_keys_typed_during_an_answer_come_to_the_next_prompt(start: Any, tmp_path: Path) -> None:
+    script = [["text", "slow "], ["until", "typed"], ["text", "answer"]]
+    terminal = start(script, seconds={"TYPED_AHEAD_SECONDS": 3600})
     terminal.wait_for_prompt()
     terminal.say("first")
     terminal.wait("slow")
     terminal.send("second", ENTER, "third", ENTER)
     assert "second" not in terminal.text()
+    (tmp_path / "typed").touch()
     terminal.wait("You said: third")
     order = [terminal.everything().index(text) for text in ("slow answer", "> second", "You said: second", "> third")]
     assert order == sorted(order)
@@ -170,12 +182,12 @@ def test_an_editor_that_fails_is_reported_and_the_text_stays(start: Any, editor:
 
 
 def test_sigterm_ends_the_editor_and_the_program(start: Any) -> None:
-    terminal = start(environment={"EDITOR": "sh -c 'echo opened; exec sleep 60'", "VISUAL": ""})
+    terminal = start(environment={"EDITOR": "sh -c 'echo opened; exec sleep 3600'", "VISUAL": ""})
     terminal.wait_for_prompt()
     terminal.send(CTRL_G)
     terminal.wait("opened")
     terminal.child.kill(signal.SIGTERM)
-    assert terminal.end(20) == 130
+    assert terminal.end() == 130
 
 
 def test_an_editor_that_opens_while_the_program_ends_is_terminated() -> None:
@@ -186,9 +198,9 @@ def test_an_editor_that_opens_while_the_program_ends_is_terminated() -> None:
         line_editor = LineEditor(complete=lambda _: (), toolbar=str, past_messages=tuple, handle_events=terminate)
         with pytest.raises(Terminated):
             line_editor.read()
-    with subprocess.Popen(["sleep", "60"]) as editor:
+    with subprocess.Popen(["sleep", "3600"]) as editor:
         line_editor._note_external_editor(editor)
-        assert editor.wait(5) == -signal.SIGTERM
+        assert editor.wait(DEADLINE_SECONDS) == -signal.SIGTERM
 
 
 def test_an_editors_invalid_bytes_and_crlf_become_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -206,10 +218,19 @@ def test_tab_takes_the_only_folder_and_then_completes_inside_it(start: Any, tmp_
     terminal = start()
     terminal.wait_for_prompt()
     terminal.send("/file my")
-    for shown in ("> /file my files/", "> /file my files/deep/", "> /file my files/deep/note.md"):
-        terminal.settle(0.3)
+    path = ""
+    for offered in ("my files/", "deep/", "note.md"):
+        path += offered
+        terminal.wait(lambda offered=offered: offered in "\n".join(terminal.lines()[terminal.screen.cursor.y + 1 :]))
         terminal.send(TAB)
-        terminal.wait(shown)
+        terminal.wait(f"> /file {path}")
+
+
+def leave_insert_mode(terminal: Terminal) -> None:
+    """Press Escape, and wait until the cursor is a block: before that, Escape may be the beginning of another key."""
+    before = len(terminal.output)
+    terminal.send("\x1b")
+    terminal.wait(lambda: CURSOR_IS_BLOCK in terminal.output[before:])
 
 
 @pytest.mark.slow
@@ -218,13 +239,13 @@ def test_vi_keys_edit_the_line(start: Any) -> None:
     terminal.wait_for_prompt()
     terminal.send("helpo")
     terminal.wait("> helpo")
-    terminal.send("\x1b")
-    terminal.pump(0.8)
+    leave_insert_mode(terminal)
     terminal.send("h", "x", "A", "!", ENTER)
     terminal.wait("You said: helo!")
     terminal.wait_for_prompt()
-    terminal.send("gone", "\x1b")
-    terminal.pump(0.8)
+    terminal.send("gone")
+    terminal.wait("> gone")
+    leave_insert_mode(terminal)
     terminal.send(CTRL_C, "a new line", ENTER)
     terminal.wait("You said: a new line")
     terminal.wait_for_prompt()
@@ -236,7 +257,7 @@ def test_bytes_that_are_not_utf8_become_replacement_characters(start: Any) -> No
     terminal = start()
     terminal.wait_for_prompt()
     terminal.child.send(b"caf\xe9 ok")
-    terminal.pump(0.3)
+    terminal.wait(lambda: terminal.before_cursor().endswith(" ok"))
     terminal.send(ENTER)
     terminal.wait("You said: caf\ufffd ok")
 
@@ -291,12 +312,13 @@ def test_another_thread_may_wake_the_editor_while_its_prompt_ends() -> None:
 def test_a_line_is_shown_once_after_the_terminal_became_narrower(start: Any) -> None:
     """Once each change of width left the upper rows of a long line behind, because terminals wrap their lines again."""
     terminal = start()
+    terminal.wait("/ 32,768")
     terminal.wait_for_prompt()
     terminal.send("x" * 100, CTRL_J, "窓" * 35)  # rows of 80, 24 and 72 columns
-    terminal.settle(0.3)
+    terminal.wait(lambda: terminal.before_cursor().endswith("窓" * 35))
     written = len(terminal.output)
     terminal.resize(31, 24)
-    terminal.settle(0.5)
+    terminal.wait(lambda: b"\x1b[J" in terminal.output[written:])
     erased = terminal.output[written:].partition(b"\x1b[J")[0]
     moves = [int(number) for number in re.findall(rb"\x1b\[(\d+)A", erased)]
     assert sum(moves) == 2 + (3 - 1) + (1 - 1) + (3 - 1)  # a wide character does not fit into column 31
