@@ -243,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif fault.hold_after is not None:
                 self.wfile.flush()
                 self.hub.held.set()
-                self.hub.release.wait(30)
+                self.hub.release.wait(300)
                 self.wfile.write(body[fault.hold_after :])
         except OSError:
             self.close_connection = True

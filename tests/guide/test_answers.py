@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,14 +105,12 @@ def test_a_session_longer_than_the_window_goes_on_answering(guide: GuideBackend)
 
 
 @pytest.mark.slow
-def test_the_first_answer_is_there_within_two_seconds() -> None:
-    """Of processor time and waiting for the disk: a machine that is busy with other tests takes longer."""
-    began = time.monotonic(), os.times()
+def test_the_first_answer_takes_less_than_two_seconds_of_processor_time() -> None:
+    began = os.times()
     engine = GuideBackend(LocalBackend(EngineOptions(str(PATH), threads=1, repack="off")))
     try:
         assert ask(engine, "How do I convert a checkpoint?").finish_reason == "stop"
     finally:
         engine.close()
     used = os.times()
-    assert used.user - began[1].user + used.children_user - began[1].children_user < 2
-    assert time.monotonic() - began[0] < 20
+    assert used.user - began.user + used.children_user - began.children_user < 2

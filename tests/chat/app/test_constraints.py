@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 
 import jsonschema
@@ -111,8 +110,6 @@ def test_a_constraint_that_does_not_compile_is_exit_2_and_never_ignored(
     if len(arguments[1]) > 100_000:  # more than a command line takes
         (tmp_path / "long").write_text(arguments[1])
         arguments = [arguments[0], str(tmp_path / "long")]
-    began = time.monotonic()
     done = run("-m", tiny_model, *arguments, "hi")
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.startswith(b"error: ")
-    assert time.monotonic() - began < 10  # the limit of two seconds is for compiling; the machine may be busy

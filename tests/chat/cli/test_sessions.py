@@ -54,7 +54,7 @@ def on_terminal(*arguments: str, columns: int = 80, typed: str = "") -> str:
             if not data:
                 break
             output += data
-        run.wait(30)
+        run.wait(60)
     os.close(leader)
     return output.decode().replace("\r\n", "\n")
 
@@ -235,7 +235,7 @@ def test_a_closed_pipe_is_no_error(store: Store) -> None:
         assert run.stdout and run.stderr
         assert run.stdout.readline() == b"# long\n"
         run.stdout.close()
-        assert (run.wait(30), run.stderr.read()) == (141, b"")
+        assert (run.wait(60), run.stderr.read()) == (141, b"")
 
 
 @pytest.mark.slow

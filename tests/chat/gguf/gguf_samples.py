@@ -181,13 +181,13 @@ def adapter(path: Path) -> Path:
     return path
 
 
-def large(path: Path, pieces: int, merges: int) -> Path:
-    """A file with the vocabulary of a real model and next to no tensors."""
+def large(path: Path, pieces: int, merges: int, long: int = 80) -> Path:
+    """A file with the vocabulary of a real model and next to no tensors; some pieces end with `long` spaces."""
     writer = Writer(path, "llama")
     _keys(writer)
     writer.add_tokenizer_model("gpt2")
-    long = "Ġ" * 80  # real vocabularies hold runs of spaces of over 127 bytes
-    writer.add_token_list([f"Ġpiece{number}" + (long if number % 5000 == 7 else "") for number in range(pieces)])
+    spaces = "Ġ" * long  # real vocabularies hold runs of over 127 bytes
+    writer.add_token_list([f"Ġpiece{number}" + (spaces if number % 5000 == 7 else "") for number in range(pieces)])
     writer.add_token_scores([-float(number) for number in range(pieces)])
     writer.add_token_types([1] * pieces)
     if merges:

@@ -53,7 +53,7 @@ def test_acknowledged_messages_are_stored_when_writers_are_killed(run: int, tmp_
     programs = {name: start(path, session, name, TURNS, out) for name, out in outs.items()}
     killed = seeded.sample(sorted(programs), WRITERS - 1)
     for name in killed:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         goal = seeded.randint(1, TURNS)
         while len(lines_of(outs[name])["="]) < goal and programs[name].poll() is None and time.monotonic() < deadline:
             time.sleep(0.001)

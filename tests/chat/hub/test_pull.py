@@ -10,7 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -578,11 +578,10 @@ def test_a_killed_download_goes_on_where_it_stopped(server: HubServer, number: i
     program = pulling_program(server)
     assert server.held.wait(60)
     partial = hub.CachedRepository(NAME).partial(etag(WEIGHTS))
-    deadline = threading.Event()
-    for _ in range(400):
-        if partial.exists() and partial.stat().st_size == 200_000:
-            break
-        deadline.wait(0.05)
+    deadline = time.monotonic() + 60
+    while not partial.exists() or partial.stat().st_size < 200_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     program.send_signal(number)
     _, errors = program.communicate(timeout=60)
     if number == 2:

@@ -42,7 +42,7 @@ def on_terminal(*arguments: str, keys: bytes = b"") -> tuple[int, str]:
     except OSError:  # Linux says EIO when the other side is gone
         pass
     os.close(main)
-    return program.wait(30), shown.decode().replace("\r\n", "\n")
+    return program.wait(60), shown.decode().replace("\r\n", "\n")
 
 
 def test_a_pipe_gets_one_line_of_tabs_for_each_model(command: Command, pulled: Put, server: HubServer) -> None:

@@ -6,7 +6,6 @@ import ctypes
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -90,9 +89,7 @@ def test_the_program_takes_the_family_from_the_file(folder: Path) -> None:
 )
 def test_a_hostile_template_is_one_sentence_and_never_run(template: str, folder: Path) -> None:
     path = write_family(folder / "hostile.gguf", FAMILIES["qwen 2"], template)
-    begun = time.monotonic()
-    done = run("-m", path, "U")
-    assert time.monotonic() - begun < 10
+    done = run("-m", path, "U")  # running the template would take years
     assert (done.returncode, done.stdout, done.stderr.splitlines()) == (
         3,
         "",

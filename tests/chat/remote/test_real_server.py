@@ -19,7 +19,7 @@ import pytest
 from tests.program import Popen, run_command
 
 CONTEXT = 256  # tokens
-STARTING = 60  # seconds
+STARTING = 120  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_after_ctrl_c_the_server_answers_the_next_question(server: str) -> None:
     assert asking.stdout is not None
     first = os.read(asking.stdout.fileno(), 1)
     asking.send_signal(signal.SIGINT)
-    rest, _ = asking.communicate(timeout=30)
+    rest, _ = asking.communicate(timeout=60)
     assert first
     assert asking.returncode == 130, rest
     assert record("--remote", server, "--raw", *GREEDY, "Once upon a time there was")["text"]

@@ -16,6 +16,7 @@ from chat.core.conversation import Message
 from chat.core.events import Completion, Notice, TextDelta
 from chat.core.request import Constraint, Prompt, Request, Sampling
 from chat.errors import ChatError, ContextError, EngineError, ModelError, UsageError
+from chat.remote import transport
 from chat.remote.client import RemoteBackend
 from chat.remote.server_address import server_at
 from tests.chat.remote.stub_server import Reply, Script, answering, serving, words
@@ -191,12 +192,14 @@ def test_a_wait_for_a_busy_server_is_said() -> None:
     assert said == [f"{script.url}/v1 is busy; it is asked again in 1 s", "a"]
 
 
-def test_a_date_to_come_back_at_is_a_wait() -> None:
+def test_a_date_to_come_back_at_is_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(transport, "_sleep_until", lambda end, _: waits.append(end - time.monotonic()))
     gone = Reply(503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})
     far = Reply(503, headers={"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"})
     with serving(Script([gone, Reply(chunks=words("a"))])) as script:
         assert ask(script)[0] == ["a"]
-    assert script.times[1] - script.times[0] < 1
+    assert len(waits) == 1 and waits[0] <= 0
     with serving(Script([far])) as script, pytest.raises(EngineError, match=r"failed \(503\)$"):
         ask(script)
     assert len(script.times) == 1
@@ -205,19 +208,22 @@ def test_a_date_to_come_back_at_is_a_wait() -> None:
 def test_cancel_ends_the_wait_for_a_busy_server_and_asks_no_more() -> None:
     with serving(Script([Reply(429, headers={"Retry-After": "30"})])) as script:
         remote = engine(script, "tiny")
-        began = time.monotonic()
-        threading.Timer(0.2, remote.cancel).start()
-        done = list(remote.reply(HELLO))[-1]
+        for event in remote.reply(HELLO):
+            if isinstance(event, Notice):
+                remote.cancel()
+            done = event
     assert isinstance(done, Completion)
     assert (done.finish_reason, len(script.times)) == ("interrupted", 1)
-    assert time.monotonic() - began < 3
 
 
 def test_a_first_byte_that_is_slow_is_waited_for_and_counted() -> None:
     with serving(Script([Reply(chunks=words("a"), delay=0.3)])) as script:
+        began = time.monotonic()
         texts, done = ask(script)
+        seconds = time.monotonic() - began
     assert texts == ["a"]
-    assert done.seconds.prompt >= 0.3 > done.seconds.generate
+    assert done.seconds.prompt >= 0.3
+    assert done.seconds.prompt + done.seconds.generate <= seconds  # the wait is counted once
 
 
 def test_a_server_that_does_not_stream_is_heard_as_well() -> None:
@@ -269,17 +275,21 @@ def test_several_models_must_be_chosen_from() -> None:
     )
 
 
-@pytest.mark.parametrize("reply", [Reply(chunks=words("a", "b"), pause=30), Reply(delay=30)])
-def test_cancel_ends_at_once_and_keeps_what_came(reply: Reply) -> None:
+@pytest.mark.parametrize("reply", [Reply(chunks=words("a", "b"), pause=120), Reply(delay=120)])
+def test_cancel_does_not_wait_for_the_server_and_keeps_what_came(reply: Reply) -> None:
     with serving(Script([reply])) as script:
         remote = engine(script, "tiny")
-        began = time.monotonic()
-        threading.Timer(0.3, remote.cancel).start()
+
+        def cancel_once_asked() -> None:
+            while not script.times:
+                time.sleep(0.005)
+            remote.cancel()
+
+        threading.Thread(target=cancel_once_asked, daemon=True).start()
         events = list(remote.reply(HELLO))
     done = events[-1]
     assert isinstance(done, Completion)
     assert done.finish_reason == "interrupted"
-    assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(

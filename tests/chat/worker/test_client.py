@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from chat.errors import ChatError, ContextError, DataError, EngineError, ExitCod
 from chat.worker.client import LocalBackend
 from tests.chat.tiny_models import Shape, weights, write_gguf
 from tests.folders import ROOT
+from tests.processes import ends
 
 GREEDY = Sampling(temperature=0)
 HELLO = Request(Prompt(messages=(Message("user", "hello the cat"),)), GREEDY, max_tokens=20)
@@ -236,27 +235,31 @@ def test_cancel_while_generating_keeps_the_text_so_far(windowed_file: Path, open
 
 
 @pytest.mark.slow
-def test_cancel_while_reading_a_prompt_ends_it_within_half_a_second(slow_file: Path, open_engine: Open) -> None:
+def test_cancel_while_reading_a_prompt_ends_it_before_the_next_batch(slow_file: Path, open_engine: Open) -> None:
     engine = open_engine(slow_file)
     engine.info()
-    pressed: list[float] = []
-
-    def press() -> None:
-        pressed.append(time.perf_counter())
-        engine.cancel()
-
-    timer = threading.Timer(0.7, press)
-    timer.start()
-    last = done(engine.reply(Request(Prompt(ids=tuple(range(3, 400)) * 20), GREEDY)))
-    assert time.perf_counter() - pressed[0] < 0.5
+    prompt = tuple(range(3, 400)) * 20
+    read: list[int] = []
+    for event in engine.reply(Request(Prompt(ids=prompt), GREEDY)):
+        if isinstance(event, PrefillProgress) and event.done:
+            read.append(event.done)
+            engine.cancel()
+        last = event
+    assert len(read) <= 2 and read[-1] < len(prompt) / 2  # the second batch may have been on its way
+    assert isinstance(last, Completion)
     assert (last.finish_reason, last.text, last.tokens.generated) == ("interrupted", "", 0)
     assert done(engine.reply(Request(Prompt(ids=(5, 6)), GREEDY, max_tokens=2))).tokens.generated == 2
 
 
 def test_cancel_while_loading_ends_the_reply_and_the_next_one_is_answered(slow_file: Path, open_engine: Open) -> None:
     engine = open_engine(slow_file)
-    threading.Timer(0.01, engine.cancel).start()
-    last = done(engine.reply(Request(Prompt(ids=tuple(range(3, 400)) * 20), GREEDY)))
+    events = []
+    for event in engine.reply(Request(Prompt(ids=tuple(range(3, 400)) * 20), GREEDY)):
+        if not events:
+            engine.cancel()
+        events.append(event)
+    last = events[-1]
+    assert isinstance(events[0], LoadProgress) and isinstance(last, Completion)
     assert (last.finish_reason, last.tokens.generated) == ("interrupted", 0)
     assert done(engine.reply(Request(Prompt(ids=(5, 6)), GREEDY, max_tokens=2))).tokens.generated == 2
 
@@ -274,9 +277,7 @@ def test_a_reply_that_is_not_read_to_its_end_is_stopped(windowed_file: Path, ope
     events = engine.reply(ENDLESS)
     next(event for event in events if isinstance(event, TextDelta))
     events.close()  # type: ignore[attr-defined]
-    begun = time.perf_counter()
     assert done(engine.reply(HELLO)).tokens.generated == 20
-    assert time.perf_counter() - begun < 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL])
@@ -359,13 +360,7 @@ def test_the_child_is_gone_soon_after_its_parent_was_killed(windowed_file: Path)
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    for _ in range(200):
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.01)
-    pytest.fail("the child outlived its parent by two seconds")
+    assert ends(child)
 
 
 def test_interrupt_of_the_terminal_does_not_reach_the_child(windowed_file: Path, open_engine: Open) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from chat.inference.loaded_model import load_model
 from chat.llama.kv_snapshots import Snapshots
 from chat.llama.sampler import Sampler
 from chat.worker.client import NO_REPACKING, LocalBackend
-from tests.chat.worker.held.sitecustomize import PHASES
+from tests.chat.worker.held.sitecustomize import CANCELLED_SUFFIX, PHASES
 from tests.grids import FULL
 from tests.processes import children_of
 
@@ -33,7 +33,7 @@ LONG = tuple(3 + (i * 7919) % 390 for i in range(700))
 REQUEST = Request(Prompt(ids=LONG), GREEDY, max_tokens=40, session="work")
 BOUND = Request(Prompt(ids=LONG), GREEDY, max_tokens=10, constraint=Constraint("regex", "[a-d]{4}"))
 WITH_A_STATE = ("looking for a state", "checking a state", "restoring")
-SOON_SECONDS = 1.0
+DEADLINE_SECONDS = 60.0  # for what takes a moment on an idle machine
 
 
 @pytest.fixture
@@ -97,13 +97,19 @@ def held_engine(phase: str, file: Path, folder: Path, mark: Path) -> Iterator[Lo
         yield opened(file, folder)
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 def when_there(mark: Path, act: object) -> threading.Thread:
     """Act as soon as the child is in the phase."""
 
     def wait() -> None:
-        deadline = time.monotonic() + 30
-        while not mark.exists() and time.monotonic() < deadline:
-            time.sleep(0.002)
+        wait_for(mark.exists)
         act()  # type: ignore[operator]
 
     thread = threading.Thread(target=wait)
@@ -122,26 +128,24 @@ def test_a_cancel_in_any_phase_ends_the_answer_and_changes_nothing_else(
     phase: str, windowed_file: Path, folder: Path, mark: Path, cold: dict[Request, Completion]
 ) -> None:
     with held_engine(phase, windowed_file, folder, mark) as engine:
-        released: list[float] = []
+        received = mark.with_suffix(CANCELLED_SUFFIX)
 
         def act() -> None:
             engine.cancel()
-            time.sleep(0.05)  # so that the child has received it
-            released.append(time.monotonic())
+            wait_for(lambda: received.exists() or is_answered.is_set())  # a reply that has not begun ends at once
             watch.start()
 
         def keep_released() -> None:
             while not ended.wait(0.005):
                 mark.unlink(missing_ok=True)
 
-        ended = threading.Event()
+        ended, is_answered = threading.Event(), threading.Event()
         watch = threading.Thread(target=keep_released)
         waiter = when_there(mark, act)
         last = answer(engine, request_of(phase))
-        taken = time.monotonic()
+        is_answered.set()
         waiter.join()
         assert (last.finish_reason, phase == "decoding" or last.text == "") == ("interrupted", True)
-        assert taken - released[0] < SOON_SECONDS
         again = answer(engine, request_of(phase))
         ended.set()
         watch.join()
@@ -198,7 +202,7 @@ def test_the_program_prints_one_sentence_when_its_engine_is_killed(
     with held(phase, mark):
         program = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         when_there(mark, lambda: os.kill(children_of(program.pid)[0], signal.SIGKILL)).join()
-        output, errors = program.communicate(timeout=30)
+        output, errors = program.communicate(timeout=DEADLINE_SECONDS)
     assert program.returncode == ExitCode.ENGINE == 8
     assert errors.decode().splitlines() == [
         "error: the engine stopped: it was killed (SIGKILL), most likely because the system ran out of memory",

@@ -49,7 +49,7 @@ def attack(folder: Path, name: str, count: int, options: ConversionOptions) -> N
     for number in range(count):
         (folder / name).write_bytes(hostile_json(good, Random(f"{name}/{number}")))
         opened = []
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             make_draft(options)
             planned += 1
@@ -59,11 +59,11 @@ def attack(folder: Path, name: str, count: int, options: ConversionOptions) -> N
             assert len(said) < 1000, (number, said)
         finally:
             seen, opened = opened, None
-        worst = max(worst, time.perf_counter() - started)
+        worst = max(worst, time.process_time() - started)
         assert [path for path in seen if path.startswith("/") and not path.startswith(at_home)] == [], number
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     print(f"{name}: {count} files, {planned} planned, worst {worst * 1000:.0f} ms, {grown >> 20} MiB more")
-    assert worst < 2
+    assert worst < 2  # seconds of this process alone
     assert grown < MEMORY_BYTES
     assert codes <= {ExitCode.USAGE, ExitCode.MODEL, ExitCode.DATA}
     assert 0 < planned < count

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from chat.errors import ChatError, DataError
+from convert.checkpoint import safetensors_file
 from convert.checkpoint.safetensors_file import open_safetensors
 from tests.convert.samples import V01, safetensors_bytes
 from tests.grids import FULL
@@ -88,14 +89,13 @@ def test_an_unlawful_file_is_refused_in_one_sentence_with_its_name(content: byte
 
 
 @pytest.mark.slow
-def test_a_million_entries_are_refused_soon(tmp_path: Path) -> None:
+def test_a_million_entries_are_refused_before_they_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = '"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
     text = "{" + ",".join(one % number for number in range(1_000_000)) + "}"
     path = written(tmp_path, safetensors_bytes(text.encode(), b""))
-    started = time.monotonic()
+    monkeypatch.setattr(safetensors_file, "parse_json_object", lambda *_: pytest.fail("parsed"))
     with pytest.raises(DataError, match="more than 100,000 tensors"):
         open_safetensors(path)
-    assert time.monotonic() - started < 2
 
 
 def test_a_fifo_is_not_opened(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_mutants_are_accepted_whole_or_refused_in_one_sentence(tmp_path: Path) -
     count = 10_000 if FULL else 1_000
     for seed in range(count):
         path = written(tmp_path, mutants(seed))
-        started = time.monotonic()
+        started = time.process_time()
         try:
             file = open_safetensors(path)
         except ChatError as error:
@@ -179,6 +179,6 @@ def test_mutants_are_accepted_whole_or_refused_in_one_sentence(tmp_path: Path) -
         else:
             for found in file.tensors.values():
                 assert 0 <= found.offset <= found.offset + found.nbytes <= file.file.size, seed
-        assert time.monotonic() - started < 2, seed
+        assert time.process_time() - started < 2, seed
     print(f"{refused} of {count} refused")
     assert refused > count // 2

@@ -477,7 +477,7 @@ def test_no_hostile_pickle_runs_anything(tmp_path: Path) -> None:
     worst, accepted = 0.0, 0
     for label, code in hostile_pickles(2_000 if FULL else 400, seed=5, canary=str(canary)):
         path.write_bytes(with_pickle(code, {"0": bytes(24), "1": bytes(24)}))
-        started = time.perf_counter()
+        started = time.process_time()
         heard = []
         try:
             file = open_torch(path)
@@ -491,7 +491,7 @@ def test_no_hostile_pickle_runs_anything(tmp_path: Path) -> None:
         finally:
             events, heard = heard, None
         assert events == [], label
-        worst = max(worst, time.perf_counter() - started)
+        worst = max(worst, time.process_time() - started)
     print(f"{accepted} harmless, worst {worst * 1000:.0f} ms")
     assert worst < 2
     assert not canary.exists()

@@ -1,7 +1,8 @@
 """Inject faults into the engine's child process. For tests only: Python imports it at its start, through PYTHONPATH.
 
 `HELD_PHASE` names a phase in which the child waits; `HELD_MARK` a file that is made when the child gets there, and
-removed to let it continue. `GPU_DEATHS` names a file with the phases in which a pretended GPU has no memory left.
+removed to let it continue; another one beside it is made when a cancel has reached the reply. `GPU_DEATHS` names a file
+with the phases in which a pretended GPU has no memory left.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+CANCELLED_SUFFIX = ".cancelled"
 CUDA_WORDS = b"CUDA error: out of memory\n  current device: 0, in function alloc\nggml-cuda.cu:97: CUDA error\n"
 PHASES: dict[str, tuple[str, str, Callable[..., bool]]] = {  # module, name in it, for which arguments
     "loading": ("chat.llama.model", "Model.__init__", lambda *_: True),
@@ -48,6 +50,15 @@ def hold(phase: str, mark: Path) -> None:
         return function(*arguments, **named)
 
     setattr(owner, name, held)
+    generator = importlib.import_module("chat.inference.generator").Generator
+    cancel = generator.cancel
+
+    def cancelled(self: Any, flag: bool = True) -> None:
+        cancel(self, flag)
+        if flag:
+            mark.with_suffix(CANCELLED_SUFFIX).touch()
+
+    generator.cancel = cancelled
 
 
 def lack_gpu_memory(deaths: Path) -> None:
