@@ -160,7 +160,7 @@ class _Repl:
     def _read_and_run(self) -> NoReturn:
         """Read and run lines; an exception ends it.
 
-        Ctrl+C that came after Enter, when the prompt no longer handled it, is meant for the answer.
+        Ctrl+C that came after Enter, when the prompt no longer handled it, is meant for the answer or the command.
         """
         state, prefill = self._state, ""
         while True:
@@ -178,6 +178,9 @@ class _Repl:
 
         Returns:
             A text to edit in the next prompt.
+
+        Raises:
+            KeyboardInterrupt: Ctrl+C was pressed before a command had begun.
         """
         state = self._state
         text = without_block_marks(line)
@@ -188,6 +191,8 @@ class _Repl:
             return None
         if text is line and is_command(text.strip()):
             state.branch_point = None
+            if state.signals.presses:
+                raise KeyboardInterrupt
             return run_command(state, text)
         exchange.send_message(state, text[1:] if text.startswith("//") else text)
         return None

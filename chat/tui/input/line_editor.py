@@ -132,9 +132,17 @@ class LineEditor:
         """Handle the signal of Ctrl+C: prompt_toolkit removes its own handler before its loop has ended."""
         app = self._session.app
         if app.is_running and not app.is_done:
-            self._call_in_loop(app.key_processor.send_sigint)
+            self._call_in_loop(self._interrupt_now)
         else:
             self.unhandled_interrupts += 1
+
+    def _interrupt_now(self) -> None:
+        """Press Ctrl+C in the prompt, unless Enter, typed just before it, has ended the prompt."""
+        app = self._session.app
+        if app.is_done:
+            self.unhandled_interrupts += 1
+        else:
+            app.key_processor.send_sigint()
 
     def wake(self) -> None:
         """Handle events now if `read` waits for input; may be called from any thread and from signal handlers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prompt_toolkit.application import create_app_session
+from prompt_toolkit.application import create_app_session, get_app
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
@@ -331,6 +332,7 @@ end = asyncio.BaseEventLoop.shutdown_asyncgens
 
 
 async def interrupted(self):
+    asyncio.BaseEventLoop.shutdown_asyncgens = end  # only once
     os.kill(os.getpid(), signal.SIGINT)
     await end(self)
 
@@ -356,3 +358,31 @@ def test_ctrl_c_right_after_enter_stops_the_answer_and_keeps_the_question(start:
     terminal.wait_for_prompt()
     terminal.say("/bye")
     terminal.wait("code=0")
+
+
+@pytest.mark.slow
+def test_ctrl_c_right_after_enter_stops_a_command(start: Any) -> None:
+    """Once it was lost, and the command waited until the model was loaded."""
+    shell = f'{sys.executable} -c "$INTERRUPTED" "$@"; echo code=$?'
+    terminal = start([], shell=shell, environment={"INTERRUPTED": INTERRUPTED}, loads_when="never")
+    terminal.wait_for_prompt()
+    terminal.say("/model")
+    terminal.wait("stopped")
+    terminal.wait_for_prompt()
+    terminal.say("/bye")
+    terminal.wait("code=0")
+
+
+def test_ctrl_c_in_the_moment_of_enter_is_counted() -> None:
+    """The signal comes while the prompt runs, but Enter ends the prompt before its loop handles the signal."""
+
+    def enter_and_interrupt() -> None:
+        asyncio.get_running_loop().call_soon(lambda: get_app().exit(result="hello"))
+        editor.interrupt()
+
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        editor = LineEditor(
+            complete=lambda text: (), toolbar=str, past_messages=lambda: (), handle_events=enter_and_interrupt
+        )
+        assert editor.read() == "hello"
+    assert editor.unhandled_interrupts == 1
