@@ -34,7 +34,10 @@ def test_every_command_of_the_readme_is_one_the_program_takes() -> None:
 def test_every_option_that_the_readme_names_is_there() -> None:
     named = {option for text in QUOTED for option in re.findall(r"(?<![\w-])--[a-z-]+", text)}
     takes = (
-        flags_of([]) | flags_of(["convert"]) | {"--force-reinstall", "--no-cache-dir", "--full"}
+        flags_of([])
+        | flags_of(["convert"])
+        | flags_of(["models", "list"])
+        | {"--force-reinstall", "--no-cache-dir", "--full"}
     )  # pip's and pytest's are the last
     assert len(named) > 20
     assert named - takes == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module
@@ -34,14 +35,17 @@ app = typer.Typer(
 )
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 _COLUMNS = ("NAME", "SIZE", "TYPE", "WINDOW", "FORMAT", "WHERE")
-_OFFICIAL_COLUMNS = ("NAME", "DOWNLOAD", "Q4_K_M", "MEMORY", "LICENCE", "GOOD FOR")
+_OFFICIAL_COLUMNS = ("NAME", "DOWNLOAD", "Q4_K_M", "MEMORY", "LICENCE", "GOOD FOR", "FITS")
 _LONGEST_VALUE = 100  # characters, on a terminal
 
 
 @app.command("list")
 def list_models(
     context: typer.Context,
-    official: Annotated[bool, typer.Option("--official", help="The official models, here or not.")] = False,
+    official: Annotated[
+        bool,
+        typer.Option("--official", help="The official models, here or not, and what fits the memory of this machine."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the models here: pulled, converted, or in the hub's cache."""
@@ -182,6 +186,7 @@ def _official_facts(model: catalogue.Official) -> dict[str, Any]:
         "download_bytes": model.download_bytes,
         "q4_bytes": model.q4_bytes,
         "memory_bytes": model.memory_bytes,
+        "fits": _fits(model),
         "window": model.window,
         "licence": model.licence,
         "good_for": model.good_for,
@@ -193,9 +198,19 @@ def _list_official(as_json: bool, environment: Environment) -> None:
         return environment.print(json.dumps([_official_facts(model) for model in catalogue.CATALOGUE]))
     rows = []
     for model in catalogue.CATALOGUE:
-        sizes = (model.download_bytes, model.q4_bytes, model.memory_bytes)
-        rows.append([model.name, *(_size(size, environment) for size in sizes), model.licence, model.good_for])
+        sizes = [_size(size, environment) for size in (model.download_bytes, model.q4_bytes, model.memory_bytes)]
+        rows.append([model.name, *sizes, model.licence, model.good_for, _fits(model)])
     return print_table(_OFFICIAL_COLUMNS, rows, environment)
+
+
+def _fits(model: catalogue.Official) -> str:
+    """Whether a model fits the machine's memory: "yes", "if freed" where other programs use too much now, or "no"."""
+    from chat.llama.hardware import host_free_bytes
+
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if model.memory_bytes <= host_free_bytes(otherwise=total):
+        return "yes"
+    return "if freed" if model.memory_bytes <= total else "no"
 
 
 def _row(model: inventory.LocalModel, environment: Environment) -> list[str]:

@@ -17,7 +17,7 @@ from chat.hub import (
     remove_cached,
     require_room,
 )
-from chat.hub.catalogue import DEFAULT, Official, find_official
+from chat.hub.catalogue import DEFAULT, Official, find_official, near_names
 from chat.system.environment import notify
 from chat.system.paths import make_private_folder, models_folder
 from chat.system.units import size_text
@@ -44,9 +44,10 @@ def pull(name: str, convert: Convert, *, discard: bool = False, say: Callable[[s
     if not name.startswith(PREFIX) and (official := find_official(name)):
         return _pull_official(official, convert, discard=discard, say=say)
     if not name.startswith(PREFIX) and "/" not in name:
+        near = " or ".join(f"`{similar}`" for similar in near_names(name))
+        first = f"near it: {near}" if near else f"`{DEFAULT.aliases[0]}` is a good first one"
         raise ModelError(
-            f"no official model is called {name}",
-            hint=f"`mistral-chat models list --official` names them; `{DEFAULT.aliases[0]}` is a good first one",
+            f"no official model is called {name}", hint=f"{first}; `mistral-chat models list --official` names all"
         )
     asked = read_hub_name(name)
     here = gguf_here(asked)

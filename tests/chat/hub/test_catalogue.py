@@ -3,28 +3,82 @@
 from __future__ import annotations
 
 from math import prod
+from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.hub.catalogue import CATALOGUE, DEFAULT, Official, find_official, official_names
+from chat.hub.catalogue import CATALOGUE, DEFAULT, Official, find_official, near_names, official_names
 from convert.quantize.recipes import Facts, find_recipe, make_plan
+from tests import models_table
 
-SHAPES = {  # published: layers, width, feed-forward, heads, vocabulary, experts; 8 key heads of 128 each
-    "mistral-7b-instruct-v0.3": (32, 4096, 14336, 32, 32768, 0),
-    "mistral-7b-instruct-v0.2": (32, 4096, 14336, 32, 32000, 0),
-    "mistral-7b-instruct-v0.1": (32, 4096, 14336, 32, 32000, 0),
-    "mistral-7b-v0.3": (32, 4096, 14336, 32, 32768, 0),
-    "mistral-7b-v0.1": (32, 4096, 14336, 32, 32000, 0),
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Published: layers, width, feed-forward, heads, vocabulary, experts; 8 key heads of 128 each.
+_7B_OLD = (32, 4096, 14336, 32, 32000, 0)
+_7B = (32, 4096, 14336, 32, 32768, 0)
+_NEMO = (40, 5120, 14336, 32, 131072, 0)
+_SMALL = (40, 5120, 32768, 32, 131072, 0)
+_MINISTRAL_3B = (26, 3072, 9216, 32, 131072, 0)
+_MINISTRAL_8B = (34, 4096, 14336, 32, 131072, 0)
+_MINISTRAL_14B = (40, 5120, 16384, 32, 131072, 0)
+_123B = (88, 12288, 28672, 96, 131072, 0)
+_8X7B = (32, 4096, 14336, 32, 32000, 8)
+SHAPES = {
+    "mistral-7b-instruct-v0.3": _7B,
+    "mistral-7b-instruct-v0.2": _7B_OLD,
+    "mistral-7b-instruct-v0.1": _7B_OLD,
+    "mistral-7b-v0.3": _7B,
+    "mistral-7b-v0.1": _7B_OLD,
+    "ministral-3-3b-instruct-2512": _MINISTRAL_3B,
+    "ministral-3-8b-instruct-2512": _MINISTRAL_8B,
+    "ministral-3-14b-instruct-2512": _MINISTRAL_14B,
+    "ministral-3-3b-reasoning-2512": _MINISTRAL_3B,
+    "ministral-3-8b-reasoning-2512": _MINISTRAL_8B,
+    "ministral-3-14b-reasoning-2512": _MINISTRAL_14B,
     "ministral-8b-instruct-2410": (36, 4096, 12288, 32, 131072, 0),
-    "mistral-nemo-instruct-2407": (40, 5120, 14336, 32, 131072, 0),
-    "mistral-nemo-base-2407": (40, 5120, 14336, 32, 131072, 0),
-    "mistral-small-24b-instruct-2501": (40, 5120, 32768, 32, 131072, 0),
-    "mistral-small-24b-base-2501": (40, 5120, 32768, 32, 131072, 0),
-    "mixtral-8x7b-instruct-v0.1": (32, 4096, 14336, 32, 32000, 8),
-    "mixtral-8x7b-v0.1": (32, 4096, 14336, 32, 32000, 8),
+    "mistral-nemo-instruct-2407": _NEMO,
+    "mistral-nemo-base-2407": _NEMO,
+    "mistral-small-3.2-24b-instruct-2506": _SMALL,
+    "magistral-small-2509": _SMALL,
+    "devstral-small-2-24b-instruct-2512": _SMALL,
+    "devstral-small-2507": _SMALL,
+    "mistral-small-24b-instruct-2501": _SMALL,
+    "mistral-small-24b-base-2501": _SMALL,
+    "codestral-22b-v0.1": (56, 6144, 16384, 48, 32768, 0),
+    "devstral-2-123b-instruct-2512": _123B,
+    "mistral-medium-3.5-128b": _123B,
+    "mixtral-8x7b-instruct-v0.1": _8X7B,
+    "mixtral-8x7b-v0.1": _8X7B,
     "mixtral-8x22b-instruct-v0.1": (56, 6144, 16384, 48, 32768, 8),
     "mixtral-8x22b-v0.1": (56, 6144, 16384, 48, 32000, 8),
 }
+TIED = {name for name in SHAPES if name.startswith("ministral-3-3b-")}
+FP8 = {name for name in SHAPES if name.endswith("instruct-2512")} | {"mistral-medium-3.5-128b"}
+TEXT_ONLY = {"devstral-2-123b-instruct-2512"}
+SEEING = {
+    *(name for name in SHAPES if "ministral-3-" in name),
+    *FP8,
+    "mistral-small-3.2-24b-instruct-2506",
+    "magistral-small-2509",
+} - TEXT_ONLY
+
+
+def vision_parameters(width: int) -> int:
+    """Weights of the vision encoder (24 layers of 1024 and 4096, patches of 14 x 14) and its projector."""
+    layer = 4 * 1024**2 + 3 * 1024 * 4096 + 2 * 1024
+    patches = 3 * 14 * 14 * 1024 + 1024
+    projector = 1024 + 4 * 1024 * 1024 + 1024 * width + width * width
+    return 24 * layer + patches + projector
+
+
+def released_bytes(name: str, found: Sequence[tuple[str, tuple[int, ...]]]) -> int:
+    """Two bytes for each weight, one for the matrices in the layers of an FP8 release."""
+    sizes = [
+        prod(shape) * (1 if name in FP8 and tensor.startswith("blk.") and len(shape) > 1 else 2)
+        for tensor, shape in found
+    ]
+    return sum(sizes) + (2 * vision_parameters(SHAPES[name][1]) if name in SEEING else 0)
 
 
 def tensors(
@@ -61,7 +115,9 @@ def test_sizes_are_those_of_the_converters_plan(official: Official) -> None:
     shape = SHAPES[official.name]
     layers, _, _, heads, _, experts = shape
     found = tensors(*shape)
-    assert official.download_bytes == 2 * sum(prod(each) for _, each in found)
+    if official.name in TIED:
+        found = [(name, each) for name, each in found if name != "output.weight"]
+    assert official.download_bytes == released_bytes(official.name, found)
     plan = make_plan(find_recipe("Q4_K_M"), found, Facts(layers, heads, 8, experts))
     assert official.q4_bytes == plan.data_bytes
     assert official.cache_bytes == layers * 2 * 8 * 128 * 2
@@ -83,3 +139,24 @@ def test_the_default_is_the_7b_instruct_that_fits_a_laptop() -> None:
 def test_a_window_bounds_the_memory() -> None:
     windowed = find_official("mistral-7b-instruct-v0.1")
     assert windowed and windowed.memory_bytes == 4_367_704_064 + 4096 * 131_072 + 500_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("devstral-smal", ("devstral-small-2-24b-instruct-2512", "devstral-small-2507")),
+        ("mistral-small-3.2", ("mistral-small-3.2-24b-instruct-2506",)),
+        ("Ministral 14B", ("ministral-3-14b-instruct-2512", "ministral-14b", "ministral-3-14b-reasoning-2512")),
+        ("mixtrall", ("mixtral",)),
+        ("nothing-like-it", ()),
+    ],
+)
+def test_a_wrong_name_finds_the_nearest_ones(name: str, near: tuple[str, ...]) -> None:
+    found = near_names(name)
+    assert found[: len(near)] == near if near else found == ()
+
+
+def test_readmes_table_is_the_catalogue() -> None:
+    """`python -m tests.models_table` writes it."""
+    readme = models_table.README.read_text()
+    assert models_table.with_table(readme) == readme

@@ -104,7 +104,7 @@ def test_a_name_that_steers_a_terminal_is_only_seen(pulled: Put) -> None:
 def test_the_official_models_are_listed(command: Command) -> None:
     said = command("models", "list", "--official")
     rows = [line.split("\t") for line in said.out.splitlines()]
-    assert rows[0] == [
+    assert rows[0][:-1] == [
         "mistral-7b-instruct-v0.3",
         "14496047104",
         "4372054016",
@@ -113,8 +113,20 @@ def test_the_official_models_are_listed(command: Command) -> None:
         "the default: chat, tools, every laptop",
     ]
     assert [row[0] for row in rows] == [each.name for each in catalogue.CATALOGUE]
+    assert {row[-1] for row in rows} <= {"yes", "if freed", "no"}
     plain = json.loads(command("models", "list", "--official", "--json").out)
     assert [each["repository"] for each in plain] == [each.repository for each in catalogue.CATALOGUE]
+
+
+@pytest.mark.parametrize(("free", "fits"), [(1 << 62, "yes"), (0, "if freed")])
+def test_what_fits_the_memory_is_in_the_list(
+    command: Command, monkeypatch: pytest.MonkeyPatch, free: int, fits: str
+) -> None:
+    monkeypatch.setattr("chat.llama.hardware.host_free_bytes", lambda **_: free)
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 30_000_000_000, "SC_PAGE_SIZE": 1}.__getitem__)
+    listed = json.loads(command("models", "list", "--official", "--json").out)
+    assert {each["fits"] for each in listed if each["memory_bytes"] <= 30_000_000_000} == {fits}
+    assert {each["fits"] for each in listed if each["memory_bytes"] > 30_000_000_000} == {"yes" if free else "no"}
 
 
 def test_pull_prints_the_path_and_nothing_else_on_stdout(command: Command, server: HubServer) -> None:
