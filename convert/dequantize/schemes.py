@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chat.errors import DataError, ModelError
 from convert.checkpoint.json_file import read_json_object
 from convert.dequantize.awq import EACH, open_awq
+from convert.dequantize.compressed import PARTS, open_floats, open_integers
 from convert.dequantize.float8 import KINDS, open_float8
 from convert.dequantize.gptq import is_zero, open_gptq, refuse_bias
 from convert.dequantize.parts import Part, Weight, find_parts
@@ -18,20 +19,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from convert.checkpoint.folder import Checkpoint
+    from convert.checkpoint.mapped_file import TensorEntry, TensorFile
 
 ADVICE = "convert the original checkpoint, in 16 bits"
-READABLE = ("gptq", "awq", "fp8", "compressed-tensors")
+READABLE = ("gptq", "awq", "fp8", "compressed-tensors", "modelopt", "modelopt_fp4")
+READABLE_FORMS = (  # of compressed-tensors
+    "float-quantized",
+    "naive-quantized",
+    "dense",
+    "pack-quantized",
+    "nvfp4-pack-quantized",
+    "mxfp4-pack-quantized",
+    "mixed-precision",
+)
+READABLE_ALGORITHMS = ("", "FP8", "NVFP4", "MIXED_PRECISION")  # of ModelOpt
 # tensors that only a scheme which cannot be read has
 FOREIGN: Mapping[re.Pattern[str], str] = MappingProxyType(
     {
         re.compile(r"\.(absmax|quant_map|nested_absmax|quant_state\..*|SCB|weight_format)$"): "bitsandbytes",
         re.compile(r"\.(q_weight|q_invperm|q_scale|trellis)$"): "exllama",
-        re.compile(r"\.weight_packed$"): "compressed-tensors in packed integers",
         re.compile(r"\.codebooks$"): "AQLM",
     }
 )
 # scales of activations and caches: arithmetic on floats has no use for them
-UNUSED = re.compile(r"(\.|_)(input_scale|activation_scale|qscale_act|k_scale|v_scale|kv_scale|output_scale)$")
+UNUSED = re.compile(
+    r"(\.|_)(input_scale|input_global_scale|activation_scale|qscale_act|k_scale|v_scale|kv_scale|output_scale)$"
+)
 SCALE_OF_WEIGHT = ("_scale_inv", "_scale")  # X.weight_scale_inv, X.weight_scale
 
 
@@ -54,8 +67,10 @@ def unpack(checkpoint: Checkpoint) -> Unpacked:
     _refuse_foreign(checkpoint, settings)
     if any(name.endswith(".qweight") for name in checkpoint.tensors):
         return _unpack_packed(checkpoint, settings)
+    if packed := _packed_weights(checkpoint):
+        return _unpack_compressed(checkpoint, settings, packed)
     if any(entry.dtype in KINDS for _, entry in checkpoint.tensors.values()):
-        return _unpack_float8(checkpoint, settings)
+        return Unpacked(_floats_of_float8(checkpoint, checkpoint.tensors, settings), (warning("FP8"),))
     return Unpacked({name: Weight(*place) for name, place in checkpoint.tensors.items()})
 
 
@@ -91,8 +106,11 @@ def _refuse_foreign(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None
     if method and method not in READABLE:
         raise _unreadable(checkpoint, method[:40])
     form = str(settings.get("format") or "float-quantized")
-    if method == "compressed-tensors" and form not in ("float-quantized", "naive-quantized", "dense"):
+    if method == "compressed-tensors" and form not in READABLE_FORMS:
         raise _unreadable(checkpoint, f"compressed-tensors in the form {form[:40]}")
+    algorithm = str(settings.get("quant_algo") or "")
+    if method.startswith("modelopt") and algorithm not in READABLE_ALGORITHMS:
+        raise _unreadable(checkpoint, f"ModelOpt's {algorithm[:40]}")
 
 
 def _unreadable(checkpoint: Checkpoint, scheme: str) -> ModelError:
@@ -146,9 +164,42 @@ def _open_packed(checkpoint: Checkpoint, module: str, settings: Mapping[str, Any
     return f"GPTQ, {qweight.entry.shape[0] * 32 // weight.entry.shape[1]} bits", weight
 
 
-def _unpack_float8(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Unpacked:
-    block = _block(checkpoint, settings)
+def _packed_weights(checkpoint: Checkpoint) -> Mapping[str, str]:
+    """The layers of packed integers and 4-bit floats: the name of each one's packed tensor, without the layer's."""
     tensors = checkpoint.tensors
+    found = {}
+    for name, (_, entry) in tensors.items():
+        module, _, part = name.rpartition(".")
+        is_float4 = entry.dtype == "U8" and f"{module}.weight_scale_2" in tensors
+        if part == "weight_packed" or (part == "weight" and is_float4):
+            found[module] = part
+    return found
+
+
+def _unpack_compressed(checkpoint: Checkpoint, settings: Mapping[str, Any], packed: Mapping[str, str]) -> Unpacked:
+    """compressed-tensors and ModelOpt, whose other layers may be FP8."""
+    tensors = checkpoint.tensors
+    made: dict[str, Weight] = {}
+    schemes = set()
+    for module, part in packed.items():
+        if f"{module}.weight" in tensors and part != "weight":
+            raise Part(*tensors[f"{module}.weight"]).fault("is there both quantized and not")
+        if tensors[f"{module}.{part}"][1].dtype == "U8":
+            made[f"{module}.weight"] = open_floats(tensors, module, part)
+            schemes.add("4-bit floats")
+        else:
+            made[f"{module}.weight"] = open_integers(tensors, module)
+            schemes.add("packed integers")
+    used = {f"{module}.weight_{part}" for module in packed for part in PARTS} | made.keys()
+    rest = {name: place for name, place in tensors.items() if name not in used}
+    return Unpacked(made | _floats_of_float8(checkpoint, rest, settings), (warning(" and ".join(sorted(schemes))),))
+
+
+def _floats_of_float8(
+    checkpoint: Checkpoint, tensors: Mapping[str, tuple[TensorFile, TensorEntry]], settings: Mapping[str, Any]
+) -> dict[str, Weight]:
+    """These tensors with those of FP8 as floats."""
+    block = _block(checkpoint, settings)
     scales = {name: _scale_of(checkpoint, name) for name, (_, entry) in tensors.items() if entry.dtype in KINDS}
     left_out = set(scales.values())
     made: dict[str, Weight] = {}
@@ -157,7 +208,7 @@ def _unpack_float8(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Unpac
             made[name] = open_float8(Part(*place), Part(*tensors[scales[name]]), block)
         elif name not in left_out and not UNUSED.search(name):
             made[name] = Weight(*place)
-    return Unpacked(made, (warning("FP8"),))
+    return made
 
 
 def _scale_of(checkpoint: Checkpoint, weight: str) -> str:

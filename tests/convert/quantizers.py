@@ -103,6 +103,75 @@ def awq(outputs: int, inputs: int, group: int, seed: int) -> tuple[dict[str, Arr
     return {"qweight": pack(numbers), "qzeros": pack(zeros), "scales": scales}, weight
 
 
+def packed_integers(
+    outputs: int, inputs: int, bits: int, group: int, seed: int, *, has_zeros: bool = False, is_sorted: bool = False
+) -> tuple[dict[str, Array], Array]:
+    """A layer as compressed-tensors packs integers, and the weight (outputs, inputs) that it means, in float64."""
+    generator = np.random.default_rng(seed)
+    levels, each, groups = 1 << bits, 32 // bits, inputs // group
+    numbers = generator.integers(0, levels, (outputs, inputs))
+    zeros = generator.integers(0, levels, (outputs, groups)) if has_zeros else np.full((outputs, groups), levels // 2)
+    scales = (generator.random((outputs, groups)) * 0.02 + 0.001).astype(np.float16)
+    order = np.arange(inputs) // group
+    if is_sorted:
+        order = order[generator.permutation(inputs)]
+    words = [[0] * -(-inputs // each) for _ in range(outputs)]
+    zero_words = [[0] * groups for _ in range(-(-outputs // each))]
+    for o in range(outputs):
+        for i in range(inputs):
+            words[o][i // each] = put(words[o][i // each], i % each, bits, int(numbers[o, i]))
+        for g in range(groups):
+            zero_words[o // each][g] = put(zero_words[o // each][g], o % each, bits, int(zeros[o, g]))
+    tensors = {
+        "weight_packed": as_words(words),
+        "weight_scale": scales,
+        "weight_shape": np.array([outputs, inputs], np.int64),
+    }
+    if has_zeros:
+        tensors["weight_zero_point"] = as_words(zero_words)
+    if is_sorted:
+        tensors["weight_g_idx"] = order.astype(np.int32)
+    weight = np.empty((outputs, inputs))
+    for i in range(inputs):
+        weight[:, i] = scales[:, order[i]].astype(np.float64) * (numbers[:, i] - zeros[:, order[i]])
+    return tensors, weight
+
+
+def float4(outputs: int, inputs: int, seed: int, scheme: str) -> tuple[dict[str, Array], Array]:
+    """A layer of 4-bit floats, and the weight (outputs, inputs) that it means, in float64.
+
+    Args:
+        scheme: "nvfp4" of compressed-tensors, "modelopt" or "mxfp4".
+    """
+    generator = np.random.default_rng(seed)
+    size = 32 if scheme == "mxfp4" else 16
+    codes = generator.integers(0, 16, (outputs, inputs))
+    scales = generator.integers(110, 120, (outputs, inputs // size)).astype(np.uint8)
+    factor = np.float32(generator.random() + 0.5)
+    packed = np.zeros((outputs, inputs // 2), np.uint8)
+    weight = np.empty((outputs, inputs))
+    for o in range(outputs):
+        for i in range(inputs):
+            packed[o, i // 2] |= int(codes[o, i]) << 4 * (i % 2)
+            code, scale = int(codes[o, i]), int(scales[o, i // size])
+            exponent, fraction = code >> 1 & 3, code & 1
+            value = fraction / 2 if exponent == 0 else (1 + fraction / 2) * 2.0 ** (exponent - 1)
+            value = -value if code & 8 else value
+            if scheme == "mxfp4":
+                weight[o, i] = value * 2.0 ** (scale - 127)
+            elif scheme == "nvfp4":
+                weight[o, i] = value * np.float32(e4m3(scale) / factor)
+            else:
+                weight[o, i] = value * np.float32(e4m3(scale) * factor)
+    name = "weight" if scheme == "modelopt" else "weight_packed"
+    tensors = {name: packed, "weight_scale": scales, "input_scale": np.ones(1, np.float32)}
+    if scheme == "nvfp4":
+        tensors["weight_global_scale"] = np.array([factor])
+    elif scheme == "modelopt":
+        tensors["weight_scale_2"] = np.array(factor)
+    return tensors, weight
+
+
 def e4m3(code: int) -> float:
     """What a byte of float8 e4m3fn means: sign, 4 bits of exponent (bias 7), 3 bits of fraction, no infinities."""
     sign = -1.0 if code & 0x80 else 1.0

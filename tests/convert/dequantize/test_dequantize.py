@@ -15,7 +15,7 @@ from convert.dequantize.float8 import table
 from convert.options import ConversionOptions
 from convert.pipeline import convert, make_draft
 from tests.convert.adapters import linear_modules, make_original, merged, original_name, pairs_for, write_peft
-from tests.convert.quantizers import awq, e4m3, e5m2, float8, gptq, write_json, write_tensors
+from tests.convert.quantizers import awq, e4m3, e5m2, float4, float8, gptq, packed_integers, write_json, write_tensors
 from tests.convert.samples import (
     V01,
     Array,
@@ -160,6 +160,54 @@ def test_rows_are_the_same_however_they_are_cut(tmp_path: Path, monkeypatch: pyt
             assert made_of(folder)[0] == made
 
 
+@pytest.mark.parametrize(
+    ("bits", "group", "has_zeros", "is_sorted"),
+    [(4, 32, False, False), (4, 128, True, False), (8, 64, True, False), (2, 32, False, True), (4, 16, True, True)],
+)
+def test_packed_integers_mean_what_their_formula_says(
+    bits: int, group: int, has_zeros: bool, is_sorted: bool, tmp_path: Path
+) -> None:
+    packed, plain = quantized(
+        lambda outputs, inputs, seed: packed_integers(
+            outputs, inputs, bits, group, seed, has_zeros=has_zeros, is_sorted=is_sorted
+        )
+    )
+    settings = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+    made, warnings = made_of(folder_of(tmp_path / "packed", packed, quantization_config=settings))
+    assert made == wanted_of(tmp_path, plain)
+    assert warnings[0].startswith("the checkpoint is quantized already (packed integers)")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "settings"),
+    [
+        ("nvfp4", {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}),
+        ("mxfp4", {"quant_method": "compressed-tensors", "format": "mxfp4-pack-quantized"}),
+        ("modelopt", {"quant_method": "modelopt", "quant_algo": "NVFP4"}),
+    ],
+)
+def test_floats_of_4_bits_mean_what_their_formula_says(scheme: str, settings: Any, tmp_path: Path) -> None:
+    packed, plain = quantized(lambda outputs, inputs, seed: float4(outputs, inputs, seed, scheme))
+    dtypes = {name: "F8_E4M3" for name in packed if name.endswith("weight_scale") and scheme != "mxfp4"}
+    made, warnings = made_of(folder_of(tmp_path / "packed", packed, dtypes, quantization_config=settings))
+    assert made == wanted_of(tmp_path, plain)
+    assert warnings[0].startswith("the checkpoint is quantized already (4-bit floats)")
+
+
+def test_layers_of_fp8_may_stand_beside_4_bit_floats(tmp_path: Path) -> None:
+    """As in releases whose attention is FP8 and whose experts are NVFP4."""
+    packed, plain = quantized(lambda outputs, inputs, seed: float4(outputs, inputs, seed, "modelopt"))
+    dtypes = {name: "F8_E4M3" for name in packed if name.endswith("weight_scale")}
+    for part in ("weight", "weight_scale", "weight_scale_2", "input_scale"):
+        packed.pop(f"{UP}.{part}")
+    packed[f"{UP}.weight"] = np.full((256, 128), 0x38, np.uint8)
+    packed[f"{UP}.weight_scale"] = np.array(0.25, np.float32)
+    plain[f"{UP}.weight"] = np.full((256, 128), 0.25, np.float32)
+    dtypes = {**dtypes, f"{UP}.weight": "F8_E4M3", f"{UP}.weight_scale": "F32"}
+    made, _ = made_of(folder_of(tmp_path / "mixed", packed, dtypes))
+    assert made == wanted_of(tmp_path, plain)
+
+
 def test_bytes_of_float8_are_what_the_format_says() -> None:
     for kind, meaning in (("F8_E4M3", e4m3), ("F8_E5M2", e5m2)):
         assert np.array_equal(table(kind), np.array([meaning(code) for code in range(256)], np.float32), equal_nan=True)
@@ -278,6 +326,7 @@ def test_a_plain_checkpoint_is_converted_without_a_warning(tmp_path: Path) -> No
 
 GPTQ = quantized(lambda *sizes: gptq(*sizes[:2], 4, 32, sizes[2], is_v2=False, is_sorted=False, is_symmetric=True))[0]
 AWQ = quantized(lambda outputs, inputs, seed: awq(outputs, inputs, 32, seed))[0]
+PACKED = quantized(lambda outputs, inputs, seed: packed_integers(outputs, inputs, 4, 32, seed))[0]
 UP = "model.layers.0.mlp.up_proj"
 WORDS = np.zeros((3, 5), np.int32)
 HALVES = np.zeros((3, 5), np.float16)
@@ -305,8 +354,17 @@ FAULTS: list[tuple[dict[str, Array], Change, dict[str, Any], type[ChatError], st
     (PLAIN, {f"{UP}.weight.quant_state.bitsandbytes__nf4": HALVES}, {}, ModelError, "quantized with bitsandbytes"),
     (PLAIN, {}, {"quant_method": "bitsandbytes"}, ModelError, "is quantized with bitsandbytes"),
     (PLAIN, {}, {"quant_method": "hqq"}, ModelError, "is quantized with hqq, which cannot be read"),
-    (PLAIN, {}, {"quant_method": "compressed-tensors", "format": "pack-quantized"}, ModelError, "form pack-quantized"),
-    (PLAIN, {f"{UP}.weight_packed": WORDS}, {}, ModelError, "compressed-tensors in packed integers"),
+    (PLAIN, {}, {"quant_method": "compressed-tensors", "format": "marlin-24"}, ModelError, "in the form marlin-24"),
+    (PLAIN, {}, {"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}, ModelError, "with ModelOpt's W4A8_AWQ"),
+    (PLAIN, {f"{UP}.weight_packed": WORDS}, {}, DataError, rf"`{UP}.weight` is there both quantized and not"),
+    (PACKED, {f"{UP}.weight_scale": None}, {}, DataError, f"the quantized layer `{UP}` lacks its `weight_scale`"),
+    (PACKED, {f"{UP}.weight_shape": None}, {}, DataError, f"the quantized layer `{UP}` lacks its `weight_shape`"),
+    (PACKED, {f"{UP}.weight_packed": WORDS}, {}, DataError, rf"`{UP}.weight_packed` has shape \[3, 5\], but must have"),
+    (PACKED, {f"{UP}.weight_shape": np.array([256, -1])}, {}, DataError, "no numbers of 2, 4 or 8 bits"),
+    (PACKED, {f"{UP}.weight_shape": np.array([256, 500])}, {}, DataError, "no numbers of 2, 4 or 8 bits"),
+    (PACKED, {f"{UP}.weight_scale": np.ones((256, 3), np.float16)}, {}, DataError, "has 3 groups, into which 128"),
+    (PACKED, {f"{UP}.weight_g_idx": np.full(128, 4, np.int32)}, {}, DataError, "names groups from 4 to 4, but there"),
+    (PACKED, {f"{UP}.weight_zero_point": WORDS}, {}, DataError, rf"`{UP}.weight_zero_point` has shape"),
     (PLAIN, {f"{UP}.q_weight": WORDS}, {}, ModelError, "is quantized with exllama"),
 ]
 
