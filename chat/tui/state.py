@@ -9,6 +9,7 @@ from chat.app.session_options import persisted_options
 from chat.config.resolve import ResolvedSettings
 from chat.rendering.styled_text import Line, Span, plain, wrap
 from chat.system.terminal_text import escape_control_characters, escape_line
+from chat.tui.signals import Signals, Terminated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from chat.rendering.screen import Screen
     from chat.tui.background_backend import BackgroundBackend
     from chat.tui.input.reader import LineReader
-    from chat.tui.signals import Signals
+
+LOAD_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,17 @@ class SessionState:
     last_completion: Completion | None = None
     used_tokens: int = 0
     totals: Totals = field(default_factory=Totals)
+
+    def wait_for_load(self) -> None:
+        """Wait until the model is loaded, or cannot be used.
+
+        Raises:
+            Terminated: a signal ends the program.
+            KeyboardInterrupt: Ctrl+C stopped the wait.
+        """
+        while not self.backend.wait_for_load(LOAD_POLL_SECONDS):
+            if self.signals.ending_signal:
+                raise Terminated
 
     @property
     def settings(self) -> Settings:

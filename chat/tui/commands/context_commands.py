@@ -24,7 +24,7 @@ def show_context(state: SessionState, argument: str) -> None:
     messages = state.session.conversation.messages()
     if not messages:
         return state.report("nothing is in the context yet")
-    state.backend.wait_for_load()
+    state.wait_for_load()
     counts = state.backend.count(messages)
     if state.backend.info is None:
         return state.show(*_message_lines(state, messages, counts), ())

@@ -31,7 +31,7 @@ def switch_model(state: SessionState, argument: str) -> None:
 
 def show_model(state: SessionState) -> None:
     """Show what is known about the model."""
-    state.backend.wait_for_load()
+    state.wait_for_load()
     info = state.backend.info
     if info is None:
         return state.report(f"{state.model_name} cannot be used")

@@ -223,6 +223,20 @@ def test_ctrl_c_stops_a_waiting_command(start: Any) -> None:
     assert terminal.end() == 0
 
 
+@pytest.mark.parametrize("command", ["/context", "/model"])
+def test_a_signal_ends_a_waiting_command(start: Any, command: str) -> None:
+    """Once the program waited on for its model, without a terminal."""
+    terminal = start([], loads_when="never")
+    if command == "/context":  # which has something to show
+        terminal.say("hello")
+        terminal.wait("loading program ·")
+        terminal.send(CTRL_C)
+        terminal.wait("stopped")
+    terminal.say(command)
+    terminal.child.kill(signal.SIGTERM)
+    assert terminal.end() == 130
+
+
 def test_a_signal_during_an_answer_on_a_dumb_terminal_stores_all_of_it(start: Any, tmp_path: Path) -> None:
     """Once the signal raised an exception in the answer, and its last second was not stored."""
     terminal = start([["text", "half of it"], ["wait"]], environment={"TERM": "dumb"})
