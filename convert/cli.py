@@ -11,11 +11,10 @@ import typer
 
 from chat.errors import UsageError
 from chat.system.environment import notify
-from chat.system.units import count_text, size_text
+from chat.system.terminal_text import count_text, size_text
 
 if TYPE_CHECKING:
-    from convert.draft import ConversionDraft, ConversionReport
-    from convert.options import ConversionOptions
+    from convert.draft import ConversionDraft, ConversionOptions, ConversionReport
     from convert.quantize.recipes import Plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,7 +92,7 @@ def convert(
     verbose: Verbose = False,
 ) -> int:
     """Turn a checkpoint into a GGUF, in one pass."""
-    from convert.options import ConversionOptions
+    from convert.draft import ConversionOptions
     from convert.pipeline import convert as run
     from convert.pipeline import make_draft
     from convert.source_resolver import find_adapter, find_outline, find_source

@@ -11,8 +11,7 @@ from convert.checkpoint.folder import open_checkpoint
 from convert.draft import ConversionDraft, ModelDetails, make_jobs, plan_model
 from convert.lora.adapter import open_adapters
 from convert.lora.merge import merge_all
-from convert.output.fingerprint import fingerprint, fingerprint_with
-from convert.output.metadata import Origin, make_keys
+from convert.output.metadata import Origin, fingerprint, fingerprint_with, make_keys
 from convert.output.sliding_window import choose_target
 from convert.quantize.type_overrides import read_type_overrides
 from convert.tensors.layout import count_parameters, lay_out, shape_finder, sinks
@@ -21,7 +20,7 @@ from convert.tokenizer.load import read_vocabulary
 from convert.tokenizer.prompt_formats import RAW, is_base_model
 
 if TYPE_CHECKING:
-    from convert.options import ConversionOptions
+    from convert.draft import ConversionOptions
     from convert.tokenizer.vocabulary import GgufVocabulary
 
 DEFAULT_TYPE = "Q4_K_M"

@@ -16,8 +16,7 @@ from convert.lora.merge import ChangedRows, merge_all
 from convert.output.key_changes import change_keys, merged_names
 from convert.output.metadata import short_name
 from convert.output.sliding_window import TargetModel, apply_window_option, choose_target, window_note
-from convert.quantize.block_types import ALL_TYPES, BLOCK_TYPES
-from convert.quantize.packed_rows import PackedRows
+from convert.quantize.kernels import ALL_TYPES, BLOCK_TYPES, PackedRows
 from convert.quantize.recipes import Plan, place_tensors
 from convert.quantize.type_overrides import TypeOverrides, read_type_overrides
 from convert.tensors.layout import OutputTensor, count_parameters, sinks
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from convert.checkpoint.rows import Rows
+    from convert.draft import ConversionOptions
     from convert.lora.adapter import Adapter
-    from convert.options import ConversionOptions
     from convert.output.tensor_writer import Job
 
 _WINDOW_AT_END = re.compile(r"-(?:no-window|window-\d+)$")

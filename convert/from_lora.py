@@ -23,8 +23,7 @@ from convert.checkpoint.rows import Rows, StackedRows
 from convert.draft import AdapterDetails, ConversionDraft, make_jobs
 from convert.lora.adapter import open_adapter
 from convert.lora.merge import Change, TransposedMatrix, changes_of
-from convert.output.fingerprint import fingerprint_with
-from convert.output.metadata import QUANTIZATION_VERSION, short_name
+from convert.output.metadata import QUANTIZATION_VERSION, fingerprint_with, short_name
 from convert.output.sliding_window import choose_target
 from convert.quantize.recipes import Facts, find_recipe, make_plan
 from convert.tensors.layout import OutputTensor, expected_shapes, shape_finder
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
 
     from convert.architecture.hyperparameters import Shape
     from convert.checkpoint.rows import Floats
+    from convert.draft import ConversionOptions
     from convert.lora.adapter import Adapter
-    from convert.options import ConversionOptions
     from convert.quantize.recipes import Recipe
 
 TYPES = ("F32", "F16", "BF16", "Q8_0")

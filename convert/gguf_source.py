@@ -14,8 +14,7 @@ from chat.gguf.validate_model import check_model
 from convert.architecture.hyperparameters import Hyperparameters
 from convert.checkpoint.mapped_file import MappedFile, TensorEntry, TensorFile
 from convert.checkpoint.rows import DECODERS, MappedRows
-from convert.quantize.block_types import ALL_TYPES
-from convert.quantize.packed_rows import PackedRows
+from convert.quantize.kernels import ALL_TYPES, PackedRows
 from convert.tensors.layout import OutputTensor
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from convert.output.verify import try_out, verify
 from convert.quantize.kernels import load_library
 
 if TYPE_CHECKING:
-    from convert.draft import ConversionDraft, ConversionReport
-    from convert.options import ConversionOptions
+    from convert.draft import ConversionDraft, ConversionOptions, ConversionReport
 
 
 def convert(options: ConversionOptions) -> ConversionReport:

@@ -18,7 +18,7 @@ from chat.hub import (
     pull_gguf,
     read_hub_name,
 )
-from chat.hub.catalogue import find_official
+from chat.hub.names import find_official
 from chat.system.environment import notify
 
 if TYPE_CHECKING:

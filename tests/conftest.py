@@ -114,7 +114,7 @@ def converted(make_once: Make) -> Converted:
     """Converts one of the checkpoints beside the tests, by its name, to a type of file."""
 
     def convert_checkpoint(name: str, recipe: str = "F32", window: str = "auto") -> Path:
-        from convert.options import ConversionOptions
+        from convert.draft import ConversionOptions
         from convert.pipeline import convert
 
         def write(path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chat.hub.catalogue import CATALOGUE
-from chat.system.units import size_text
+from chat.hub.names import CATALOGUE
+from chat.system.terminal_text import size_text
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- models -->\n", "<!-- end of models -->\n"

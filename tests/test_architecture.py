@@ -52,7 +52,6 @@ CONVERT_LAYERS = (
     "convert.output",
 )
 CONVERT_MODULES = (  # at the top of convert, after its packages
-    "convert.options",
     "convert.draft",
     "convert.gguf_source",
     "convert.from_checkpoint",
@@ -77,7 +76,7 @@ IMPORTERS = {  # outside library -> the modules that may import it; a name that 
     "sqlite3": ("chat.history.",),
     "typer": ("chat.cli.", "convert.cli"),
     "gguf": ("convert.",),
-    "numpy": ("convert.", "chat.llama.", "chat.inference.", "chat.doctor.probe", "chat.doctor.reference"),
+    "numpy": ("convert.", "chat.llama.", "chat.inference.", "chat.doctor.probe"),
 }
 PARENT_OF_THE_WORKER = (
     "chat.worker.client",

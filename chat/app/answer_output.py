@@ -132,9 +132,9 @@ class AnswerOutput:
     def note_guide(self, settings: Settings) -> None:
         """Note that the guide answers, if no model is named in `settings`."""
         if answers_as_guide(settings):
-            from chat.guide.notice import GUIDE_NOTICE
+            from chat.guide.backend import guide_notice
 
-            self.note(f"no model is named, so {GUIDE_NOTICE}")
+            self.note(f"no model is named, so {guide_notice()}")
 
     def _print_delta(self, text: str) -> None:
         if self._is_held:

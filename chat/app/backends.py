@@ -1,24 +1,28 @@
-"""Choose and start the backend that answers: the local engine, the guide, or a server."""
+"""Choose and start the backend that answers: the local engine, the guide, or a server. Cancel its answers by Ctrl+C."""
 
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chat.app import request_builder
 from chat.errors import FileError
 from chat.guide import PATH as GUIDE_FILE
 from chat.models.resolve import resolve
+from chat.system.interrupts import signal_handlers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from chat.config.options import Settings
     from chat.core.backend import ChatBackend
     from chat.core.request import EngineOptions, Prompt
+
+    Cancellable = Callable[[Iterator[Any]], Iterator[Any]]
 
 
 @contextmanager
@@ -103,3 +107,34 @@ def _remote(settings: Settings) -> ChatBackend:
 
     key = os.environ.get("MISTRAL_CHAT_REMOTE_KEY")
     return RemoteBackend(server_at(settings.remote or "", key, insecure=settings.insecure), settings.remote_model)
+
+
+@contextmanager
+def cancelling(backend: ChatBackend) -> Iterator[Cancellable]:
+    """Cancel the answer at the first Ctrl+C and keep its text; end the program at the second.
+
+    Yields:
+        A function that the backend's events, or a batch's requests, must pass through: it cancels again if the backend
+        had not begun when Ctrl+C came.
+    """
+    pressed = False
+
+    def cancellable(items: Iterator[Any]) -> Iterator[Any]:
+        for item in items:
+            if pressed:
+                backend.cancel()
+            yield item
+
+    if threading.current_thread() is not threading.main_thread():
+        yield cancellable
+        return
+
+    def cancel_or_raise(_number: int, _frame: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        backend.cancel()
+
+    with signal_handlers({"SIGINT": cancel_or_raise}):
+        yield cancellable

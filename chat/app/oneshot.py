@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from chat.app import request_builder
 from chat.app.answer_output import AnswerOutput
-from chat.app.backends import open_backend
-from chat.app.cancellation import cancelling
+from chat.app.backends import cancelling, open_backend
 from chat.app.json_report import rendered_report
 from chat.app.prompt_input import InputText, read_prompt, read_token_ids
 from chat.app.sessions import open_named_session

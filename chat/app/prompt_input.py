@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from chat.config.options import Settings
     from chat.system.environment import Environment
-    from chat.templates.template import Template
+    from chat.templates.store import Template
 
 BINARY_SAMPLE_BYTES = 8192
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -89,7 +89,7 @@ class PromptTemplate:
         self._template: Template | None = None
         if settings.template is not None:
             from chat.templates import store
-            from chat.templates.template import given_values
+            from chat.templates.store import given_values
 
             self._template = store.load(settings.template)
             self._values = given_values(settings.param)

@@ -13,10 +13,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from chat.bench.baseline import BaselineLoop, baseline_sampler
-from chat.bench.memory import memory_now
 from chat.bench.results import BenchReport, Beside, Point, Resume, RowTimes, Subject
-from chat.bench.speculative import PROMPT, measure_drafting
-from chat.bench.turns import SAMPLING, bounds_of, generate, plain_engine, prompt_ids, read
+from chat.bench.system_load import memory_now
+from chat.bench.turns import PROMPT, SAMPLING, bounds_of, generate, measure_drafting, plain_engine, prompt_ids, read
 from chat.core.request import EngineOptions
 from chat.errors import UsageError
 from chat.gguf.keys import ModelKey

@@ -1,8 +1,9 @@
-"""Measure how busy other programs keep the processors while nothing of ours runs."""
+"""Read the memory of this process, and how busy other programs keep the processors."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ STAT = Path("/proc/stat")
 LOOK_SECONDS = 0.3
 IDLE_COLUMNS = (3, 4)  # idle and waiting for a disk
 BUSY_SHARE = 0.2  # of all processors: from here on times say little
+ROLLUP = Path("/proc/self/smaps_rollup")
 
 
 def busy_fraction(stat: Path = STAT, look_seconds: float = LOOK_SECONDS) -> float | None:
@@ -46,3 +48,25 @@ def _load_share() -> float | None:
         return min(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)
     except (AttributeError, OSError):  # Windows
         return None
+
+
+def memory_now(rollup: Path = ROLLUP) -> tuple[int | None, int | None]:
+    """Resident and private bytes; the mapped file counts as resident only.
+
+    Where the system has no such table, the most that was ever resident, and None.
+    """
+    try:
+        lines = [line.split() for line in rollup.read_text().splitlines()[1:]]
+    except OSError:
+        return _peak(), None
+    held = {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) == 3}
+    return held.get("Rss"), held.get("Private_Dirty")
+
+
+def _peak() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.system.terminal_text import escape_line
-from chat.system.units import size_text
+from chat.system.terminal_text import escape_line, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,12 +9,12 @@ import typer
 
 from chat.config.option_types import option_specs
 from chat.config.resolve import ResolvedSettings, check_presets, resolve_settings
-from chat.config.settings_template import initial_text, toml_value
+from chat.config.settings_file import initial_text, toml_value
 from chat.errors import FileError, UsageError
-from chat.system.atomic_file import write_file
 from chat.system.external_editor import open_editor
 from chat.system.paths import make_private_folder
 from chat.system.table_output import print_table
+from chat.system.text_files import write_file
 
 if TYPE_CHECKING:
     from chat.system.environment import Environment

@@ -13,7 +13,7 @@ from chat.errors import ExitCode
 from chat.system.terminal_text import escape_line
 
 if TYPE_CHECKING:
-    from chat.doctor.finding import Finding
+    from chat.doctor.machine_checks import Finding
     from chat.system.environment import Environment
 
 app = typer.Typer(

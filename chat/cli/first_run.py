@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from chat.errors import ModelError
 from chat.guide import NAME as GUIDE
-from chat.guide.notice import GUIDE_NOTICE
-from chat.hub.catalogue import DEFAULT
+from chat.guide.backend import guide_notice
+from chat.hub.names import DEFAULT
 from chat.system.paths import expand_path
 from chat.system.python_child import python_child
-from chat.system.terminal_text import escape_line
-from chat.system.units import size_text
+from chat.system.terminal_text import escape_line, size_text
 
 if TYPE_CHECKING:
     from chat.system.environment import Environment
@@ -37,7 +36,7 @@ def choose_model(environment: Environment) -> str:
     while True:
         match environment.ask("Choice [1]: ").strip():
             case "" | "1":
-                _print_filled(f"note: {GUIDE_NOTICE}", environment)
+                _print_filled(f"note: {guide_notice()}", environment)
                 return GUIDE
             case "2":
                 return _download()

@@ -14,11 +14,11 @@ import typer
 
 from chat.errors import ExitCode, ModelError
 from chat.gguf.keys import MistralChatKey, ModelKey
-from chat.hub import PREFIX, catalogue, gguf_here, read_hub_name
+from chat.hub import PREFIX, gguf_here, read_hub_name
+from chat.hub.names import CATALOGUE, DEFAULT, Official, find_official
 from chat.models import inventory
 from chat.system.table_output import print_table
-from chat.system.terminal_text import escape_line
-from chat.system.units import size_text
+from chat.system.terminal_text import escape_line, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def list_models(
     if as_json:
         return environment.print(json.dumps([model.to_json() for model in models]))
     if not models and environment.stdout.isatty():
-        alias = catalogue.DEFAULT.aliases[0]
+        alias = DEFAULT.aliases[0]
         environment.notify(f"no models are here yet; `mistral-chat models pull {alias}` fetches a good one")
     return print_table(_COLUMNS, [_row(model, environment) for model in models], environment)
 
@@ -148,7 +148,7 @@ def _file(name: str) -> inventory.LocalFile | None:
     try:
         path = resolve(name)
     except ModelError:
-        if catalogue.find_official(name):
+        if find_official(name):
             return None
         raise
     same = [file for file in inventory.local_files() if file.path == path]
@@ -171,14 +171,14 @@ def _facts(model: inventory.LocalModel, header: GgufFile) -> dict[str, Any]:
 
 
 def _show_official(name: str, as_json: bool, environment: Environment) -> None:
-    facts = _official_facts(catalogue.find_official(name) or catalogue.DEFAULT)
+    facts = _official_facts(find_official(name) or DEFAULT)
     if as_json:
         return environment.print(json.dumps(facts))
     _print_facts(facts, environment)
     return environment.notify(f"it is not here; `mistral-chat models pull {name}` fetches it")
 
 
-def _official_facts(model: catalogue.Official) -> dict[str, Any]:
+def _official_facts(model: Official) -> dict[str, Any]:
     return {
         "name": model.name,
         "aliases": list(model.aliases),
@@ -195,15 +195,15 @@ def _official_facts(model: catalogue.Official) -> dict[str, Any]:
 
 def _list_official(as_json: bool, environment: Environment) -> None:
     if as_json:
-        return environment.print(json.dumps([_official_facts(model) for model in catalogue.CATALOGUE]))
+        return environment.print(json.dumps([_official_facts(model) for model in CATALOGUE]))
     rows = []
-    for model in catalogue.CATALOGUE:
+    for model in CATALOGUE:
         sizes = [_size(size, environment) for size in (model.download_bytes, model.q4_bytes, model.memory_bytes)]
         rows.append([model.name, *sizes, model.licence, model.good_for, _fits(model)])
     return print_table(_OFFICIAL_COLUMNS, rows, environment)
 
 
-def _fits(model: catalogue.Official) -> str:
+def _fits(model: Official) -> str:
     """Whether a model fits the machine's memory: "yes", "if freed" where other programs use too much now, or "no"."""
     from chat.llama.hardware import host_free_bytes
 

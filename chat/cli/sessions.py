@@ -15,10 +15,10 @@ from chat.errors import DataError, ExitCode, FileError, UsageError
 from chat.history.export import ExportFormat, export_text, format_of_suffix
 from chat.history.records import SHORT_ID_LENGTH
 from chat.history.session_json import from_json, iso_time
-from chat.system.atomic_file import write_file
 from chat.system.environment import Environment, notify
 from chat.system.paths import data_folder
 from chat.system.terminal_text import escape_control_characters, escape_line
+from chat.system.text_files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -142,7 +142,7 @@ def import_sessions(
     ],
 ) -> None:
     """Take exported sessions in, as new ones; prints their ids."""
-    from chat.app.session_options import OF_THE_MODEL
+    from chat.app.sessions import OF_THE_MODEL
 
     exported = [_read_export(file) for file in files]
     with _history(writes=True, enabled=True) as store:

@@ -215,7 +215,7 @@ def _session_names(environment: Environment) -> Iterable[str]:
 
 
 def _model_names(_: Environment) -> Iterable[str]:
-    from chat.hub.catalogue import official_names
+    from chat.hub.names import official_names
     from chat.models.inventory import local_files
 
     return ["guide", *(file.name for file in local_files()), *official_names()]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chat.errors import FileError, UsageError
-from chat.system.atomic_file import write_file
 from chat.system.external_editor import open_editor
 from chat.system.paths import make_private_folder
 from chat.system.table_output import print_table
+from chat.system.text_files import write_file
 from chat.templates import store
 
 if TYPE_CHECKING:

@@ -1,19 +1,21 @@
-"""Read the settings file: its values, its presets, and the line of each."""
+"""Read the settings file: its values, its presets, and the line of each; make the text of a new one."""
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.config.option_types import checked, option_specs
+from chat.config.options import Group
 from chat.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from chat.config.option_types import OptionSpec
 
@@ -24,6 +26,15 @@ _EDIT_HINT = "`mistral-chat config edit` opens it"
 _HEADER = re.compile(r"\s*\[{1,2}\s*([^\[\]]+?)\s*\]")
 _KEY = re.compile(r"\s*((?:\"[^\"]*\"|'[^']*'|[\w.\s-])+?)\s*=")
 _PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([\w-]+)")
+HEAD = """\
+# Settings of mistral-chat. A line without `#` before it counts; flags and MISTRAL_CHAT_* variables override it.
+"""
+TAIL = """\
+# Presets: `mistral-chat --preset code`, or `/preset code` in a session.
+# [preset.code]
+# system = "You are a careful programmer."
+# temperature = 0.2
+"""
 
 
 @dataclass(frozen=True)
@@ -172,3 +183,42 @@ def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
 
 def _parts(dotted: str) -> tuple[str, ...]:
     return tuple("".join(part) for part in _PART.findall(dotted))
+
+
+def initial_text() -> str:
+    """Every setting that the file may hold, with its help and its default, commented out."""
+    parts = [HEAD]
+    names = set(persistent_names()) - {PRESETS}
+    for group in Group:
+        specs = [spec for spec in option_specs().values() if spec.option.group is group and spec.name in names]
+        if specs:
+            parts.append(f"# --- {group.value}\n" + "".join(_entry(spec) for spec in specs))
+    return "\n".join([*parts, TAIL])
+
+
+def _entry(spec: OptionSpec) -> str:
+    from textwrap import fill
+
+    words = fill(spec.option.help, 100, initial_indent="# ", subsequent_indent="# ")
+    return f"{words}\n# {spec.name} = {toml_value(_example(spec))}\n"
+
+
+def _example(spec: OptionSpec) -> Any:
+    """The default, or a value of the right type if there is none."""
+    if spec.many:
+        return list(spec.default)
+    if spec.default is not None:
+        return spec.default
+    if spec.choices:
+        return spec.choices[0]
+    return {int: 0, float: 0.0, bool: True}.get(spec.kind, "")
+
+
+def toml_value(value: Any) -> str:
+    """The value in TOML.
+
+    Source: TOML 1.0; a JSON string without raw control characters is a TOML basic string.
+    """
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False).replace("\x7f", "\\u007f")

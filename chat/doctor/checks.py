@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.doctor.engine_checks import gpu_of_system, word
-from chat.doctor.finding import Finding
-from chat.doctor.paths import check_folders, check_history, check_hub, check_settings
-from chat.doctor.terminal import Terminal, check_terminal
-from chat.doctor.versions import ENGINE, check_engine_library, check_program, installed, pinned
+from chat.doctor.machine_checks import (
+    ENGINE,
+    Finding,
+    Terminal,
+    check_engine_library,
+    check_folders,
+    check_history,
+    check_hub,
+    check_program,
+    check_settings,
+    check_terminal,
+    installed,
+    pinned,
+)
 from chat.errors import ChatError, ModelError
 
 if TYPE_CHECKING:

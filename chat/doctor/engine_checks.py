@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat.doctor.finding import Finding
-from chat.system.units import size_text
+from chat.doctor.machine_checks import Finding
+from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,10 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from chat.core.backend import ChatBackend, ModelInfo, Rendered
-    from chat.core.conversation import Message
     from chat.core.events import Completion, Event
     from chat.core.request import Request
     from chat.errors import ChatError
+
+
+def guide_notice() -> str:
+    """What the user reads where the guide answers in place of a full model."""
+    from chat.hub.names import DEFAULT  # with all of the hub: too slow for each start of the guide
+
+    return (
+        "the guide answers: a small model that knows this program and the Mistral 7B family, and nothing else; "
+        f"`mistral-chat models pull {DEFAULT.aliases[0]}` gets a full one"
+    )
 
 
 def with_topics(request: Request) -> Request:

@@ -1,19 +1,48 @@
-"""Read the guide's facts, small talk and refusals from its data files."""
+"""Read the guide's facts, small talk and refusals from its data files, and expand their `{a|b}` patterns."""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from chat.guide.phrasing import patterns
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+_GROUP = re.compile(r"\{([^{}]*)\}")
+_SLOT = re.compile(r"<([a-z]+)>")
 ELSE = "else"  # the topic of everything that the guide does not know
 ELSE_TITLE = "something else"
 TALK_TITLE = "small talk"
 BEFORE_TITLE = "what was said before"
+
+
+def patterns(block: str) -> tuple[str, ...]:
+    """The patterns of a block, one a line."""
+    return tuple(line.strip() for line in block.splitlines() if line.strip())
+
+
+def unfold(pattern: str, pick: Callable[[Sequence[str]], str], slots: Mapping[str, Sequence[str]] | None = None) -> str:
+    """One sentence of a pattern.
+
+    Args:
+        pattern: `{a|b}` stands for one of its parts, which may be empty, and `<name>` for a line of that slot.
+        pick: chooses among the parts.
+    """
+    text = _GROUP.sub(lambda match: pick(match[1].split("|")), pattern)
+    if slots:
+        text = _SLOT.sub(lambda match: pick(slots[match[1]]) if match[1] in slots else match[0], text)
+    return " ".join(text.split())
+
+
+def covering(pattern: str, limit: int, slots: Mapping[str, Sequence[str]] | None = None) -> Iterator[str]:
+    """A few sentences of a pattern, in which each part occurs once at least where the limit allows it."""
+    widths = [len(match[1].split("|")) for match in _GROUP.finditer(pattern)]
+    for number in range(min(limit, max(widths, default=1))):
+        yield unfold(pattern, lambda parts, number=number: parts[number % len(parts)], slots)  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -21,7 +50,7 @@ class Topic:
     """One thing the guide knows.
 
     `keys` are alternatives of which a right answer contains one each; `wants` complete "how do I ...", `questions`
-    are whole, `words` are what people type as keywords; all three are patterns of `chat.guide.phrasing`.
+    are whole, `words` are what people type as keywords; all three are patterns for `unfold`.
     """
 
     id: str

@@ -1,16 +1,17 @@
-"""Open the history's file: create it, protect it from other users, and recover it if it is damaged."""
+"""Open the history's file: create it, protect it from other users, recover it if damaged; check it without changes."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from stat import S_IMODE, S_ISREG
 from typing import TYPE_CHECKING
 
+from chat.errors import DataError
 from chat.history.recovery import Recovered, recover
-from chat.history.schema import DamagedError, connect_file
+from chat.history.schema import CHECKED_BYTES, DamagedError, RefusedError, check_version, connect_file
 from chat.system.paths import make_private_folder
 
 if TYPE_CHECKING:
@@ -102,3 +103,23 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def count_sessions(path: Path) -> int:
+    """Count the sessions of a history, and check all pages of a file up to `CHECKED_BYTES`.
+
+    Raises:
+        DataError: it is damaged, it cannot be opened, or a newer version or another program wrote it.
+    """
+    mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=1.0)) as connection:
+            if check_version(connection) == 0:
+                return 0
+            if path.stat().st_size <= CHECKED_BYTES:
+                verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if verdict != "ok":
+                    raise DataError(f"{path}: {verdict}")
+            return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
+    except (sqlite3.Error, RefusedError) as error:
+        raise DataError(f"{path}: {error}") from error

@@ -14,7 +14,7 @@ from chat.history.records import SESSION_ID
 from chat.history.rows import NODE_COLUMNS, SESSION_COLUMNS, node_of
 from chat.history.schema import INSERT_SESSION, PUT_NODE, migrate, run_transaction
 from chat.history.sqlite_pages import PAGE_BYTES, SqlitePages, read_rows
-from chat.system.atomic_file import sync_folder
+from chat.system.text_files import sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

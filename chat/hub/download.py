@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from chat.errors import DataError, FileError
 from chat.hub.client import BrokenOffError, answer, lock_file, persist, refuse_web_page
-from chat.system.units import size_text
+from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from chat.hub.listing import list_files
 from chat.hub.pull import checkpoint_files, pull_listed
 from chat.hub.select import is_model_weights, needed_for_conversion
 from chat.system.environment import notify
-from chat.system.units import size_text
+from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

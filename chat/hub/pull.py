@@ -17,7 +17,7 @@ from chat.hub.names import HubName, read_hub_name
 from chat.hub.select import choose_gguf, needed_for_conversion
 from chat.system.environment import notify
 from chat.system.progress import byte_bar
-from chat.system.units import size_text
+from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

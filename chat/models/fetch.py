@@ -17,10 +17,10 @@ from chat.hub import (
     remove_cached,
     require_room,
 )
-from chat.hub.catalogue import DEFAULT, Official, find_official, near_names
+from chat.hub.names import DEFAULT, Official, find_official, near_names
 from chat.system.environment import notify
 from chat.system.paths import make_private_folder, models_folder
-from chat.system.units import size_text
+from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
-"""Resolve what `-m` names to a GGUF file: a path, the guide, or a name that `find` looks up.
+"""Resolve what `-m` names to a GGUF file: a path, the guide, or a name that `inventory` looks up.
 
-`find` searches folders and asks the hub; it is imported only for names, so that a session with a path starts faster.
+`inventory` searches folders and asks the hub; it is imported only for names: a session with a path starts faster.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def resolve(name: str | None) -> Path:
         return path
     if name == GUIDE:
         return GUIDE_FILE
-    from chat.models.find import find_model, only_model
+    from chat.models.inventory import find_model, only_model
 
     return only_model() if name is None else find_model(name, is_folder=path is not None)
 

@@ -1,4 +1,4 @@
-"""Replace control characters, which a terminal would obey, by visible symbols."""
+"""Text for the terminal: visible symbols for control characters, sizes and counts in words."""
 
 from __future__ import annotations
 
@@ -44,3 +44,19 @@ def escape_control_characters(text: str) -> str:
 def escape_line(text: str) -> str:
     """The text on one line, for a title, a name or a table cell: as above, and newlines and tabs become spaces."""
     return text.translate(_LINE_TABLE)
+
+
+def size_text(byte_count: int) -> str:
+    """A number of bytes: `14.5 GB`, `831 MB`, `12 kB`, `7 bytes`."""
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if byte_count >= limit:
+            return f"{byte_count / limit:.1f} {unit}" if unit == "GB" else f"{byte_count / limit:.0f} {unit}"
+    return f"{byte_count} bytes" if byte_count != 1 else "1 byte"
+
+
+def count_text(count: int) -> str:
+    """A count: `7.25 billion`, `1.94 million`, `65,536`."""
+    for limit, unit in ((1e9, "billion"), (1e6, "million")):
+        if count >= limit:
+            return f"{count / limit:.2f} {unit}"
+    return f"{count:,}"

@@ -1,10 +1,12 @@
-"""Read files that the user names, with errors that say which file and why."""
+"""Read and write files that the user names; a file is written completely or not at all."""
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
-from chat.errors import DataError, FileError
+from chat.errors import DataError, FileError, UsageError
 
 
 def read_text(path: Path) -> str:
@@ -40,3 +42,38 @@ def is_file(name: str) -> bool:
         return Path(name).is_file()
     except (OSError, ValueError):  # too long for a name, or with a NUL
         return False
+
+
+def write_file(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Write a UTF-8 text that only its owner may read.
+
+    Raises:
+        UsageError: the file exists, and `overwrite` is false.
+        FileError: it cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists", hint="choose another name, or add `--overwrite`")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    try:
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in `folder` to the disk, if the system can, so that they survive a power cut."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

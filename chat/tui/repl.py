@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from chat.app.request_builder import read_tools
-from chat.app.session_options import persisted_options
+from chat.app.sessions import persisted_options
 from chat.errors import ExitCode
 from chat.history.open_session import OpenSession
 from chat.rendering.screen import Screen

@@ -9,7 +9,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from chat.errors import FileError
-from chat.system.units import size_text
+from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

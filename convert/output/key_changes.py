@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from chat.gguf.keys import GeneralKey, ImatrixKey, MistralChatKey, ModelKey, SplitKey
 from chat.gguf.validate_layers import WINDOWED_KEYS
 from chat.gguf.writer import KeyValue, Kind
-from convert.output.fingerprint import fingerprint_with
-from convert.output.metadata import QUANTIZATION_VERSION, short_name
+from convert.output.metadata import QUANTIZATION_VERSION, fingerprint_with, short_name
 from convert.output.sliding_window import window_keys
 
 if TYPE_CHECKING:

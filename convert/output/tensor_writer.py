@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert.quantize.kernels import quantize
-from convert.quantize.packed_rows import PackedRows
+from convert.quantize.kernels import PackedRows, quantize
 
 if TYPE_CHECKING:
     from chat.system.progress import Progress

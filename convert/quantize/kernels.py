@@ -6,19 +6,25 @@ import ctypes
 import importlib.util
 import os
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chat.errors import ChatError, DataError
+from chat.gguf import types
+from convert.checkpoint.rows import READ_AHEAD
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
+    from convert.checkpoint.mapped_file import MappedFile
     from convert.checkpoint.rows import Floats
-    from convert.quantize.block_types import TensorType
 
 # The largest float16. Blocks keep their scales in float16, and ggml's search for the scales of a K-quant fails
 # silently where the cubes of larger numbers overflow float32.
@@ -183,3 +189,70 @@ def _check_large(rows: Floats, kind: TensorType, name: str, first_row: int) -> N
         raise DataError(
             f"{name}: {rows[row, column]:g} in row {first_row + row} is too large for {kind.name}", hint="use `-t BF16`"
         )
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """A ggml type: `block` numbers are packed into `block_bytes` bytes."""
+
+    name: str
+    ggml_id: int  # enum ggml_type
+    block: int
+    block_bytes: int
+
+    def row_bytes(self, columns: int) -> int:
+        """Bytes of one row; `columns` divides by `block`."""
+        return columns // self.block * self.block_bytes
+
+    def fits(self, columns: int) -> bool:
+        """Whether rows of this length can have the type."""
+        return columns % self.block == 0
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether numbers share a block, as opposed to plain floats."""
+        return self.block > 1
+
+
+ALL_TYPES: Mapping[str, TensorType] = MappingProxyType(
+    {
+        kind.name: TensorType(kind.name, number, kind.block_size, kind.block_bytes)
+        for number, kind in types.BLOCK_TYPES.items()
+    }
+)
+# the types that convert writes; a GGUF may hold others, which are copied
+_WRITTEN = (
+    *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
+    *("Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"),
+)
+BLOCK_TYPES: Mapping[str, TensorType] = MappingProxyType(
+    {name: kind for name, kind in ALL_TYPES.items() if name in _WRITTEN}
+)
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """A matrix of ggml blocks in a mapped file, its leading axes merged. Pages are released after they are read."""
+
+    file: MappedFile
+    kind: TensorType
+    offset: int  # of the first row, in bytes from the start of the file
+    count: int
+    columns: int
+
+    def raw(self, start: int, stop: int) -> bytes:
+        """Rows [start, stop) as they are stored: a copy, because another process may truncate the mapped file."""
+        row_bytes = self.kind.row_bytes(self.columns)
+        offset, nbytes = self.offset + start * row_bytes, (stop - start) * row_bytes
+        self.file.ask_for(offset, READ_AHEAD * nbytes)
+        copied = bytes(self.file.view(offset, nbytes))
+        self.file.release(offset, nbytes)
+        return copied
+
+    def read(self, start: int, stop: int) -> Floats:
+        """Rows [start, stop) as (stop - start, columns) float32, a new array.
+
+        Raises:
+            DataError: llama.cpp cannot unpack the type.
+        """
+        return dequantize(self.raw(start, stop), self.kind, stop - start, self.columns)

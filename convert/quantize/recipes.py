@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
 from chat.gguf.types import align
-from convert.quantize.block_types import BLOCK_TYPES, TensorType
+from convert.quantize.kernels import BLOCK_TYPES, TensorType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
-from convert.quantize.block_types import BLOCK_TYPES
 from convert.quantize.imatrix import read_imatrix
+from convert.quantize.kernels import BLOCK_TYPES
 from convert.quantize.recipes import Override, find_recipe
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from chat.gguf.reader import read_gguf
 from chat.gguf.writer import KeyValue, encode_header
-from convert.quantize.block_types import BLOCK_TYPES
+from convert.quantize.kernels import BLOCK_TYPES
 from convert.quantize.recipes import PlannedTensor
 
 Floats = npt.NDArray[np.float32]

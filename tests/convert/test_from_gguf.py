@@ -17,11 +17,10 @@ from chat.errors import ChatError, DataError, FileError, ModelError, UsageError
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
 from chat.gguf.writer import KeyValue, encode_header
+from convert.draft import ConversionOptions
 from convert.from_gguf import draft_gguf
-from convert.options import ConversionOptions
 from convert.pipeline import convert
-from convert.quantize.block_types import ALL_TYPES
-from convert.quantize.kernels import dequantize, quantize
+from convert.quantize.kernels import ALL_TYPES, dequantize, quantize
 from convert.quantize.recipes import place_tensors
 from tests.convert.adapters import linear_modules, pairs_for, write_peft
 from tests.convert.imatrix_files import measure, plain_means, write_gguf
@@ -463,7 +462,7 @@ def test_kill_at_any_moment_leaves_no_half_file(tmp_path: Path) -> None:
     folder.mkdir()
     code = (
         "import os, signal, sys; from pathlib import Path; from convert.output import gguf_writer; "
-        "from convert.options import ConversionOptions; from convert.pipeline import convert\n"
+        "from convert.draft import ConversionOptions; from convert.pipeline import convert\n"
         "left = int(sys.argv[3]); real = os.pwrite\n"
         "def pwrite(*arguments):\n"
         "    global left; left -= 1\n"

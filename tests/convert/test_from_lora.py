@@ -14,7 +14,7 @@ from chat.cli.main import run
 from chat.errors import FileError, ModelError, UsageError
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_lora import check_adapter, check_adapter_fits
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert
 from tests.convert.adapters import linear_modules, pairs_for, write_mistral, write_peft
 from tests.convert.samples import Array, Sizes, hugging_face_tensors, make_checkpoint, tensor_bytes

@@ -22,7 +22,7 @@ from chat.llama.memory_estimate import cache_bytes, sizes_of
 from chat.llama.memory_plan import plan_memory
 from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import choose_window
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert
 from convert.tensors.layout import rotary_order
 from tests.convert.plain_model import forward

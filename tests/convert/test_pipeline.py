@@ -13,7 +13,7 @@ import pytest
 
 from chat.errors import ChatError, DataError, FileError, ModelError, UsageError
 from chat.gguf.reader import read_gguf
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert, make_draft
 from tests.convert.samples import (
     V01,

@@ -15,7 +15,7 @@ from chat.cli.main import run
 from chat.errors import UsageError
 from chat.gguf.reader import read_gguf
 from chat.hub import client, header_download, hub_cache
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert
 from convert.source_resolver import find_source, split_scale
 from tests.convert.adapters import pairs_for, write_peft

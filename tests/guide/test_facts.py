@@ -9,8 +9,20 @@ import pytest
 
 from chat.config.option_types import option_specs
 from chat.errors import ExitCode
-from chat.guide.facts import ELSE, Topic, facts, off_topic, read_table, refusal, synonyms, talk
-from chat.hub.catalogue import find_official
+from chat.guide.facts import (
+    ELSE,
+    Topic,
+    covering,
+    facts,
+    off_topic,
+    patterns,
+    read_table,
+    refusal,
+    synonyms,
+    talk,
+    unfold,
+)
+from chat.hub.names import find_official
 from chat.tui.commands.table import NAMES
 from tests.command_lines import flags_of, unknown_flags
 
@@ -135,3 +147,27 @@ def test_dialogues_speak_of_known_facts() -> None:
 
 def test_synonyms_are_single_small_words() -> None:
     assert [word for word in synonyms() if not re.fullmatch(r"[a-z0-9]+", word)] == []
+
+
+def test_a_pattern_unfolds_by_the_parts_that_are_picked() -> None:
+    assert unfold("{how|can i} {leave|quit}", lambda parts: parts[0]) == "how leave"
+    assert unfold("{how|can i} {leave|quit}", lambda parts: parts[-1]) == "can i quit"
+
+
+def test_an_empty_part_leaves_no_double_space() -> None:
+    assert unfold("is it {really|} free", lambda parts: parts[-1]) == "is it free"
+
+
+def test_slots_are_filled_also_from_within_a_part() -> None:
+    slots = {"food": ("bread", "soup")}
+    assert unfold("{bake <food>|eat}", lambda parts: parts[0], slots) == "bake bread"
+
+
+def test_covering_shows_every_part_once_within_the_limit() -> None:
+    assert list(covering("{a|b|c} {x|y}", 8)) == ["a x", "b y", "c x"]
+    assert list(covering("{a|b|c} {x|y}", 2)) == ["a x", "b y"]
+    assert list(covering("plain", 8)) == ["plain"]
+
+
+def test_blank_lines_of_a_block_are_no_patterns() -> None:
+    assert patterns("\n one \n\n two\n") == ("one", "two")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.guide.facts import BEFORE_TITLE, ELSE, ELSE_TITLE, facts, talk
+from chat.guide.facts import BEFORE_TITLE, ELSE, ELSE_TITLE, covering, facts, talk
 from chat.guide.features import FeatureVocabulary
-from chat.guide.phrasing import covering
 from chat.guide.topics import Match, Ranker, help_text, ranker, read, write
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.app.session_options import apply_session, persisted_options, session_options_text, with_answer_options
+from chat.app.sessions import apply_session, persisted_options, session_options_text, with_answer_options
 from chat.errors import UsageError
 from chat.history.search import newest_leaf
 from chat.rendering.styled_text import Span, cut, plain, wrap

@@ -21,8 +21,7 @@ from prompt_toolkit.search import stop_search
 
 from chat.errors import ChatError
 from chat.system.external_editor import edit_text
-from chat.tui.input.paste_keys import PasteKeys
-from chat.tui.input.pastes import Pastes
+from chat.tui.input.pastes import PasteKeys, Pastes
 from chat.tui.input.reader import PROMPT, Candidate, is_open_block, without_surrogates
 from chat.tui.input.toolkit_parts import (
     STYLE,

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from chat.app import request_builder
+from chat.app.request_builder import schema_of
 from chat.cli.argv import read_command_line
 from chat.config.options import Settings
 from chat.config.resolve import resolve_settings
 from chat.core.request import EngineOptions, Prompt, Request
+from chat.errors import UsageError
 
 MODEL = Path("model.gguf")
 
@@ -81,3 +83,38 @@ def test_functions_are_read_from_their_file(tmp_path: Path) -> None:
     tools = request_builder.read_tools(settings_of(["--tools", str(file)]))
     assert tools == ({"name": "now"},)
     assert request_builder.build_request(Prompt(text="x"), settings_of([]), tools=tools).prompt.tools == tools
+
+
+def test_fields_become_properties_in_their_order() -> None:
+    assert schema_of("name, age int, tags [str], mood good|bad, note? str, grid [[float]], ok bool,") == {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "age": {"type": "integer"},
+            "tags": {"type": "array", "items": {"type": "string"}},
+            "mood": {"enum": ["good", "bad"]},
+            "note": {"type": "string"},
+            "grid": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
+            "ok": {"type": "boolean"},
+        },
+        "required": ["name", "age", "tags", "mood", "grid", "ok"],
+        "additionalProperties": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("age integer", "--schema: no type `integer` in the field 'age integer'"),
+        ("1a", "--schema: cannot read the field '1a'"),
+        ("", "--schema: cannot read the field ''"),
+        ("a,,b", "--schema: cannot read the field ''"),
+        ("a, a", "--schema: the field `a` occurs twice"),
+        ("a []", "--schema: no type `[]` in the field 'a []'"),
+        ("a [str", "--schema: no type `[str` in the field 'a [str'"),
+    ],
+)
+def test_what_is_no_field_is_refused_with_the_field(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        schema_of(text)
+    assert caught.value.message == message

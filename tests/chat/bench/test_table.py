@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from chat.bench.chart import draw, nice_limit, shares
-from chat.bench.memory import memory_now
 from chat.bench.results import BenchReport, Beside, DraftGain, Point, Resume, RowTimes, Subject
+from chat.bench.system_load import memory_now
 from chat.bench.table import table
 from chat.bench.turns import prompt_ids
 from chat.worker.protocol import build, from_line, to_line

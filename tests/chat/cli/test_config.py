@@ -13,7 +13,7 @@ from chat.cli.main import run
 from chat.config.option_types import option_specs
 from chat.config.options import Settings
 from chat.config.resolve import resolve_settings
-from chat.config.settings_template import initial_text, toml_value
+from chat.config.settings_file import initial_text, toml_value
 from chat.system.paths import config_folder
 
 

@@ -20,7 +20,7 @@ from chat.doctor.engine_checks import (
     check_guide,
     check_threads,
 )
-from chat.doctor.finding import Finding
+from chat.doctor.machine_checks import Finding
 from chat.doctor.probe import CHUNKS, EXACT, EXACT_IDS, ON_GPUS, _difference, _guide
 from chat.doctor.tiny_model import Shape, TinyTensor, make_weights, write_model
 from chat.gguf.reader import read_gguf

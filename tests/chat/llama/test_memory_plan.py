@@ -13,12 +13,24 @@ from chat.core.request import EngineOptions, Prompt, Request, Sampling
 from chat.errors import ExitCode, MemoryLimitError
 from chat.llama.hardware import HostResources
 from chat.llama.memory_estimate import ModelSizes, transfer_bytes
-from chat.llama.memory_plan import GIB, PROCESS_BYTES, MemoryPlan, plan_memory
+from chat.llama.memory_plan import (
+    GIB,
+    PROCESS_BYTES,
+    RESERVE_BYTES,
+    MemoryPlan,
+    Parts,
+    most_layers,
+    on_gpus,
+    plan_memory,
+    split,
+)
 from chat.llama.sliding_window import Window
 from chat.worker.client import LocalBackend
 from tests.chat.llama.test_memory_estimate import EMBEDDING, LAYER, PLAIN, ROLLING, SEVEN
 
 OPTIONS = EngineOptions("7B.gguf")
+MIB = 1 << 20
+PARTS = Parts(layers=(10, 20, 30, 40), output=7, work=1)
 
 
 def of(
@@ -203,3 +215,41 @@ def test_the_estimate_is_within_a_tenth_of_what_is_measured(slow_file: Path) -> 
     engine.close()
     print(f"estimated {info.details['host_bytes']:,}, measured {measured:,}")
     assert info.details["host_bytes"] == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize(("count", "taken"), [(0, 0), (1, 7 + 1), (2, 47 + 1), (3, 77 + 1), (4, 97 + 1), (5, 107 + 1)])
+def test_the_output_goes_to_the_gpu_first_and_the_last_layers_follow(count: int, taken: int) -> None:
+    assert on_gpus(PARTS, (1000,), count) == (taken,)
+
+
+@pytest.mark.parametrize(
+    ("free", "count", "taken"),
+    [
+        ((500, 500), 4, (20 + 30 + 1, 40 + 7 + 1)),
+        ((500, 500), 5, (10 + 20 + 30 + 1, 40 + 7 + 1)),  # a layer that begins before the bound is before it
+        ((900, 100), 5, (107 + 1, 0)),
+        ((100, 900), 5, (10 + 1, 97 + 1)),
+        ((0, 100, 0), 5, (0, 107 + 1, 0)),
+        ((300, 300, 300), 5, (10 + 20 + 1, 30 + 40 + 1, 7 + 1)),
+    ],
+)
+def test_several_gpus_share_neighbouring_layers(free: tuple[int, ...], count: int, taken: tuple[int, ...]) -> None:
+    assert on_gpus(PARTS, free, count) == taken
+
+
+def test_as_many_layers_go_there_as_fit_on_each_gpu_with_a_reserve() -> None:
+    parts = Parts((100 * MIB,) * 10, 50 * MIB, 20 * MIB)
+    for count in range(1, 12):
+        enough = RESERVE_BYTES + sum(on_gpus(parts, (1,), count))
+        assert [most_layers(parts, (free,)) for free in (enough - 1, enough)] == [count - 1, count]
+    two = (RESERVE_BYTES + 620 * MIB, RESERVE_BYTES + 620 * MIB)
+    assert (most_layers(parts, two), on_gpus(parts, two, 11)) == (11, (620 * MIB, 470 * MIB))
+    assert [most_layers(parts, free) for free in ((), (0,), (0, 0))] == [0, 0, 0]
+
+
+def test_a_gpu_that_is_nearly_full_gets_no_layers() -> None:
+    parts = Parts((100 * MIB,) * 10, 50 * MIB, 20 * MIB)
+    free = (RESERVE_BYTES + 10 * MIB, RESERVE_BYTES + 2000 * MIB)
+    assert split(parts, free) == (0, 1980 * MIB)
+    assert (most_layers(parts, free), on_gpus(parts, free, 11)) == (11, (0, 1070 * MIB))
+    assert split(parts, (5, 7)) == (5, 7)  # who asks for layers nevertheless gets them as llama.cpp would place them

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from chat.hub import catalogue, hub_cache
+from chat.hub import hub_cache
+from chat.hub.names import CATALOGUE
 from chat.system.paths import models_folder
 from tests.chat.models.conftest import HUB_NAME, Said
 from tests.folders import ROOT
@@ -112,10 +113,10 @@ def test_the_official_models_are_listed(command: Command) -> None:
         "Apache 2.0",
         "the default: chat, tools, every laptop",
     ]
-    assert [row[0] for row in rows] == [each.name for each in catalogue.CATALOGUE]
+    assert [row[0] for row in rows] == [each.name for each in CATALOGUE]
     assert {row[-1] for row in rows} <= {"yes", "if freed", "no"}
     plain = json.loads(command("models", "list", "--official", "--json").out)
-    assert [each["repository"] for each in plain] == [each.repository for each in catalogue.CATALOGUE]
+    assert [each["repository"] for each in plain] == [each.repository for each in CATALOGUE]
 
 
 @pytest.mark.parametrize(("free", "fits"), [(1 << 62, "yes"), (0, "if freed")])

@@ -13,7 +13,7 @@ import pytest
 from chat.errors import ChatError, ExitCode
 from chat.guide import PATH as GUIDE_FILE
 from chat.hub import hub_cache
-from chat.models.find import WAYS_TO_A_MODEL
+from chat.models.inventory import WAYS_TO_A_MODEL
 from chat.models.resolve import resolve
 from tests.chat.models.conftest import HUB_NAME
 from tests.folders import ROOT
@@ -81,7 +81,7 @@ def test_no_name_and_no_model_means_the_guide() -> None:
 
 
 def test_no_name_and_no_model_at_all_shows_the_ways_to_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("chat.models.find.GUIDE_FILE", tmp_path / "left-out.gguf")
+    monkeypatch.setattr("chat.models.inventory.GUIDE_FILE", tmp_path / "left-out.gguf")
     assert refusal(None) == (ExitCode.MODEL, "no model is named", WAYS_TO_A_MODEL)
     assert "`mistral-chat models pull mistral` fetches mistral-7b-instruct-v0.3" in WAYS_TO_A_MODEL
 

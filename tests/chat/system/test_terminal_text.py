@@ -7,7 +7,7 @@ import random
 import pyte
 import pytest
 
-from chat.system.terminal_text import escape_control_characters, escape_line
+from chat.system.terminal_text import count_text, escape_control_characters, escape_line, size_text
 from tests.grids import FULL
 
 SPLITS = 10_000 if FULL else 1_000
@@ -94,3 +94,18 @@ def test_a_terminal_obeys_no_payload_split_at_any_place(payload: str) -> None:
 
 def test_a_line_stays_one_line() -> None:
     assert escape_line("a\nb\tc\rd\u2028e") == "a b c␍d␤e"
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "number"),
+    [
+        (0, "0 bytes", "0"),
+        (1, "1 byte", "1"),
+        (999, "999 bytes", "999"),
+        (65_536, "66 kB", "65,536"),
+        (1_935_104, "2 MB", "1.94 million"),
+        (7_248_023_552, "7.2 GB", "7.25 billion"),
+    ],
+)
+def test_large_counts_have_the_largest_unit_that_fits(count: int, size: str, number: str) -> None:
+    assert (size_text(count), count_text(count)) == (size, number)

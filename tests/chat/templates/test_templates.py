@@ -10,7 +10,7 @@ from chat.cli.main import run
 from chat.config.resolve import resolve_settings
 from chat.errors import DataError, UsageError
 from chat.templates import store
-from chat.templates.template import given_values, parse
+from chat.templates.store import given_values, parse
 
 
 def test_every_example_is_a_valid_template_that_uses_its_input() -> None:

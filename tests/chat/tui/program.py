@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from chat.app.session_options import apply_session
+from chat.app.sessions import apply_session
 from chat.config.resolve import resolve_settings
 from chat.core.conversation import Conversation
 from chat.errors import ChatError

@@ -12,7 +12,7 @@ import pytest
 
 from chat.errors import DataError, ModelError
 from convert.architecture.supported import text_name
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert, make_draft
 from tests.convert.adapters import linear_modules, make_original, merged, pairs_for, write_peft
 from tests.convert.samples import (

@@ -13,7 +13,7 @@ import pytest
 
 from chat.errors import ChatError, DataError, ModelError
 from convert.checkpoint.folder import open_checkpoint
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import make_draft
 from tests.convert.samples import V01, V03, Sizes, copy_checkpoint, make_checkpoint, write_safetensors
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from chat.errors import ChatError, ExitCode
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import make_draft
 from tests.convert.adapters import make_original, pairs_for, write_peft
 from tests.convert.hostile_json import hostile_json

@@ -13,7 +13,7 @@ import pytest
 
 from chat.cli.main import run
 from chat.errors import ChatError, DataError, ModelError
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert, make_draft
 from tests.convert.adapters import linear_modules, make_original, merged, pairs_for, write_mistral, write_peft
 from tests.convert.samples import (

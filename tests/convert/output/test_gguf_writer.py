@@ -16,7 +16,7 @@ import pytest
 from chat.errors import FileError
 from chat.gguf.reader import read_gguf
 from chat.gguf.writer import KeyValue, encode_header
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.output.gguf_writer import create, free_bytes, partial_path
 from convert.pipeline import convert
 from convert.quantize.recipes import Facts, find_recipe, make_plan
@@ -39,7 +39,7 @@ def dying(call):
     return wrapped
 for name in ("open", "pwrite", "ftruncate", "fsync", "fchmod", "rename", "unlink"):
     setattr(os, name, dying(getattr(os, name)))
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert
 convert(ConversionOptions(Path(sys.argv[1]), Path(sys.argv[2]), "Q8_0", overwrite=True, verify=False))
 print(count)

@@ -14,11 +14,10 @@ from chat.errors import ChatError, DataError, MemoryLimitError
 from chat.gguf.reader import read_gguf
 from chat.system.progress import Silent
 from convert import pipeline
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.output.gguf_writer import PartialFile
-from convert.output.independent_reader import read_places
 from convert.output.tensor_writer import Checksum, Job, checksum_of, write_tensors
-from convert.output.verify import try_out, verify
+from convert.output.verify import read_places, try_out, verify
 from convert.pipeline import convert
 from tests.convert.samples import V01, Sizes, hugging_face_tensors, make_checkpoint
 

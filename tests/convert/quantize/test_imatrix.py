@@ -13,7 +13,7 @@ import pytest
 
 from chat.errors import ChatError, DataError, ModelError, UsageError
 from chat.gguf.reader import read_gguf
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert
 from convert.quantize.imatrix import read_imatrix
 from convert.quantize.recipes import RECIPES

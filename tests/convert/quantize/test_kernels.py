@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from chat.errors import DataError
-from convert.quantize.block_types import BLOCK_TYPES
-from convert.quantize.kernels import MAX_FLOAT16, quantize
+from convert.quantize.kernels import BLOCK_TYPES, MAX_FLOAT16, quantize
 
 Q8_0 = BLOCK_TYPES["Q8_0"]
 

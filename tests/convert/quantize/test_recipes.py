@@ -10,9 +10,9 @@ import pytest
 
 from chat.errors import UsageError
 from convert.architecture.hyperparameters import Hyperparameters
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert
-from convert.quantize.block_types import BLOCK_TYPES
+from convert.quantize.kernels import BLOCK_TYPES
 from convert.quantize.recipes import RECIPES, Facts, Override, find_recipe, make_plan
 from convert.tensors.layout import expected_shapes
 from tests.convert.samples import Sizes, make_checkpoint, tensor_bytes

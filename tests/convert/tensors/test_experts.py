@@ -13,7 +13,7 @@ import pytest
 from chat.errors import DataError
 from convert.checkpoint.rows import TransposedRows
 from convert.checkpoint.safetensors_file import open_safetensors
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert, make_draft
 from convert.tensors.layout import rotary_order
 from convert.tensors.names import SPELLINGS, meaning_of

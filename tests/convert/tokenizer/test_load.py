@@ -12,7 +12,7 @@ import pytest
 
 from chat.errors import DataError
 from chat.gguf.reader import read_gguf
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert
 from convert.tokenizer.load import read_vocabulary
 from convert.tokenizer.sentencepiece_file import Piece, PieceType

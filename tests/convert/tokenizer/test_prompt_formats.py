@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chat.gguf.reader import read_gguf
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert, make_draft
 from convert.tokenizer.prompt_formats import is_base_model
 from tests.convert.samples import V01, V03, copy_checkpoint

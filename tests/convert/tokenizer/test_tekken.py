@@ -12,7 +12,7 @@ from gguf.vocab import MistralVocab
 
 from chat.cli.main import run
 from chat.errors import DataError
-from chat.llama.tokenizer.tekken import PATTERN
+from chat.llama.tokenizer.text_encoder import PATTERN
 from chat.prompts.segments import Text
 from convert.tokenizer import tekken
 from convert.tokenizer.sentencepiece_file import PieceType

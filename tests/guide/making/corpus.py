@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from chat.guide.facts import ELSE, Topic, facts, off_topic, read_table, refusal, synonyms, talk
+from chat.guide.facts import ELSE, Topic, facts, off_topic, patterns, read_table, refusal, synonyms, talk, unfold
 from chat.guide.features import words_of
-from chat.guide.phrasing import patterns, unfold
 from chat.guide.topics import ranker
 
 if TYPE_CHECKING:

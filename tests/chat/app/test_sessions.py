@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chat.app.session_options import (
+from chat.app.sessions import (
     ORIGIN,
     apply_session,
     is_persisted,

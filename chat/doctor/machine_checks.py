@@ -1,21 +1,29 @@
-"""Check folders, the settings file, the history and the hub. Changes nothing; uses the network only where asked."""
+"""Check the machine without the engine: versions, the terminal, folders, settings, the history, the hub."""
 
 from __future__ import annotations
 
+import codecs
 import os
+import platform
+import re
 import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from stat import S_IMODE
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from chat.doctor.finding import Finding
 from chat.errors import ChatError
 from chat.system.paths import cache_folder, config_folder, data_folder
-from chat.system.units import size_text
+from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+State = Literal["ok", "note", "problem"]
+ENGINE = "llama-cpp-python"
+NARROW = 40
+COLOURS = {"truecolor": "16 million colours", "24bit": "16 million colours"}  # of COLORTERM
 FOLDERS: dict[str, Callable[[], Path]] = {
     "settings folder": config_folder,
     "data folder": data_folder,
@@ -23,6 +31,95 @@ FOLDERS: dict[str, Callable[[], Path]] = {
 }
 LITTLE_BYTES = 8_000_000_000  # a 7B in 4 bits, its states and some air
 NETWORK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found: `words` is a sentence without full stop, `hint` the way out."""
+
+    check: str
+    state: State
+    words: str
+    hint: str | None = None
+
+
+def check_program() -> Finding:
+    """Our own version, Python's, and the system."""
+    ours = installed("mistral-chat") or "of unknown version (not installed)"
+    where = f"{platform.system()} {platform.machine()}"
+    return Finding("program", "ok", f"mistral-chat {ours}, Python {platform.python_version()}, {where}")
+
+
+def check_engine_library(found: str | None, wanted: str | None) -> Finding:
+    """Whether the engine's library is the one that we are tested with."""
+    if found is None:
+        hint = f"`pip install {ENGINE}{f'=={wanted}' if wanted else ''}`"
+        return Finding("library", "problem", f"{ENGINE} is not installed", hint)
+    if wanted is not None and found != wanted:
+        words = f"{ENGINE} is {found}, but what we know of it was measured on {wanted}"
+        return Finding("library", "note", words, f"`pip install {ENGINE}=={wanted}`")
+    return Finding("library", "ok", f"{ENGINE} {found}" + (", the version we are tested with" if wanted else ""))
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed distribution."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def pinned(name: str = ENGINE) -> str | None:
+    """The version of a library that we require, from our own metadata."""
+    try:
+        wanted = requires("mistral-chat") or []
+    except PackageNotFoundError:
+        return None
+    found = (re.fullmatch(rf"{re.escape(name)}==([\w.+-]+)", each.partition(";")[0].strip()) for each in wanted)
+    return next((match[1] for match in found if match), None)
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What is known of the place that we write to."""
+
+    is_terminal: bool
+    columns: int
+    encoding: str
+    environment: Mapping[str, str]
+
+
+def check_terminal(terminal: Terminal) -> list[Finding]:
+    """Whether a session looks right here, and whether letters beyond ASCII come through."""
+    return [_check_drawing(terminal), _check_encoding(terminal.encoding)]
+
+
+def _check_drawing(terminal: Terminal) -> Finding:
+    kind = terminal.environment.get("TERM", "")
+    if not terminal.is_terminal:
+        return Finding("terminal", "ok", "none: output goes to a file or a pipe, so answers are plain text")
+    if kind in ("", "dumb", "unknown"):
+        words = f"TERM is {kind or 'not set'}, so the session is plain lines without colour"
+        return Finding("terminal", "note", words, "`export TERM=xterm-256color` if the terminal can do more")
+    words = f"{kind}, {terminal.columns} columns, {_colours(terminal.environment, kind)}"
+    if terminal.columns < NARROW:
+        return Finding("terminal", "note", f"{words}; tables need {NARROW} columns to be legible")
+    return Finding("terminal", "ok", words)
+
+
+def _colours(environment: Mapping[str, str], kind: str) -> str:
+    if environment.get("NO_COLOR"):
+        return "no colours, as NO_COLOR asks"
+    return COLOURS.get(environment.get("COLORTERM", ""), "256 colours" if "256" in kind else "16 colours")
+
+
+def _check_encoding(name: str) -> Finding:
+    try:
+        "é 漢 ▁".encode(name)
+    except (LookupError, UnicodeEncodeError):
+        words = f"{name} cannot show every letter, so some become question marks"
+        return Finding("encoding", "problem", words, "`export LC_ALL=C.UTF-8`, or PYTHONUTF8=1")
+    return Finding("encoding", "ok", codecs.lookup(name).name)
 
 
 def check_folders() -> list[Finding]:
@@ -70,7 +167,7 @@ def check_history(path: Path) -> Finding:
     """Whether the history opens."""
     if not path.exists():
         return Finding("history", "ok", f"none yet; it will be {path}")
-    from chat.history.file_check import count_sessions
+    from chat.history.history_file import count_sessions
 
     try:
         count = count_sessions(path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.hub.catalogue import CATALOGUE, DEFAULT, Official, find_official, near_names, official_names
+from chat.hub.names import CATALOGUE, DEFAULT, Official, find_official, near_names, official_names
 from convert.quantize.recipes import Facts, find_recipe, make_plan
 from tests import models_table
 

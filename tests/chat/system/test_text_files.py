@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chat.errors import FileError, UsageError
-from chat.system.atomic_file import write_file
+from chat.system.text_files import write_file
 
 
 def test_a_file_is_private_and_replaces_another_only_if_asked(tmp_path: Path) -> None:

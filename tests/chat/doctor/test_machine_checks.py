@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 
 from chat.cli.doctor import finding_text
-from chat.doctor.finding import Finding
-from chat.doctor.paths import check_folder, check_history, check_hub, check_settings
-from chat.doctor.terminal import Terminal, check_terminal
-from chat.doctor.versions import check_engine_library, pinned
+from chat.doctor.machine_checks import (
+    Finding,
+    Terminal,
+    check_engine_library,
+    check_folder,
+    check_history,
+    check_hub,
+    check_settings,
+    check_terminal,
+    pinned,
+)
 from chat.history.store import open_store
 
 
