@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from chat.app.code_blocks import code_blocks
+from chat.rendering.code_blocks import code_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

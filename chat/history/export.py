@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from chat.errors import UsageError
 from chat.history.session_json import iso_time, to_json
+from chat.rendering.code_blocks import split_at_code
 from chat.system.terminal_text import escape_control_characters, escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from chat.core.conversation import Conversation, Message
@@ -51,7 +52,6 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[^\n`]*$")
 
 
 def export_text(record: SessionRecord, conversation: Conversation, kind: ExportFormat) -> str:
@@ -173,30 +173,15 @@ def render_page(title: str, about: str, sections: Sequence[tuple[str, str, str, 
 
 
 def _section(kind: str, heading: str, text: str, note: str) -> str:
-    blocks = "".join(
-        f"<pre><code>{escape(escape_control_characters(block))}</code></pre>" if is_code else _paragraphs(block)
-        for is_code, block in _blocks(text)
-    )
+    blocks = "".join(_code(part.text) if part.is_code else _paragraphs(part.text) for part in split_at_code(text))
     note_html = f'\n<p class="note">{escape(escape_line(note))}</p>' if note else ""
     return f'<section class="{escape(kind)}">\n<h2>{escape(escape_line(heading))}</h2>\n{blocks}{note_html}\n</section>'
+
+
+def _code(text: str) -> str:
+    return f"<pre><code>{escape(escape_control_characters(text.removesuffix(chr(10))))}</code></pre>"
 
 
 def _paragraphs(text: str) -> str:
     text = text.strip("\n")
     return f'<div class="text" dir="auto">{escape(escape_control_characters(text))}</div>' if text else ""
-
-
-def _blocks(text: str) -> Iterator[tuple[bool, str]]:
-    """Split a text at its fences: (whether it is code, text) of each part. An open fence reaches to the end."""
-    fence = ""
-    lines: list[str] = []
-    for line in text.split("\n"):
-        match = _FENCE.match(line)
-        closes = match and fence and match[1].startswith(fence) and not line.strip(" `~")
-        if closes or (match and not fence):
-            yield bool(fence), "\n".join(lines)
-            lines = []
-            fence = "" if closes or not match else match[1]
-        else:
-            lines.append(line)
-    yield bool(fence), "\n".join(lines)

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.app.code_blocks import code_blocks
 from chat.errors import ChatError, UsageError
 from chat.history.export import export_text, format_of_suffix
+from chat.rendering.code_blocks import code_blocks
 from chat.system.paths import expand_path
 from chat.system.text_files import write_file
 from chat.tui.commands.lookup import unquoted

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from chat.errors import DataError, UsageError
 from chat.history.export import export_text, format_of_suffix
 from chat.history.records import SessionRecord
 from chat.history.session_json import from_json, to_json
+from chat.system.terminal_text import escape_control_characters
+from tests.chat.code_answers import ANSWERS
 
 RECORD = SessionRecord(
     id="0123456789abcdef",
@@ -170,6 +174,23 @@ def test_an_open_or_longer_fence_keeps_its_code() -> None:
     reader = Reader()
     reader.feed(export_text(RECORD, Conversation().add(Message("assistant", code)), "html"))
     assert (reader.texts["code"], reader.texts["div"]) == (["```\ninner\n```", "open"], ["after"])
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_code_on_a_page_is_what_is_copied(name: str) -> None:
+    """The page had rules of its own for fences, and missed those in lists and quotes."""
+    text, blocks = ANSWERS[name]
+    page = export_text(RECORD, Conversation().add(Message("assistant", text)), "html")
+    shown = [escape(escape_control_characters(block.removesuffix("\n"))) for block in blocks]
+    assert re.findall("<code>(.*?)</code>", page, re.DOTALL) == shown
+
+
+def test_text_around_code_stays_on_a_page() -> None:
+    text = "Do\n\n1. this:\n   ```sh\n   ls\n   ```\n2. ~~~\n   that\n   ~~~\n   and\n> ```\n> quoted\n\nend"
+    reader = Reader()
+    reader.feed(export_text(RECORD, Conversation().add(Message("assistant", text)), "html"))
+    assert reader.texts["code"] == ["ls", "that", "quoted"]
+    assert reader.texts["div"] == ["Do\n\n1. this:", "2. ", "   and\n> ", "end"]
 
 
 @pytest.mark.parametrize("arguments", ["{broken", "[" * 100_000, "```", ""])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chat.app.code_blocks import code_blocks
 from chat.cli.main import run
 from chat.rendering.answer_view import MarkdownAnswer
+from chat.rendering.code_blocks import code_blocks
 from chat.rendering.screen import Screen
 from chat.system.terminal_text import escape_control_characters
 from tests.chat.code_answers import ANSWERS, HTML, hostile_answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from markdown_it import MarkdownIt
 
-from chat.app.code_blocks import code_blocks
+from chat.rendering.code_blocks import code_blocks
 from tests.chat.code_answers import ANSWERS, HTML, hostile_answer
 
 
