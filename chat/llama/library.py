@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+EVERYTHING = 0  # GGML_LOG_LEVEL_NONE, below all others
 WARNING = 3  # GGML_LOG_LEVEL_WARN
 ERROR = 4
 CONTINUED = 5  # GGML_LOG_LEVEL_CONT: the text continues the line before
@@ -28,20 +29,29 @@ class Log:
 
     Attributes:
         lines: level and text of the last lines.
-        sink: gets level and text of every piece, where it is set.
     """
 
     def __init__(self) -> None:
         self.lines: collections.deque[tuple[int, str]] = collections.deque(maxlen=200)
-        self.sink: Callable[[int, str], None] | None = None
         self._level = 0
+        self._write: Callable[[str], None] | None = None
+        self._lowest_level = 0
+
+    def copy_to(self, write: Callable[[str], None], lowest_level: int) -> None:
+        """Pass on what is logged from now on, in place of an earlier `write`.
+
+        Args:
+            write: gets each piece of text.
+            lowest_level: pieces of a lower level are not passed on.
+        """
+        self._write, self._lowest_level = write, lowest_level
 
     def add(self, level: int, text: str) -> None:
         """Add a piece of text; one that continues a line has the level of that line."""
         self._level = self._level if level == CONTINUED else level
         self.lines.append((self._level, text.rstrip("\n")))
-        if self.sink is not None:
-            self.sink(self._level, text)
+        if self._write is not None and self._level >= self._lowest_level:
+            self._write(text)
 
     def last_error(self) -> str:
         """The last error line, without the name of the C function; empty if there is none."""

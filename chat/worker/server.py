@@ -231,9 +231,9 @@ class WorkerServer:
 
     def _load(self, number: int, options: EngineOptions, verbose: bool) -> None:
         from chat.inference.loaded_model import load_model, load_vocabulary
-        from chat.llama.library import LOG, WARNING
+        from chat.llama.library import EVERYTHING, LOG, WARNING
 
-        LOG.sink = lambda level, text: _log(text) if verbose or level >= WARNING else None
+        LOG.copy_to(_log, EVERYTHING if verbose else WARNING)
 
         def report(fraction: float) -> bool:
             if fraction >= self._loaded_fraction + LOADING_STEP:

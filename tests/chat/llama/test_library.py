@@ -1,0 +1,29 @@
+"""The log of llama.cpp is kept, and copied from a level on."""
+
+from __future__ import annotations
+
+from chat.llama.library import CONTINUED, ERROR, EVERYTHING, WARNING, Log
+
+INFO = 2  # GGML_LOG_LEVEL_INFO
+PIECES = ((INFO, "loading "), (CONTINUED, "...\n"), (ERROR, "llama_load: no "), (CONTINUED, "memory\n"))
+
+
+def copied(lowest_level: int) -> list[str]:
+    """What is passed on of the pieces."""
+    log, texts = Log(), list[str]()
+    log.copy_to(texts.append, lowest_level)
+    for level, text in PIECES:
+        log.add(level, text)
+    return texts
+
+
+def test_a_continued_line_is_copied_as_its_beginning_is() -> None:
+    assert copied(EVERYTHING) == [text for _, text in PIECES]
+    assert copied(WARNING) == ["llama_load: no ", "memory\n"]
+
+
+def test_the_last_error_is_found_without_the_function_that_reports_it() -> None:
+    log = Log()
+    log.add(ERROR, "llama_load: no memory\n")
+    log.add(INFO, "done\n")
+    assert (log.last_error(), log.mentions("memory"), log.mentions("disk")) == ("no memory", True, False)
