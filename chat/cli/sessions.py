@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +14,6 @@ from chat.errors import DataError, ExitCode, FileError, UsageError
 from chat.history.export import ExportFormat, export_text, format_of_suffix
 from chat.history.records import SHORT_ID_LENGTH
 from chat.history.session_json import from_json, iso_time
-from chat.system.environment import Environment, notify
 from chat.system.paths import data_folder
 from chat.system.terminal_text import escape_control_characters, escape_line
 from chat.system.text_files import write_file
@@ -23,10 +21,13 @@ from chat.system.text_files import write_file
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.console import Console
+
     from chat.core.conversation import Conversation
     from chat.history.records import ListedSession, SessionRecord
     from chat.history.search import Hit
     from chat.history.store import Store
+    from chat.system.environment import Environment
 
 app = typer.Typer(
     help="The sessions that are stored here.",
@@ -44,42 +45,47 @@ _WIDE_TERMINAL = 60  # columns, from which on the table has the count of message
 
 @app.command("list")
 def list_sessions(
+    context: typer.Context,
     limit: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="This many at most.")] = None,
     as_json: Json = False,
 ) -> None:
     """List the sessions, the last used first."""
-    with _history() as store:
+    environment: Environment = context.obj
+    with _history(environment) as store:
         records = store.list(limit)
     if as_json:
-        return print(json.dumps([_json_of(record) for record in records], ensure_ascii=False))
-    if not sys.stdout.isatty():
+        return environment.print(json.dumps([_json_of(record) for record in records], ensure_ascii=False))
+    if not environment.stdout.isatty():
         for record in records:
             cells = (record.id, record.name or "", record.title, str(record.messages), record.model)
-            print("\t".join((*map(escape_line, cells), iso_time(record.updated))))
+            environment.print("\t".join((*map(escape_line, cells), iso_time(record.updated))))
         return None
     if not records:
-        return notify("no sessions are stored yet")
-    return _print_table(records)
+        return environment.notify("no sessions are stored yet")
+    return _print_table(records, environment)
 
 
 @app.command()
 def show(
+    context: typer.Context,
     session: Annotated[
         str | None, typer.Argument(metavar="SESSION", help="A name or id; the last one if none.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what was said, as Markdown."""
-    with _history() as store:
+    environment: Environment = context.obj
+    with _history(environment) as store:
         record = store.get(session) if session is not None else store.latest()
         if record is None:
             raise UsageError("no sessions are stored yet")
         text = export_text(*store.load(record.id), "json" if as_json else "markdown")
-    _print(text)
+    _print(text, environment)
 
 
 @app.command()
 def search(
+    context: typer.Context,
     words: Annotated[
         list[str], typer.Argument(metavar="WORD", help='Words, or "a phrase"; the last may be a beginning.')
     ],
@@ -89,23 +95,24 @@ def search(
     """Find words in everything that was said."""
     # an argument with spaces had quotes that the shell removed, so it is a phrase unless it has quotes of its own
     query = " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)
-    with _history() as store:
+    environment: Environment = context.obj
+    with _history(environment) as store:
         hits = store.search(query, limit=limit)
     if as_json:
-        return print(json.dumps([_json_of_hit(hit) for hit in hits], ensure_ascii=False))
-    if not sys.stdout.isatty():
+        return environment.print(json.dumps([_json_of_hit(hit) for hit in hits], ensure_ascii=False))
+    if not environment.stdout.isatty():
         for hit in hits:
-            print(
-                "\t".join(map(escape_line, (hit.session_id, hit.name or "", hit.node_id or "", hit.role, hit.snippet)))
-            )
+            cells = (hit.session_id, hit.name or "", hit.node_id or "", hit.role, hit.snippet)
+            environment.print("\t".join(map(escape_line, cells)))
         return None
     if not hits:
-        return notify("nothing found")
-    return _print_hits(hits)
+        return environment.notify("nothing found")
+    return _print_hits(hits, environment)
 
 
 @app.command()
 def export(
+    context: typer.Context,
     sessions: Annotated[
         list[str] | None,
         typer.Argument(metavar="SESSION", help="Names or ids; the last if none; several for sharegpt."),
@@ -121,8 +128,9 @@ def export(
 
     JSON holds the whole tree, HTML is one file, JSON Lines are as ShareGPT has them.
     """
+    environment: Environment = context.obj
     kind = kind or (format_of_suffix(output) if output else "markdown")
-    with _history() as store:
+    with _history(environment) as store:
         records = [store.get(name) for name in sessions] if sessions and not every else store.list(None if every else 1)
         if not records:
             raise UsageError("no sessions are stored yet")
@@ -130,13 +138,14 @@ def export(
             raise UsageError(f"{len(records)} sessions do not fit in one {kind} file", hint="use `--format sharegpt`")
         text = "".join(export_text(*store.load(record.id), kind) for record in records)
     if output is None:
-        return _print(text)
+        return _print(text, environment)
     write_file(output, text, overwrite=overwrite)
-    return notify(f"wrote {output}")
+    return environment.notify(f"wrote {output}")
 
 
 @app.command("import")
 def import_sessions(
+    context: typer.Context,
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="What `export --format json` wrote; - is stdin.")
     ],
@@ -144,8 +153,9 @@ def import_sessions(
     """Take exported sessions in, as new ones; prints their ids."""
     from chat.app.sessions import OF_THE_MODEL
 
-    exported = [_read_export(file) for file in files]
-    with _history(writes=True, enabled=True) as store:
+    environment: Environment = context.obj
+    exported = [_read_export(file, environment) for file in files]
+    with _history(environment, writes=True, enabled=True) as store:
         for record, conversation in exported:
             name = record.name if record.name and store.find_named(record.name) is None else None
             # a file from another machine must not choose a server or an adapter
@@ -155,51 +165,55 @@ def import_sessions(
             )
             store.check(writes=True)
             if record.name and name is None:
-                notify(f"a session is called `{record.name}` already, so this one has no name")
-            print(created.id)
+                environment.notify(f"a session is called `{record.name}` already, so this one has no name")
+            environment.print(created.id)
 
 
 @app.command()
 def rename(
-    session: Which, name: Annotated[str, typer.Argument(metavar="NAME", help="The new name; empty for none.")]
+    context: typer.Context,
+    session: Which,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name; empty for none.")],
 ) -> None:
     """Give a session a name."""
-    with _history(writes=True) as store:
+    with _history(context.obj, writes=True) as store:
         store.rename(store.get(session).id, name or None)
         store.check(writes=True)
 
 
 @app.command()
 def rm(
+    context: typer.Context,
     sessions: Annotated[list[str], typer.Argument(metavar="SESSION", help="Names, ids, or beginnings of ids.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
     """Delete sessions, with all that was said and saved states."""
-    with _history(writes=True) as store:
+    environment: Environment = context.obj
+    with _history(environment, writes=True) as store:
         records = {record.id: record for record in map(store.get, sessions)}
         labels = ", ".join(_label(record) for record in records.values())
-        if not yes and not Environment().confirm(f"delete {labels}?", "deletes"):
+        if not yes and not environment.confirm(f"delete {labels}?", "deletes"):
             return ExitCode.UNEXPECTED
         for record in records.values():
             store.remove(record.id)
-        _name_damaged_files(store)
+        _name_damaged_files(store, environment)
     return ExitCode.DONE
 
 
-def _name_damaged_files(store: Store) -> None:
+def _name_damaged_files(store: Store, environment: Environment) -> None:
     """Name the damaged histories that were kept, because deleted sessions may still be in them."""
     if store.path is None:
         return
     damaged = sorted(store.path.parent.glob(f"{store.path.name}.corrupt-*"))
     if damaged:
-        notify(f"what was deleted may still be in {' and '.join(map(str, damaged))}")
+        environment.notify(f"what was deleted may still be in {' and '.join(map(str, damaged))}")
 
 
-def _read_export(file: Path) -> tuple[SessionRecord, Conversation]:
+def _read_export(file: Path, environment: Environment) -> tuple[SessionRecord, Conversation]:
     from chat.app.prompt_input import decode
     from chat.system.text_files import read_text
 
-    text = decode(Environment().read_stdin(), "stdin").text if file == Path("-") else read_text(file)
+    text = decode(environment.read_stdin(), "stdin").text if file == Path("-") else read_text(file)
     try:
         return from_json(text)
     except DataError as error:
@@ -207,10 +221,11 @@ def _read_export(file: Path) -> tuple[SessionRecord, Conversation]:
 
 
 @contextmanager
-def _history(*, writes: bool = False, enabled: bool = False) -> Iterator[Store]:
+def _history(environment: Environment, *, writes: bool = False, enabled: bool = False) -> Iterator[Store]:
     """Open the history on the disk, and print its notices.
 
     Args:
+        environment: where notices are printed.
         writes: whether the command changes it.
         enabled: create the file if there is none; else a missing history is an empty one.
 
@@ -230,7 +245,7 @@ def _history(*, writes: bool = False, enabled: bool = False) -> Iterator[Store]:
         store.check(writes=writes)
         if not store.failed:  # a copy in memory is good enough to read
             for notice in store.take_notices():
-                notify(notice.text)
+                environment.notify(notice.text)
         yield store
 
 
@@ -238,10 +253,10 @@ def _label(record: SessionRecord) -> str:
     return f"`{record.label}`" + (f" ({record.title})" if record.title else "")
 
 
-def _print(text: str) -> None:
+def _print(text: str, environment: Environment) -> None:
     """Print a text: unchanged into a pipe, with control characters escaped on a terminal."""
-    shown = escape_control_characters(text) if sys.stdout.isatty() else text
-    sys.stdout.writelines(shown.splitlines(keepends=True))  # one large write would not notice a closed pipe
+    shown = escape_control_characters(text) if environment.stdout.isatty() else text
+    environment.stdout.writelines(shown.splitlines(keepends=True))  # one large write would not notice a closed pipe
 
 
 def _json_of(record: ListedSession) -> dict[str, Any]:
@@ -276,16 +291,22 @@ def _local_time(seconds: float) -> str:
         return ""
 
 
-def _print_table(records: Sequence[ListedSession]) -> None:
+def _console(environment: Environment) -> Console:
+    from rich.console import Console
+
+    width, variables = environment.columns(), environment.variables
+    return Console(file=environment.stdout, width=width, highlight=False, _environ=variables)
+
+
+def _print_table(records: Sequence[ListedSession], environment: Environment) -> None:
     """Print one line for each session, as wide as the terminal.
 
     A narrow one has shorter titles, and no counts and times of day.
     """
     from rich.cells import cell_len
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = _console(environment)
     is_wide = console.width >= _WIDE_TERMINAL
     head = ("SESSION", "MESSAGES", "USED")
     sides = [
@@ -311,11 +332,10 @@ def _print_table(records: Sequence[ListedSession]) -> None:
         console.print(line, no_wrap=True, overflow="crop")
 
 
-def _print_hits(hits: Sequence[Hit]) -> None:
-    from rich.console import Console
+def _print_hits(hits: Sequence[Hit], environment: Environment) -> None:
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = _console(environment)
     for hit in hits:
         head = Text(escape_line(hit.name or hit.session_id[:SHORT_ID_LENGTH]), style="bold")
         head.append(f"  {_local_time(hit.created)}  {escape_line(hit.title)}", style="dim not bold")

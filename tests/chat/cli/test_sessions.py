@@ -4,59 +4,34 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
-from fcntl import ioctl
 from pathlib import Path
 
 import pytest
 
+from chat.cli.main import run
 from chat.core.conversation import Conversation, Message
 from chat.history.session_json import from_json
 from chat.history.store import Store, open_history
+from tests.environments import pipes, terminal
 from tests.folders import ROOT
-from tests.program import Popen, run_command
-
-PROGRAM = """
-import sys
-from chat.cli.main import run
-sys.exit(run(["sessions", *sys.argv[1:]]))
-"""
-COMMAND = [sys.executable, "-c", PROGRAM]
+from tests.program import Popen
 
 
 def sessions(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
-    """Run the program with pipes; (exit code, stdout, stderr)."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = run_command([*COMMAND, *arguments], input=stdin, capture_output=True, text=True, env=environment, check=False)
-    return run.returncode, run.stdout, run.stderr
+    """Run the command with pipes; (exit code, stdout, stderr)."""
+    environment = pipes(stdin.encode())
+    code = run(["sessions", *arguments], environment)
+    return code, environment.out, environment.err
 
 
 def on_terminal(*arguments: str, columns: int = 80, typed: str = "") -> str:
-    """Run the program on a terminal; returns its output."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "TZ": "UTC"}
-    environment.pop("COLUMNS", None)
-    leader, follower = pty.openpty()
-    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    with Popen([*COMMAND, *arguments], stdin=follower, stdout=follower, stderr=follower, env=environment) as run:
-        os.close(follower)
-        os.write(leader, typed.encode())
-        output = b""
-        while True:
-            try:
-                data = os.read(leader, 65536)
-            except OSError:  # the program closed the terminal
-                break
-            if not data:
-                break
-            output += data
-        run.wait(60)
-    os.close(leader)
-    return output.decode().replace("\r\n", "\n")
+    """Run the command on a terminal; returns what it prints."""
+    environment = terminal(typed, columns=columns)
+    run(["sessions", *arguments], environment)
+    return environment.out + environment.err
 
 
 @pytest.fixture
@@ -114,7 +89,6 @@ def test_a_list_on_a_terminal_fits_and_has_no_control_characters(store: Store, c
         assert re.fullmatch(r"日本語の話 +日本語が好きですか +1  \d{4}-\d\d-\d\d \d\d:\d\d", lines[1])
 
 
-@pytest.mark.slow
 def test_an_empty_history_is_no_error_and_makes_no_file(own_home: Path) -> None:
     assert sessions("list") == (0, "", "")
     assert sessions("list", "--json") == (0, "[]\n", "")
@@ -124,7 +98,6 @@ def test_an_empty_history_is_no_error_and_makes_no_file(own_home: Path) -> None:
     assert not (own_home / "mistral-chat").exists()
 
 
-@pytest.mark.slow
 def test_show_is_unchanged_in_a_pipe_and_escaped_on_a_terminal(store: Store) -> None:
     code, out, err = sessions("show", "buffer")
     assert (code, err) == (0, "")
@@ -134,7 +107,6 @@ def test_show_is_unchanged_in_a_pipe_and_escaped_on_a_terminal(store: Store) -> 
     assert from_json(sessions("show", "buffer", "--json")[1])[1] == store.load(store.get("buffer").id)[1]
 
 
-@pytest.mark.slow
 def test_search_prints_snippets(store: Store) -> None:
     record = store.get("buffer")
     assert sessions("search", "rolling") == (
@@ -151,7 +123,6 @@ def test_search_prints_snippets(store: Store) -> None:
     assert "\x1b]" not in on_terminal("search", "evil")
 
 
-@pytest.mark.slow
 def test_export_writes_the_format_of_the_suffix(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "chat.html"
     assert sessions("export", "buffer", "-o", str(path)) == (0, "", f"wrote {path}\n")
@@ -212,7 +183,6 @@ def test_rm_asks_on_a_terminal(store: Store) -> None:
     assert store.find("buffer") is None
 
 
-@pytest.mark.slow
 def test_a_newer_history_is_an_error_and_not_changed(store: Store) -> None:
     assert store.path
     store._connection.write(lambda connection: connection.execute("PRAGMA user_version = 7"))
@@ -225,20 +195,21 @@ def test_a_newer_history_is_an_error_and_not_changed(store: Store) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error(store: Store) -> None:
     conversation = Conversation()
     for number in range(300):  # more than the buffer of a pipe
         conversation = conversation.add(Message("user", f"line {number} " * 2000))
     store.create(name="long", conversation=conversation)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with Popen([*COMMAND, "show", "long"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as run:
-        assert run.stdout and run.stderr
-        assert run.stdout.readline() == b"# long\n"
-        run.stdout.close()
-        assert (run.wait(60), run.stderr.read()) == (141, b"")
+    command = [sys.executable, "-m", "chat", "sessions", "show", "long"]
+    with Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as shown:
+        assert shown.stdout and shown.stderr
+        assert shown.stdout.readline() == b"# long\n"
+        shown.stdout.close()
+        assert (shown.wait(60), shown.stderr.read()) == (141, b"")
 
 
-@pytest.mark.slow
 def test_an_imported_session_is_equal_to_the_exported_one(store: Store, tmp_path: Path) -> None:
     record = store.get("buffer")
     store.set_settings(record.id, {"temperature": 0.2, "remote": "http://elsewhere.example"})
