@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chat.errors import UsageError
-from chat.system.environment import notify
 from chat.system.terminal_text import count_text, size_text
 
 if TYPE_CHECKING:
+    from chat.system.environment import Environment
     from convert.draft import ConversionDraft, ConversionOptions, ConversionReport
     from convert.quantize.recipes import Plan
 
@@ -76,6 +76,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show where an er
 
 @app.command()
 def convert(
+    context: typer.Context,
     source: Source,
     output: Output = None,
     type_name: TypeName = None,
@@ -99,7 +100,8 @@ def convert(
 
     if base is not None and lora:
         raise UsageError("`--base` and `--lora` exclude each other")
-    say = _nothing if quiet else notify
+    environment: Environment = context.obj
+    say = _nothing if quiet else environment.notify
     adapters = tuple(find_adapter(text, say) for text in lora or ())
     with ExitStack() as stack:
         if dry_run:
@@ -120,9 +122,9 @@ def convert(
             tensor_types=tuple(tensor_type or ()),
         )
         if dry_run:
-            _show_draft(make_draft(options), options, is_whole=is_whole, as_json=as_json)
+            _show_draft(make_draft(options), options, environment, is_whole=is_whole, as_json=as_json)
         else:
-            _show_report(run(options), as_json=as_json, quiet=quiet)
+            _show_report(run(options, environment), environment, as_json=as_json, quiet=quiet)
     return 0
 
 
@@ -130,13 +132,13 @@ def _nothing(_sentence: str) -> None:
     """Say nothing."""
 
 
-def _show_report(report: ConversionReport, *, as_json: bool, quiet: bool) -> None:
+def _show_report(report: ConversionReport, environment: Environment, *, as_json: bool, quiet: bool) -> None:
     import json
 
     if not quiet:
         for line in (*_notes(report), _summary(report)):
-            notify(line)
-    print(json.dumps(report.to_json(), indent=2) if as_json else report.output)
+            environment.notify(line)
+    environment.print(json.dumps(report.to_json(), indent=2) if as_json else str(report.output))
 
 
 def _notes(report: ConversionReport) -> list[str]:
@@ -163,11 +165,13 @@ def _summary(report: ConversionReport) -> str:
     return f"{words}, {report.seconds['total']:.0f} s" if report.seconds else words
 
 
-def _show_draft(draft: ConversionDraft, options: ConversionOptions, *, is_whole: bool, as_json: bool) -> None:
+def _show_draft(
+    draft: ConversionDraft, options: ConversionOptions, environment: Environment, *, is_whole: bool, as_json: bool
+) -> None:
     """Print what a conversion would write.
 
     Args:
-        is_whole: The source has its weights, which the fingerprint is made of.
+        is_whole: the source has its weights, which the fingerprint is made of.
     """
     from convert.draft import AdapterDetails
     from convert.output.gguf_writer import free_bytes
@@ -176,7 +180,7 @@ def _show_draft(draft: ConversionDraft, options: ConversionOptions, *, is_whole:
     details = report.details
     report = replace(report, warnings=(*report.warnings, *_obstacles(draft, options)))
     if isinstance(details, AdapterDetails):
-        _show_report(report, as_json=as_json, quiet=not options.show_progress)
+        _show_report(report, environment, as_json=as_json, quiet=not options.show_progress)
         return
     if not is_whole:
         report = replace(report, details=replace(details, source_sha256=""))
@@ -188,9 +192,9 @@ def _show_draft(draft: ConversionDraft, options: ConversionOptions, *, is_whole:
             {"name": tensor.name, "shape": tensor.shape, "type": tensor.type.name, "bytes": tensor.nbytes}
             for tensor in draft.plan.tensors
         ]
-        print(json.dumps({**report.to_json(), "free_bytes": free, "plan": tensors}, indent=2))
+        environment.print(json.dumps({**report.to_json(), "free_bytes": free, "plan": tensors}, indent=2))
         return
-    _print_plan(draft.plan, report, free)
+    _print_plan(draft.plan, report, free, environment)
 
 
 def _obstacles(draft: ConversionDraft, options: ConversionOptions) -> tuple[str, ...]:
@@ -201,11 +205,11 @@ def _obstacles(draft: ConversionDraft, options: ConversionOptions) -> tuple[str,
     return (f"{fault.message}: {fault.hint}" if fault.hint else fault.message,) if fault else ()
 
 
-def _print_plan(plan: Plan, report: ConversionReport, free_bytes: int) -> None:
+def _print_plan(plan: Plan, report: ConversionReport, free_bytes: int, environment: Environment) -> None:
     width = max(len(tensor.name) for tensor in plan.tensors)
     for tensor in plan.tensors:
         shape = " x ".join(str(axis) for axis in tensor.shape)
-        print(f"{tensor.name:{width}}  {tensor.type.name:6}  {shape:20}  {tensor.nbytes:>14,}")
-    print(f"{report.output}: {report.size:,} bytes; {free_bytes:,} bytes are free on its disk")
+        environment.print(f"{tensor.name:{width}}  {tensor.type.name:6}  {shape:20}  {tensor.nbytes:>14,}")
+    environment.print(f"{report.output}: {report.size:,} bytes; {free_bytes:,} bytes are free on its disk")
     for line in (*_notes(report), _summary(report)):
-        notify(line)
+        environment.notify(line)

@@ -18,17 +18,22 @@ from convert.output.verify import try_out, verify
 from convert.quantize.kernels import load_library
 
 if TYPE_CHECKING:
+    from chat.system.environment import Environment
     from convert.draft import ConversionDraft, ConversionOptions, ConversionReport
 
 
-def convert(options: ConversionOptions) -> ConversionReport:
+def convert(options: ConversionOptions, environment: Environment | None = None) -> ConversionReport:
     """Convert the source in one pass; the new file exists whole or not at all.
+
+    Args:
+        options: what to convert, and how.
+        environment: where progress is shown; the process's own by default.
 
     Raises:
         ChatError: the options, the source or the disk are not usable; nothing is left under the output's name.
     """
     started = time.monotonic()
-    return _write(make_draft(options), options, started)
+    return _write(make_draft(options), options, started, environment)
 
 
 def make_draft(options: ConversionOptions) -> ConversionDraft:
@@ -44,11 +49,13 @@ def make_draft(options: ConversionOptions) -> ConversionDraft:
     return draft_checkpoint(options)
 
 
-def _write(draft: ConversionDraft, options: ConversionOptions, started: float) -> ConversionReport:
+def _write(
+    draft: ConversionDraft, options: ConversionOptions, started: float, environment: Environment | None
+) -> ConversionReport:
     """Write the drafted file, and verify it before it gets its name.
 
     Args:
-        started: When the conversion began, in seconds of `time.monotonic()`.
+        started: when the conversion began, in seconds of `time.monotonic()`.
     """
     gguf_writer.check_target(draft.path, draft.size, overwrite=options.overwrite)
     load_library()
@@ -56,11 +63,12 @@ def _write(draft: ConversionDraft, options: ConversionOptions, started: float) -
     untried: str | None = None
     with gguf_writer.create(draft.path, draft.size, overwrite=options.overwrite) as file:
         file.write(draft.header, 0)
-        with byte_bar(f"writing {draft.path.name}", draft.plan.data_bytes, enabled=options.show_progress) as bar:
+        title, size, shown = f"writing {draft.path.name}", draft.plan.data_bytes, options.show_progress
+        with byte_bar(title, size, enabled=shown, environment=environment) as bar:
             checksums = write_tensors(draft.jobs, file, len(draft.header), usable_cpus(), bar)
         seconds["write"] = time.monotonic() - started
         if options.verify:
-            with byte_bar("verifying", draft.plan.data_bytes, enabled=options.show_progress) as bar:
+            with byte_bar("verifying", size, enabled=shown, environment=environment) as bar:
                 verify(file.path, draft.jobs, checksums, bar)
                 bar.describe("trying it out")
                 untried = try_out(file.path)

@@ -19,7 +19,6 @@ from chat.hub import (
     read_hub_name,
 )
 from chat.hub.names import find_official
-from chat.system.environment import notify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
 
 
-def find_source(name: str, say: Say = notify) -> Path:
+def find_source(name: str, say: Say) -> Path:
     """The path of a source: a folder, a GGUF, an official model, or `owner/name` and `hf:owner/name:QUANT` on the hub.
 
     A name that is neither a path nor a repository is returned as a path; opening it reports that it does not exist.
@@ -42,7 +41,7 @@ def find_source(name: str, say: Say = notify) -> Path:
 
 
 @contextmanager
-def find_outline(name: str, say: Say = notify) -> Iterator[tuple[Path, bool]]:
+def find_outline(name: str, say: Say) -> Iterator[tuple[Path, bool]]:
     """As `find_source`, for the shapes only: weights that are not here are not downloaded.
 
     Yields:
@@ -64,7 +63,7 @@ def find_outline(name: str, say: Say = notify) -> Iterator[tuple[Path, bool]]:
             yield found
 
 
-def find_adapter(text: str, say: Say = notify) -> tuple[Path, float]:
+def find_adapter(text: str, say: Say) -> tuple[Path, float]:
     """The path of the adapter PATH[:SCALE] or OWNER/NAME[:SCALE], and its scale.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import redirect_stdout
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 from io import StringIO
@@ -78,8 +78,9 @@ def pull(
 
     def convert(arguments: Sequence[str]) -> None:
         app = typer.main.get_command(import_module("convert.cli").app)
-        with redirect_stdout(StringIO()):  # it prints the path, too
-            app.main([*arguments, *(["-q"] if quiet else [])], prog_name="convert", standalone_mode=False)
+        arguments = [*arguments, *(["-q"] if quiet else [])]
+        without_path = replace(environment, stdout=StringIO())  # it prints the path, too
+        app.main(arguments, prog_name="convert", standalone_mode=False, obj=without_path)
 
     path = fetch(name, convert, discard=discard, say=_say_nothing if quiet else environment.notify)
     if problem := inventory.describe(inventory.LocalFile(name, path, "elsewhere")).problem:

@@ -71,15 +71,15 @@ def test_what_was_fetched_is_not_fetched_again_and_quiet_is_quiet(
 
 def test_a_folder_of_the_same_name_comes_first(server: HubServer, tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir(parents=True)
-    assert find_source(NAME) == Path(NAME)
+    assert find_source(NAME, print) == Path(NAME)
     assert server.seen == []
-    assert find_source(f"hf:{NAME}").parent.name == "snapshots"
+    assert find_source(f"hf:{NAME}", print).parent.name == "snapshots"
 
 
 def test_a_gguf_of_a_repository_is_fetched_where_its_type_is_named(server: HubServer, tmp_path: Path) -> None:
     convert(ConversionOptions(V01, tmp_path / "x.gguf", "Q8_0", verify=False))
     server.add("someone/Tiny-GGUF", {"tiny.Q8_0.gguf": (tmp_path / "x.gguf").read_bytes(), "tiny.Q4_0.gguf": b"x"})
-    found = find_source("hf:someone/Tiny-GGUF:Q8_0")
+    found = find_source("hf:someone/Tiny-GGUF:Q8_0", print)
     assert (found.name, found.read_bytes()) == ("tiny.Q8_0.gguf", (tmp_path / "x.gguf").read_bytes())
 
 
