@@ -85,7 +85,7 @@ class BaselineLoop:
 
 
 def baseline_sampler(sampling: Sampling) -> Any:
-    """The sampler chain that our own loop has; whoever made it frees it."""
+    """The sampler chain that our own loop has; the caller frees it."""
     api = llama()
     chain = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
     for part in (

@@ -88,7 +88,7 @@ def _panel(panel: Panel, contexts: Sequence[int], left: int) -> str:
 
 
 def shares(contexts: Sequence[int]) -> list[float]:
-    """Where each context lies between the first (0) and the last (1), by its logarithm."""
+    """The position of each context between the first (0) and the last (1), by its logarithm."""
     if contexts[0] == contexts[-1]:
         return [0.5] * len(contexts)
     width = log2(contexts[-1] / contexts[0])
@@ -110,5 +110,5 @@ def _scaled(value: int | None, unit: int) -> float | None:
 
 
 def _xml(text: str) -> str:
-    """Text that XML may hold: control characters have no place there."""
+    """Text as XML allows it, without control characters."""
     return escape("".join(letter if letter.isprintable() else "?" for letter in text))

@@ -61,16 +61,16 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
         say("reading and decoding, beside a bare loop")
         beside = _beside(loaded, min(contexts[0], MOST_BESIDE_TOKENS), tokens)
         points, reading_seconds = _points(loaded, contexts, tokens, beside.read, say)
-        say("going on from a saved state")
+        say("resuming a saved state")
         resume = _resume(loaded, reading_seconds)
         say("batches of several tokens")
         batches = _batches(loaded)
-        say("looking ahead, and not")
+        say("answers with and without drafts")
         send({"report": BenchReport(subject, beside, tuple(points), resume, batches, measure_drafting(loaded, tokens))})
 
 
 def _with_context(options: EngineOptions, needed: int) -> EngineOptions:
-    """The options with a cache as large as the bench needs it, where no window makes it endless."""
+    """The options with a cache as large as the bench needs it, unless a window makes it endless."""
     file = read_gguf(Path(options.model_path))
     check_model(file)
     trained = file.key(ModelKey.CONTEXT_LENGTH, needed)
@@ -103,7 +103,7 @@ def _subject(loaded: LoadedModel) -> Subject:
 
 
 def _beside(loaded: LoadedModel, prompt: int, tokens: int) -> Beside:
-    """Both loops in turns; medians of the single tokens, the best of the rounds."""
+    """Run both loops in turns; the medians of the tokens, the best of the rounds."""
     engine = plain_engine(loaded)
     bare = BaselineLoop(loaded.model, engine.context.settings)
     ids, bounds = prompt_ids(prompt, loaded.vocabulary.size), bounds_of(loaded, prompt)
@@ -157,7 +157,7 @@ def _points(
 
 
 def _resume(loaded: LoadedModel, reading_seconds: float) -> Resume | None:
-    """Save what the cache holds, forget it, and go on from the disk as a new process would."""
+    """Save what the cache holds, clear it, and resume from the disk as a new process does."""
     decoder, states = loaded.generator.context, loaded.generator.cache.store
     ids = list(decoder.ids)
     if states is None or len(ids) <= STATE_TOKENS:

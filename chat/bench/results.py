@@ -48,7 +48,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Point:
-    """Speed and memory where the cache holds this many tokens; bytes are None where the system does not tell."""
+    """Speed and memory where the cache holds this many tokens; bytes are None if the system does not report them."""
 
     context: int
     read: float
@@ -59,7 +59,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Resume:
-    """A saved state from the disk against reading the same tokens again, both up to the first logits."""
+    """Seconds to load a saved state from the disk, and to read the same tokens again; both up to the first logits."""
 
     tokens: int
     state_bytes: int
@@ -82,16 +82,16 @@ class RowTimes:
 
 @dataclass(frozen=True)
 class DraftGain:
-    """How many times as fast an answer is made with drafts as without; None where they are off for a reason."""
+    """How many times as fast an answer is made with drafts as without; None if they are off."""
 
     reason: str
-    repeating: float | None  # all of it was said before
-    unforeseen: float | None  # what was said before tells nothing
+    repeating: float | None  # an answer that repeats earlier text
+    unforeseen: float | None  # an answer that does not
 
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All of it; `resume` is None for contexts that are not worth a saved state."""
+    """The whole report; `resume` is None if the contexts are too short for a saved state."""
 
     subject: Subject
     beside: Beside

@@ -10,12 +10,12 @@ from pathlib import Path
 STAT = Path("/proc/stat")
 LOOK_SECONDS = 0.3
 IDLE_COLUMNS = (3, 4)  # idle and waiting for a disk
-BUSY_SHARE = 0.2  # of all processors: from here on times say little
+BUSY_SHARE = 0.2  # of all processors, from which on times are unreliable
 ROLLUP = Path("/proc/self/smaps_rollup")
 
 
 def busy_fraction(stat: Path = STAT, look_seconds: float = LOOK_SECONDS) -> float | None:
-    """The part of all processors' time that is spent on something; None where the system does not tell."""
+    """The part of all processors' time that is spent on something; None if the system does not report it."""
     before = _ticks(stat)
     if before is None:
         return _load_share()
@@ -28,10 +28,10 @@ def busy_fraction(stat: Path = STAT, look_seconds: float = LOOK_SECONDS) -> floa
 
 
 def system_load_warning(share: float | None) -> str | None:
-    """What is to be said of it; None where nothing is."""
+    """The warning about it; None if none is needed."""
     if share is None or share < BUSY_SHARE:
         return None
-    return f"other programs keep {share:.0%} of the processors busy: these times say little, and only ratios something"
+    return f"other programs keep {share:.0%} of the processors busy: times are unreliable, only ratios can be compared"
 
 
 def _ticks(stat: Path) -> list[int] | None:
@@ -43,7 +43,7 @@ def _ticks(stat: Path) -> list[int] | None:
 
 
 def _load_share() -> float | None:
-    """By the load of the last minute, where there is no such table."""
+    """The load of the last minute, for systems without such a table."""
     try:
         return min(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)
     except (AttributeError, OSError):  # Windows

@@ -19,7 +19,7 @@ def table(report: BenchReport) -> str:
     if report.resume is not None:
         resume = report.resume
         parts.append(
-            f"Going on from a saved state of {resume.tokens:,} tokens ({size_text(resume.state_bytes)}): "
+            f"Resuming a saved state of {resume.tokens:,} tokens ({size_text(resume.state_bytes)}): "
             f"{_seconds(resume.seconds)}; reading them again: {_seconds(resume.reading_seconds)}, "
             f"{resume.reading_seconds / resume.seconds:,.0f} times as long"
         )
@@ -90,10 +90,10 @@ def _batches(batches: Sequence[RowTimes], sweet_spot: int) -> str:
 
 def _ahead(ahead: DraftGain) -> str:
     if ahead.repeating is None or ahead.unforeseen is None:
-        return f"Looking ahead is {ahead.reason}"
+        return f"Drafting is {ahead.reason}"
     return (
-        f"Looking ahead ({ahead.reason}) is {ahead.repeating:.2f} times as fast where an answer repeats what was said, "
-        f"and {ahead.unforeseen:.2f} times where nothing can be foreseen"
+        f"Drafting ({ahead.reason}) is {ahead.repeating:.2f} times as fast if an answer repeats earlier text, "
+        f"and {ahead.unforeseen:.2f} times if it does not"
     )
 
 

@@ -1,4 +1,4 @@
-"""Time our generation loop token by token, with everything that the product does for a token, and with drafts.
+"""Time our generation loop token by token, with everything that the program does for a token, and with drafts.
 
 To measure drafts, the generated ids are forced or drawn from a few, so that any model makes text that repeats, and text
 that does not.
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 SAMPLING = Sampling(seed=1)
 IN_C = ("llama_decode", "llama_sampler_sample", "llama_get_logits_ith")  # a GPU is waited for in the last
-PROMPT = 64  # ids, without a pattern; the answer that repeats says them again
-FEW = 4  # ids that the other answer is drawn from: after any three of them anyone may come
+PROMPT = 64  # ids without a pattern; the repeating answer consists of them
+FEW = 4  # ids that the other answer is drawn from: any of them may follow any three
 ENOUGH_SECONDS = 4.0
 MOST_ROUNDS = 8
 
@@ -46,7 +46,7 @@ class Clock:
 
 @dataclass
 class Taken:
-    """Seconds from each token to the next, and what of all of them was spent outside of llama.cpp."""
+    """Seconds from each token to the next, and seconds of Python for each token."""
 
     steps: list[float] = field(default_factory=list)
     python_seconds: float = 0.0
@@ -63,7 +63,7 @@ def plain_engine(loaded: LoadedModel) -> Generator:
 
 
 def read(engine: Generator, ids: Sequence[int]) -> float:
-    """Seconds for reading what the cache does not hold yet of a prompt, as the product reads it."""
+    """Seconds for reading what the cache does not hold yet of a prompt, as the program reads it."""
     begun = time.perf_counter()
     for event in engine.read(ids):
         to_line(pack_event(event))
@@ -97,7 +97,7 @@ def bounds_of(loaded: LoadedModel, count: int) -> list[int]:
 
 @contextmanager
 def timed() -> Iterator[Clock]:
-    """Count what is spent in llama.cpp's functions, whoever calls them."""
+    """Count the time in llama.cpp's functions, whoever calls them."""
     api, clock = llama(), Clock()
     kept = {name: getattr(api, name) for name in IN_C}
 
@@ -130,7 +130,7 @@ def measure_drafting(loaded: LoadedModel, tokens: int) -> DraftGain:
     plain.context.feed(ids)
     found = []
     for keep in (lambda made: ids[made % PROMPT :][:1], lambda _: ids[:FEW]):
-        ahead = Generator(plain.context, Snapshots(0), None, drafter)  # which learns what drafts are worth here
+        ahead = Generator(plain.context, Snapshots(0), None, drafter)  # it measures what drafts gain here
         best = {ahead: float("inf"), plain: float("inf")}
         begun, rounds = time.perf_counter(), 0
         while rounds < 2 or (rounds < MOST_ROUNDS and time.perf_counter() - begun < ENOUGH_SECONDS):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.doctor.engine_checks import gpu_of_system, word
+from chat.doctor.engine_checks import findings_of, gpu_of_system
 from chat.doctor.machine_checks import (
     ENGINE,
     Finding,
@@ -42,12 +42,12 @@ def examine(model: str | None, *, online: bool) -> Iterator[Finding]:
     """
     yield check_program()
     yield check_engine_library(installed(ENGINE), pinned())
-    yield from _places(online=online)
+    yield from _check_files(online=online)
     yield from check_terminal(_terminal())
     yield from _engine(model)
 
 
-def _places(*, online: bool) -> Iterator[Finding]:
+def _check_files(*, online: bool) -> Iterator[Finding]:
     from chat.system.paths import data_folder
 
     yield from check_folders()
@@ -60,7 +60,7 @@ def _places(*, online: bool) -> Iterator[Finding]:
 
 
 def _engine(model: str | None) -> Iterator[Finding]:
-    """What the engine's process finds out; its death is a finding too."""
+    """What the engine's process finds out; a crash is a finding too."""
     from dataclasses import asdict
 
     from chat.app.request_builder import engine_options
@@ -81,13 +81,13 @@ def _engine(model: str | None) -> Iterator[Finding]:
     seen_gpu, version = gpu_of_system(), pinned() or ""
     try:
         for message in run_isolated_task(PROBE, question):
-            yield from word(message, seen_gpu, version)
+            yield from findings_of(message, seen_gpu, version)
     except ChatError as error:
         yield Finding("engine", "problem", error.message, f"`pip install --force-reinstall {ENGINE}=={version}`")
 
 
 def _settings(model: str | None) -> Settings:
-    """The settings, or their defaults where they cannot be read, which another line tells."""
+    """The settings; their defaults if they cannot be read, which another finding reports."""
     from chat.config.options import Settings
     from chat.config.resolve import resolve_settings
 
@@ -101,7 +101,7 @@ def _local_model(name: str | None) -> Path | None:
     """The file of a model that is here; nothing is downloaded.
 
     Raises:
-        ChatError: it is not here, or the name means nothing.
+        ChatError: it is not here, or nothing has this name.
     """
     from chat.hub import PREFIX, gguf_here, read_hub_name
     from chat.models.resolve import resolve

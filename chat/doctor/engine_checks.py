@@ -1,4 +1,4 @@
-"""Word the findings of the engine probe."""
+"""Turn the answers of the engine probe into findings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 TOLERANCE = 2e-3  # of logits as large as 20, in float32; measured 2e-4
 GPU_TOLERANCE = 0.5  # the same with cells of float16; measured 0.06, and 14 where the window is one too narrow
-SLOW_TOKENS_PER_SECOND = 100  # of the guide, whose arithmetic takes next to no time
+SLOW_TOKENS_PER_SECOND = 100  # of the guide, which is tiny
 INSTALL = "`CMAKE_ARGS=-DGGML_{backend}=on pip install --force-reinstall --no-cache-dir llama-cpp-python=={version}`"
 
 
-def word(message: Message, seen_gpu: str | None, version: str) -> list[Finding]:
-    """The lines for one answer of the probe.
+def findings_of(message: Message, seen_gpu: str | None, version: str) -> list[Finding]:
+    """The findings in one answer of the probe.
 
     Args:
         seen_gpu: the backend of a GPU that the system seems to have.
@@ -90,7 +90,7 @@ def check_choice(found: Mapping[str, Any]) -> Finding:
     if found["rolling"]:
         words += f"; a text has no end, but the model was trained on {found['trained_context']:,} tokens"
     elif found["cells"] < found["trained_context"]:
-        words += f"; the model itself knows {found['trained_context']:,} tokens"
+        words += f"; the model was trained on {found['trained_context']:,} tokens"
     return Finding("choice", "ok", words)
 
 
@@ -100,7 +100,7 @@ def check_exactness(found: Mapping[str, Any]) -> Finding:
     limit = GPU_TOLERANCE if gpus else TOLERANCE
     where = f"on {gpus} " if gpus else ""
     words = f"{where}logits of {found['ids']} tokens through a window of 64 differ by {difference:.0e} at most"
-    if not difference < limit:  # written so that NaN is refused as well
+    if not difference < limit:  # NaN is refused as well
         hint = (
             "`--gpu-layers 0` does without the GPU" if gpus else "install the version of llama-cpp-python named above"
         )
@@ -109,7 +109,7 @@ def check_exactness(found: Mapping[str, Any]) -> Finding:
 
 
 def check_guide(found: Mapping[str, Any]) -> Finding:
-    """Whether the guide says what it said where it was made, and at an ordinary speed."""
+    """Whether the guide gives its stored answer, and at an ordinary speed."""
     known, given = found["known"], found["given"]
     if known != given:
         same = next(place for place, pair in enumerate(zip(known, given, strict=True)) if pair[0] != pair[1])

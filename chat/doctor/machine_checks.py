@@ -29,7 +29,7 @@ FOLDERS: dict[str, Callable[[], Path]] = {
     "data folder": data_folder,
     "cache folder": cache_folder,
 }
-LITTLE_BYTES = 8_000_000_000  # a 7B in 4 bits, its states and some air
+LOW_BYTES = 8_000_000_000  # a 7B in 4 bits, its states and a reserve
 NETWORK_SECONDS = 5.0
 
 
@@ -81,7 +81,7 @@ def pinned(name: str = ENGINE) -> str | None:
 
 @dataclass(frozen=True)
 class Terminal:
-    """What is known of the place that we write to."""
+    """The properties of the output."""
 
     is_terminal: bool
     columns: int
@@ -90,7 +90,7 @@ class Terminal:
 
 
 def check_terminal(terminal: Terminal) -> list[Finding]:
-    """Whether a session looks right here, and whether letters beyond ASCII come through."""
+    """Whether a session looks right here, and whether letters beyond ASCII are shown."""
     return [_check_drawing(terminal), _check_encoding(terminal.encoding)]
 
 
@@ -144,7 +144,7 @@ def check_folder(name: str, folder: Path) -> Finding:
     words = f"{folder}{'' if nearest == folder else ' (not made yet)'}, {size_text(free)} free"
     if nearest == folder and S_IMODE(folder.stat().st_mode) & 0o077:
         return Finding(name, "note", f"{words}, but others can look into it", f"`chmod 700 {folder}`")
-    if name != "settings folder" and free < LITTLE_BYTES:
+    if name != "settings folder" and free < LOW_BYTES:
         return Finding(name, "note", f"{words}, which is less than a 7B model takes")
     return Finding(name, "ok", words)
 
@@ -198,7 +198,7 @@ def check_hub(*, online: bool) -> Finding:
 
 
 def _ask(address: str) -> str | None:
-    """Why an address does not answer; None where it does, whatever it says."""
+    """Why an address does not answer; None if it does, even with an error of the client's."""
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 

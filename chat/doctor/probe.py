@@ -1,6 +1,6 @@
 """Probe the engine in its own process: build, devices, the memory plan of a model, exactness, the guide.
 
-Run by `chat.worker.task`: each answer is sent as soon as it is known, so that what was found out before a crash is
+Run by `chat.worker.task`: each answer is sent as soon as it is known, so that what was found before a crash is
 not lost.
 """
 
@@ -56,7 +56,7 @@ EXACT_IDS = 270
 EXACT = ContextSettings(cells=128, batch=64, outputs=64, rolling=True, kv_type="f32", flash_attention="off")
 ON_GPUS = ContextSettings(cells=128, batch=64, outputs=64, rolling=True)  # as a chat has it
 FAST = ContextSettings(cells=512, rolling=True, flash_attention="on")
-SPOKEN = 4  # times that the guide answers, so that a speed can be told
+GUIDE_ROUNDS = 4  # answers of the guide, to measure its speed
 
 
 def answer(question: Message, send: Callable[[Message], None]) -> None:
@@ -129,8 +129,6 @@ def _choice(options: EngineOptions) -> Message:
 
 def _difference(model: Model, shape: Shape, tensors: dict[str, Any], settings: ContextSettings = EXACT) -> float:
     """The largest difference of any logit from the reference; NaN where the engine computes one."""
-    import numpy as np
-
     ids = [3 + (at * at * 7 + at * 31) % (shape.vocabulary - 3) for at in range(EXACT_IDS)]
     decoder = LlamaContext(model, settings)
     rows = []
@@ -145,13 +143,13 @@ def _difference(model: Model, shape: Shape, tensors: dict[str, Any], settings: C
 
 
 def _guide() -> dict[str, Any]:
-    """What the guide answers to a question whose answer is known, id by id, and how fast, with one thread."""
+    """The guide's answer to the question whose answer is stored, and its speed with one thread."""
     known = json.loads(KNOWN_ANSWER.read_text(encoding="utf-8"))
     model = Model(str(GUIDE), LoadSettings())
     decoder = LlamaContext(model, FAST)
     found: list[int] = []
     seconds = 0.0
-    for _ in range(SPOKEN):
+    for _ in range(GUIDE_ROUNDS):
         decoder.clear()
         decoder.feed(known["prompt_ids"])
         begun = time.perf_counter()
@@ -162,7 +160,7 @@ def _guide() -> dict[str, Any]:
         seconds += time.perf_counter() - begun
     decoder.close()
     model.close()
-    return {"known": known["answer_ids"], "given": found, "tokens_per_second": SPOKEN * len(found) / seconds}
+    return {"known": known["answer_ids"], "given": found, "tokens_per_second": GUIDE_ROUNDS * len(found) / seconds}
 
 
 def reference_logits(shape: Shape, tensors: Mapping[str, TinyTensor], ids: Sequence[int]) -> Array:

@@ -29,10 +29,9 @@ def guide_notice() -> str:
 
 
 def with_topics(request: Request) -> Request:
-    """The request as the guide was taught to read it: the topics of its last question as the system prompt, greedy.
+    """The request as the guide was trained on it: the topics of its last question as the system prompt, greedy.
 
-    A system prompt of the person's gives way: the guide understands none. A prompt of text or ids stays as it is, and
-    so does a conversation that goes on with an answer.
+    It replaces a system prompt of the user, which the guide does not understand. Prompts of text or ids do not change.
     """
     messages = request.prompt.messages
     if messages is None:
@@ -44,20 +43,20 @@ def with_topics(request: Request) -> Request:
 
 
 class GuideBackend:
-    """A `ChatBackend` that asks another one as the guide is asked."""
+    """A `ChatBackend` that adds help topics to requests and passes them to another backend."""
 
     def __init__(self, engine: ChatBackend) -> None:
         """Wrap an engine that has loaded the guide, or is loading it; it is closed with this."""
         self._engine = engine
-        self._has_told = False
+        self._has_noted = False
 
     def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
         """What answers."""
         return self._engine.info(on_loading)
 
     def reply(self, request: Request) -> Iterator[Event]:
-        """Yield events, the last one `Completion`; once it is said that a system prompt does not count."""
-        yield from map(Notice, self._untold(request))
+        """Yield events, the last one `Completion`; the first system prompt gives a notice that it is ignored."""
+        yield from map(Notice, self._new_notices(request))
         yield from self._engine.reply(with_topics(request))
 
     def answer_all(
@@ -65,22 +64,22 @@ class GuideBackend:
     ) -> Iterator[tuple[int, Completion | ChatError]]:
         """Answer many requests."""
 
-        def taught(request: Request) -> Request:
-            for words in self._untold(request):
-                on_notice(words)
+        def with_notices(request: Request) -> Request:
+            for notice in self._new_notices(request):
+                on_notice(notice)
             return with_topics(request)
 
-        return self._engine.answer_all(map(taught, requests), parallel, on_notice)
+        return self._engine.answer_all(map(with_notices, requests), parallel, on_notice)
 
-    def _untold(self, request: Request) -> tuple[str, ...]:
-        """What to tell the person of a request that was not told of one before."""
-        if self._has_told or all(message.role != "system" for message in request.prompt.messages or ()):
+    def _new_notices(self, request: Request) -> tuple[str, ...]:
+        """The notices about a request that were not given before."""
+        if self._has_noted or all(message.role != "system" for message in request.prompt.messages or ()):
             return ()
-        self._has_told = True
-        return ("the guide heeds no system prompt; a full model does",)
+        self._has_noted = True
+        return ("the guide ignores system prompts; a full model follows them",)
 
     def render(self, request: Request) -> Rendered:
-        """The prompt's text and ids, help line included."""
+        """The prompt's text and ids, with the help topics."""
         return self._engine.render(with_topics(request))
 
     def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
@@ -92,5 +91,5 @@ class GuideBackend:
         self._engine.cancel()
 
     def close(self, *, keep_state: bool = True) -> None:
-        """Let go of the model."""
+        """Unload the model."""
         self._engine.close(keep_state=keep_state)

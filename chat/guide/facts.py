@@ -78,14 +78,14 @@ def facts() -> tuple[Topic, ...]:
 
 
 @cache
-def talk() -> tuple[Topic, ...]:
-    """The small talk it keeps."""
+def small_talk() -> tuple[Topic, ...]:
+    """Greetings, thanks and the like, with their answers."""
     return tuple(_topic(table, TALK_TITLE) for table in read_table("talk.toml")["talk"])
 
 
 @cache
 def off_topic() -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Patterns of questions that are not the guide's, and the slots in them."""
+    """Patterns of questions that the guide does not answer, and the slots in them."""
     table = read_table("off_topic.toml")
     slots = {name: tuple(text.split("|")) for name, text in table["slots"].items()}
     return (*(pattern for group in table["group"] for pattern in patterns(group["ask"])), *_phrasings()[ELSE]), slots
@@ -97,8 +97,8 @@ def follow_ups() -> tuple[str, ...]:
     table = read_table("dialogues.toml")
     asked = [each["ask"] for each in (*table["follow"], *table["memory"], table["name"])]
     names = table["name"]["names"].split("|")[::9]
-    told = table["name"]["tell"].replace("<name>", f"{{{'|'.join(names)}}}")
-    return tuple(pattern for block in (*asked, told) for pattern in patterns(block))
+    introductions = table["name"]["tell"].replace("<name>", f"{{{'|'.join(names)}}}")
+    return tuple(pattern for block in (*asked, introductions) for pattern in patterns(block))
 
 
 @cache
@@ -112,7 +112,7 @@ def synonyms() -> dict[str, tuple[tuple[str, ...], ...]]:
 
 @cache
 def refusal() -> Topic:
-    """What the guide says to everything else."""
+    """The answer to everything else."""
     answer = read_table("dialogues.toml")["refusal"]["answer"]
     return Topic(ELSE, ELSE_TITLE, answer, (("I am only the guide",),))
 

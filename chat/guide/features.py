@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 LONGEST = 60  # words of a question that count
-MENDED = range(4, 21)  # letters of a word that may be a mistyped one
+CORRECTED_LENGTHS = range(4, 21)  # letters of a word that may be a typing error
 FILLER, PAIR, LETTERS = 0.4, 0.7, 0.7  # weights of small words, of neighbours and of runs of letters; words weigh 1
-MOST = 4  # of what is counted: more is the same
+MOST = 4  # the highest count that is told apart
 _WORD = re.compile(r"[a-z0-9_$]+(?:'[a-z]+)?|[-/.+?]")
 _SMALL_WORDS = "a an the i do does is it of to in on for my me you can how what which with and please be are that this"
 FILLERS = frozenset(_SMALL_WORDS.split())
@@ -24,48 +24,53 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in small letters, and the marks that tell something."""
+    """The words of a text in small letters, and marks that carry meaning."""
     return _WORD.findall(text.lower().replace("’", "'"))
 
 
 class FeatureVocabulary:
-    """The words of everything that was taught, with the number of patterns they are in."""
+    """The words of the training data, with the number of patterns they are in."""
 
     def __init__(self, own: Mapping[str, int], every: Mapping[str, int]) -> None:
-        """Take the words of the guide's own patterns, and those of all, strangers included."""
+        """Store the counts of words.
+
+        Args:
+            own: in the guide's own patterns.
+            every: in all patterns, those of questions that the guide does not answer included.
+        """
         self.own = dict(own)
         self.every = dict(every)
-        self._mended: dict[str, str] = {}
+        self._corrections: dict[str, str] = {}
 
-    def mended(self, word: str) -> str:
-        """The word that was probably meant where this one was never seen and one slip of the fingers makes it."""
-        if len(word) not in MENDED or word in self.every or not (word.isascii() and word.isalpha()):
+    def corrected(self, word: str) -> str:
+        """The known word that one typing error turns into this unknown one; the word itself if there is none."""
+        if len(word) not in CORRECTED_LENGTHS or word in self.every or not (word.isascii() and word.isalpha()):
             return word
-        if word not in self._mended:
-            found = [near for near in set(_slips(word)) if near in self.every]
-            self._mended[word] = max(found, key=lambda near: (self.every[near], near), default=word)
-        return self._mended[word]
+        if word not in self._corrections:
+            found = [near for near in set(_typing_errors(word)) if near in self.every]
+            self._corrections[word] = max(found, key=lambda near: (self.every[near], near), default=word)
+        return self._corrections[word]
 
     def is_own(self, word: str, without: AbstractSet[str] = frozenset()) -> bool:
         """Whether a word, or one that may stand for it, is in the guide's patterns; in one less `without` it."""
         group = {word, *(other for words in synonyms().get(word, ()) for other in words)}
         return any(self.own.get(each, 0) > (each in without) for each in group)
 
-    def strangers(self, text: str, without: AbstractSet[str] = frozenset()) -> int:
-        """How many words of a text are in nothing that the guide knows."""
-        return sum(not self.is_own(word, without) for word in self._telling(text))
+    def count_unknown(self, text: str, without: AbstractSet[str] = frozenset()) -> int:
+        """How many words of a text are not in the guide's own patterns."""
+        return sum(not self.is_own(word, without) for word in self._content_words(text))
 
-    def _telling(self, text: str) -> set[str]:
-        return {self.mended(word) for word in words_of(text)[:LONGEST] if len(word) > 1 and word not in FILLERS}
+    def _content_words(self, text: str) -> set[str]:
+        return {self.corrected(word) for word in words_of(text)[:LONGEST] if len(word) > 1 and word not in FILLERS}
 
     def features(self, text: str, without: AbstractSet[str] = frozenset()) -> dict[str, float]:
         """Names of features with their weights, the words' a vector of length one.
 
         Args:
             text: a question.
-            without: words of the question's own pattern, which must not count as known because of it.
+            without: words of the question's own pattern, which must not count as known because of that pattern.
         """
-        words = [self.mended(word) for word in words_of(text)[:LONGEST]]
+        words = [self.corrected(word) for word in words_of(text)[:LONGEST]]
         counts: defaultdict[str, float] = defaultdict(float)
         for word in words:
             if word in FILLERS:
@@ -83,14 +88,14 @@ class FeatureVocabulary:
         return {name: value / length for name, value in counts.items()} | self._figures(text, without)
 
     def _figures(self, text: str, without: AbstractSet[str]) -> dict[str, float]:
-        telling = self._telling(text)
-        new = sum(not self.is_own(word, without) for word in telling)
-        share = round(4 * new / max(1, len(telling)))
+        content = self._content_words(text)
+        new = sum(not self.is_own(word, without) for word in content)
+        share = round(4 * new / max(1, len(content)))
         return {
             "!": 1.0,
             f"!new {min(new, MOST)}": 1.0,
             f"!share {share}": 1.0,
-            f"!old {min(len(telling) - new, MOST)}": 1.0,
+            f"!old {min(len(content) - new, MOST)}": 1.0,
         }
 
 
@@ -101,8 +106,8 @@ def _runs(word: str) -> Iterator[str]:
             yield f"{length}{word[start : start + length]}"
 
 
-def _slips(word: str) -> Iterator[str]:
-    """All words that are one lost, added, changed or swapped letter away."""
+def _typing_errors(word: str) -> Iterator[str]:
+    """All words that differ by one lost, added, changed or swapped letter."""
     for at in range(len(word) + 1):
         before, after = word[:at], word[at:]
         if after:

@@ -1,6 +1,6 @@
 """Find the help topics that a question is most likely about, with a linear classifier.
 
-A linear classifier: `topics.bin` has a row of whole numbers for each feature, and the likelihood of a topic is the
+`topics.bin` has a row of whole numbers for each feature, and the likelihood of a topic is the
 softmax over the sums of the rows that a question's features choose. tests/guide/making/ranker.py trains it.
 """
 
@@ -26,7 +26,7 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Match:
-    """A topic and how likely it is the one that was meant, from 0 to 1."""
+    """A topic and its likelihood, from 0 to 1."""
 
     topic: str
     title: str
@@ -38,7 +38,7 @@ class Ranker:
     """The classifier.
 
     `topics` are (id, title); `rows` holds a signed byte for each topic, one row after the other for each of `buckets`
-    features; a feature's row is told by a checksum of its name. The bytes times `scale` are the weights.
+    features; the checksum of a feature's name selects its row. The bytes times `scale` are the weights.
     """
 
     topics: tuple[tuple[str, str], ...]
@@ -74,13 +74,13 @@ class Ranker:
         return tuple(sorted(found.values(), key=lambda match: -match.likelihood)[:SHOWN])
 
     def help_text(self, text: str, without: AbstractSet[str] = frozenset()) -> str:
-        """What the guide is shown before the question, as its system prompt.
+        """The system prompt of the guide for a question.
 
         `Topics: the licence 8, pipes 1. New words: 1` names the likeliest topics with their likelihood from 0 to 9, and
-        how many words of the question are in nothing that the guide was taught.
+        how many words of the question are not in the guide's training data.
         """
         near = ", ".join(f"{each.title} {round(9 * each.likelihood)}" for each in self.matches(text, without))
-        return f"Topics: {near}. New words: {min(MOST, self.vocabulary.strangers(text, without))}"
+        return f"Topics: {near}. New words: {min(MOST, self.vocabulary.count_unknown(text, without))}"
 
 
 def bucket(name: str, buckets: int) -> int:
@@ -110,10 +110,10 @@ def read(path: Path) -> Ranker:
 
 @cache
 def ranker() -> Ranker:
-    """The classifier that the guide is shown the topics of."""
+    """The classifier of the topics that the guide reads."""
     return read(PATH)
 
 
 def help_text(question: str) -> str:
-    """What the guide is shown before a question."""
+    """The system prompt of the guide for a question."""
     return ranker().help_text(question)

@@ -34,21 +34,21 @@ def hub_cache() -> Path:
 
 @dataclass(frozen=True)
 class CachedRepository:
-    """One repository's place in the cache, whether or not anything is there."""
+    """The paths of one repository in the cache, which may be missing."""
 
     repository: str  # owner/name
 
     @property
     def folder(self) -> Path:
-        """Where blobs, snapshots and refs live."""
+        """The folder of blobs, snapshots and refs."""
         return hub_cache() / ("models--" + self.repository.replace("/", "--"))
 
     def blob(self, etag: str) -> Path:
-        """Where the bytes of a file live, by its hash."""
+        """The path of a file's bytes, by its hash."""
         return self.folder / "blobs" / etag
 
     def partial(self, etag: str) -> Path:
-        """Where a download grows; older hub libraries use the same name and resume it too."""
+        """The partial file of a download; older hub libraries use the same name and resume it too."""
         return self.folder / "blobs" / f"{etag}.incomplete"
 
     def lock(self, etag: str) -> Path:
@@ -71,13 +71,13 @@ class CachedRepository:
         return commit if _COMMIT.fullmatch(commit) else None
 
     def files(self, commit: str) -> tuple[str, ...]:
-        """The names of a commit's files that are here whole; links that lead nowhere do not count."""
+        """The names of a commit's files that are complete here; broken links do not count."""
         snapshot = self.snapshot(commit)
         found = (path for path in snapshot.rglob("*") if path.is_file())
         return tuple(sorted(path.relative_to(snapshot).as_posix() for path in found))
 
     def gguf_files(self) -> dict[str, Path]:
-        """Every GGUF of this repository by its name there: of the commit that `main` meant last, else the newest."""
+        """Every GGUF of this repository by its name in it: of the commit that `main` meant last, else the newest."""
         found: dict[str, Path] = {}
         current = self.commit()
         snapshots = [path for path in self.folder.glob("snapshots/*") if path.is_dir()]
@@ -110,7 +110,7 @@ class CachedRepository:
 
 
 def cached_gguf_files() -> Iterator[tuple[CachedRepository, str, Path]]:
-    """Every GGUF in the cache: its repository, its name there, and its path; the newest copy of each name."""
+    """Every GGUF in the cache: its repository, its name in it, and its path; the newest copy of each name."""
     for folder in sorted(hub_cache().glob("models--*--*")):
         repository = CachedRepository("/".join(folder.name.split("--", 2)[1:]))
         yield from ((repository, name, path) for name, path in repository.gguf_files().items())
@@ -137,7 +137,7 @@ def remove_cached(repository: CachedRepository, name: str) -> int:
                 if blob is not None:
                     freed -= size if _is_shared(blob) else 0
                     blob.unlink(missing_ok=True)
-        _sweep(repository)
+        _remove_empty_folders(repository)
     except OSError as error:
         raise FileError(f"{error.filename}: cannot be removed: {error.strerror}") from error
     return freed
@@ -153,7 +153,7 @@ def _is_present(path: Path) -> bool:
 
 
 def _target(pointer: Path) -> Path | None:
-    """The blob that a name links to, one step only; None where the file itself lies there."""
+    """The blob that a name links to, one step only; None if the path is the file itself."""
     return Path(os.path.normpath(pointer.parent / pointer.readlink())) if pointer.is_symlink() else None
 
 
@@ -163,12 +163,12 @@ def _is_linked(repository: CachedRepository, blob: Path) -> bool:
 
 
 def _is_shared(blob: Path) -> bool:
-    """Whether the bytes lie in the store that repositories share; `hf cache prune` frees them there."""
+    """Whether the bytes are in the store that repositories share, where `hf cache prune` frees them."""
     return blob.is_symlink() and _SHARED_STORE in blob.resolve().relative_to(hub_cache().resolve()).parts[:1]
 
 
-def _sweep(repository: CachedRepository) -> None:
-    """Remove the folders that hold nothing more, and the repository when it holds no file and no part of one."""
+def _remove_empty_folders(repository: CachedRepository) -> None:
+    """Remove empty folders, and the repository if it has neither files nor parts of files."""
     for folder in sorted(repository.folder.glob("snapshots/**/"), reverse=True):
         if not any(folder.iterdir()):
             folder.rmdir()

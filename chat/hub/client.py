@@ -35,15 +35,15 @@ _Result = TypeVar("_Result")
 
 
 class BrokenOffError(Exception):
-    """The connection ended before the answer did; worth another try. Never leaves this package."""
+    """The connection ended before the answer did; another try may help. Used inside this package only."""
 
     def __init__(self, reason: str, *, progressed: bool = False) -> None:
         super().__init__(reason)
-        self.progressed = progressed  # whether something new had come, so that patience begins anew
+        self.progressed = progressed  # whether new bytes had arrived, so that the count of tries restarts
 
 
 class BusyError(Exception):
-    """The hub asks to come back after `seconds`, or does not say when. Never leaves this package."""
+    """The hub asks to come back after `seconds`, or does not say when. Used inside this package only."""
 
     def __init__(self, seconds: int | None, final: ChatError) -> None:
         super().__init__(final.message)
@@ -64,7 +64,7 @@ def endpoint() -> str:
 
 
 def pause(seconds: float) -> None:
-    """Wait; a function of its own so that a test need not."""
+    """Wait. Tests replace this function."""
     time.sleep(seconds)
 
 
@@ -72,15 +72,15 @@ def pause(seconds: float) -> None:
 def answer(
     url: str, repository: str, revision: str | None = None, *, start: int = 0, stop: int | None = None
 ) -> Iterator[Any]:
-    """Send a GET and yield the library's response once its head is here and good, or says that `start` is too far.
+    """Send a GET and yield the library's response when its head has arrived: success, or `start` is behind the end.
 
     Args:
         start: byte from which on the content is wanted.
-        stop: byte before which it may end; a hub that knows no ranges sends all of it all the same.
+        stop: byte before which it may end; a hub without ranges sends the whole content.
 
     Raises:
-        ChatError: the hub says no.
-        BrokenOffError: no connection, or it broke off, also while the block reads.
+        ChatError: the hub refuses.
+        BrokenOffError: there is no connection, or it broke, also while the block reads.
         BusyError: the hub asks to come back later.
     """
     from huggingface_hub import constants
@@ -89,7 +89,7 @@ def answer(
     last = "" if stop is None else stop - 1
     headers = _headers() | ({"Range": f"bytes={start}-{last}"} if start or stop is not None else {})
     with (
-        _network_errors_told(session, repository),
+        _network_errors_converted(session, repository),
         session.stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response,
     ):
         if response.status_code not in (200, 206) and not (start and response.status_code == 416):
@@ -98,8 +98,8 @@ def answer(
 
 
 @contextmanager
-def _network_errors_told(session: Any, repository: str) -> Iterator[None]:
-    """Turn what the network library raises into our errors."""
+def _network_errors_converted(session: Any, repository: str) -> Iterator[None]:
+    """Turn errors of the network library into ours."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     network = import_module(type(session).__module__.partition(".")[0])  # httpx or httpx2, by the library's version
@@ -117,8 +117,10 @@ def _network_errors_told(session: Any, repository: str) -> Iterator[None]:
         raise FileError(f"HF_HUB_OFFLINE forbids asking the hub for {repository}", hint=hint) from error
 
 
-def persist(attempt: Callable[[], _Result], what: str, say: Callable[[str], None], *, tries: int = _TRIES) -> _Result:
-    """Try again after interruptions, further apart each time or as the hub asks; give up with a sentence.
+def with_retries(
+    attempt: Callable[[], _Result], what: str, say: Callable[[str], None], *, tries: int = _TRIES
+) -> _Result:
+    """Try again after interruptions, with growing pauses or those that the hub asks for.
 
     Raises:
         ChatError: what the attempt raises, or a FileError after so many tries without progress.
@@ -144,10 +146,10 @@ def persist(attempt: Callable[[], _Result], what: str, say: Callable[[str], None
 
 
 def lock_file(path: Path, *, timeout_seconds: float | None = None) -> AbstractContextManager[Any]:
-    """The hub library's lock between programs.
+    """A lock between programs, that of the hub library.
 
     Raises:
-        TimeoutError: when entered: another program has held it all the time.
+        TimeoutError: on entering, if another program holds it for `timeout_seconds`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock: AbstractContextManager[Any] = _library().WeakFileLock(path, timeout=timeout_seconds)
@@ -176,10 +178,10 @@ def _library() -> Any:
 
 
 def _headers() -> dict[str, str]:
-    """What every request carries, the token among it.
+    """The headers of every request, the token included.
 
     Raises:
-        UsageError: the token cannot be one; said here, since the network library would quote it.
+        UsageError: the token cannot be one; raised here, because the network library would quote it.
     """
     from huggingface_hub import constants, get_token
 

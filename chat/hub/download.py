@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO
 
 from chat.errors import DataError, FileError
-from chat.hub.client import BrokenOffError, answer, lock_file, persist, refuse_web_page
+from chat.hub.client import BrokenOffError, answer, lock_file, refuse_web_page, with_retries
 from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
@@ -31,12 +31,15 @@ _SHA256_LENGTH = 64
 def fetch(
     listing: Listing, file: RemoteFile, cache: CachedRepository, progress: Progress, say: Callable[[str], None]
 ) -> Path:
-    """Have one file in the cache, whole and checked; its path there.
+    """Download one file into the cache, unless it is there, and check it.
 
-    What an interruption leaves is kept, and another program's download of the same file is waited for.
+    An interrupted download is kept and resumed. Another program's download of the same file is waited for.
+
+    Returns:
+        Its path in the cache.
 
     Raises:
-        ChatError: it cannot be had; a file with wrong bytes is deleted.
+        ChatError: it cannot be downloaded; a file with wrong bytes is deleted.
     """
     progress.describe(file.name)
     try:
@@ -61,7 +64,7 @@ def is_whole(path: Path, file: RemoteFile) -> bool:
 
 
 def bytes_here(file: RemoteFile, cache: CachedRepository) -> int:
-    """How much of a file need not be fetched any more."""
+    """How many bytes of a file are here already."""
     if is_whole(cache.blob(file.digest), file):
         return file.size
     partial = cache.partial(file.digest)
@@ -71,7 +74,7 @@ def bytes_here(file: RemoteFile, cache: CachedRepository) -> int:
 def _download_or_clean(
     listing: Listing, file: RemoteFile, cache: CachedRepository, progress: Progress, say: Callable[[str], None]
 ) -> None:
-    """Download, and delete what can never become right. Needs the lock: the partial file is nobody else's then."""
+    """Download, and delete a partial file that cannot be completed. Needs the lock, so that no other program writes."""
     partial = cache.partial(file.digest)
     try:
         _download(listing, file, cache, progress, say)
@@ -94,7 +97,7 @@ def _download(
     with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b", buffering=0) as stream:
         transfer = _Transfer(listing, file, stream, progress)
         if transfer.resumed and not transfer.finish(say):
-            say(f"what was here of {file.name} is damaged: it is fetched anew")
+            say(f"the partial file of {file.name} is damaged: it is downloaded again")
             transfer.restart()
         if not transfer.is_right and not transfer.finish(say):
             raise DataError(
@@ -106,7 +109,7 @@ def _download(
 
 
 class _Transfer:
-    """Bytes on their way into one open file, hashed as they pass."""
+    """A download into an open file, which is hashed on the way."""
 
     def __init__(self, listing: Listing, file: RemoteFile, stream: BinaryIO, progress: Progress) -> None:
         self.listing, self.file, self.stream, self.progress = listing, file, stream, progress
@@ -120,7 +123,7 @@ class _Transfer:
 
     @property
     def is_right(self) -> bool:
-        """Whether every byte is there and as promised."""
+        """Whether all bytes have arrived, with the right checksum."""
         return self.count == self.file.size and self.digest() == self.file.digest
 
     def restart_hash(self) -> None:
@@ -131,11 +134,11 @@ class _Transfer:
             self.hash = hashlib.sha1(b"blob %d\0" % self.file.size, usedforsecurity=False)  # as git names a file
 
     def digest(self) -> str:
-        """The checksum of what is there."""
+        """The checksum of the bytes so far."""
         return self.hash.hexdigest()
 
     def restart(self) -> None:
-        """Forget what is there."""
+        """Delete the bytes so far."""
         self.stream.seek(0)
         self.stream.truncate()
         self.progress.advance(-self.count)
@@ -143,13 +146,13 @@ class _Transfer:
         self.restart_hash()
 
     def finish(self, say: Callable[[str], None]) -> bool:
-        """Fetch what is missing; whether the whole is then as promised."""
+        """Download the missing bytes; whether the whole file has the right checksum then."""
         if self.count < self.file.size:
-            persist(self._attempt, self.file.name, say)
+            with_retries(self._attempt, self.file.name, say)
         return self.is_right
 
     def _attempt(self) -> None:
-        """Ask for the rest once."""
+        """Ask once for the missing bytes."""
         before = self.count
         try:
             url = self.listing.url(self.file)

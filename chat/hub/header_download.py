@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chat.errors import FileError, ModelError
 from chat.hub.cache import CachedRepository
-from chat.hub.client import BrokenOffError, answer, persist, refuse_web_page
+from chat.hub.client import BrokenOffError, answer, refuse_web_page, with_retries
 from chat.hub.download import is_whole
 from chat.hub.listing import list_files
 from chat.hub.pull import checkpoint_files, pull_listed
@@ -36,11 +36,11 @@ MOST_BYTES = 100_000_000  # of a header: the format's own limit
 
 @contextmanager
 def checkpoint_outline(asked: HubName, *, say: Say = notify) -> Iterator[tuple[Path, bool]]:
-    """A folder as `checkpoint_files` gives it, but of weights that are not all here only the headers.
+    """A folder like that of `checkpoint_files`, with only the headers of weights that are not all here.
 
     Yields:
-        The folder, and whether the weights are in it. Where they are not, each of their files is a hole of its size
-        behind its header, and all of it is gone after the block.
+        The folder, and whether the weights are in it. If not, each of their files has its header
+        and its size, but no data, and the folder is deleted after the block.
 
     Raises:
         ModelError: missing, gated, forbidden, or the weights are of a kind that has no header.
@@ -48,7 +48,7 @@ def checkpoint_outline(asked: HubName, *, say: Say = notify) -> Iterator[tuple[P
     """
     try:
         listing = list_files(asked.repository, asked.revision, say)
-    except FileError:  # no network: a whole copy that is here serves
+    except FileError:  # no network: a complete copy that is here will do
         yield checkpoint_files(str(asked), say=say), True
         return
     needed = set(needed_for_conversion(listing.names))
@@ -63,7 +63,8 @@ def checkpoint_outline(asked: HubName, *, say: Say = notify) -> Iterator[tuple[P
         yield snapshot, True
         return
     with tempfile.TemporaryDirectory(prefix="mistral-chat-") as place:
-        folder = Path(place) / snapshot.parent.parent.name / "snapshots" / listing.commit  # which tell the name
+        # the names of these folders are those of the model and the commit
+        folder = Path(place) / snapshot.parent.parent.name / "snapshots" / listing.commit
         try:
             _fill(folder, small, listing, weights, say)
         except OSError as error:
@@ -76,7 +77,7 @@ def _require_headers(asked: HubName, weights: list[RemoteFile]) -> None:
     if pickled:
         size = size_text(sum(file.size for file in weights))
         raise ModelError(
-            f"{asked.repository}: {pickled[0]} does not begin with its shapes, so nothing can be told without it",
+            f"{asked.repository}: {pickled[0]} has no header with its shapes, so a dry run needs the whole file",
             hint=f"leave out `--dry-run` to download the {size} and convert them",
         )
 
@@ -89,13 +90,13 @@ def _fill(folder: Path, small: tuple[Path, ...], listing: Listing, weights: list
     count = "1 file" if len(weights) == 1 else f"{len(weights)} files"
     say(f"reading the headers of {count} of {listing.repository}; the {size} of weights are not downloaded")
     for file in weights:
-        with (folder / file.name).open("wb") as hole:
-            hole.write(_header(listing, file, say))
-            hole.truncate(file.size)
+        with (folder / file.name).open("wb") as sparse_file:
+            sparse_file.write(_header(listing, file, say))
+            sparse_file.truncate(file.size)
 
 
 def _header(listing: Listing, file: RemoteFile, say: Say) -> bytes:
-    """The length and the header, and maybe what follows; less only where the file is no safetensors file."""
+    """The length and the header, and maybe more; less only if it is not a safetensors file."""
     start = _read(listing, file, 0, min(FIRST_BYTES, file.size), say)
     end = LENGTH_BYTES + int.from_bytes(start[:LENGTH_BYTES], "little")
     if len(start) < end <= min(file.size, MOST_BYTES):
@@ -104,7 +105,7 @@ def _header(listing: Listing, file: RemoteFile, say: Say) -> bytes:
 
 
 def _read(listing: Listing, file: RemoteFile, start: int, stop: int, say: Say) -> bytes:
-    """Bytes [start, stop) of a file, also from a hub that does not know ranges."""
+    """Bytes [start, stop) of a file, also from a hub without ranges."""
 
     def attempt() -> bytes:
         found = bytearray()
@@ -117,4 +118,4 @@ def _read(listing: Listing, file: RemoteFile, start: int, stop: int, say: Say) -
                     return bytes(found[skipped : skipped + stop - start])
         raise BrokenOffError("it ends too early")
 
-    return persist(attempt, f"the header of {file.name}", say)
+    return with_retries(attempt, f"the header of {file.name}", say)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from chat.errors import DataError
-from chat.hub.client import answer, endpoint, persist, web_page
+from chat.hub.client import answer, endpoint, web_page, with_retries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a repository holds at one commit, under which everything is then asked for."""
+    """What a repository holds at one commit, which pins all later requests."""
 
     repository: str
     commit: str
@@ -43,7 +43,7 @@ class Listing:
         return tuple(file.name for file in self.files)
 
     def url(self, file: RemoteFile) -> str:
-        """Where a file's bytes are."""
+        """The address of a file's bytes."""
         return f"{endpoint()}/{self.repository}/resolve/{self.commit}/{quote(file.name)}"
 
 
@@ -52,20 +52,20 @@ def list_files(repository: str, revision: str | None, say: Callable[[str], None]
 
     Raises:
         ModelError: no such repository or revision, or no access.
-        FileError: no network, or the hub does not do its work.
-        DataError: the answer makes no sense.
+        FileError: no network, or the hub fails.
+        DataError: the answer is not a list of files.
     """
     tail = f"/revision/{quote(revision, safe='')}" if revision else ""
     url = f"{endpoint()}/api/models/{repository}{tail}?blobs=true"
-    raw = persist(lambda: _read(url, repository, revision), f"the list of {repository}", say, tries=3)
+    raw = with_retries(lambda: _read(url, repository, revision), f"the list of {repository}", say, tries=3)
     return read_listing(raw, repository)
 
 
 def read_listing(raw: bytes, repository: str) -> Listing:
-    """Read the hub's answer, which may be anything.
+    """Read the hub's answer, which is not trusted.
 
     Raises:
-        DataError: it makes no sense, or lists a name that could leave its folder.
+        DataError: it is not a list of files, or lists a name that could leave its folder.
         FileError: it is a web page.
     """
     try:
@@ -93,11 +93,11 @@ def _read(url: str, repository: str, revision: str | None) -> bytes:
 
 
 def _remote_file(plain: dict[str, Any]) -> RemoteFile:
-    """One entry of the list. A name that could leave its folder is refused here, once for all.
+    """One entry of the list. A name that could leave its folder is refused here.
 
     Raises:
         DataError: such a name.
-        ValueError, KeyError, TypeError, AttributeError: it makes no sense.
+        ValueError, KeyError, TypeError, AttributeError: it is not an entry.
     """
     name, large = plain["rfilename"], plain.get("lfs")
     size, digest = (large["size"], large["sha256"]) if large else (plain["size"], plain["blobId"])

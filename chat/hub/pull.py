@@ -31,7 +31,7 @@ _SPARE_BYTES = 64 << 20  # what a download leaves free
 
 
 def pull_files(repository: str, choose: Choose, *, revision: str | None = None, say: Say = notify) -> tuple[Path, ...]:
-    """Have some files of a repository here, whole and checked.
+    """Download the chosen files of a repository, unless they are here, and check them.
 
     Args:
         repository: `owner/name`.
@@ -43,8 +43,8 @@ def pull_files(repository: str, choose: Choose, *, revision: str | None = None, 
 
     Raises:
         ModelError: missing, gated or forbidden.
-        FileError: no network, or no room on the disk; what was fetched is kept and goes on at the next call.
-        DataError: the hub sent something else than it promised.
+        FileError: no network, or no room on the disk; what was downloaded is kept, and the next call resumes it.
+        DataError: the bytes do not have the checksum that the hub lists.
     """
     listing = list_files(repository, revision, say)
     files = {file.name: file for file in listing.files}
@@ -66,8 +66,8 @@ def pull_listed(listing: Listing, files: Sequence[RemoteFile], revision: str | N
 def checkpoint_files(name: str, revision: str | None = None, *, say: Say = notify) -> Path:
     """A local folder with the files that a conversion of this repository reads.
 
-    The folder is a commit's in the hub's cache, so other programs' files of that commit may lie in it too. Without a
-    network a whole copy that is here serves, with a word about it.
+    The folder is a commit's in the hub's cache, so other programs' files of that commit may be in it too. Without a
+    network a complete copy that is here is used, with a notice.
 
     Args:
         name: `owner/name`, with or without `hf:` before and `@revision` after it.
@@ -75,8 +75,8 @@ def checkpoint_files(name: str, revision: str | None = None, *, say: Say = notif
     Raises:
         ModelError: missing, gated or forbidden, or there is no checkpoint in it.
         FileError: no network and no copy here, or no room on the disk.
-        DataError: the hub sent something else than it promised.
-        UsageError: the name is none.
+        DataError: the bytes do not have the checksum that the hub lists.
+        UsageError: the name is not valid.
     """
     asked = read_hub_name(name)
     revision = revision or asked.revision
@@ -93,9 +93,9 @@ def checkpoint_files(name: str, revision: str | None = None, *, say: Say = notif
 
 
 def checkpoint_size(name: str, *, say: Say = notify) -> tuple[int, int]:
-    """How many bytes a conversion of this repository reads, and how many of them are still to be fetched.
+    """How many bytes a conversion of this repository reads, and how many of them are not here yet.
 
-    Without a network a whole copy that is here is measured.
+    Without a network, a complete copy that is here is measured.
     """
     asked = read_hub_name(name)
     try:
@@ -113,7 +113,7 @@ def checkpoint_size(name: str, *, say: Say = notify) -> tuple[int, int]:
 
 
 def gguf_here(asked: HubName) -> Path | None:
-    """The GGUF that is asked for, if it is whole in the hub's cache; asks no network."""
+    """The GGUF that is asked for, if it is complete in the hub's cache; needs no network."""
     cache = CachedRepository(asked.repository)
     here = cache.gguf_files()
     if asked.revision:
@@ -126,7 +126,7 @@ def gguf_here(asked: HubName) -> Path | None:
 
 
 def pull_gguf(asked: HubName, *, say: Say = notify) -> Path:
-    """Have a GGUF here; its path.
+    """Download a GGUF, unless it is here, and return its path.
 
     Raises:
         ChatError: as `pull_files`.
@@ -149,7 +149,7 @@ def _fetch_all(listing: Listing, files: Sequence[RemoteFile], cache: CachedRepos
             for file in files:
                 fetch(listing, file, cache, progress, say)
     except KeyboardInterrupt:
-        say("stopped; what was downloaded is kept: the same command goes on from there")
+        say("stopped; what was downloaded is kept: the same command resumes it")
         raise
 
 
@@ -186,7 +186,7 @@ def require_room(needed: int, folder: Path, what: str, variable: str = "HF_HOME"
 
 
 def _checkpoint_here(repository: str, revision: str | None) -> Path | None:
-    """The folder of a whole checkpoint that an earlier call left, as far as names tell."""
+    """The folder of a checkpoint from an earlier call that is complete, judging by names."""
     cache = CachedRepository(repository)
     commit = cache.commit(revision)
     if commit is None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DEFAULT_QUANT = "Q4_K_M"
 
-# one layout of the weights is taken, the first that is whole: (what must be there besides, the weights)
+# The first complete layout of the weights is taken: (files that it needs, pattern of the weights)
 _LAYOUTS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("config.json", "model.safetensors.index.json"), r"model-\d+-of-\d+\.safetensors"),
     (("config.json",), r"model\.safetensors"),
@@ -69,7 +69,7 @@ def is_model_weights(name: str) -> bool:
 
 
 def choose_gguf(names: Sequence[str], asked: HubName) -> str:
-    """The one GGUF that is asked for, by quantization or file name; Q4_K_M, or the only one, where neither is said.
+    """The one GGUF that is asked for, by quantization or file name; Q4_K_M, or the only one, if neither is given.
 
     Raises:
         ModelError: there is none, or more than one fits, or it is split into parts.
@@ -102,13 +102,13 @@ def choose_gguf(names: Sequence[str], asked: HubName) -> str:
 
 
 def quant_of(name: str) -> str | None:
-    """The quantization that a file name tells, in capitals; None where it tells none."""
+    """The quantization in a file name, in capitals; None if there is none."""
     found = _QUANT.findall(name.rpartition("/")[2]) or _QUANT.findall(name)
     return found[-1].upper().replace("FP16", "F16").replace("FP32", "F32") if found else None
 
 
 def _fitting(models: Sequence[str], wanted: str | None) -> list[str]:
-    """The files that are meant; parts of a split file are all of them."""
+    """The files that match; all parts of a split file match."""
     if wanted and wanted.lower().endswith(".gguf"):
         return [name for name in models if wanted in (name, name.rpartition("/")[2])]
     if wanted is None and len(models) == 1:

@@ -27,7 +27,7 @@ EXTRAS = ("top_k", "min_p", "repeat_penalty")  # no standard fields: sent only i
 
 
 class RemoteBackend:
-    """A `Replier` that asks a server; one reply at a time."""
+    """A `ChatBackend` that sends requests to a server, one at a time."""
 
     def __init__(self, server: ServerAddress, model: str | None) -> None:
         self._server = server
@@ -60,7 +60,7 @@ class RemoteBackend:
         """Stream one answer.
 
         Raises:
-            ChatError: the server refuses, fails or goes away.
+            ChatError: the server refuses, fails or closes the connection.
         """
         path, body = self._body(request)
         answer = _Answer(self._server)
@@ -90,7 +90,7 @@ class RemoteBackend:
                 return
 
     def render(self, request: Request) -> Rendered:
-        """Nothing to show: the template is the server's.
+        """Not possible: only the server has the template.
 
         Raises:
             UsageError: always.
@@ -98,7 +98,7 @@ class RemoteBackend:
         raise UsageError("the server renders the prompt itself", hint="leave out `--dry-run`, or use a local model")
 
     def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """Nothing to count with: the vocabulary is the server's.
+        """Not possible: only the server has the vocabulary.
 
         Raises:
             UsageError: always.
@@ -111,7 +111,7 @@ class RemoteBackend:
             self._exchange.abort()
 
     def close(self, *, keep_state: bool = True) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self.cancel()
 
     def _only_model(self) -> str:
@@ -122,7 +122,7 @@ class RemoteBackend:
         except (KeyError, TypeError) as error:
             raise EngineError(f"{self._server.url} does not list its models") from error
         if len(names) != 1:
-            listed = self._server.shown(", ".join(map(str, names[:10]))) or "none"
+            listed = self._server.for_display(", ".join(map(str, names[:10]))) or "none"
             raise ModelError(f"{self._server.url} has {len(names)} models", hint=f"`--remote-model` is one of {listed}")
         return str(names[0])
 
@@ -155,7 +155,7 @@ class RemoteBackend:
 
 
 class _Answer:
-    """The answer so far, put together from a stream's chunks."""
+    """The answer so far, assembled from the chunks of a stream."""
 
     def __init__(self, server: ServerAddress) -> None:
         self._server = server
@@ -171,11 +171,11 @@ class _Answer:
         """One chunk of the stream, or the whole answer of a server that does not stream.
 
         Raises:
-            EngineError: it is an error, or has no shape we know.
+            EngineError: it is an error, or has an unknown structure.
         """
         try:
             if chunk.get("error"):
-                words = self._server.words(chunk)
+                words = self._server.error_text(chunk)
                 raise EngineError(f"the server failed{f': {words}' if words else ''}")
             if usage := _known(chunk, "usage", dict):
                 self._tokens = _counts(usage)
@@ -183,7 +183,7 @@ class _Answer:
             for choice in _part(chunk, "choices", list)[:1]:
                 yield from self._take_choice(choice)
         except (AttributeError, KeyError, TypeError) as error:
-            raise EngineError("the server sent a chunk of a shape we do not know") from error
+            raise EngineError("the server sent a chunk with an unknown structure") from error
 
     def _take_choice(self, choice: dict[str, Any]) -> Iterator[TextDelta]:
         delta = _part(choice, "delta", dict) or _part(choice, "message", dict)
@@ -206,7 +206,7 @@ class _Answer:
         known["arguments"] += _part(function, "arguments", str)
 
     def done(self, sampling: dict[str, Any]) -> Completion:
-        """The whole answer; what the server does not tell is not made up."""
+        """The complete answer; values that the server did not send stay empty."""
         ended = time.monotonic()
         first_at = ended if self._first_at is None else self._first_at
         return Completion(
@@ -223,7 +223,7 @@ class _Answer:
 
 
 def _part(plain: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
-    """A part of what a server sent; an empty one where it is null or not there.
+    """A part of what a server sent; empty if it is null or missing.
 
     Raises:
         TypeError: it is something else.
@@ -235,7 +235,7 @@ def _part(plain: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
 
 
 def _known(plain: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
-    """A part that only tells of the answer; an empty one where it is something else: no answer fails for it."""
+    """A part that only describes the answer; empty if it has another type, so that no answer fails for it."""
     value = plain.get(name)
     return value if isinstance(value, kind) else kind()
 
@@ -249,7 +249,7 @@ def _counts(usage: dict[str, Any]) -> TokenCounts:
 
 
 def _sampling_sent(body: dict[str, Any]) -> dict[str, Any]:
-    """What the server was told of sampling; None stands for its own value."""
+    """The sampling options that were sent; None stands for the server's default."""
     return {name: body.get(name) for name in asdict(Sampling())}
 
 

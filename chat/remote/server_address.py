@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from chat.errors import UsageError
 
-LONGEST_WORDS = 300  # characters of a server's own words
+LONGEST_TEXT = 300  # characters of a text from the server
 
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the server is; `key` is sent as a bearer token and never shown."""
+    """The address of a server; `key` is sent as a bearer token and never shown."""
 
     scheme: str
     host: str
@@ -27,27 +27,27 @@ class ServerAddress:
 
     @property
     def url(self) -> str:
-        """The address as a person would write it."""
+        """The address as a user writes it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 
-    def words(self, plain: Any) -> str:
-        """The server's own words for a fault, from the JSON it sent: on one line, short, without the key; or ''."""
+    def error_text(self, plain: Any) -> str:
+        """The error message in the JSON that the server sent, as `for_display` gives it; empty if there is none."""
         error = plain.get("error", plain) if isinstance(plain, dict) else plain
         words = error.get("message") or error.get("detail") if isinstance(error, dict) else error
-        return self.shown(words) if isinstance(words, str) else ""
+        return self.for_display(words) if isinstance(words, str) else ""
 
-    def shown(self, text: str) -> str:
-        """A text of the server's as a person may see it."""
+    def for_display(self, text: str) -> str:
+        """A text from the server as it may be shown: on one line, short, without the key."""
         text = text.replace(self.key, "***") if self.key else text
-        return " ".join(text.split())[:LONGEST_WORDS]
+        return " ".join(text.split())[:LONGEST_TEXT]
 
 
 def server_at(url: str, key: str | None, *, insecure: bool) -> ServerAddress:
     """The server that `url` names; `/v1` is added where the URL has no path.
 
     Raises:
-        UsageError: no http(s) address, plain http to another machine without `insecure`, or a key that none can be.
+        UsageError: no http(s) address, plain http to another machine without `insecure`, or characters that no key has.
     """
     wrong = UsageError(f"--remote needs an address like http://localhost:8000, not {_without_login(url)!r}")
     try:

@@ -31,7 +31,7 @@ LONGEST_ERROR_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Busy:
-    """The server asks us to come again, which is done after these seconds."""
+    """The server is busy; the request is sent again after these seconds."""
 
     seconds: float
 
@@ -42,7 +42,7 @@ class Exchange:
     def __init__(self, server: ServerAddress) -> None:
         self._server = server
         self._connection: http.client.HTTPConnection | None = None
-        self._socket: socket.socket | None = None  # http.client hands it on, and forgets it
+        self._socket: socket.socket | None = None  # http.client passes it to the response and drops it
         self.aborted = False
 
     def abort(self) -> None:
@@ -102,7 +102,7 @@ class Exchange:
     def _tries(
         self, method: str, path: str, body: Mapping[str, Any] | None
     ) -> Iterator[Busy | http.client.HTTPResponse]:
-        """The answer, at last; before it each wait for a server that has no time for us."""
+        """The response; before it each wait for a busy server."""
         for attempt in range(1, TRIES + 1):
             response = self._send(method, path, body)
             if response.status == 200:
@@ -127,7 +127,7 @@ class Exchange:
         try:
             self._connection.connect()
             self._socket = self._connection.sock
-            if self.aborted:  # while there was no socket that could have been shut
+            if self.aborted:  # before there was a socket to shut down
                 raise ConnectionAbortedError
             self._socket.settimeout(patience := SILENCE_SECONDS)
             self._connection.request(method, server.path + path, json.dumps(body).encode() if body else None, headers)
@@ -172,12 +172,12 @@ class Exchange:
 
 
 def _wait_seconds(response: http.client.HTTPResponse, attempt: int) -> float:
-    """How long the server wants us to wait (RFC 9110, section 10.2.3); longer each time where it does not say."""
-    said = response.headers.get("Retry-After", "")
+    """How long the server asks us to wait (RFC 9110, section 10.2.3); longer at each attempt if it does not say."""
+    value = response.headers.get("Retry-After", "")
     with suppress(ValueError):
-        return max(float(said), 0.0)
+        return max(float(value), 0.0)
     with suppress(ValueError, TypeError):
-        return max((parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds(), 0.0)
+        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
     return 0.5 * 2.0**attempt
 
 
@@ -187,10 +187,10 @@ def _sleep_until(end: float, exchange: Exchange) -> None:
 
 
 def connection_error(error: Exception, server: ServerAddress, silence_seconds: float) -> ChatError:
-    """What a fault of the connection means.
+    """The error for a failed connection.
 
     Args:
-        silence_seconds: how long was waited, if that was the fault.
+        silence_seconds: how long the server sent nothing, if that was the fault.
     """
     if isinstance(error, ConnectionRefusedError):
         return ModelError(f"nothing answers at {server.url}", hint="is the server running, and is the port right?")
@@ -208,34 +208,38 @@ def connection_error(error: Exception, server: ServerAddress, silence_seconds: f
 def status_error(
     response: http.client.HTTPResponse, server: ServerAddress, tries: int, wait_seconds: float
 ) -> ChatError:
-    """What a refusal means.
+    """The error for a response that is not 200.
 
     Args:
         tries: how often the server was asked.
         wait_seconds: how long it wants us to wait, if it is busy.
     """
-    status, words = response.status, _said(response, server)
-    said = f": {words}" if words else ""
+    status, text = response.status, _error_text(response, server)
+    detail = f": {text}" if text else ""
     if status in (401, 403):
-        return ModelError(f"{server.url} refuses us ({status})", hint="set MISTRAL_CHAT_REMOTE_KEY to the server's key")
+        return ModelError(
+            f"{server.url} denies access ({status})", hint="set MISTRAL_CHAT_REMOTE_KEY to the server's key"
+        )
     if status == 404:
-        return ModelError(f"{server.url} knows no such model or address{said}", hint="`--remote-model` names the model")
+        return ModelError(
+            f"{server.url} knows no such model or address{detail}", hint="`--remote-model` names the model"
+        )
     if status == 429:
         how = f"{tries} tries failed" if tries > 1 else f"it asks to wait {wait_seconds:.0f} s"
-        return EngineError(f"{server.url} is too busy; {how}{said}")
+        return EngineError(f"{server.url} is too busy; {how}{detail}")
     if 300 <= status < 400:
-        place = server.shown(response.headers.get("Location", "another place"))
+        place = server.for_display(response.headers.get("Location", "another place"))
         return ModelError(f"{server.url} has moved to {place}")
-    if status in (400, 413, 422) and "context" in words.lower():
-        return ContextError(f"the prompt exceeds the server's context{said}")
+    if status in (400, 413, 422) and "context" in text.lower():
+        return ContextError(f"the prompt exceeds the server's context{detail}")
     if status < 500:
-        return UsageError(f"{server.url} does not take this request ({status}){said}")
-    return EngineError(f"{server.url} failed ({status}){said}")
+        return UsageError(f"{server.url} does not take this request ({status}){detail}")
+    return EngineError(f"{server.url} failed ({status}){detail}")
 
 
-def _said(response: http.client.HTTPResponse, server: ServerAddress) -> str:
-    """The server's own words for a fault; '' where they are no JSON."""
+def _error_text(response: http.client.HTTPResponse, server: ServerAddress) -> str:
+    """The server's error message; empty if there is none."""
     try:
-        return server.words(json.loads(response.read(LONGEST_ERROR_BYTES)))
+        return server.error_text(json.loads(response.read(LONGEST_ERROR_BYTES)))
     except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return ""

@@ -194,7 +194,7 @@ def test_pickled_weights_have_no_header_to_plan_from(server: HubServer, capsys: 
     server.add("someone/old", files | {"pytorch_model.bin": b"x" * 2000})
     assert run(["convert", "someone/old", "--dry-run"]) == 3
     assert capsys.readouterr().err == (
-        "error: someone/old: pytorch_model.bin does not begin with its shapes, so nothing can be told without it\n"
+        "error: someone/old: pytorch_model.bin has no header with its shapes, so a dry run needs the whole file\n"
         "hint: leave out `--dry-run` to download the 2 kB and convert them\n"
     )
     assert server.ranges() == []

@@ -18,8 +18,8 @@ from chat.guide.facts import (
     patterns,
     read_table,
     refusal,
+    small_talk,
     synonyms,
-    talk,
     unfold,
 )
 from chat.hub.names import find_official
@@ -46,7 +46,7 @@ CODES = {
 
 
 def topics() -> list[Topic]:
-    return [*facts(), *talk(), refusal()]
+    return [*facts(), *small_talk(), refusal()]
 
 
 def quoted() -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from chat.guide.backend import GuideBackend, with_topics
 from chat.guide.topics import help_text
 from chat.worker.client import LocalBackend
 
-NO_SYSTEM = "the guide heeds no system prompt; a full model does"
+NO_SYSTEM = "the guide ignores system prompts; a full model follows them"
 
 
 def test_the_last_question_comes_with_its_topics_as_the_system_prompt() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.guide.facts import BEFORE_TITLE, ELSE, ELSE_TITLE, covering, facts, talk
+from chat.guide.facts import BEFORE_TITLE, ELSE, ELSE_TITLE, covering, facts, small_talk
 from chat.guide.features import FeatureVocabulary
 from chat.guide.topics import Match, Ranker, help_text, ranker, read, write
 
@@ -50,7 +50,7 @@ def test_likelihoods_are_between_0_and_1_and_fall() -> None:
 
 
 def test_the_classifier_knows_every_topic_of_the_library_by_its_title() -> None:
-    known = {topic.id: topic.title for topic in (*facts(), *talk())}
+    known = {topic.id: topic.title for topic in (*facts(), *small_talk())}
     assert dict(ranker().topics) == {ELSE: ELSE_TITLE, "before": BEFORE_TITLE} | known
 
 
@@ -61,18 +61,18 @@ def test_words_that_were_never_taught_are_counted() -> None:
 
 def test_a_word_of_its_own_pattern_only_is_new_without_it() -> None:
     vocabulary = FeatureVocabulary({"convert": 2, "frobnicate": 1}, {"convert": 2, "frobnicate": 1})
-    assert vocabulary.strangers("convert frobnicate") == 0
-    assert vocabulary.strangers("convert frobnicate", without={"convert", "frobnicate"}) == 1
+    assert vocabulary.count_unknown("convert frobnicate") == 0
+    assert vocabulary.count_unknown("convert frobnicate", without={"convert", "frobnicate"}) == 1
 
 
 @pytest.mark.parametrize("typed", ["searhc", "sarch", "seaarch", "searxh"])
-def test_one_slip_of_the_fingers_is_mended(typed: str) -> None:
-    assert ranker().vocabulary.mended(typed) == "search"
+def test_one_typing_error_is_corrected(typed: str) -> None:
+    assert ranker().vocabulary.corrected(typed) == "search"
 
 
 @pytest.mark.parametrize("word", ["gpu", "tok", "qzzxv", "file", "größe"])
 def test_short_unknown_and_known_words_stay_as_they_are(word: str) -> None:
-    assert ranker().vocabulary.mended(word) == word
+    assert ranker().vocabulary.corrected(word) == word
 
 
 def test_a_stored_classifier_is_read_back_whole(tmp_path: Path) -> None:

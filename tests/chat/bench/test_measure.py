@@ -64,9 +64,7 @@ def test_a_model_without_a_window_gets_the_context_that_the_bench_needs(tiny_v3_
     assert lines[0].startswith(
         "mistral-v0.3.gguf (llama, F32, no window): 1 thread, batch 256, f16 cache, no GPU, not repacked; loaded in "
     )
-    assert (
-        lines[-1] == "Looking ahead is off: tensors of type F32 would not compute drafts bit for bit like single tokens"
-    )
+    assert lines[-1] == "Drafting is off: tensors of type F32 would not compute drafts bit for bit like single tokens"
     firsts = [line.split("  ")[0] for line in lines[1:-1] if line]
     assert [first for first in firsts if first] == [
         *("reading 64 tokens", "decoding 4 tokens", firsts[3], "context", "64", "100"),

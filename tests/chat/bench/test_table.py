@@ -40,18 +40,18 @@ def test_the_table_has_every_figure_in_its_column() -> None:
         "context  reading/s  decoding/s  resident  private\n"
         "128           6.00        2.50    4.9 GB   700 MB\n"
         "1,024         5.50        2.40    4.9 GB        -\n\n"
-        "Going on from a saved state of 1,032 tokens (141 MB): 500.0 ms; reading them again: 180.0 s, "
+        "Resuming a saved state of 1,032 tokens (141 MB): 500.0 ms; reading them again: 180.0 s, "
         "360 times as long\n\n"
         "batch of        ms  times one  tokens/s\n"
         "1           400.00       1.00      2.50\n"
         "2           500.00       1.25      4.00\n"
         "4           800.00       2.00      5.00  most tokens a second\n"
         "8         2,000.00       5.00      4.00\n\n"
-        "Looking ahead (lookup) is 1.83 times as fast where an answer repeats what was said, and 0.99 times where "
-        "nothing can be foreseen"
+        "Drafting (lookup) is 1.83 times as fast if an answer repeats earlier text, and 0.99 times if it "
+        "does not"
     )
     off = replace(REPORT, ahead=DraftGain("off: layers on a GPU would not compute drafts alike", None, None))
-    assert table(off).endswith("\n\nLooking ahead is off: layers on a GPU would not compute drafts alike")
+    assert table(off).endswith("\n\nDrafting is off: layers on a GPU would not compute drafts alike")
 
 
 def test_the_picture_holds_each_point_once_and_skips_what_was_not_measured() -> None:

@@ -174,7 +174,7 @@ def test_a_choice_is_told_with_its_reason_its_need_and_what_the_model_was_traine
     }
     assert check_choice(found).words == (
         "big.gguf (Q4_K_M) with 2 threads: a context of 8,192 tokens, as asked; everything on the processor; "
-        "rows repacked; needs 5.0 GB of 9.0 GB free; the model itself knows 32,768 tokens"
+        "rows repacked; needs 5.0 GB of 9.0 GB free; the model was trained on 32,768 tokens"
     )
     rolling = found | {"rolling": True, "repack": False, "threads": 1, "reason": "a rolling window of 64 tokens"}
     assert check_choice(rolling).words == (
@@ -183,5 +183,6 @@ def test_a_choice_is_told_with_its_reason_its_need_and_what_the_model_was_traine
     )
     gpu = found | {"gpu_bytes": 4_000_000_000, "repack": False}
     assert check_choice(gpu).words.endswith(
-        "; needs 5.0 GB of 9.0 GB free, and of the GPU's memory 4.0 GB of 8.0 GB; the model itself knows 32,768 tokens"
+        "; needs 5.0 GB of 9.0 GB free, and of the GPU's memory 4.0 GB of 8.0 GB; "
+        "the model was trained on 32,768 tokens"
     )

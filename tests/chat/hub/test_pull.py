@@ -209,7 +209,7 @@ def test_a_damaged_part_of_an_earlier_download_is_fetched_anew(server: HubServer
     assert server.ranges() == ["bytes=1000-", None]
     assert said == [
         f"downloading 1 file of {NAME}, 300 kB, of which 1 kB are here",
-        "what was here of model.safetensors is damaged: it is fetched anew",
+        "the partial file of model.safetensors is damaged: it is downloaded again",
     ]
 
 
@@ -585,7 +585,7 @@ def test_a_killed_download_goes_on_where_it_stopped(server: HubServer, number: i
     program.send_signal(number)
     _, errors = program.communicate(timeout=60)
     if number == 2:
-        assert "stopped; what was downloaded is kept: the same command goes on from there\n" in errors
+        assert "stopped; what was downloaded is kept: the same command resumes it\n" in errors
     server.release.set()
     server.seen.clear()
     [path] = hub.pull_files(NAME, weights)

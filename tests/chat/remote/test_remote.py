@@ -95,8 +95,8 @@ def test_a_schema_and_functions_are_passed_on() -> None:
 @pytest.mark.parametrize(
     ("reply", "kind", "message"),
     [
-        (Reply(401), ModelError, "{url} refuses us (401)"),
-        (Reply(403), ModelError, "{url} refuses us (403)"),
+        (Reply(401), ModelError, "{url} denies access (401)"),
+        (Reply(403), ModelError, "{url} denies access (403)"),
         (
             Reply(404, body=b'{"error": {"message": "no model x"}}'),
             ModelError,
@@ -114,9 +114,9 @@ def test_a_schema_and_functions_are_passed_on() -> None:
         (Reply(429, headers={"Retry-After": "0"}), EngineError, "{url} is too busy; 4 tries failed"),
         (Reply(chunks=words("a")[:2], is_whole=False), EngineError, "{url} cut the answer off"),
         (Reply(body=b"data: {nonsense\n\n"), EngineError, "{url} sent an event that is not JSON"),
-        (Reply(chunks=[[1]]), EngineError, "the server sent a chunk of a shape we do not know"),
+        (Reply(chunks=[[1]]), EngineError, "the server sent a chunk with an unknown structure"),
         *(
-            (Reply(chunks=[*words("a")[:2], chunk]), EngineError, "the server sent a chunk of a shape we do not know")
+            (Reply(chunks=[*words("a")[:2], chunk]), EngineError, "the server sent a chunk with an unknown structure")
             for chunk in ODD
         ),
         (Reply(chunks=[{"error": {"message": "out of memory"}}]), EngineError, "the server failed: out of memory"),

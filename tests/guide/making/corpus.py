@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from chat.guide.facts import ELSE, Topic, facts, off_topic, patterns, read_table, refusal, synonyms, talk, unfold
+from chat.guide.facts import ELSE, Topic, facts, off_topic, patterns, read_table, refusal, small_talk, synonyms, unfold
 from chat.guide.features import words_of
 from chat.guide.topics import ranker
 
@@ -218,7 +218,7 @@ class Writer:
         if kind == "fact":
             return self._fact(self.random.choice(list(self.facts.values())), help)
         if kind == "talk":
-            topic = self.random.choice(talk())
+            topic = self.random.choice(small_talk())
             return self._turn(self.random.choice(topic.questions), topic.answer, topic.id, help)
         return self._turn(self.random.choice(self.strangers), refusal().answer, ELSE, help)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from corpus import Worn, Writer
 
-from chat.guide.facts import facts, follow_ups, off_topic, talk
+from chat.guide.facts import facts, follow_ups, off_topic, small_talk
 from chat.guide.features import FeatureVocabulary
 from chat.guide.topics import Ranker
 
@@ -103,7 +103,7 @@ class Held:
 
 def _patterns() -> Iterator[tuple[str, bool]]:
     """Every pattern of the corpus, and whether "how do I" is put before it."""
-    for topic in (*facts(), *talk()):
+    for topic in (*facts(), *small_talk()):
         yield from ((pattern, pattern in topic.wants) for pattern in (*topic.wants, *topic.questions, *topic.words))
     yield from ((pattern, False) for pattern in (*off_topic()[0], *follow_ups()))
 

@@ -22,7 +22,7 @@ from corpus import Worn, words_in
 from torch import Tensor
 from torch.nn import functional
 
-from chat.guide.facts import BEFORE_TITLE, ELSE, ELSE_TITLE, TALK_TITLE, facts, follow_ups, off_topic, talk
+from chat.guide.facts import BEFORE_TITLE, ELSE, ELSE_TITLE, TALK_TITLE, facts, follow_ups, off_topic, small_talk
 from chat.guide.features import FeatureVocabulary, words_of
 from chat.guide.topics import Ranker, bucket, read, write
 
@@ -66,13 +66,13 @@ def part_of(pattern: str) -> int:
 def topics() -> tuple[tuple[str, str], ...]:
     """(id, title) of all that is told apart."""
     known = [(topic.id, topic.title) for topic in facts()]
-    return (ELSE, ELSE_TITLE), ("before", BEFORE_TITLE), *((each.id, TALK_TITLE) for each in talk()), *known
+    return (ELSE, ELSE_TITLE), ("before", BEFORE_TITLE), *((each.id, TALK_TITLE) for each in small_talk()), *known
 
 
 def ways() -> Iterator[Way]:
     """Every pattern of the corpus."""
     place = {id: number for number, (id, _) in enumerate(topics())}
-    for topic in (*facts(), *talk()):
+    for topic in (*facts(), *small_talk()):
         for pattern in (*topic.wants, *topic.questions, *topic.words):
             yield Way(place[topic.id], pattern, pattern in topic.wants, words_in(pattern))
     for pattern in off_topic()[0]:
