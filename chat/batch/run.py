@@ -119,11 +119,11 @@ def _results(
     interrupted = False
     for index, outcome in backend.answer_all(cancellable(results.requests()), settings.parallel, output.note):
         if isinstance(outcome, ChatError):
-            results.put(index, failure_report(outcome))
+            results.add(index, failure_report(outcome))
         elif outcome.finish_reason == "interrupted":
             interrupted = True
         else:
-            results.put(index, reply_report(outcome, backend.info(), settings))
+            results.add(index, reply_report(outcome, backend.info(), settings))
         yield from results.ready()
     yield from results.ready()
     if interrupted or not results.all_taken:
@@ -166,7 +166,7 @@ class OrderedResults:
                 yield record.request
         self.all_taken = True
 
-    def put(self, index: int, result: dict[str, Any]) -> None:
+    def add(self, index: int, result: dict[str, Any]) -> None:
         """Take the result of a request, by the request's index among all of them."""
         self._waiting[self._positions[index]] = result
 

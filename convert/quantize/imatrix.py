@@ -45,7 +45,7 @@ class Importance:
     dataset: str | None = None
     chunks: int = 0  # of text that were evaluated; 0 where the file does not say
 
-    def of(self, tensor: PlannedTensor) -> Floats | None:
+    def of_tensor(self, tensor: PlannedTensor) -> Floats | None:
         """The tensor's values as (experts, columns) float32, or None where it has none or needs none.
 
         Raises:

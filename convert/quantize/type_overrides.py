@@ -38,7 +38,7 @@ class TypeOverrides:
         Raises:
             DataError: the importance matrix was made with another model.
         """
-        return self.importance.of(tensor) if self.importance else None
+        return self.importance.of_tensor(tensor) if self.importance else None
 
     def keys(self) -> tuple[KeyValue, ...]:
         """The keys that note the importance matrix in the file."""

@@ -145,7 +145,7 @@ def _misuse(random: Random, _canary: str) -> bytes:
 
 
 def _storage(random: Random, _canary: str) -> bytes:
-    """A tensor whose numbers lie."""
+    """A tensor with false sizes or places."""
     count = random.choice((0, 1, 5, 6, 7, 2**31, 2**62, 2**63 - 1))
     shape = tuple(random.choice((0, 1, 2, 3, 6, 2**31, 2**62)) for _ in range(random.randrange(5)))
     strides = random.choice((None, (3, 1), (1, 2), (0, 0), (2**62, 1), (1,), ()))

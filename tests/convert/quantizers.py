@@ -33,7 +33,7 @@ def write_json(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(values))
 
 
-def put(word: int, place: int, bits: int, number: int) -> int:
+def with_number(word: int, place: int, bits: int, number: int) -> int:
     """A word with one number added to it."""
     assert 0 <= number < 1 << bits
     return word | number << place * bits
@@ -62,12 +62,12 @@ def gptq(
     qweight = [[0] * outputs for _ in range(inputs // each)]
     for i in range(inputs):
         for o in range(outputs):
-            qweight[i // each][o] = put(qweight[i // each][o], i % each, bits, int(numbers[i, o]))
+            qweight[i // each][o] = with_number(qweight[i // each][o], i % each, bits, int(numbers[i, o]))
     qzeros = [[0] * (outputs // each) for _ in range(groups)]
     for g in range(groups):
         for o in range(outputs):
             stored = int(zeros[g, o]) if is_v2 else (int(zeros[g, o]) - 1) % levels
-            qzeros[g][o // each] = put(qzeros[g][o // each], o % each, bits, stored)
+            qzeros[g][o // each] = with_number(qzeros[g][o // each], o % each, bits, stored)
     weight = np.empty((outputs, inputs))
     for i in range(inputs):
         weight[:, i] = scales[order[i]].astype(np.float64) * (numbers[i] - zeros[order[i]])
@@ -94,7 +94,7 @@ def awq(outputs: int, inputs: int, group: int, seed: int) -> tuple[dict[str, Arr
             for column in range(outputs // 8):
                 for nibble in range(8):
                     number = int(matrix[row, column * 8 + places[nibble]])
-                    words[row][column] = put(words[row][column], nibble, 4, number)
+                    words[row][column] = with_number(words[row][column], nibble, 4, number)
         return as_words(words)
 
     weight = np.empty((outputs, inputs))
@@ -119,9 +119,9 @@ def packed_integers(
     zero_words = [[0] * groups for _ in range(-(-outputs // each))]
     for o in range(outputs):
         for i in range(inputs):
-            words[o][i // each] = put(words[o][i // each], i % each, bits, int(numbers[o, i]))
+            words[o][i // each] = with_number(words[o][i // each], i % each, bits, int(numbers[o, i]))
         for g in range(groups):
-            zero_words[o // each][g] = put(zero_words[o // each][g], o % each, bits, int(zeros[o, g]))
+            zero_words[o // each][g] = with_number(zero_words[o // each][g], o % each, bits, int(zeros[o, g]))
     tensors = {
         "weight_packed": as_words(words),
         "weight_scale": scales,

@@ -1,4 +1,4 @@
-"""A GGUF whose window is put in or taken out is the file that the checkpoint would have become, byte for byte."""
+"""A GGUF with its window added or removed equals the file that the checkpoint converts to, byte for byte."""
 
 from __future__ import annotations
 

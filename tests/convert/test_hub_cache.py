@@ -1,4 +1,4 @@
-"""A checkpoint in the hub's cache is read where its links lead, and nowhere else."""
+"""A checkpoint in the hub's cache is read through its links, and nothing outside the cache is read."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def answers(*arguments: object) -> tuple[int, list[dict[str, Any]], bytes]:
     return process.returncode, [json.loads(line) for line in output.splitlines()], errors
 
 
-def said(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+def answered(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [(each["id"], each.get("text"), each.get("finish_reason"), each.get("error")) for each in results]
 
 
@@ -62,7 +62,7 @@ def test_results_and_their_order_do_not_depend_on_parallel(model: Path, batch: P
     assert [at for at, each in enumerate(results) if "error" in each] == [5]
     assert (results[5]["error"], results[5]["exit_code"]) == ("line 6: `prompt` needs a text", 6)
     for other in others:
-        assert (other[0], said(other[1]), other[2]) == (1, said(results), b"")
+        assert (other[0], answered(other[1]), other[2]) == (1, answered(results), b"")
 
 
 def test_a_program_can_wait_for_each_answer_on_a_pipe(model: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_killed_engine_loses_no_answer(model: Path, batch: Path, tmp_path: Pat
     for child in children_of(process.pid):
         os.kill(child, signal.SIGKILL)
     assert process.wait(60) == 1  # of the bad line
-    assert said([json.loads(line) for line in output.read_text().splitlines()]) == said(results)
+    assert answered([json.loads(line) for line in output.read_text().splitlines()]) == answered(results)
 
 
 def test_a_raw_batch_has_no_template(model: Path) -> None:
@@ -314,7 +314,7 @@ def test_results_come_in_the_order_of_the_records_whatever_the_order_of_the_answ
         assert asked == [str(at) for at in range(11) if at % 3 != 2]
         given = []
         for index in draw.sample(range(len(asked)), len(asked)):
-            order.put(index, {"text": asked[index]})
+            order.add(index, {"text": asked[index]})
             given += [(record.id, result) for record, result in order.ready()]
         failed = {"error": "line 3: is not JSON", "exit_code": 6}
         assert given == [(f"id {at}", failed if at % 3 == 2 else {"text": str(at)}) for at in range(11)]
@@ -325,9 +325,9 @@ def test_ready_results_do_not_wait_for_later_ones_and_the_rest_comes_at_the_end(
     order = OrderedResults(iter(records(6)))
     requests = order.requests()
     [next(requests) for _ in range(3)]
-    order.put(0, {"n": 0})
+    order.add(0, {"n": 0})
     assert [result for _, result in order.ready()] == [{"n": 0}]
-    order.put(2, {"n": 3})
+    order.add(2, {"n": 3})
     assert list(order.ready()) == []  # the second is still being answered
     assert [(record.id, result.get("n", "failed")) for record, result in order.rest()] == [
         ("id 2", "failed"),

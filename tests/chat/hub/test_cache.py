@@ -13,7 +13,7 @@ from chat.hub import CachedRepository, cached_gguf_files, gguf_here, hub_cache, 
 OLD, NEW = "a" * 40, "b" * 40
 
 
-def put(repository: CachedRepository, commit: str, name: str, data: bytes, etag: str) -> Path:
+def add_file(repository: CachedRepository, commit: str, name: str, data: bytes, etag: str) -> Path:
     """A file as the hub library leaves it."""
     blob = repository.blob(etag)
     blob.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def test_the_cache_is_where_the_hub_library_has_it(
 
 
 def test_names_link_to_bytes_inside_the_cache(repository: CachedRepository) -> None:
-    path = put(repository, OLD, "deep/er/x.Q4_K_M.gguf", b"data", "e")
+    path = add_file(repository, OLD, "deep/er/x.Q4_K_M.gguf", b"data", "e")
     assert path.is_symlink()
     assert path.readlink() == Path("../../../../blobs/e")
     assert path.read_bytes() == b"data"
@@ -61,11 +61,11 @@ def test_names_link_to_bytes_inside_the_cache(repository: CachedRepository) -> N
 def test_a_gguf_that_is_here_is_found_by_its_revision(repository: CachedRepository) -> None:
     asked = read_hub_name("hf:someone/Model-GGUF")
     assert gguf_here(asked) is None
-    path = put(repository, NEW, "x.Q4_K_M.gguf", b"data", "e")
+    path = add_file(repository, NEW, "x.Q4_K_M.gguf", b"data", "e")
     assert gguf_here(read_hub_name("hf:someone/Model-GGUF@main")) is None, "it is not known which commit that is"
     assert gguf_here(asked) == path
     repository.remember(None, NEW)
-    put(repository, OLD, "x.Q4_K_M.gguf", b"old", "o")
+    add_file(repository, OLD, "x.Q4_K_M.gguf", b"old", "o")
     assert gguf_here(asked) == path, "what `main` meant last goes before what came last"
     assert gguf_here(read_hub_name("hf:someone/Model-GGUF@main")) == path
     assert gguf_here(read_hub_name(f"hf:someone/Model-GGUF@{NEW}:Q4_K_M")) == path
@@ -75,18 +75,18 @@ def test_a_gguf_that_is_here_is_found_by_its_revision(repository: CachedReposito
 
 
 def test_every_gguf_of_the_cache_is_listed_once(repository: CachedRepository) -> None:
-    put(repository, OLD, "x.gguf", b"data", "e")
-    put(repository, NEW, "x.gguf", b"data", "e")
-    put(repository, NEW, "config.json", b"{}", "f")
-    put(CachedRepository("other/One"), NEW, "Q8_0/y.gguf", b"more", "g")
+    add_file(repository, OLD, "x.gguf", b"data", "e")
+    add_file(repository, NEW, "x.gguf", b"data", "e")
+    add_file(repository, NEW, "config.json", b"{}", "f")
+    add_file(CachedRepository("other/One"), NEW, "Q8_0/y.gguf", b"more", "g")
     found = [(each.repository, name, path.read_bytes()) for each, name, path in cached_gguf_files()]
     assert found == [("other/One", "Q8_0/y.gguf", b"more"), ("someone/Model-GGUF", "x.gguf", b"data")]
 
 
 def test_removing_a_file_frees_its_bytes_in_every_commit(repository: CachedRepository) -> None:
-    put(repository, OLD, "x.gguf", b"old", "e1")
-    put(repository, NEW, "x.gguf", b"newer", "e2")
-    kept = put(repository, NEW, "config.json", b"{}", "f")
+    add_file(repository, OLD, "x.gguf", b"old", "e1")
+    add_file(repository, NEW, "x.gguf", b"newer", "e2")
+    kept = add_file(repository, NEW, "config.json", b"{}", "f")
     assert remove_cached(repository, "x.gguf") == 8
     assert sorted(path.name for path in repository.folder.rglob("*") if path.is_file()) == ["config.json", "f"]
     assert kept.read_bytes() == b"{}"
@@ -94,21 +94,21 @@ def test_removing_a_file_frees_its_bytes_in_every_commit(repository: CachedRepos
 
 
 def test_bytes_that_another_name_needs_stay(repository: CachedRepository) -> None:
-    put(repository, OLD, "x.gguf", b"data", "e")
-    other = put(repository, OLD, "copy.gguf", b"data", "e")
+    add_file(repository, OLD, "x.gguf", b"data", "e")
+    other = add_file(repository, OLD, "copy.gguf", b"data", "e")
     assert remove_cached(repository, "x.gguf") == 0
     assert other.read_bytes() == b"data"
 
 
 def test_the_last_file_takes_the_repository_with_it(repository: CachedRepository) -> None:
-    put(repository, OLD, "x[1].gguf", b"data", "e")
+    add_file(repository, OLD, "x[1].gguf", b"data", "e")
     repository.remember(None, OLD)
     assert remove_cached(repository, "x[1].gguf") == 4
     assert list(hub_cache().iterdir()) == []
 
 
 def test_a_repository_that_is_still_downloading_stays(repository: CachedRepository) -> None:
-    put(repository, OLD, "x.gguf", b"data", "e")
+    add_file(repository, OLD, "x.gguf", b"data", "e")
     repository.partial("f").write_bytes(b"half")
     remove_cached(repository, "x.gguf")
     assert repository.partial("f").read_bytes() == b"half"

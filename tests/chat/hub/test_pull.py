@@ -53,8 +53,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def said() -> list[str]:
-    """What was said; give `said.append` as `say`."""
+def notices() -> list[str]:
+    """The notices of a download; pass `notices.append` as `say`."""
     return []
 
 
@@ -73,8 +73,8 @@ def partials() -> list[str]:
     return [path.name for path in hub.hub_cache().rglob("*.incomplete")]
 
 
-def test_one_list_and_one_request_for_each_file_that_is_wanted(server: HubServer, said: list[str]) -> None:
-    paths = hub.pull_files(NAME, hub.needed_for_conversion, say=said.append)
+def test_one_list_and_one_request_for_each_file_that_is_wanted(server: HubServer, notices: list[str]) -> None:
+    paths = hub.pull_files(NAME, hub.needed_for_conversion, say=notices.append)
     assert {path.name: path.read_bytes() for path in paths} == {
         "config.json": FILES["config.json"],
         "model.safetensors": WEIGHTS,
@@ -86,16 +86,16 @@ def test_one_list_and_one_request_for_each_file_that_is_wanted(server: HubServer
         f"hub /{NAME}/resolve/{commit}/model.safetensors",
         f"cdn /{NAME}/model.safetensors?Signature=secret",
     ]
-    assert said == [f"downloading 2 files of {NAME}, 300 kB"]
+    assert notices == [f"downloading 2 files of {NAME}, 300 kB"]
     assert partials() == []
 
 
-def test_what_is_here_is_not_fetched_again(server: HubServer, said: list[str]) -> None:
-    first = hub.pull_files(NAME, weights, say=said.append)
+def test_what_is_here_is_not_fetched_again(server: HubServer, notices: list[str]) -> None:
+    first = hub.pull_files(NAME, weights, say=notices.append)
     server.seen.clear()
-    said.clear()
-    assert hub.pull_files(NAME, weights, say=said.append) == first
-    assert (server.paths(), said) == ([f"hub /api/models/{NAME}?blobs=true"], [])
+    notices.clear()
+    assert hub.pull_files(NAME, weights, say=notices.append) == first
+    assert (server.paths(), notices) == ([f"hub /api/models/{NAME}?blobs=true"], [])
 
 
 def test_the_hub_library_finds_what_we_fetched(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,10 +135,10 @@ def test_patience_begins_anew_with_every_byte_that_comes(server: HubServer, wait
 
 
 def test_after_five_tries_without_a_byte_one_sentence_tells_and_what_came_is_kept(
-    server: HubServer, waits: list[float], said: list[str]
+    server: HubServer, waits: list[float], notices: list[str]
 ) -> None:
     server.faults["model.safetensors"] = [Fault(cut_after=1000), *[Fault(cut_after=0) for _ in range(9)]]
-    code, message, hint = refusal(lambda: hub.pull_files(NAME, weights, say=said.append))
+    code, message, hint = refusal(lambda: hub.pull_files(NAME, weights, say=notices.append))
     host = server.url.removeprefix("http://")
     assert message.startswith(f"no connection to {host} for model.safetensors: ")
     assert (code, hint) == (
@@ -146,7 +146,7 @@ def test_after_five_tries_without_a_byte_one_sentence_tells_and_what_came_is_kep
         "check the network and try again; `mistral-chat models list` shows what is already here",
     )
     assert waits == [1, 2, 4, 8]
-    assert [sentence.rpartition(": ")[2] for sentence in said[1:]] == [
+    assert [sentence.rpartition(": ")[2] for sentence in notices[1:]] == [
         f"trying again in {seconds} s" for seconds in (2, 4, 8)
     ]
     assert partials() == [f"{etag(WEIGHTS)}.incomplete"]
@@ -200,14 +200,14 @@ def test_more_bytes_than_promised_are_refused_before_they_fill_the_disk(server: 
     assert partials() == []
 
 
-def test_a_damaged_part_of_an_earlier_download_is_fetched_anew(server: HubServer, said: list[str]) -> None:
+def test_a_damaged_part_of_an_earlier_download_is_fetched_anew(server: HubServer, notices: list[str]) -> None:
     partial = hub.CachedRepository(NAME).partial(etag(WEIGHTS))
     partial.parent.mkdir(parents=True)
     partial.write_bytes(bytes(1000))
-    [path] = hub.pull_files(NAME, weights, say=said.append)
+    [path] = hub.pull_files(NAME, weights, say=notices.append)
     assert path.read_bytes() == WEIGHTS
     assert server.ranges() == ["bytes=1000-", None]
-    assert said == [
+    assert notices == [
         f"downloading 1 file of {NAME}, 300 kB, of which 1 kB are here",
         "the partial file of model.safetensors is damaged: it is downloaded again",
     ]
@@ -334,17 +334,17 @@ def test_no_list_whatever_it_holds_breaks_the_program_or_names_a_file_outside() 
 
 
 def test_a_request_limit_is_waited_for_as_long_as_the_hub_asks(
-    server: HubServer, waits: list[float], said: list[str]
+    server: HubServer, waits: list[float], notices: list[str]
 ) -> None:
     server.faults["list"] = [Fault(status=429, headers={"Retry-After": "7"})]
     server.faults["model.safetensors"] = [
         Fault(status=429, headers={"RateLimit": '"resolvers";r=0;t=3'}),
         Fault(status=503),
     ]
-    [path] = hub.pull_files(NAME, weights, say=said.append)
+    [path] = hub.pull_files(NAME, weights, say=notices.append)
     assert path.read_bytes() == WEIGHTS
     assert waits == [7, 3, 2]
-    assert said == [
+    assert notices == [
         f"the hub has had too many requests from here: waiting 7 s for the list of {NAME}",
         f"downloading 1 file of {NAME}, 300 kB",
         "the hub has had too many requests from here: waiting 3 s for model.safetensors",
@@ -552,20 +552,20 @@ def pulling_program(server: HubServer) -> subprocess.Popen[str]:
     return Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def test_two_programs_at_once_fetch_a_file_once(server: HubServer, said: list[str]) -> None:
+def test_two_programs_at_once_fetch_a_file_once(server: HubServer, notices: list[str]) -> None:
     server.faults["model.safetensors"] = [Fault(hold_after=1000)]
     program = pulling_program(server)
     assert server.held.wait(60)
 
     def release_when_waiting(sentence: str) -> None:
-        said.append(sentence)
+        notices.append(sentence)
         if "another program" in sentence:
             server.release.set()
 
     [path] = hub.pull_files(NAME, weights, say=release_when_waiting)
     program.communicate(timeout=60)
     assert program.returncode == 0
-    assert said[-1] == "another program is downloading model.safetensors: waiting for it"
+    assert notices[-1] == "another program is downloading model.safetensors: waiting for it"
     assert path.read_bytes() == WEIGHTS
     assert server.ranges() == [None]
     asked = {each.split("?")[0].rpartition("/")[2] for each in server.paths()}
@@ -607,7 +607,7 @@ def test_the_revision_is_pinned_while_the_repository_moves(server: HubServer) ->
     assert server.paths()[-1] == f"hub /{NAME}/resolve/{old}/config.json"
 
 
-def test_a_checkpoint_is_a_folder_with_one_layout(server: HubServer, said: list[str]) -> None:
+def test_a_checkpoint_is_a_folder_with_one_layout(server: HubServer, notices: list[str]) -> None:
     index = json.dumps(
         {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     )
@@ -623,7 +623,7 @@ def test_a_checkpoint_is_a_folder_with_one_layout(server: HubServer, said: list[
             "tokenizer.model.v3": b"t",
         },
     )
-    folder = hub.checkpoint_files("hf:mistralai/Both@main", say=said.append)
+    folder = hub.checkpoint_files("hf:mistralai/Both@main", say=notices.append)
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
         "model-00001-of-00002.safetensors",
@@ -645,13 +645,13 @@ def test_an_index_that_names_what_the_repository_lacks_is_refused(server: HubSer
 
 
 def test_without_a_network_the_checkpoint_that_is_here_serves(
-    server: HubServer, monkeypatch: pytest.MonkeyPatch, waits: list[float], said: list[str]
+    server: HubServer, monkeypatch: pytest.MonkeyPatch, waits: list[float], notices: list[str]
 ) -> None:
     folder = hub.checkpoint_files(NAME)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    assert hub.checkpoint_files(NAME, say=said.append) == folder
+    assert hub.checkpoint_files(NAME, say=notices.append) == folder
     sentence = f"no connection to 127.0.0.1:1 for the list of {NAME}: [Errno 111] Connection refused"
-    assert said == [
+    assert notices == [
         f"no connection for the list of {NAME} ([Errno 111] Connection refused): trying again in 2 s",
         f"{sentence}; using the copy that is here, commit {folder.name[:8]}",
     ]

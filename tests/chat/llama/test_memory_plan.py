@@ -33,7 +33,7 @@ MIB = 1 << 20
 PARTS = Parts(layers=(10, 20, 30, 40), output=7, work=1)
 
 
-def of(
+def planned(
     sizes: ModelSizes,
     window: Window,
     free: float,
@@ -48,10 +48,10 @@ def of(
 
 
 def test_a_window_is_rolled_through_unless_a_shorter_context_is_asked_for() -> None:
-    chosen = of(SEVEN, ROLLING, 8)
+    chosen = planned(SEVEN, ROLLING, 8)
     assert (chosen.cells, chosen.rolling, chosen.cache_bytes) == (4352, True, 544 << 20)
     assert chosen.reason.startswith("a rolling window of 4,096 tokens; ")
-    assert [of(SEVEN, ROLLING, 8, context=cells).rolling for cells in (4097, 4096)] == [True, False]
+    assert [planned(SEVEN, ROLLING, 8, context=cells).rolling for cells in (4097, 4096)] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_a_window_is_rolled_through_unless_a_shorter_context_is_asked_for() -> N
     [(64, 32768), (20.5, 32768), (16, 16384), (9, 8192), (7, 4096), (5.2, 4096)],
 )
 def test_the_default_context_takes_a_quarter_of_what_is_free_beside_the_weights(free: float, context: int) -> None:
-    chosen = of(PLAIN, Window(), free)
+    chosen = planned(PLAIN, Window(), free)
     assert chosen.cells == context
     assert f"a context of {context:,} tokens (" in chosen.reason
 
 
 def test_what_does_not_fit_is_refused_with_need_free_and_three_ways_out() -> None:
     with pytest.raises(MemoryLimitError) as caught:
-        of(PLAIN, Window(), 4)
+        planned(PLAIN, Window(), 4)
     assert caught.value.exit_code == ExitCode.MEMORY == 4
     assert caught.value.message == (
         "7B.gguf needs 4.6 GiB of memory (weights 4.0, cache 0.5, work 0.1), but 4.0 GiB are free"
@@ -74,86 +74,93 @@ def test_what_does_not_fit_is_refused_with_need_free_and_three_ways_out() -> Non
     assert caught.value.hint == (
         "close other programs or use a smaller quantization, a smaller `--context`, or `--kv-type q8_0`"
     )
-    assert of(PLAIN, Window(), 4, gpus=(3,)).gpu_layers > 0  # a GPU takes its share
+    assert planned(PLAIN, Window(), 4, gpus=(3,)).gpu_layers > 0  # a GPU takes its share
 
 
 def test_layers_go_to_the_gpu_as_its_memory_allows() -> None:
-    assert of(SEVEN, ROLLING, 16).reason.endswith("; everything on the processor: this build or machine has no GPU")
-    everything = of(SEVEN, ROLLING, 16, (8,))
+    assert planned(SEVEN, ROLLING, 16).reason.endswith(
+        "; everything on the processor: this build or machine has no GPU"
+    )
+    everything = planned(SEVEN, ROLLING, 16, (8,))
     assert (everything.gpu_layers, everything.reason.rpartition("; ")[2]) == (33, "all layers on the GPU")
-    half = of(SEVEN, ROLLING, 16, (2.7,))
+    half = planned(SEVEN, ROLLING, 16, (2.7,))
     assert half.gpu_layers == 16
     assert half.reason.endswith("; 16 of 33 layers (the output is one) on the GPU, as many as its free memory takes")
-    assert of(SEVEN, ROLLING, 16, (1.4, 1.4)).gpu_layers >= half.gpu_layers - 6
-    none = of(SEVEN, ROLLING, 16, (0.1,))
+    assert planned(SEVEN, ROLLING, 16, (1.4, 1.4)).gpu_layers >= half.gpu_layers - 6
+    none = planned(SEVEN, ROLLING, 16, (0.1,))
     assert (none.gpu_layers, none.gpu_bytes) == (0, 0)
     assert none.reason.endswith("; everything on the processor: the GPU's free memory takes no layer")
-    assert [of(SEVEN, ROLLING, 16, (8,), gpu_layers=n).gpu_layers for n in ("0", "5", "99", "all")] == [0, 5, 33, 33]
+    assert [planned(SEVEN, ROLLING, 16, (8,), gpu_layers=n).gpu_layers for n in ("0", "5", "99", "all")] == [
+        0,
+        5,
+        33,
+        33,
+    ]
 
 
 def test_after_a_gpus_memory_ran_out_there_are_no_more_layers_on_it_and_fewer_where_even_less_is_free() -> None:
     """The next try once asked for a number of layers, which was refused when another program had taken memory."""
-    capped = [of(SEVEN, ROLLING, 16, (2.7,), most_gpu_layers=most) for most in (33, 16, 10, 0)]
+    capped = [planned(SEVEN, ROLLING, 16, (2.7,), most_gpu_layers=most) for most in (33, 16, 10, 0)]
     assert [each.gpu_layers for each in capped] == [16, 16, 10, 0]
     assert [each.reason.rpartition("; ")[2] for each in capped[1:]] == [
         "16 of 33 layers (the output is one) on the GPU, as many as its free memory takes",
         "10 of 33 layers (the output is one) on the GPU: the GPU's memory ran out with more",
         "everything on the processor: the GPU's memory ran out with more",
     ]
-    assert [capped[3].batch, of(SEVEN, ROLLING, 16, (2.7,), gpu_layers="00").batch] == [256, 256]
+    assert [capped[3].batch, planned(SEVEN, ROLLING, 16, (2.7,), gpu_layers="00").batch] == [256, 256]
 
 
 def test_a_gpu_without_any_free_memory_is_a_gpu_all_the_same() -> None:
     """It was told that there is none, also to who asked for layers on it."""
-    full = of(SEVEN, ROLLING, 16, (0,))
+    full = planned(SEVEN, ROLLING, 16, (0,))
     assert (full.gpu_layers, full.gpu_bytes) == (0, 0)
     assert full.reason.endswith("; everything on the processor: the GPU's free memory takes no layer")
     with pytest.raises(MemoryLimitError, match=r"^7B\.gguf needs 4\.7 GiB of a GPU's memory .* 0\.0 GiB are free$"):
-        of(SEVEN, ROLLING, 16, (0,), gpu_layers="all")
+        planned(SEVEN, ROLLING, 16, (0,), gpu_layers="all")
 
 
 def test_the_output_is_the_first_layer_on_the_gpu() -> None:
     """llama.cpp's log, of a tiny model: with 1 layer 0.51 MiB, the output; with 2 a layer besides."""
-    one, two = (of(SEVEN, ROLLING, 16, (8,), gpu_layers=n) for n in ("1", "2"))
+    one, two = (planned(SEVEN, ROLLING, 16, (8,), gpu_layers=n) for n in ("1", "2"))
     layer_cache = one.cache_bytes // 32
     assert one.gpu_bytes == SEVEN.output_bytes + one.work_bytes
     assert two.gpu_bytes - one.gpu_bytes == one.host_bytes - two.host_bytes == LAYER + layer_cache
 
 
 def test_what_is_not_on_the_gpu_is_on_the_host_with_what_a_batch_is_handed_over_in() -> None:
-    everything = of(SEVEN, ROLLING, 16, (8,))
+    everything = planned(SEVEN, ROLLING, 16, (8,))
     transfer = transfer_bytes(SEVEN, everything.batch, everything.cells, scores=False)
     assert everything.host_bytes == SEVEN.input_bytes + transfer + PROCESS_BYTES
     assert everything.gpu_bytes == SEVEN.weights - SEVEN.input_bytes + everything.cache_bytes + everything.work_bytes
-    tied = of(replace(SEVEN, tied_bytes=EMBEDDING), ROLLING, 16, (8,))
+    tied = planned(replace(SEVEN, tied_bytes=EMBEDDING), ROLLING, 16, (8,))
     assert (tied.host_bytes, tied.gpu_bytes) == (everything.host_bytes, everything.gpu_bytes + EMBEDDING)
 
 
 def test_memory_that_the_gpu_shares_with_the_host_is_counted_once() -> None:
     """An Apple chip of 8 GB offers 5.3 to its GPU: the layers there are no less in the host's memory."""
-    own, shared = (of(SEVEN, ROLLING, 7, (5.3,), shared=is_shared) for is_shared in (False, True))
+    own, shared = (planned(SEVEN, ROLLING, 7, (5.3,), shared=is_shared) for is_shared in (False, True))
     assert own.gpu_layers == shared.gpu_layers == 33
     transfer = transfer_bytes(SEVEN, own.batch, own.cells, scores=False)
     assert shared.host_bytes == SEVEN.weights + own.cache_bytes + own.work_bytes + transfer + PROCESS_BYTES
     with pytest.raises(MemoryLimitError, match=r"^7B\.gguf needs 4\.8 GiB of memory .*, but 4\.5 GiB are free$"):
-        of(SEVEN, ROLLING, 4.5, (5.3,), shared=True)
-    contexts = [of(PLAIN, Window(), 10, (8,), shared=is_shared).cells for is_shared in (False, True)]
+        planned(SEVEN, ROLLING, 4.5, (5.3,), shared=True)
+    contexts = [planned(PLAIN, Window(), 10, (8,), shared=is_shared).cells for is_shared in (False, True)]
     assert contexts == [16384, 8192]
 
 
 def test_a_default_context_leaves_all_layers_on_the_gpu_where_they_can_be() -> None:
-    roomy, tight, small = (of(PLAIN, Window(), 64, (free,)) for free in (12, 6, 4))
+    roomy, tight, small = (planned(PLAIN, Window(), 64, (free,)) for free in (12, 6, 4))
     assert (roomy.cells, roomy.gpu_layers) == (32768, 33)
     assert (tight.cells, tight.gpu_layers) == (8192, 33)
     assert "a context of 8,192 tokens (with more not all layers would fit on the GPU)" in tight.reason
     assert small.cells == 32768 and 0 < small.gpu_layers < 33  # they cannot, so the context is as without a GPU
-    assert of(PLAIN, Window(), 64, (6,), gpu_layers="0").cells == 32768
+    assert planned(PLAIN, Window(), 64, (6,), gpu_layers="0").cells == 32768
 
 
 @pytest.mark.parametrize(("wanted", "gpus", "need"), [("all", (3,), "4.7"), ("20", (2,), "2.9"), ("20", (0.2,), "2.9")])
 def test_layers_that_were_asked_for_and_do_not_fit_are_refused(wanted: str, gpus: tuple[float, ...], need: str) -> None:
     with pytest.raises(MemoryLimitError) as caught:
-        of(SEVEN, ROLLING, 16, gpus, gpu_layers=wanted)
+        planned(SEVEN, ROLLING, 16, gpus, gpu_layers=wanted)
     assert caught.value.message == (
         f"7B.gguf needs {need} GiB of a GPU's memory with as many layers on it, but {gpus[-1]:.1f} GiB are free"
     )
@@ -162,20 +169,20 @@ def test_layers_that_were_asked_for_and_do_not_fit_are_refused(wanted: str, gpus
 
 def test_only_rows_that_have_another_order_are_copied() -> None:
     seven = replace(SEVEN, repacked_bytes=3 * GIB)
-    on, off = of(seven, ROLLING, 20, repack="on"), of(seven, ROLLING, 20, repack="off")
+    on, off = planned(seven, ROLLING, 20, repack="on"), planned(seven, ROLLING, 20, repack="off")
     assert (on.copied_bytes, off.copied_bytes, on.host_bytes - off.host_bytes) == (3 * GIB, 0, 3 * GIB)
-    assert of(SEVEN, ROLLING, 20, repack="on").copied_bytes == 0
+    assert planned(SEVEN, ROLLING, 20, repack="on").copied_bytes == 0
 
 
 def test_rows_are_repacked_for_long_first_prompts_where_memory_allows() -> None:
     seven = replace(SEVEN, repacked_bytes=3 * GIB)
-    assert [of(seven, ROLLING, 20, tokens=n).repack for n in (0, 199, 200, 9999)] == [False, False, True, True]
-    assert not of(SEVEN, ROLLING, 20, tokens=9999).repack  # there is nothing to gain
-    assert not of(seven, ROLLING, 6, tokens=9999).repack
-    assert of(SEVEN, ROLLING, 20, repack="on").repack
-    assert of(SEVEN, ROLLING, 20, tokens=9999, repack="off").repack is False
+    assert [planned(seven, ROLLING, 20, tokens=n).repack for n in (0, 199, 200, 9999)] == [False, False, True, True]
+    assert not planned(SEVEN, ROLLING, 20, tokens=9999).repack  # there is nothing to gain
+    assert not planned(seven, ROLLING, 6, tokens=9999).repack
+    assert planned(SEVEN, ROLLING, 20, repack="on").repack
+    assert planned(SEVEN, ROLLING, 20, tokens=9999, repack="off").repack is False
     with pytest.raises(MemoryLimitError):
-        of(seven, ROLLING, 6, repack="on")
+        planned(seven, ROLLING, 6, repack="on")
 
 
 @pytest.mark.parametrize(

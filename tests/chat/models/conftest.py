@@ -39,13 +39,13 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pulled(gguf: Path) -> Callable[[str], Path]:
-    """Puts the model into the models folder under a name."""
+    """Copies the model into the models folder under a name."""
 
-    def put(name: str) -> Path:
+    def copy_model(name: str) -> Path:
         models_folder().mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy(gguf, models_folder() / f"{name}.gguf"))
 
-    return put
+    return copy_model
 
 
 @pytest.fixture

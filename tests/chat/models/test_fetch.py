@@ -1,4 +1,4 @@
-"""`models pull`: a GGUF as it is, an official checkpoint converted, said before it happens."""
+"""`models pull`: a GGUF as it is, an official checkpoint converted, with a notice before."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ def refusal(attempt: Callable[[], object]) -> tuple[int, str, str | None]:
 
 @pytest.mark.parametrize("name", [f"hf:{HUB_NAME}", HUB_NAME, f"https://huggingface.co/{HUB_NAME}"])
 def test_a_gguf_comes_as_it_is_into_the_hubs_cache(server: HubServer, gguf: Path, name: str) -> None:
-    said: list[str] = []
-    path = pull(name, refuse, say=said.append)
+    notices: list[str] = []
+    path = pull(name, refuse, say=notices.append)
     assert path.read_bytes() == gguf.read_bytes()
     assert path.is_relative_to(hub_cache())
-    assert said == [f"downloading 1 file of {HUB_NAME}, 1 MB"]
-    assert pull(name, refuse, say=said.append) == path
-    assert said[1:] == [f"hf:{HUB_NAME} is here already"]
+    assert notices == [f"downloading 1 file of {HUB_NAME}, 1 MB"]
+    assert pull(name, refuse, say=notices.append) == path
+    assert notices[1:] == [f"hf:{HUB_NAME} is here already"]
 
 
 def test_an_official_model_is_announced_with_sizes_then_converted(server: HubServer, gguf: Path) -> None:
-    said: list[str] = []
+    notices: list[str] = []
     calls: list[Sequence[str]] = []
 
     def convert(arguments: Sequence[str]) -> None:
         calls.append(arguments)
         shutil.copy(gguf, arguments[2])
 
-    path = pull("mistral", convert, say=said.append)
+    path = pull("mistral", convert, say=notices.append)
     assert path == models_folder() / "mistral-7b-instruct-v0.3-Q4_K_M.gguf"
     commit = server.repositories[OFFICIAL].commit
     assert calls == [[str(CachedRepository(OFFICIAL).snapshot(commit)), "-o", str(path), "-t", "Q4_K_M"]]
-    assert said == [
+    assert notices == [
         f"{OFFICIAL} is a checkpoint of 4 MB, 4 MB to download; about 4.4 GB of Q4_K_M are made of it, "
         "and it stays in the hub's cache (`--discard` removes it afterwards)",
         f"downloading 6 files of {OFFICIAL}, 4 MB",
     ]
-    assert pull("mistral", refuse, say=said.append) == path
-    assert said[2:] == ["mistral-7b-instruct-v0.3 is here already"]
+    assert pull("mistral", refuse, say=notices.append) == path
+    assert notices[2:] == ["mistral-7b-instruct-v0.3 is here already"]
 
 
 def test_a_checkpoint_can_be_discarded_after_its_conversion(server: HubServer, gguf: Path) -> None:
-    said: list[str] = []
+    notices: list[str] = []
 
     def convert(arguments: Sequence[str]) -> None:
         assert Path(arguments[0], "config.json").is_file()
         shutil.copy(gguf, arguments[2])
 
-    pull("mistral", convert, discard=True, say=said.append)
-    assert said[-1] == "removed the checkpoint: 4 MB are free again"
+    pull("mistral", convert, discard=True, say=notices.append)
+    assert notices[-1] == "removed the checkpoint: 4 MB are free again"
     assert not CachedRepository(OFFICIAL).folder.exists()
 
 

@@ -157,5 +157,5 @@ def test_a_path_is_found_without_what_looks_at_the_hub(tmp_path: Path) -> None:
         "print([name for name in sys.modules if name.startswith('chat.hub')])"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (said.stdout, said.stderr) == ("[]\n", "")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

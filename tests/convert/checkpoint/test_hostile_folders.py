@@ -1,4 +1,4 @@
-"""Folders whose JSON files may say anything: planned or refused in one sentence, soon, in little memory, at home."""
+"""Folders with arbitrary JSON: planned or refused with one sentence, fast, in little memory, reading nothing else."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def attack(folder: Path, name: str, count: int, options: ConversionOptions) -> N
             planned += 1
         except ChatError as error:
             codes.add(error.exit_code)
-            said = f"{error.message}{error.hint or ''}"
-            assert len(said) < 1000, (number, said)
+            text = f"{error.message}{error.hint or ''}"
+            assert len(text) < 1000, (number, text)
         finally:
             seen, opened = opened, None
         worst = max(worst, time.process_time() - started)

@@ -1,4 +1,4 @@
-"""Rows read in pieces are the rows read at once, whatever they are made of; used pages are given back."""
+"""Rows read in pieces are the rows read at once, whatever their source; used pages are released."""
 
 from __future__ import annotations
 

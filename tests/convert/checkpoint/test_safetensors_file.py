@@ -1,4 +1,4 @@
-"""A safetensors header is taken at its word only where the word is lawful."""
+"""A safetensors header is believed only if it follows the format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch checkpoints: read as PyTorch wrote them, nothing in them ever runs, every lie is refused in words."""
+"""PyTorch checkpoints are read as PyTorch wrote them, run no code, and are refused with a reason if they are false."""
 
 from __future__ import annotations
 
@@ -319,11 +319,11 @@ PROGRAMS: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_each_forbidden_program_has_its_words(name: str) -> None:
     code, words = PROGRAMS[name]
-    said = loose(code)
-    assert said.startswith(f"data.pkl{'' if words[0] != 'f' else ':'} {words}"), said
+    message = loose(code)
+    assert message.startswith(f"data.pkl{'' if words[0] != 'f' else ':'} {words}"), message
 
 
-def test_a_forbidden_global_is_told_with_the_way_out(tmp_path: Path) -> None:
+def test_a_forbidden_global_is_named_with_a_hint(tmp_path: Path) -> None:
     path = tmp_path / "m.bin"
     path.write_bytes(with_pickle(PROGRAMS["os.system"][0]))
     with pytest.raises(DataError) as caught:
@@ -509,12 +509,12 @@ def test_the_attacks_are_real(tmp_path: Path) -> None:
         )
     ):
         for style in ("reduce", "inst", "obj"):
-            said = text_code(argument.format(f"canary-{place}-{style}"))
+            argument_code = text_code(argument.format(f"canary-{place}-{style}"))
             codes.append(
                 {
-                    "reduce": b"\x80\x02c" + name.encode() + said + b"\x85R.",
-                    "inst": b"(" + said + b"i" + name.encode() + b".",
-                    "obj": b"(c" + name.encode() + said + b"o.",
+                    "reduce": b"\x80\x02c" + name.encode() + argument_code + b"\x85R.",
+                    "inst": b"(" + argument_code + b"i" + name.encode() + b".",
+                    "obj": b"(c" + name.encode() + argument_code + b"o.",
                 }[style]
             )
     program = "import pickle, sys\nfor code in sys.argv[1:]: pickle.loads(bytes.fromhex(code))"

@@ -1,4 +1,4 @@
-"""Archives of more than 4 GiB, whose sizes and places need 64 bits: what PyTorch wrote, with a hole for its zeros."""
+"""Archives of more than 4 GiB, whose sizes and places need 64 bits: what PyTorch wrote, as sparse files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convert.checkpoint.rows import MappedRows
 from convert.checkpoint.torch_file import open_torch
 
 # PyTorch 2.13's `torch.save` of `first.weight` [4, 8], `big.weight` [65537, 32768] and `last.weight` [16, 32], all
-# bfloat16, under `torch.serialization.skip_data()`: all but the zeros of `big.weight`, which lie between the two.
+# bfloat16, under `torch.serialization.skip_data()`: all but the zeros of `big.weight`, which are between the two.
 HEAD_BYTES, BIG_BYTES = 1088, 2 * 65537 * 32768
 WRITTEN = zlib.decompress(
     b85decode(
@@ -35,7 +35,7 @@ TAIL_AT = HEAD_BYTES + BIG_BYTES
 
 
 def archive(folder: Path, tail: bytes = TAIL, size: int | None = None) -> Path:
-    """The archive as a file that takes no room on the disk."""
+    """The archive as a sparse file, which takes no space on the disk."""
     path = folder / "consolidated.00.pth"
     with path.open("wb") as file:
         file.write(HEAD)

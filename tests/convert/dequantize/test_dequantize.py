@@ -1,4 +1,4 @@
-"""Checkpoints that were quantized before, judged by packers written from the schemes' formulas."""
+"""Quantized checkpoints, compared with packers written from the formulas of the schemes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verification finds what it is there to find: a flipped bit, rows of another place, another header."""
+"""Verification finds a flipped bit, exchanged rows and another header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a model answers or only continues text is told by its name where nothing else tells it."""
+"""The name of a model decides whether it answers or only continues text, if nothing else does."""
 
 from __future__ import annotations
 

@@ -19,18 +19,18 @@ FILES = [*sorted(DATA.glob("*.model.v*")), V01 / "tokenizer.model", V03 / "token
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_pieces_scores_and_types_are_those_of_the_library(path: Path) -> None:
-    judge = SentencePieceProcessor(model_file=str(path))
+    reference = SentencePieceProcessor(model_file=str(path))
     model = parse_sentencepiece(path.read_bytes(), str(path))
-    assert [piece.text.decode() for piece in model.pieces] == [judge.id_to_piece(i) for i in range(len(judge))]
-    assert [piece.score for piece in model.pieces] == [judge.get_score(i) for i in range(len(judge))]
+    assert [piece.text.decode() for piece in model.pieces] == [reference.id_to_piece(i) for i in range(len(reference))]
+    assert [piece.score for piece in model.pieces] == [reference.get_score(i) for i in range(len(reference))]
     for kind, asked in (
-        (PieceType.CONTROL, judge.is_control),
-        (PieceType.BYTE, judge.is_byte),
-        (PieceType.UNKNOWN, judge.is_unknown),
-        (PieceType.UNUSED, judge.is_unused),
+        (PieceType.CONTROL, reference.is_control),
+        (PieceType.BYTE, reference.is_byte),
+        (PieceType.UNKNOWN, reference.is_unknown),
+        (PieceType.UNUSED, reference.is_unused),
     ):
-        assert [piece.type is kind for piece in model.pieces] == [asked(i) for i in range(len(judge))]
-    assert (model.bos, model.eos, model.adds_space) == (judge.bos_id(), judge.eos_id(), True)
+        assert [piece.type is kind for piece in model.pieces] == [asked(i) for i in range(len(reference))]
+    assert (model.bos, model.eos, model.adds_space) == (reference.bos_id(), reference.eos_id(), True)
 
 
 def test_user_defined_pieces_are_told_apart_which_the_library_does_not() -> None:

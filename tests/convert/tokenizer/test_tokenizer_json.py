@@ -85,10 +85,10 @@ def test_sentencepiece_ids_survive_the_way_through_a_tokenizer_json(name: str, p
     assert (made.model, made.pre, made.bos, made.eos, made.adds_space) == ("llama", "default", 1, 2, True)
     assert made.prompt_format == name
     vocabulary, _ = load(write_vocabulary(tmp_path / "v.gguf", made))
-    judge = SentencePieceProcessor(model_file=str(path))
+    reference = SentencePieceProcessor(model_file=str(path))
     dice = random.Random(2)
     for each in [*ODD, *SCRIPTS, *(text(dice, 12) for _ in range(500))]:
-        assert vocabulary.encode([Text(each)]) == judge.encode(each), repr(each)
+        assert vocabulary.encode([Text(each)]) == reference.encode(each), repr(each)
 
 
 def test_tekken_pieces_and_merges_survive_it_too(tmp_path: Path) -> None:
