@@ -15,13 +15,14 @@ DEFAULT_QUANT = "Q4_K_M"
 
 # The first complete layout of the weights is taken: (files that it needs, pattern of the weights)
 _LAYOUTS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("config.json", "model.safetensors.index.json"), r"model-\d+-of-\d+\.safetensors"),
     (("config.json",), r"model\.safetensors"),
+    (("config.json", "model.safetensors.index.json"), r"model-\d+-of-\d+\.safetensors"),
+    (("params.json",), r"consolidated\.safetensors"),
     (("params.json", "consolidated.safetensors.index.json"), r"consolidated-\d+-of-\d+\.safetensors"),
-    (("params.json",), r"consolidated(?:\.\d+)?\.safetensors"),
+    (("params.json",), r"consolidated\.\d+\.safetensors"),
     (("params.json",), r"consolidated\.\d+\.(?:pth|pt)"),
-    (("config.json", "pytorch_model.bin.index.json"), r"pytorch_model-\d+-of-\d+\.bin"),
     (("config.json",), r"pytorch_model\.bin"),
+    (("config.json", "pytorch_model.bin.index.json"), r"pytorch_model-\d+-of-\d+\.bin"),
     (("config.json",), r"(?:gptq_)?model[\w.-]*\.safetensors"),  # as AutoGPTQ names them
 )
 _ADAPTERS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -44,7 +45,7 @@ _QUANT = re.compile(
 def needed_for_conversion(names: Sequence[str]) -> tuple[str, ...]:
     """The files that a conversion reads: one layout of the weights, never two, and what describes them; small first.
 
-    Shards by their index come first, then original files, then pickles, then an adapter.
+    Hugging Face's files come first, then original files, then pickles, then an adapter; a whole file before shards.
 
     Raises:
         ModelError: there are no weights, or shards are missing.

@@ -56,6 +56,9 @@ VISION = re.compile(
     r"(model\.)?(vision_tower|multi_modal_projector|vision_model)\.|"
     r"(vision_encoder|vision_language_adapter|patch_merger|pre_mm_projector_norm)\."
 )
+# what PEFT, PyTorch, DeepSpeed and FSDP put into the names of a model that they wrap: before or between their parts
+_WRAPPED = re.compile(r"(base_model\.model\.|module\.|_orig_mod\.|_forward_module\.|_fsdp_wrapped_module\.)+")
+_WRAPPED_PART = re.compile(r"(?<=\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _NESTED = re.compile(r"^(language_model\.(?=model\.|lm_head\.)|model\.(?=language_model\.)language_model\.)")
 
 
@@ -69,6 +72,8 @@ class TextNames:
 
 def text_name(name: str) -> str | None:
     """What a tensor is called in a model of text only; None where it belongs to the model's eyes."""
+    wrapped = _WRAPPED.match(name)
+    name = _WRAPPED_PART.sub("", name[wrapped.end() :] if wrapped else name)
     if VISION.match(name):
         return None
     return _NESTED.sub(lambda match: "model." if match[0].startswith("model.") else "", name)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from chat.errors import DataError, ModelError
+from chat.errors import ChatError, DataError, ModelError
 from convert.checkpoint.json_file import read_json_object
 from convert.checkpoint.safetensors_file import open_safetensors
 
@@ -29,6 +29,8 @@ class Checkpoint:
     tensors: Mapping[str, tuple[TensorFile, TensorEntry]]
     config_path: Path
     config: Mapping[str, Any]
+    unlisted: frozenset[str] = frozenset()  # tensors that are in a shard, but not in the index
+    warnings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -57,15 +59,18 @@ def _open_torch(path: Path) -> TensorFile:
     return open_torch(path)
 
 
-# In order of preference: both layouts share a folder as a rule, and only one of them must be read.
+# In order of preference: both layouts share a folder as a rule, and only one of them must be read. A whole file comes
+# before the shards, as in transformers: saving a fine-tune into the release's folder leaves the old shards there.
 LAYOUTS = (
+    Layout(None, re.compile(r"model\.safetensors"), "config.json", open_safetensors),
     Layout("model.safetensors.index.json", re.compile(r"(?!)"), "config.json", open_safetensors),
-    Layout(None, re.compile(r"model\.safetensors|gptq_model-[\w.-]+\.safetensors"), "config.json", open_safetensors),
+    Layout(None, re.compile(r"gptq_model-[\w.-]+\.safetensors"), "config.json", open_safetensors),
     Layout(None, re.compile(rf"model{SHARD}\.safetensors"), "config.json", open_safetensors),
+    Layout(None, re.compile(r"consolidated\.safetensors"), "params.json", open_safetensors),
     Layout("consolidated.safetensors.index.json", re.compile(r"(?!)"), "params.json", open_safetensors),
-    Layout(None, re.compile(rf"consolidated(\.\d+|{SHARD})?\.safetensors"), "params.json", open_safetensors),
-    Layout("pytorch_model.bin.index.json", re.compile(r"(?!)"), "config.json", _open_torch),
+    Layout(None, re.compile(rf"consolidated(\.\d+|{SHARD})\.safetensors"), "params.json", open_safetensors),
     Layout(None, re.compile(r"pytorch_model\.bin"), "config.json", _open_torch),
+    Layout("pytorch_model.bin.index.json", re.compile(r"(?!)"), "config.json", _open_torch),
     Layout(None, re.compile(rf"pytorch_model{SHARD}\.bin"), "config.json", _open_torch),
     Layout(None, re.compile(r"consolidated\.\d+\.(pth|pt)"), "params.json", _open_torch),
 )
@@ -89,8 +94,30 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             return _open_indexed(folder, layout, names)
         files = sorted(name for name in names if layout.files.fullmatch(name))
         if files:
-            return _open_files(folder, layout, files, names)
+            opened = _open_files(folder, layout, files, names)
+            return replace(opened, warnings=_warn_of_others(folder, files[0], names))
     raise _no_checkpoint(folder, names)
+
+
+def _warn_of_others(folder: Path, file: str, names: set[str]) -> tuple[str, ...]:
+    """Say that a whole file is read, where an index or shards of the same name lie beside it."""
+    stem, dot, suffix = file.rpartition(".")
+    shards = sorted(name for name in names if re.fullmatch(rf"{re.escape(stem)}{SHARD}{re.escape(dot + suffix)}", name))
+    index = f"{file}.index.json"
+    if not shards and not (index in names and _names_others(folder / index, file)):
+        return ()
+    left_out = f"`{shards[0]}`" if shards else f"`{index}`"
+    more = f" and {len(shards) - 1} more shards" if shards[1:] else ""
+    return (f"{folder}: converts `{file}`, not {left_out}{more} beside it, as transformers would",)
+
+
+def _names_others(index: Path, file: str) -> bool:
+    """Whether an index names another file; one that cannot be read is not used anyway."""
+    try:
+        weight_map = read_json_object(index).get("weight_map")
+    except ChatError:
+        return True
+    return not isinstance(weight_map, dict) or set(map(str, weight_map.values())) != {file}
 
 
 def _no_checkpoint(folder: Path, names: set[str]) -> ModelError:
@@ -123,7 +150,9 @@ def _open_indexed(folder: Path, layout: Layout, names: set[str]) -> Checkpoint:
             raise DataError(f"{files[shard].path}: tensor `{tensor[:120]}` is not in it, though the index says so")
         tensors[tensor] = (files[shard], files[shard].tensors[tensor])
     _check_shards_agree(files, weight_map)
-    return _with_config(folder, layout, tuple(files.values()), tensors, names)
+    unlisted = _unlisted(files, weight_map)
+    opened = _with_config(folder, layout, tuple(files.values()), tensors | unlisted, names)
+    return replace(opened, unlisted=frozenset(unlisted))
 
 
 def _shard_name(path: Path, tensor: str, shard: Any) -> str:
@@ -140,6 +169,20 @@ def _check_shards_agree(files: Mapping[str, TensorFile], weight_map: Mapping[str
         for tensor in file.tensors:
             if weight_map.get(tensor, shard) != shard:
                 raise DataError(f"{file.path}: tensor `{tensor}` is also in `{weight_map[tensor]}`")
+
+
+def _unlisted(
+    files: Mapping[str, TensorFile], weight_map: Mapping[str, str]
+) -> dict[str, tuple[TensorFile, TensorEntry]]:
+    """The tensors of the shards that the index leaves out, which transformers reads too."""
+    found: dict[str, tuple[TensorFile, TensorEntry]] = {}
+    for file in files.values():
+        for tensor, entry in file.tensors.items():
+            if tensor in found:
+                raise DataError(f"{file.path}: tensor `{tensor}` is also in `{found[tensor][0].path.name}`")
+            if tensor not in weight_map:
+                found[tensor] = (file, entry)
+    return found
 
 
 def _open_files(folder: Path, layout: Layout, files: list[str], names: set[str]) -> Checkpoint:

@@ -8,6 +8,7 @@ from math import isfinite, sqrt
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError, ModelError
+from convert.tensors.names import MERGE_FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,6 @@ RANK_LIMIT = 65_536
 PATTERN_LIMIT = 1000  # patterns in one file
 # values of `init_lora_weights` that leave the base as it is; PiSSA, OLoRA, LoftQ, CorDA and LoRA-GA change it too
 INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
-MERGE_FIRST = "merge it with PEFT's `merge_and_unload()`, save the model and convert that"
 # settings that change the arithmetic, and the message about each
 REFUSED = (
     ("use_dora", "is a DoRA: it also scales every row to a length, which a sum of weights cannot say"),

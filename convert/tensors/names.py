@@ -52,7 +52,6 @@ HUGGING_FACE: Mapping[str, tuple[str, Form]] = MappingProxyType(
         "model.layers.#.self_attn.k_proj.weight": ("attn_k", "rotary"),
         "model.layers.#.self_attn.v_proj.weight": ("attn_v", "plain"),
         "model.layers.#.self_attn.o_proj.weight": ("attn_output", "plain"),
-        "model.layers.#.self_attn.rotary_emb.inv_freq": ("", "ignored"),
         "model.layers.#.mlp.gate_proj.weight": ("ffn_gate", "plain"),
         "model.layers.#.mlp.down_proj.weight": ("ffn_down", "plain"),
         "model.layers.#.mlp.up_proj.weight": ("ffn_up", "plain"),
@@ -71,7 +70,6 @@ ORIGINAL: Mapping[str, tuple[str, Form]] = MappingProxyType(
         "tok_embeddings.weight": ("token_embd", "plain"),
         "norm.weight": ("output_norm", "plain"),
         "output.weight": ("output", "plain"),
-        "rope.freqs": ("", "ignored"),
         "layers.#.attention_norm.weight": ("attn_norm", "plain"),
         "layers.#.ffn_norm.weight": ("ffn_norm", "plain"),
         "layers.#.attention.wq.weight": ("attn_q", "plain"),
@@ -97,8 +95,24 @@ ORIGINAL: Mapping[str, tuple[str, Form]] = MappingProxyType(
 )
 SPELLINGS: Mapping[str, tuple[str, Form]] = MappingProxyType({**HUGGING_FACE, **ORIGINAL})
 
+# what older versions of transformers and its relatives saved of the rotary positions, which follow from the settings
+_ROTARY_BUFFERS = re.compile(
+    r"(model\.)?(layers\.\d{1,4}\.(self_attn|attention)\.)?"
+    r"(rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)|rope\.freqs)"
+)
+_UNMERGED = re.compile(r"\.(base_layer|lora_(embedding_)?[AB]|modules_to_save|original_module)\.")
+MERGE_FIRST = "merge it with PEFT's `merge_and_unload()`, save the model and convert that"
 _LAYER = re.compile(r"(^|\.)layers\.(\d{1,4})\.")
 _EXPERT = re.compile(r"\.experts\.(\d{1,3})\.")
+
+
+def is_known(name: str) -> bool:
+    """Whether a tensor has a meaning."""
+    try:
+        meaning_of(name)
+    except DataError:
+        return False
+    return True
 
 
 def meaning_of(name: str) -> Meaning:
@@ -107,9 +121,13 @@ def meaning_of(name: str) -> Meaning:
     Raises:
         DataError: no spelling matches.
     """
+    if _ROTARY_BUFFERS.fullmatch(name):
+        return Meaning("", "ignored")
     layer, expert = _LAYER.search(name), _EXPERT.search(name)
     template = _EXPERT.sub(".experts.@.", _LAYER.sub(r"\1layers.#.", name, count=1), count=1)
     if template not in SPELLINGS or "#" in name or "@" in name:
+        if _UNMERGED.search(name):
+            raise DataError(f"tensor `{name[:120]}` is of a model with an adapter in it", hint=MERGE_FIRST)
         raise DataError(
             f"unknown tensor `{name[:120]}`", hint="the checkpoint is not one of a Mistral model, or of a newer kind"
         )

@@ -10,7 +10,7 @@ from convert.architecture.supported import text_config, text_names
 from convert.dequantize.schemes import unpack
 from convert.tensors.experts import divide_experts
 from convert.tensors.layout import SourceTensor
-from convert.tensors.names import meaning_of
+from convert.tensors.names import is_known, meaning_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +36,13 @@ def read_text_model(checkpoint: Checkpoint) -> TextModel:
     """
     config = text_config(checkpoint.config_path, checkpoint.config)
     names = text_names(checkpoint.tensors)
-    kept = {plain: checkpoint.tensors[own] for own, plain in names.plain.items()}
-    if len(kept) < len(names.plain):
+    used = {own: plain for own, plain in names.plain.items() if own not in checkpoint.unlisted or is_known(plain)}
+    kept = {plain: checkpoint.tensors[own] for own, plain in used.items()}
+    if len(kept) < len(used):
         raise DataError(f"{checkpoint.folder}: tensors of the text part are there under two names")
     unpacked = unpack(replace(checkpoint, tensors=kept))
     tensors = tuple(
         SourceTensor(meaning_of(name), weight.file, weight.entry, weight.rows)
         for name, weight in unpacked.tensors.items()
     )
-    return TextModel(divide_experts(tensors), config, (*names.warnings, *unpacked.warnings))
+    return TextModel(divide_experts(tensors), config, (*checkpoint.warnings, *names.warnings, *unpacked.warnings))

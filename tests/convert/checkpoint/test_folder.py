@@ -15,7 +15,16 @@ from chat.errors import ChatError, DataError, ModelError
 from convert.checkpoint.folder import open_checkpoint
 from convert.draft import ConversionOptions
 from convert.pipeline import make_draft
-from tests.convert.samples import V01, V03, Sizes, copy_checkpoint, make_checkpoint, write_safetensors
+from convert.tensors.text_model import read_text_model
+from tests.convert.samples import (
+    V01,
+    V03,
+    Sizes,
+    copy_checkpoint,
+    make_checkpoint,
+    read_safetensors,
+    write_safetensors,
+)
 
 INDEX = "model.safetensors.index.json"
 
@@ -35,10 +44,60 @@ def test_of_two_layouts_in_one_folder_only_one_is_opened(tmp_path: Path) -> None
     folder = copy_checkpoint(V03, tmp_path / "model")
     (folder / "consolidated.safetensors").write_bytes(b"not even a header")
     (folder / "params.json").write_text("not even JSON")
-    (folder / "model.safetensors").write_bytes(b"the index comes first")
     opened = open_checkpoint(folder)
     assert [file.path.name for file in opened.files] == [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
     assert opened.config_path.name == "config.json"
+
+
+def save_whole(folder: Path) -> None:
+    """The folder's weights in one file as well, all other than those in the shards."""
+    tensors = {name: array for path in folder.glob("model-*") for name, array in read_safetensors(path).items()}
+    write_safetensors(folder / "model.safetensors", {name: array[::-1] for name, array in tensors.items()})
+
+
+@pytest.mark.parametrize("left", ["shards and index", "shards", "index"])
+def test_a_whole_file_is_read_rather_than_the_shards_of_the_release_beside_it(left: str, tmp_path: Path) -> None:
+    """Saving a fine-tune into the release's folder leaves the old shards there, which were converted instead."""
+    folder = copy_checkpoint(V03, tmp_path / "model")
+    save_whole(folder)
+    for path in folder.glob("model-*" if left == "index" else INDEX if left == "shards" else "x"):
+        path.unlink()
+    opened = open_checkpoint(folder)
+    assert [file.path.name for file in opened.files] == ["model.safetensors"]
+    other = f"`{INDEX}`" if left == "index" else "`model-00001-of-00002.safetensors` and 1 more shards"
+    assert opened.warnings == (f"{folder}: converts `model.safetensors`, not {other} beside it, as transformers would",)
+    assert read_text_model(opened).warnings == opened.warnings
+
+
+def test_an_index_of_the_one_file_is_no_reason_to_warn(tmp_path: Path) -> None:
+    folder = copy_checkpoint(V01, tmp_path / "model")
+    set_index(folder, dict.fromkeys(open_checkpoint(V01).tensors, "model.safetensors"))
+    assert open_checkpoint(folder).warnings == ()
+
+
+def test_a_tensor_that_the_index_leaves_out_is_read(tmp_path: Path) -> None:
+    folder = copy_checkpoint(V03, tmp_path / V03.name)
+    weight_map = json.loads((folder / INDEX).read_text())["weight_map"]
+    del weight_map["lm_head.weight"], weight_map["model.layers.0.mlp.up_proj.weight"]
+    set_index(folder, weight_map)
+    assert open_checkpoint(folder).tensors.keys() == open_checkpoint(V03).tensors.keys()
+    assert make_draft(ConversionOptions(folder)).header == make_draft(ConversionOptions(V03)).header
+
+
+def test_what_an_index_leaves_out_need_not_be_of_the_model(tmp_path: Path) -> None:
+    folder = copy_checkpoint(V03, tmp_path / "model")
+    shard = folder / "model-00002-of-00002.safetensors"
+    write_safetensors(shard, {**read_safetensors(shard), "optimizer.step": np.zeros(1, np.float32)})
+    names = [tensor.entry.name for tensor in read_text_model(open_checkpoint(folder)).tensors]
+    assert sorted(names) == sorted(open_checkpoint(V03).tensors)
+
+
+def test_a_tensor_that_two_shards_hold_and_the_index_leaves_out_is_refused(tmp_path: Path) -> None:
+    folder = copy_checkpoint(V03, tmp_path / "model")
+    for shard in folder.glob("model-*"):
+        write_safetensors(shard, {**read_safetensors(shard), "extra": np.zeros(1, np.float32)})
+    with pytest.raises(DataError, match=r"tensor `extra` is also in `model-00001-of-00002.safetensors`"):
+        open_checkpoint(folder)
 
 
 def test_shards_whose_index_is_lost_are_read_all_the_same(tmp_path: Path) -> None:
@@ -120,6 +179,7 @@ def test_a_fifo_as_shard_is_not_opened(tmp_path: Path) -> None:
 
 def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "model", Sizes(layers=1))
+    (folder / "model.safetensors").unlink()
     for name in ("a", "b"):
         write_safetensors(folder / f"{name}.safetensors", {name: np.zeros(1, np.float32), "c": np.zeros(1, np.float32)})
     set_index(folder, {"a": "a.safetensors", "b": "b.safetensors", "c": "b.safetensors"})

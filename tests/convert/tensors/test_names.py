@@ -40,7 +40,12 @@ def test_the_tiny_checkpoints_names_become_the_references_names() -> None:
         ("layers.3.feed_forward.gate.weight", Meaning("ffn_gate_inp", "plain", 3)),
         ("model.layers.3.mlp.experts.gate_up_proj", Meaning("ffn_gate_exps", "gate_and_up", 3)),
         ("model.layers.3.mlp.experts.down_proj", Meaning("ffn_down_exps", "experts", 3)),
-        ("model.layers.4.self_attn.rotary_emb.inv_freq", Meaning("", "ignored", 4)),
+        ("model.layers.4.self_attn.rotary_emb.inv_freq", Meaning("", "ignored")),
+        ("model.layers.4.self_attn.rotary_emb.cos_cached", Meaning("", "ignored")),
+        ("model.layers.4.self_attn.rotary_emb.sin_cached", Meaning("", "ignored")),
+        ("model.rotary_emb.inv_freq", Meaning("", "ignored")),
+        ("model.rotary_emb.original_inv_freq", Meaning("", "ignored")),
+        ("rope.freqs", Meaning("", "ignored")),
     ],
 )
 def test_a_name_says_part_form_layer_and_expert(name: str, meaning: Meaning) -> None:
@@ -64,3 +69,17 @@ def test_a_name_says_part_form_layer_and_expert(name: str, meaning: Meaning) -> 
 def test_any_other_name_is_unknown(name: str) -> None:
     with pytest.raises(DataError, match="unknown tensor"):
         meaning_of(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.self_attn.q_proj.base_layer.weight",
+        "model.layers.0.self_attn.q_proj.lora_A.default.weight",
+        "model.embed_tokens.modules_to_save.default.weight",
+    ],
+)
+def test_a_model_with_an_adapter_in_it_is_to_be_merged_first(name: str) -> None:
+    with pytest.raises(DataError, match="is of a model with an adapter in it") as caught:
+        meaning_of(name)
+    assert caught.value.hint == "merge it with PEFT's `merge_and_unload()`, save the model and convert that"
