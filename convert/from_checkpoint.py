@@ -10,11 +10,11 @@ from convert.architecture.hyperparameters import read_hyperparameters
 from convert.checkpoint.folder import open_checkpoint
 from convert.draft import ConversionDraft, ModelDetails, make_jobs, plan_model
 from convert.lora.adapter import open_adapters
-from convert.lora.merge import merge_all
+from convert.lora.merge import merge_all, tied_warning
 from convert.output.metadata import Origin, fingerprint, fingerprint_with, make_keys
 from convert.output.sliding_window import choose_target
 from convert.quantize.type_overrides import read_type_overrides
-from convert.tensors.layout import count_parameters, lay_out, shape_finder, sinks
+from convert.tensors.layout import count_parameters, lay_out, settle_output, shape_finder, sinks, untie
 from convert.tensors.text_model import read_text_model
 from convert.tokenizer.load import read_vocabulary
 from convert.tokenizer.prompt_formats import RAW, is_base_model
@@ -35,13 +35,17 @@ def draft_checkpoint(options: ConversionOptions) -> ConversionDraft:
     types = read_type_overrides(options.type or DEFAULT_TYPE, options.tensor_types, options.imatrix)
     checkpoint = open_checkpoint(options.source)
     model = read_text_model(checkpoint)
-    own = read_hyperparameters(checkpoint.config_path, model.config, shape_finder(model.tensors))
+    stated = read_hyperparameters(checkpoint.config_path, model.config, shape_finder(model.tensors))
+    settled = settle_output(model.tensors, stated)
+    tensors, own = settled.tensors, settled.sizes
+    adapters = open_adapters(options.adapters)
+    if any(adapter.has_own_ends for adapter, _ in adapters):
+        tensors, own = untie(tensors, own)
     target = choose_target(own, options.window)
-    outputs = lay_out(model.tensors, own)  # before the vocabulary: sizes that no tensor has must not fill one
+    outputs = lay_out(tensors, own)  # before the vocabulary: sizes that no tensor has must not fill one
     vocabulary = read_vocabulary(checkpoint.folder, own.vocabulary)
     if not options.adapters:  # which may have taught the model to answer
         vocabulary = _as_base_model(vocabulary, checkpoint.name)
-    adapters = open_adapters(options.adapters)
     outputs = merge_all(outputs, adapters, own.head_dim)
     origin = Origin(
         name="+".join((checkpoint.name, *(adapter.name for adapter, _ in adapters))),
@@ -69,7 +73,9 @@ def draft_checkpoint(options: ConversionOptions) -> ConversionDraft:
         ),
         warnings=(
             *model.warnings,
+            *settled.warnings,
             *(warning for adapter, _ in adapters for warning in adapter.warnings),
+            *(tied_warning(adapter) for adapter, _ in adapters if settled.sizes.is_tied and adapter.changes_ends),
             *types.warnings(plan),
             *vocabulary.warnings,
         ),

@@ -26,7 +26,7 @@ from convert.lora.merge import Change, TransposedMatrix, changes_of
 from convert.output.metadata import QUANTIZATION_VERSION, fingerprint_with, short_name
 from convert.output.sliding_window import choose_target
 from convert.quantize.recipes import Facts, find_recipe, make_plan
-from convert.tensors.layout import OutputTensor, expected_shapes, shape_finder
+from convert.tensors.layout import OutputTensor, expected_shapes, settle_output, shape_finder
 from convert.tensors.text_model import read_text_model
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 TYPES = ("F32", "F16", "BF16", "Q8_0")
 DEFAULT_TYPE = "F32"
-EMBEDDING = "token_embd.weight"
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,12 @@ def draft_adapter(options: ConversionOptions) -> ConversionDraft:
             hint="merge it with `--lora` while you convert the base",
         )
     changes = changes_of(adapter, base.shapes, base.head_dim)
+    if EMBEDDING in changes and OUTPUT not in base.shapes:
+        raise ModelError(
+            f"{adapter.path}: changes the embedding, which the model also uses as its output layer; llama.cpp cannot "
+            "apply such an adapter",
+            hint="merge it with `--lora` while you convert the base",
+        )
     alpha = _alpha(adapter)
     outputs = [
         half for name, found in changes.items() for half in _halves(name, base.shapes[name], found, alpha, adapter)
@@ -128,7 +134,8 @@ def open_base(path: Path, window: str = "auto") -> Base:
     if path.is_dir():
         checkpoint = open_checkpoint(path)
         model = read_text_model(checkpoint)
-        own = read_hyperparameters(checkpoint.config_path, model.config, shape_finder(model.tensors))
+        stated = read_hyperparameters(checkpoint.config_path, model.config, shape_finder(model.tensors))
+        own = settle_output(model.tensors, stated).sizes
         architecture = choose_target(own, window).architecture
         return Base(checkpoint.name, architecture, expected_shapes(own), own.head_dim)
     file = read_gguf(path)

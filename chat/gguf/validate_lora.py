@@ -13,7 +13,7 @@ from chat.gguf.types import MATRIX_TYPES
 if TYPE_CHECKING:
     from chat.gguf.reader import GgufFile, TensorInfo
 
-EMBEDDING = "token_embd.weight"
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 # llama.cpp asserts on the types of these, so a wrong one ends the process (llama-adapter.cpp)
 KEYS: dict[str, str] = {
     AdapterKey.TYPE: "str",
@@ -50,7 +50,7 @@ def check_adapter_fits(adapter: GgufFile, base: GgufFile) -> None:
     """Refuse an adapter made for another model than `base`. The architecture's name is not compared: it is a tag.
 
     Raises:
-        ModelError: a tensor is not in the base or has another shape there.
+        ModelError: a tensor is not in the base or has another shape there, or the embedding of a tied base is changed.
     """
     hint = f"the adapter belongs to another model than {base.path.name}"
     for name, (a, b) in lora_pairs(adapter).items():
@@ -58,6 +58,12 @@ def check_adapter_fits(adapter: GgufFile, base: GgufFile) -> None:
         if target is None:
             raise ModelError(f"{adapter.path}: tensor {shown(name)} is not in the model", hint=hint)
         changes = (b.shape[1], a.shape[1]) if name == EMBEDDING else (a.shape[0], b.shape[1])
+        if name == EMBEDDING and OUTPUT not in base.tensors:
+            raise ModelError(
+                f"{adapter.path}: changes the embedding, which {base.path.name} also uses as its output layer; "
+                "llama.cpp cannot apply such an adapter",
+                hint="merge it: `mistral-chat convert MODEL --lora ADAPTER`, from the checkpoints of both",
+            )
         if target.shape[:2] != changes:
             problem = f"tensor {shown(name)} changes {list(changes)}, but the model has {list(target.shape)}"
             raise ModelError(f"{adapter.path}: {problem}", hint=hint)

@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 MISTRAL_SCALE = 2.0  # mistral-inference's own default
 PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 MISTRAL_WEIGHTS = "lora.safetensors"
-_HALF = re.compile(r"^(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<half>[AB])(\.default)?(\.weight)?$")
-_WHOLE = re.compile(r"^(?P<module>.+?)(\.modules_to_save(\.default)?|\.original_module)?\.weight$")
+# PEFT leaves the adapter's name out; who saves all of a wrapped model keeps it, `default` as a rule
+_NAME = r"(\.(?!weight$)[\w-]+)?"
+_HALF = re.compile(rf"^(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<half>[AB]){_NAME}(\.weight)?$")
+_WHOLE = re.compile(rf"^(?P<module>.+?)(?P<kind>\.modules_to_save{_NAME}|\.original_module)?\.weight$")
+ENDS = ("token_embd", "output")  # which a tied model has as one
 _PREFIX = "base_model.model."
 
 
@@ -70,6 +73,16 @@ class Adapter:
     pairs: tuple[LowRankPair, ...]
     wholes: tuple[FullTensor, ...]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def has_own_ends(self) -> bool:
+        """Whether it replaces the embedding or the output layer."""
+        return any(whole.meaning.part in ENDS for whole in self.wholes)
+
+    @property
+    def changes_ends(self) -> bool:
+        """Whether it replaces or changes the embedding or the output layer."""
+        return self.has_own_ends or any(pair.meaning.part in ENDS for pair in self.pairs)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -156,7 +169,7 @@ def _mistral_scale(folder: Path) -> float:
 
 def _read(file: TensorFile, settings: LoraSettings | None, scale: float) -> Adapter:
     halves: dict[str, dict[str, tuple[Part, bool]]] = {}
-    wholes: dict[str, FullTensor] = {}
+    wholes: dict[str, tuple[Part, bool]] = {}
     image_tensors = 0
     for name, entry in file.tensors.items():
         plain = text_name(name.removeprefix(_PREFIX))
@@ -169,7 +182,7 @@ def _read(file: TensorFile, settings: LoraSettings | None, scale: float) -> Adap
                 raise part.fault("is there twice")
             half[match["half"]] = (part, match["embedding"] is not None)
         elif (match := _WHOLE.match(plain)) and settings is not None:
-            _add_whole(wholes, match["module"], part)
+            _add_whole(wholes, match, part)
         else:
             raise part.fault("does not belong to a LoRA adapter")
     pairs = tuple(_pair(module, half, settings, scale) for module, half in halves.items())
@@ -179,17 +192,21 @@ def _read(file: TensorFile, settings: LoraSettings | None, scale: float) -> Adap
         file.path,
         None if settings is None else settings.alpha,
         pairs,
-        tuple(wholes.values()),
+        tuple(FullTensor(meaning_of(f"{module}.weight"), part) for module, (part, _) in wholes.items()),
         (f"{file.path}: {image_tensors} tensors for images are left out",) if image_tensors else (),
     )
 
 
-def _add_whole(wholes: dict[str, FullTensor], module: str, part: Part) -> None:
-    if module.endswith(".base_layer"):
-        return  # the base's embedding, which PEFT saves beside an adapter of it
-    if module in wholes:
+def _add_whole(wholes: dict[str, tuple[Part, bool]], match: re.Match[str], part: Part) -> None:
+    """Keep the trained one of the tensors of a module, each with whether its name says that it is trained."""
+    module, kind = match["module"], match["kind"] or ""
+    if kind == ".original_module" or module.endswith(".base_layer"):
+        return  # the base's own, which PEFT saves beside an adapter of it
+    is_trained = bool(kind)
+    if module in wholes and wholes[module][1] == is_trained:
         raise part.fault("is there twice")
-    wholes[module] = FullTensor(meaning_of(f"{module}.weight"), part)
+    if module not in wholes or is_trained:
+        wholes[module] = (part, is_trained)
 
 
 def _pair(

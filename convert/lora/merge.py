@@ -150,6 +150,14 @@ def merge_all(
     return tuple(outputs)
 
 
+def tied_warning(adapter: Adapter) -> str:
+    """What to say of an adapter that replaces or changes an end of a model that ties its two ends, `ENDS`."""
+    what = f"{adapter.path}: the model uses its embedding as the output layer too"
+    if adapter.has_own_ends:
+        return f"{what}, and the adapter replaces one of them: they are written apart, as PEFT merges them"
+    return f"{what}, and the adapter changes both, though it was trained on one of them, as PEFT merges it"
+
+
 def changes_of(adapter: Adapter, shapes: Mapping[str, Shape], head_dim: int) -> dict[str, list[Change]]:
     """What an adapter adds to each tensor, by name, of a model with these row-major shapes.
 
@@ -167,11 +175,11 @@ def _target(adapter: Adapter, meaning: Meaning, part: Part, shapes: Mapping[str,
     """The shape of the tensor that a part changes."""
     shape = shapes.get(meaning.gguf_name) if meaning.form != "ignored" else None
     if shape is None:
-        more = "; the model has no output layer of its own" if meaning.part == "output" else ""
-        raise ModelError(
-            f"{adapter.path}: tensor `{part.entry.name[:120]}` has no place in the model{more}",
-            hint="the adapter belongs to another model",
-        )
+        hint, more = "the adapter belongs to another model", ""
+        if meaning.part == "output":
+            more = "; the model has no output layer of its own"
+            hint = "save the model with an output layer of its own (`tie_word_embeddings` false), and merge into that"
+        raise ModelError(f"{adapter.path}: tensor `{part.entry.name[:120]}` has no place in the model{more}", hint=hint)
     is_expert = meaning.expert is not None
     if is_expert != (len(shape) == 3) or (meaning.expert is not None and meaning.expert >= shape[0]):
         raise ModelError(f"{adapter.path}: tensor `{part.entry.name[:120]}` is of an expert that the model lacks")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from convert.checkpoint.mapped_file import TensorEntry, TensorFile
     from convert.tensors.names import Meaning
 
+COMPARED_NUMBERS = 1 << 20  # at a time
 NO_SINK = -1e30  # the logit of an attention sink without effect: exp() of it is 0
 
 
@@ -57,6 +58,65 @@ def shape_finder(sources: Sequence[SourceTensor]) -> Callable[[str], Shape | Non
     return shapes.get
 
 
+@dataclass(frozen=True)
+class SettledModel:
+    """A model's tensors and sizes, with the output layer that it uses."""
+
+    tensors: tuple[SourceTensor, ...]
+    sizes: Hyperparameters
+    warnings: tuple[str, ...] = ()
+
+
+def settle_output(sources: Sequence[SourceTensor], hparams: Hyperparameters) -> SettledModel:
+    """Decide whether the embedding is the output layer too, as transformers does when it loads a model.
+
+    A model that calls itself tied is not where the checkpoint holds an output layer with other numbers. Where it holds
+    only one of the two, that one is both.
+    """
+    embedding, output = (_first(sources, part) for part in ("token_embd", "output"))
+    if not hparams.is_tied or output is None:
+        return SettledModel(tuple(sources), hparams)
+    if embedding is None:
+        return SettledModel(_renamed(sources, output, "token_embd"), hparams)
+    if _are_equal(embedding.rows, output.rows):
+        return SettledModel(tuple(sources), hparams)
+    warning = (
+        f"{output.file.path}: the configuration ties the output layer to the embedding, but "
+        f"`{output.entry.name}` holds other numbers: it is kept as the output layer"
+    )
+    return SettledModel(tuple(sources), replace(hparams, is_tied=False), (warning,))
+
+
+def untie(
+    sources: Sequence[SourceTensor], hparams: Hyperparameters
+) -> tuple[tuple[SourceTensor, ...], Hyperparameters]:
+    """Give a tied model an output layer of its own, with the numbers of its embedding; others stay as they are."""
+    embedding = _first(sources, "token_embd")
+    if not hparams.is_tied or embedding is None:
+        return tuple(sources), hparams
+    others = [source for source in sources if source.meaning.part != "output"]
+    output = replace(embedding, meaning=replace(embedding.meaning, part="output"))
+    return (*others, output), replace(hparams, is_tied=False)
+
+
+def _first(sources: Sequence[SourceTensor], part: str) -> SourceTensor | None:
+    return next((source for source in sources if source.meaning.part == part), None)
+
+
+def _renamed(sources: Sequence[SourceTensor], which: SourceTensor, part: str) -> tuple[SourceTensor, ...]:
+    new = replace(which, meaning=replace(which.meaning, part=part))
+    return tuple(new if source is which else source for source in sources)
+
+
+def _are_equal(one: Rows, other: Rows) -> bool:
+    """Whether two matrices hold the same numbers; different ones are told apart by their first rows as a rule."""
+    if (one.count, one.columns) != (other.count, other.columns):
+        return False
+    step = max(1, COMPARED_NUMBERS // max(1, one.columns))
+    pieces = ((at, min(at + step, one.count)) for at in range(0, one.count, step))
+    return all(np.array_equal(one.read(*piece), other.read(*piece)) for piece in pieces)
+
+
 def lay_out(sources: Sequence[SourceTensor], hparams: Hyperparameters) -> tuple[OutputTensor, ...]:
     """Make every tensor that the plain architecture has out of the checkpoint's.
 
@@ -72,6 +132,13 @@ def lay_out(sources: Sequence[SourceTensor], hparams: Hyperparameters) -> tuple[
         if name not in expected and not (name == "output.weight" and hparams.is_tied):
             raise DataError(f"tensor `{found[0].entry.name}` has no place in a model of {hparams.layers} layers")
     missing = [name for name in expected if name not in parts]
+    if missing == ["output.weight"]:
+        raise DataError(
+            "the checkpoint has no output layer (`lm_head.weight`), and its configuration does not say that the "
+            "embedding is used instead",
+            hint="if the model is tied, set `tie_word_embeddings` in config.json, or `tied_embeddings` in "
+            "params.json, to true; else a file of the checkpoint is missing",
+        )
     if missing:
         raise DataError(f"the checkpoint lacks what becomes `{missing[0]}`" + _and_more(len(missing) - 1))
     return tuple(_assemble(name, shape, parts[name], hparams) for name, shape in expected.items())

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.options import ConversionOptions
-from convert.pipeline import convert
+from chat.errors import DataError
+from convert.draft import ConversionOptions
+from convert.pipeline import convert, make_draft
 from tests.convert.samples import (
     Array,
     Sizes,
@@ -17,6 +18,7 @@ from tests.convert.samples import (
     tensor_bytes,
 )
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 SIZES = Sizes(layers=1, width=64, heads=2, kv_heads=1, hidden=64)
 TENSORS = hugging_face_tensors(SIZES)
 
@@ -62,3 +64,38 @@ def test_buffers_of_the_rotary_positions_are_passed_over(tmp_path: Path) -> None
     }
     saved = make_checkpoint(tmp_path / "saved", SIZES, {**TENSORS, **buffers})
     assert converted_bytes(saved) == converted_bytes(plain)
+
+
+@pytest.mark.parametrize("row", [0, 511])
+def test_a_tied_model_with_another_output_layer_keeps_it(row: int, tmp_path: Path) -> None:
+    """transformers does not tie them then, and warns; the layer was dropped without a word."""
+    head = TENSORS[EMBEDDING].copy()
+    head[row, 3] ^= 1  # the last bit of one number
+    tied = make_checkpoint(tmp_path / "tied", SIZES, {**TENSORS, HEAD: head}, tie_word_embeddings=True)
+    untied = make_checkpoint(tmp_path / "untied", SIZES, {**TENSORS, HEAD: head})
+    assert converted_bytes(tied) == converted_bytes(untied)
+    assert make_draft(ConversionOptions(tied)).warnings == (
+        f"{tied}/model.safetensors: the configuration ties the output layer to the embedding, but `lm_head.weight` "
+        "holds other numbers: it is kept as the output layer",
+    )
+
+
+@pytest.mark.parametrize("kept", [EMBEDDING, HEAD])
+def test_a_tied_model_is_read_by_whichever_of_the_two_it_holds(kept: str, tmp_path: Path) -> None:
+    ends = {EMBEDDING: TENSORS[EMBEDDING], HEAD: TENSORS[EMBEDDING]}
+    both = make_checkpoint(tmp_path / "both", SIZES, {**TENSORS, **ends}, tie_word_embeddings=True)
+    del ends[HEAD if kept == EMBEDDING else EMBEDDING]
+    others = {name: array for name, array in TENSORS.items() if name not in (EMBEDDING, HEAD)}
+    one = make_checkpoint(tmp_path / "one", SIZES, {**others, **ends}, tie_word_embeddings=True)
+    assert converted_bytes(one) == converted_bytes(both)
+    assert make_draft(ConversionOptions(one)).warnings == ()
+
+
+@pytest.mark.parametrize("stated", [False, None])
+def test_a_model_without_output_layer_may_be_tied_and_the_error_says_so(stated: bool | None, tmp_path: Path) -> None:
+    others = {name: array for name, array in TENSORS.items() if name != HEAD}
+    folder = make_checkpoint(tmp_path / "model", SIZES, others, tie_word_embeddings=stated)
+    with pytest.raises(DataError, match="the checkpoint has no output layer") as caught:
+        make_draft(ConversionOptions(folder))
+    assert "set `tie_word_embeddings` in config.json" in str(caught.value.hint)
+    make_draft(ConversionOptions(make_checkpoint(tmp_path / "model", SIZES, others, tie_word_embeddings=True)))

@@ -76,6 +76,26 @@ def test_llama_cpp_with_the_adapter_answers_as_the_merged_model(name: str, tmp_p
     assert file.architecture == ("llama" if sizes.window is None else "granite_swa")
 
 
+def test_an_adapter_of_a_tied_embedding_is_neither_written_nor_attached(tmp_path: Path) -> None:
+    """llama.cpp aborts at the first answer: it multiplies the output layer by the pair, whose halves are exchanged."""
+    sizes = Sizes(layers=1, is_tied=True)
+    tensors = {
+        "model.embed_tokens.lora_embedding_A": np.ones((4, 512), np.float32),
+        "model.embed_tokens.lora_embedding_B": np.ones((256, 4), np.float32),
+    }
+    adapter = write_peft(tmp_path / "adapter", {}, tensors)
+    tied = make_checkpoint(tmp_path / "tied", sizes)
+    convert(ConversionOptions(tied, tmp_path / "tied.gguf", "F32", show_progress=False))
+    for base in (tied, tmp_path / "tied.gguf"):
+        with pytest.raises(ModelError, match="changes the embedding, which the model also uses as its output") as fault:
+            write(adapter, base, tmp_path / "out.gguf")
+        assert fault.value.hint == "merge it with `--lora` while you convert the base"
+    other = make_checkpoint(tmp_path / "other", Sizes(layers=1))
+    file = read_gguf(write(adapter, other, tmp_path / "adapter.gguf"))
+    with pytest.raises(ModelError, match=r"changes the embedding, which tied.gguf also uses as its output layer"):
+        check_adapter_fits(file, read_gguf(tmp_path / "tied.gguf"))
+
+
 def test_an_embeddings_adapter_is_looked_up_by_piece(tmp_path: Path) -> None:
     generator = np.random.default_rng(6)
     a = generator.standard_normal((4, 512), dtype=np.float32) * np.float32(0.1)

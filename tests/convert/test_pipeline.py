@@ -240,11 +240,14 @@ def add_tensor(folder: Path) -> None:
     index.write_text(json.dumps(listed))
 
 
-def unlist_tensor(folder: Path) -> None:
+def remove_tensor(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     listed = json.loads(index.read_text())
-    del listed["weight_map"]["model.norm.weight"]
+    shard = folder / listed["weight_map"].pop("model.norm.weight")
     index.write_text(json.dumps(listed))
+    tensors = read_safetensors(shard)
+    del tensors["model.norm.weight"]
+    write_safetensors(shard, tensors)
 
 
 def remove_tokenizer(folder: Path) -> None:
@@ -263,7 +266,7 @@ FAULTS = [
     (remove_shard, DataError, "the shard `model-00002-of-00002.safetensors` is missing"),
     (cut_shard, DataError, "model-00001-of-00002.safetensors: tensor `.*`: ends at byte .* but the file holds"),
     (add_tensor, DataError, "unknown tensor `model.layers.0.bias`"),
-    (unlist_tensor, DataError, "the checkpoint lacks what becomes `output_norm.weight`"),
+    (remove_tensor, DataError, "the checkpoint lacks what becomes `output_norm.weight`"),
     (remove_tokenizer, DataError, "no tokenizer"),
     (put_nan, DataError, "blk.0.ffn_up.weight: nan in row 300, column 7"),
     (lambda folder: (folder / "config.json").unlink(), DataError, "neither `config.json` nor `params.json` is there"),

@@ -324,12 +324,93 @@ def test_whole_tensors_cannot_be_merged_in_part(base: Path, tmp_path: Path) -> N
         make_draft(ConversionOptions(base, adapters=((adapter, 0.5),)))
 
 
+TIED = Sizes(layers=1, is_tied=True)
+TIED_TENSORS = hugging_face_tensors(TIED)
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+@pytest.mark.parametrize("names", [(EMBEDDING,), (HEAD,), (EMBEDDING, HEAD)])
+def test_a_tied_model_is_untied_by_whole_modules_as_peft_does(names: tuple[str, ...], tmp_path: Path) -> None:
+    """PEFT 0.21 sets `tie_word_embeddings` to false when it merges them; the other end keeps the base's numbers."""
+    wholes = {name: bfloat16(np.full((512, 256), 0.5 + n, np.float32)) for n, name in enumerate(names)}
+    adapter = write_peft(tmp_path / "adapter", {}, wholes)
+    base = make_checkpoint(tmp_path / "tied", TIED, TIED_TENSORS)
+    draft = make_draft(ConversionOptions(base, adapters=((adapter, 1.0),)))
+    assert draft.warnings == (
+        f"{adapter}/adapter_model.safetensors: the model uses its embedding as the output layer too, and the adapter "
+        "replaces one of them: they are written apart, as PEFT merges them",
+    )
+    apart = {EMBEDDING: TIED_TENSORS[EMBEDDING], HEAD: TIED_TENSORS[EMBEDDING], **wholes}
+    assert made_with(base, adapter) == expected({**TIED_TENSORS, **apart}, tmp_path, Sizes(layers=1))
+
+
+def test_an_adapter_of_a_tied_embedding_changes_both_ends_with_a_word(tmp_path: Path) -> None:
+    adapter, pair = embedding_adapter(tmp_path / "adapter")
+    base = make_checkpoint(tmp_path / "tied", TIED, TIED_TENSORS)
+    (warning,) = make_draft(ConversionOptions(base, adapters=((adapter, 1.0),))).warnings
+    assert warning.endswith("the adapter changes both, though it was trained on one of them, as PEFT merges it")
+    made = made_with(base, adapter)
+    wanted = float32(TIED_TENSORS[EMBEDDING]) + 2.0 * (pair[1] @ pair[0]).T
+    assert "output.weight" not in made
+    assert np.allclose(np.frombuffer(made["token_embd.weight"], "<f4").reshape(512, 256), wanted, atol=1e-6)
+
+
+def embedding_adapter(folder: Path) -> tuple[Path, tuple[Array, Array]]:
+    """An adapter of the embedding as PEFT writes it, and its matrices (4, pieces) and (width, 4)."""
+    generator = np.random.default_rng(4)
+    a, b = (generator.standard_normal(shape, dtype=np.float32) for shape in ((4, 512), (256, 4)))
+    at = "model.embed_tokens."
+    tensors = {
+        f"{at}lora_embedding_A": a,
+        f"{at}lora_embedding_B": b,
+        f"{at}base_layer.weight": np.zeros((512, 256), np.float32),
+    }
+    return write_peft(folder, {}, tensors), (a, b)
+
+
+@pytest.mark.parametrize("name", ["", ".default", ".my-adapter"])
+def test_of_three_tensors_of_a_module_the_trained_one_is_merged(name: str, base: Path, tmp_path: Path) -> None:
+    """Who saves all of a wrapped model keeps the module, the copy that was trained, and the base's own."""
+    trained = bfloat16(np.full((512, 256), 0.25, np.float32))
+    modules = ("lm_head", "model.embed_tokens")
+    wholes = {
+        f"{module}{kind}.weight": TENSORS[f"{module}.weight"] if kind != f".modules_to_save{name}" else trained
+        for module in modules
+        for kind in ("", f".modules_to_save{name}", ".original_module")
+    }
+    pairs = pairs_for(TENSORS, MODULES[:2])
+    named = {
+        f"{module}.lora_{half}{name}.weight": m
+        for module, ms in pairs.items()
+        for half, m in zip("AB", ms, strict=True)
+    }
+    adapter = write_peft(tmp_path / "adapter", {}, {**named, **dict(reversed(wholes.items()))})
+    replaced = dict.fromkeys((f"{module}.weight" for module in modules), trained)
+    assert made_with(base, adapter) == expected(merged({**TENSORS, **replaced}, pairs, 2.0), tmp_path)
+
+
+def test_the_bases_own_module_alone_changes_nothing(base: Path, tmp_path: Path) -> None:
+    pairs = pairs_for(TENSORS, MODULES[:2])
+    original = {"lm_head.original_module.weight": bfloat16(np.ones((512, 256), np.float32))}
+    with_original = write_peft(tmp_path / "with", pairs, original)
+    assert made_with(base, with_original) == made_with(base, write_peft(tmp_path / "plain", pairs))
+
+
+def test_two_trained_copies_of_a_module_are_refused(base: Path, tmp_path: Path) -> None:
+    copies = {f"lm_head.modules_to_save.{name}.weight": TENSORS["lm_head.weight"] for name in ("a", "b")}
+    with pytest.raises(DataError, match=r"`base_model.model.lm_head.modules_to_save.b.weight` .*is there twice"):
+        make_draft(ConversionOptions(base, adapters=((write_peft(tmp_path / "adapter", {}, copies), 1.0),)))
+
+
 def test_an_output_layer_that_a_tied_model_lacks_is_named(tmp_path: Path) -> None:
     sizes = Sizes(is_tied=True)
     base = make_checkpoint(tmp_path / "tied", sizes)
     adapter = write_peft(tmp_path / "adapter", pairs_for(TENSORS, ["lm_head"]))
-    with pytest.raises(ModelError, match="has no place in the model; the model has no output layer of its own"):
+    with pytest.raises(
+        ModelError, match="has no place in the model; the model has no output layer of its own"
+    ) as fault:
         make_draft(ConversionOptions(base, adapters=((adapter, 1.0),)))
+    assert str(fault.value.hint).startswith("save the model with an output layer of its own")
 
 
 def test_a_link_out_of_the_adapters_folder_is_refused(base: Path, tmp_path: Path) -> None:
