@@ -104,6 +104,7 @@ class TokenizerKey:
     BOS_ID: Final = "tokenizer.ggml.bos_token_id"
     EOS_ID: Final = "tokenizer.ggml.eos_token_id"
     EOT_ID: Final = "tokenizer.ggml.eot_token_id"
+    EOM_ID: Final = "tokenizer.ggml.eom_token_id"
     UNKNOWN_ID: Final = "tokenizer.ggml.unknown_token_id"
     ADD_BOS: Final = "tokenizer.ggml.add_bos_token"
     ADD_EOS: Final = "tokenizer.ggml.add_eos_token"
@@ -148,4 +149,17 @@ class MistralChatKey:
     SOURCE: Final = "mistral_chat.source"
     SOURCE_SHA256: Final = "mistral_chat.source_sha256"
     TEKKEN_PATTERN: Final = "mistral_chat.tekken_pattern"
+    END_IDS: Final = "mistral_chat.end_token_ids"  # all ids that end an answer, where llama.cpp's keys have no room
+    SPACE_PREFIX: Final = "mistral_chat.space_prefix"  # a value of `SpacePrefix`
     FILLER: Final = "mistral_chat.filler"  # pads a header that was changed in place
+
+
+class SpacePrefix:
+    """Where a space goes before a text, if not before every text between control pieces as SentencePiece does it.
+
+    A text that Mistral's own formats encode on its own has one in any case.
+    """
+
+    FIRST: Final = "first"  # before the first text of a prompt, unless it begins with a space
+    MISSING: Final = "missing"  # before every text that does not begin with a space
+    NEVER: Final = "never"  # before none

@@ -7,7 +7,7 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from chat.gguf.cursor import shown
-from chat.gguf.keys import TokenizerKey
+from chat.gguf.keys import MistralChatKey, TokenizerKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     TokenizerKey.REMOVE_EXTRA_WHITESPACES: ("bool",),
     TokenizerKey.NORMALIZER_LOWERCASE: ("bool",),
     TokenizerKey.NORMALIZER_STRIP_ACCENTS: ("bool",),
+    MistralChatKey.END_IDS: ("[u32]",),
 }
 
 
@@ -81,7 +82,7 @@ def check_vocabulary(file: GgufFile, *, strict: bool) -> None:
 
 def _check_types(file: GgufFile) -> None:
     for name, kind in file.types.items():
-        if name.startswith(TokenizerKey.PREFIX):
+        if name.startswith(TokenizerKey.PREFIX) or name in KEYS:
             kinds = ("u32",) if name.endswith(TokenizerKey.ID_SUFFIX) else KEYS.get(name, (kind,))
             if kind not in kinds:
                 raise file.fault(f"key {shown(name)} is {kind}, but must be {' or '.join(kinds)}")
@@ -103,6 +104,9 @@ def _check_numbers(file: GgufFile, count: int) -> None:
         number = file.metadata.get(key, 0)
         if number >= count:
             raise file.fault(f"key '{key}' is {number}, but the vocabulary has {count} pieces")
+    last = max(file.metadata.get(MistralChatKey.END_IDS, ()), default=0)
+    if last >= count:
+        raise file.fault(f"key '{MistralChatKey.END_IDS}' holds {last}, but the vocabulary has {count} pieces")
     types = file.metadata.get(TokenizerKey.TOKEN_TYPE, (0,))
     if not 0 <= min(types) <= max(types) <= LAST_TYPE:
         raise file.fault(

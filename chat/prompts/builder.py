@@ -96,7 +96,7 @@ def encode(prompt: Prompt, tokenizer: Encoder, prompt_format: str) -> tuple[int,
                 raise DataError(f"id {token} is not in the vocabulary of {tokenizer.size:,} pieces")
         return prompt.ids
     if prompt.text is not None:
-        return tuple(tokenizer.encode((Mark("bos"), Text(prompt.text))))
+        return tuple(tokenizer.encode((Mark("bos"), Text(prompt.text, joined=True))))
     messages = prompt.messages or ()
     return tuple(tokenizer.encode(render(prompt_format, messages, prompt.tools, prompt.continues, tokenizer.template)))
 

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError
+from chat.gguf.keys import SpacePrefix
 from convert.checkpoint.json_file import read_small_file
 from convert.tokenizer.added_tokens import AddedToken, TokenizerNotes, read_notes
 from convert.tokenizer.prompt_formats import FORMAT_OF_SUFFIX, format_of_pieces, is_foreign
 from convert.tokenizer.sentencepiece_file import Piece, PieceType, parse_sentencepiece
+from convert.tokenizer.space_prefix import begins_with_bos, space_prefix_of, space_prefix_of_config
 from convert.tokenizer.tekken import parse_tekken
-from convert.tokenizer.tokenizer_json import parse_tokenizer_json
+from convert.tokenizer.tokenizer_json import load_tokenizer_json, parse_tokenizer_json
 from convert.tokenizer.vocabulary import GgufVocabulary, unused_piece
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from convert.tokenizer.space_prefix import Prefix
 
 ADDED_SCORE = -1000.0  # as llama.cpp's converter scores added tokens
 SENTENCEPIECE = "tokenizer.model"
 TEKKEN = "tekken.json"
-FAST = "tokenizer.json"  # of transformers; last, as it leaves things out that the others say
+FAST = "tokenizer.json"  # of transformers; it does not have the scores of SentencePiece's pieces
+_ORDINARY = (PieceType.NORMAL, PieceType.USER_DEFINED)
+_RESERVED = re.compile(rb"\[control_\d+\]|<SPECIAL_\d+>|\[PAD\d+\]|<\|?(reserved|unused|extra)[\w-]*\d+\|?>")
 _MARKER = re.compile(rb"\[/?[A-Z][A-Z_0-9]*\]|<.*>")
 
 
@@ -32,18 +39,80 @@ def read_vocabulary(folder: Path, size: int) -> GgufVocabulary:
         DataError: there is no tokenizer, it is malformed, or it has more pieces than the model has rows.
     """
     tekken, sentencepiece = folder / TEKKEN, _sentencepiece_file(folder)
+    fast, warnings = _read_fast(folder / FAST, is_needed=not tekken.exists() and sentencepiece is None)
     if tekken.exists():
         path, vocabulary = tekken, parse_tekken(read_small_file(tekken), str(tekken))
     elif sentencepiece is not None:
-        path, vocabulary = sentencepiece, _read_sentencepiece(sentencepiece)
-    elif (fast := folder / FAST).exists():
-        path, vocabulary = fast, parse_tokenizer_json(read_small_file(fast), str(fast))
+        path, vocabulary = _choose(sentencepiece, folder / FAST, fast)
+    elif fast:
+        path, vocabulary = folder / FAST, parse_tokenizer_json(fast, str(folder / FAST))
     else:
         hint = f"put the release's `{SENTENCEPIECE}` or `{TEKKEN}` into the folder"
         raise DataError(f"{folder}: no tokenizer", hint=hint)
-    if len(vocabulary.pieces) > size:
+    notes = read_notes(folder, fast)
+    known = {token.id for token in notes.added}
+    pieces = vocabulary.pieces[:size] if known.issuperset(range(size, len(vocabulary.pieces))) else vocabulary.pieces
+    if len(pieces) > size:
         raise DataError(f"{path}: {len(vocabulary.pieces)} pieces, but the model has rows for {size}")
-    return _with_notes(vocabulary, read_notes(folder), size)
+    own = replace(vocabulary, pieces=pieces, warnings=(*vocabulary.warnings, *warnings))
+    made = _with_notes(own, notes, size, path.name)
+    return replace(made, space_prefix=_space_prefix(made, path, fast, notes), add_bos=_add_bos(path, fast, notes))
+
+
+def _read_fast(path: Path, *, is_needed: bool) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The folder's tokenizer.json, empty where there is none; one that is not needed may be unreadable, with a word."""
+    if not path.exists():
+        return {}, ()
+    try:
+        return load_tokenizer_json(read_small_file(path), str(path)), ()
+    except DataError as error:
+        if is_needed:
+            raise
+        return {}, (f"{error.message}: left out",)
+
+
+def _choose(sentencepiece: Path, path: Path, fast: Mapping[str, Any]) -> tuple[Path, GgufVocabulary]:
+    """The vocabulary of tokenizer.model, unless tokenizer.json has other pieces: transformers reads that one first."""
+    vocabulary = _read_sentencepiece(sentencepiece)
+    model = fast.get("model")
+    stated = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(stated, dict):
+        return sentencepiece, vocabulary
+    added = {token.get("id") for token in fast.get("added_tokens") or () if isinstance(token, dict)}
+    names = {token: name for name, token in stated.items() if token not in added}
+    own = {token: piece.text.decode() for token, piece in enumerate(vocabulary.pieces) if token not in added}
+    different = sorted(token for token in own.keys() | names.keys() if own.get(token) != names.get(token))
+    if not different:
+        return sentencepiece, vocabulary
+    other = parse_tokenizer_json(fast, str(path))
+    warning = (
+        f"{path.name} and {sentencepiece.name} name {len(different)} pieces differently (the first is id "
+        f"{different[0]}): {path.name} is used, as transformers does"
+    )
+    return path, replace(other, warnings=(*other.warnings, warning))
+
+
+def _space_prefix(made: GgufVocabulary, path: Path, fast: Mapping[str, Any], notes: TokenizerNotes) -> Prefix:
+    """Where the space before a text goes: Mistral's own formats are SentencePiece's, others as transformers has it."""
+    if made.model != "llama" or (path.name != FAST and made.prompt_format is not None):
+        return made.space_prefix
+    kind = str(notes.tokenizer.get("tokenizer_class")).removesuffix("Fast")
+    if notes.model_type == "llama" and kind == "LlamaTokenizer":
+        return space_prefix_of_config(notes.tokenizer)
+    if fast:
+        return space_prefix_of(fast)
+    is_new = notes.tokenizer.get("legacy") is False and made.adds_space
+    return SpacePrefix.FIRST if is_new else made.space_prefix
+
+
+def _add_bos(path: Path, fast: Mapping[str, Any], notes: TokenizerNotes) -> bool | None:
+    """Whether prompts begin with BOS; None where llama.cpp's own rule gives what transformers does."""
+    value = notes.tokenizer.get("add_bos_token")
+    stated = value if isinstance(value, bool) else None
+    begins = None if path.name == TEKKEN else begins_with_bos(fast)  # which transformers asks first
+    if begins is None or (begins and stated is None):
+        return stated
+    return begins
 
 
 def _sentencepiece_file(folder: Path) -> Path | None:
@@ -62,7 +131,7 @@ def _read_sentencepiece(path: Path) -> GgufVocabulary:
         pieces=pieces,
         bos=model.bos,
         eos=model.eos,
-        adds_space=model.adds_space,
+        space_prefix="always" if model.adds_space else "none",
         prompt_format=_format_of_file(path, content) or format_of_pieces({piece.text for piece in pieces}),
     )
 
@@ -83,41 +152,73 @@ def _format_of_file(path: Path, content: bytes) -> str | None:
     return None
 
 
-def _with_notes(vocabulary: GgufVocabulary, notes: TokenizerNotes, size: int) -> GgufVocabulary:
+def _with_notes(vocabulary: GgufVocabulary, notes: TokenizerNotes, size: int, file: str) -> GgufVocabulary:
+    """Write the added tokens over the pieces that `file` names, and find the ids of the named tokens."""
     pieces = list(vocabulary.pieces) + [unused_piece(token) for token in range(len(vocabulary.pieces), size)]
     ids = {piece.text: token for token, piece in enumerate(pieces)}
-    warnings: list[str] = list(vocabulary.warnings)
-    for token in notes.added:
+    warnings = [*vocabulary.warnings, *notes.warnings]
+    added = (*notes.added, *_without_id(notes, ids, size))
+    for token in added:
+        text = token.text.encode()
         if token.id >= size:
             warnings.append(
                 f"added token `{token.text}` has id {token.id}, but the model has rows for {size}: left out"
             )
-        elif ids.get(token.text.encode(), token.id) != token.id:
-            warnings.append(f"added token `{token.text}` exists already as id {ids[token.text.encode()]}: left out")
+        elif ids.get(text, token.id) != token.id:
+            warnings.append(f"added token `{token.text}` exists already as id {ids[text]}: left out")
         else:
-            pieces[token.id] = _added_piece(pieces[token.id], token)
-            ids[token.text.encode()] = token.id
-    ends = [end for end in notes.ends if end < size]
+            old = pieces[token.id]
+            if old.text != text and token.file != file and not _RESERVED.fullmatch(old.text):
+                warnings.append(
+                    f"id {token.id} is `{old.text.decode('utf-8', 'replace')}` in {file}, but `{token.text}` in "
+                    f"{token.file}: {token.file} is followed"
+                )
+            ids.pop(old.text, None)
+            pieces[token.id] = _added_piece(old, token)
+            ids[text] = token.id
+    for known in map(ids.get, map(str.encode, notes.special)):
+        if known is not None and _MARKER.fullmatch(pieces[known].text) and pieces[known].type in _ORDINARY:
+            pieces[known] = replace(pieces[known], type=PieceType.CONTROL)
+    unnamed = [token for token, piece in enumerate(pieces) if piece == unused_piece(token)]
+    if unnamed:
+        warnings.append(_unnamed_rows(unnamed))
+    named = ids.get(notes.eos.encode()) if notes.eos else None
+    ends = list(dict.fromkeys(end for end in (named, *notes.end_ids) if end is not None and end < size))
+    begins = [start for start in (ids.get(notes.bos.encode()), *notes.bos_ids) if start is not None and start < size]
     template = notes.chat_templates.get("default")
     return replace(
         vocabulary,
         pieces=tuple(pieces),
-        bos=vocabulary.bos if notes.bos is None or notes.bos >= size else notes.bos,
+        bos=begins[0] if begins else vocabulary.bos,
         eos=ends[0] if ends else vocabulary.eos,
-        eot=ends[1] if len(ends) > 1 else None,
-        add_bos=notes.add_bos,
+        further_ends=tuple(ends[1:]),
         chat_templates=notes.chat_templates,
         prompt_format=None if is_foreign(template) else vocabulary.prompt_format,
         warnings=tuple(warnings),
     )
 
 
+def _without_id(notes: TokenizerNotes, ids: Mapping[bytes, int], size: int) -> list[AddedToken]:
+    """Special tokens that no file gives an id: they take the next rows of the embeddings, as in transformers."""
+    known = {token.text for token in notes.added}
+    names = [name for name in notes.special if name not in known and name.encode() not in ids]
+    used = [token.id for token in notes.added]
+    used += [token for name, token in ids.items() if name != unused_piece(token).text]
+    first = max(used, default=-1) + 1
+    tokens = [AddedToken(first + number, name, True, "special_tokens_map.json") for number, name in enumerate(names)]
+    return [token for token in tokens if token.id < size or token.text in (notes.bos, notes.eos)]
+
+
+def _unnamed_rows(unnamed: Sequence[int]) -> str:
+    rows = f"row {unnamed[0]}" if not unnamed[1:] else f"{len(unnamed)} rows (the first is {unnamed[0]})"
+    return f"no file names {rows} of the embeddings: it is written as `[PAD{unnamed[0]}]`, which no text becomes"
+
+
 def _added_piece(old: Piece, token: AddedToken) -> Piece:
     """A piece that the tokenizer's model knows keeps its score, and its type unless it is an ordinary one."""
     text = token.text.encode()
     if old.text == text and old.type is not PieceType.UNUSED:
-        is_ordinary = old.type in (PieceType.NORMAL, PieceType.USER_DEFINED)
-        return replace(old, type=PieceType.CONTROL) if token.is_special and is_ordinary else old
+        return replace(old, type=PieceType.CONTROL) if token.is_special and old.type in _ORDINARY else old
     if token.is_special:
         return Piece(text, ADDED_SCORE, PieceType.CONTROL)
     return Piece(token.text.replace("\u2581", " ").encode(), ADDED_SCORE, PieceType.USER_DEFINED)

@@ -69,7 +69,7 @@ def _vocabulary(special: Sequence[str], texts: Sequence[bytes], version: str, wh
         eos=_id(special, "</s>", what),
         merges=tuple(_merges(texts, spelled)),
         add_bos=True,
-        adds_space=False,
+        space_prefix="none",
         prompt_format=_FORMATS.get(version),
         warnings=() if version in _FORMATS else (f"{what} is of version {version}, whose prompts are not known here",),
     )

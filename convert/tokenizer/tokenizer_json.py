@@ -1,26 +1,30 @@
 """Parse a Hugging Face tokenizer.json as the vocabulary of a GGUF.
 
-Fine-tunes often ship no other tokenizer file. SentencePiece's scores are not in it; the order of the merges is, and
-scores that fall in that order give the same ids.
+Fine-tunes often come with no other tokenizer file. SentencePiece's scores are not in it; the order of the merges is,
+and scores that fall in that order give the same ids.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError
 from convert.tokenizer.prompt_formats import format_of_pieces
 from convert.tokenizer.sentencepiece_file import PIECE_LIMIT, Piece, PieceType
+from convert.tokenizer.space_prefix import space_prefix_of
 from convert.tokenizer.tekken import KNOWN_PATTERN
 from convert.tokenizer.vocabulary import GgufVocabulary, unused_piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from convert.tokenizer.space_prefix import Prefix
+
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_TEKKEN_STARTS = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]")
 _UNMERGED_SCORE = -1e9  # as SentencePiece scores runs of spaces that it never merges
 
 
@@ -33,24 +37,53 @@ class _Read:
     merges: Sequence[tuple[str, ...]]
     unknown: str
     is_sentencepiece: bool
-    adds_space: bool
+    space_prefix: Prefix
     patterns: frozenset[str]
 
 
-def parse_tokenizer_json(content: bytes, what: str) -> GgufVocabulary:
+def load_tokenizer_json(content: bytes, what: str) -> dict[str, Any]:
+    """The object in a tokenizer.json; `what` begins every error message.
+
+    Raises:
+        DataError: no JSON object.
+    """
+    try:
+        data = json.loads(content)
+        if not isinstance(data, dict):
+            raise ValueError("no object")
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{what} is not a tokenizer of byte pairs ({error})") from error
+    return data
+
+
+def parse_tokenizer_json(data: Mapping[str, Any], what: str) -> GgufVocabulary:
     """The vocabulary of a tokenizer.json; `what` begins every error message.
 
     Raises:
-        DataError: no JSON, or no byte pairs that llama.cpp reads as SentencePiece or Tekken.
+        DataError: no byte pairs that llama.cpp reads as SentencePiece or Tekken.
     """
     try:
-        read = _read(json.loads(content))
+        read = _read(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{what} is not a tokenizer of byte pairs ({reason})") from error
-    if not read.is_sentencepiece and read.patterns != {KNOWN_PATTERN}:
-        raise DataError(f"{what} is a tokenizer of another kind than Mistral's", hint="it needs `tokenizer.model`")
-    return _vocabulary(read)
+    if read.is_sentencepiece or read.patterns == {KNOWN_PATTERN}:
+        return _vocabulary(read)
+    if not _is_tekken(read):
+        raise DataError(
+            f"{what} is a tokenizer of another kind than Mistral's",
+            hint="put the `tokenizer.model` or `tekken.json` of the model's release into the folder",
+        )
+    warning = (
+        f"{what} splits text by another pattern than Tekken, as some releases of 2025 did by mistake: "
+        "Tekken's own is used"
+    )
+    return replace(_vocabulary(read), warnings=(warning,))
+
+
+def _is_tekken(read: _Read) -> bool:
+    """Whether the special pieces are those that begin every Tekken vocabulary."""
+    return all(read.names.get(token) == name and read.special.get(token) for token, name in enumerate(_TEKKEN_STARTS))
 
 
 def _read(data: Any) -> _Read:
@@ -65,7 +98,7 @@ def _read(data: Any) -> _Read:
         merges=merges,
         unknown=str(model.get("unk_token")),
         is_sentencepiece=is_sentencepiece,
-        adds_space=is_sentencepiece and _adds_space(data),
+        space_prefix=space_prefix_of(data) if is_sentencepiece else "none",
         patterns=frozenset(_patterns(data.get("pre_tokenizer"))),
     )
 
@@ -87,7 +120,7 @@ def _vocabulary(read: _Read) -> GgufVocabulary:
         eos=ids.get("</s>", 2),
         merges=() if read.is_sentencepiece else tuple(f"{left} {right}" for left, right in read.merges),
         add_bos=None if read.is_sentencepiece else True,
-        adds_space=read.adds_space,
+        space_prefix=read.space_prefix,
         prompt_format=format_of_pieces({piece.text for piece in pieces}) if read.is_sentencepiece else None,
     )
 
@@ -130,15 +163,3 @@ def _patterns(step: Any) -> Iterator[str]:
         yield from _patterns(each)
     if step.get("type") == "Split":
         yield str(step["pattern"].get("Regex"))
-
-
-def _adds_space(data: Mapping[str, Any]) -> bool:
-    """Whether a space is put before a text: by the normalizer in older files, by the pre-tokenizer in newer ones."""
-    steps = [data.get("normalizer") or {}, data.get("pre_tokenizer") or {}]
-    steps += [each for step in steps for each in step.get("normalizers", [])]
-    if any(step.get("type") == "Prepend" for step in steps):
-        return True
-    spaces = [step for step in steps if step.get("type") == "Metaspace"]
-    return any(
-        step.get("prepend_scheme", "always") != "never" and step.get("add_prefix_space", True) for step in spaces
-    )

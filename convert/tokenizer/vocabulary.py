@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from chat.gguf.keys import SpacePrefix
 from convert.tokenizer.sentencepiece_file import Piece, PieceType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from convert.tokenizer.space_prefix import Prefix
 
 UNUSED_SCORE = -10000.0
 
@@ -28,12 +31,17 @@ class GgufVocabulary:
     bos: int
     eos: int
     merges: tuple[str, ...] = ()
-    eot: int | None = None  # a second end token
+    further_ends: tuple[int, ...] = ()  # other ids that end an answer
     add_bos: bool | None = None  # None: as llama.cpp thinks right for the kind
-    adds_space: bool = True
+    space_prefix: Prefix = "always"
     prompt_format: str | None = None
     chat_templates: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
+
+    @property
+    def adds_space(self) -> bool:
+        """Whether llama.cpp shall put a space before every text."""
+        return self.space_prefix in ("always", SpacePrefix.MISSING)
 
 
 def unused_piece(token: int) -> Piece:

@@ -137,6 +137,10 @@ def write_vocabulary(path: Path, stored: Stored, **more: str) -> Path:
     writer.add_eos_token_id(stored.eos)
     if stored.add_bos is not None:
         writer.add_add_bos_token(stored.add_bos)
+    if not stored.adds_space:
+        writer.add_add_space_prefix(False)
+    if stored.space_prefix not in ("always", "none"):
+        writer.add_string("mistral_chat.space_prefix", stored.space_prefix)
     if stored.prompt_format is not None:
         writer.add_string("mistral_chat.prompt_format", stored.prompt_format)
     for key, value in more.items():

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError, ModelError
-from chat.gguf.keys import MistralChatKey, TokenizerKey
+from chat.gguf.keys import MistralChatKey, SpacePrefix, TokenizerKey
 from chat.llama.tokenizer.vocabulary import MATCHED, Vocabulary, checked
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import tiktoken
 
+_PREFIXES = (SpacePrefix.FIRST, SpacePrefix.MISSING, SpacePrefix.NEVER)
+_SPACES = (" ", "\u2581")
 _NORMAL_TYPE = 1  # tokenizer.ggml.token_type
 _GUARDS = "\x01☺\x02\x03"  # candidates for a character that no piece joins to others
 # Where bytes have no piece, llama.cpp lengthens its list of ids byte by byte: a megabyte of line breaks takes minutes
@@ -36,29 +38,69 @@ class TextEncoder:
         self._pieces = pieces
         self._metadata = metadata
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of one text, with the space that SentencePiece puts before it.
+    def encode(self, text: str, *, is_own: bool = True, is_first: bool = True) -> list[int]:
+        """The ids of one text, with the space that the vocabulary wants before it.
+
+        Args:
+            text: a text between control pieces, or the whole.
+            is_own: it is encoded as a text of its own, as SentencePiece does.
+            is_first: it begins the prompt; BOS may stand before it.
 
         Raises:
             DataError: text that has no UTF-8.
         """
+        if self._prefix == SpacePrefix.MISSING:
+            return self._encode_between(text, is_own)
+        leads = self._leads(text, is_own, is_first)
         if not (self._pieces.is_sentencepiece and MATCHED.search(text)):
-            return self._encode_unmatched(text, leads=True)
+            return self._encode_unmatched(text, leads)
         ids: list[int] = []
         position = 0
         for match in MATCHED.finditer(text):
             found = self._pieces.id_of.get(match.group())
             if found is not None:
                 before = text[position : match.start()]
-                ids += self._encode_unmatched(before, leads=not position) if before or position else self._guard[1]
+                begins = leads and not position
+                ids += self._encode_unmatched(before, begins) if before or not begins else self._space
                 ids.append(found)
                 position = match.end()
-        return ids + self._encode_unmatched(text[position:], leads=not position)
+        return ids + self._encode_unmatched(text[position:], leads and not position)
 
     @cached_property
     def adds_space(self) -> bool:
-        """Whether each text gets a space before it."""
-        return self._pieces.is_sentencepiece and bool(self._guard[1])
+        """Whether a text of its own gets a space before it."""
+        return self._pieces.is_sentencepiece and bool(self._prefix or self._guard[1])
+
+    @cached_property
+    def _prefix(self) -> str:
+        """The vocabulary's `SpacePrefix`; empty where llama.cpp alone decides on spaces."""
+        found = self._metadata.get(MistralChatKey.SPACE_PREFIX)
+        return str(found) if found in _PREFIXES and self._pieces.is_sentencepiece else ""
+
+    @cached_property
+    def _space(self) -> list[int]:
+        """The ids of the space before a text that has nothing else."""
+        return self._guard[1] or (self._pieces.tokenize(" ") if self._prefix else [])
+
+    def _leads(self, text: str, is_own: bool, is_first: bool) -> bool:
+        """Whether a text gets a space before it, if the vocabulary puts spaces before texts."""
+        if is_own or not self._prefix:
+            return True
+        if self._prefix == SpacePrefix.NEVER or text.startswith(_SPACES):
+            return False
+        return is_first and not self._pieces.matched_in_text.match(text)
+
+    def _encode_between(self, text: str, is_own: bool) -> list[int]:
+        """The ids of a text whose parts between user-defined pieces each get a space, unless they begin with one."""
+        ids: list[int] = []
+        position = 0
+        for match in self._pieces.matched_in_text.finditer(text):
+            part = text[position : match.start()]
+            ids += self._encode_unmatched(part, (is_own and not position) or not part.startswith(_SPACES))
+            ids.append(self._pieces.special[match.group()])
+            position = match.end()
+        rest = text[position:]
+        return ids + self._encode_unmatched(rest, (is_own and not position) or not rest.startswith(_SPACES))
 
     def _encode_unmatched(self, text: str, leads: bool) -> list[int]:
         """The ids of text without pieces that mistral-common matches; `leads` where it is the start of the whole."""
@@ -78,8 +120,12 @@ class TextEncoder:
 
     def _tokenize(self, text: str, leads: bool) -> list[int]:
         """llama.cpp's ids of a text, without the space before it unless it `leads`."""
-        if leads or not text or not self._pieces.is_sentencepiece:
+        if not text or not self._pieces.is_sentencepiece:
             return self._pieces.tokenize(text) if text else []
+        if self._prefix and self._prefix != SpacePrefix.MISSING:  # llama.cpp adds none
+            return self._pieces.tokenize(f" {text}" if leads else text)
+        if leads:
+            return self._pieces.tokenize(text)
         guard, before, width = self._guard
         return self._pieces.tokenize(guard + text)[len(before) + width :]
 

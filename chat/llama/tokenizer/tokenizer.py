@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
+class _Bos(tuple[int, ...]):
+    """The BOS, if any, that stands before the text of a prompt and is no part of it."""
+
+    __slots__ = ()
+
+
+_OWN_TEXT: Sequence[int] = range(0)  # no ids; compared by identity
+
+
 class Tokenizer:
     """Encodes and decodes with a model's vocabulary.
 
@@ -53,23 +62,25 @@ class Tokenizer:
         """
         ids: list[int] = []
         run = ""  # texts that are encoded together
+        is_own, is_first = False, True
         for part in self._resolved(segments):
             if isinstance(part, str):
                 run += part
-            else:
-                ids += self._text.encode(run)
-                run = ""
-                ids += part
-        return ids + self._text.encode(run)
+                continue
+            ids += self._text.encode(run, is_own=is_own, is_first=is_first)
+            ids += part
+            is_own, is_first = part is _OWN_TEXT, is_first and not run and isinstance(part, _Bos)
+            run = ""
+        return ids + self._text.encode(run, is_own=is_own, is_first=is_first)
 
     def _resolved(self, segments: Iterable[Segment]) -> Iterator[str | Sequence[int]]:
-        """Texts, each joined to the text before, and ids; an empty tuple separates texts that are not joined."""
+        """Texts, each joined to the text before, and ids; `_OWN_TEXT` begins a text that is not joined."""
         start: Sequence[int] = ()  # the BOS, which a template may repeat
         for segment in segments:
             repeated, start = start, ()
             if isinstance(segment, Text):
                 if not segment.joined:
-                    yield ()
+                    yield _OWN_TEXT
                 yield segment.text
             elif isinstance(segment, Ids):
                 yield from (segment.ids,) if self._is_own(segment) else self._resolved(segment.instead)
@@ -102,8 +113,9 @@ class Tokenizer:
         )
 
     def _mark(self, mark: Mark) -> Sequence[int]:
-        token = self.eos if mark.name == "eos" else self.bos if self._pieces.wants_bos else None
-        return () if token is None else (token,)
+        if mark.name == "eos":
+            return () if self.eos is None else (self.eos,)
+        return _Bos() if self.bos is None or not self._pieces.wants_bos else _Bos((self.bos,))
 
     def _markup(self, text: str, start: Sequence[int]) -> Iterator[str | Sequence[int]]:
         """A template's markup: names of special pieces become their ids, the rest is joined text."""
@@ -112,8 +124,7 @@ class Tokenizer:
             if match.start() > position:
                 yield text[position : match.start()]
             token = self._pieces.special[match.group()]
-            if match.start() or token not in start:
-                yield (token,)
+            yield (token,) if match.start() or token not in start else ()
             position = match.end()
         if position < len(text):
             yield text[position:]
@@ -160,7 +171,7 @@ class Tokenizer:
     @cached_property
     def ends(self) -> frozenset[int]:
         """All ids that end an answer."""
-        candidates = {*self._pieces.special.values(), *({self.eos} - {None})}
+        candidates = {*self._pieces.special.values(), *self._pieces.listed_ends, *({self.eos} - {None})}
         return frozenset(token for token in candidates if token is not None and self._pieces.is_end(token))
 
     @property

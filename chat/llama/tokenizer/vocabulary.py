@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError
-from chat.gguf.keys import TokenizerKey
+from chat.gguf.keys import MistralChatKey, TokenizerKey
 from chat.llama.library import llama
 
 if TYPE_CHECKING:
@@ -108,11 +108,22 @@ class Vocabulary:
         return not self.text_bytes(token) and bool(self.named_bytes(token))
 
     def is_end(self, token: int) -> bool:
-        """Whether llama.cpp regards an id as the end of an answer."""
+        """Whether an id ends an answer: by llama.cpp's own rules, or by the ids that the file lists besides."""
         found = self._ends.get(token)
         if found is None:
-            found = self._ends[token] = bool(self._api.llama_vocab_is_eog(self._vocab, token))
+            is_end = token in self.listed_ends or bool(self._api.llama_vocab_is_eog(self._vocab, token))
+            found = self._ends[token] = is_end
         return found
+
+    @cached_property
+    def listed_ends(self) -> frozenset[int]:
+        """The ids that end an answer by `MistralChatKey.END_IDS`."""
+        return frozenset(self._metadata.get(MistralChatKey.END_IDS) or ())
+
+    @cached_property
+    def matched_in_text(self) -> re.Pattern[str]:
+        """Finds names of user-defined pieces, which llama.cpp finds in text."""
+        return _any_of(name for name, token in self.special.items() if self._attribute(token) & _USER_DEFINED)
 
     @cached_property
     def bos(self) -> int | None:

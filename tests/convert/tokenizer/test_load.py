@@ -32,6 +32,10 @@ def folder_with(folder: Path, tokenizer: Path = V01 / "tokenizer.model", **files
     return folder
 
 
+def unnamed(token: int) -> str:
+    return f"no file names row {token} of the embeddings: it is written as `[PAD{token}]`, which no text becomes"
+
+
 @pytest.mark.parametrize(
     ("file", "suffix", "expected"),
     [
@@ -88,7 +92,7 @@ def test_templates_are_found_wherever_they_are_kept(tmp_path: Path) -> None:
     old = folder_with(tmp_path / "json", chat_template__json={"chat_template": CHATML})
     assert dict(read_vocabulary(old, 512).chat_templates) == {"default": CHATML}
     listed = [{"name": "default", "template": INST}, {"name": "tool_use", "template": CHATML}, {"name": 5}]
-    many = folder_with(tmp_path / "many", tokenizer_config__json={"chat_template": listed}, chat_template__jinja="x")
+    many = folder_with(tmp_path / "many", tokenizer_config__json={"chat_template": listed})
     assert dict(read_vocabulary(many, 512).chat_templates) == {"default": INST, "tool_use": CHATML}
 
 
@@ -111,7 +115,7 @@ def test_a_fine_tunes_tokens_ends_and_template_reach_the_gguf(tmp_path: Path) ->
     assert made["tokenizer.ggml.add_bos_token"] is True
     assert made["tokenizer.chat_template"] == CHATML
     assert "mistral_chat.prompt_format" not in made
-    assert (report.to_json()["prompt_format"], report.warnings) == (None, ())
+    assert (report.to_json()["prompt_format"], report.warnings) == (None, (unnamed(515),))
 
 
 def test_a_release_that_repeats_its_own_tokens_as_added_ones_changes_nothing(tmp_path: Path) -> None:
@@ -128,7 +132,7 @@ def test_a_release_that_repeats_its_own_tokens_as_added_ones_changes_nothing(tmp
 def test_an_added_token_that_exists_elsewhere_is_left_out_with_a_word(tmp_path: Path) -> None:
     """llama.cpp aborts on a vocabulary that holds a piece twice."""
     vocabulary = read_vocabulary(folder_with(tmp_path / "x", added_tokens__json={"<s>": 512}), 513)
-    assert vocabulary.warnings == ("added token `<s>` exists already as id 1: left out",)
+    assert vocabulary.warnings == ("added token `<s>` exists already as id 1: left out", unnamed(512))
     assert vocabulary.pieces[512] == Piece(b"[PAD512]", -10000.0, PieceType.UNUSED)
     assert len({piece.text for piece in vocabulary.pieces}) == 513
 
@@ -136,6 +140,8 @@ def test_an_added_token_that_exists_elsewhere_is_left_out_with_a_word(tmp_path: 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
+        ({"tokenizer__json": {"added_tokens": 7}}, "`added_tokens` must be a list"),
+        ({"tokenizer__json": {"added_tokens": [{"id": "x", "content": "a"}]}}, "the added token 0 must have a whole"),
         ({"added_tokens__json": {"a": -1}}, "the id of `a` is -1, but must be a whole number from 0"),
         ({"added_tokens__json": {"a": 1.5}}, "the id of `a` is 1.5"),
         ({"added_tokens__json": "[]"}, "added_tokens.json is not a JSON object"),

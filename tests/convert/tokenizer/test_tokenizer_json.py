@@ -14,12 +14,19 @@ from chat.prompts.segments import Text
 from convert.tokenizer.load import read_vocabulary
 from convert.tokenizer.sentencepiece_file import PieceType, parse_sentencepiece
 from convert.tokenizer.tekken import KNOWN_PATTERN, parse_tekken
-from convert.tokenizer.tokenizer_json import parse_tokenizer_json
+from convert.tokenizer.tokenizer_json import load_tokenizer_json
+from convert.tokenizer.tokenizer_json import parse_tokenizer_json as parse_loaded
 from tests.chat.prompts.mistral_common_reference import ODD, SCRIPTS, text
 from tests.chat.vocabulary_files import DATA, SENTENCEPIECE, load, tekken_json, write_vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from convert.tokenizer.vocabulary import GgufVocabulary
+
+
+def parse_tokenizer_json(content: bytes, what: str) -> GgufVocabulary:
+    return parse_loaded(load_tokenizer_json(content, what), what)
 
 
 def of_sentencepiece(path: Path, *, pairs: bool = False) -> dict[str, Any]:
@@ -114,14 +121,17 @@ def test_added_tokens_of_a_fine_tune_keep_their_kind_and_gaps_are_unused() -> No
 
 
 def test_a_space_is_put_before_texts_where_the_file_says_so() -> None:
-    for step, adds in (
-        ({"type": "Metaspace", "prepend_scheme": "first"}, True),
-        ({"type": "Metaspace", "prepend_scheme": "never"}, False),
-        ({"type": "Metaspace", "add_prefix_space": False}, False),
-        (None, False),
+    for step, prefix in (
+        ({"type": "Metaspace", "prepend_scheme": "first"}, "first"),
+        ({"type": "Metaspace", "prepend_scheme": "always"}, "missing"),
+        ({"type": "Metaspace"}, "missing"),
+        ({"type": "Metaspace", "prepend_scheme": "never"}, "never"),
+        ({"type": "Metaspace", "add_prefix_space": False}, "never"),
+        ({"type": "Sequence", "pretokenizers": [{"type": "Metaspace", "prepend_scheme": "first"}]}, "first"),
+        (None, "never"),
     ):
         made = parse_tokenizer_json(json.dumps(small() | {"normalizer": None, "pre_tokenizer": step}).encode(), "x")
-        assert made.adds_space is adds
+        assert made.space_prefix == prefix
 
 
 def small() -> dict[str, Any]:
