@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
 from chat.errors import DataError, ModelError, UsageError
+from chat.prompts.json_schema import KEYWORDS
+from chat.prompts.tools_json import with_parameters
 from chat.system.paths import expand_path
 from chat.system.text_files import is_file, read_text
 
@@ -28,6 +30,12 @@ TYPES: dict[str, dict[str, Any]] = {
     "bool": {"type": "boolean"},
 }
 SCHEMA_FORMS = "fields like `name, age int, tags [str]`, a JSON schema in braces, or a file with one"
+# what may lie around a schema, from the outside in: the key under which it is, and the keys beside it
+_WRAPPERS = (
+    ("response_format", ()),
+    ("json_schema", ("type",)),
+    ("schema", ("name", "description", "strict", "type")),
+)
 _FIELD = re.compile(r"^(?P<name>[^\W\d]\w*)(?P<optional>\?)?(?:\s+(?P<type>.+))?$")
 
 
@@ -110,7 +118,7 @@ def read_tools(settings: Settings) -> tuple[Tool, ...]:
         raise DataError(f"{settings.tools}: is not JSON: {error}") from error
     if not isinstance(plain, list) or not all(isinstance(tool, dict) for tool in plain):
         raise DataError(f"{settings.tools}: needs a JSON list of functions")
-    return tuple(plain)
+    return tuple(with_parameters(tool) for tool in plain)
 
 
 def system_prompt(settings: Settings) -> str | None:
@@ -250,7 +258,33 @@ def _schema_text(value: str) -> str:
         return json.dumps(schema_of(value))
     text = value if value.lstrip().startswith("{") else read_text(Path(value))
     try:
-        json.loads(text)
+        plain = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"--schema is not JSON: {error}", hint=SCHEMA_FORMS) from error
-    return text
+    schema = unwrapped_schema(plain)
+    return text if schema is plain else json.dumps(schema, ensure_ascii=False)
+
+
+def unwrapped_schema(plain: Any) -> Any:
+    """The schema in what OpenAI's clients wrap around one: its name, `strict`, and the kind of the answer.
+
+    Raises:
+        UsageError: an object that is neither a schema nor a wrapper of one, so that any answer would be allowed.
+    """
+    schema = plain
+    for key, others in _WRAPPERS:
+        if (
+            isinstance(schema, dict)
+            and key in schema
+            and schema.keys() <= {key, *others}
+            and schema.get("type", "json_schema") == "json_schema"
+        ):
+            schema = schema[key]
+    if not isinstance(schema, dict):
+        if schema is plain:
+            return plain
+        raise UsageError("--schema wraps no schema", hint=SCHEMA_FORMS)
+    if schema and not any(key in KEYWORDS or key.startswith(("$", "x-")) for key in schema):
+        found = ", ".join(f"`{key[:40]}`" for key in list(schema)[:5])
+        raise UsageError(f"--schema has none of the keys of a JSON schema, but {found}", hint=SCHEMA_FORMS)
+    return schema

@@ -13,6 +13,7 @@ from chat.config.option_types import checked, option_specs
 from chat.core.conversation import Conversation, Message, ToolCall
 from chat.core.request import Prompt, Request
 from chat.errors import ChatError, DataError
+from chat.prompts.tools_json import with_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -176,7 +177,7 @@ def _tools(value: Any, number: int) -> tuple[dict[str, Any], ...] | None:
         return None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
         raise DataError(f"line {number}: `tools` needs a list of functions")
-    return tuple(value)
+    return tuple(with_parameters(tool) for tool in value)
 
 
 def _record_settings(plain: Mapping[str, Any], settings: Settings, number: int) -> Settings:

@@ -113,3 +113,9 @@ _KEYWORDS: dict[str, Callable[[Any, str], str | None]] = {
     "required": _plain(_are_names, "a list of different names"),
     "type": _plain(_is_type, "a type or a list of different types"),
 }
+# those that newer drafts brought, and annotations
+_FURTHER = (
+    *("const", "default", "deprecated", "writeOnly", "prefixItems", "minContains", "maxContains"),
+    *("dependentRequired", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties", "contentSchema"),
+)
+KEYWORDS = frozenset((*_KEYWORDS, *_FURTHER))

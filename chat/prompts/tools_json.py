@@ -16,6 +16,25 @@ if TYPE_CHECKING:
     from chat.prompts.normalize import NormalizedTurn
 
 
+_OTHER_NAMES = ("inputSchema", "input_schema")  # of parameters: MCP's and Anthropic's
+
+
+def with_parameters(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool with its parameters under `parameters`, and of the type `function`, whoever wrote it."""
+    inner = tool.get("function")
+    if isinstance(inner, dict):
+        return {**tool, "function": with_parameters(inner)}
+    other = next((name for name in _OTHER_NAMES if tool.get(name) is not None), None)
+    if other is None or "name" not in tool:
+        return dict(tool)
+    plain = {key: value for key, value in tool.items() if key not in _OTHER_NAMES}
+    if plain.get("type") == "custom":  # as Anthropic calls the user's own functions
+        plain["type"] = "function"
+    if plain.get("parameters") is None:
+        plain["parameters"] = tool[other]
+    return plain
+
+
 def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
     """The tools on offer as one JSON list.
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chat.app import request_builder
-from chat.app.request_builder import schema_of
+from chat.app.request_builder import schema_of, unwrapped_schema
+from chat.batch.records import RecordReader
 from chat.cli.argv import read_command_line
 from chat.config.options import Settings
 from chat.config.resolve import resolve_settings
 from chat.core.request import EngineOptions, Prompt, Request
 from chat.errors import UsageError
+from chat.prompts.tools_json import tools_text
 
 MODEL = Path("model.gguf")
 
@@ -117,4 +121,87 @@ def test_fields_become_properties_in_their_order() -> None:
 def test_what_is_no_field_is_refused_with_the_field(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         schema_of(text)
+    assert caught.value.message == message
+
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+PLAIN = {"name": "weather", "description": "d", "parameters": SCHEMA}
+
+
+@pytest.mark.parametrize(
+    ("tool", "expected"),
+    [
+        ({"name": "weather", "description": "d", "inputSchema": SCHEMA}, PLAIN),
+        ({"name": "weather", "description": "d", "input_schema": SCHEMA}, PLAIN),
+        (
+            {"type": "custom", "name": "weather", "description": "d", "input_schema": SCHEMA},
+            {"type": "function", **PLAIN},
+        ),
+        (
+            {"type": "function", "function": {"name": "weather", "description": "d", "inputSchema": SCHEMA}},
+            {"type": "function", "function": PLAIN},
+        ),
+        ({**PLAIN, "inputSchema": {}}, PLAIN),
+        ({"name": "weather", "inputSchema": None}, {"name": "weather", "inputSchema": None}),
+    ],
+)
+def test_the_parameters_of_a_function_are_found_under_other_names(
+    tool: dict[str, Any], expected: dict[str, Any], tmp_path: Path
+) -> None:
+    """MCP's and Anthropic's functions lost their parameters without a word."""
+    file = tmp_path / "tools.json"
+    file.write_text(json.dumps([tool]))
+    tools = request_builder.read_tools(settings_of(["--tools", str(file)]))
+    assert tools == (expected,)
+    if tool.get("inputSchema", 0) is not None:
+        standard = {"type": "function", "function": PLAIN}
+        assert json.loads(tools_text(tools)) == [standard]
+    records = RecordReader(settings_of([]), lambda text: text)
+    record = records.read(1, json.dumps({"prompt": "x", "tools": [tool]}))
+    assert record.request is not None
+    assert record.request.prompt.tools == (expected,)
+
+
+ANSWER = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ANSWER,
+        {"name": "x", "strict": True, "schema": ANSWER},
+        {"name": "x", "description": "d", "schema": ANSWER},
+        {"schema": ANSWER},
+        {"type": "json_schema", "name": "x", "strict": True, "schema": ANSWER},
+        {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": ANSWER}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": ANSWER}}},
+    ],
+)
+def test_a_schema_is_taken_out_of_what_clients_wrap_around_it(given: dict[str, Any]) -> None:
+    """The wrapper itself was taken for the schema, which binds nothing."""
+    assert unwrapped_schema(given) == ANSWER
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"type": "object", "schema": {}}, {"$ref": "#/$defs/a"}, {"const": 1}, {"title": "t"}]
+)
+def test_a_schema_of_its_own_stays(given: dict[str, Any]) -> None:
+    assert unwrapped_schema(given) is given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "x", "schema": "a"}, "--schema wraps no schema"),
+        ({"json_schema": None}, "--schema wraps no schema"),
+        (
+            {"name": "x", "parameters": ANSWER},
+            "--schema has none of the keys of a JSON schema, but `name`, `parameters`",
+        ),
+        ({"a": "int"}, "--schema has none of the keys of a JSON schema, but `a`"),
+    ],
+)
+def test_what_would_allow_any_answer_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        unwrapped_schema(json.loads(json.dumps(given)))
     assert caught.value.message == message

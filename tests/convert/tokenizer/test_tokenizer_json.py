@@ -10,6 +10,7 @@ import pytest
 from sentencepiece import SentencePieceProcessor
 
 from chat.errors import DataError
+from chat.prompts.detect import detect_format
 from chat.prompts.segments import Text
 from convert.tokenizer.load import read_vocabulary
 from convert.tokenizer.sentencepiece_file import PieceType, parse_sentencepiece
@@ -60,8 +61,8 @@ def of_sentencepiece(path: Path, *, pairs: bool = False) -> dict[str, Any]:
     }
 
 
-def of_tekken(text_pieces: int) -> dict[str, Any]:
-    made = parse_tekken(tekken_json("v3", text_pieces), "tekken.json")
+def of_tekken(text_pieces: int, version: str = "v3") -> dict[str, Any]:
+    made = parse_tekken(tekken_json(version, text_pieces), "tekken.json")
     return {
         "added_tokens": [
             {"id": token, "content": piece.text.decode(), "special": True}
@@ -105,6 +106,57 @@ def test_tekken_pieces_and_merges_survive_it_too(tmp_path: Path) -> None:
     assert (made.prompt_format, made.adds_space) == (None, False), "the chat tells it from template and pieces"
     vocabulary, _ = load(write_vocabulary(tmp_path / "v.gguf", made))
     assert vocabulary.decode(vocabulary.encode([Text("Grüße สวัสดี")])) == "Grüße สวัสดี"
+
+
+OLD_PATTERN = (  # of Small 3.1's tokenizer.json and its relatives
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": OLD_PATTERN}}, BYTE_LEVEL]},
+        {"type": "Split", "pattern": {"Regex": OLD_PATTERN}, "behavior": "Isolated"},
+        {"type": "ByteLevel", "use_regex": True},
+        None,
+    ],
+)
+def test_a_tekken_vocabulary_with_another_pattern_is_mended_with_a_word(step: Any, tmp_path: Path) -> None:
+    """transformers' `fix_mistral_regex` puts the same pattern in its place."""
+    data = of_tekken(3000) | {"pre_tokenizer": step}
+    made = parse_tokenizer_json(json.dumps(data).encode(), "tokenizer.json")
+    plain = parse_tokenizer_json(json.dumps(of_tekken(3000)).encode(), "tokenizer.json")
+    (warning,) = made.warnings
+    assert warning.startswith("tokenizer.json splits text by another pattern than Tekken")
+    assert (made.pieces, made.merges, made.pre) == (plain.pieces, plain.merges, "tekken")
+    vocabulary, _ = load(write_vocabulary(tmp_path / "v.gguf", made))
+    reference, _ = load(write_vocabulary(tmp_path / "w.gguf", parse_tekken(tekken_json("v3", 3000), "tekken.json")))
+    for each in (*SCRIPTS, "I'll pay 12345 euros", "don't"):
+        assert vocabulary.encode([Text(each)]) == reference.encode([Text(each)])
+
+
+@pytest.mark.parametrize("names", [{}, {"<s>": 1, "</s>": 2, "[INST]": 3}])
+def test_another_vocabulary_of_bytes_is_not_taken_for_tekken(names: dict[str, int]) -> None:
+    data = of_tekken(600) | {"pre_tokenizer": BYTE_LEVEL}
+    data["added_tokens"] = [{"id": token, "content": name, "special": True} for name, token in names.items()]
+    with pytest.raises(DataError, match="is a tokenizer of another kind than Mistral's") as caught:
+        parse_tokenizer_json(json.dumps(data).encode(), "tokenizer.json")
+    assert caught.value.hint == "put the `tokenizer.model` or `tekken.json` of the model's release into the folder"
+
+
+def test_a_folder_of_small_3_1_with_tokenizer_json_alone_speaks_its_format(tmp_path: Path) -> None:
+    """It was refused, and the hint asked for a `tokenizer.model` that no release of it has."""
+    data = of_tekken(3000, "v7")
+    data["pre_tokenizer"] = {"type": "Split", "pattern": {"Regex": OLD_PATTERN}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    template = "{{ bos_token }}[SYSTEM_PROMPT]x[/SYSTEM_PROMPT][INST]{{ messages[0].content }}[/INST]"
+    (tmp_path / "chat_template.jinja").write_text(template)
+    made = read_vocabulary(tmp_path, len(data["model"]["vocab"]))
+    _, metadata = load(write_vocabulary(tmp_path / "v.gguf", made, tokenizer__chat_template=template))
+    assert detect_format(metadata).name == "v7-tekken"
 
 
 def test_added_tokens_of_a_fine_tune_keep_their_kind_and_gaps_are_unused() -> None:
