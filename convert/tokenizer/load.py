@@ -210,8 +210,13 @@ def _without_id(notes: TokenizerNotes, ids: Mapping[bytes, int], size: int) -> l
 
 
 def _unnamed_rows(unnamed: Sequence[int]) -> str:
-    rows = f"row {unnamed[0]}" if not unnamed[1:] else f"{len(unnamed)} rows (the first is {unnamed[0]})"
-    return f"no file names {rows} of the embeddings: it is written as `[PAD{unnamed[0]}]`, which no text becomes"
+    if not unnamed[1:]:
+        row = unnamed[0]
+        return f"no file names row {row} of the embeddings: it is written as `[PAD{row}]`, which no text becomes"
+    return (
+        f"no file names {len(unnamed)} rows of the embeddings, the first is {unnamed[0]}: they are written as "
+        "`[PADn]`, which no text becomes"
+    )
 
 
 def _added_piece(old: Piece, token: AddedToken) -> Piece:
