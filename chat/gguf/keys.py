@@ -106,6 +106,9 @@ class TokenizerKey:
     EOT_ID: Final = "tokenizer.ggml.eot_token_id"
     EOM_ID: Final = "tokenizer.ggml.eom_token_id"
     UNKNOWN_ID: Final = "tokenizer.ggml.unknown_token_id"
+    PADDING_ID: Final = "tokenizer.ggml.padding_token_id"
+    SEPARATOR_ID: Final = "tokenizer.ggml.seperator_token_id"  # llama.cpp's spelling
+    MASK_ID: Final = "tokenizer.ggml.mask_token_id"
     ADD_BOS: Final = "tokenizer.ggml.add_bos_token"
     ADD_EOS: Final = "tokenizer.ggml.add_eos_token"
     ADD_SEP: Final = "tokenizer.ggml.add_sep_token"

@@ -28,7 +28,8 @@ from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import Window, choose_window, known_context, missing_window_notice
 from chat.llama.tokenizer.tokenizer import Tokenizer
 from chat.prompts.detect import Detected, detect_format
-from chat.prompts.registry import FORMATS
+from chat.prompts.own_template import confirmed
+from chat.prompts.registry import FORMATS, stop_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,11 @@ class LoadedVocabulary:
     prompt_format: str
     limit: int | None
     info: ModelInfo
+
+    @cached_property
+    def stop_texts(self) -> tuple[str, ...]:
+        """Texts that end an answer where the vocabulary has no control piece for them."""
+        return stop_texts(self.prompt_format, self.vocabulary.template, self.vocabulary.special_names)
 
     def close(self) -> None:
         """Free the model."""
@@ -176,10 +182,10 @@ def _open(options: EngineOptions) -> tuple[GgufFile, Detected]:
         raise ModelError(f"{file.path}: is an adapter, not a model", hint="`-m MODEL --lora` adds it to its model")
     check_model(file)
     if options.prompt_format is None:
-        return file, detect_format(file.metadata)
+        return file, confirmed(detect_format(file.metadata), file.metadata)
     if options.prompt_format not in FORMATS:
         raise UsageError(f"unknown prompt format `{options.prompt_format}`", hint=f"one of {', '.join(FORMATS)}")
-    return file, Detected(options.prompt_format, REQUESTED)
+    return file, Detected(options.prompt_format, REQUESTED, is_named=True)
 
 
 def _state_store(job: LoadJob, result: LoadResult) -> KvStateStore | None:

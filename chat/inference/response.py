@@ -22,7 +22,7 @@ from chat.inference.stop_strings import StopFilter
 from chat.llama.sampler import Sampler, settle
 from chat.llama.tokenizer.tokenizer import StreamDecoder
 from chat.prompts.builder import BuiltPrompt, build_prompt, encode, stable_prefix_length
-from chat.prompts.registry import FORMATS
+from chat.prompts.registry import takes_tools
 from chat.prompts.segments import Ids, Text
 from chat.prompts.tool_call_parser import CALLS, ParsedAnswer, parse_answer, writes_calls
 
@@ -64,7 +64,7 @@ class ResponseBuilder:
         self.prompt: BuiltPrompt = build_prompt(
             request, loaded.vocabulary, loaded.prompt_format, loaded.limit, loaded.options.overflow == "drop"
         )
-        if request.prompt.tools and not FORMATS[loaded.prompt_format].tools:
+        if request.prompt.tools and not takes_tools(loaded.prompt_format, loaded.vocabulary.template):
             raise UsageError(
                 f"the prompt format {loaded.prompt_format} has no function calls", hint="`--tools` needs v2 or later"
             )
@@ -80,7 +80,7 @@ class ResponseBuilder:
         self._generation_started: float | None = None
         self._decoder = StreamDecoder(loaded.vocabulary, continues=self.continues)
         is_constrained = request.constraint is not None  # then the grammar alone decides where the answer ends
-        self._stops = StopFilter(() if is_constrained else request.stop + FORMATS[loaded.prompt_format].stops)
+        self._stops = StopFilter(() if is_constrained else request.stop + loaded.stop_texts)
         self._calls_id = loaded.vocabulary.control_id(CALLS.piece) if writes_calls(loaded.prompt_format) else None
         self.run = self._make_run()
 

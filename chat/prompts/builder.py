@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chat.core.conversation import Message
 from chat.core.token_ids import common_prefix
-from chat.errors import DataError
+from chat.errors import ChatError, DataError
 from chat.prompts.registry import FORMATS, render
 from chat.prompts.segments import Mark, Segment, Text
 from chat.prompts.truncation import answer_reserve, check_fits, dropped_turns, split_turns
@@ -104,8 +104,9 @@ def encode(prompt: Prompt, tokenizer: Encoder, prompt_format: str) -> tuple[int,
 def stable_prefix_length(prompt: Prompt, ids: Sequence[int], tokenizer: Encoder, prompt_format: str) -> int:
     """How many ids of a prompt the prompt of the next turn begins with.
 
-    All of them, unless the prompt format moves the system prompt into the last question. Only for such a format a
-    conversation with one more turn is rendered, to see where the two prompts part.
+    All of them, unless the prompt format moves the system prompt into the last question, or is a chat template, which
+    may write earlier turns in another way, without their reasoning, say. Only for such a format a conversation with one
+    more turn is rendered, to see where the two prompts part.
 
     Args:
         prompt: of this turn.
@@ -113,15 +114,17 @@ def stable_prefix_length(prompt: Prompt, ids: Sequence[int], tokenizer: Encoder,
         tokenizer: of the model.
         prompt_format: one of `FORMATS`.
 
-    Raises:
-        DataError: the format refuses the longer conversation.
     """
     messages = prompt.messages
-    if not messages or messages[0].role != "system" or FORMATS[prompt_format].keeps_prefix:
+    keeps_prefix = FORMATS[prompt_format].keeps_prefix
+    if not messages or keeps_prefix or (messages[0].role != "system" and prompt_format != "template"):
         return len(ids)
     answer = () if messages[-1].role == "assistant" else (Message("assistant", "a"),)
     longer = replace(prompt, messages=(*messages, *answer, Message("user", "q")), continues=False)
-    return common_prefix(ids, encode(longer, tokenizer, prompt_format))
+    try:
+        return common_prefix(ids, encode(longer, tokenizer, prompt_format))
+    except ChatError:  # a conversation of this kind cannot go on, so its prompt need not be kept apart
+        return len(ids)
 
 
 def _build_shorter(prompt: Prompt, tokenizer: Encoder, prompt_format: str, limit: int, available: int) -> BuiltPrompt:

@@ -1,19 +1,19 @@
-"""Detect a model's prompt format from its GGUF metadata; no template is run."""
+"""Detect a model's prompt format from its GGUF metadata; no template is run here."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chat.gguf.keys import GeneralKey, MistralChatKey, TokenizerKey
 from chat.prompts.registry import FORMATS
+from chat.prompts.segments import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SPECIAL_TYPES = {3, 4}  # CONTROL, USER_DEFINED
-_ZEPHYR = re.compile(r"<\|user\|>(?:\\n|\n).{0,40}content.{0,8}eos_token", re.DOTALL)
 _INSTRUCT = re.compile(r"\b(instruct|chat|it)\b", re.IGNORECASE)
 _BASE = re.compile(r"\bbase\b", re.IGNORECASE)
 
@@ -23,12 +23,14 @@ class Detected:
     """A prompt format and the reason for it.
 
     Attributes:
-        name: one of `FORMATS`; `template` for a chat template that llama.cpp has to render.
+        name: one of `FORMATS`; `template` for a chat template that has to be run.
         reason: why, as a clause for the user.
+        is_named: the file or the user names the format.
     """
 
     name: str
     reason: str
+    is_named: bool = field(default=False, compare=False)
 
 
 def detect_format(metadata: Mapping[str, Any]) -> Detected:
@@ -39,7 +41,7 @@ def detect_format(metadata: Mapping[str, Any]) -> Detected:
     """
     own = _text(metadata, MistralChatKey.PROMPT_FORMAT)
     if own in FORMATS:
-        return Detected(own, "the file names it")
+        return Detected(own, "the file names it", is_named=True)
     pieces = _special_pieces(metadata)
     template = _text(metadata, TokenizerKey.CHAT_TEMPLATE)
     if template:
@@ -48,12 +50,6 @@ def detect_format(metadata: Mapping[str, Any]) -> Detected:
 
 
 def _of_template(template: str, metadata: Mapping[str, Any], pieces: frozenset[str]) -> Detected:
-    if "<|im_start|>" in template:
-        if "<|im_sep|>" in template or "<end_of_utterance>" in template:
-            return Detected("template", "its chat template is a relative of ChatML")
-        return Detected("chatml", "its chat template is ChatML")
-    if _ZEPHYR.search(template) and "<|end|>" not in template:
-        return Detected("zephyr", "its chat template is Zephyr's")
     if "[INST]" in template and "<<SYS>>" not in template:
         name = _mistral(template, metadata, pieces)
         if name:
@@ -105,14 +101,10 @@ def _special_pieces(metadata: Mapping[str, Any]) -> frozenset[str]:
     tokens = metadata.get(TokenizerKey.TOKENS) or ()
     kinds = metadata.get(TokenizerKey.TOKEN_TYPE)
     if kinds is None:
-        return frozenset(_decoded(token) for token in tokens)
-    return frozenset(_decoded(token) for token, kind in zip(tokens, kinds, strict=False) if kind in _SPECIAL_TYPES)
+        return frozenset(decoded(token) for token in tokens)
+    return frozenset(decoded(token) for token, kind in zip(tokens, kinds, strict=False) if kind in _SPECIAL_TYPES)
 
 
 def _text(metadata: Mapping[str, Any], key: str) -> str:
     value = metadata.get(key)
-    return _decoded(value) if isinstance(value, str | bytes) else ""
-
-
-def _decoded(value: str | bytes) -> str:
-    return value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
+    return decoded(value) if isinstance(value, str | bytes) else ""

@@ -13,6 +13,7 @@ from chat.prompts.mistral_versions import MISTRAL_VERSIONS, MistralVersion
 from chat.prompts.segments import ChatTemplate, PromptMessages, Segment
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Mapping, Sequence
 
     from chat.core.conversation import Message
@@ -25,7 +26,8 @@ class Format:
     Attributes:
         name: the value of `--prompt-format`.
         render: makes the segments of a prompt.
-        tools: tools on offer, calls and results can be rendered; else tools on offer are left out.
+        tools: tools on offer, calls and results can be rendered; else tools on offer are left out. A chat template may
+            have no place for them all the same.
         stops: texts that end an answer where the vocabulary has no control piece for them.
         keeps_prefix: the prompt of a longer conversation begins with that of the shorter one. Not where the system
             prompt moves to the last question, where a text is encoded together with the one after it, or where the
@@ -53,7 +55,7 @@ _ALL = (
     Format("chatml", render_plain.render_chatml, stops=(render_plain.IM_END,)),
     Format("zephyr", render_plain.render_zephyr, stops=("<|user|>",)),
     Format("raw", render_plain.render_raw, keeps_prefix=False),
-    Format("template", render_template.render, keeps_prefix=False),
+    Format("template", render_template.render, tools=True, keeps_prefix=False),
 )
 FORMATS: Mapping[str, Format] = MappingProxyType({entry.name: entry for entry in _ALL})
 
@@ -70,8 +72,28 @@ def render(
     Raises:
         UsageError: there is no such format.
         DataError: mistral-common refuses the conversation, or the format cannot render it.
-        ModelError: llama.cpp does not know the chat template.
+        ModelError: the model has no chat template, or it cannot be run.
     """
     if format_name not in FORMATS:
         raise UsageError(f"unknown prompt format `{format_name}`", hint=f"one of {', '.join(FORMATS)}")
     return FORMATS[format_name].render(PromptMessages(messages, tools, continues, template))
+
+
+def takes_tools(format_name: str, template: ChatTemplate) -> bool:
+    """Whether functions on offer can be rendered in a format."""
+    if format_name == "template":
+        return render_template.takes_tools(template)
+    return FORMATS[format_name].tools
+
+
+def stop_texts(format_name: str, template: ChatTemplate, special_names: re.Pattern[str]) -> tuple[str, ...]:
+    """Texts that end an answer in a format where the vocabulary has no control piece for them.
+
+    Args:
+        format_name: one of `FORMATS`.
+        template: the model's chat template.
+        special_names: finds names of its control pieces.
+    """
+    if format_name == "template":
+        return render_template.stop_texts(template, special_names)
+    return FORMATS[format_name].stops

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from chat.core.conversation import Message
+from chat.gguf.keys import TokenizerKey
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,53 @@ class ChatTemplate:
 
     Attributes:
         text: the template in the model's file, empty where it has none.
-        apply: renders (template, [(role, text)], whether to ask for an answer) to one text.
+        named: its other templates by name, such as `tool_use`.
+        tokens: names of special tokens by the variable that a template reads, such as `bos_token`.
     """
 
-    text: str
-    apply: Callable[[str, Sequence[tuple[str, str]], bool], str]
+    text: str = ""
+    named: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_metadata(cls, metadata: Mapping[str, Any]) -> ChatTemplate:
+        """The templates of a GGUF, from its keys and values; texts as str or UTF-8 bytes."""
+        names = [decoded(name) for name in metadata.get(TokenizerKey.CHAT_TEMPLATES) or ()]
+        named = {name: metadata.get(f"{TokenizerKey.CHAT_TEMPLATE}.{name}") for name in names}
+        texts = {name: decoded(text) for name, text in named.items() if isinstance(text, str | bytes)}
+        text = metadata.get(TokenizerKey.CHAT_TEMPLATE)
+        main = decoded(text) if isinstance(text, str | bytes) else texts.get("default", "")
+        return cls(main, texts, _token_names(metadata))
+
+    def for_tools(self, offers_tools: bool) -> str:
+        """The template that transformers chooses, with functions on offer or without."""
+        return self.named.get("tool_use", self.text) if offers_tools else self.text
+
+
+_TOKENS = {
+    "bos_token": (TokenizerKey.BOS_ID, 1),  # with the id in SentencePiece vocabularies that do not say it
+    "eos_token": (TokenizerKey.EOS_ID, 2),
+    "unk_token": (TokenizerKey.UNKNOWN_ID, 0),
+    "pad_token": (TokenizerKey.PADDING_ID, None),
+    "sep_token": (TokenizerKey.SEPARATOR_ID, None),
+    "mask_token": (TokenizerKey.MASK_ID, None),
+}
+
+
+def _token_names(metadata: Mapping[str, Any]) -> dict[str, str]:
+    pieces = metadata.get(TokenizerKey.TOKENS) or ()
+    is_sentencepiece = metadata.get(TokenizerKey.MODEL) in ("llama", b"llama")
+    names: dict[str, str] = {}
+    for variable, (key, usual) in _TOKENS.items():
+        token = metadata.get(key, usual if is_sentencepiece else None)
+        if isinstance(token, int) and 0 <= token < len(pieces):
+            names[variable] = decoded(pieces[token])
+    return names
+
+
+def decoded(value: str | bytes) -> str:
+    """A text of a GGUF's metadata."""
+    return value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
 
 
 @dataclass(frozen=True)
@@ -73,11 +116,13 @@ class Ids:
         ids: the prompt holds these, if they decode to a text with all of `says` in it.
         says: texts of the message. Another vocabulary may have made the ids, or the answer was edited since.
         instead: segments that replace the ids then.
+        is_whole: the ids must decode to exactly the first of `says`.
     """
 
     ids: tuple[int, ...]
     says: tuple[str, ...] = field(default=(), compare=False)
     instead: tuple[Segment, ...] = field(default=(), compare=False)
+    is_whole: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,11 @@ def format_of_pieces(pieces: Collection[bytes]) -> str:
 
 
 def is_foreign(chat_template: str | None) -> bool:
-    """Whether a chat template is of another family than Mistral's (ChatML, Zephyr, ...), all of which say `[INST]`."""
-    return chat_template is not None and "[INST]" not in chat_template
+    """Whether a chat template is of another family than Mistral's, all of which say `[INST]`.
+
+    Llama 2's say it too, with `<<SYS>>` around the system prompt.
+    """
+    return chat_template is not None and ("[INST]" not in chat_template or "<<SYS>>" in chat_template)
 
 
 RAW = "raw"  # no format: the text is continued as it is

@@ -8,13 +8,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ModelError
-from chat.gguf.keys import TokenizerKey
-from chat.llama.chat_template import apply_template
 from chat.llama.tokenizer.text_encoder import TextEncoder
 from chat.llama.tokenizer.vocabulary import Vocabulary
 from chat.prompts.segments import ChatTemplate, Control, Ids, Mark, Segment, Text
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
@@ -48,8 +47,7 @@ class Tokenizer:
         self._text = TextEncoder(self._pieces, metadata)
         self._control_ids: dict[str, int | None] = {}
         self.size = self._pieces.size
-        template = metadata.get(TokenizerKey.CHAT_TEMPLATE)
-        self.template = ChatTemplate(template if isinstance(template, str) else "", apply_template)
+        self.template = ChatTemplate.of_metadata(metadata)
 
     # --- ids of a prompt
 
@@ -67,11 +65,17 @@ class Tokenizer:
             if isinstance(part, str):
                 run += part
                 continue
-            ids += self._text.encode(run, is_own=is_own, is_first=is_first)
+            if part and self._pieces.strips_before(part[0]):
+                run = run.rstrip()
+            ids += self._text.encode(self._after(ids, run), is_own=is_own, is_first=is_first)
             ids += part
             is_own, is_first = part is _OWN_TEXT, is_first and not run and isinstance(part, _Bos)
             run = ""
-        return ids + self._text.encode(run, is_own=is_own, is_first=is_first)
+        return ids + self._text.encode(self._after(ids, run), is_own=is_own, is_first=is_first)
+
+    def _after(self, ids: Sequence[int], text: str) -> str:
+        """The part of a text that is encoded after some ids."""
+        return text.lstrip() if text and ids and self._pieces.strips_after(ids[-1]) else text
 
     def _resolved(self, segments: Iterable[Segment]) -> Iterator[str | Sequence[int]]:
         """Texts, each joined to the text before, and ids; `_OWN_TEXT` begins a text that is not joined."""
@@ -99,6 +103,8 @@ class Tokenizer:
         if not all(0 <= token < self.size for token in segment.ids):
             return False
         decoded = self.decode(segment.ids)
+        if segment.is_whole:
+            return decoded == segment.says[0]
         return all(text in decoded for text in segment.says)
 
     def _control(self, segment: Control) -> str | Sequence[int]:
@@ -173,6 +179,11 @@ class Tokenizer:
         """All ids that end an answer."""
         candidates = {*self._pieces.special.values(), *self._pieces.listed_ends, *({self.eos} - {None})}
         return frozenset(token for token in candidates if token is not None and self._pieces.is_end(token))
+
+    @property
+    def special_names(self) -> re.Pattern[str]:
+        """Finds names of special pieces."""
+        return self._pieces.special_names
 
     @property
     def bos(self) -> int | None:

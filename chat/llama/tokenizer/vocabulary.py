@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from chat.errors import DataError
 from chat.gguf.keys import MistralChatKey, TokenizerKey
 from chat.llama.library import llama
+from chat.prompts.segments import ChatTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 1 << 0, 1 << 3, 1 << 4  # llama_token_attr
+_LSTRIP, _RSTRIP = 1 << 7, 1 << 8
 _SPECIAL = _UNKNOWN | _CONTROL | _USER_DEFINED
 _NORMAL_TYPE = 1  # tokenizer.ggml.token_type
 _SENTENCEPIECE = 1  # LLAMA_VOCAB_TYPE_SPM
@@ -23,6 +25,7 @@ _LONGEST_TEXT = 2**31 - 32  # bytes; llama.cpp counts in int32
 MATCHED = re.compile(r"\[REFERENCE_DOC_1?[0-9]\]|\[/?REF\]")
 # User-defined pieces that structure a conversation; others (runs of spaces, HTML tags) are ordinary text
 _STRUCTURE = re.compile(r"<\|.*\|>|<｜.*｜>|\[/?[A-Z][A-Z_0-9]*\]|</?s>|<(?:unk|pad|bos|eos)>|<(?:start|end)_of_.*>")
+_MARKER = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 
 
 class Vocabulary:
@@ -77,11 +80,19 @@ class Vocabulary:
 
     @cached_property
     def forbidden(self) -> frozenset[int]:
-        """Ids that no text may become."""
+        """Ids that no text may become: control pieces, and user-defined ones that a chat template writes.
+
+        The second rule is that of transformers' `sanitize_control_tokens`.
+        """
+        chat_template = ChatTemplate.of_metadata(self._metadata)
+        templates = (chat_template.text, *chat_template.named.values())
         return frozenset(
             token
             for name, token in self.special.items()
-            if not self._attribute(token) & _USER_DEFINED or self.is_end(token) or _STRUCTURE.fullmatch(name)
+            if not self._attribute(token) & _USER_DEFINED
+            or self.is_end(token)
+            or _STRUCTURE.fullmatch(name)
+            or (_MARKER.fullmatch(name) and any(name in template for template in templates))
         )
 
     @cached_property
@@ -114,6 +125,14 @@ class Vocabulary:
             is_end = token in self.listed_ends or bool(self._api.llama_vocab_is_eog(self._vocab, token))
             found = self._ends[token] = is_end
         return found
+
+    def strips_before(self, token: int) -> bool:
+        """Whether white space before a special piece is left out, as for some of Jina's."""
+        return bool(self._attribute(token) & _LSTRIP)
+
+    def strips_after(self, token: int) -> bool:
+        """Whether white space after a special piece is left out, as for Phi 3's."""
+        return bool(self._attribute(token) & _RSTRIP)
 
     @cached_property
     def listed_ends(self) -> frozenset[int]:

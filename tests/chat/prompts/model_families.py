@@ -31,49 +31,81 @@ class Family:
     eos: str
     specials: tuple[str, ...]
     end: str  # of a turn
-    template: str  # the words that llama.cpp recognises it by
+    template: str  # the family's own, or a short form of it
     prompt: str  # what becomes of the system prompt `{S}` and the question `{U}`
 
 
 FAMILIES = {
     "llama 2": Family(
         "llama", "llama", "default", "<s>", "</s>", (), "</s>",
-        "{{ '[INST] <<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' + content.strip() + ' [/INST]' + eos_token }}",
+        "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}{% set system = messages[0]['content'] %}"
+        "{% else %}{% set rest = messages %}{% set system = false %}{% endif %}{% for message in rest %}"
+        "{% if loop.index0 == 0 and system != false %}"
+        "{% set content = '<<SYS>>\n' + system + '\n<</SYS>>\n\n' + message['content'] %}"
+        "{% else %}{% set content = message['content'] %}{% endif %}"
+        "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
+        "{% else %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}",
         "<s> [INST] <<SYS>>\n{S}\n<</SYS>>\n\n{U} [/INST]",
     ),
     "llama 3": Family(
         "llama", "gpt2", "llama-bpe", "<|begin_of_text|>", "<|end_of_text|>",
         ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"), "<|eot_id|>",
-        "{{ '<|start_header_id|>' + role + '<|end_header_id|>\\n\\n' + content + '<|eot_id|>' }}",
+        "{% set loop_messages = messages %}{% for message in loop_messages %}"
+        "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim"
+        " + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}"
+        "{% endfor %}{% if add_generation_prompt %}"
+        "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n{S}<|eot_id|><|start_header_id|>user"
         "<|end_header_id|>\n\n{U}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
     ),
     "qwen 2": Family(
         "qwen2", "gpt2", "qwen2", "<|endoftext|>", "<|endoftext|>", ("<|im_start|>", "<|im_end|>"), "<|im_end|>",
-        "{{ '<|im_start|>' + role + '\\n' + content + '<|im_end|>\\n' }}",
+        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+        "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
+        "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
         "<|im_start|>system\n{S}<|im_end|>\n<|im_start|>user\n{U}<|im_end|>\n<|im_start|>assistant\n",
     ),
     "qwen 3": Family(
         "qwen3", "gpt2", "qwen2", "<|endoftext|>", "<|im_end|>", ("<|im_start|>", "<|im_end|>"), "<|im_end|>",
-        "{{ '<|im_start|>' + role + '\\n' + content + '<|im_end|>\\n' }}{% if think %}<think>{% endif %}",
+        "{%- for message in messages %}\n"
+        "    {%- set content = message.content.split('</think>')[-1].lstrip('\n') %}\n"
+        "    {{- '<|im_start|>' + message.role + '\n' + content + '<|im_end|>\n' }}\n{%- endfor %}\n"
+        "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\n' }}\n"
+        "    {%- if enable_thinking is defined and enable_thinking is false %}\n"
+        "        {{- '<think>\n\n</think>\n\n' }}\n    {%- endif %}\n{%- endif %}",
         "<|im_start|>system\n{S}<|im_end|>\n<|im_start|>user\n{U}<|im_end|>\n<|im_start|>assistant\n",
     ),
     "gemma 3": Family(
         "gemma3", "llama", "default", "<bos>", "<eos>", ("<start_of_turn>", "<end_of_turn>"), "<end_of_turn>",
-        "{{ '<start_of_turn>' + role + '\\n' + content + '<end_of_turn>\\n' }}",
+        "{{ bos_token }}\n{%- if messages[0]['role'] == 'system' -%}\n"
+        "    {%- set first = messages[0]['content'] + '\n\n' -%}\n    {%- set rest = messages[1:] -%}\n"
+        "{%- else -%}\n    {%- set first = '' -%}\n    {%- set rest = messages -%}\n{%- endif -%}\n"
+        "{%- for message in rest -%}\n    {%- set role = 'model' if message['role'] == 'assistant' else 'user' -%}\n"
+        "    {{ '<start_of_turn>' + role + '\n' + (first if loop.first else '') }}\n"
+        "    {%- if message['content'] is string -%}\n        {{ message['content'] | trim }}\n    {%- endif -%}\n"
+        "    {{ '<end_of_turn>\n' }}\n{%- endfor -%}\n"
+        "{%- if add_generation_prompt -%}\n    {{'<start_of_turn>model\n'}}\n{%- endif -%}",
         "<bos><start_of_turn>user\n{S}\n\n{U}<end_of_turn>\n<start_of_turn>model\n",
     ),
     "phi 3": Family(
         "phi3", "llama", "default", "<s>", "<|endoftext|>", ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
         "<|end|>",
-        "{{ '<|user|>\\n' + content + '<|end|>\\n<|assistant|>\\n' }}",
+        "{{ bos_token }}{% for message in messages %}"
+        "{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}",
         "<s><|system|>\n{S}<|end|>\n<|user|>\n{U}<|end|>\n<|assistant|>\n",
     ),
     "deepseek r1": Family(
         "qwen2", "gpt2", "deepseek-r1-qwen", "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>",
         ("<｜User｜>", "<｜Assistant｜>"), "<｜end▁of▁sentence｜>",
-        "{{ bos_token + '<｜User｜>' + content + '<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>' }}",
-        "<｜begin▁of▁sentence｜>{S}\n\n<｜User｜>{U}<｜Assistant｜>",
+        "{% set ns = namespace(system='') %}{% for message in messages %}{% if message['role'] == 'system' %}"
+        "{% set ns.system = message['content'] %}{% endif %}{% endfor %}{{ bos_token }}{{ ns.system }}"
+        "{% for message in messages %}{% if message['role'] == 'user' %}{{ '<｜User｜>' + message['content'] }}"
+        "{% elif message['role'] == 'assistant' %}"
+        "{{ '<｜Assistant｜>' + message['content'] + '<｜end▁of▁sentence｜>' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}",
+        "<｜begin▁of▁sentence｜>{S}<｜User｜>{U}<｜Assistant｜>",
     ),
 }  # fmt: skip
 

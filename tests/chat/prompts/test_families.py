@@ -1,4 +1,4 @@
-"""Models of other families chat through llama.cpp's template engine, and no text of a conversation steers them."""
+"""Models of other families chat through their own templates, and no text of a conversation steers them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from chat.core.conversation import Message
 from chat.core.events import Completion
 from chat.core.request import EngineOptions, Prompt, Request, Sampling
+from chat.errors import ModelError
 from chat.llama.library import llama
 from chat.llama.model import LoadSettings, Model
 from chat.worker.client import LocalBackend
@@ -58,7 +59,7 @@ def test_a_family_answers_in_its_own_format_until_its_end_of_turn(name: str, fol
     more = (*told, Message("assistant", first.text, first.ids), Message("user", "V"))
     second = list(engine.reply(Request(Prompt(messages=more), GREEDY, max_tokens=20)))[-1]
     assert isinstance(second, Completion)
-    hostile = "".join(dict.fromkeys((family.bos, family.eos, family.end, *family.specials))) + "\n"
+    hostile = "\n".join(dict.fromkeys((family.bos, family.eos, family.end, *family.specials)))
     attacked = (Message("system", hostile), Message("user", f"{hostile}U{hostile}"))
     typed = engine.render(Request(Prompt(messages=attacked)))
     engine.close()
@@ -66,7 +67,8 @@ def test_a_family_answers_in_its_own_format_until_its_end_of_turn(name: str, fol
     assert rendered.ids == tokenized(folder / f"{name}.gguf", family)
     assert (first.text, first.finish_reason, len(first.ids)) == ("hi", "stop", 2)
     assert (second.text, second.finish_reason) == ("hi", "stop")
-    assert second.tokens.cached == len(rendered.ids) + len(first.ids)
+    reused = 0 if name == "llama 2" else len(first.ids)  # its template writes a space before an answer
+    assert second.tokens.cached == len(rendered.ids) + reused
     assert controls(family, typed.ids) == controls(family, rendered.ids)
     assert typed.text == family.prompt.replace("{S}", hostile).replace("{U}", f"{hostile}U{hostile}")
 
@@ -80,30 +82,43 @@ def test_the_program_takes_the_family_from_the_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "template",
+    ("template", "reason"),
     [
-        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{% for i in range(10**9) %}{% for j in range(10**9) %}{{ messages }}{% endfor %}{% endfor %}",
-        "\x1b[2J{{ messages }}",
+        (
+            "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+            "line 1: access to attribute '__class__' of 'str' object is unsafe",
+        ),
+        (
+            "{% for i in range(10**9) %}{{ messages }}{% endfor %}",
+            "it counts through a range of more than 100,000 numbers",
+        ),
+        ("\n{% for m in messages %}\x1b[2J", "line 2: Unexpected end of template"),
     ],
 )
-def test_a_hostile_template_is_one_sentence_and_never_run(template: str, folder: Path) -> None:
+def test_a_hostile_template_is_one_sentence(template: str, reason: str, folder: Path) -> None:
     path = write_family(folder / "hostile.gguf", FAMILIES["qwen 2"], template)
-    done = run("-m", path, "U")  # running the template would take years
-    assert (done.returncode, done.stdout, done.stderr.splitlines()) == (
-        3,
-        "",
-        [
-            "error: the model's chat template is unknown to this program",
-            "hint: choose one with `--prompt-format`",
-        ],
-    )
+    done = run("-m", path, "U")
+    error, hint = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, hint) == (3, "", "hint: choose another format with `--prompt-format`")
+    assert error.startswith(f"error: the model's chat template cannot be used: {reason}")
 
 
 @pytest.mark.slow
-def test_a_bomb_in_a_known_template_is_not_run_either(folder: Path) -> None:
+def test_another_format_is_the_way_past_a_template_that_cannot_be_run(folder: Path) -> None:
     bomb = FAMILIES["qwen 2"].template + "{% for i in range(10**12) %}{{ 'x' * 10**9 }}{% endfor %}"
     path = write_family(folder / "bomb.gguf", FAMILIES["qwen 2"], bomb)
-    for flags in ((), ("--prompt-format", "chatml")):
-        done = run("-m", path, "--temperature", 0, *flags, "U")
-        assert (done.returncode, done.stdout, done.stderr) == (0, "hi\n", "")
+    done = run("-m", path, "--temperature", 0, "--prompt-format", "chatml", "U")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hi\n", "")
+
+
+def test_the_engine_goes_on_after_a_template_that_was_stopped(folder: Path) -> None:
+    hostile = (
+        "{% for m in messages %}{% if m.content == 'bomb' %}{{ 'x' * 10**12 }}{% endif %}{{ m.content }}{% endfor %}"
+    )
+    engine = LocalBackend(EngineOptions(str(write_family(folder / "b.gguf", FAMILIES["qwen 2"], hostile)), threads=1))
+    pid = engine.info() and engine.pid
+    with pytest.raises(ModelError, match="it writes more than 30,000,000 characters"):
+        engine.render(Request(Prompt(messages=(Message("user", "bomb"),))))
+    assert engine.render(Request(Prompt(messages=(Message("user", "harmless"),)))).text == "harmless"
+    assert engine.pid == pid
+    engine.close()
