@@ -36,6 +36,7 @@ def missing(text: str, folder: Path) -> list[str]:
     return files + [name for name in CITED_CHAPTER.findall(text) if name not in CHAPTERS]
 
 
+@pytest.mark.slow
 def test_everything_that_is_cited_exists() -> None:
     """Four places gave a document and a chapter as their reason that were never part of the repository."""
     modules = [path for top in ("chat", "convert", "tests") for path in (ROOT / top).rglob("*.py")]

@@ -456,6 +456,7 @@ def test_the_report_is_that_of_the_checkpoint(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment_leaves_no_half_file(tmp_path: Path) -> None:
     source = made(V01, tmp_path / "plain.gguf", "Q8_0", window="off")
     folder = tmp_path / "made"

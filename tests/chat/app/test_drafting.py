@@ -36,6 +36,7 @@ def answer(model: Path, *flags: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("flags", [["--temperature", 0], ["--seed", 3, "--temperature", 0.3], ["--seed", 4]])
+@pytest.mark.slow
 def test_answers_are_the_same_with_and_without_drafts(model: Path, flags: list[object]) -> None:
     without, drafted = answer(model, "--draft", "off", *flags), answer(model, "--draft", "lookup", *flags)
     assert without["ids"] == drafted["ids"]

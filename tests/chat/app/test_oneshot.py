@@ -317,6 +317,7 @@ def test_logprobs_hold_each_token_and_the_likeliest_ones(tiny_model: Path) -> No
         assert each["logprob"] < 0
 
 
+@pytest.mark.slow
 def test_rows_are_repacked_for_one_long_prompt_and_not_where_a_state_is_kept(
     converted: Callable[..., Path], tmp_path: Path
 ) -> None:

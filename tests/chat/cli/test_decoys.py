@@ -107,6 +107,7 @@ def test_converting_by_the_module_takes_our_own_package(decoys: Path, tmp_path: 
     assert (imported(decoys), done.returncode) == ([], 0), done.stderr
 
 
+@pytest.mark.slow
 def test_the_download_of_the_first_start_runs_no_file_of_the_folder(decoys: Path) -> None:
     """It was started with `-m chat` and ran the `chat.py` of the folder."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(decoys), "TERM": "dumb"}
@@ -121,6 +122,7 @@ def test_the_download_of_the_first_start_runs_no_file_of_the_folder(decoys: Path
 
 
 @pytest.mark.parametrize("place", PLACES[:2])
+@pytest.mark.slow
 def test_no_child_imports_a_file_of_the_user(
     decoys: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], place: str
 ) -> None:

@@ -152,6 +152,7 @@ def test_nothing_is_restored_or_saved_before_a_moved_sequence_is_copied(
     assert np.abs(warm - read(open_decoder(windowed_file), ids + other)).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_an_abort_stops_a_batch_halfway_and_what_was_read_before_stays(
     slow_file: Path, open_decoder: Callable[..., LlamaContext]
 ) -> None:

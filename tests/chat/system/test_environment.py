@@ -105,6 +105,7 @@ def test_an_answer_that_cannot_be_written_is_exit_7_and_one_sentence(
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+@pytest.mark.slow
 def test_an_unwritable_stderr_changes_neither_answer_nor_exit_code(redirection: str) -> None:
     assert shell(f"{PROGRAM} -m guide hello {redirection}") == shell(f"{PROGRAM} -q -m guide hello")
     assert shell(f"printf 'hello\\xff' | {PROGRAM} -m guide {redirection}")[0] == 0  # a note is due
@@ -112,6 +113,7 @@ def test_an_unwritable_stderr_changes_neither_answer_nor_exit_code(redirection: 
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+@pytest.mark.slow
 def test_a_conversion_succeeds_if_its_notes_cannot_be_written(redirection: str, tmp_path: Path) -> None:
     """It ended with 7 when the file was written, and did not say its name."""
     output = tmp_path / "out.gguf"
@@ -119,6 +121,7 @@ def test_a_conversion_succeeds_if_its_notes_cannot_be_written(redirection: str, 
     assert (said, output.exists()) == ((0, f"{output}\n", ""), True)
 
 
+@pytest.mark.slow
 def test_a_closed_stdin_is_an_empty_one() -> None:
     assert shell(f"{PROGRAM} -q -m guide hello <&-") == shell(f"{PROGRAM} -q -m guide hello </dev/null")
 

@@ -75,6 +75,7 @@ def test_no_order_of_lines_makes_a_difference_to_the_screen() -> None:
     assert [shown_blocks(text, 1) for text in texts] == [as_shown(code_blocks(text)) for text in texts]
 
 
+@pytest.mark.slow
 def test_the_filter_prints_and_the_session_copies_the_same(
     start: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

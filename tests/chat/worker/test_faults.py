@@ -154,6 +154,7 @@ def test_a_cancel_in_any_phase_ends_the_answer_and_changes_nothing_else(
 
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase != "writing a state"])
+@pytest.mark.slow
 def test_a_kill_in_any_phase_is_one_sentence_and_the_next_answer_is_right(
     phase: str, windowed_file: Path, folder: Path, mark: Path, cold: dict[Request, Completion]
 ) -> None:
@@ -214,6 +215,7 @@ def test_the_program_prints_one_sentence_when_its_engine_is_killed(
 NO_GPU_MEMORY = "the GPU's memory ran out: at most {} layers are on it now, the others on the processor"
 
 
+@pytest.mark.slow
 def test_if_a_gpu_runs_out_of_memory_the_request_is_answered_with_fewer_layers_on_it(
     windowed_file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: dict[Request, Completion]
 ) -> None:
@@ -243,6 +245,7 @@ def test_if_a_gpu_runs_out_of_memory_the_request_is_answered_with_fewer_layers_o
     assert engine.options.gpu_layers == "auto"  # a number would be refused once even less memory is free
 
 
+@pytest.mark.slow
 def test_without_an_instruction_of_the_repacked_code_the_request_is_answered_without_repacking(
     windowed_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, cold: dict[Request, Completion]
 ) -> None:

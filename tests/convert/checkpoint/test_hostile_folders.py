@@ -136,6 +136,7 @@ def adapted(folder: Path) -> Path:
         (adapted, "adapter/adapter_config.json", OTHERS),
     ],
 )
+@pytest.mark.slow
 def test_a_file_may_say_anything(make: Callable[[Path], Path], name: str, count: int, tmp_path: Path) -> None:
     folder = make(tmp_path / "model")
     adapters = ((folder / "adapter", 1.0),) if (folder / "adapter").is_dir() else ()

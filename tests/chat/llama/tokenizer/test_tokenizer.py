@@ -247,6 +247,7 @@ def test_long_texts_are_encoded_in_parts_with_the_same_ids(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["v1", "v3-tekken"])
 @pytest.mark.parametrize("piece", ["\n", " ", "\t", "^", "ab ", "𝔘", "[REFERENCE_DOC_1]", "<s>"])
+@pytest.mark.slow
 def test_a_repetitive_text_of_300_000_characters_takes_seconds(name: str, piece: str) -> None:
     """One text of a million line breaks took llama.cpp 134 s, and a million spaces made tiktoken panic."""
     vocabulary = case(name).vocabulary
