@@ -17,6 +17,7 @@ class SessionEvent(Enum):
     LOAD_PROGRESSED = auto()
     LOAD_ENDED = auto()  # the model is ready, or cannot be used
     TERMINATED = auto()  # SIGTERM or SIGHUP
+    CONTINUED = auto()  # SIGCONT: the program was stopped, and others may have written to the terminal
 
 
 class EventQueue:

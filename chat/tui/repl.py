@@ -208,6 +208,8 @@ class _Repl:
         for event in self._events.take():
             if event is SessionEvent.TERMINATED:
                 raise Terminated
+            if event is SessionEvent.CONTINUED:
+                state.reader.redraw()
             if event is SessionEvent.LOAD_ENDED:
                 if state.backend.fault is not None and not state.totals.answers:
                     raise state.backend.fault

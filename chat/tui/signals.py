@@ -47,7 +47,8 @@ class Signals:
 
     def installed(self) -> AbstractContextManager[None]:
         """Handle signals while the block runs, and restore the earlier handlers afterwards."""
-        return signal_handlers({"SIGINT": self._interrupt, "SIGTERM": self._terminate, "SIGHUP": self._terminate})
+        handlers = {"SIGINT": self._interrupt, "SIGTERM": self._terminate, "SIGHUP": self._terminate}
+        return signal_handlers({**handlers, "SIGCONT": self._continue})
 
     @contextmanager
     def calling_on_ctrl_c(self, action: Callable[[], None]) -> Iterator[None]:
@@ -90,6 +91,9 @@ class Signals:
         self.ending_signal = number
         self.is_hurried = True
         self._events.post(SessionEvent.TERMINATED)
+
+    def _continue(self, _number: int, _frame: object) -> None:
+        self._events.post(SessionEvent.CONTINUED)
 
 
 def _raise_interrupt() -> None:

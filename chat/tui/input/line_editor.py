@@ -18,6 +18,7 @@ from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.search import stop_search
+from prompt_toolkit.utils import suspend_to_background_supported
 
 from chat.errors import ChatError
 from chat.system.external_editor import edit_text
@@ -94,13 +95,13 @@ class LineEditor:
             bottom_toolbar=lambda: self._remark or self._toolbar(),
             style=STYLE,
             color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
-            enable_suspend=True,
             reserve_space_for_menu=6,
             include_default_pygments_style=False,
             input_processors=[EscapeOverrides()],
         )
         self._external_editor: Popen[bytes] | None = None  # the one that was opened last
         self._is_terminated = False
+        self._is_suspended = False  # by Ctrl+Z
         paste_keys = PasteKeys(self._pastes, self._session.default_buffer)
         self._session.key_bindings = merge_key_bindings([self._bindings(), paste_keys.bindings()])
         self._session.app.renderer = RewrapRenderer(self._session.app)
@@ -147,6 +148,13 @@ class LineEditor:
         """Handle events now if `read` waits for input; may be called from any thread and from signal handlers."""
         self._call_in_loop(self._handle_events_now)
 
+    def redraw(self) -> None:
+        """Draw the prompt again where the cursor is now; after Ctrl+Z prompt_toolkit has done it."""
+        if not self._is_suspended:
+            self._session.app.renderer.reset()
+            self._session.app.renderer.request_absolute_cursor_position()
+        self._is_suspended = False
+
     def _call_in_loop(self, action: Callable[[], object]) -> None:
         """Call `action` in the loop of the prompt, if there is one."""
         app = self._session.app
@@ -187,6 +195,7 @@ class LineEditor:
         keys.add("tab", filter=~is_searching)(_complete)
         keys.add("c-g", filter=~is_searching)(self._on_ctrl_g)
         keys.add("c-c")(self._on_ctrl_c)
+        keys.add("c-z", filter=Condition(suspend_to_background_supported))(self._on_ctrl_z)
         keys.add("<sigint>")(self._on_ctrl_c)
         return keys
 
@@ -220,6 +229,10 @@ class LineEditor:
             event.app.exit(exception=KeyboardInterrupt())
         self._interrupted_at = now
         event.app.create_background_task(self._show_remark("Ctrl+C again leaves", LEAVE_SECONDS))
+
+    def _on_ctrl_z(self, event: KeyPressEvent) -> None:
+        self._is_suspended = True
+        event.app.suspend_to_background()
 
     async def _show_remark(self, remark: str, seconds: float) -> None:
         """Show a remark in place of the toolbar for a while."""

@@ -62,6 +62,9 @@ class LineReader(Protocol):
     def wake(self) -> None:
         """Handle events now if `read` waits for input; may be called from any thread and from signal handlers."""
 
+    def redraw(self) -> None:
+        """Draw the prompt again, after the program was stopped by a signal."""
+
 
 class PlainReader:
     """Reads lines of stdin, for a dumb terminal, a screen reader or a pipe."""
@@ -112,6 +115,9 @@ class PlainReader:
         """Handle events in the middle of a line, if this is a signal handler; else the next line does it."""
         if self._is_reading and threading.current_thread() is threading.main_thread():
             self._handle_events()
+
+    def redraw(self) -> None:
+        """Do nothing: the terminal shows the line where it was."""
 
     def _line(self, prompt: str) -> str:
         self.unhandled_interrupts = 0

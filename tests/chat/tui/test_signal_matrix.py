@@ -76,9 +76,7 @@ class SignalledSession:
         line = self.terminal.cursor_line()
         is_shown = not self.asked or f"question {self.asked}" in self.terminal.everything()
         is_taken = is_shown or time.monotonic() - self.typed > 10
-        was_stopped_here = self.name == "SIGTSTP" and self.phase == "idle" and self.asked == 1 and self.sent > 0
-        is_prompt = line == ">" or (was_stopped_here and not line)  # after `fg` the prompt is not drawn again
-        return is_taken and is_prompt and "loading" not in self.terminal.lines()[-1]
+        return is_taken and line == ">" and "loading" not in self.terminal.lines()[-1]
 
     def _type_next(self) -> None:
         if self.phase == "idle" and self.asked == 1 and not self.reached:
