@@ -46,7 +46,7 @@ def draft_checkpoint(options: ConversionOptions) -> ConversionDraft:
     vocabulary = read_vocabulary(checkpoint.folder, own.vocabulary)
     if not options.adapters:  # which may have taught the model to answer
         vocabulary = _as_base_model(vocabulary, checkpoint.name)
-    outputs = merge_all(outputs, adapters, own.head_dim)
+    outputs = merge_all(outputs, adapters, own)
     origin = Origin(
         name="+".join((checkpoint.name, *(adapter.name for adapter, _ in adapters))),
         sha256=fingerprint_with(fingerprint(checkpoint), adapters),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
-from chat.gguf.keys import MistralChatKey
+from chat.gguf.keys import PLAIN_ARCHITECTURE, MistralChatKey
 from convert.draft import ConversionDraft, ModelDetails, make_jobs, plan_model
 from convert.gguf_source import GgufSource, check_plain, open_gguf
 from convert.lora.adapter import open_adapters
@@ -49,7 +49,7 @@ def draft_gguf(options: ConversionOptions) -> ConversionDraft:
     if types is None and not adapters and not is_window_new:
         raise _nothing_to_change(source, target)
     tensors = source.tensors(as_floats=bool(types or adapters))
-    tensors = merge_all(tensors, adapters, target.sizes.head_dim)
+    tensors = merge_all(tensors, adapters, target.sizes)
     outputs = (*tensors, *_sinks(source, target))
     plan = plan_model(outputs, target.sizes, types) if types else _plan_as_it_is(source, outputs)
     jobs = make_jobs(plan, outputs, types)
@@ -97,6 +97,8 @@ def _choose_target(source: GgufSource, wanted: str) -> TargetModel:
     chosen = apply_window_option(own, wanted)
     if chosen.windows == source.applied_windows:
         return TargetModel(chosen, source.file.architecture, own.windows)
+    if own.architecture != PLAIN_ARCHITECTURE:
+        raise UsageError(f"`--window {wanted}`: llama.cpp's {own.architecture} graph has no sliding window")
     target = choose_target(own, wanted)
     if target.is_windowed:
         return target

@@ -14,18 +14,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chat.errors import DataError, ModelError, UsageError
-from chat.gguf.keys import ADAPTER_FILE, MISTRAL_ARCHITECTURES, AdapterKey, GeneralKey, MistralChatKey, ModelKey
+from chat.gguf.keys import (
+    ADAPTER_FILE,
+    LATENT_ARCHITECTURE,
+    LATENT_ARCHITECTURES,
+    MISTRAL_ARCHITECTURES,
+    AdapterKey,
+    GeneralKey,
+    MistralChatKey,
+    ModelKey,
+)
 from chat.gguf.reader import read_gguf
+from chat.gguf.validate_lora import MERGE_HINT, is_without_effect
 from chat.gguf.writer import KeyValue
 from convert.architecture.hyperparameters import read_hyperparameters
 from convert.checkpoint.folder import open_checkpoint
 from convert.checkpoint.rows import Rows, StackedRows
 from convert.draft import AdapterDetails, ConversionDraft, make_jobs
 from convert.lora.adapter import open_adapter
-from convert.lora.merge import Change, TransposedMatrix, changes_of
+from convert.lora.merge import Change, RowLayout, TransposedMatrix, changes_of
 from convert.output.metadata import QUANTIZATION_VERSION, fingerprint_with, short_name
 from convert.output.sliding_window import choose_target
 from convert.quantize.recipes import Facts, find_recipe, make_plan
+from convert.tensors.latent import GATE_AND_UP_PARTS
 from convert.tensors.layout import OutputTensor, expected_shapes, settle_output, shape_finder
 from convert.tensors.text_model import read_text_model
 
@@ -35,7 +46,7 @@ if TYPE_CHECKING:
     from convert.architecture.hyperparameters import Shape
     from convert.checkpoint.rows import Floats
     from convert.draft import ConversionOptions
-    from convert.lora.adapter import Adapter
+    from convert.lora.adapter import Adapter, LowRankPair
     from convert.quantize.recipes import Recipe
 
 TYPES = ("F32", "F16", "BF16", "Q8_0")
@@ -50,7 +61,7 @@ class Base:
     name: str
     architecture: str
     shapes: Mapping[str, Shape]  # row-major
-    head_dim: int
+    layout: RowLayout
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,9 @@ def draft_adapter(options: ConversionOptions) -> ConversionDraft:
             "which an adapter file cannot say",
             hint="merge it with `--lora` while you convert the base",
         )
-    changes = changes_of(adapter, base.shapes, base.head_dim)
+    for pair in adapter.pairs:
+        _check_attachable(pair, adapter, base)
+    changes = changes_of(adapter, base.shapes, base.layout)
     if EMBEDDING in changes and OUTPUT not in base.shapes:
         raise ModelError(
             f"{adapter.path}: changes the embedding, which the model also uses as its output layer; llama.cpp cannot "
@@ -109,6 +122,17 @@ def draft_adapter(options: ConversionOptions) -> ConversionDraft:
         details=AdapterDetails(alpha, base.name),
         warnings=adapter.warnings,
     )
+
+
+def _check_attachable(pair: LowRankPair, adapter: Adapter, base: Base) -> None:
+    """Refuse a change that llama.cpp would not apply, or that a file for this model cannot hold."""
+    reason = None
+    if is_without_effect(pair.meaning.gguf_name, base.architecture):
+        reason = "to which llama.cpp applies no adapter in this model"
+    elif base.architecture == LATENT_ARCHITECTURE and pair.meaning.part in GATE_AND_UP_PARTS:
+        reason = "which is half of a tensor in this model's file"
+    if reason is not None:
+        raise ModelError(f"{adapter.path}: changes `{pair.module[:120]}`, {reason}", hint=MERGE_HINT)
 
 
 def _check_options(options: ConversionOptions) -> Recipe:
@@ -137,7 +161,7 @@ def open_base(path: Path, window: str = "auto") -> Base:
         stated = read_hyperparameters(checkpoint.config_path, model.config, shape_finder(model.tensors))
         own = settle_output(model.tensors, stated).sizes
         architecture = choose_target(own, window).architecture
-        return Base(checkpoint.name, architecture, expected_shapes(own), own.head_dim)
+        return Base(checkpoint.name, architecture, expected_shapes(own), RowLayout.of(own))
     file = read_gguf(path)
     if file.architecture not in MISTRAL_ARCHITECTURES:
         raise ModelError(f"{path}: is of the architecture {file.architecture[:40]!r}, not a Mistral model")
@@ -146,7 +170,9 @@ def open_base(path: Path, window: str = "auto") -> Base:
         head_dim = _head_dim(path, file.key(ModelKey.EMBEDDING_LENGTH), file.key(ModelKey.HEAD_COUNT))
     if type(head_dim) is not int or not 0 < head_dim < 1 << 16 or head_dim % 2:
         raise DataError(f"{path}: a head cannot have {str(head_dim)[:40]} numbers")
-    return Base(str(path), file.architecture, {name: info.shape[::-1] for name, info in file.tensors.items()}, head_dim)
+    heads = file.key(ModelKey.HEAD_COUNT)
+    layout = RowLayout(heads if type(heads) is int else 1, head_dim, file.architecture not in LATENT_ARCHITECTURES)
+    return Base(str(path), file.architecture, {name: info.shape[::-1] for name, info in file.tensors.items()}, layout)
 
 
 def _head_dim(path: Path, width: Any, heads: Any) -> int:

@@ -7,11 +7,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ModelError
-from chat.gguf.keys import MISTRAL_ARCHITECTURES, WINDOWED_ARCHITECTURE, ModelKey
+from chat.gguf.keys import (
+    LATENT_ARCHITECTURES,
+    MISTRAL_ARCHITECTURES,
+    PLAIN_ARCHITECTURE,
+    WINDOWED_ARCHITECTURE,
+    ModelKey,
+)
 from chat.gguf.reader import GgufFile, read_gguf
 from chat.gguf.types import MAGIC
 from chat.gguf.validate_model import check_model
 from convert.architecture.hyperparameters import Hyperparameters
+from convert.architecture.latent import LatentAttention
 from convert.checkpoint.mapped_file import MappedFile, TensorEntry, TensorFile
 from convert.checkpoint.rows import DECODERS, MappedRows
 from convert.quantize.kernels import ALL_TYPES, PackedRows
@@ -29,7 +36,7 @@ DEFAULT_THETA = 10000.0  # llama.cpp's, where the file gives no `rope.freq_base`
 
 @dataclass(frozen=True)
 class GgufSource:
-    """An opened GGUF of one of the two architectures that convert writes."""
+    """An opened GGUF of one of the architectures that convert writes."""
 
     file: GgufFile
     mapped: MappedFile
@@ -110,13 +117,14 @@ def _read_sizes(file: GgufFile) -> Hyperparameters:
     windows = file.noted_windows or (None,) * layers
     if file.window is not None:
         windows = tuple(file.window if on else None for on in file.key(ModelKey.SLIDING_WINDOW_PATTERN))
+    latent = _read_latent(file)
     return Hyperparameters(
         layers=layers,
         width=width,
         heads=heads,
         kv_heads=_first(file.key(ModelKey.HEAD_COUNT_KV, heads)) or heads,
-        head_dim=file.key(ModelKey.KEY_LENGTH) or width // heads,
-        hidden=_first(file.key(ModelKey.FEED_FORWARD_LENGTH)),
+        head_dim=latent.plain + latent.turned if latent else file.key(ModelKey.KEY_LENGTH) or width // heads,
+        hidden=_first(file.key(ModelKey.FEED_FORWARD_LENGTH, 0)),
         vocabulary=file.vocabulary_size,
         norm_epsilon=file.key(ModelKey.LAYER_NORM_RMS_EPSILON),
         rope_theta=file.key(ModelKey.ROPE_FREQ_BASE, DEFAULT_THETA),
@@ -125,7 +133,19 @@ def _read_sizes(file: GgufFile) -> Hyperparameters:
         experts=file.key(ModelKey.EXPERT_COUNT, 0),
         experts_used=_first(file.key(ModelKey.EXPERT_USED_COUNT, 0)),
         is_tied="output.weight" not in file.tensors,
+        architecture=PLAIN_ARCHITECTURE if file.architecture == WINDOWED_ARCHITECTURE else file.architecture,
+        latent=latent,
     )
+
+
+def _read_latent(file: GgufFile) -> LatentAttention | None:
+    """Sizes of latent attention whose keys and values are split; None where they are one tensor, or it is ordinary."""
+    size = file.key(ModelKey.KEY_LENGTH_MLA, 0)
+    if file.architecture not in LATENT_ARCHITECTURES or not size:
+        return None
+    turned = file.key(ModelKey.ROPE_DIMENSION_COUNT)
+    query_rank, rank = file.key(ModelKey.Q_LORA_RANK, 0), file.key(ModelKey.KV_LORA_RANK)
+    return LatentAttention(query_rank or None, rank, turned, size - turned, file.key(ModelKey.VALUE_LENGTH_MLA))
 
 
 def _width(file: GgufFile) -> int:

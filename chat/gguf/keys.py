@@ -11,7 +11,23 @@ from typing import Final
 # Mistral's if its scales are 1 and its attention sinks weigh nothing: tests/chat/llama/test_exactness.py proves it.
 PLAIN_ARCHITECTURE: Final = "llama"
 WINDOWED_ARCHITECTURE: Final = "granite_swa"
-MISTRAL_ARCHITECTURES: Final = (PLAIN_ARCHITECTURE, WINDOWED_ARCHITECTURE)
+# Mistral's since December 2025: YaRN with any limits and a temperature of attention; with latent attention, as Hugging
+# Face's layout and as the original one becomes
+YARN_ARCHITECTURE: Final = "mistral3"
+LATENT_ARCHITECTURE: Final = "mistral4"
+ORIGINAL_LATENT_ARCHITECTURE: Final = "deepseek2"
+LATENT_ARCHITECTURES: Final = (LATENT_ARCHITECTURE, ORIGINAL_LATENT_ARCHITECTURE)
+FULL_ARCHITECTURES: Final = (PLAIN_ARCHITECTURE, YARN_ARCHITECTURE, *LATENT_ARCHITECTURES)  # apply no window
+MISTRAL_ARCHITECTURES: Final = (*FULL_ARCHITECTURES, WINDOWED_ARCHITECTURE)
+
+
+def has_direct_queries(layers: int, pieces: int) -> bool:
+    """Whether llama.cpp expects latent attention without a latent vector of queries, whatever the file says.
+
+    It tells DeepSeek V2 Lite and its kin by the number of layers (models/deepseek2.cpp, `is_lite`).
+    """
+    return layers in (26, 27) or (layers, pieces) == (48, 128256)
+
 
 MODEL_FILE: Final = "model"  # values of `GeneralKey.TYPE`
 ADAPTER_FILE: Final = "adapter"
@@ -63,11 +79,23 @@ class ModelKey:
     EXPERT_USED_COUNT: Final = "expert_used_count"
     EXPERT_GROUP_COUNT: Final = "expert_group_count"
     EXPERT_GROUP_USED_COUNT: Final = "expert_group_used_count"
+    EXPERT_GATING_FUNCTION: Final = "expert_gating_func"
+    EXPERT_WEIGHTS_SCALE: Final = "expert_weights_scale"
+    EXPERT_WEIGHTS_NORM: Final = "expert_weights_norm"
+    EXPERT_FEED_FORWARD_LENGTH: Final = "expert_feed_forward_length"
+    EXPERT_SHARED_COUNT: Final = "expert_shared_count"
+    LEADING_DENSE_BLOCK_COUNT: Final = "leading_dense_block_count"
     EXPERT_SHARED_FEED_FORWARD_LENGTH: Final = "expert_shared_feed_forward_length"
     HEAD_COUNT: Final = "attention.head_count"
     HEAD_COUNT_KV: Final = "attention.head_count_kv"
     KEY_LENGTH: Final = "attention.key_length"
     VALUE_LENGTH: Final = "attention.value_length"
+    Q_LORA_RANK: Final = "attention.q_lora_rank"
+    KV_LORA_RANK: Final = "attention.kv_lora_rank"
+    KEY_LENGTH_MLA: Final = "attention.key_length_mla"
+    VALUE_LENGTH_MLA: Final = "attention.value_length_mla"
+    TEMPERATURE_SCALE: Final = "attention.temperature_scale"
+    TEMPERATURE_LENGTH: Final = "attention.temperature_length"
     KEY_LENGTH_SWA: Final = "attention.key_length_swa"
     VALUE_LENGTH_SWA: Final = "attention.value_length_swa"
     LAYER_NORM_RMS_EPSILON: Final = "attention.layer_norm_rms_epsilon"
@@ -87,6 +115,9 @@ class ModelKey:
     ROPE_SCALING_ATTENTION_FACTOR: Final = "rope.scaling.attn_factor"
     ROPE_SCALING_FINETUNED: Final = "rope.scaling.finetuned"
     ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH: Final = "rope.scaling.original_context_length"
+    ROPE_SCALING_YARN_BETA_FAST: Final = "rope.scaling.yarn_beta_fast"
+    ROPE_SCALING_YARN_BETA_SLOW: Final = "rope.scaling.yarn_beta_slow"
+    ROPE_SCALING_YARN_LOG_MULTIPLIER: Final = "rope.scaling.yarn_log_multiplier"
 
 
 class TokenizerKey:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.errors import ChatError, DataError, FileError, ModelError
 from chat.gguf.cursor import INCOMPLETE, MAX_HEADER_BYTES, Cursor, Texts, shown
-from chat.gguf.keys import ADAPTER_FILE, PLAIN_ARCHITECTURE, GeneralKey, MistralChatKey, ModelKey, TokenizerKey
+from chat.gguf.keys import ADAPTER_FILE, FULL_ARCHITECTURES, GeneralKey, MistralChatKey, ModelKey, TokenizerKey
 from chat.gguf.types import BLOCK_TYPES, DEFAULT_ALIGNMENT, FILE_TYPES, MAGIC, align
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ class GgufFile:
     def window(self) -> int | None:
         """The sliding window in tokens that llama.cpp applies; None where a token sees the whole context.
 
-        llama.cpp never reads the key for the plain `llama` architecture.
+        llama.cpp never reads the key for Mistral's architectures but the one that applies a window.
         """
         window = self.key(ModelKey.SLIDING_WINDOW)
-        if self.architecture == PLAIN_ARCHITECTURE or not isinstance(window, int) or window <= 0:
+        if self.architecture in FULL_ARCHITECTURES or not isinstance(window, int) or window <= 0:
             return None
         pattern = self.key(ModelKey.SLIDING_WINDOW_PATTERN)
         return None if isinstance(pattern, tuple) and not any(pattern) else window

@@ -1,7 +1,7 @@
-"""Refuse `llama` and `granite_swa` models whose sizes contradict each other or whose tensors do not fit them.
+"""Refuse `llama`, `granite_swa` and `mistral3` models whose sizes contradict each other or whose tensors do not fit.
 
-Source: llama.cpp's models/llama.cpp and models/granite-swa.cpp. Their graphs assert what is checked here, so that a
-model that breaks a rule would end the process at the first token.
+Source: llama.cpp's models/llama.cpp, granite-swa.cpp and mistral3.cpp. Their graphs assert what is checked here, so
+that a model that breaks a rule would end the process at the first token.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chat.errors import ModelError
 from chat.gguf.cursor import shown
-from chat.gguf.keys import WINDOWED_ARCHITECTURE, ModelKey
+from chat.gguf.keys import WINDOWED_ARCHITECTURE, YARN_ARCHITECTURE, ModelKey
 from chat.gguf.types import MATRIX_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from chat.gguf.reader import GgufFile
 
@@ -27,6 +27,12 @@ PATTERNS = ("[bool]", "[u32]", "[i32]")
 # below `{architecture}.`, beyond what every architecture has
 KEYS: dict[str, tuple[str, ...]] = {
     ModelKey.LAYER_NORM_RMS_EPSILON: ("f32",),
+}
+YARN_KEYS: dict[str, tuple[str, ...]] = {
+    ModelKey.TEMPERATURE_SCALE: ("f32",),
+    ModelKey.ROPE_SCALING_YARN_BETA_FAST: ("f32",),
+    ModelKey.ROPE_SCALING_YARN_BETA_SLOW: ("f32",),
+    ModelKey.ROPE_SCALING_YARN_LOG_MULTIPLIER: ("f32",),
 }
 WINDOWED_KEYS: dict[str, tuple[str, ...]] = {
     ModelKey.SLIDING_WINDOW: ("u32",),
@@ -93,11 +99,21 @@ def check_layers(file: GgufFile) -> None:
     """
     _check_keys(file)
     sizes = _sizes(file)
-    needs = {need.name: need for need in tensor_needs(file, sizes)}
-    for need in needs.values():
+    check_tensors(file, tensor_needs(file, sizes))
+
+
+def check_tensors(file: GgufFile, needs: Iterable[RequiredTensor]) -> None:
+    """Refuse a model whose tensors are not those that its graph looks for.
+
+    Raises:
+        DataError: a tensor is missing, is of another shape or type, or has no place.
+        ModelError: each expert is a tensor of its own.
+    """
+    known = {need.name: need for need in needs}
+    for need in known.values():
         _check_tensor(file, need)
     for name in file.tensors:
-        if name not in needs:
+        if name not in known:
             if ".ffn_gate.0." in name:
                 hint = "convert the model again, or fetch a file made after March 2024"
                 raise ModelError(f"{file.path}: holds every expert as a tensor of its own", hint=hint)
@@ -106,10 +122,33 @@ def check_layers(file: GgufFile) -> None:
 
 def _check_keys(file: GgufFile) -> None:
     is_windowed = file.architecture == WINDOWED_ARCHITECTURE
-    for name, kinds in (KEYS | (WINDOWED_KEYS if is_windowed else {})).items():
+    is_yarn, original = file.architecture == YARN_ARCHITECTURE, ModelKey.ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH
+    more = WINDOWED_KEYS if is_windowed else YARN_KEYS if is_yarn else {}
+    check_numbers(file, KEYS | more, REQUIRED + WINDOWED_REQUIRED)
+    for key, wanted in ((ModelKey.CAUSAL, True), (ModelKey.NEXTN_PREDICT_LAYERS, 0), (ModelKey.EXPERT_GROUP_COUNT, 0)):
+        if file.key(key, wanted) != wanted:
+            raise file.key_fault(key, f"is {file.key(key)}, but the graph needs {wanted}")
+    if is_windowed:
+        _check_windowed(file)
+    if is_yarn and file.key(ModelKey.TEMPERATURE_SCALE, 0.0) and not file.key(original, 1):
+        raise file.key_fault(original, "is 0, by which positions are divided")
+
+
+def check_numbers(file: GgufFile, keys: Mapping[str, tuple[str, ...]], required: Iterable[str]) -> None:
+    """Refuse keys of another type than llama.cpp reads, or that are no numbers.
+
+    Args:
+        file: The model.
+        keys: Below `{architecture}.`, with the types that they may have.
+        required: Which of them must be there.
+
+    Raises:
+        DataError: a key is missing or wrong.
+    """
+    for name, kinds in keys.items():
         key = f"{file.architecture}.{name}"
         kind = file.types.get(key)
-        if kind is None and name in REQUIRED + WINDOWED_REQUIRED:
+        if kind is None and name in required:
             raise file.fault(f"key '{key}' is missing")
         if kind is not None and kind not in kinds:
             raise file.fault(f"key '{key}' is {kind}, but must be {' or '.join(kinds)}")
@@ -119,11 +158,6 @@ def _check_keys(file: GgufFile) -> None:
     epsilon = file.key(ModelKey.LAYER_NORM_RMS_EPSILON)
     if epsilon < 0:  # ggml asserts
         raise file.key_fault(ModelKey.LAYER_NORM_RMS_EPSILON, f"is {epsilon}, below 0")
-    for key, wanted in ((ModelKey.CAUSAL, True), (ModelKey.NEXTN_PREDICT_LAYERS, 0), (ModelKey.EXPERT_GROUP_COUNT, 0)):
-        if file.key(key, wanted) != wanted:
-            raise file.key_fault(key, f"is {file.key(key)}, but the graph needs {wanted}")
-    if is_windowed:
-        _check_windowed(file)
 
 
 def _check_windowed(file: GgufFile) -> None:
@@ -145,8 +179,8 @@ def _check_windowed(file: GgufFile) -> None:
 def _sizes(file: GgufFile) -> LayerSizes:
     """The model's sizes, checked against each other."""
     width = file.key(ModelKey.EMBEDDING_LENGTH)
-    heads = _count(file, ModelKey.HEAD_COUNT)
-    kv_heads = _count(file, ModelKey.HEAD_COUNT_KV, heads)
+    heads = count(file, ModelKey.HEAD_COUNT)
+    kv_heads = count(file, ModelKey.HEAD_COUNT_KV, heads)
     if heads % kv_heads:
         raise file.fault(f"{heads} heads cannot share {kv_heads} key-value heads evenly")
     head_size = _head_size(file, width // heads)
@@ -154,14 +188,14 @@ def _sizes(file: GgufFile) -> LayerSizes:
         raise file.key_fault(ModelKey.EMBEDDING_LENGTH_OUT, f"is not the {width} of embedding_length")
     experts = file.key(ModelKey.EXPERT_COUNT, 0)
     if experts:
-        _count(file, ModelKey.EXPERT_USED_COUNT)
+        count(file, ModelKey.EXPERT_USED_COUNT)
     return LayerSizes(
         layers=file.key(ModelKey.BLOCK_COUNT),
         width=width,
         heads=heads,
         kv_heads=kv_heads,
         head_size=head_size,
-        feed_forward=_count(file, ModelKey.FEED_FORWARD_LENGTH),
+        feed_forward=count(file, ModelKey.FEED_FORWARD_LENGTH),
         experts=experts,
         shared_feed_forward=_shared_feed_forward(file),
         pieces=file.vocabulary_size,
@@ -187,7 +221,7 @@ def _head_size(file: GgufFile, usual: int) -> int:
     return int(size)
 
 
-def _count(file: GgufFile, key: str, usual: int | None = None) -> int:
+def count(file: GgufFile, key: str, usual: int | None = None) -> int:
     """A number that must be at least 1 and, where the file gives one for each layer, the same for all."""
     value: Any = file.key(key, usual)
     if value is None:
@@ -224,12 +258,12 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def tensor_needs(file: GgufFile, sizes: LayerSizes) -> Iterator[RequiredTensor]:
     """Every tensor that llama.cpp looks for."""
-    yield _matrix("token_embd", sizes.width, sizes.pieces)
+    yield matrix("token_embd", sizes.width, sizes.pieces)
     yield RequiredTensor("output_norm.weight", (sizes.width,), PLAIN)
-    yield _matrix("output", sizes.width, sizes.pieces, required=False)
+    yield matrix("output", sizes.width, sizes.pieces, required=False)
     output = file.tensors.get("output.weight")
     if output and output.type == "NVFP4":
-        yield from _scales("output", 1)
+        yield from scales("output", 1)
     longrope = file.key(ModelKey.ROPE_SCALING_TYPE) == "longrope"
     for name in ("rope_factors_long", "rope_factors_short") if longrope else ("rope_freqs",):
         yield RequiredTensor(f"{name}.weight", (sizes.head_size // 2,), PLAIN, required=False)
@@ -243,19 +277,19 @@ def _attention(file: GgufFile, sizes: LayerSizes, layer: str) -> Iterator[Requir
     parts = {"attn_q": sizes.queries, "attn_k": sizes.keys, "attn_v": sizes.keys}
     if f"{layer}attn_qkv.weight" in file.tensors:
         rows = sum(parts.values())
-        yield _matrix(f"{layer}attn_qkv", sizes.width, rows)
-        yield from _scales(f"{layer}attn_qkv", 1)
+        yield matrix(f"{layer}attn_qkv", sizes.width, rows)
+        yield from scales(f"{layer}attn_qkv", 1)
         if f"{layer}attn_qkv.bias" in file.tensors:
             parts = {"attn_qkv": rows}
     else:
         for part, rows in parts.items():
-            yield _matrix(layer + part, sizes.width, rows)
-            yield from _scales(layer + part, 1)
+            yield matrix(layer + part, sizes.width, rows)
+            yield from scales(layer + part, 1)
     for part, rows in parts.items():
         yield RequiredTensor(f"{layer}{part}.bias", (rows,), PLAIN, required=False)
-    yield _matrix(f"{layer}attn_output", sizes.queries, sizes.width)
+    yield matrix(f"{layer}attn_output", sizes.queries, sizes.width)
     yield RequiredTensor(f"{layer}attn_output.bias", (sizes.width,), PLAIN, required=False)
-    yield from _scales(f"{layer}attn_output", 1)
+    yield from scales(f"{layer}attn_output", 1)
     if file.architecture == WINDOWED_ARCHITECTURE:
         yield RequiredTensor(f"{layer}attn_sinks.weight", (sizes.heads,), PLAIN)
 
@@ -264,36 +298,37 @@ def _feed_forward(_file: GgufFile, sizes: LayerSizes, layer: str) -> Iterator[Re
     width, rows = sizes.width, sizes.feed_forward
     yield RequiredTensor(f"{layer}ffn_norm.weight", (width,), PLAIN)
     for part, shape in {"ffn_gate": (width, rows), "ffn_down": (rows, width), "ffn_up": (width, rows)}.items():
-        yield _matrix(layer + part, *shape)
+        yield matrix(layer + part, *shape)
         yield RequiredTensor(f"{layer}{part}.bias", shape[1:], PLAIN, required=False)
-        yield from _scales(layer + part, 1)
+        yield from scales(layer + part, 1)
 
 
 def _experts(file: GgufFile, sizes: LayerSizes, layer: str) -> Iterator[RequiredTensor]:
     width, rows, experts = sizes.width, sizes.feed_forward, sizes.experts
     yield RequiredTensor(f"{layer}ffn_norm.weight", (width,), PLAIN)
-    yield _matrix(f"{layer}ffn_gate_inp", width, experts)
+    yield matrix(f"{layer}ffn_gate_inp", width, experts)
     parts = {"ffn_down_exps": (rows, width), "ffn_gate_exps": (width, rows), "ffn_up_exps": (width, rows)}
     fused = f"{layer}ffn_gate_up_exps.weight" in file.tensors and file.architecture == WINDOWED_ARCHITECTURE
     if fused:
         parts = {"ffn_down_exps": (rows, width), "ffn_gate_up_exps": (width, 2 * rows)}
     for part, shape in parts.items():
-        yield _matrix(layer + part, *shape, experts)
+        yield matrix(layer + part, *shape, experts)
         if part != "ffn_gate_up_exps":
-            yield from _scales(layer + part, experts)
+            yield from scales(layer + part, experts)
     shared = sizes.shared_feed_forward
     if shared:
-        yield _matrix(f"{layer}ffn_up_shexp", width, 2 * shared)
-        yield _matrix(f"{layer}ffn_down_shexp", shared, width)
-        yield from _scales(f"{layer}ffn_up_shexp", 1)
-        yield from _scales(f"{layer}ffn_down_shexp", 1)
+        yield matrix(f"{layer}ffn_up_shexp", width, 2 * shared)
+        yield matrix(f"{layer}ffn_down_shexp", shared, width)
+        yield from scales(f"{layer}ffn_up_shexp", 1)
+        yield from scales(f"{layer}ffn_down_shexp", 1)
 
 
-def _matrix(name: str, *shape: int, required: bool = True) -> RequiredTensor:
+def matrix(name: str, *shape: int, required: bool = True) -> RequiredTensor:
+    """A tensor that others are multiplied by; `shape` is in ggml's order."""
     return RequiredTensor(f"{name}.weight", shape, MATRIX_TYPES, required)
 
 
-def _scales(name: str, count: int) -> Iterator[RequiredTensor]:
+def scales(name: str, count: int) -> Iterator[RequiredTensor]:
     """The factors of a whole tensor, or of each of its experts, that some 4-bit formats have."""
     for suffix in ("scale", "input_scale"):
         yield RequiredTensor(f"{name}.{suffix}", (count,), PLAIN, required=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chat.errors import ModelError
 from chat.gguf.cursor import shown
-from chat.gguf.keys import AdapterKey
+from chat.gguf.keys import LATENT_ARCHITECTURES, AdapterKey
 from chat.gguf.types import MATRIX_TYPES
 
 if TYPE_CHECKING:
@@ -20,6 +20,17 @@ KEYS: dict[str, str] = {
     AdapterKey.LORA_ALPHA: "f32",
     AdapterKey.INVOCATION_TOKENS: "[u32]",
 }
+
+# Parts of a model with latent attention that llama.cpp multiplies without a look at adapters (models/deepseek2.cpp)
+WITHOUT_ADAPTERS = frozenset(
+    ("attn_q", "attn_q_a", "attn_q_b", "attn_kv_a_mqa", "attn_kv_b", "attn_k_b", "attn_v_b", "output")
+)
+MERGE_HINT = "merge it: `mistral-chat convert MODEL --lora ADAPTER`"
+
+
+def is_without_effect(name: str, architecture: str) -> bool:
+    """Whether llama.cpp would load an adapter of this tensor and then ignore it."""
+    return architecture in LATENT_ARCHITECTURES and name.split(".")[-2] in WITHOUT_ADAPTERS
 
 
 def check_adapter(file: GgufFile) -> None:
@@ -50,13 +61,19 @@ def check_adapter_fits(adapter: GgufFile, base: GgufFile) -> None:
     """Refuse an adapter made for another model than `base`. The architecture's name is not compared: it is a tag.
 
     Raises:
-        ModelError: a tensor is not in the base or has another shape there, or the embedding of a tied base is changed.
+        ModelError: a tensor is not in the base, has another shape there or would be ignored, or the embedding of a tied
+            base is changed.
     """
     hint = f"the adapter belongs to another model than {base.path.name}"
     for name, (a, b) in lora_pairs(adapter).items():
         target = base.tensors.get(name)
         if target is None:
             raise ModelError(f"{adapter.path}: tensor {shown(name)} is not in the model", hint=hint)
+        if is_without_effect(name, base.architecture):
+            raise ModelError(
+                f"{adapter.path}: changes {shown(name)}, to which llama.cpp applies no adapter in this model",
+                hint=MERGE_HINT,
+            )
         changes = (b.shape[1], a.shape[1]) if name == EMBEDDING else (a.shape[0], b.shape[1])
         if name == EMBEDDING and OUTPUT not in base.tensors:
             raise ModelError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from chat.errors import ModelError
 from chat.gguf.cursor import shown
 from chat.gguf.keys import (
+    LATENT_ARCHITECTURES,
     MISTRAL_ARCHITECTURES,
     PICTURE_ENCODER_FILE,
     GeneralKey,
@@ -20,6 +21,7 @@ from chat.gguf.keys import (
     SplitKey,
     TokenizerKey,
 )
+from chat.gguf.validate_latent import check_latent_layers
 from chat.gguf.validate_layers import check_layers
 from chat.gguf.validate_lora import check_adapter
 from chat.gguf.validate_vocabulary import check_vocabulary
@@ -114,7 +116,9 @@ def check_model(file: GgufFile) -> None:
     _check_experts(file)
     _check_rope(file)
     check_vocabulary(file, strict=name in MISTRAL_ARCHITECTURES)
-    if name in MISTRAL_ARCHITECTURES:
+    if name in LATENT_ARCHITECTURES:
+        check_latent_layers(file)
+    elif name in MISTRAL_ARCHITECTURES:
         check_layers(file)
 
 

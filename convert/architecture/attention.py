@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError, ModelError
 from convert.architecture.config_reader import ConfigReader, Defaults
 from convert.architecture.releases import Release
-from convert.architecture.rope_scaling import RopeScaling, read_rope_scaling
+from convert.architecture.rope_scaling import (
+    ORIGINAL,
+    RopeScaling,
+    Temperature,
+    read_params_scaling,
+    read_params_temperature,
+    read_rope_scaling,
+    read_temperature,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 DEFAULT_CONTEXT = 32768  # tokens, of a model that is like no release
+# what transformers takes where the configuration of these gives no rotary positions
+_YARN = {"rope_type": "yarn", "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0}
+DEFAULT_ROPE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "ministral3": _YARN | {"rope_theta": 1e6, "factor": 16.0, ORIGINAL: 16384, "llama_4_scaling_beta": 0.1},
+        "mistral4": _YARN | {"rope_theta": 1e4, "factor": 128.0, ORIGINAL: 8192, "llama_4_scaling_beta": 0.1},
+    }
+)
 FindRelease = Callable[[float | None, int | None], Release | None]  # by theta and window
 
 
@@ -27,6 +44,7 @@ class AttentionConfig:
     context: int  # tokens
     windows: tuple[int | None, ...]  # of each layer, those that hide anything
     scaling: RopeScaling | None = None
+    temperature: Temperature | None = None
 
 
 def config_reach(read: ConfigReader, fill: Defaults, layers: int, find: FindRelease) -> AttentionConfig:
@@ -34,18 +52,33 @@ def config_reach(read: ConfigReader, fill: Defaults, layers: int, find: FindRele
 
     Raises:
         DataError: a value is impossible.
-        ModelError: the graph cannot do what is asked.
+        ModelError: no graph of llama.cpp does what is asked.
     """
     is_mixtral = read.get("architectures") == ["MixtralForCausalLM"]
-    rope = read.inner("rope_parameters", "rope_scaling")
+    rope = _rope_of(read, fill)
     context = read.count("max_position_embeddings")
     scaling = read_rope_scaling(read.path, rope.values, context)
-    theta = read.number("rope_theta") or rope.number("rope_theta")
+    temperature = read_temperature(read.path, rope.values, context)
+    theta = rope.number("rope_theta") or read.number("rope_theta")
     theta = fill.number(theta, "rope theta", 1_000_000 if is_mixtral else 10_000)  # transformers' defaults
     release = find(theta, None)
     windows = _config_windows(read, fill, layers, release)
-    context = fill.known(_stretched(context, scaling), "context length", _known_context(release, windows))
-    return AttentionConfig(theta, context, _effective(read.path, windows, context), scaling)
+    if context is None or read.get("model_type") not in DEFAULT_ROPE:  # those state what YaRN makes of it
+        context = fill.known(_stretched(context, scaling), "context length", _known_context(release, windows))
+    return AttentionConfig(theta, context, _effective(read.path, windows, context), scaling, temperature)
+
+
+def _rope_of(read: ConfigReader, fill: Defaults) -> ConfigReader:
+    """What config.json says of rotary positions, in the order in which transformers 5 looks for it."""
+    rope = read.inner("rope_scaling")
+    if not rope.values:
+        rope = read.inner("rope_parameters")
+    usual = DEFAULT_ROPE.get(str(read.get("model_type")))
+    if not rope.values and usual is not None:
+        fill.said.append(f"yarn rotary positions with a factor of {usual['factor']:g}")
+        return ConfigReader(read.path, usual)
+    outer = read.get(ORIGINAL)
+    return rope if outer is None else ConfigReader(read.path, {**rope.values, ORIGINAL: outer})
 
 
 def params_reach(read: ConfigReader, fill: Defaults, layers: int, find: FindRelease) -> AttentionConfig:
@@ -53,18 +86,18 @@ def params_reach(read: ConfigReader, fill: Defaults, layers: int, find: FindRele
 
     Raises:
         DataError: a value is impossible.
-        ModelError: the graph cannot do what is asked.
+        ModelError: no graph of llama.cpp does what is asked.
     """
-    if "llama_4_scaling" in read.values or read.get("yarn", "yarn_factor") is not None:
-        raise ModelError(f"{read.path}: a model with scaled rotary positions cannot be run")
+    scaling, temperature = read_params_scaling(read), read_params_temperature(read)
     windows = _params_windows(read, layers)
     theta = read.number("rope_theta")
     release = find(theta, windows[0])
     usual = 1_000_000 if windows[0] is None else 10_000  # mistral-inference's rule
     theta = fill.number(theta, "rope theta", round(release.theta) if release else usual)
     context = read.count("max_seq_len", "max_position_embeddings")
-    context = fill.known(context, "context length", _known_context(release, windows))
-    return AttentionConfig(theta, context, _effective(read.path, windows, context))
+    stretched = _stretched(None, scaling) if context is None else context
+    context = fill.known(stretched, "context length", _known_context(release, windows))
+    return AttentionConfig(theta, context, _effective(read.path, windows, context), scaling, temperature)
 
 
 def _known_context(release: Release | None, windows: Sequence[int | None]) -> int:
@@ -77,9 +110,9 @@ def _known_context(release: Release | None, windows: Sequence[int | None]) -> in
 
 def _stretched(context: int | None, scaling: RopeScaling | None) -> int | None:
     """What YaRN makes of the context: some releases state the length from before, others the one after."""
-    if context is None or scaling is None or scaling.original_context is None:
+    if scaling is None or scaling.original_context is None:
         return context
-    return max(context, round(scaling.original_context * scaling.factor))
+    return max(context or 0, round(scaling.original_context * scaling.factor))
 
 
 def _config_windows(read: ConfigReader, fill: Defaults, layers: int, release: Release | None) -> tuple[int | None, ...]:
@@ -95,7 +128,7 @@ def _config_windows(read: ConfigReader, fill: Defaults, layers: int, release: Re
         raise DataError(f"{read.path}: `layer_types` must name each of the {layers} layers")
     for kind in kinds:
         if kind not in ("full_attention", "sliding_attention"):
-            raise ModelError(f"{read.path}: layers of type {str(kind)[:40]} cannot be run")
+            raise ModelError(f"{read.path}: layers of type {str(kind)[:40]} cannot be converted")
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
 
@@ -113,5 +146,5 @@ def _effective(path: Path, windows: Sequence[int | None], context: int) -> tuple
     """The windows that hide anything. llama.cpp has one size for all layers that have one."""
     smaller = tuple(window if window is not None and window < context else None for window in windows)
     if len(set(smaller) - {None}) > 1:
-        raise ModelError(f"{path}: windows of different sizes in one model cannot be run")
+        raise ModelError(f"{path}: windows of different sizes in one model cannot be converted")
     return smaller

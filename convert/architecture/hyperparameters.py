@@ -8,20 +8,37 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError, ModelError
+from chat.gguf.keys import (
+    LATENT_ARCHITECTURE,
+    LATENT_ARCHITECTURES,
+    ORIGINAL_LATENT_ARCHITECTURE,
+    PLAIN_ARCHITECTURE,
+    YARN_ARCHITECTURE,
+    has_direct_queries,
+)
 from convert.architecture.attention import AttentionConfig, FindRelease, config_reach, params_reach
 from convert.architecture.config_reader import SIZE_LIMIT, ConfigReader, Defaults, told
+from convert.architecture.latent import (
+    CONFIG_NAMES,
+    PARAMS_NAMES,
+    LatentAttention,
+    Mixture,
+    read_latent,
+    read_mixture,
+)
 from convert.architecture.releases import find_release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from convert.architecture.rope_scaling import RopeScaling
+    from convert.architecture.rope_scaling import RopeScaling, Temperature
 
 Shape = tuple[int, ...]
 
 LAYER_LIMIT = 512
-ARCHITECTURES = ("MistralForCausalLM", "MixtralForCausalLM", "LlamaForCausalLM")
+MINISTRAL3, MISTRAL4 = "Ministral3ForCausalLM", "Mistral4ForCausalLM"
+ARCHITECTURES = ("MistralForCausalLM", "MixtralForCausalLM", "LlamaForCausalLM", MINISTRAL3, MISTRAL4)
 
 
 @dataclass(frozen=True)
@@ -29,7 +46,8 @@ class Hyperparameters:
     """What the graph needs to know.
 
     `windows` has one entry per layer, None where a layer sees the whole context: a release's window that is no smaller
-    than the context is none.
+    than the context is none. `architecture` is the graph of llama.cpp that computes the model without its windows.
+    With latent attention a head's size is that of its queries, and `mixture` has the experts.
     """
 
     layers: int
@@ -47,12 +65,27 @@ class Hyperparameters:
     experts_used: int = 0
     is_tied: bool = False
     scaling: RopeScaling | None = None
+    architecture: str = PLAIN_ARCHITECTURE
+    temperature: Temperature | None = None
+    latent: LatentAttention | None = None
+    mixture: Mixture | None = None
     filled_in: tuple[str, ...] = ()  # values the release does not give, as sentences' parts: "rope theta 10000"
 
     @property
     def window(self) -> int | None:
         """The sliding window in tokens; None when no layer has one."""
         return next((window for window in self.windows if window is not None), None)
+
+    @property
+    def needs_yarn_architecture(self) -> bool:
+        """Whether only the graph for Ministral 3 computes it: attention grows, or YaRN has limits of its own."""
+        grows = self.temperature is not None and self.temperature.scale != 0
+        return grows or (self.scaling is not None and not self.scaling.is_usual)
+
+    @property
+    def has_half_split_rows(self) -> bool:
+        """Whether Hugging Face's layout keeps rotary rows as two halves; with latent attention they are pairs."""
+        return self.architecture not in LATENT_ARCHITECTURES
 
     def with_window(self, window: int | None) -> Hyperparameters:
         """The same model with another window on the layers that have one, or on all layers when none has."""
@@ -77,6 +110,8 @@ class Names:
     tied: str
     usual_epsilon: float  # of a model without experts
     reach: Callable[[ConfigReader, Defaults, int, FindRelease], AttentionConfig]
+    latent_architecture: str
+    latent_mixture: Mapping[str, str]  # the names of what a mixture beside latent attention has
     mixture: tuple[str, ...] = ()  # the object that holds what is said of experts
 
 
@@ -91,6 +126,8 @@ CONFIG = Names(
     tied="tie_word_embeddings",
     usual_epsilon=1e-6,  # transformers'
     reach=config_reach,
+    latent_architecture=LATENT_ARCHITECTURE,
+    latent_mixture=CONFIG_NAMES,
 )
 PARAMS = Names(
     layers="n_layers",
@@ -103,6 +140,8 @@ PARAMS = Names(
     tied="tied_embeddings",
     usual_epsilon=1e-5,
     reach=params_reach,
+    latent_architecture=ORIGINAL_LATENT_ARCHITECTURE,
+    latent_mixture=PARAMS_NAMES,
     mixture=("moe",),
 )
 
@@ -119,7 +158,7 @@ def read_hyperparameters(
 
     Raises:
         DataError: a value is impossible, or missing and not to be found in the shapes.
-        ModelError: an architecture that cannot be run.
+        ModelError: an architecture that cannot be converted.
     """
     if "dim" in values or "n_layers" in values:
         return _read(ConfigReader(path, values), PARAMS, find_shape)
@@ -141,12 +180,12 @@ def check_architecture(path: Path, values: Mapping[str, Any]) -> None:
     known = [name for name in names if name in ARCHITECTURES]
     if names and not known:
         raise ModelError(
-            f"{path}: the architecture {str(names[0])[:60]} cannot be run",
-            hint=f"convert knows {', '.join(ARCHITECTURES)}",
+            f"{path}: the architecture {str(names[0])[:60]} cannot be converted here",
+            hint="a GGUF of it may run: `-m hf:OWNER/REPO`",
         )
     activation = values.get("hidden_act", "silu")
     if activation != "silu":
-        raise ModelError(f"{path}: the activation {str(activation)[:60]} cannot be run; Mistral models use silu")
+        raise ModelError(f"{path}: the activation {str(activation)[:60]} cannot be converted; Mistral models use silu")
 
 
 def _read(read: ConfigReader, names: Names, find_shape: Callable[[str], Shape | None]) -> Hyperparameters:
@@ -156,14 +195,18 @@ def _read(read: ConfigReader, names: Names, find_shape: Callable[[str], Shape | 
     heads = _required(read, names.heads)
     stated = None if read.get("vocab_size") == -1 else read.count("vocab_size")
     vocabulary = fill.from_shape(stated, "vocabulary", "token_embd.weight", 0)
-    head_dim = _head_dim(read, fill, heads, width)
-    kv_heads = _kv_heads(read, fill, names.kv_heads, head_dim)
+    latent = read_latent(read)
+    head_dim = latent.plain + latent.turned if latent else _head_dim(read, fill, heads, width)
+    kv_heads = heads if latent else _kv_heads(read, fill, names.kv_heads, head_dim)
     hidden = _hidden(read, fill, names.hidden)
-    mixture = read.inner(*names.mixture) if names.mixture else read
-    experts = mixture.count(names.experts, limit=256) or 0
+    inner = read.inner(*names.mixture) if names.mixture else read
+    mixture = read_mixture(inner, names.latent_mixture, layers, hidden) if latent else None
+    if mixture is None and inner.get("num_shared_experts", "n_shared_experts"):
+        raise ModelError(f"{read.path}: shared experts without latent attention cannot be converted")
+    experts = mixture.experts if mixture else inner.count(names.experts, limit=256) or 0
     reach = names.reach(read, fill, layers, partial(find_release, layers, width, hidden, vocabulary, experts))
-    epsilon = fill.number(read.number(names.epsilon), "norm epsilon", 1e-5 if experts else names.usual_epsilon)
-    return Hyperparameters(
+    usual_epsilon = 1e-5 if experts or _stated_architecture(read) == MINISTRAL3 else names.usual_epsilon
+    sizes = Hyperparameters(
         layers=layers,
         width=width,
         heads=heads,
@@ -171,16 +214,52 @@ def _read(read: ConfigReader, names: Names, find_shape: Callable[[str], Shape | 
         head_dim=head_dim,
         hidden=hidden,
         vocabulary=vocabulary,
-        norm_epsilon=epsilon,
+        norm_epsilon=fill.number(read.number(names.epsilon), "norm epsilon", usual_epsilon),
         rope_theta=reach.theta,
         context=reach.context,
         windows=reach.windows,
         experts=experts,
-        experts_used=_experts_used(mixture, "num_experts_per_tok", experts),
+        experts_used=mixture.used if mixture else _experts_used(inner, "num_experts_per_tok", experts),
         is_tied=bool(read.get(names.tied)),
         scaling=reach.scaling,
+        temperature=reach.temperature,
+        latent=latent,
+        mixture=mixture,
         filled_in=tuple(fill.said),
     )
+    return replace(sizes, architecture=_architecture(read, names, sizes))
+
+
+def _stated_architecture(read: ConfigReader) -> str:
+    names = read.get("architectures") or [""]
+    return str(names[0])
+
+
+def _architecture(read: ConfigReader, names: Names, sizes: Hyperparameters) -> str:
+    """The graph that computes a model of these sizes."""
+    stated, latent = _stated_architecture(read), sizes.latent
+    if latent is None:
+        if stated == MISTRAL4:
+            raise DataError(f"{read.path}: `kv_lora_rank` is missing")
+        _check_temperature(read, sizes)
+        is_newer = stated == MINISTRAL3 or sizes.temperature is not None or sizes.needs_yarn_architecture
+        return YARN_ARCHITECTURE if is_newer else PLAIN_ARCHITECTURE
+    if sizes.window is not None:
+        raise ModelError(f"{read.path}: latent attention with a sliding window cannot be converted")
+    if latent.query_rank is not None and has_direct_queries(sizes.layers, sizes.vocabulary):
+        raise ModelError(f"{read.path}: llama.cpp takes a model of {sizes.layers} layers for DeepSeek V2 Lite")
+    return names.latent_architecture
+
+
+def _check_temperature(read: ConfigReader, sizes: Hyperparameters) -> None:
+    scaling, temperature = sizes.scaling, sizes.temperature
+    if temperature is None or temperature.scale == 0 or scaling is None or scaling.original_context is None:
+        return
+    if scaling.original_context != temperature.length:
+        raise ModelError(
+            f"{read.path}: attention that grows every {temperature.length} tokens, with an original context of "
+            f"{scaling.original_context}, cannot be converted: llama.cpp has one number for both"
+        )
 
 
 def _required(read: ConfigReader, name: str, limit: int = SIZE_LIMIT) -> int:

@@ -8,40 +8,39 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ModelError
-from convert.architecture.hyperparameters import check_architecture
+from convert.architecture.hyperparameters import MINISTRAL3, MISTRAL4, check_architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-LLAMA_CPP = "llama.cpp's own `convert_hf_to_gguf.py` may know it"
 PLAIN = "MistralForCausalLM"
+GGUF_RUNS = "a GGUF of it runs: `-m hf:OWNER/REPO`"
 
-# architectures and model types that are Mistral's, or look like it, and cannot be run; what to say of each
-_MLA = "Mistral models with latent attention (Large 3, Small 4) cannot be written"
-_MINISTRAL3 = "Ministral 3 models, which scale their attention with the position, cannot be written"
-_MAMBA = "Mamba models (Codestral Mamba) have no attention and cannot be run"
-_AUDIO = "Voxtral models hear, which cannot be run"
-_NO_OUTPUT = "a model without an output layer (for embeddings, rewards or classes) cannot chat"
-REFUSED: Mapping[str, str] = MappingProxyType(
+# architectures and model types that are Mistral's, or look like it, and are not converted: what to say, and the way out
+_DEEPSEEK = ("DeepSeek models cannot be converted here", GGUF_RUNS)
+_LARGE4 = ("Mistral Large 4 cannot be converted: the llama.cpp inside has no graph for it", None)
+_MAMBA = ("Mamba models (Codestral Mamba) cannot be converted here", GGUF_RUNS)
+_REALTIME = ("Voxtral Realtime, which hears while it writes, cannot be converted", None)
+_NO_OUTPUT = ("a model without an output layer (for embeddings, rewards or classes) cannot chat", None)
+REFUSED: Mapping[str, tuple[str, str | None]] = MappingProxyType(
     {
-        "Mistral4ForCausalLM": _MLA,
-        "mistral4": _MLA,
-        "DeepseekV2ForCausalLM": _MLA,
-        "DeepseekV3ForCausalLM": _MLA,
-        "deepseek_v2": _MLA,
-        "deepseek_v3": _MLA,
-        "MistralLarge3ForCausalLM": _MLA,
-        "Ministral3ForCausalLM": _MINISTRAL3,
-        "ministral3": _MINISTRAL3,
+        "DeepseekV2ForCausalLM": _DEEPSEEK,
+        "DeepseekV3ForCausalLM": _DEEPSEEK,
+        "DeepseekV32ForCausalLM": _DEEPSEEK,
+        "deepseek_v2": _DEEPSEEK,
+        "deepseek_v3": _DEEPSEEK,
+        "deepseek_v32": _DEEPSEEK,
+        "MistralLarge4ForConditionalGeneration": _LARGE4,
+        "MistralLarge4ForCausalLM": _LARGE4,
+        "mistral_large4": _LARGE4,
+        "mistral_large4_text": _LARGE4,
         "Mamba2ForCausalLM": _MAMBA,
         "MambaForCausalLM": _MAMBA,
         "mamba": _MAMBA,
         "mamba2": _MAMBA,
-        "VoxtralForConditionalGeneration": _AUDIO,
-        "VoxtralRealtimeForConditionalGeneration": _AUDIO,
-        "voxtral": _AUDIO,
-        "voxtral_realtime": _AUDIO,
+        "VoxtralRealtimeForConditionalGeneration": _REALTIME,
+        "voxtral_realtime": _REALTIME,
         "MistralModel": _NO_OUTPUT,
         "MixtralModel": _NO_OUTPUT,
         "MistralForSequenceClassification": _NO_OUTPUT,
@@ -49,9 +48,25 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "MixtralForSequenceClassification": _NO_OUTPUT,
     }
 )
-# models that see, whose text part is an ordinary one under `text_config`
-WITH_VISION = ("Mistral3ForConditionalGeneration", "LlavaForConditionalGeneration", "PixtralForConditionalGeneration")
-TEXT_TYPES = ("mistral", "mixtral", "llama", "ministral")
+# models that see or hear, whose text part is an ordinary one under `text_config`
+WITH_TEXT_PART = (
+    "Mistral3ForConditionalGeneration",
+    "Mistral4ForConditionalGeneration",
+    "LlavaForConditionalGeneration",
+    "PixtralForConditionalGeneration",
+    "VoxtralForConditionalGeneration",
+)
+TEXT_ARCHITECTURES: Mapping[str, str] = MappingProxyType(
+    {
+        "mistral": PLAIN,
+        "llama": PLAIN,
+        "ministral": PLAIN,
+        "mixtral": "MixtralForCausalLM",
+        "ministral3": MINISTRAL3,
+        "mistral4": MISTRAL4,
+    }
+)
+# their tensors for images and for sound
 VISION = re.compile(
     r"(model\.)?(vision_tower|multi_modal_projector|vision_model)\.|"
     r"(vision_encoder|vision_language_adapter|patch_merger|pre_mm_projector_norm)\."
@@ -59,7 +74,14 @@ VISION = re.compile(
 # what PEFT, PyTorch, DeepSpeed and FSDP put into the names of a model that they wrap: before or between their parts
 _WRAPPED = re.compile(r"(base_model\.model\.|module\.|_orig_mod\.|_forward_module\.|_fsdp_wrapped_module\.)+")
 _WRAPPED_PART = re.compile(r"(?<=\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_NESTED = re.compile(r"^(language_model\.(?=model\.|lm_head\.)|model\.(?=language_model\.)language_model\.)")
+AUDIO = re.compile(
+    r"(model\.)?audio_tower\.|(mm_(whisper|streams)_embeddings\.)?"
+    r"(whisper_encoder|audio_language_projection|audio_language_adapter)\."
+)
+_NESTED = re.compile(
+    r"^(language_model\.(?=model\.|lm_head\.)|model\.(?=language_model\.)language_model\.|"
+    r"mm_(whisper|streams)_embeddings\.(embedding_module\.)?(?=tok_embeddings\.))"
+)
 
 
 @dataclass(frozen=True)
@@ -71,21 +93,30 @@ class TextNames:
 
 
 def text_name(name: str) -> str | None:
-    """What a tensor is called in a model of text only; None where it belongs to the model's eyes."""
+    """What a tensor is called in a model of text only; None where it is for images or sound."""
     wrapped = _WRAPPED.match(name)
     name = _WRAPPED_PART.sub("", name[wrapped.end() :] if wrapped else name)
-    if VISION.match(name):
+    if VISION.match(name) or AUDIO.match(name):
         return None
     return _NESTED.sub(lambda match: "model." if match[0].startswith("model.") else "", name)
 
 
-def text_names(names: Iterable[str]) -> TextNames:
-    """Keep the text part of a model, with one warning about what is left out."""
+def text_names(names: Iterable[str], config: Mapping[str, Any]) -> TextNames:
+    """Keep the text part of a model, with one warning about what is left out.
+
+    Args:
+        names: Of the checkpoint's tensors.
+        config: As the checkpoint has it.
+    """
     given = {name: text_name(name) for name in names}
     left_out = sum(name is None for name in given.values())
     warnings: tuple[str, ...] = ()
     if left_out:
-        warnings = (f"the model can see, but this file can not: its {left_out} tensors for images are left out",)
+        hears = _hears(config) or any(
+            AUDIO.match(name) for name in given
+        )  # its projector is called like one for images
+        sense, kind = ("hear", "sound") if hears else ("see", "images")
+        warnings = (f"the model can {sense}, but this file can not: its {left_out} tensors for {kind} are left out",)
     return TextNames({own: name for own, name in given.items() if name is not None}, warnings)
 
 
@@ -93,21 +124,24 @@ def text_config(path: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The configuration of the text part, as a model of text only would have it.
 
     Raises:
-        ModelError: it is of a kind that cannot be run.
+        ModelError: it is of a kind that is not converted.
     """
     inner = config.get("text_config")
     text = inner if isinstance(inner, dict) else {}
     for values in (config, text):
         for name in _names(values):
             if name in REFUSED:
-                raise ModelError(f"{path}: {name[:60]}: {REFUSED[name]}", hint=LLAMA_CPP)
-    _refuse_params(path, config)
+                reason, hint = REFUSED[name]
+                raise ModelError(f"{path}: {name[:60]}: {reason}", hint=hint)
+    if _is_realtime(config):
+        raise ModelError(f"{path}: {_REALTIME[0]}")
     outer = _names(config)
-    if text and outer and outer[0] in WITH_VISION:
+    if text and outer and outer[0] in WITH_TEXT_PART:
         kind = text.get("model_type", "mistral")
-        if kind not in TEXT_TYPES:
-            raise ModelError(f"{path}: {outer[0]} with a text model of type {str(kind)[:60]} cannot be run")
-        config = {**_without(config, "text_config"), **text, "architectures": [_text_architecture(text)]}
+        if kind not in TEXT_ARCHITECTURES:
+            raise ModelError(f"{path}: {outer[0]} with a text model of type {str(kind)[:60]} cannot be converted")
+        architecture = TEXT_ARCHITECTURES[kind]
+        config = {**_without(config, "text_config", "model_type"), **text, "architectures": [architecture]}
     elif outer and outer[0] == "MinistralForCausalLM":  # the same graph, with a window on some layers
         config = {**config, "architectures": [PLAIN]}
     check_architecture(path, config)
@@ -122,24 +156,18 @@ def _names(values: Mapping[str, Any]) -> list[str]:
     return [*names, kind] if isinstance(kind, str) else names
 
 
-def _text_architecture(text: Mapping[str, Any]) -> str:
-    return "MixtralForCausalLM" if text.get("model_type") == "mixtral" else PLAIN
-
-
 def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in names}
 
 
-def _refuse_params(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse by the keys that only such models have in params.json."""
-    reasons = (
-        (("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim"), _MLA),
-        (("llama_4_scaling",), _MINISTRAL3),
-        (("whisper_model_args", "audio_model_args", "audio_encoder", "audio_encoder_args"), _AUDIO),
-    )
+def _is_realtime(config: Mapping[str, Any]) -> bool:
+    """Whether params.json has what only models that hear while they write have."""
+    return any(config.get(key) for key in ("ada_rms_norm_t_cond", "audio_streaming_config"))
+
+
+def _hears(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration describes a model with ears."""
     inner = config.get("multimodal")
     stated = {**config, **inner} if isinstance(inner, dict) else config
-    for keys, reason in reasons:
-        found = next((key for key in keys if stated.get(key) not in (None, False)), None)
-        if found is not None:
-            raise ModelError(f"{path}: has `{found}`: {reason}", hint=LLAMA_CPP)
+    keys = ("audio_config", "whisper_model_args", "audio_model_args", "audio_encoder", "audio_encoder_args")
+    return any(stated.get(key) for key in keys)

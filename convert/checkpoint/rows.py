@@ -160,6 +160,27 @@ class SlicedRows:
 
 
 @dataclass(frozen=True)
+class TurnedRows:
+    """A small matrix transposed; the whole of it is read each time."""
+
+    base: Rows
+
+    @property
+    def count(self) -> int:
+        """The columns of the base."""
+        return self.base.columns
+
+    @property
+    def columns(self) -> int:
+        """The rows of the base."""
+        return self.base.count
+
+    def read(self, start: int, stop: int) -> Floats:
+        """Rows [start, stop) as (stop - start, columns) float32."""
+        return np.ascontiguousarray(self.base.read(0, self.base.count)[:, start:stop].T)
+
+
+@dataclass(frozen=True)
 class StackedRows:
     """Matrices of equal shape one below the other, as experts are."""
 

@@ -36,8 +36,9 @@ class Float8Rows:
     """An FP8 weight as float rows."""
 
     weight: Part  # (count, columns)
-    scales: Floats  # (row blocks, column blocks)
+    scales: Floats  # (row blocks of all experts, column blocks)
     block: tuple[int, int]  # rows and columns that share a scale
+    height: int  # rows of one expert
     count: int
     columns: int
 
@@ -47,8 +48,9 @@ class Float8Rows:
         codes = np.frombuffer(self.weight.file.file.view(offset, nbytes), dtype=np.uint8)
         numbers = table(self.weight.entry.dtype)[codes].reshape(stop - start, self.columns)
         self.weight.file.file.release(offset, nbytes)
-        height, width = self.block
-        scales = self.scales[np.arange(start, stop) // height]  # (n, column blocks)
+        block_rows, width = self.block
+        expert, row = np.divmod(np.arange(start, stop), self.height)
+        scales = self.scales[expert * -(-self.height // block_rows) + row // block_rows]  # (n, column blocks)
         if scales.shape[1] > 1:
             scales = np.repeat(scales, width, axis=1)[:, : self.columns]
         numbers *= scales
@@ -56,7 +58,7 @@ class Float8Rows:
 
 
 def open_float8(weight: Part, scale: Part, block: tuple[int, int]) -> Weight:
-    """Make an FP8 weight.
+    """Make an FP8 weight: a matrix, or the matrices of all experts one below the other.
 
     Args:
         block: Rows and columns of a block, where the scale is a matrix of more than one column.
@@ -64,22 +66,34 @@ def open_float8(weight: Part, scale: Part, block: tuple[int, int]) -> Weight:
     Raises:
         DataError: the scale does not fit the weight.
     """
-    if len(weight.entry.shape) != 2:
+    if len(weight.entry.shape) not in (2, 3):
         raise weight.fault(f"has shape {list(weight.entry.shape)}, but FP8 is read from matrices only")
-    rows, columns = weight.entry.shape
-    if not rows or not columns:
+    *outer, rows, columns = weight.entry.shape
+    experts = outer[0] if outer else 1
+    if not experts or not rows or not columns:
         raise weight.fault(f"has shape {list(weight.entry.shape)}, which holds no weight")
     shape = scale.entry.shape
     scales = scale.floats()
+    own = shape[1:] if outer and shape[:1] == (experts,) else shape  # of one expert
     if scale.entry.elements == 1:
+        block, scales = (rows, columns), np.repeat(scales.reshape(1, 1), experts, axis=0)
+    elif outer and own in ((), (1,), (1, 1)):
         block = (rows, columns)
-    elif shape in ((rows,), (rows, 1)):
+    elif own in ((rows,), (rows, 1)):
         block = (1, columns)
-    elif shape != (-(-rows // block[0]), -(-columns // block[1])):
+    elif own != (-(-rows // block[0]), -(-columns // block[1])):
         raise scale.fault(
-            f"has shape {list(shape)}, which is no scale for a weight of {rows} x {columns} "
+            f"has shape {list(shape)}, which is no scale for a weight of {_of(experts, outer)}{rows} x {columns} "
             f"in blocks of {block[0]} x {block[1]}"
         )
-    grid = scales.reshape(-(-rows // block[0]), -1)
-    entry = TensorEntry(weight.entry.name, "F32", (rows, columns), weight.entry.offset, rows * columns * 4)
-    return Weight(weight.file, entry, Float8Rows(weight, grid, block, rows, columns))
+    if outer and scale.entry.elements > 1 and shape[0] != experts:
+        raise scale.fault(f"has shape {list(shape)}, but there are {experts} experts")
+    height = -(-rows // block[0])
+    grid = scales.reshape(experts * height, -1)
+    nbytes = weight.entry.elements * 4
+    entry = TensorEntry(weight.entry.name, "F32", weight.entry.shape, weight.entry.offset, nbytes)
+    return Weight(weight.file, entry, Float8Rows(weight, grid, block, rows, experts * rows, columns))
+
+
+def _of(experts: int, outer: list[int]) -> str:
+    return f"{experts} x " if outer else ""

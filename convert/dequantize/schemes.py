@@ -45,6 +45,8 @@ FOREIGN: Mapping[re.Pattern[str], str] = MappingProxyType(
 UNUSED = re.compile(
     r"(\.|_)(input_scale|input_global_scale|activation_scale|qscale_act|k_scale|v_scale|kv_scale|output_scale)$"
 )
+OWN_SCALE = "qscale_weight"  # as in Mistral's own files: X.qscale_weight
+RELEASED_IN_FP8 = ("ministral3", "mistral4")
 SCALE_OF_WEIGHT = ("_scale_inv", "_scale")  # X.weight_scale_inv, X.weight_scale
 
 
@@ -70,7 +72,8 @@ def unpack(checkpoint: Checkpoint) -> Unpacked:
     if packed := _packed_weights(checkpoint):
         return _unpack_compressed(checkpoint, settings, packed)
     if any(entry.dtype in KINDS for _, entry in checkpoint.tensors.values()):
-        return Unpacked(_floats_of_float8(checkpoint, checkpoint.tensors, settings), (warning("FP8"),))
+        warnings = () if _is_released_so(checkpoint, settings) else (warning("FP8"),)
+        return Unpacked(_floats_of_float8(checkpoint, checkpoint.tensors, settings), warnings)
     return Unpacked({name: Weight(*place) for name, place in checkpoint.tensors.items()})
 
 
@@ -211,9 +214,18 @@ def _floats_of_float8(
     return made
 
 
+def _is_released_so(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> bool:
+    """Whether Mistral released the model in FP8: its own files, and its models since December 2025."""
+    if any(name.endswith(OWN_SCALE) for name in checkpoint.tensors):
+        return True
+    inner = checkpoint.config.get("text_config")
+    text = inner if isinstance(inner, dict) else checkpoint.config
+    return text.get("model_type") in RELEASED_IN_FP8 and str(settings.get("quant_method")).lower() == "fp8"
+
+
 def _scale_of(checkpoint: Checkpoint, weight: str) -> str:
     """The name of the scale of an FP8 weight."""
-    own = re.sub(r"(^|\.)weight$", r"\1qscale_weight", weight)  # as in Mistral's own releases
+    own = re.sub(r"(^|\.)weight$", rf"\1{OWN_SCALE}", weight)
     for name in (*(weight + suffix for suffix in SCALE_OF_WEIGHT), own):
         if name != weight and name in checkpoint.tensors:
             return name

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chat.errors import ModelError
-from convert.checkpoint.rows import GatheredRows, MappedRows, Rows
+from convert.checkpoint.rows import GatheredRows, MappedRows, Rows, SlicedRows
+from convert.tensors.latent import GATE_AND_UP, GATE_AND_UP_PARTS, KEY_PART, VALUE_PART
 from convert.tensors.layout import OutputTensor, rotary_order
+from convert.tensors.names import KEYS_AND_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from convert.architecture.hyperparameters import Shape
+    from convert.architecture.hyperparameters import Hyperparameters, Shape
+    from convert.architecture.latent import LatentAttention
     from convert.checkpoint.rows import Floats
     from convert.dequantize.parts import Part
     from convert.lora.adapter import Adapter, FullTensor, LowRankPair
@@ -51,6 +54,21 @@ class TransposedMatrix:
     def read(self, start: int, stop: int) -> Floats:
         """Rows [start, stop) as (stop - start, columns) float32, a new array."""
         return self._matrix[start:stop].copy()
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """In what order a model's attention rows lie in the GGUF, seen from Hugging Face's layout."""
+
+    heads: int
+    head_dim: int  # numbers in a head
+    is_half_split: bool = True  # Hugging Face's rotary rows are two halves of a head
+    latent: LatentAttention | None = None
+
+    @classmethod
+    def of(cls, sizes: Hyperparameters) -> RowLayout:
+        """The layout of a model of these sizes."""
+        return cls(sizes.heads, sizes.head_dim, sizes.has_half_split_rows, sizes.latent)
 
 
 @dataclass(frozen=True)
@@ -107,7 +125,7 @@ def _add(total: np.ndarray[tuple[int, ...], np.dtype[np.float64]], change: Chang
 
 
 def merge(
-    outputs: Sequence[OutputTensor], adapter: Adapter, strength: float, head_dim: int
+    outputs: Sequence[OutputTensor], adapter: Adapter, strength: float, sizes: Hyperparameters
 ) -> tuple[OutputTensor, ...]:
     """Merge one adapter into a model's tensors.
 
@@ -115,7 +133,7 @@ def merge(
         outputs: The model's tensors.
         adapter: The adapter.
         strength: The factor of the adapter's own scales.
-        head_dim: Numbers in an attention head, for the order of rotary rows.
+        sizes: The model's.
 
     Raises:
         ModelError: the adapter was made for another model, or has whole tensors and a strength other than 1.
@@ -127,8 +145,9 @@ def merge(
             "so it cannot be merged in part",
             hint="leave the scale out",
         )
-    replaced = {whole.meaning.gguf_name: _whole_rows(whole, adapter, shapes, head_dim) for whole in adapter.wholes}
-    changes = changes_of(adapter, shapes, head_dim)
+    layout = RowLayout.of(sizes)
+    replaced = {whole.meaning.gguf_name: _whole_rows(whole, adapter, shapes, layout) for whole in adapter.wholes}
+    changes = changes_of(adapter, shapes, layout)
     made = []
     for tensor in outputs:
         rows = replaced.get(tensor.name, tensor.rows)
@@ -138,7 +157,7 @@ def merge(
 
 
 def merge_all(
-    outputs: Sequence[OutputTensor], adapters: Sequence[tuple[Adapter, float]], head_dim: int
+    outputs: Sequence[OutputTensor], adapters: Sequence[tuple[Adapter, float]], sizes: Hyperparameters
 ) -> tuple[OutputTensor, ...]:
     """Merge adapters, each with its scale, in their order.
 
@@ -146,7 +165,7 @@ def merge_all(
         ModelError: as `merge`.
     """
     for adapter, strength in adapters:
-        outputs = merge(outputs, adapter, strength, head_dim)
+        outputs = merge(outputs, adapter, strength, sizes)
     return tuple(outputs)
 
 
@@ -158,17 +177,63 @@ def tied_warning(adapter: Adapter) -> str:
     return f"{what}, and the adapter changes both, though it was trained on one of them, as PEFT merges it"
 
 
-def changes_of(adapter: Adapter, shapes: Mapping[str, Shape], head_dim: int) -> dict[str, list[Change]]:
-    """What an adapter adds to each tensor, by name, of a model with these row-major shapes.
+def changes_of(adapter: Adapter, shapes: Mapping[str, Shape], layout: RowLayout) -> dict[str, list[Change]]:
+    """What an adapter adds to each tensor, by name, of a model with these row-major shapes and this order of rows.
 
     Raises:
         ModelError: the adapter was made for another model.
     """
     found: dict[str, list[Change]] = {}
     for pair in adapter.pairs:
+        name = pair.meaning.gguf_name
+        if pair.meaning.part == KEYS_AND_VALUES and name not in shapes and layout.latent is not None:
+            for part, changes in _latent_changes(pair, adapter, layout.heads, layout.latent).items():
+                found.setdefault(name.replace(KEYS_AND_VALUES, part), []).extend(changes)
+            continue
+        joined = name.replace(pair.meaning.part, GATE_AND_UP)
+        if pair.meaning.part in GATE_AND_UP_PARTS and name not in shapes and joined in shapes:
+            found.setdefault(joined, []).append(_joined_change(pair, adapter, shapes[joined]))
+            continue
         shape = _target(adapter, pair.meaning, pair.a, shapes)
-        found.setdefault(pair.meaning.gguf_name, []).append(_change(pair, adapter, shape, head_dim))
+        found.setdefault(name, []).append(_change(pair, adapter, shape, layout))
     return found
+
+
+def _latent_changes(
+    pair: LowRankPair, adapter: Adapter, heads: int, latent: LatentAttention
+) -> dict[str, tuple[Change, ...]]:
+    """A change of what makes keys and values of latent vectors, head by head: keys are transposed in the GGUF."""
+    a: Rows = MappedRows(pair.a.file, pair.a.entry)  # (rank, latent)
+    b: Rows = MappedRows(pair.b.file, pair.b.entry)  # (heads * (plain + value), rank)
+    height = latent.plain + latent.value
+    _check_fits(pair, adapter, (b.count, a.columns), (heads * height, latent.rank))
+    turned = TransposedMatrix(a)
+    keys = [TransposedMatrix(SlicedRows(b, head * height, latent.plain)) for head in range(heads)]
+    values = [SlicedRows(b, head * height + latent.plain, latent.value) for head in range(heads)]
+    return {
+        KEY_PART: tuple(Change(key, turned, pair.scale, head * latent.rank) for head, key in enumerate(keys)),
+        VALUE_PART: tuple(Change(a, value, pair.scale, head * latent.value) for head, value in enumerate(values)),
+    }
+
+
+def _joined_change(pair: LowRankPair, adapter: Adapter, shape: Shape) -> Change:
+    """A change of one expert's gate or up where both are one tensor, (experts, 2 * hidden, width), the gate above."""
+    a, b = MappedRows(pair.a.file, pair.a.entry), MappedRows(pair.b.file, pair.b.entry)
+    experts, height, width = shape
+    expert, half = pair.meaning.expert or 0, GATE_AND_UP_PARTS.index(pair.meaning.part)
+    if expert >= experts:
+        raise ModelError(f"{adapter.path}: tensor `{pair.a.entry.name[:120]}` is of an expert that the model lacks")
+    _check_fits(pair, adapter, (b.count, a.columns), (height // 2, width))
+    return Change(a, b, pair.scale, expert * height + half * (height // 2))
+
+
+def _check_fits(pair: LowRankPair, adapter: Adapter, changes: Shape, matrix: Shape) -> None:
+    if changes != matrix:
+        raise ModelError(
+            f"{adapter.path}: `{pair.module[:120]}` changes {changes[0]} x {changes[1]} weights, "
+            f"but the model has {' x '.join(map(str, matrix))}",
+            hint="the adapter belongs to another model",
+        )
 
 
 def _target(adapter: Adapter, meaning: Meaning, part: Part, shapes: Mapping[str, Shape]) -> Shape:
@@ -186,25 +251,20 @@ def _target(adapter: Adapter, meaning: Meaning, part: Part, shapes: Mapping[str,
     return shape
 
 
-def _change(pair: LowRankPair, adapter: Adapter, shape: Shape, head_dim: int) -> Change:
+def _change(pair: LowRankPair, adapter: Adapter, shape: Shape, layout: RowLayout) -> Change:
     """A pair as a change of the GGUF's tensor, which has this row-major shape."""
     a: Rows = MappedRows(pair.a.file, pair.a.entry)
     b: Rows = MappedRows(pair.b.file, pair.b.entry)
     if pair.is_embedding:  # the transposed product: (B A)^T = A^T B^T
         a, b = TransposedMatrix(b), TransposedMatrix(a)
     matrix = shape[-2:]
-    if (b.count, a.columns) != matrix:
-        raise ModelError(
-            f"{adapter.path}: `{pair.module[:120]}` changes {b.count} x {a.columns} weights, "
-            f"but the model has {' x '.join(map(str, matrix))}",
-            hint="the adapter belongs to another model",
-        )
-    if pair.meaning.form == "rotary":
-        b = GatheredRows(b, rotary_order(b.count, head_dim))
+    _check_fits(pair, adapter, (b.count, a.columns), matrix)
+    if pair.meaning.form == "rotary" and layout.is_half_split:
+        b = GatheredRows(b, rotary_order(b.count, layout.head_dim))
     return Change(a, b, pair.scale, (pair.meaning.expert or 0) * matrix[0])
 
 
-def _whole_rows(whole: FullTensor, adapter: Adapter, shapes: Mapping[str, Shape], head_dim: int) -> Rows:
+def _whole_rows(whole: FullTensor, adapter: Adapter, shapes: Mapping[str, Shape], layout: RowLayout) -> Rows:
     shape, entry = _target(adapter, whole.meaning, whole.part, shapes), whole.part.entry
     if entry.shape != shape:
         hint = "the adapter belongs to another model"
@@ -216,6 +276,6 @@ def _whole_rows(whole: FullTensor, adapter: Adapter, shapes: Mapping[str, Shape]
             hint=hint,
         )
     rows: Rows = MappedRows(whole.part.file, entry)
-    if whole.meaning.form == "rotary":
-        rows = GatheredRows(rows, rotary_order(prod(shape[:-1]), head_dim))
+    if whole.meaning.form == "rotary" and layout.is_half_split:
+        rows = GatheredRows(rows, rotary_order(prod(shape[:-1]), layout.head_dim))
     return rows

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 
 from chat.gguf.keys import (
     MODEL_FILE,
+    ORIGINAL_LATENT_ARCHITECTURE,
     GeneralKey,
     MistralChatKey,
     ModelKey,
     TokenizerKey,
 )
 from chat.gguf.writer import KeyValue
+from convert.output.rope_keys import rope_keys
 from convert.output.sliding_window import TargetModel, window_keys, window_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from convert.architecture.hyperparameters import Hyperparameters
+    from convert.architecture.latent import LatentAttention, Mixture
     from convert.checkpoint.folder import Checkpoint
     from convert.checkpoint.mapped_file import TensorEntry, TensorFile
     from convert.lora.adapter import Adapter
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 SAMPLE_BYTES = 4096
+GATING_SOFTMAX = 1  # LLAMA_EXPERT_GATING_FUNC_TYPE_SOFTMAX
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,11 @@ def size_label(parameters: int, hparams: Hyperparameters) -> str:
     each = parameters
     prefix = ""
     if hparams.experts:
-        expert = 3 * hparams.layers * hparams.width * hparams.hidden
+        mixture = hparams.mixture
+        layers, hidden = (hparams.layers, hparams.hidden)
+        if mixture is not None:
+            layers, hidden = hparams.layers - mixture.dense_layers, mixture.hidden
+        expert = 3 * layers * hparams.width * hidden
         each -= (hparams.experts - 1) * expert
         prefix = f"{hparams.experts}x"
     for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
@@ -89,23 +97,51 @@ def _model_keys(h: Hyperparameters, architecture: str) -> Iterator[KeyValue]:
     yield KeyValue(key(ModelKey.EMBEDDING_LENGTH), "u32", h.width)
     yield KeyValue(key(ModelKey.FEED_FORWARD_LENGTH), "u32", h.hidden)
     yield KeyValue(key(ModelKey.HEAD_COUNT), "u32", h.heads)
-    yield KeyValue(key(ModelKey.HEAD_COUNT_KV), "u32", h.kv_heads)
+    yield KeyValue(key(ModelKey.HEAD_COUNT_KV), "u32", 1 if h.latent else h.kv_heads)
     yield KeyValue(key(ModelKey.ROPE_FREQ_BASE), "f32", h.rope_theta)
     yield KeyValue(key(ModelKey.LAYER_NORM_RMS_EPSILON), "f32", h.norm_epsilon)
     if h.experts:
         yield KeyValue(key(ModelKey.EXPERT_COUNT), "u32", h.experts)
         yield KeyValue(key(ModelKey.EXPERT_USED_COUNT), "u32", h.experts_used)
-    yield KeyValue(key(ModelKey.KEY_LENGTH), "u32", h.head_dim)
-    yield KeyValue(key(ModelKey.VALUE_LENGTH), "u32", h.head_dim)
+    if h.mixture is not None:
+        yield from _mixture_keys(h.mixture, architecture)
+    if h.latent is not None:
+        yield from _latent_keys(h.latent, architecture)
+    else:
+        yield KeyValue(key(ModelKey.KEY_LENGTH), "u32", h.head_dim)
+        yield KeyValue(key(ModelKey.VALUE_LENGTH), "u32", h.head_dim)
     yield KeyValue(key(ModelKey.VOCABULARY_SIZE), "u32", h.vocabulary)
-    yield KeyValue(key(ModelKey.ROPE_DIMENSION_COUNT), "u32", h.head_dim)
-    if h.scaling is not None:
-        yield KeyValue(key(ModelKey.ROPE_SCALING_TYPE), "str", h.scaling.kind)
-        yield KeyValue(key(ModelKey.ROPE_SCALING_FACTOR), "f32", h.scaling.factor)
-        if h.scaling.original_context is not None:
-            yield KeyValue(key(ModelKey.ROPE_SCALING_ORIGINAL_CONTEXT_LENGTH), "u32", h.scaling.original_context)
-        if h.scaling.attention_factor != 1.0:
-            yield KeyValue(key(ModelKey.ROPE_SCALING_ATTENTION_FACTOR), "f32", h.scaling.attention_factor)
+    yield KeyValue(key(ModelKey.ROPE_DIMENSION_COUNT), "u32", h.latent.turned if h.latent else h.head_dim)
+    yield from rope_keys(h, architecture)
+
+
+def _mixture_keys(m: Mixture, architecture: str) -> Iterator[KeyValue]:
+    def key(name: str) -> str:
+        return f"{architecture}.{name}"
+
+    if m.experts:
+        yield KeyValue(key(ModelKey.EXPERT_GROUP_COUNT), "u32", m.groups)
+        yield KeyValue(key(ModelKey.EXPERT_GROUP_USED_COUNT), "u32", m.groups_used)
+        if architecture == ORIGINAL_LATENT_ARCHITECTURE:  # the other one knows no other
+            yield KeyValue(key(ModelKey.EXPERT_GATING_FUNCTION), "u32", GATING_SOFTMAX)
+    yield KeyValue(key(ModelKey.EXPERT_FEED_FORWARD_LENGTH), "u32", m.hidden)
+    yield KeyValue(key(ModelKey.EXPERT_SHARED_COUNT), "u32", m.shared)
+    yield KeyValue(key(ModelKey.EXPERT_WEIGHTS_SCALE), "f32", m.weights_scale)
+    yield KeyValue(key(ModelKey.EXPERT_WEIGHTS_NORM), "bool", m.are_weights_normed)
+    yield KeyValue(key(ModelKey.LEADING_DENSE_BLOCK_COUNT), "u32", m.dense_layers)
+
+
+def _latent_keys(latent: LatentAttention, architecture: str) -> Iterator[KeyValue]:
+    """The cache holds one key for all heads: the latent vector, then the columns that turn; it is the value, too."""
+    sizes = {
+        ModelKey.Q_LORA_RANK: latent.query_rank or 0,  # llama.cpp asks for it also where it is none
+        ModelKey.KV_LORA_RANK: latent.rank,
+        ModelKey.KEY_LENGTH: latent.rank + latent.turned,
+        ModelKey.VALUE_LENGTH: latent.rank,
+        ModelKey.KEY_LENGTH_MLA: latent.plain + latent.turned,
+        ModelKey.VALUE_LENGTH_MLA: latent.value,
+    }
+    return (KeyValue(f"{architecture}.{name}", "u32", size) for name, size in sizes.items())
 
 
 def _tokenizer_keys(v: GgufVocabulary) -> Iterator[KeyValue]:

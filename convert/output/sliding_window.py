@@ -1,7 +1,7 @@
 """Decide the sliding window that a new file applies, and write it as keys.
 
 Only `granite_swa` applies one; `llama` computes the same model without it. Either file also notes the window that the
-model was made with, so that a later conversion can put it back.
+model was made with, so that a later conversion can put it back. Other graphs have no window.
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chat.errors import UsageError
-from chat.gguf.keys import PLAIN_ARCHITECTURE, WINDOWED_ARCHITECTURE, MistralChatKey, ModelKey
+from chat.errors import ModelError, UsageError
+from chat.gguf.keys import (
+    LATENT_ARCHITECTURES,
+    WINDOWED_ARCHITECTURE,
+    MistralChatKey,
+    ModelKey,
+)
 from chat.gguf.writer import KeyValue
 
 if TYPE_CHECKING:
@@ -58,12 +63,20 @@ def choose_target(own: Hyperparameters, wanted: str) -> TargetModel:
         wanted: The value of `--window`.
 
     Raises:
-        UsageError: `wanted` is neither auto, off nor a number of tokens.
+        UsageError: `wanted` is neither auto, off nor a number of tokens, or the model's graph has no window.
+        ModelError: the model has a window, which its graph has not.
     """
     sizes = apply_window_option(own, wanted)
     noted = own.windows if sizes.window is None else sizes.windows
     if sizes.window is None or sizes.window >= sizes.context:
-        return TargetModel(sizes.with_window(None), PLAIN_ARCHITECTURE, noted)
+        return TargetModel(sizes.with_window(None), own.architecture, noted)
+    if own.needs_yarn_architecture or own.architecture in LATENT_ARCHITECTURES:
+        if own.window is None:
+            raise UsageError(f"`--window {wanted}`: llama.cpp's {own.architecture} graph has no sliding window")
+        raise ModelError(
+            f"a model whose attention grows with the position cannot be converted with its window of {own.window:,}",
+            hint="`--window off` converts it without the window",
+        )
     return TargetModel(sizes, WINDOWED_ARCHITECTURE, noted)
 
 

@@ -219,7 +219,8 @@ def _recipe_type(recipe: Recipe, name: str, columns: int, facts: Facts, ruled: C
     layer = _layer(name)
     if layer is None:
         return recipe.base
-    part = name.split(".")[2].removesuffix("_exps")
+    part = name.split(".")[2].removesuffix("_exps").removesuffix("_shexp")
+    part = "attn_v" if part == "attn_kv_b" else part  # for llama.cpp as sensitive
     if part == "attn_v" or not facts.experts:  # llama.cpp counts tensors, without the overridden ones
         layer = ruled[part]
     ruled[part] += 1

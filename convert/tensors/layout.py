@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chat.errors import DataError
+from chat.gguf.keys import LATENT_ARCHITECTURE
 from convert.checkpoint.rows import ConstantRow, GatheredRows, MappedRows, Rows, StackedRows
+from convert.tensors.latent import GATE_AND_UP, GATE_AND_UP_PARTS, KEY_PART, VALUE_PART, split_keys_and_values
+from convert.tensors.names import KEYS_AND_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -128,10 +131,11 @@ def lay_out(sources: Sequence[SourceTensor], hparams: Hyperparameters) -> tuple[
     for source in sources:
         if source.meaning.form != "ignored":
             parts[source.meaning.gguf_name].append(source)
+    made = _split_latent(parts, hparams) | _join_experts(parts, hparams)
     for name, found in parts.items():
         if name not in expected and not (name == "output.weight" and hparams.is_tied):
             raise DataError(f"tensor `{found[0].entry.name}` has no place in a model of {hparams.layers} layers")
-    missing = [name for name in expected if name not in parts]
+    missing = [name for name in expected if name not in parts and name not in made]
     if missing == ["output.weight"]:
         raise DataError(
             "the checkpoint has no output layer (`lm_head.weight`), and its configuration does not say that the "
@@ -141,7 +145,45 @@ def lay_out(sources: Sequence[SourceTensor], hparams: Hyperparameters) -> tuple[
         )
     if missing:
         raise DataError(f"the checkpoint lacks what becomes `{missing[0]}`" + _and_more(len(missing) - 1))
-    return tuple(_assemble(name, shape, parts[name], hparams) for name, shape in expected.items())
+    return tuple(
+        OutputTensor(name, shape, made[name]) if name in made else _assemble(name, shape, parts[name], hparams)
+        for name, shape in expected.items()
+    )
+
+
+def _split_latent(parts: dict[str, list[SourceTensor]], hparams: Hyperparameters) -> dict[str, Rows]:
+    """Take the tensors that make keys and values of latent vectors out of `parts`, and give their halves by name."""
+    latent, heads = hparams.latent, hparams.heads
+    made: dict[str, Rows] = {}
+    for name in [name for name in parts if f".{KEYS_AND_VALUES}." in name] if latent else ():
+        assert latent is not None
+        source = _only(parts.pop(name))
+        _check_shape(source, (heads * (latent.plain + latent.value), latent.rank))
+        for part, rows in split_keys_and_values(source.rows, heads, latent).items():
+            made[name.replace(KEYS_AND_VALUES, part)] = rows
+    return made
+
+
+def _join_experts(parts: dict[str, list[SourceTensor]], hparams: Hyperparameters) -> dict[str, Rows]:
+    """Take the experts' gates and ups out of `parts`, where the graph has them as one tensor, and give it by name."""
+    made: dict[str, Rows] = {}
+    mixture = hparams.mixture
+    for name in [name for name in expected_shapes(hparams) if f".{GATE_AND_UP}." in name]:
+        assert mixture is not None
+        halves = []
+        for part in GATE_AND_UP_PARTS:
+            own = name.replace(GATE_AND_UP, part)
+            if own not in parts:
+                raise DataError(f"the checkpoint lacks what becomes `{name}`")
+            halves.append(_experts_in_order(own, (hparams.experts, mixture.hidden, hparams.width), parts.pop(own)))
+        made[name] = StackedRows([source.rows for pair in zip(*halves, strict=True) for source in pair])
+    return made
+
+
+def _only(found: Sequence[SourceTensor]) -> SourceTensor:
+    if len(found) > 1:
+        raise DataError(f"tensors `{found[0].entry.name}` and `{found[1].entry.name}` are the same one")
+    return found[0]
 
 
 def _and_more(count: int) -> str:
@@ -155,55 +197,81 @@ def expected_shapes(hparams: Hyperparameters) -> Mapping[str, Shape]:
     if not h.is_tied:
         shapes["output.weight"] = (h.vocabulary, h.width)
     for layer in range(h.layers):
-        shapes |= {f"blk.{layer}.{part}.weight": shape for part, shape in _layer_shapes(h).items()}
+        parts = _attention_shapes(h) | _feed_forward_shapes(h, layer)
+        shapes |= {f"blk.{layer}.{part}.weight": shape for part, shape in parts.items()}
     return shapes
 
 
-def _layer_shapes(h: Hyperparameters) -> Mapping[str, Shape]:
-    attention: dict[str, Shape] = {
-        "attn_norm": (h.width,),
-        "attn_q": (h.heads * h.head_dim, h.width),
-        "attn_k": (h.kv_heads * h.head_dim, h.width),
-        "attn_v": (h.kv_heads * h.head_dim, h.width),
-        "attn_output": (h.width, h.heads * h.head_dim),
-        "ffn_norm": (h.width,),
-    }
-    if not h.experts:
-        dense: dict[str, Shape] = {
-            "ffn_gate": (h.hidden, h.width),
-            "ffn_down": (h.width, h.hidden),
-            "ffn_up": (h.hidden, h.width),
+def _attention_shapes(h: Hyperparameters) -> dict[str, Shape]:
+    norms: dict[str, Shape] = {"attn_norm": (h.width,), "ffn_norm": (h.width,)}
+    queries = h.heads * h.head_dim
+    latent = h.latent
+    if latent is None:
+        return norms | {
+            "attn_q": (queries, h.width),
+            "attn_k": (h.kv_heads * h.head_dim, h.width),
+            "attn_v": (h.kv_heads * h.head_dim, h.width),
+            "attn_output": (h.width, queries),
         }
-        return attention | dense
-    return attention | {
-        "ffn_gate_inp": (h.experts, h.width),
-        "ffn_gate_exps": (h.experts, h.hidden, h.width),
-        "ffn_down_exps": (h.experts, h.width, h.hidden),
-        "ffn_up_exps": (h.experts, h.hidden, h.width),
+    own: dict[str, Shape] = {"attn_q": (queries, h.width)}
+    if latent.query_rank is not None:
+        own = {
+            "attn_q_a": (latent.query_rank, h.width),
+            "attn_q_a_norm": (latent.query_rank,),
+            "attn_q_b": (queries, latent.query_rank),
+        }
+    return (
+        norms
+        | own
+        | {
+            "attn_kv_a_mqa": (latent.rank + latent.turned, h.width),
+            "attn_kv_a_norm": (latent.rank,),
+            KEY_PART: (h.heads, latent.rank, latent.plain),
+            VALUE_PART: (h.heads, latent.value, latent.rank),
+            "attn_output": (h.width, h.heads * latent.value),
+        }
+    )
+
+
+def _feed_forward_shapes(h: Hyperparameters, layer: int) -> dict[str, Shape]:
+    mixture = h.mixture
+    if not h.experts or (mixture is not None and layer < mixture.dense_layers):
+        return _matrices("", h.hidden, h.width)
+    hidden = mixture.hidden if mixture else h.hidden
+    routed = {part: (h.experts, *shape) for part, shape in _matrices("_exps", hidden, h.width).items()}
+    if h.architecture == LATENT_ARCHITECTURE:
+        routed = {GATE_AND_UP: (h.experts, 2 * hidden, h.width), "ffn_down_exps": routed["ffn_down_exps"]}
+    shared = _matrices("_shexp", mixture.shared * mixture.hidden, h.width) if mixture else {}
+    return {"ffn_gate_inp": (h.experts, h.width)} | routed | shared
+
+
+def _matrices(suffix: str, hidden: int, width: int) -> dict[str, Shape]:
+    return {
+        f"ffn_gate{suffix}": (hidden, width),
+        f"ffn_down{suffix}": (width, hidden),
+        f"ffn_up{suffix}": (hidden, width),
     }
 
 
 def _assemble(name: str, shape: Shape, found: Sequence[SourceTensor], hparams: Hyperparameters) -> OutputTensor:
     if found[0].meaning.expert is not None:
-        return OutputTensor(name, shape, _stack_experts(name, shape, found))
-    if len(found) > 1:
-        raise DataError(f"tensors `{found[0].entry.name}` and `{found[1].entry.name}` are the same one")
-    source = found[0]
+        return OutputTensor(name, shape, StackedRows([each.rows for each in _experts_in_order(name, shape, found)]))
+    source = _only(found)
     _check_shape(source, shape)
     rows = source.rows
-    if source.meaning.form == "rotary":
+    if source.meaning.form == "rotary" and hparams.has_half_split_rows:
         rows = GatheredRows(rows, rotary_order(shape[0], hparams.head_dim))
     return OutputTensor(name, shape, rows)
 
 
-def _stack_experts(name: str, shape: Shape, found: Sequence[SourceTensor]) -> Rows:
+def _experts_in_order(name: str, shape: Shape, found: Sequence[SourceTensor]) -> Sequence[SourceTensor]:
     by_expert: dict[int | None, SourceTensor] = {source.meaning.expert: source for source in found}
     if len(by_expert) != len(found) or set(by_expert) != set(range(shape[0])):
         raise DataError(f"`{name}` needs experts 0 to {shape[0] - 1}, each once, but {len(found)} tensors were found")
     ordered = [by_expert[expert] for expert in range(shape[0])]
     for source in ordered:
         _check_shape(source, shape[1:])
-    return StackedRows([source.rows for source in ordered])
+    return ordered
 
 
 def _check_shape(source: SourceTensor, shape: Shape) -> None:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 #   ignored        not part of the model's function
 Form = Literal["plain", "rotary", "experts", "transposed", "gate_and_up", "ignored"]
 
+# Of latent attention, what makes keys and values of the latent vector: a head's keys above its values. The GGUF has
+# them apart: `attn_k_b`, each head transposed, and `attn_v_b`.
+KEYS_AND_VALUES = "attn_kv_b"
+
 
 @dataclass(frozen=True)
 class Meaning:
@@ -52,6 +56,12 @@ HUGGING_FACE: Mapping[str, tuple[str, Form]] = MappingProxyType(
         "model.layers.#.self_attn.k_proj.weight": ("attn_k", "rotary"),
         "model.layers.#.self_attn.v_proj.weight": ("attn_v", "plain"),
         "model.layers.#.self_attn.o_proj.weight": ("attn_output", "plain"),
+        "model.layers.#.self_attn.q_a_proj.weight": ("attn_q_a", "plain"),
+        "model.layers.#.self_attn.q_a_layernorm.weight": ("attn_q_a_norm", "plain"),
+        "model.layers.#.self_attn.q_b_proj.weight": ("attn_q_b", "plain"),
+        "model.layers.#.self_attn.kv_a_proj_with_mqa.weight": ("attn_kv_a_mqa", "plain"),
+        "model.layers.#.self_attn.kv_a_layernorm.weight": ("attn_kv_a_norm", "plain"),
+        "model.layers.#.self_attn.kv_b_proj.weight": (KEYS_AND_VALUES, "plain"),
         "model.layers.#.mlp.gate_proj.weight": ("ffn_gate", "plain"),
         "model.layers.#.mlp.down_proj.weight": ("ffn_down", "plain"),
         "model.layers.#.mlp.up_proj.weight": ("ffn_up", "plain"),
@@ -59,6 +69,12 @@ HUGGING_FACE: Mapping[str, tuple[str, Form]] = MappingProxyType(
         "model.layers.#.block_sparse_moe.experts.@.w1.weight": ("ffn_gate_exps", "plain"),
         "model.layers.#.block_sparse_moe.experts.@.w2.weight": ("ffn_down_exps", "plain"),
         "model.layers.#.block_sparse_moe.experts.@.w3.weight": ("ffn_up_exps", "plain"),
+        "model.layers.#.mlp.shared_experts.gate_proj.weight": ("ffn_gate_shexp", "plain"),
+        "model.layers.#.mlp.shared_experts.down_proj.weight": ("ffn_down_shexp", "plain"),
+        "model.layers.#.mlp.shared_experts.up_proj.weight": ("ffn_up_shexp", "plain"),
+        "model.layers.#.mlp.experts.@.gate_proj.weight": ("ffn_gate_exps", "plain"),
+        "model.layers.#.mlp.experts.@.down_proj.weight": ("ffn_down_exps", "plain"),
+        "model.layers.#.mlp.experts.@.up_proj.weight": ("ffn_up_exps", "plain"),
         # as transformers 5 keeps them in memory, and may save them
         "model.layers.#.mlp.gate.weight": ("ffn_gate_inp", "plain"),
         "model.layers.#.mlp.experts.gate_up_proj": ("ffn_gate_exps", "gate_and_up"),
@@ -76,6 +92,12 @@ ORIGINAL: Mapping[str, tuple[str, Form]] = MappingProxyType(
         "layers.#.attention.wk.weight": ("attn_k", "plain"),
         "layers.#.attention.wv.weight": ("attn_v", "plain"),
         "layers.#.attention.wo.weight": ("attn_output", "plain"),
+        "layers.#.attention.wq_a.weight": ("attn_q_a", "plain"),
+        "layers.#.attention.q_a_norm.weight": ("attn_q_a_norm", "plain"),
+        "layers.#.attention.wq_b.weight": ("attn_q_b", "plain"),
+        "layers.#.attention.wkv_a_with_mqa.weight": ("attn_kv_a_mqa", "plain"),
+        "layers.#.attention.kv_a_norm.weight": ("attn_kv_a_norm", "plain"),
+        "layers.#.attention.wkv_b.weight": (KEYS_AND_VALUES, "plain"),
         "layers.#.feed_forward.w1.weight": ("ffn_gate", "plain"),
         "layers.#.feed_forward.w2.weight": ("ffn_down", "plain"),
         "layers.#.feed_forward.w3.weight": ("ffn_up", "plain"),
@@ -83,6 +105,13 @@ ORIGINAL: Mapping[str, tuple[str, Form]] = MappingProxyType(
         "layers.#.feed_forward.experts.@.w1.weight": ("ffn_gate_exps", "plain"),
         "layers.#.feed_forward.experts.@.w2.weight": ("ffn_down_exps", "plain"),
         "layers.#.feed_forward.experts.@.w3.weight": ("ffn_up_exps", "plain"),
+        "layers.#.gate.weight": ("ffn_gate_inp", "plain"),
+        "layers.#.experts.@.w1.weight": ("ffn_gate_exps", "plain"),
+        "layers.#.experts.@.w2.weight": ("ffn_down_exps", "plain"),
+        "layers.#.experts.@.w3.weight": ("ffn_up_exps", "plain"),
+        "layers.#.shared_experts.w1.weight": ("ffn_gate_shexp", "plain"),
+        "layers.#.shared_experts.w2.weight": ("ffn_down_shexp", "plain"),
+        "layers.#.shared_experts.w3.weight": ("ffn_up_shexp", "plain"),
         "layers.#.block_sparse_moe.gate.weight": ("ffn_gate_inp", "plain"),
         "layers.#.block_sparse_moe.experts.@.w1.weight": ("ffn_gate_exps", "plain"),
         "layers.#.block_sparse_moe.experts.@.w2.weight": ("ffn_down_exps", "plain"),

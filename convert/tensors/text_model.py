@@ -35,7 +35,7 @@ def read_text_model(checkpoint: Checkpoint) -> TextModel:
         DataError: its tensors are not those of a Mistral model, or do not fit each other.
     """
     config = text_config(checkpoint.config_path, checkpoint.config)
-    names = text_names(checkpoint.tensors)
+    names = text_names(checkpoint.tensors, checkpoint.config)
     used = {own: plain for own, plain in names.plain.items() if own not in checkpoint.unlisted or is_known(plain)}
     kept = {plain: checkpoint.tensors[own] for own, plain in used.items()}
     if len(kept) < len(used):

@@ -305,7 +305,7 @@ def test_fp8_of_mistral_is_bytes_times_qscale_weight(tmp_path: Path) -> None:
     shutil.copy(V01 / "tokenizer.model", folder)
     made, warnings = made_of(folder)
     assert made == wanted_of(tmp_path, plain)
-    assert warnings[0].startswith("the checkpoint is quantized already (FP8)")
+    assert warnings == ()  # the release's own form: there is no other to fetch
 
 
 def test_an_adapter_is_merged_into_a_quantized_base(tmp_path: Path) -> None:
