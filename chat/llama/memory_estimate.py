@@ -77,7 +77,8 @@ def sizes_of(file: GgufFile, wanted_window: str = "auto") -> ModelSizes:
     hidden = max(_most(file.key(ModelKey.EMBEDDING_LENGTH)), 1)
     head_size = hidden // max(heads, 1)
     keys, values = (_most(file.key(key, head_size)) for key in (ModelKey.KEY_LENGTH, ModelKey.VALUE_LENGTH))
-    experts_used = max(_most(file.key(ModelKey.EXPERT_USED_COUNT)), 1)
+    if _is_latent(file):
+        values = 0  # are the first columns of the keys
     return ModelSizes(
         path=str(file.path),
         layer_bytes=tuple(layer_bytes),
@@ -86,13 +87,27 @@ def sizes_of(file: GgufFile, wanted_window: str = "auto") -> ModelSizes:
         cell_numbers=_most(file.key(ModelKey.HEAD_COUNT_KV, heads)) * (keys + values),
         windowed=windowed_layers(file, layers),
         hidden=hidden,
-        feed_forward=_most(file.key(ModelKey.FEED_FORWARD_LENGTH, 0)) * experts_used,
+        feed_forward=_feed_forward(file),
         heads=heads,
         vocabulary=file.vocabulary_size,
         trained_context=known_context(file, wanted_window),
         repacked_bytes=_repacked_bytes(file),
         tied_bytes=_tied_bytes(file),
     )
+
+
+def _is_latent(file: GgufFile) -> bool:
+    """Whether the cache holds one latent vector for each token, as llama.cpp decides it (`is_mla`)."""
+    return bool(file.key(ModelKey.KEY_LENGTH_MLA, 0)) and bool(file.key(ModelKey.VALUE_LENGTH_MLA, 0))
+
+
+def _feed_forward(file: GgufFile) -> int:
+    """Columns within a feed-forward layer, those of all experts in use together."""
+    used = max(_most(file.key(ModelKey.EXPERT_USED_COUNT)), 1)
+    dense = _most(file.key(ModelKey.FEED_FORWARD_LENGTH, 0))
+    own = _most(file.key(ModelKey.EXPERT_FEED_FORWARD_LENGTH, 0))  # of one expert; `dense` where it is not given
+    shared = _most(file.key(ModelKey.EXPERT_SHARED_COUNT, 0))
+    return max(dense, own * (used + shared)) if own else dense * used
 
 
 def _tied_bytes(file: GgufFile) -> int:

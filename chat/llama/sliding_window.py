@@ -86,9 +86,10 @@ def choose_window(file: GgufFile, wanted: str) -> Window:
         raise UsageError(f"`--window {wanted}` is neither auto, off nor a number of tokens")
     size = int(wanted)
     if own is None or file.architecture != WINDOWED_ARCHITECTURE:
+        can_have = file.architecture == PLAIN_ARCHITECTURE
         raise UsageError(
             f"{file.path} has no sliding window, so it cannot be run with one of {size:,}",
-            hint=f"`mistral-chat convert {file.path} --window {size}` makes a file that has",
+            hint=f"`mistral-chat convert {file.path} --window {size}` makes a file that has" if can_have else None,
         )
     if size > own:
         raise UsageError(f"`--window {size}` is more than the {own:,} tokens the model was trained with")

@@ -40,6 +40,18 @@ KEYS: tuple[tuple[str, int], ...] = (
     ("residual_scale", 6),
     ("embedding_scale", 6),
     ("expert_shared_feed_forward_length", 4),
+    ("expert_feed_forward_length", 4),
+    ("expert_shared_count", 4),
+    ("expert_gating_func", 4),
+    ("leading_dense_block_count", 4),
+    ("attention.q_lora_rank", 4),
+    ("attention.kv_lora_rank", 4),
+    ("attention.key_length_mla", 4),
+    ("attention.value_length_mla", 4),
+    ("attention.temperature_scale", 6),
+    ("attention.temperature_length", 4),
+    ("rope.scaling.yarn_beta_fast", 6),
+    ("rope.scaling.yarn_log_multiplier", 6),
     ("tokenizer.ggml.add_bos_token", 7),
     ("tokenizer.ggml.add_space_prefix", 7),
     ("tokenizer.ggml.suppress_tokens", 9),
@@ -130,7 +142,8 @@ def _key_place(random: Random, file: Sketch) -> None:
 def _key_new(random: Random, file: Sketch) -> None:
     name, kind = random.choice(KEYS)
     if not name.startswith(("general.", "tokenizer.", "split.")):
-        name = f"{random.choice(('llama', 'granite_swa'))}.{name}"
+        own = next((key.value for key in file.keys if key.name == b"general.architecture"), "llama")
+        name = f"{random.choice((own, own, 'llama', 'granite_swa'))}.{name}"
     if random.random() < 0.1:
         kind = random.choice((*LETTERS, STRING, ARRAY))
     file.keys.append(Key(name.encode(), kind, some_value(random, kind)))
@@ -234,6 +247,7 @@ def _weights(random: Random, file: Sketch) -> None:
 def _sizes(random: Random, file: Sketch) -> None:
     """A size key and all tensors' claims left as they are: the two no longer agree."""
     names = ("block_count", "embedding_length", "head_count", "head_count_kv", "key_length", "feed_forward_length")
+    names += ("_lora_rank", "_mla", "rope.dimension_count", "value_length", "leading_dense_block_count", "_count")
     keys = [key for key in file.keys if key.name.decode("latin-1").endswith(names)]
     if keys:
         key = random.choice(keys)

@@ -168,6 +168,94 @@ def tekken(path: Path) -> Path:
     return path
 
 
+def yarn(path: Path) -> Path:
+    """A Ministral 3: YaRN, and attention that grows with the position."""
+    writer = Writer(path, "mistral3")
+    _keys(writer)
+    _yarn(writer, 1.0)
+    writer.add_attn_temperature_scale(0.1)
+    _layers(writer, _spm(writer), kind="Q8_0")
+    writer.add_file_type(7)
+    writer.save()
+    return path
+
+
+def _yarn(writer: Writer, multiplier: float) -> None:
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(8.0)
+    writer.add_rope_scaling_orig_ctx_len(4)
+    writer.add_rope_scaling_yarn_beta_fast(32.0)
+    writer.add_rope_scaling_yarn_beta_slow(1.0)
+    writer.add_rope_scaling_yarn_log_mul(multiplier)
+
+
+def _latent(path: Path, architecture: str, *, is_split: bool) -> Path:
+    """Latent attention beside experts; the first layer is dense."""
+    query_rank, rank, turned, plain, value, experts, hidden = 32, 32, 8, 16, 24, 4, 32
+    writer = Writer(path, architecture)
+    _keys(writer)
+    _yarn(writer, 0.1)
+    writer.add_attn_temperature_scale(0.1)
+    writer.add_attn_temperature_length(4)
+    writer.add_rope_dimension_count(turned)
+    writer.add_q_lora_rank(query_rank)
+    writer.add_kv_lora_rank(rank)
+    writer.add_head_count_kv(1 if is_split else HEADS)
+    writer.add_key_length(rank + turned if is_split else plain + turned)
+    writer.add_value_length(rank if is_split else value)
+    if is_split:
+        writer.add_key_length_mla(plain + turned)
+        writer.add_value_length_mla(value)
+    writer.add_leading_dense_block_count(1)
+    writer.add_expert_count(experts)
+    writer.add_expert_used_count(2)
+    writer.add_expert_feed_forward_length(hidden)
+    writer.add_expert_shared_count(1)
+    writer.add_expert_weights_scale(1.0)
+    writer.add_expert_weights_norm(True)
+    pieces = _spm(writer)
+    writer.matrix("token_embd.weight", pieces, WIDTH)
+    writer.matrix("output_norm.weight", WIDTH)
+    writer.matrix("output.weight", pieces, WIDTH)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        writer.matrix(f"{block}attn_norm.weight", WIDTH)
+        writer.matrix(f"{block}attn_q_a.weight", query_rank, WIDTH)
+        writer.matrix(f"{block}attn_q_a_norm.weight", query_rank)
+        writer.matrix(f"{block}attn_q_b.weight", HEADS * (plain + turned), query_rank)
+        writer.matrix(f"{block}attn_kv_a_mqa.weight", rank + turned, WIDTH)
+        writer.matrix(f"{block}attn_kv_a_norm.weight", rank)
+        if is_split:
+            writer.matrix(f"{block}attn_k_b.weight", HEADS, rank, plain)
+            writer.matrix(f"{block}attn_v_b.weight", HEADS, value, rank)
+        else:
+            writer.matrix(f"{block}attn_kv_b.weight", HEADS * (plain + value), rank)
+        writer.matrix(f"{block}attn_output.weight", WIDTH, HEADS * value)
+        writer.matrix(f"{block}ffn_norm.weight", WIDTH)
+        if layer == 0:
+            parts: dict[str, tuple[tuple[int, ...], int]] = {"": ((), FEED_FORWARD)}
+        else:
+            writer.matrix(f"{block}ffn_gate_inp.weight", experts, WIDTH)
+            parts = {"_exps": ((experts,), hidden), "_shexp": ((), hidden)}
+        for suffix, (stack, rows) in parts.items():
+            writer.matrix(f"{block}ffn_gate{suffix}.weight", *stack, rows, WIDTH)
+            writer.matrix(f"{block}ffn_down{suffix}.weight", *stack, WIDTH, rows)
+            writer.matrix(f"{block}ffn_up{suffix}.weight", *stack, rows, WIDTH)
+    writer.add_file_type(0)
+    writer.save()
+    return path
+
+
+def latent(path: Path) -> Path:
+    """A Mistral Small 4 in miniature."""
+    return _latent(path, "mistral4", is_split=True)
+
+
+def latent_joined(path: Path) -> Path:
+    """As files were before April 2025: keys and values of the latent vector in one tensor."""
+    return _latent(path, "deepseek2", is_split=False)
+
+
 def adapter(path: Path) -> Path:
     """A LoRA of rank 4 for `llama`."""
     writer = Writer(path, "llama")
@@ -197,5 +285,13 @@ def large(path: Path, pieces: int, merges: int, long: int = 80) -> Path:
     return path
 
 
-MODELS: dict[str, Callable[[Any], Any]] = {"llama": llama, "windowed": windowed, "mixtral": mixtral, "tekken": tekken}
+MODELS: dict[str, Callable[[Any], Any]] = {
+    "llama": llama,
+    "windowed": windowed,
+    "mixtral": mixtral,
+    "tekken": tekken,
+    "yarn": yarn,
+    "latent": latent,
+    "latent_joined": latent_joined,
+}
 SAMPLES: dict[str, Callable[[Any], Any]] = {**MODELS, "adapter": adapter}
