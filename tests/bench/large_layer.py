@@ -101,7 +101,7 @@ def private_bytes() -> int:
 
 def main(folder: Path, kind: str) -> None:
     """Convert, measure twenty times a second, and clean up."""
-    from convert.options import ConversionOptions
+    from convert.draft import ConversionOptions
     from convert.pipeline import convert
 
     make_checkpoint(folder / "model")

@@ -18,7 +18,7 @@ from chat.gguf.validate_lora import check_adapter_fits
 from chat.llama.context import LlamaContext
 from chat.llama.memory_estimate import cache_bytes, sizes_of
 from chat.llama.sliding_window import Window, choose_window
-from convert.options import ConversionOptions
+from convert.draft import ConversionOptions
 from convert.pipeline import convert
 from tests.conftest import Make
 from tests.convert.adapters import merged, pairs_for, write_peft
