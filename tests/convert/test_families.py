@@ -15,8 +15,9 @@ import pytest
 from chat.errors import ModelError, UsageError
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_lora import check_adapter_fits
-from chat.llama.context import LlamaContext
+from chat.llama.context import ContextSettings, LlamaContext
 from chat.llama.memory_estimate import cache_bytes, sizes_of
+from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import Window, choose_window
 from convert.draft import ConversionOptions
 from convert.pipeline import convert
@@ -144,6 +145,57 @@ def test_rewinds_and_saved_states_continue_exactly(name: str, family: Any) -> No
         assert greedy(decoder, 12) == references()[name]["greedy"][:12]
     finally:
         close(decoder)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["ministral3-odd", "mistral4"])
+def test_sequences_side_by_side_answer_like_single_ones(name: str, family: Any) -> None:
+    """They stand at other positions, so that their temperatures differ within one batch."""
+    answer = references()[name]["greedy"]
+    model = Model(str(family(name)), LoadSettings())
+    settings = ContextSettings(512, 64, 64, kv_type="f32", flash_attention="off", sequences=2)
+    together = LlamaContext(model, settings)
+    found: dict[int, list[int]] = {0: [], 1: []}
+    last: dict[int, int] = {}
+    try:
+        for number, ids in {0: PROMPT, 1: PROMPT + answer[:20]}.items():
+            for start in range(0, len(ids), 50):
+                rows = together.feed_sequences([(number, ids[start : start + 50])])
+                assert rows is not None
+                last[number] = int(np.argmax(together.logits(rows[number])))
+        for _ in range(12):
+            for number, token in last.items():
+                found[number].append(token)
+            rows = together.feed_sequences([(number, [token]) for number, token in last.items()])
+            assert rows is not None
+            last = {number: int(np.argmax(together.logits(row))) for number, row in rows.items()}
+    finally:
+        together.close()
+        model.close()
+    assert found == {0: answer[:12], 1: answer[20:32]}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["ministral3-odd", "mistral4"])
+def test_drafts_checked_in_one_batch_answer_the_same(name: str, family: Any) -> None:
+    """Rows of one batch stand at different positions, wrong drafts are rewound, and the answer is the reference's."""
+    answer = references()[name]["greedy"]
+    decoder = open_decoder(family(name))
+    try:
+        read(decoder, PROMPT)
+        found = [int(np.argmax(decoder.logits()))]
+        while len(found) < 24:
+            right = answer[len(found) : len(found) + 2]
+            rows = [found[-1], *right, 7]
+            held = len(decoder.ids)
+            assert decoder.feed(rows, len(rows))
+            best = [int(np.argmax(decoder.logits(row))) for row in range(len(rows))]
+            taken = next(place for place, token in enumerate([*rows[1:], -1]) if token != best[place])
+            found += best[: taken + 1]
+            assert decoder.rewind(held + taken + 1) == held + taken + 1
+    finally:
+        close(decoder)
+    assert found[:24] == answer[:24]
 
 
 def test_temperature_keys_are_written_that_llama_cpps_converter_forgets(family: Any) -> None:

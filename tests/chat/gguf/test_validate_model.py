@@ -510,7 +510,59 @@ ADAPTER: dict[str, tuple[str, Callable[[Sketch], None], str]] = {
         "the adapter holds no pair of tensors",
     ),
 }
-EVERY_RULE = {**UNIVERSAL, **VOCABULARY, **LAYERS, **ADAPTER}
+LATENT: dict[str, tuple[str, Callable[[Sketch], None], str]] = {
+    "a temperature without an original context": (
+        "yarn",
+        key("mistral3.rope.scaling.original_context_length", U32, 0),
+        "key 'mistral3.rope.scaling.original_context_length' is 0, by which positions are divided",
+    ),
+    "a temperature without a length": (
+        "latent",
+        without("mistral4.attention.temperature_length"),
+        "key 'mistral4.attention.temperature_length' is missing or 0, by which positions are divided",
+    ),
+    "a gating of an unknown kind": (
+        "latent",
+        key("mistral4.expert_gating_func", U32, 9),
+        "key 'mistral4.expert_gating_func' is 9, but must be 0 to 4",
+    ),
+    "latent keys and values of several heads": (
+        "latent",
+        key("mistral4.attention.head_count_kv", U32, 4),
+        "key 'mistral4.attention.head_count_kv' is 4, but must be 1",
+    ),
+    "a latent cache of another width": (
+        "latent",
+        key("mistral4.attention.key_length", U32, 64),
+        "key 'mistral4.attention.key_length' is 64, but a latent vector has 40 columns",
+    ),
+    "latent keys without values": (
+        "latent",
+        without("mistral4.attention.value_length_mla"),
+        "the keys of a head have 24 columns, its values 0: one of them is missing",
+    ),
+    "no rank of latent queries": (
+        "latent",
+        without("mistral4.attention.q_lora_rank"),
+        "key 'mistral4.attention.q_lora_rank' is missing",
+    ),
+    "a head that turns as a whole": (
+        "latent_joined",
+        key("deepseek2.rope.dimension_count", U32, 24),
+        "24 columns of a head of 24 cannot turn with the position",
+    ),
+    "no shared expert": (
+        "latent",
+        key("mistral4.expert_shared_count", U32, 0),
+        "key 'mistral4.expert_shared_count' is 0, but the graph needs one at least",
+    ),
+    "a missing half of the keys and values": (
+        "latent",
+        without("blk.1.attn_v_b.weight"),
+        "tensor 'blk.1.attn_v_b.weight' is missing",
+    ),
+}
+EVERY_RULE = {**UNIVERSAL, **VOCABULARY, **LAYERS, **LATENT, **ADAPTER}
 
 
 @pytest.mark.parametrize("name", EVERY_RULE)
@@ -640,6 +692,9 @@ class TestWithLlamaCpp:
             "a negative epsilon",
             "a matrix of integers",
             "sinks of another type",
+            "a temperature without a length",
+            "a gating of an unknown kind",
+            "a head that turns as a whole",
         )
         lines = []
         for place, name in enumerate(deadly):

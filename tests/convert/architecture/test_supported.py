@@ -74,6 +74,21 @@ def test_the_text_part_of_a_model_that_sees_is_converted_with_one_warning(spelli
     assert warnings == ("the model can see, but this file can not: its 2 tensors for images are left out",)
 
 
+def test_the_text_part_of_a_model_that_hears_is_converted_with_one_warning(tmp_path: Path) -> None:
+    folder = seeing(tmp_path / "hearing", "old", model_type="llama")
+    config = json.loads((folder / "config.json").read_text())
+    del config["vision_config"]
+    config |= {"architectures": ["VoxtralForConditionalGeneration"], "model_type": "voxtral", "audio_config": {"a": 1}}
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = {nested(name, "old"): array for name, array in TENSORS.items()}
+    ears = ("audio_tower.conv1.weight", "multi_modal_projector.linear_1.weight")
+    tensors |= {name: np.zeros((4, 4), np.float32) for name in ears}
+    write_safetensors(folder / "model.safetensors", tensors)
+    made, warnings = made_of(folder)
+    assert made == made_of(make_checkpoint(tmp_path / "plain", SIZES))[0]
+    assert warnings == ("the model can hear, but this file can not: its 2 tensors for sound are left out",)
+
+
 def test_eyes_of_an_original_checkpoint_are_left_out(tmp_path: Path) -> None:
     vision = {"image_token_id": 10, "hidden_size": 1024}
     folder = make_original(tmp_path / "seeing", TENSORS, 32, {**PARAMS, "vision_encoder": vision})
@@ -116,6 +131,11 @@ def test_an_adapter_of_a_model_that_sees_changes_its_text_part(tmp_path: Path) -
         ("vision_encoder.ln_pre.weight", None),
         ("language_model.other.weight", "language_model.other.weight"),
         ("visions.weight", "visions.weight"),
+        ("audio_tower.layers.0.fc1.bias", None),
+        ("mm_whisper_embeddings.whisper_encoder.conv1.weight", None),
+        ("mm_whisper_embeddings.audio_language_projection.0.weight", None),
+        ("mm_whisper_embeddings.tok_embeddings.weight", "tok_embeddings.weight"),
+        ("mm_streams_embeddings.embedding_module.tok_embeddings.weight", "tok_embeddings.weight"),
     ],
 )
 def test_names_lose_their_nesting_and_nothing_else(name: str, plain: str | None) -> None:
