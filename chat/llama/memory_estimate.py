@@ -39,6 +39,7 @@ class ModelSizes:
         trained_context: tokens that the context may have.
         repacked_bytes: weights that are copied where rows are repacked.
         tied_bytes: embeddings that a GPU holds a second time as the output.
+        latent_columns: of each head, what latent attention computes beside its scores; 0 for ordinary attention.
     """
 
     path: str
@@ -54,6 +55,7 @@ class ModelSizes:
     trained_context: int
     repacked_bytes: int = 0
     tied_bytes: int = 0
+    latent_columns: int = 0
 
     @property
     def weights(self) -> int:
@@ -93,6 +95,7 @@ def sizes_of(file: GgufFile, wanted_window: str = "auto") -> ModelSizes:
         trained_context=known_context(file, wanted_window),
         repacked_bytes=_repacked_bytes(file),
         tied_bytes=_tied_bytes(file),
+        latent_columns=2 * keys + _most(file.key(ModelKey.KEY_LENGTH_MLA)) if _is_latent(file) else 0,
     )
 
 
@@ -161,7 +164,11 @@ def work_bytes(sizes: ModelSizes, batch: int, cells: int, scores: bool, casts: b
     """
     feed_forward = batch * (16 * sizes.feed_forward + 2 * sizes.hidden + 2 * cells)
     attention = 0
-    if scores:
+    if sizes.latent_columns:
+        attention = batch * (4 * sizes.heads * sizes.latent_columns + 14 * sizes.hidden)
+        attention += batch * (4 * sizes.heads + 4) * cells if scores else batch * 2 * cells
+        attention += 2 * cells * sizes.cell_numbers if casts else 0
+    elif scores:
         attention = batch * (4 * sizes.heads * cells + 4 * cells + 20 * sizes.hidden)
     elif casts:
         attention = batch * (2 * cells + 20 * sizes.hidden) + 2 * cells * sizes.cell_numbers

@@ -46,6 +46,13 @@ def test_work_is_what_llama_cpp_reserves() -> None:
         assert work_bytes(SEVEN, 256, cells, scores) / 2**20 == pytest.approx(measured, rel=0.05)
 
 
+def test_work_of_latent_attention_is_what_llama_cpp_reserves() -> None:
+    """Its log, in MiB, for 32 heads over latent vectors of 256 + 64 columns: 29.50, 35.50 and 159.50."""
+    latent = replace(SEVEN, cell_numbers=320, hidden=1024, feed_forward=1536, vocabulary=512, latent_columns=768)
+    for cells, scores, measured in ((4096, False, 29.5), (16384, False, 35.5), (4096, True, 159.5)):
+        assert work_bytes(latent, 256, cells, scores) / 2**20 == pytest.approx(measured, rel=0.05)
+
+
 def test_the_share_of_gpus_is_that_of_what_is_multiplied_by() -> None:
     assert [round(gpu_share(SEVEN, n), 3) for n in (0, 1, 17, 33)] == [0, 0.025, 0.513, 1]
 
