@@ -185,6 +185,7 @@ class MistralChatKey:
     TEKKEN_PATTERN: Final = "mistral_chat.tekken_pattern"
     END_IDS: Final = "mistral_chat.end_token_ids"  # all ids that end an answer, where llama.cpp's keys have no room
     SPACE_PREFIX: Final = "mistral_chat.space_prefix"  # a value of `SpacePrefix`
+    NORMAL_FORM: Final = "mistral_chat.normal_form"  # that a text gets before it is encoded: NFC
     FILLER: Final = "mistral_chat.filler"  # pads a header that was changed in place
 
 

@@ -153,8 +153,9 @@ def _tokenizer_keys(v: GgufVocabulary) -> Iterator[KeyValue]:
     yield KeyValue(TokenizerKey.TOKEN_TYPE, "i32", tuple(int(piece.type) for piece in v.pieces))
     if v.merges:
         yield KeyValue(TokenizerKey.MERGES, "str", v.merges)
-    yield KeyValue(TokenizerKey.BOS_ID, "u32", v.bos)
-    yield KeyValue(TokenizerKey.EOS_ID, "u32", v.eos)
+    for key, named in ((TokenizerKey.BOS_ID, v.bos), (TokenizerKey.EOS_ID, v.eos)):
+        if named is not None:
+            yield KeyValue(key, "u32", named)
     for key, end in zip((TokenizerKey.EOT_ID, TokenizerKey.EOM_ID), v.further_ends, strict=False):
         yield KeyValue(key, "u32", end)
     if v.add_bos is not None:
@@ -172,10 +173,12 @@ def _tokenizer_keys(v: GgufVocabulary) -> Iterator[KeyValue]:
 def _own_keys(target: TargetModel, v: GgufVocabulary, origin: Origin) -> Iterator[KeyValue]:
     if v.prompt_format is not None:
         yield KeyValue(MistralChatKey.PROMPT_FORMAT, "str", v.prompt_format)
-    if len(v.further_ends) > 2:  # llama.cpp has keys for two
+    if len(v.further_ends) > 2 and v.eos is not None:  # llama.cpp has keys for two
         yield KeyValue(MistralChatKey.END_IDS, "u32", (v.eos, *v.further_ends))
     if v.space_prefix not in ("always", "none"):
         yield KeyValue(MistralChatKey.SPACE_PREFIX, "str", v.space_prefix)
+    if v.normal_form:
+        yield KeyValue(MistralChatKey.NORMAL_FORM, "str", v.normal_form)
     yield from window_note(target.noted_windows)
     yield KeyValue(MistralChatKey.SOURCE, "str", origin.name)
     yield KeyValue(MistralChatKey.SOURCE_SHA256, "str", origin.sha256)

@@ -47,7 +47,7 @@ def read_vocabulary(folder: Path, size: int) -> GgufVocabulary:
     elif fast:
         path, vocabulary = folder / FAST, parse_tokenizer_json(fast, str(folder / FAST))
     else:
-        hint = f"put the release's `{SENTENCEPIECE}` or `{TEKKEN}` into the folder"
+        hint = f"put the release's `{SENTENCEPIECE}`, `{TEKKEN}` or `{FAST}` into the folder"
         raise DataError(f"{folder}: no tokenizer", hint=hint)
     notes = read_notes(folder, fast)
     known = {token.id for token in notes.added}
@@ -56,7 +56,13 @@ def read_vocabulary(folder: Path, size: int) -> GgufVocabulary:
         raise DataError(f"{path}: {len(vocabulary.pieces)} pieces, but the model has rows for {size}")
     own = replace(vocabulary, pieces=pieces, warnings=(*vocabulary.warnings, *warnings))
     made = _with_notes(own, notes, size, path.name)
-    return replace(made, space_prefix=_space_prefix(made, path, fast, notes), add_bos=_add_bos(path, fast, notes))
+    if made.eos is None:
+        hint = "name it as `eos_token` in tokenizer_config.json"
+        raise DataError(f"{folder}: no file says which token ends an answer", hint=hint)
+    add_bos = _add_bos(path, fast, notes)
+    if vocabulary.add_bos is False:  # another family's, whose default in llama.cpp depends on the name of its rules
+        add_bos = made.bos is not None and (bool(add_bos) or begins_with_bos(fast) is True)
+    return replace(made, space_prefix=_space_prefix(made, path, fast, notes), add_bos=add_bos)
 
 
 def _read_fast(path: Path, *, is_needed: bool) -> tuple[Mapping[str, Any], tuple[str, ...]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError
+from convert.tokenizer.byte_level import find_pre, normal_form
 from convert.tokenizer.prompt_formats import format_of_pieces
 from convert.tokenizer.sentencepiece_file import PIECE_LIMIT, Piece, PieceType
 from convert.tokenizer.space_prefix import space_prefix_of
@@ -39,6 +40,8 @@ class _Read:
     is_sentencepiece: bool
     space_prefix: Prefix
     patterns: frozenset[str]
+    pre: str | None  # llama.cpp's rules for splitting text, those of another family than Mistral's
+    normal_form: str
 
 
 def load_tokenizer_json(content: bytes, what: str) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def parse_tokenizer_json(data: Mapping[str, Any], what: str) -> GgufVocabulary:
     """The vocabulary of a tokenizer.json; `what` begins every error message.
 
     Raises:
-        DataError: no byte pairs that llama.cpp reads as SentencePiece or Tekken.
+        DataError: no byte pairs that llama.cpp reads as SentencePiece, as Tekken or as another family's.
     """
     try:
         read = _read(data)
@@ -70,10 +73,14 @@ def parse_tokenizer_json(data: Mapping[str, Any], what: str) -> GgufVocabulary:
     if read.is_sentencepiece or read.patterns == {KNOWN_PATTERN}:
         return _vocabulary(read)
     if not _is_tekken(read):
-        raise DataError(
-            f"{what} is a tokenizer of another kind than Mistral's",
-            hint="put the `tokenizer.model` or `tekken.json` of the model's release into the folder",
-        )
+        if read.pre is None:
+            raise DataError(
+                f"{what} is a tokenizer of a kind that is not known here",
+                hint="put the `tokenizer.model` or `tekken.json` of the model's release into the folder, if it has one",
+            )
+        if any(" " in part for merge in read.merges for part in merge):
+            raise DataError(f"{what} has a merge of pieces with spaces, which a GGUF cannot hold")
+        return _of_other_family(read)
     warning = (
         f"{what} splits text by another pattern than Tekken, as some releases of 2025 did by mistake: "
         "Tekken's own is used"
@@ -100,6 +107,8 @@ def _read(data: Any) -> _Read:
         is_sentencepiece=is_sentencepiece,
         space_prefix=space_prefix_of(data) if is_sentencepiece else "none",
         patterns=frozenset(_patterns(data.get("pre_tokenizer"))),
+        pre=None if is_sentencepiece else find_pre(data),
+        normal_form=normal_form(data) or "",
     )
 
 
@@ -123,6 +132,12 @@ def _vocabulary(read: _Read) -> GgufVocabulary:
         space_prefix=read.space_prefix,
         prompt_format=format_of_pieces({piece.text for piece in pieces}) if read.is_sentencepiece else None,
     )
+
+
+def _of_other_family(read: _Read) -> GgufVocabulary:
+    """Byte pairs of Llama 3, Qwen, SmolLM and the like, which have no ids in common: the other files name the ends."""
+    vocabulary = _vocabulary(read)
+    return replace(vocabulary, pre=str(read.pre), bos=None, eos=None, add_bos=False, normal_form=read.normal_form)
 
 
 def _names(vocab: Mapping[str, int], added: Sequence[Mapping[str, Any]]) -> dict[int, str]:

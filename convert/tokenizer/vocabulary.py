@@ -22,18 +22,20 @@ class GgufVocabulary:
     """Pieces by id, and what the chat needs to know of them.
 
     `prompt_format` is one of Mistral's own, or None where the checkpoint's chat template is of another family and
-    must be followed instead. `chat_templates` has the main one under the name `default`.
+    must be followed instead. `chat_templates` has the main one under the name `default`. `normal_form` is the Unicode
+    normal form that text gets before it is encoded, empty for none.
     """
 
     model: Literal["llama", "gpt2"]  # tokenizer.ggml.model
     pre: str  # tokenizer.ggml.pre
     pieces: tuple[Piece, ...]
-    bos: int
-    eos: int
+    bos: int | None
+    eos: int | None
     merges: tuple[str, ...] = ()
     further_ends: tuple[int, ...] = ()  # other ids that end an answer
     add_bos: bool | None = None  # None: as llama.cpp thinks right for the kind
     space_prefix: Prefix = "always"
+    normal_form: str = ""
     prompt_format: str | None = None
     chat_templates: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()

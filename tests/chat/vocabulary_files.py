@@ -133,14 +133,18 @@ def write_vocabulary(path: Path, stored: Stored, **more: str) -> Path:
     writer.add_token_types([int(piece.type) for piece in stored.pieces])
     if stored.merges:
         writer.add_token_merges(list(stored.merges))
-    writer.add_bos_token_id(stored.bos)
-    writer.add_eos_token_id(stored.eos)
+    if stored.bos is not None:
+        writer.add_bos_token_id(stored.bos)
+    if stored.eos is not None:
+        writer.add_eos_token_id(stored.eos)
     if stored.add_bos is not None:
         writer.add_add_bos_token(stored.add_bos)
     if not stored.adds_space:
         writer.add_add_space_prefix(False)
     if stored.space_prefix not in ("always", "none"):
         writer.add_string("mistral_chat.space_prefix", stored.space_prefix)
+    if stored.normal_form:
+        writer.add_string("mistral_chat.normal_form", stored.normal_form)
     if stored.prompt_format is not None:
         writer.add_string("mistral_chat.prompt_format", stored.prompt_format)
     for key, value in more.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ class TextEncoder:
         Raises:
             DataError: text that has no UTF-8.
         """
+        if self._metadata.get(MistralChatKey.NORMAL_FORM) == "NFC":
+            text = unicodedata.normalize("NFC", text)
         if self._prefix == SpacePrefix.MISSING:
             return self._encode_between(text, is_own)
         leads = self._leads(text, is_own, is_first)
