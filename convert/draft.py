@@ -137,6 +137,7 @@ def plan_model(outputs: Sequence[OutputTensor], sizes: Hyperparameters, types: T
         sizes.experts,
         has_importance=types.importance is not None,
         is_tied=sizes.is_tied,
+        is_70b=sizes.is_70b,
     )
     return make_plan(types.recipe, [(tensor.name, tensor.shape) for tensor in outputs], facts, types.overrides)
 

@@ -14,7 +14,7 @@ from convert.lora.merge import merge_all, tied_warning
 from convert.output.metadata import Origin, fingerprint, fingerprint_with, make_keys
 from convert.output.sliding_window import choose_target
 from convert.quantize.type_overrides import read_type_overrides
-from convert.tensors.layout import count_parameters, lay_out, settle_output, shape_finder, sinks, untie
+from convert.tensors.layout import count_parameters, lay_out, rope_factors, settle_output, shape_finder, sinks, untie
 from convert.tensors.text_model import read_text_model
 from convert.tokenizer.load import read_vocabulary
 from convert.tokenizer.prompt_formats import RAW, is_base_model
@@ -52,6 +52,7 @@ def draft_checkpoint(options: ConversionOptions) -> ConversionDraft:
         sha256=fingerprint_with(fingerprint(checkpoint), adapters),
         parameters=count_parameters(outputs),
     )
+    outputs += rope_factors(own)
     if target.is_windowed:
         outputs += sinks(own)
     plan = plan_model(outputs, own, types)

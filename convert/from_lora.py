@@ -16,9 +16,9 @@ import numpy as np
 from chat.errors import DataError, ModelError, UsageError
 from chat.gguf.keys import (
     ADAPTER_FILE,
+    KNOWN_ARCHITECTURES,
     LATENT_ARCHITECTURE,
-    LATENT_ARCHITECTURES,
-    MISTRAL_ARCHITECTURES,
+    UNPERMUTED_ARCHITECTURES,
     AdapterKey,
     GeneralKey,
     MistralChatKey,
@@ -163,15 +163,15 @@ def open_base(path: Path, window: str = "auto") -> Base:
         architecture = choose_target(own, window).architecture
         return Base(checkpoint.name, architecture, expected_shapes(own), RowLayout.of(own))
     file = read_gguf(path)
-    if file.architecture not in MISTRAL_ARCHITECTURES:
-        raise ModelError(f"{path}: is of the architecture {file.architecture[:40]!r}, not a Mistral model")
+    if file.architecture not in KNOWN_ARCHITECTURES:
+        raise ModelError(f"{path}: is of the architecture {file.architecture[:40]!r}, which convert does not write")
     head_dim = file.key(ModelKey.KEY_LENGTH)
     if head_dim is None:
         head_dim = _head_dim(path, file.key(ModelKey.EMBEDDING_LENGTH), file.key(ModelKey.HEAD_COUNT))
     if type(head_dim) is not int or not 0 < head_dim < 1 << 16 or head_dim % 2:
         raise DataError(f"{path}: a head cannot have {str(head_dim)[:40]} numbers")
     heads = file.key(ModelKey.HEAD_COUNT)
-    layout = RowLayout(heads if type(heads) is int else 1, head_dim, file.architecture not in LATENT_ARCHITECTURES)
+    layout = RowLayout(heads if type(heads) is int else 1, head_dim, file.architecture not in UNPERMUTED_ARCHITECTURES)
     return Base(str(path), file.architecture, {name: info.shape[::-1] for name, info in file.tensors.items()}, layout)
 
 

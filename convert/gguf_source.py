@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from chat.errors import ModelError
 from chat.gguf.keys import (
+    KNOWN_ARCHITECTURES,
     LATENT_ARCHITECTURES,
-    MISTRAL_ARCHITECTURES,
     PLAIN_ARCHITECTURE,
     WINDOWED_ARCHITECTURE,
     ModelKey,
@@ -103,10 +103,10 @@ def open_gguf(path: Path) -> GgufSource:
     file = read_gguf(path)
     if file.is_adapter:
         raise ModelError(f"{path}: is an adapter, not a model")
-    if file.architecture not in MISTRAL_ARCHITECTURES:
+    if file.architecture not in KNOWN_ARCHITECTURES:
         raise ModelError(
             f"{path}: the architecture {file.architecture[:60]!r} cannot be changed",
-            hint=f"convert knows {' and '.join(MISTRAL_ARCHITECTURES)}",
+            hint=f"convert knows {' and '.join(KNOWN_ARCHITECTURES)}",
         )
     check_model(file)
     return GgufSource(file, MappedFile(path))

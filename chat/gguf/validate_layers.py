@@ -1,7 +1,7 @@
-"""Refuse `llama`, `granite_swa` and `mistral3` models whose sizes contradict each other or whose tensors do not fit.
+"""Refuse models without latent attention whose sizes contradict each other or whose tensors do not fit.
 
-Source: llama.cpp's models/llama.cpp, granite-swa.cpp and mistral3.cpp. Their graphs assert what is checked here, so
-that a model that breaks a rule would end the process at the first token.
+Source: llama.cpp's models/llama.cpp, granite-swa.cpp, mistral3.cpp, qwen2.cpp and qwen3.cpp. Their graphs assert what
+is checked here, so that a model that breaks a rule would end the process at the first token.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chat.errors import ModelError
 from chat.gguf.cursor import shown
-from chat.gguf.keys import WINDOWED_ARCHITECTURE, YARN_ARCHITECTURE, ModelKey
+from chat.gguf.keys import QWEN2_ARCHITECTURE, QWEN3_ARCHITECTURE, WINDOWED_ARCHITECTURE, YARN_ARCHITECTURE, ModelKey
 from chat.gguf.types import MATRIX_TYPES
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class RequiredTensor(NamedTuple):
 
 
 def check_layers(file: GgufFile) -> None:
-    """Refuse a model of one of `MISTRAL_ARCHITECTURES` that llama.cpp would abort on.
+    """Refuse a model of one of `KNOWN_ARCHITECTURES` that llama.cpp would abort on.
 
     Raises:
         DataError: a rule is broken.
@@ -264,6 +264,8 @@ def tensor_needs(file: GgufFile, sizes: LayerSizes) -> Iterator[RequiredTensor]:
     output = file.tensors.get("output.weight")
     if output and output.type == "NVFP4":
         yield from scales("output", 1)
+    if file.architecture == QWEN2_ARCHITECTURE:
+        yield RequiredTensor("output.bias", (sizes.pieces,), PLAIN, required=False)
     longrope = file.key(ModelKey.ROPE_SCALING_TYPE) == "longrope"
     for name in ("rope_factors_long", "rope_factors_short") if longrope else ("rope_freqs",):
         yield RequiredTensor(f"{name}.weight", (sizes.head_size // 2,), PLAIN, required=False)
@@ -290,6 +292,9 @@ def _attention(file: GgufFile, sizes: LayerSizes, layer: str) -> Iterator[Requir
     yield matrix(f"{layer}attn_output", sizes.queries, sizes.width)
     yield RequiredTensor(f"{layer}attn_output.bias", (sizes.width,), PLAIN, required=False)
     yield from scales(f"{layer}attn_output", 1)
+    if file.architecture == QWEN3_ARCHITECTURE:
+        yield RequiredTensor(f"{layer}attn_q_norm.weight", (sizes.head_size,), PLAIN)
+        yield RequiredTensor(f"{layer}attn_k_norm.weight", (sizes.head_size,), PLAIN)
     if file.architecture == WINDOWED_ARCHITECTURE:
         yield RequiredTensor(f"{layer}attn_sinks.weight", (sizes.heads,), PLAIN)
 

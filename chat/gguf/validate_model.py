@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from chat.errors import ModelError
 from chat.gguf.cursor import shown
 from chat.gguf.keys import (
+    KNOWN_ARCHITECTURES,
     LATENT_ARCHITECTURES,
-    MISTRAL_ARCHITECTURES,
     PICTURE_ENCODER_FILE,
     GeneralKey,
     MistralChatKey,
@@ -115,10 +115,10 @@ def check_model(file: GgufFile) -> None:
     _check_noted_window(file)
     _check_experts(file)
     _check_rope(file)
-    check_vocabulary(file, strict=name in MISTRAL_ARCHITECTURES)
+    check_vocabulary(file, strict=name in KNOWN_ARCHITECTURES)
     if name in LATENT_ARCHITECTURES:
         check_latent_layers(file)
-    elif name in MISTRAL_ARCHITECTURES:
+    elif name in KNOWN_ARCHITECTURES:
         check_layers(file)
 
 

@@ -118,6 +118,13 @@ def _stretched(context: int | None, scaling: RopeScaling | None) -> int | None:
 def _config_windows(read: ConfigReader, fill: Defaults, layers: int, release: Release | None) -> tuple[int | None, ...]:
     window = read.count("sliding_window")
     kinds = read.get("layer_types")
+    if _is_qwen(read):
+        if not read.get("use_sliding_window"):
+            return (None,) * layers
+        if kinds is None:  # the first layers see everything
+            full = read.get("max_window_layers")
+            full = full if type(full) is int and full >= 0 else 28  # transformers' default
+            return tuple(window if layer >= full else None for layer in range(layers))
     is_silent = "sliding_window" not in read.values and kinds is None
     has_windows = read.get("architectures") != ["LlamaForCausalLM"]
     if is_silent and has_windows and release is not None and release.window is not None:
@@ -130,6 +137,10 @@ def _config_windows(read: ConfigReader, fill: Defaults, layers: int, release: Re
         if kind not in ("full_attention", "sliding_attention"):
             raise ModelError(f"{read.path}: layers of type {str(kind)[:40]} cannot be converted")
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+
+
+def _is_qwen(read: ConfigReader) -> bool:
+    return str((read.get("architectures") or [""])[0]).startswith("Qwen")
 
 
 def _params_windows(read: ConfigReader, layers: int) -> tuple[int | None, ...]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError, ModelError
 from chat.gguf.keys import (
     LATENT_ARCHITECTURE,
-    LATENT_ARCHITECTURES,
     ORIGINAL_LATENT_ARCHITECTURE,
     PLAIN_ARCHITECTURE,
+    QWEN2_ARCHITECTURE,
+    QWEN3_ARCHITECTURE,
+    UNPERMUTED_ARCHITECTURES,
     YARN_ARCHITECTURE,
     has_direct_queries,
 )
@@ -29,16 +32,20 @@ from convert.architecture.latent import (
 from convert.architecture.releases import find_release
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from convert.architecture.rope_scaling import RopeScaling, Temperature
 
 Shape = tuple[int, ...]
 
+ATTENTION_PARTS = ("attn_q", "attn_k", "attn_v", "attn_output")
+FEED_FORWARD_PARTS = ("ffn_gate", "ffn_down", "ffn_up")
+
 LAYER_LIMIT = 512
 MINISTRAL3, MISTRAL4 = "Ministral3ForCausalLM", "Mistral4ForCausalLM"
-ARCHITECTURES = ("MistralForCausalLM", "MixtralForCausalLM", "LlamaForCausalLM", MINISTRAL3, MISTRAL4)
+LLAMA, QWEN2, QWEN3 = "LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"
+QWEN: Mapping[str, str] = MappingProxyType({QWEN2: QWEN2_ARCHITECTURE, QWEN3: QWEN3_ARCHITECTURE})
+ARCHITECTURES = ("MistralForCausalLM", "MixtralForCausalLM", MINISTRAL3, MISTRAL4, LLAMA, *QWEN)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,8 @@ class Hyperparameters:
     temperature: Temperature | None = None
     latent: LatentAttention | None = None
     mixture: Mixture | None = None
+    biases: tuple[str, ...] = ()  # the parts of a layer that have one: attn_q
+    has_head_norms: bool = False  # queries and keys are normalized head by head
     filled_in: tuple[str, ...] = ()  # values the release does not give, as sentences' parts: "rope theta 10000"
 
     @property
@@ -84,8 +93,16 @@ class Hyperparameters:
 
     @property
     def has_half_split_rows(self) -> bool:
-        """Whether Hugging Face's layout keeps rotary rows as two halves; with latent attention they are pairs."""
-        return self.architecture not in LATENT_ARCHITECTURES
+        """Whether rotary rows are two halves in Hugging Face's layout and pairs in the GGUF; else they stay."""
+        return self.architecture not in UNPERMUTED_ARCHITECTURES
+
+    @property
+    def is_70b(self) -> bool:
+        """Whether llama.cpp calls the model `70B`, as its rules of quantization ask."""
+        if self.layers != 80 or self.experts or self.window is not None:
+            return False
+        is_shared = self.architecture == PLAIN_ARCHITECTURE and self.heads != self.kv_heads
+        return is_shared or self.architecture == QWEN2_ARCHITECTURE
 
     def with_window(self, window: int | None) -> Hyperparameters:
         """The same model with another window on the layers that have one, or on all layers when none has."""
@@ -185,7 +202,7 @@ def check_architecture(path: Path, values: Mapping[str, Any]) -> None:
         )
     activation = values.get("hidden_act", "silu")
     if activation != "silu":
-        raise ModelError(f"{path}: the activation {str(activation)[:60]} cannot be converted; Mistral models use silu")
+        raise ModelError(f"{path}: the activation {str(activation)[:60]} cannot be converted; only silu can")
 
 
 def _read(read: ConfigReader, names: Names, find_shape: Callable[[str], Shape | None]) -> Hyperparameters:
@@ -225,9 +242,22 @@ def _read(read: ConfigReader, names: Names, find_shape: Callable[[str], Shape | 
         temperature=reach.temperature,
         latent=latent,
         mixture=mixture,
+        biases=_biases(read),
+        has_head_norms=_stated_architecture(read) == QWEN3,
         filled_in=tuple(fill.said),
     )
     return replace(sizes, architecture=_architecture(read, names, sizes))
+
+
+def _biases(read: ConfigReader) -> tuple[str, ...]:
+    """The parts of a layer that have a bias, as transformers builds it."""
+    stated = _stated_architecture(read)
+    if stated == QWEN2:
+        return ATTENTION_PARTS[:3]
+    attention = ATTENTION_PARTS if stated in (LLAMA, QWEN3) and read.get("attention_bias") else ()
+    if attention and stated == QWEN3:
+        raise ModelError(f"{read.path}: Qwen 3 with `attention_bias` cannot be converted: llama.cpp's graph has none")
+    return (*attention, *(FEED_FORWARD_PARTS if stated == LLAMA and read.get("mlp_bias") else ()))
 
 
 def _stated_architecture(read: ConfigReader) -> str:
@@ -238,6 +268,8 @@ def _stated_architecture(read: ConfigReader) -> str:
 def _architecture(read: ConfigReader, names: Names, sizes: Hyperparameters) -> str:
     """The graph that computes a model of these sizes."""
     stated, latent = _stated_architecture(read), sizes.latent
+    if stated in QWEN:
+        return _qwen_architecture(read, QWEN[stated], sizes)
     if latent is None:
         if stated == MISTRAL4:
             raise DataError(f"{read.path}: `kv_lora_rank` is missing")
@@ -249,6 +281,17 @@ def _architecture(read: ConfigReader, names: Names, sizes: Hyperparameters) -> s
     if latent.query_rank is not None and has_direct_queries(sizes.layers, sizes.vocabulary):
         raise ModelError(f"{read.path}: llama.cpp takes a model of {sizes.layers} layers for DeepSeek V2 Lite")
     return names.latent_architecture
+
+
+def _qwen_architecture(read: ConfigReader, name: str, sizes: Hyperparameters) -> str:
+    if sizes.latent is not None or sizes.experts or sizes.needs_yarn_architecture:
+        raise ModelError(f"{read.path}: llama.cpp's {name} graph lacks this kind of attention or feed-forward network")
+    if name == QWEN2_ARCHITECTURE and sizes.heads * sizes.head_dim != sizes.width:
+        raise ModelError(
+            f"{read.path}: {sizes.heads} heads of {sizes.head_dim} columns are not the width {sizes.width}, "
+            f"which llama.cpp's {name} graph needs"
+        )
+    return name
 
 
 def _check_temperature(read: ConfigReader, sizes: Hyperparameters) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite, log
+from math import isfinite, log, pi
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from chat.errors import DataError, ModelError
 from convert.architecture.config_reader import told
@@ -12,6 +14,8 @@ from convert.architecture.config_reader import told
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from convert.architecture.config_reader import ConfigReader
 
@@ -25,6 +29,33 @@ def magnitude(factor: float, weight: float = 1.0) -> float:
 
 
 @dataclass(frozen=True)
+class Slowing:
+    """Which pairs of a head's columns Llama 3 slows: those that turn less than `high` times over `context` tokens.
+
+    Those that turn less than `low` times are slowed by the whole factor, those between by less.
+    """
+
+    context: int
+    low: float
+    high: float
+
+    def factors(self, factor: float, theta: float, head_dim: int) -> npt.NDArray[np.float32]:
+        """What each pair's period is multiplied by, (head_dim / 2,) float32, as llama.cpp's converter rounds it."""
+        steps = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+        speeds = np.float32(1) / np.float32(theta) ** steps
+        return np.array([self._factor(factor, np.float32(2 * pi) / speed) for speed in speeds], dtype=np.float32)
+
+    def _factor(self, factor: float, period: np.float32) -> np.float32 | float:
+        if period < self.context / self.high:
+            return 1.0
+        if period > self.context / self.low:
+            return factor
+        one = np.float32(1)
+        smooth = (np.float32(self.context) / period - np.float32(self.low)) / np.float32(self.high - self.low)
+        return one / ((one - smooth) / np.float32(factor) + smooth)
+
+
+@dataclass(frozen=True)
 class RopeScaling:
     """How positions are stretched.
 
@@ -35,15 +66,17 @@ class RopeScaling:
         beta_slow: Turns up to which a pair is slowed down by the whole factor; for yarn only.
         all_dimensions: YaRN's `mscale_all_dim`, which latent attention also applies to the columns that do not turn;
             0 where it is not given.
+        slowing: Which pairs of columns are slowed; for llama3 only.
     """
 
-    kind: Literal["linear", "yarn"]
+    kind: Literal["linear", "yarn", "llama3"]
     factor: float
     original_context: int | None = None
     attention_factor: float = 1.0
     beta_fast: float = BETA_FAST
     beta_slow: float = BETA_SLOW
     all_dimensions: float = 0.0
+    slowing: Slowing | None = None
 
     @property
     def is_usual(self) -> bool:
@@ -74,6 +107,8 @@ def read_rope_scaling(path: Path, rope: Mapping[str, Any], context: int | None) 
         return None
     if kind == "linear":
         return RopeScaling("linear", _positive(path, rope, "factor"))
+    if kind == "llama3":
+        return RopeScaling("llama3", _factor(path, rope), slowing=_slowing(path, rope, context))
     if kind != "yarn":
         raise ModelError(f"{path}: a model with {str(kind)[:40]} rotary positions cannot be converted")
     return _read_yarn(path, rope, context)
@@ -148,6 +183,13 @@ def _read_yarn(path: Path, rope: Mapping[str, Any], context: int | None) -> Rope
         beta_slow=BETA_SLOW if slow is None else slow,
         all_dimensions=_positive(path, rope, "mscale_all_dim") if rope.get("mscale_all_dim") else 0.0,
     )
+
+
+def _slowing(path: Path, rope: Mapping[str, Any], context: int | None) -> Slowing:
+    low, high = (_positive(path, rope, name) for name in ("low_freq_factor", "high_freq_factor"))
+    if low >= high:
+        raise DataError(f"{path}: `low_freq_factor` is {low:g}, but must be below `high_freq_factor`, {high:g}")
+    return Slowing(_original(path, rope, context), low, high)
 
 
 def _factor(path: Path, rope: Mapping[str, Any]) -> float:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ModelError
-from convert.architecture.hyperparameters import MINISTRAL3, MISTRAL4, check_architecture
+from convert.architecture.hyperparameters import LLAMA, MINISTRAL3, MISTRAL4, QWEN2, QWEN3, check_architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PLAIN = "MistralForCausalLM"
 GGUF_RUNS = "a GGUF of it runs: `-m hf:OWNER/REPO`"
+ITS_GGUF_RUNS = "its GGUF runs: `-m hf:OWNER/REPO:QUANT`"
 
 # architectures and model types that are Mistral's, or look like it, and are not converted: what to say, and the way out
 _DEEPSEEK = ("DeepSeek models cannot be converted here", GGUF_RUNS)
@@ -48,6 +49,36 @@ REFUSED: Mapping[str, tuple[str, str | None]] = MappingProxyType(
         "MixtralForSequenceClassification": _NO_OUTPUT,
     }
 )
+# what the names of other families' architectures and model types begin with, in small letters without `_`
+OTHER_FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "gemma4": "Gemma 4",
+        "gemma3n": "Gemma 3n",
+        "gemma3": "Gemma 3",
+        "gemma2": "Gemma 2",
+        "gemma": "Gemma",
+        "phimoe": "Phi-3.5-MoE",
+        "phi3": "Phi-3 and Phi-4",
+        "phi": "Phi",
+        "qwen2moe": "Qwen's mixtures of experts",
+        "qwen3moe": "Qwen's mixtures of experts",
+        "qwen2vl": "Qwen's models that see",
+        "qwen25vl": "Qwen's models that see",
+        "qwen3vl": "Qwen's models that see",
+        "qwen3next": "Qwen3-Next",
+        "qwen35": "Qwen 3.5",
+        "llama4": "Llama 4",
+        "smollm3": "SmolLM3",
+        "granite": "Granite",
+        "gptoss": "gpt-oss",
+        "olmo": "OLMo",
+        "cohere": "Command R",
+        "glm4": "GLM",
+        "exaone4": "EXAONE 4",
+        "falconh1": "Falcon H1",
+        "starcoder2": "StarCoder 2",
+    }
+)
 # models that see or hear, whose text part is an ordinary one under `text_config`
 WITH_TEXT_PART = (
     "Mistral3ForConditionalGeneration",
@@ -66,6 +97,8 @@ TEXT_ARCHITECTURES: Mapping[str, str] = MappingProxyType(
         "mistral4": MISTRAL4,
     }
 )
+# of models of text only that name no architecture
+MODEL_TYPES: Mapping[str, str] = MappingProxyType({"llama": LLAMA, "qwen2": QWEN2, "qwen3": QWEN3})
 # their tensors for images and for sound
 VISION = re.compile(
     r"(model\.)?(vision_tower|multi_modal_projector|vision_model)\.|"
@@ -133,6 +166,7 @@ def text_config(path: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
             if name in REFUSED:
                 reason, hint = REFUSED[name]
                 raise ModelError(f"{path}: {name[:60]}: {reason}", hint=hint)
+            _refuse_other_family(path, name)
     if _is_realtime(config):
         raise ModelError(f"{path}: {_REALTIME[0]}")
     outer = _names(config)
@@ -142,10 +176,19 @@ def text_config(path: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
             raise ModelError(f"{path}: {outer[0]} with a text model of type {str(kind)[:60]} cannot be converted")
         architecture = TEXT_ARCHITECTURES[kind]
         config = {**_without(config, "text_config", "model_type"), **text, "architectures": [architecture]}
+    elif outer and not config.get("architectures") and outer[0] in MODEL_TYPES:
+        config = {**config, "architectures": [MODEL_TYPES[outer[0]]]}
     elif outer and outer[0] == "MinistralForCausalLM":  # the same graph, with a window on some layers
         config = {**config, "architectures": [PLAIN]}
     check_architecture(path, config)
     return config
+
+
+def _refuse_other_family(path: Path, name: str) -> None:
+    plain = name.lower().replace("_", "")
+    family = max((start for start in OTHER_FAMILIES if plain.startswith(start)), key=len, default=None)
+    if family is not None:
+        raise ModelError(f"{path}: {name[:60]}: {OTHER_FAMILIES[family]} cannot be converted here", hint=ITS_GGUF_RUNS)
 
 
 def _names(values: Mapping[str, Any]) -> list[str]:

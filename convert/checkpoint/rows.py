@@ -142,6 +142,45 @@ class GatheredRows:
 
 
 @dataclass(frozen=True)
+class GatheredColumns:
+    """Another matrix with its columns in the order `order`, an index for each column."""
+
+    base: Rows
+    order: npt.NDArray[np.intp]
+
+    @property
+    def count(self) -> int:
+        """Those of the base."""
+        return self.base.count
+
+    @property
+    def columns(self) -> int:
+        """As many as there are indexes."""
+        return len(self.order)
+
+    def read(self, start: int, stop: int) -> Floats:
+        """Rows [start, stop) as (stop - start, columns) float32."""
+        return self.base.read(start, stop)[:, self.order]
+
+
+@dataclass(frozen=True)
+class GivenRow:
+    """One row of known numbers, (columns,) float32."""
+
+    numbers: Floats
+    count: int = 1
+
+    @property
+    def columns(self) -> int:
+        """As many as there are numbers."""
+        return len(self.numbers)
+
+    def read(self, start: int, stop: int) -> Floats:
+        """The row, repeated: (stop - start, columns) float32."""
+        return np.repeat(self.numbers[None, :], stop - start, axis=0)
+
+
+@dataclass(frozen=True)
 class SlicedRows:
     """Rows [first, first + count) of another matrix."""
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chat.errors import DataError
 from convert.checkpoint.mapped_file import TensorEntry
 from convert.dequantize.parts import Part, Weight, find_parts, spread
 
@@ -116,17 +115,3 @@ def _groups(order: Part | None, inputs: int, count: int, size: int, scales: Part
     if len(groups) and not 0 <= int(groups.min()) <= int(groups.max()) < count:
         raise order.fault(f"names group {int(groups.max())} or {int(groups.min())}, but there are {count}")
     return groups
-
-
-def is_zero(part: Part) -> bool:
-    """Whether a bias does nothing: some GPTQ programs write one for every layer.
-
-    Raises:
-        DataError: it holds no floats.
-    """
-    return not part.floats().any()
-
-
-def refuse_bias(part: Part) -> DataError:
-    """The error for a bias that does something."""
-    return part.fault("is a bias, which Mistral models do not have")

@@ -12,7 +12,7 @@ from convert.checkpoint.json_file import read_json_object
 from convert.dequantize.awq import EACH, open_awq
 from convert.dequantize.compressed import PARTS, open_floats, open_integers
 from convert.dequantize.float8 import KINDS, open_float8
-from convert.dequantize.gptq import is_zero, open_gptq, refuse_bias
+from convert.dequantize.gptq import open_gptq
 from convert.dequantize.parts import Part, Weight, find_parts
 
 if TYPE_CHECKING:
@@ -140,10 +140,6 @@ def _unpack_packed(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Unpac
         module, _, part = name.rpartition(".")
         if module in packed and part in ("qweight", "qzeros", "scales", "g_idx"):
             continue
-        if module in packed and part == "bias" and is_zero(Part(*place)):
-            continue
-        if module in packed and part == "bias":
-            raise refuse_bias(Part(*place))
         if name in made:
             raise Part(*place).fault("is there both quantized and not")
         made[name] = Weight(*place)

@@ -36,6 +36,8 @@ def rope_keys(h: Hyperparameters, architecture: str) -> Iterator[KeyValue]:
         return KeyValue(f"{architecture}.{name}", kind, value)
 
     scaling, temperature = h.scaling, h.temperature
+    if scaling is not None and scaling.slowing is not None:  # is a tensor
+        scaling = None
     is_newer = architecture == YARN_ARCHITECTURE or architecture in LATENT_ARCHITECTURES
     original = None if scaling is None else scaling.original_context
     if scaling is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from chat.errors import ModelError, UsageError
 from chat.gguf.keys import (
     LATENT_ARCHITECTURES,
+    QWEN_ARCHITECTURES,
     WINDOWED_ARCHITECTURE,
     MistralChatKey,
     ModelKey,
@@ -70,11 +71,16 @@ def choose_target(own: Hyperparameters, wanted: str) -> TargetModel:
     noted = own.windows if sizes.window is None else sizes.windows
     if sizes.window is None or sizes.window >= sizes.context:
         return TargetModel(sizes.with_window(None), own.architecture, noted)
-    if own.needs_yarn_architecture or own.architecture in LATENT_ARCHITECTURES:
+    if own.needs_yarn_architecture or own.architecture in (*LATENT_ARCHITECTURES, *QWEN_ARCHITECTURES):
         if own.window is None:
             raise UsageError(f"`--window {wanted}`: llama.cpp's {own.architecture} graph has no sliding window")
+        what = (
+            "a model of Qwen"
+            if own.architecture in QWEN_ARCHITECTURES
+            else "a model whose attention grows with the position"
+        )
         raise ModelError(
-            f"a model whose attention grows with the position cannot be converted with its window of {own.window:,}",
+            f"{what} cannot be converted with its window of {own.window:,}",
             hint="`--window off` converts it without the window",
         )
     return TargetModel(sizes, WINDOWED_ARCHITECTURE, noted)

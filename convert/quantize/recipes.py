@@ -30,6 +30,7 @@ class Facts:
     experts: int = 0
     has_importance: bool = False
     is_tied: bool = False  # the output layer is the embedding
+    is_70b: bool = False  # llama.cpp calls the model so, and gives its values more bits
 
 
 def _more(layer: int, facts: Facts) -> bool:
@@ -229,7 +230,8 @@ def _recipe_type(recipe: Recipe, name: str, columns: int, facts: Facts, ruled: C
     if facts.experts == 8 and part == "attn_output":
         return recipe.attn_output_of_8_experts or recipe.base
     if part == "attn_v":
-        return recipe.attn_v(layer, facts) or recipe.base
+        kind = recipe.attn_v(layer, facts) or recipe.base
+        return "Q5_K" if facts.is_70b and kind == "Q4_K" else kind
     if part == "ffn_down":
         return recipe.ffn_down(layer, facts) or recipe.base
     return recipe.base

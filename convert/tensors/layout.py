@@ -11,9 +11,9 @@ import numpy as np
 
 from chat.errors import DataError
 from chat.gguf.keys import LATENT_ARCHITECTURE
-from convert.checkpoint.rows import ConstantRow, GatheredRows, MappedRows, Rows, StackedRows
+from convert.checkpoint.rows import ConstantRow, GatheredColumns, GatheredRows, GivenRow, MappedRows, Rows, StackedRows
 from convert.tensors.latent import GATE_AND_UP, GATE_AND_UP_PARTS, KEY_PART, VALUE_PART, split_keys_and_values
-from convert.tensors.names import KEYS_AND_VALUES
+from convert.tensors.names import BIAS, KEYS_AND_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -133,7 +133,9 @@ def lay_out(sources: Sequence[SourceTensor], hparams: Hyperparameters) -> tuple[
             parts[source.meaning.gguf_name].append(source)
     made = _split_latent(parts, hparams) | _join_experts(parts, hparams)
     for name, found in parts.items():
-        if name not in expected and not (name == "output.weight" and hparams.is_tied):
+        if name.endswith(BIAS) and name not in expected:
+            _check_without_effect(found[0])
+        elif name not in expected and not (name == "output.weight" and hparams.is_tied):
             raise DataError(f"tensor `{found[0].entry.name}` has no place in a model of {hparams.layers} layers")
     missing = [name for name in expected if name not in parts and name not in made]
     if missing == ["output.weight"]:
@@ -149,6 +151,15 @@ def lay_out(sources: Sequence[SourceTensor], hparams: Hyperparameters) -> tuple[
         OutputTensor(name, shape, made[name]) if name in made else _assemble(name, shape, parts[name], hparams)
         for name, shape in expected.items()
     )
+
+
+def _check_without_effect(source: SourceTensor) -> None:
+    """Refuse a bias that the model does not have; some GPTQ programs write one of zeros for every layer."""
+    if source.rows.read(0, 1).any():
+        raise DataError(
+            f"{source.file.path}: tensor `{source.entry.name[:120]}` is a bias, which the model's configuration "
+            "does not have"
+        )
 
 
 def _split_latent(parts: dict[str, list[SourceTensor]], hparams: Hyperparameters) -> dict[str, Rows]:
@@ -199,6 +210,7 @@ def expected_shapes(hparams: Hyperparameters) -> Mapping[str, Shape]:
     for layer in range(h.layers):
         parts = _attention_shapes(h) | _feed_forward_shapes(h, layer)
         shapes |= {f"blk.{layer}.{part}.weight": shape for part, shape in parts.items()}
+        shapes |= {f"blk.{layer}.{part}{BIAS}": parts[part][:1] for part in h.biases}
     return shapes
 
 
@@ -207,6 +219,8 @@ def _attention_shapes(h: Hyperparameters) -> dict[str, Shape]:
     queries = h.heads * h.head_dim
     latent = h.latent
     if latent is None:
+        if h.has_head_norms:
+            norms |= {"attn_q_norm": (h.head_dim,), "attn_k_norm": (h.head_dim,)}
         return norms | {
             "attn_q": (queries, h.width),
             "attn_k": (h.kv_heads * h.head_dim, h.width),
@@ -260,7 +274,8 @@ def _assemble(name: str, shape: Shape, found: Sequence[SourceTensor], hparams: H
     _check_shape(source, shape)
     rows = source.rows
     if source.meaning.form == "rotary" and hparams.has_half_split_rows:
-        rows = GatheredRows(rows, rotary_order(shape[0], hparams.head_dim))
+        order = rotary_order(shape[0], hparams.head_dim)
+        rows = GatheredRows(rows, order) if shape[1:] else GatheredColumns(rows, order)
     return OutputTensor(name, shape, rows)
 
 
@@ -298,6 +313,15 @@ def sinks(hparams: Hyperparameters) -> tuple[OutputTensor, ...]:
     return tuple(
         OutputTensor(f"blk.{layer}.attn_sinks.weight", (hparams.heads,), row) for layer in range(hparams.layers)
     )
+
+
+def rope_factors(hparams: Hyperparameters) -> tuple[OutputTensor, ...]:
+    """The tensor by which llama.cpp slows the pairs of a head's columns as Llama 3 does; none for other models."""
+    scaling = hparams.scaling
+    if scaling is None or scaling.slowing is None:
+        return ()
+    factors = scaling.slowing.factors(scaling.factor, hparams.rope_theta, hparams.head_dim)
+    return (OutputTensor("rope_freqs.weight", factors.shape, GivenRow(factors)),)
 
 
 def count_parameters(tensors: Sequence[OutputTensor]) -> int:

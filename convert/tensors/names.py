@@ -24,6 +24,7 @@ Form = Literal["plain", "rotary", "experts", "transposed", "gate_and_up", "ignor
 # Of latent attention, what makes keys and values of the latent vector: a head's keys above its values. The GGUF has
 # them apart: `attn_k_b`, each head transposed, and `attn_v_b`.
 KEYS_AND_VALUES = "attn_kv_b"
+BIAS = ".bias"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Meaning:
     Of the form `gate_and_up`, `part` names the gate.
     """
 
-    part: str  # the GGUF's name without `blk.N.` and `.weight`
+    part: str  # the GGUF's name without `blk.N.` and `.weight`, but with `.bias`
     form: Form
     layer: int | None = None
     expert: int | None = None
@@ -41,7 +42,8 @@ class Meaning:
     @property
     def gguf_name(self) -> str:
         """The tensor it becomes, or becomes a part of."""
-        return f"{self.part}.weight" if self.layer is None else f"blk.{self.layer}.{self.part}.weight"
+        own = self.part if self.part.endswith(BIAS) else f"{self.part}.weight"
+        return own if self.layer is None else f"blk.{self.layer}.{own}"
 
 
 # `#` stands for the layer, `@` for the expert.
@@ -56,6 +58,12 @@ HUGGING_FACE: Mapping[str, tuple[str, Form]] = MappingProxyType(
         "model.layers.#.self_attn.k_proj.weight": ("attn_k", "rotary"),
         "model.layers.#.self_attn.v_proj.weight": ("attn_v", "plain"),
         "model.layers.#.self_attn.o_proj.weight": ("attn_output", "plain"),
+        "model.layers.#.self_attn.q_proj.bias": ("attn_q.bias", "rotary"),
+        "model.layers.#.self_attn.k_proj.bias": ("attn_k.bias", "rotary"),
+        "model.layers.#.self_attn.v_proj.bias": ("attn_v.bias", "plain"),
+        "model.layers.#.self_attn.o_proj.bias": ("attn_output.bias", "plain"),
+        "model.layers.#.self_attn.q_norm.weight": ("attn_q_norm", "plain"),
+        "model.layers.#.self_attn.k_norm.weight": ("attn_k_norm", "plain"),
         "model.layers.#.self_attn.q_a_proj.weight": ("attn_q_a", "plain"),
         "model.layers.#.self_attn.q_a_layernorm.weight": ("attn_q_a_norm", "plain"),
         "model.layers.#.self_attn.q_b_proj.weight": ("attn_q_b", "plain"),
@@ -65,6 +73,9 @@ HUGGING_FACE: Mapping[str, tuple[str, Form]] = MappingProxyType(
         "model.layers.#.mlp.gate_proj.weight": ("ffn_gate", "plain"),
         "model.layers.#.mlp.down_proj.weight": ("ffn_down", "plain"),
         "model.layers.#.mlp.up_proj.weight": ("ffn_up", "plain"),
+        "model.layers.#.mlp.gate_proj.bias": ("ffn_gate.bias", "plain"),
+        "model.layers.#.mlp.down_proj.bias": ("ffn_down.bias", "plain"),
+        "model.layers.#.mlp.up_proj.bias": ("ffn_up.bias", "plain"),
         "model.layers.#.block_sparse_moe.gate.weight": ("ffn_gate_inp", "plain"),
         "model.layers.#.block_sparse_moe.experts.@.w1.weight": ("ffn_gate_exps", "plain"),
         "model.layers.#.block_sparse_moe.experts.@.w2.weight": ("ffn_down_exps", "plain"),
@@ -158,7 +169,7 @@ def meaning_of(name: str) -> Meaning:
         if _UNMERGED.search(name):
             raise DataError(f"tensor `{name[:120]}` is of a model with an adapter in it", hint=MERGE_FIRST)
         raise DataError(
-            f"unknown tensor `{name[:120]}`", hint="the checkpoint is not one of a Mistral model, or of a newer kind"
+            f"unknown tensor `{name[:120]}`", hint="the checkpoint is of a model of another kind, or of a newer one"
         )
     part, form = SPELLINGS[template]
     return Meaning(part, form, int(layer[2]) if layer else None, int(expert[1]) if expert else None)

@@ -66,6 +66,38 @@ MISTRAL4 = COMMON | {
     "rope_parameters": YARN | {"rope_theta": 1e4},
 }
 
+LLAMA3 = COMMON | {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "head_dim": HEAD_DIM,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+    "rope_parameters": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+        "rope_theta": 500000.0,
+    },
+}
+QWEN3 = COMMON | {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "head_dim": HEAD_DIM * 2,
+    "num_key_value_heads": 4,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+    "use_sliding_window": False,
+    "sliding_window": 8,
+    "max_window_layers": 1,
+}
+QWEN2 = QWEN3 | {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "head_dim": HEAD_DIM,
+    "tie_word_embeddings": True,
+}
+
 
 def _rope(config: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     rope = {**config["rope_parameters"], **changes}
@@ -91,7 +123,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
         mscale_all_dim=0.4,
         beta_fast=8.0,
     ),
+    "llama3": LLAMA3,
+    "llama3-odd": _rope(LLAMA3 | {"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True},
+        factor=3.0, low_freq_factor=0.7, high_freq_factor=5.0, original_max_position_embeddings=100),
+    "qwen2": QWEN2,
+    "qwen2-yarn": _rope(QWEN2, rope_type="yarn", factor=4.0, original_max_position_embeddings=32),
+    "qwen3": QWEN3,
 }  # fmt: skip
+OTHERS = ("llama3", "llama3-odd", "qwen2", "qwen2-yarn", "qwen3")  # of other families than Mistral's
 PROMPT = [1, *(int(token) for token in np.random.default_rng(13).integers(3, VOCABULARY, 99))]
 
 ORIGINAL_NAMES = (
@@ -132,6 +171,9 @@ def tensors_of(config: Mapping[str, Any], seed: int = 5) -> dict[str, Array]:
     def norm(size: int) -> Array:
         return bfloat16(1 + generator.standard_normal(size, dtype=np.float32) * np.float32(0.3))
 
+    def bias(size: int) -> Array:
+        return bfloat16(generator.standard_normal(size, dtype=np.float32) * np.float32(0.3))
+
     def matrices(at: str, hidden: int) -> dict[str, Array]:
         gate, up, down = normal(hidden, width), normal(hidden, width), normal(width, hidden)
         return {f"{at}gate_proj.weight": gate, f"{at}up_proj.weight": up, f"{at}down_proj.weight": down}
@@ -148,6 +190,9 @@ def tensors_of(config: Mapping[str, Any], seed: int = 5) -> dict[str, Array]:
             made |= {f"{own}q_proj.weight": normal(size, width), f"{own}k_proj.weight": normal(shared, width)}
             made |= {f"{own}v_proj.weight": normal(shared, width), f"{own}o_proj.weight": normal(width, size)}
             made |= matrices(f"{at}mlp.", c["intermediate_size"])
+            made |= {name: bias(len(made[name.replace("bias", "weight")])) for name in biases_of(c, at)}
+            if c["model_type"] == "qwen3":
+                made |= {f"{own}q_norm.weight": norm(c["head_dim"]), f"{own}k_norm.weight": norm(c["head_dim"])}
             continue
         rank, turned, plain = c["kv_lora_rank"], c["qk_rope_head_dim"], c["qk_nope_head_dim"]
         queries = heads * (plain + turned)
@@ -170,6 +215,15 @@ def tensors_of(config: Mapping[str, Any], seed: int = 5) -> dict[str, Array]:
         made[f"{at}mlp.experts.down_proj"] = normal(experts, width, hidden)
         made |= matrices(f"{at}mlp.shared_experts.", hidden * c["n_shared_experts"])
     return made
+
+
+def biases_of(config: Mapping[str, Any], at: str) -> list[str]:
+    """The biases of the layer whose tensors' names begin with `at`."""
+    is_qwen2 = config["model_type"] == "qwen2"
+    parts = [f"self_attn.{part}_proj" for part in "qkv"] if is_qwen2 or config.get("attention_bias") else []
+    parts += ["self_attn.o_proj"] if config.get("attention_bias") else []
+    parts += ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"] if config.get("mlp_bias") else []
+    return [f"{at}{part}.bias" for part in parts]
 
 
 def make_family(folder: Path, name: str, tensors: Mapping[str, Array] | None = None, **changes: Any) -> Path:

@@ -23,8 +23,8 @@ PATCH = """
 import runpy, sys
 sys.argv = sys.argv[1:]
 sys.path[:0] = [sys.argv[0].rpartition("/")[0], sys.argv[0].rpartition("/")[0] + "/gguf-py"]
-import conversion.deepseek as deepseek, conversion.llama as llama
-for model in (deepseek.DeepseekV2Model, llama.LlamaModel):
+import conversion.deepseek as deepseek, conversion.llama as llama, conversion.qwen as qwen
+for model in (deepseek.DeepseekV2Model, llama.LlamaModel, qwen.Qwen2Model, qwen.Qwen3Model):
     model.set_vocab = lambda self: self._set_vocab_sentencepiece()
 import conversion.mistral as mistral
 mistral.MistralMoeModel.set_vocab = lambda self: self._set_vocab_sentencepiece()

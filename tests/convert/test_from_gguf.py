@@ -356,8 +356,8 @@ def test_options_that_make_no_sense_are_refused(
 
 def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
     source = made(V03, tmp_path / "source.gguf", "Q8_0")
-    other = edited(source, tmp_path / "x.gguf", architecture=KeyValue("general.architecture", "str", "qwen3"))
-    with pytest.raises(ModelError, match=r"the architecture 'qwen3' cannot be changed"):
+    other = edited(source, tmp_path / "x.gguf", architecture=KeyValue("general.architecture", "str", "gemma3"))
+    with pytest.raises(ModelError, match=r"the architecture 'gemma3' cannot be changed"):
         convert(ConversionOptions(other, tmp_path / "out.gguf", window="64"))
 
 
