@@ -194,7 +194,7 @@ def test_what_an_adapter_file_cannot_be_is_one_sentence(tmp_path: Path) -> None:
         write(plain, folder, out)
     assert out.read_bytes() == b"old"
     foreign = write(plain, folder, tmp_path / "foreign.gguf")
-    raw = foreign.read_bytes().replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0qwen2", 1)
+    raw = foreign.read_bytes().replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0gemma", 1)
     foreign.write_bytes(raw)
-    with pytest.raises(ModelError, match="is of the architecture 'qwen2', not a Mistral model"):
+    with pytest.raises(ModelError, match="is of the architecture 'gemma', which convert does not write"):
         write(plain, foreign, tmp_path / "other.gguf")

@@ -227,7 +227,13 @@ def test_stretched_positions_are_kept(rope: dict[str, Any], scaling: RopeScaling
             ModelError,
             "dynamic rotary positions cannot be converted",
         ),
-        (config(rope_scaling={"rope_type": "llama3"}), ModelError, "llama3 rotary positions cannot be converted"),
+        (config(rope_scaling={"rope_type": "longrope"}), ModelError, "longrope rotary positions cannot be converted"),
+        (config(rope_scaling={"rope_type": "llama3"}), DataError, "`factor` of the rotary positions is None"),
+        (
+            config(rope_scaling={"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}),
+            DataError,
+            "`low_freq_factor` is 4, but must be below `high_freq_factor`, 4",
+        ),
         (config(rope_scaling={"type": "linear"}), DataError, "`factor` of the rotary positions is None, but must be"),
         (
             config(rope_scaling={"type": "yarn", "factor": 0.5}),

@@ -168,9 +168,15 @@ REFUSED = [
     ({"model_type": "mistral_large4", "architectures": SEES}, "Mistral Large 4 cannot be converted: the llama.cpp"),
     ({"architectures": ["MistralModel"]}, "MistralModel: a model without an output layer"),
     ({"architectures": ["MistralForSequenceClassification"]}, "a model without an output layer"),
-    ({"architectures": ["Qwen2ForCausalLM"]}, "the architecture Qwen2ForCausalLM cannot be converted here"),
+    ({"architectures": ["OddForCausalLM"]}, "the architecture OddForCausalLM cannot be converted here"),
+    ({"architectures": ["Gemma3ForCausalLM"]}, "Gemma3ForCausalLM: Gemma 3 cannot be converted here"),
+    ({"architectures": [], "model_type": "gemma3_text"}, "gemma3_text: Gemma 3 cannot be converted here"),
+    ({"architectures": ["Gemma2ForCausalLM"]}, "Gemma2ForCausalLM: Gemma 2 cannot be converted here"),
+    ({"architectures": ["Phi3ForCausalLM"]}, "Phi3ForCausalLM: Phi-3 and Phi-4 cannot be converted here"),
+    ({"architectures": ["Qwen3MoeForCausalLM"]}, "Qwen's mixtures of experts cannot be converted here"),
+    ({"architectures": ["Qwen2_5_VLForConditionalGeneration"]}, "Qwen's models that see cannot be converted here"),
 ]
-RUNS_AS_GGUF = ("DeepSeek", "Mamba", "Qwen2")
+RUNS_AS_GGUF = ("DeepSeek", "Mamba", "Odd", "Gemma", "Phi", "Qwen")
 
 
 @pytest.mark.parametrize(("config", "words"), REFUSED, ids=[str(number) for number in range(len(REFUSED))])

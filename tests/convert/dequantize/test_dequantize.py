@@ -129,8 +129,10 @@ def test_gptq_biases_of_nothing_are_passed_over_and_others_refused(tmp_path: Pat
     folder = folder_of(tmp_path / "zero", {**packed, **bias})
     (folder / "model.safetensors").rename(folder / "gptq_model-4bit-32g.safetensors")
     assert made_of(folder)[0] == wanted_of(tmp_path, plain)
-    bias[f"{MODULES[0]}.bias"] = np.ones(4, np.float16)
-    with pytest.raises(DataError, match=r"self_attn.q_proj.bias` is a bias, which Mistral models do not have"):
+    bias[f"{MODULES[0]}.bias"] = np.ones_like(bias[f"{MODULES[0]}.bias"])
+    with pytest.raises(
+        DataError, match=r"self_attn.q_proj.bias` is a bias, which the model's configuration does not have"
+    ):
         make_draft(ConversionOptions(folder_of(tmp_path / "one", {**packed, **bias})))
 
 
