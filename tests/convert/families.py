@@ -1,4 +1,6 @@
-"""Checkpoints of Mistral's families since December 2025, made of a seed in Hugging Face's and the original layout.
+"""Checkpoints of Mistral's families since December 2025, of Llama 3 and of Qwen, made of a seed.
+
+They are in Hugging Face's layout and, where there is one, in the original layout.
 
 `tests/checkpoints/families.json` has what reference programs say of them, by `make_family_references.py`.
 """
