@@ -137,6 +137,32 @@ def converted(make_once: Make) -> Converted:
 
 
 @pytest.fixture(scope="session")
+def thinker(make_once: Make) -> Callable[[str], Path]:
+    """A tiny model whose prompts are of a Tekken version, with control pieces for reasoning from v11 on.
+
+    It comes with a system prompt that shows how to think.
+    """
+
+    def thinker_of(version: str) -> Path:
+        from convert.draft import ConversionOptions
+        from convert.pipeline import convert
+        from tests.chat.vocabulary_files import tekken_json
+        from tests.convert.samples import Sizes, make_checkpoint
+
+        def write(path: Path) -> None:
+            folder = path.with_name(f"thinker-{version}")
+            make_checkpoint(folder, Sizes(layers=1, width=32, heads=1, kv_heads=1, hidden=32, vocabulary=1000))
+            (folder / "tokenizer.model").unlink()
+            (folder / "tekken.json").write_bytes(tekken_json(version, 900))
+            (folder / "SYSTEM_PROMPT.txt").write_text("{name} thinks: [THINK]so[/THINK]\n")
+            convert(ConversionOptions(folder, path, "F32", show_progress=False))
+
+        return make_once(f"thinkers/{version}.gguf", write)
+
+    return thinker_of
+
+
+@pytest.fixture(scope="session")
 def tiny_model(converted: Converted) -> Path:
     """A real model with a window of 64, converted from the v0.1 checkpoint beside the tests."""
     return converted("mistral-v0.1")

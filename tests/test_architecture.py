@@ -69,7 +69,7 @@ IMPORTERS = {  # outside library -> the modules that may import it; a name that 
     "llama_cpp": ("chat.llama.",),
     "llguidance": ("chat.inference.grammar", "chat.inference.grammar_sandbox"),
     "tiktoken": ("chat.llama.tokenizer.",),
-    "jinja2": ("chat.prompts.jinja_compiler", "chat.prompts.jinja_sandbox"),
+    "jinja2": ("chat.prompts.jinja_compiler", "chat.prompts.jinja_sandbox", "convert.tokenizer.default_system"),
     "rich": ("chat.rendering.", "chat.tui.", "chat.system.progress", "chat.cli.sessions"),
     "prompt_toolkit": ("chat.tui.",),
     "huggingface_hub": ("chat.hub.",),

@@ -71,7 +71,7 @@ def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> P
     if settings.raw:
         return Prompt(text=question.text)
     conversation = Conversation(system=request_builder.system_prompt(settings)).add(Message("user", question.text))
-    return Prompt(messages=conversation.messages())
+    return Prompt.of_conversation(conversation)
 
 
 def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output: AnswerOutput) -> int:
@@ -86,7 +86,7 @@ def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output:
         tools = request_builder.read_tools(settings)
         with open_backend(settings, keeps_states=True) as backend:
             if settings.dry_run:
-                prompt = Prompt(messages=reduce(Conversation.add, messages, session.conversation).messages())
+                prompt = Prompt.of_conversation(reduce(Conversation.add, messages, session.conversation))
                 return _answer(backend, request_builder.build_request(prompt, settings, tools=tools), output, None)
             if not settings.remote:
                 session.note_model(settings.model or "", str(Path(backend.info().path).absolute()))
@@ -94,7 +94,7 @@ def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output:
             session.ask(*messages)
             question_leaf = session.conversation.leaf
             session_id = session.record.id if session.record else None
-            prompt = Prompt(messages=session.conversation.messages())
+            prompt = Prompt.of_conversation(session.conversation)
             try:
                 request = request_builder.build_request(prompt, settings, tools=tools, session=session_id)
                 return _answer(backend, request, output, session)

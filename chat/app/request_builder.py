@@ -70,6 +70,7 @@ def engine_options(settings: Settings, model_path: Path, *, session: bool, state
         lora=tuple(_adapter(text) for text in settings.lora),
         draft=_draft(settings.draft),
         prompt_format=settings.prompt_format,
+        needs_format=not settings.raw and settings.raw_ids is None,
         overflow=settings.overflow or ("drop" if session else "error"),
         vocab_only=settings.dry_run,
         state_cache_bytes=int(settings.state_cache * GIBIBYTE),
@@ -92,7 +93,7 @@ def build_request(
         DataError: a file of the constraint is not UTF-8.
     """
     return Request(
-        prompt=replace(prompt, tools=tuple(tools)),
+        prompt=replace(prompt, tools=tuple(tools), effort=settings.effort),
         sampling=_sampling(settings),
         max_tokens=settings.max_tokens,
         stop=settings.stop,
@@ -122,7 +123,7 @@ def read_tools(settings: Settings) -> tuple[Tool, ...]:
 
 
 def system_prompt(settings: Settings) -> str | None:
-    """The system prompt, given as text or as a file; None if there is none.
+    """The system prompt, given as text or as a file; empty for none, and None for the model's own.
 
     Raises:
         UsageError: both are given.
@@ -132,8 +133,8 @@ def system_prompt(settings: Settings) -> str | None:
     if settings.system is not None and settings.system_file is not None:
         raise UsageError("--system and --system-file exclude each other", hint="give one of them")
     if settings.system_file is not None:
-        return read_text(settings.system_file).rstrip("\n") or None
-    return settings.system or None
+        return read_text(settings.system_file).rstrip("\n")
+    return settings.system
 
 
 def _sampling(settings: Settings) -> Sampling:

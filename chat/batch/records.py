@@ -25,7 +25,7 @@ OPTIONS = frozenset(
     | {"schema", "grammar", "regex", "choice", "logprobs"}
 )
 ROLES = ("system", "user", "assistant", "tool")
-MESSAGE_KEYS = frozenset({"role", "content", "tool_calls", "tool_call_id", "name"})
+MESSAGE_KEYS = frozenset({"role", "content", "reasoning", "reasoning_content", "tool_calls", "tool_call_id", "name"})
 CompletePrompt = Callable[[str], str]  # puts a prompt into the template and adds the attached files
 
 
@@ -72,7 +72,7 @@ class RecordReader:
             settings = _record_settings(plain, self._settings, number)
             # The messages are checked even if `--raw` refuses them afterwards
             conversation = self._conversation(plain, request_builder.system_prompt(settings), number)
-            prompt = self._raw_prompt(plain, number) if settings.raw else Prompt(conversation.messages())
+            prompt = self._raw_prompt(plain, number) if settings.raw else Prompt.of_conversation(conversation)
             request = request_builder.build_request(prompt, settings, tools=self._tools if tools is None else tools)
             return BatchRecord(record_id, request, fails_when_cut=settings.fails_when_cut)
         except ChatError as error:
@@ -124,15 +124,18 @@ def _message(plain: Any, place: str) -> Message:
     calls = tuple(_tool_call(call, place) for call in _list(plain.get("tool_calls"), f"{place}: `tool_calls`"))
     if calls and role != "assistant":
         raise DataError(f"{place}: only an assistant calls tools")
+    reasoning = _text(plain, "reasoning", place) or _text(plain, "reasoning_content", place)
+    if reasoning and role != "assistant":
+        raise DataError(f"{place}: only an assistant has reasoning")
     content = plain.get("content")
-    if content is None and calls:
+    if content is None and (calls or reasoning):
         content = ""
     if role == "tool" and not isinstance(content, str) and content is not None:
         content = json.dumps(content, ensure_ascii=False)
     if not isinstance(content, str):
         raise DataError(f"{place}: `content` needs a text")
     call_id, name = (_text(plain, key, place) for key in ("tool_call_id", "name"))
-    return Message(role, content, tool_calls=calls, tool_call_id=call_id, name=name)
+    return Message(role, content, tool_calls=calls, tool_call_id=call_id, name=name, reasoning=reasoning)
 
 
 def _tool_call(plain: Any, place: str) -> ToolCall:

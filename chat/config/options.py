@@ -116,6 +116,10 @@ class Settings:
         help="Show the prompt's text and token ids as JSON; reads the vocabulary only.",
     )  # fmt: skip
 
+    effort: str | None = _option(
+        None, "--effort", group=Group.ANSWER, metavar="LEVEL", live=True,
+        help="How much the model thinks before it answers, e.g. none or high, where it has such levels.",
+    )  # fmt: skip
     max_tokens: int | None = _option(
         None, "-n", "--max-tokens", "--num-predict", group=Group.ANSWER, metavar="N", lowest=0, live=True,
         help="Longest answer in tokens; up to the context if not given.",

@@ -29,6 +29,8 @@ class ModelInfo:
         prompt_format: the name of the format in which messages become tokens.
         sha256: the hash of the file, if it was computed.
         name: the model's own name.
+        system_prompt: the one that the model was released with; empty for none.
+        efforts: the reasoning efforts that it can be told; empty for none.
         details: device, layers offloaded, threads, bytes of the cache and so on, for `--json`.
     """
 
@@ -42,6 +44,8 @@ class ModelInfo:
     prompt_format: str
     sha256: str | None = None
     name: str = ""
+    system_prompt: str = ""
+    efforts: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -36,8 +36,10 @@ class Message:
     Attributes:
         role: who wrote it.
         content: its text.
-        ids: of an answer that this program generated, the token ids without the end token; else empty. Prompts repeat
-            an answer by these ids, because encoding its text again may give other ones.
+        reasoning: what the model thought before an answer.
+        ids: of an answer that this program generated, the token ids without the end token, those of the reasoning
+            included; else empty. Prompts repeat an answer by these ids, because encoding its text again may give other
+            ones.
         finish_reason: why an answer ended; None for other messages.
         tool_calls: the functions that an answer calls.
         tool_call_id: of a result, the id of its call.
@@ -51,10 +53,19 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     name: str = ""
+    reasoning: str = ""
+
+    @property
+    def is_unfinished_reasoning(self) -> bool:
+        """Whether the answer was cut off while the model still thought."""
+        is_reasoning = self.reasoning and not self.content and not self.tool_calls
+        return bool(is_reasoning) and self.finish_reason in ("length", "interrupted")
 
     def to_json(self) -> dict[str, Any]:
         """The message as a JSON object, without empty fields."""
         plain: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.reasoning:
+            plain["reasoning"] = self.reasoning
         if self.ids:
             plain["ids"] = list(self.ids)
         if self.finish_reason:
@@ -78,6 +89,7 @@ class Message:
             tool_calls=tuple(ToolCall(**call) for call in plain.get("tool_calls", ())),
             tool_call_id=plain.get("tool_call_id", ""),
             name=plain.get("name", ""),
+            reasoning=plain.get("reasoning", ""),
         )
 
 
@@ -101,7 +113,8 @@ class Conversation:
     """A tree of messages, of which the path to one leaf is the current conversation.
 
     Attributes:
-        system: the system prompt. It is not in the tree, so a change does not copy the messages.
+        system: the system prompt; empty for none, None for the model's own. It is not in the tree, so a change does not
+            copy the messages.
         leaf: the id of the current path's last node; None before the first message.
         nodes: all nodes by id, in the order in which they were added.
     """
@@ -134,8 +147,8 @@ class Conversation:
         return replace(self, leaf=leaf)
 
     def with_system(self, system: str | None) -> Conversation:
-        """The same tree with another system prompt; an empty text is none."""
-        return replace(self, system=system or None)
+        """The same tree with another system prompt; an empty text is none, None is the model's own."""
+        return replace(self, system=system)
 
     def path(self) -> tuple[Node, ...]:
         """The nodes from the first message to the leaf."""
@@ -148,7 +161,7 @@ class Conversation:
         return tuple(reversed(nodes))
 
     def messages(self) -> tuple[Message, ...]:
-        """The messages of a prompt: the system prompt, if there is one, and the path to the leaf."""
+        """The messages of a prompt: the system prompt, if the user gave one, and the path to the leaf."""
         system = (Message("system", self.system),) if self.system else ()
         return system + tuple(node.message for node in self.path())
 

@@ -50,6 +50,17 @@ class TextDelta:
 
 
 @dataclass(frozen=True)
+class ReasoningDelta:
+    """More of what the model thinks before its answer.
+
+    Attributes:
+        text: whole characters.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Notice:
     """A sentence for the user: a warning, or what was left out of the context.
 
@@ -67,7 +78,7 @@ class TokenCounts:
     Attributes:
         prompt: tokens of the whole prompt.
         cached: tokens of the prompt that came from the cache.
-        generated: tokens of the answer.
+        generated: tokens of the answer, those of the reasoning included.
         drafted: tokens that were proposed ahead.
         accepted: proposed tokens that became part of the answer.
     """
@@ -104,9 +115,9 @@ class Completion:
     """The answer is complete.
 
     Attributes:
-        text: the whole answer.
+        text: the whole answer, without the reasoning.
         finish_reason: why it ended.
-        ids: the generated ids without the end token; None from a server.
+        ids: the generated ids without the end token, those of the reasoning included; None from a server.
         prompt_ids_sha256: the hash of the prompt's ids; empty from a server.
         tokens: numbers of tokens.
         seconds: wall times.
@@ -115,6 +126,7 @@ class Completion:
         choice: the probability of each option, from 0 to 1; None without a choice constraint.
         logprobs: one JSON object for each generated token, if they were requested.
         model: the model's name as a server reports it.
+        reasoning: what the model thought before the answer; empty for a model that does not think.
     """
 
     text: str
@@ -128,9 +140,10 @@ class Completion:
     choice: dict[str, float] | None = None
     logprobs: tuple[dict[str, Any], ...] = ()
     model: str = ""
+    reasoning: str = ""
 
 
-Event = LoadProgress | PrefillProgress | TextDelta | Notice | Completion
+Event = LoadProgress | PrefillProgress | ReasoningDelta | TextDelta | Notice | Completion
 
 
 def outcome_of(events: Iterable[Event], on_notice: Callable[[str], None]) -> Completion | ChatError:

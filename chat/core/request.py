@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from chat.core.conversation import Message
+from chat.core.conversation import Conversation, Message
 
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
 Switch = Literal["auto", "on", "off"]
@@ -30,6 +30,7 @@ class EngineOptions:
         lora: (path, scale) of each adapter.
         draft: `lookup`, `off`, or the path of a draft model's GGUF.
         prompt_format: the format's name.
+        needs_format: whether any prompt is made of messages; else the model's format need not be known.
         overflow: what happens to a prompt that does not fit: an error, or the oldest turns are dropped.
         vocab_only: load the tokenizer only.
         first_prompt_bytes: the approximate length of the first prompt, if it is known while loading; else 0.
@@ -50,6 +51,7 @@ class EngineOptions:
     lora: tuple[tuple[str, float], ...] = ()
     draft: str = "lookup"
     prompt_format: str | None = None
+    needs_format: bool = True
     overflow: Literal["error", "drop"] = "error"
     vocab_only: bool = False
     first_prompt_bytes: int = 0
@@ -106,6 +108,8 @@ class Prompt:
         ids: the whole prompt; nothing is added.
         tools: the functions that the model may call, as JSON objects.
         continues: whether the last message is an answer to be continued.
+        default_system: whether messages without a system prompt get the one that the model was released with.
+        effort: how much the model thinks before it answers, in its own words; None for its default.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -113,6 +117,13 @@ class Prompt:
     ids: tuple[int, ...] | None = None
     tools: tuple[dict[str, Any], ...] = ()
     continues: bool = False
+    default_system: bool = False
+    effort: str | None = None
+
+    @classmethod
+    def of_conversation(cls, conversation: Conversation, *, continues: bool = False) -> Prompt:
+        """The prompt of a conversation, with the model's own system prompt where the user decided nothing."""
+        return cls(conversation.messages(), continues=continues, default_system=conversation.system is None)
 
     def __post_init__(self) -> None:
         if sum(part is not None for part in (self.messages, self.text, self.ids)) != 1:
@@ -121,7 +132,7 @@ class Prompt:
     @property
     def length(self) -> int:
         """The approximate length as text, in bytes; an id counts as four."""
-        texts = [self.text or "", *(message.content for message in self.messages or ())]
+        texts = [self.text or "", *(message.reasoning + message.content for message in self.messages or ())]
         return sum(len(text.encode("utf-8", "replace")) for text in texts) + 4 * len(self.ids or ())
 
 

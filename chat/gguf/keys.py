@@ -187,6 +187,9 @@ class MistralChatKey:
     """Keys that this program writes for itself; llama.cpp ignores them."""
 
     PROMPT_FORMAT: Final = "mistral_chat.prompt_format"
+    TOKENIZER_VERSION: Final = "mistral_chat.tokenizer_version"  # where its prompt format was not known
+    MODEL_SETTINGS: Final = "mistral_chat.model_settings"  # tekken.json's `model_settings_builder` as JSON
+    SYSTEM_PROMPT: Final = "mistral_chat.system_prompt"  # the release's own; `{today}` and `{yesterday}` are dates
     SLIDING_WINDOW: Final = "mistral_chat.sliding_window"  # tokens the model was made with; 0 for none
     SLIDING_WINDOW_PATTERN: Final = "mistral_chat.sliding_window_pattern"  # a flag per layer; absent where all have it
     SOURCE: Final = "mistral_chat.source"

@@ -108,7 +108,7 @@ class OpenSession:
             self.record = self.store.set_leaf(self.record.id, leaf)
 
     def set_system(self, system: str | None) -> None:
-        """Change the system prompt; an empty text removes it."""
+        """Change the system prompt; an empty text removes it, and None leaves it to the model."""
         self.conversation = self.conversation.with_system(system)
         if self.record:
             self.record = self.store.set_system(self.record.id, system)

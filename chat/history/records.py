@@ -28,7 +28,7 @@ class SessionRecord:
         title: made from the first question.
         model: the model as the user named it.
         model_path: the model's file; empty for a server.
-        system: the system prompt.
+        system: the system prompt; empty for none, None for the model's own.
         settings: options that belong to the session, by name.
         created: seconds since 1970.
         updated: seconds since 1970.

@@ -67,7 +67,7 @@ def from_json(text: str) -> tuple[SessionRecord, Conversation]:
         name=_text(plain, "name", "") or None,
         title=_text(plain, "title", ""),
         model=_text(plain, "model", ""),
-        system=_text(plain, "system", "") or None,
+        system=None if plain.get("system") is None else _text(plain, "system", ""),
         settings=_typed(plain, "settings", dict, ""),
         leaf=leaf,
     )

@@ -162,12 +162,12 @@ class Store(HistoryReader):
         return self._change(session_id, {"leaf": leaf})
 
     def set_system(self, session_id: str, system: str | None) -> SessionRecord:
-        """Change the system prompt; an empty text removes it.
+        """Change the system prompt; an empty text removes it, and None leaves it to the model.
 
         Raises:
             UsageError: there is no session with this id.
         """
-        return self._change(session_id, {"system": storable(system) if system else None})
+        return self._change(session_id, {"system": None if system is None else storable(system)})
 
     def set_model(self, session_id: str, model: str, model_path: str = "") -> SessionRecord:
         """Change the model and its file.

@@ -7,6 +7,7 @@ import platform
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,9 @@ from chat.llama.library import build_name
 from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import Window, choose_window, known_context, missing_window_notice
 from chat.llama.tokenizer.tokenizer import Tokenizer
-from chat.prompts.detect import Detected, detect_format
+from chat.prompts.default_system import default_system_prompt
+from chat.prompts.detect import Detected, UnknownFormatError, detect_format
+from chat.prompts.model_settings import reasoning_efforts
 from chat.prompts.own_template import confirmed
 from chat.prompts.registry import FORMATS, stop_texts
 
@@ -182,7 +185,12 @@ def _open(options: EngineOptions) -> tuple[GgufFile, Detected]:
         raise ModelError(f"{file.path}: is an adapter, not a model", hint="`-m MODEL --lora` adds it to its model")
     check_model(file)
     if options.prompt_format is None:
-        return file, confirmed(detect_format(file.metadata), file.metadata)
+        try:
+            return file, confirmed(detect_format(file.metadata), file.metadata)
+        except UnknownFormatError:
+            if options.needs_format:
+                raise
+            return file, Detected("raw", "the prompts are not made of messages")
     if options.prompt_format not in FORMATS:
         raise UsageError(f"unknown prompt format `{options.prompt_format}`", hint=f"one of {', '.join(FORMATS)}")
     return file, Detected(options.prompt_format, REQUESTED, is_named=True)
@@ -219,6 +227,7 @@ def _base_model_notice(detected: Detected) -> str:
 
 def _info(file: GgufFile, window: Window, prompt_format: str) -> ModelInfo:
     trained = file.key(ModelKey.CONTEXT_LENGTH)
+    efforts = reasoning_efforts(file.metadata, prompt_format)
     return ModelInfo(
         path=str(file.path),
         size=file.size,
@@ -229,6 +238,8 @@ def _info(file: GgufFile, window: Window, prompt_format: str) -> ModelInfo:
         trained_context=trained,
         prompt_format=prompt_format,
         name=str(file.metadata.get(GeneralKey.NAME, "")),
+        system_prompt=default_system_prompt(file.metadata, prompt_format, date.today()),
+        efforts=efforts.values if efforts is not None else (),
     )
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from array import array
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from chat.inference.stop_strings import StopFilter
 from chat.llama.sampler import Sampler, settle
 from chat.llama.tokenizer.tokenizer import StreamDecoder
 from chat.prompts.builder import BuiltPrompt, build_prompt, encode, stable_prefix_length
+from chat.prompts.default_system import with_default_system
 from chat.prompts.registry import takes_tools
 from chat.prompts.segments import Ids, Text
 from chat.prompts.tool_call_parser import CALLS, ParsedAnswer, parse_answer, writes_calls
@@ -58,6 +59,7 @@ class ResponseBuilder:
             DataError: the prompt breaks a rule of its format.
             UsageError: a value is out of range, the constraint does not compile, or the format has no tools.
         """
+        request = replace(request, prompt=with_default_system(request.prompt, loaded.info.system_prompt))
         self.loaded = loaded
         self.request = request
         self.sampling: Sampling = settle(request.sampling)
@@ -278,6 +280,7 @@ def render(loaded: LoadedVocabulary, request: Request) -> Rendered:
     Raises:
         DataError: the prompt breaks a rule of its format.
     """
+    request = replace(request, prompt=with_default_system(request.prompt, loaded.info.system_prompt))
     drops = loaded.options.overflow == "drop"
     limit = loaded.limit if drops else None
     try:

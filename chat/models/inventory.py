@@ -127,8 +127,6 @@ def read_checked(path: Path) -> GgufFile:
 
 
 def _described(file: LocalFile, header: GgufFile, size: int) -> LocalModel:
-    from chat.prompts.detect import detect_format
-
     is_adapter = header.is_adapter
     context = header.key(ModelKey.CONTEXT_LENGTH)
     return LocalModel(
@@ -138,10 +136,20 @@ def _described(file: LocalFile, header: GgufFile, size: int) -> LocalModel:
         size=size,
         type="adapter" if is_adapter else header.type_name,
         window=header.window,
-        prompt_format="" if is_adapter else detect_format(header.metadata).name,
+        prompt_format="" if is_adapter else _prompt_format(header),
         architecture=header.architecture,
         context=context if isinstance(context, int) else None,
     )
+
+
+def _prompt_format(header: GgufFile) -> str:
+    """The name of a model's prompt format, or `unknown`."""
+    from chat.prompts.detect import UnknownFormatError, detect_format
+
+    try:
+        return detect_format(header.metadata).name
+    except UnknownFormatError:
+        return "unknown"
 
 
 def plain_metadata(header: GgufFile) -> dict[str, Any]:

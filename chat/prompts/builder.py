@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from chat.core.conversation import Message
 from chat.core.token_ids import common_prefix
 from chat.errors import ChatError, DataError
+from chat.prompts.model_settings import settings_of
 from chat.prompts.registry import FORMATS, render
 from chat.prompts.segments import Mark, Segment, Text
 from chat.prompts.truncation import answer_reserve, check_fits, dropped_turns, split_turns
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from chat.core.request import Prompt, Request
+    from chat.prompts.model_settings import ReasoningEfforts
     from chat.prompts.segments import ChatTemplate
 
 MESSAGE_TOKENS = 4  # estimate of what a format writes around a message
@@ -32,6 +34,10 @@ class Encoder(Protocol):
     @property
     def template(self) -> ChatTemplate:
         """The model's chat template, with an empty text where the file has none."""
+        ...
+
+    def efforts(self, prompt_format: str) -> ReasoningEfforts | None:
+        """The reasoning efforts that prompts in a format may name; None where they name none."""
         ...
 
     def encode(self, segments: Iterable[Segment]) -> list[int]:
@@ -70,6 +76,7 @@ def build_prompt(
         ContextError: it does not fit.
         DataError: it breaks a rule of the prompt format, or is empty.
         ModelError: the vocabulary or the chat template does not suit the prompt format.
+        UsageError: the model does not know the reasoning effort.
     """
     ids = encode(request.prompt, tokenizer, prompt_format)
     if not ids:
@@ -89,6 +96,7 @@ def encode(prompt: Prompt, tokenizer: Encoder, prompt_format: str) -> tuple[int,
     Raises:
         DataError: an id that the vocabulary does not have, or a conversation that the format refuses.
         ModelError: the vocabulary or the chat template does not suit the prompt format.
+        UsageError: the model does not know the reasoning effort.
     """
     if prompt.ids is not None:
         for token in prompt.ids:
@@ -98,7 +106,9 @@ def encode(prompt: Prompt, tokenizer: Encoder, prompt_format: str) -> tuple[int,
     if prompt.text is not None:
         return tuple(tokenizer.encode((Mark("bos"), Text(prompt.text, joined=True))))
     messages = prompt.messages or ()
-    return tuple(tokenizer.encode(render(prompt_format, messages, prompt.tools, prompt.continues, tokenizer.template)))
+    settings = settings_of(prompt.effort, tokenizer.efforts(prompt_format))
+    segments = render(prompt_format, messages, prompt.tools, prompt.continues, tokenizer.template, settings)
+    return tuple(tokenizer.encode(segments))
 
 
 def stable_prefix_length(prompt: Prompt, ids: Sequence[int], tokenizer: Encoder, prompt_format: str) -> int:

@@ -1,4 +1,7 @@
-"""Detect a model's prompt format from its GGUF metadata; no template is run here."""
+"""Detect a model's prompt format from its GGUF metadata; no template is run here, and nothing is guessed.
+
+Where the marks are those of a version that is not known here, or of several, the user has to choose.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chat.errors import ModelError
 from chat.gguf.keys import GeneralKey, MistralChatKey, TokenizerKey
+from chat.prompts.mistral_versions import MISTRAL_VERSIONS
 from chat.prompts.registry import FORMATS
 from chat.prompts.segments import decoded
 
@@ -16,6 +21,10 @@ if TYPE_CHECKING:
 _SPECIAL_TYPES = {3, 4}  # CONTROL, USER_DEFINED
 _INSTRUCT = re.compile(r"\b(instruct|chat|it)\b", re.IGNORECASE)
 _BASE = re.compile(r"\bbase\b", re.IGNORECASE)
+
+
+class UnknownFormatError(ModelError):
+    """A model's prompt format is not known, or its marks are those of several."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +47,15 @@ def detect_format(metadata: Mapping[str, Any]) -> Detected:
 
     Args:
         metadata: a GGUF's keys and values; arrays as sequences, texts as str or UTF-8 bytes.
+
+    Raises:
+        UnknownFormatError: it is of a version that is not known here, or may be of several.
     """
     own = _text(metadata, MistralChatKey.PROMPT_FORMAT)
     if own in FORMATS:
         return Detected(own, "the file names it", is_named=True)
+    if version := own or _text(metadata, MistralChatKey.TOKENIZER_VERSION):
+        raise _unknown(f"the model's prompt format is of version {version}, which is not known here", metadata)
     pieces = _special_pieces(metadata)
     template = _text(metadata, TokenizerKey.CHAT_TEMPLATE)
     if template:
@@ -63,8 +77,15 @@ def _mistral(template: str, metadata: Mapping[str, Any], pieces: frozenset[str])
         return "v1" if _is_sentencepiece(metadata) else None
     if _is_sentencepiece(metadata):
         return _sentencepiece_version(pieces)
+    if "[MODEL_SETTINGS]" in template:
+        return "v15" if "[MODEL_SETTINGS]" in pieces else None
     if "[ARGS]" in template and "[ARGS]" in pieces:
-        return "v11" if "[CALL_ID]" in template else "v13"
+        if "[CALL_ID]" in template:
+            return "v11"
+        if "[MODEL_SETTINGS]" in pieces:
+            reason = "its vocabulary has the pieces of version v15, and its chat template is one of v13"
+            raise _unknown(f"the model's prompt format is not certain: {reason}", metadata)
+        return "v13"
     return "v7-tekken" if "[SYSTEM_PROMPT]" in template else "v3-tekken"
 
 
@@ -86,11 +107,22 @@ def _sentencepiece_version(pieces: frozenset[str]) -> str:
 
 
 def _tekken_version(pieces: frozenset[str]) -> str:
-    if "[THINK]" in pieces or "[MODEL_SETTINGS]" in pieces:
+    if "[MODEL_SETTINGS]" in pieces:
+        return "v15"
+    if "[THINK]" in pieces:
         return "v13"
     if "[ARGS]" in pieces:
         return "v11"
     return "v7-tekken" if "[SYSTEM_PROMPT]" in pieces else "v3-tekken"
+
+
+def _unknown(message: str, metadata: Mapping[str, Any]) -> UnknownFormatError:
+    """The error of a format that is not certain, with what the user can do."""
+    newest = list(MISTRAL_VERSIONS)[-1]
+    ways = [f"`--prompt-format {newest}` prompts it as the newest version that is known"]
+    if _text(metadata, TokenizerKey.CHAT_TEMPLATE):
+        ways.insert(0, "`--prompt-format template` follows its chat template")
+    return UnknownFormatError(message, hint=", ".join(ways))
 
 
 def _is_sentencepiece(metadata: Mapping[str, Any]) -> bool:

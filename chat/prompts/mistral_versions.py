@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class MistralVersion:
         pairs_results: results have to name calls that have none yet, and are put in the order of the calls.
         answer_and_calls: one answer may hold text and calls.
         strips_answers: spaces at the end of an answer's text are removed.
+        thinks: answers hold reasoning, between control pieces of its own.
+        system_thinks: so may system prompts, which then show how to think.
+        settings: the model is told settings before the first user message.
     """
 
     name: str
@@ -41,6 +45,9 @@ class MistralVersion:
     pairs_results: bool = False
     answer_and_calls: bool = False
     strips_answers: bool = True
+    thinks: bool = False
+    system_thinks: bool = False
+    settings: bool = False
 
     @property
     def writes_call_ids(self) -> bool:
@@ -53,6 +60,9 @@ def _v7_family(name: str, **changes: object) -> MistralVersion:
     return MistralVersion(name, **values)  # type: ignore[arg-type]
 
 
+_V13: Mapping[str, Any] = MappingProxyType(
+    {"calls": "blocks", "pairs_results": True, "tools": "first", "results": "text", "call_ids": "any", "thinks": True}
+)
 _ALL = (
     MistralVersion(
         "v1",
@@ -70,6 +80,7 @@ _ALL = (
     _v7_family("v7"),
     _v7_family("v7-tekken"),
     _v7_family("v11", calls="blocks with id", pairs_results=True),
-    _v7_family("v13", calls="blocks", pairs_results=True, tools="first", results="text", call_ids="any"),
+    _v7_family("v13", **_V13, system_thinks=True),
+    _v7_family("v15", **_V13, settings=True),
 )
 MISTRAL_VERSIONS: Mapping[str, MistralVersion] = MappingProxyType({version.name: version for version in _ALL})

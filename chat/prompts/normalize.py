@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -13,6 +14,27 @@ if TYPE_CHECKING:
     from chat.prompts.mistral_versions import MistralVersion
 
 _JOIN = "\n\n"
+_THOUGHT = re.compile(r"\[THINK\](.*?)\[/THINK\]", re.DOTALL)
+
+
+def sendable(messages: Sequence[Message], version: MistralVersion) -> Sequence[Message]:
+    """The messages without the answers that hold only reasoning, where a format has no place for it."""
+    if version.thinks:
+        return messages
+    return [message for message in messages if not message.reasoning or message.content or message.tool_calls]
+
+
+@dataclass(frozen=True)
+class Thought:
+    """Reasoning within an answer or a system prompt.
+
+    Attributes:
+        text: without the marks around it.
+        is_closed: whether it is complete.
+    """
+
+    text: str
+    is_closed: bool = True
 
 
 @dataclass(frozen=True)
@@ -20,6 +42,8 @@ class NormalizedTurn:
     """Consecutive messages of one role, as one; tool results and system messages stay single.
 
     Attributes:
+        content: its text, without reasoning.
+        chunks: of a turn with reasoning, texts and reasoning in their order; else empty.
         ids: those that the model generated, where the turn is a single answer.
         calls: of an answer.
         call_id: of a tool result.
@@ -28,6 +52,7 @@ class NormalizedTurn:
 
     role: Role
     content: str = ""
+    chunks: tuple[str | Thought, ...] = ()
     ids: tuple[int, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     call_id: str = ""
@@ -46,9 +71,9 @@ def normalize(messages: Sequence[Message], version: MistralVersion) -> tuple[str
             turns += _ordered_by_calls(results, pending) if version.pairs_results else results
             pending.clear()
         elif role == "system":
-            turns += [_single(message) for message in same] if apart else []
+            turns += [_single(message, thinks=version.system_thinks) for message in same] if apart else []
         else:
-            turns.append(_merged(role, same))
+            turns.append(_merged(role, same, version))
             pending += [call.id for call in turns[-1].calls]
     if not turns or (not apart and turns[0].role != "user"):
         turns.insert(0, NormalizedTurn("user"))
@@ -60,15 +85,39 @@ def _joined(texts: Iterable[str]) -> str:
     return _JOIN.join(text for text in texts if text)
 
 
-def _single(message: Message) -> NormalizedTurn:
-    return NormalizedTurn(message.role, message.content, call_id=message.tool_call_id, name=message.name)
+def _single(message: Message, *, thinks: bool = False) -> NormalizedTurn:
+    chunks = _marked_chunks(message.content) if thinks else ()
+    return NormalizedTurn(message.role, message.content, chunks, call_id=message.tool_call_id, name=message.name)
 
 
-def _merged(role: Role, messages: tuple[Message, ...]) -> NormalizedTurn:
+def _marked_chunks(text: str) -> tuple[str | Thought, ...]:
+    """The chunks of a system prompt that marks reasoning by the names of its control pieces; empty without marks."""
+    parts = _THOUGHT.split(text)  # text, thought, text, ... text
+    if len(parts) == 1:
+        return ()
+    return tuple(Thought(part) if number % 2 else part for number, part in enumerate(parts) if number % 2 or part)
+
+
+def _merged(role: Role, messages: tuple[Message, ...], version: MistralVersion) -> NormalizedTurn:
     calls = tuple(call for message in messages for call in message.tool_calls)
-    non_empty = [message for message in messages if message.content or message.ids or message.tool_calls]
-    ids = non_empty[0].ids if len(non_empty) == 1 else ()
-    return NormalizedTurn(role, _joined(message.content for message in messages), ids, calls)
+    non_empty = [each for each in messages if each.content or each.reasoning or each.ids or each.tool_calls]
+    single = non_empty[0] if len(non_empty) == 1 else None
+    ids = single.ids if single is not None and (version.thinks or not single.reasoning) else ()
+    chunks = _chunks(messages) if version.thinks and any(message.reasoning for message in messages) else ()
+    return NormalizedTurn(role, _joined(message.content for message in messages), chunks, ids, calls)
+
+
+def _chunks(messages: tuple[Message, ...]) -> tuple[str | Thought, ...]:
+    """The reasoning and the texts of answers; texts without reasoning between them are joined."""
+    chunks: list[str | Thought] = []
+    for message in messages:
+        if message.reasoning:
+            chunks.append(Thought(message.reasoning, not message.is_unfinished_reasoning))
+        if message.content and chunks and isinstance(chunks[-1], str):
+            chunks[-1] += _JOIN + message.content
+        elif message.content:
+            chunks.append(message.content)
+    return tuple(chunks)
 
 
 def _ordered_by_calls(results: list[NormalizedTurn], call_ids: list[str]) -> list[NormalizedTurn]:

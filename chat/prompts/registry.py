@@ -66,6 +66,7 @@ def render(
     tools: Sequence[Mapping[str, Any]] = (),
     continues: bool = False,
     template: ChatTemplate | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Segment, ...]:
     """The segments of a conversation in one of `FORMATS`; for the arguments see `PromptMessages`.
 
@@ -76,7 +77,7 @@ def render(
     """
     if format_name not in FORMATS:
         raise UsageError(f"unknown prompt format `{format_name}`", hint=f"one of {', '.join(FORMATS)}")
-    return FORMATS[format_name].render(PromptMessages(messages, tools, continues, template))
+    return FORMATS[format_name].render(PromptMessages(messages, tools, continues, template, settings))
 
 
 def takes_tools(format_name: str, template: ChatTemplate) -> bool:

@@ -1,4 +1,4 @@
-"""Render prompts in Mistral's own formats, v1 to v13, as mistral-common does."""
+"""Render prompts in Mistral's own formats, v1 to v15, as mistral-common does."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError
 from chat.prompts import tools_json
-from chat.prompts.normalize import NormalizedTurn, normalize
-from chat.prompts.segments import Control, Ids, Segment, Text
+from chat.prompts.normalize import NormalizedTurn, Thought, normalize, sendable
+from chat.prompts.segments import BEGIN_THINK, END_THINK, Control, Ids, IfPieces, Segment, Text
 from chat.prompts.validate import check
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class _Rendering:
     Attributes:
         system: the system prompt for a user message, "" for none.
         tools: on offer.
+        settings: what the model is told, by name.
         first_user: index of the first user turn, -1 for none.
         last_user: index of the last user turn, -1 for none.
     """
@@ -35,6 +36,7 @@ class _Rendering:
     version: MistralVersion
     system: str
     tools: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any]
     first_user: int
     last_user: int
 
@@ -45,10 +47,12 @@ def render(version: MistralVersion, prompt: PromptMessages) -> tuple[Segment, ..
     Raises:
         DataError: mistral-common refuses such a conversation.
     """
-    check(prompt.messages, version, prompt.continues)
-    system, turns = normalize(prompt.messages, version)
+    messages = sendable(prompt.messages, version)
+    check(messages, version, prompt.continues)
+    system, turns = normalize(messages, version)
     users = [index for index, turn in enumerate(turns) if turn.role == "user"]
-    rendering = _Rendering(version, system, prompt.tools, users[0] if users else -1, users[-1] if users else -1)
+    first, last = (users[0], users[-1]) if users else (-1, -1)
+    rendering = _Rendering(version, system, prompt.tools, prompt.settings, first, last)
     if prompt.tools and version.tools != "none":
         tools_json.tools_text(prompt.tools)  # refuses faulty tools also where no user message carries them
     _check_single_results(rendering, turns)
@@ -76,6 +80,10 @@ def _user(rendering: _Rendering, turn: NormalizedTurn, index: int) -> Iterator[S
         yield Control("[AVAILABLE_TOOLS]")
         yield Text(tools_json.tools_text(rendering.tools))
         yield Control("[/AVAILABLE_TOOLS]")
+    if rendering.settings and version.settings and index == rendering.first_user:
+        yield Control("[MODEL_SETTINGS]")
+        yield Text(tools_json.dumps(dict(sorted(rendering.settings.items())), "the model's settings"))
+        yield Control("[/MODEL_SETTINGS]")
     carries_system = rendering.system and index == _user_index(rendering, version.system)
     content = f"{rendering.system}\n\n{turn.content}" if carries_system else turn.content
     if not version.control_tokens:
@@ -92,7 +100,10 @@ def _user_index(rendering: _Rendering, which: str) -> int:
 
 def _system(rendering: _Rendering, turn: NormalizedTurn, index: int) -> Iterator[Segment]:
     yield Control("[SYSTEM_PROMPT]")
-    yield Text(turn.content)
+    if turn.chunks:
+        yield IfPieces(tuple(_chunks(turn)), (Text(turn.content),))
+    else:
+        yield Text(turn.content)
     yield Control("[/SYSTEM_PROMPT]")
 
 
@@ -106,24 +117,41 @@ def _answer(rendering: _Rendering, turn: NormalizedTurn, index: int) -> Iterator
     version = rendering.version
     if turn.calls and turn.content and not version.answer_and_calls:
         raise DataError("an answer cannot hold both text and tool calls")
-    if not (turn.calls or turn.content or turn.ids):
+    if not (turn.calls or turn.content or turn.chunks or turn.ids):
         raise DataError("an empty answer", hint="leave the message out")
     if _is_left_out(rendering, turn, index):
         return
     written = tuple(_written(rendering, turn))
     if turn.ids:
         call_ids = (call.id for call in turn.calls if version.writes_call_ids)
-        yield Ids(turn.ids, (turn.content, *(call.name for call in turn.calls), *call_ids), written)
+        thoughts = () if turn.content else (chunk.text for chunk in turn.chunks if isinstance(chunk, Thought))
+        says = (turn.content, *thoughts, *(call.name for call in turn.calls), *call_ids)
+        yield Ids(turn.ids, says, written)
     else:
         yield from written
 
 
 def _written(rendering: _Rendering, turn: NormalizedTurn) -> Iterator[Segment]:
-    """An answer's text and calls, for answers without ids."""
-    if turn.content:
+    """An answer's reasoning, text and calls, for answers without ids."""
+    if turn.chunks:
+        for chunk in turn.chunks:
+            yield IfPieces(tuple(_thought(chunk))) if isinstance(chunk, Thought) else Text(chunk)
+    elif turn.content:
         yield Text(turn.content.rstrip(" ") if rendering.version.strips_answers else turn.content)
     if turn.calls:
         yield from _calls(rendering, turn)
+
+
+def _chunks(turn: NormalizedTurn) -> Iterator[Segment]:
+    for chunk in turn.chunks:
+        yield from _thought(chunk) if isinstance(chunk, Thought) else (Text(chunk),)
+
+
+def _thought(thought: Thought) -> Iterator[Segment]:
+    yield BEGIN_THINK
+    yield Text(thought.text)
+    if thought.is_closed:
+        yield END_THINK
 
 
 def _calls(rendering: _Rendering, turn: NormalizedTurn) -> Iterator[Segment]:

@@ -53,7 +53,7 @@ def render_raw(prompt: PromptMessages) -> tuple[Segment, ...]:
     segments: list[Segment] = [Mark("bos")]
     for number, message in enumerate(prompt.messages):
         segments += [Text("\n\n", joined=True)] if number else []
-        segments.append(joined_content(message))
+        segments.append(joined_content(message, prompt.continues and number == len(prompt.messages) - 1))
     return tuple(segments)
 
 
@@ -66,6 +66,7 @@ def _framed(prompt: PromptMessages, begin: Callable[[str], tuple[Segment, ...]],
     check_ending(prompt.messages, prompt.continues)
     check_plain(prompt.messages)
     segments: list[Segment] = [Mark("bos")]
-    for message in prompt.messages:
-        segments += [*begin(message.role), joined_content(message), end, Text("\n", joined=True)]
+    for number, message in enumerate(prompt.messages, 1):
+        continues = prompt.continues and number == len(prompt.messages)
+        segments += [*begin(message.role), joined_content(message, continues), end, Text("\n", joined=True)]
     return tuple(segments[:-2]) if prompt.continues else (*segments, *begin("assistant"))

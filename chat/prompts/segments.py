@@ -74,12 +74,14 @@ class PromptMessages:
         tools: functions on offer, bare or as {"type": "function", "function": ...}.
         continues: the last message is an unfinished answer to be continued.
         template: the model's chat template.
+        settings: what a format with a place for settings tells the model, by name, such as `reasoning_effort`.
     """
 
     messages: Sequence[Message]
     tools: Sequence[Mapping[str, Any]] = ()
     continues: bool = False
     template: ChatTemplate | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,40 @@ class Markup:
     text: str
 
 
-Segment = Control | Text | Ids | Mark | Markup
+@dataclass(frozen=True)
+class IfPieces:
+    """Segments for a vocabulary that has every control piece among them.
+
+    Attributes:
+        parts: the segments.
+        instead: those for another vocabulary.
+    """
+
+    parts: tuple[Segment, ...]
+    instead: tuple[Segment, ...] = ()
 
 
-def joined_content(message: Message) -> Text | Ids:
-    """A message's content, encoded together with the text around it; an answer of the model as its own ids."""
-    text = Text(message.content, joined=True)
-    return Ids(message.ids, (message.content,), (text,)) if message.ids else text
+BEGIN_THINK = Control("[THINK]")  # Mistral's control pieces around reasoning
+END_THINK = Control("[/THINK]")
+BEGIN_THINK_TEXT = "<think>"  # how other families mark it in the text of an answer
+END_THINK_TEXT = "</think>"
+
+Segment = Control | Text | Ids | Mark | Markup | IfPieces
+
+
+def joined_content(message: Message, continues: bool = False) -> Text | Ids:
+    """A message's content, encoded together with the text around it; an answer of the model as its own ids.
+
+    Reasoning is left out of all answers but one that is continued, as the templates of models that think do.
+
+    Args:
+        message: the message.
+        continues: it is an answer that the model goes on with.
+    """
+    if message.reasoning and not continues:
+        return Text(message.content, joined=True)
+    thought = f"{BEGIN_THINK_TEXT}\n{message.reasoning}" if message.reasoning else ""
+    if thought and not message.is_unfinished_reasoning:
+        thought += f"\n{END_THINK_TEXT}\n\n"
+    text = Text(thought + message.content, joined=True)
+    return Ids(message.ids, (message.content or message.reasoning,), (text,)) if message.ids else text

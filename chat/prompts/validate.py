@@ -55,7 +55,7 @@ def check_values(messages: Sequence[Message]) -> None:
     for number, message in enumerate(messages, 1):
         if message.role not in _FOLLOWERS:
             raise DataError(f"message {number}: unknown role {message.role!r}", hint="system, user, assistant, tool")
-        texts = [message.content, message.tool_call_id, message.name]
+        texts = [message.content, message.reasoning, message.tool_call_id, message.name]
         for call in message.tool_calls:
             texts += [call.name, call.arguments, call.id]
         for text in texts:
@@ -105,7 +105,7 @@ def check_plain(messages: Sequence[Message]) -> None:
     for number, message in enumerate(messages, 1):
         if message.role == "tool" or message.tool_calls:
             raise DataError(f"message {number}: this prompt format has no tool calls or results")
-        if message.role == "assistant" and not (message.content or message.ids):
+        if message.role == "assistant" and not (message.content or message.reasoning or message.ids):
             raise DataError(f"message {number}: an empty answer", hint="leave the message out")
 
 

@@ -139,7 +139,12 @@ class RemoteBackend:
             "temperature": request.sampling.temperature,
             "top_p": request.sampling.top_p,
         }
-        optional = {"max_tokens": request.max_tokens, "stop": list(request.stop), "seed": request.sampling.seed}
+        optional = {
+            "reasoning_effort": request.prompt.effort,
+            "max_tokens": request.max_tokens,
+            "stop": list(request.stop),
+            "seed": request.sampling.seed,
+        }
         body |= {name: value for name, value in optional.items() if value not in (None, [])}
         plain, default = asdict(request.sampling), asdict(Sampling())
         body |= {name: plain[name] for name in EXTRAS if plain[name] != default[name]}

@@ -136,7 +136,7 @@ def _build_request(state: SessionState, *, continues: bool) -> Request:
     Raises:
         ChatError: an option names a file that cannot be used.
     """
-    prompt = Prompt(messages=state.session.conversation.messages(), continues=continues)
+    prompt = Prompt.of_conversation(state.session.conversation, continues=continues)
     request = request_builder.build_request(prompt, state.settings, tools=state.tools)
     record = state.session.record
     return replace(request, session=record.id if record and not state.settings.no_history else None)

@@ -132,6 +132,12 @@ class SessionState:
             return escape_line(self.backend.info.name if self.backend.info else self.settings.remote)
         return escape_line(Path(self.backend.options.model_path).stem)
 
+    @property
+    def model_system_prompt(self) -> str:
+        """The system prompt that the model was released with, if it is in force and the model is loaded; else empty."""
+        info = self.backend.info
+        return info.system_prompt if info is not None and self.session.conversation.system is None else ""
+
     def change_settings(self, origin: str, **values: Any) -> None:
         """Put values in force, and store those that belong to the session.
 

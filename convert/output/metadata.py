@@ -179,6 +179,12 @@ def _own_keys(target: TargetModel, v: GgufVocabulary, origin: Origin) -> Iterato
         yield KeyValue(MistralChatKey.SPACE_PREFIX, "str", v.space_prefix)
     if v.normal_form:
         yield KeyValue(MistralChatKey.NORMAL_FORM, "str", v.normal_form)
+    notes = {
+        MistralChatKey.TOKENIZER_VERSION: v.unknown_version,
+        MistralChatKey.MODEL_SETTINGS: v.model_settings,
+        MistralChatKey.SYSTEM_PROMPT: v.system_prompt.replace("{name}", origin.short_name),
+    }
+    yield from (KeyValue(key, "str", text) for key, text in notes.items() if text)
     yield from window_note(target.noted_windows)
     yield KeyValue(MistralChatKey.SOURCE, "str", origin.name)
     yield KeyValue(MistralChatKey.SOURCE_SHA256, "str", origin.sha256)

@@ -10,6 +10,7 @@ from chat.errors import DataError
 from chat.gguf.keys import SpacePrefix
 from convert.checkpoint.json_file import read_small_file
 from convert.tokenizer.added_tokens import AddedToken, TokenizerNotes, read_notes
+from convert.tokenizer.default_system import default_system_prompt
 from convert.tokenizer.prompt_formats import FORMAT_OF_SUFFIX, format_of_pieces, is_foreign
 from convert.tokenizer.sentencepiece_file import Piece, PieceType, parse_sentencepiece
 from convert.tokenizer.space_prefix import begins_with_bos, space_prefix_of, space_prefix_of_config
@@ -29,6 +30,7 @@ TEKKEN = "tekken.json"
 FAST = "tokenizer.json"  # of transformers; it does not have the scores of SentencePiece's pieces
 _ORDINARY = (PieceType.NORMAL, PieceType.USER_DEFINED)
 _RESERVED = re.compile(rb"\[control_\d+\]|<SPECIAL_\d+>|\[PAD\d+\]|<\|?(reserved|unused|extra)[\w-]*\d+\|?>")
+_VERSIONED = re.compile(r"tokenizer\.model\.(v(\d+)\w*)")
 _MARKER = re.compile(rb"\[/?[A-Z][A-Z_0-9]*\]|<.*>")
 
 
@@ -55,7 +57,7 @@ def read_vocabulary(folder: Path, size: int) -> GgufVocabulary:
     if len(pieces) > size:
         raise DataError(f"{path}: {len(vocabulary.pieces)} pieces, but the model has rows for {size}")
     own = replace(vocabulary, pieces=pieces, warnings=(*vocabulary.warnings, *warnings))
-    made = _with_notes(own, notes, size, path.name)
+    made = _with_prompts(_with_notes(own, notes, size, path.name), folder)
     if made.eos is None:
         hint = "name it as `eos_token` in tokenizer_config.json"
         raise DataError(f"{folder}: no file says which token ends an answer", hint=hint)
@@ -124,13 +126,23 @@ def _add_bos(path: Path, fast: Mapping[str, Any], notes: TokenizerNotes) -> bool
 def _sentencepiece_file(folder: Path) -> Path | None:
     """The plain name first: a fine-tune changes that one and leaves the release's versioned copies behind."""
     names = [SENTENCEPIECE, *(f"{SENTENCEPIECE}.{suffix}" for suffix in reversed(list(FORMAT_OF_SUFFIX)))]
-    return next((folder / name for name in names if (folder / name).exists()), None)
+    known = (folder / name for name in names if (folder / name).exists())
+    return next(iter([*known, *_unknown_versions(folder)[::-1]]), None)
+
+
+def _unknown_versions(folder: Path) -> list[Path]:
+    """Files of versions that are not known here, the newest last."""
+    files = {path: _VERSIONED.fullmatch(path.name) for path in folder.glob(f"{SENTENCEPIECE}.v*")}
+    found = [(int(match[2]), path) for path, match in files.items() if match and match[1] not in FORMAT_OF_SUFFIX]
+    return [path for _, path in sorted(found)]
 
 
 def _read_sentencepiece(path: Path) -> GgufVocabulary:
     content = read_small_file(path)
     model = parse_sentencepiece(content, str(path))
     pieces = tuple(replace(piece, type=_stored_type(piece)) for piece in model.pieces)
+    known = _format_of_file(path, content)
+    version = "" if known else _unknown_version_of(path, content)
     return GgufVocabulary(
         model="llama",
         pre="default",
@@ -138,8 +150,17 @@ def _read_sentencepiece(path: Path) -> GgufVocabulary:
         bos=model.bos,
         eos=model.eos,
         space_prefix="always" if model.adds_space else "none",
-        prompt_format=_format_of_file(path, content) or format_of_pieces({piece.text for piece in pieces}),
+        prompt_format=None if version else known or format_of_pieces({piece.text for piece in pieces}),
+        unknown_version=version,
     )
+
+
+def _unknown_version_of(path: Path, content: bytes) -> str:
+    """The version that is not known here, if the file is of one by its suffix or a copy's; else empty."""
+    for versioned in _unknown_versions(path.parent):
+        if versioned == path or read_small_file(versioned) == content:
+            return versioned.name.rpartition(".")[2]
+    return ""
 
 
 def _stored_type(piece: Piece) -> PieceType:
@@ -223,6 +244,22 @@ def _unnamed_rows(unnamed: Sequence[int]) -> str:
         f"no file names {len(unnamed)} rows of the embeddings, the first is {unnamed[0]}: they are written as "
         "`[PADn]`, which no text becomes"
     )
+
+
+def _with_prompts(vocabulary: GgufVocabulary, folder: Path) -> GgufVocabulary:
+    """The vocabulary with what the folder says of prompts: a template of another family, or a system prompt."""
+    template = vocabulary.chat_templates.get("default")
+    if is_foreign(template):
+        return replace(vocabulary, unknown_version="")
+    if vocabulary.unknown_version:
+        warning = (
+            f"the tokenizer is of version {vocabulary.unknown_version}, whose prompts are not known here; chats need "
+            "`--prompt-format`"
+        )
+        return replace(vocabulary, warnings=(*vocabulary.warnings, warning))
+    if vocabulary.prompt_format is None:
+        return vocabulary
+    return replace(vocabulary, system_prompt=default_system_prompt(template, folder))
 
 
 def _added_piece(old: Piece, token: AddedToken) -> Piece:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError
@@ -25,7 +26,7 @@ _OLD_SPECIALS = (
     *("[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]"),
     *("[PREFIX]", "[MIDDLE]", "[SUFFIX]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]"),
 )
-_FORMATS = {"v3": "v3-tekken", "v7": "v7-tekken", "v11": "v11", "v13": "v13"}
+_FORMATS = {"v3": "v3-tekken", "v7": "v7-tekken", "v11": "v11", "v13": "v13", "v15": "v15"}
 KNOWN_PATTERN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
@@ -52,7 +53,8 @@ def parse_tekken(content: bytes, what: str) -> GgufVocabulary:
             f"{what} splits text by another pattern than all Tekken vocabularies so far",
             hint="this program has to learn it first; update it",
         )
-    return _vocabulary(special, texts, str(config.get("version", "v3")), what)
+    vocabulary = _vocabulary(special, texts, str(config.get("version", "v3")), what)
+    return replace(vocabulary, model_settings=_model_settings(data.get("model_settings_builder"), what))
 
 
 def _vocabulary(special: Sequence[str], texts: Sequence[bytes], version: str, what: str) -> GgufVocabulary:
@@ -71,8 +73,20 @@ def _vocabulary(special: Sequence[str], texts: Sequence[bytes], version: str, wh
         add_bos=True,
         space_prefix="none",
         prompt_format=_FORMATS.get(version),
-        warnings=() if version in _FORMATS else (f"{what} is of version {version}, whose prompts are not known here",),
+        unknown_version="" if version in _FORMATS else version,
     )
+
+
+def _model_settings(builder: Any, what: str) -> str:
+    """The settings that the model can be told, as JSON; empty for none."""
+    if builder is None:
+        return ""
+    effort = builder.get("reasoning_effort") if isinstance(builder, dict) else builder
+    values = effort.get("values") if isinstance(effort, dict) else None
+    is_list = isinstance(values, list) and all(isinstance(value, str) and value for value in values)
+    if effort is not None and not (is_list and isinstance(effort, dict) and effort.get("default") in (values or ())):
+        raise DataError(f"{what}: its model_settings_builder has no reasoning efforts with a default among them")
+    return json.dumps(builder, ensure_ascii=False)
 
 
 def _id(names: Sequence[str], name: str, what: str) -> int:

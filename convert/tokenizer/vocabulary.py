@@ -22,8 +22,10 @@ class GgufVocabulary:
     """Pieces by id, and what the chat needs to know of them.
 
     `prompt_format` is one of Mistral's own, or None where the checkpoint's chat template is of another family and
-    must be followed instead. `chat_templates` has the main one under the name `default`. `normal_form` is the Unicode
-    normal form that text gets before it is encoded, empty for none.
+    must be followed instead, or where the tokenizer is of a version that is not known: `unknown_version` names it then.
+    `chat_templates` has the main one under the name `default`. `model_settings` is JSON of the settings that prompts
+    tell the model, `system_prompt` the one that the release comes with. `normal_form` is the Unicode normal form that
+    text gets before it is encoded, empty for none.
     """
 
     model: Literal["llama", "gpt2"]  # tokenizer.ggml.model
@@ -37,6 +39,9 @@ class GgufVocabulary:
     space_prefix: Prefix = "always"
     normal_form: str = ""
     prompt_format: str | None = None
+    unknown_version: str = ""
+    model_settings: str = ""
+    system_prompt: str = ""
     chat_templates: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
 

@@ -32,11 +32,13 @@ SENTENCEPIECE = {
     "v3": ("mistral_instruct_tokenizer_240323.model.v3", 32768),
     "v7": ("mistral_instruct_tokenizer_241114.model.v7", 32768),
 }
-TEKKEN = ("v3-tekken", "v7-tekken", "v11", "v13")
+TEKKEN = ("v3-tekken", "v7-tekken", "v11", "v13", "v15")
 FORMATS = (*SENTENCEPIECE, *TEKKEN)
 # mistral-common ships no Tekken file of v7 and later: these are theirs by the names that its formats look up
 FIRST_NEWER = 32  # `[ARGS]` in the ids that mistral-common expects of its released v11 and v13 files
 NEWER_SPECIALS = ("[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]")
+NEWEST_SPECIALS = ("[MODEL_SETTINGS]", "[/MODEL_SETTINGS]")
+EFFORTS = ("none", "high")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,10 @@ def tekken_json(version: str, text_pieces: int, specials: int = 100) -> bytes:
         if version != "v7":
             names += [f"<SPECIAL_{rank}>" for rank in range(len(names), FIRST_NEWER)]
             names += NEWER_SPECIALS
+        if version == "v15":
+            names += NEWEST_SPECIALS
+            effort = {"type": "enum", "accepts_none": True, "values": EFFORTS, "default": "none"}
+            made["model_settings_builder"] = {"reasoning_effort": effort}
         made["special_tokens"] = [
             {"rank": rank, "token_str": name, "is_control": True} for rank, name in enumerate(names)
         ]
@@ -147,6 +153,8 @@ def write_vocabulary(path: Path, stored: Stored, **more: str) -> Path:
         writer.add_string("mistral_chat.normal_form", stored.normal_form)
     if stored.prompt_format is not None:
         writer.add_string("mistral_chat.prompt_format", stored.prompt_format)
+    if stored.model_settings:
+        writer.add_string("mistral_chat.model_settings", stored.model_settings)
     for key, value in more.items():
         writer.add_string(key.replace("__", "."), value)
     writer.write_header_to_file()

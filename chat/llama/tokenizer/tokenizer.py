@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 from chat.errors import ModelError
 from chat.llama.tokenizer.text_encoder import TextEncoder
 from chat.llama.tokenizer.vocabulary import Vocabulary
-from chat.prompts.segments import ChatTemplate, Control, Ids, Mark, Segment, Text
+from chat.prompts.model_settings import ReasoningEfforts, reasoning_efforts
+from chat.prompts.segments import (
+    BEGIN_THINK,
+    END_THINK,
+    ChatTemplate,
+    Control,
+    Ids,
+    IfPieces,
+    Mark,
+    Segment,
+    Text,
+)
 
 if TYPE_CHECKING:
     import re
@@ -45,9 +56,14 @@ class Tokenizer:
         """
         self._pieces = Vocabulary(vocab, metadata)
         self._text = TextEncoder(self._pieces, metadata)
+        self._metadata = metadata
         self._control_ids: dict[str, int | None] = {}
         self.size = self._pieces.size
         self.template = ChatTemplate.of_metadata(metadata)
+
+    def efforts(self, prompt_format: str) -> ReasoningEfforts | None:
+        """The reasoning efforts that prompts in a format may name; None where they name none."""
+        return reasoning_efforts(self._metadata, prompt_format)
 
     # --- ids of a prompt
 
@@ -90,6 +106,10 @@ class Tokenizer:
                 yield from (segment.ids,) if self._is_own(segment) else self._resolved(segment.instead)
             elif isinstance(segment, Control):
                 yield self._control(segment)
+            elif isinstance(segment, IfPieces):
+                pieces = (part.piece for part in segment.parts if isinstance(part, Control))
+                has_all = all(self.control_id(piece) is not None for piece in pieces)
+                yield from self._resolved(segment.parts if has_all else segment.instead)
             elif isinstance(segment, Mark):
                 start = self._mark(segment)
                 yield start
@@ -105,7 +125,16 @@ class Tokenizer:
         decoded = self.decode(segment.ids)
         if segment.is_whole:
             return decoded == segment.says[0]
-        return all(text in decoded for text in segment.says)
+        return all(text in decoded or text in self.decode(self._spoken(segment.ids)) for text in segment.says)
+
+    def _spoken(self, ids: Iterable[int]) -> Iterator[int]:
+        """The ids of an answer without those between the control pieces of reasoning."""
+        marks = {self.control_id(BEGIN_THINK.piece): True, self.control_id(END_THINK.piece): False}
+        is_thought = False
+        for token in ids:
+            is_thought = marks.get(token, is_thought)
+            if not is_thought:
+                yield token
 
     def _control(self, segment: Control) -> str | Sequence[int]:
         found = self.control_id(segment.piece)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chat.core.conversation import Message
 from chat.errors import ChatError
 from chat.rendering.status_text import context_usage, duration, rate
 from chat.rendering.styled_text import Span, cut
@@ -12,7 +13,6 @@ from chat.tui.exchange import render_context
 from chat.tui.transcript import describe_call
 
 if TYPE_CHECKING:
-    from chat.core.conversation import Message
     from chat.rendering.styled_text import Line
     from chat.tui.state import SessionState
 
@@ -25,6 +25,8 @@ def show_context(state: SessionState, argument: str) -> None:
     if not messages:
         return state.report("nothing is in the context yet")
     state.wait_for_load()
+    if own := state.model_system_prompt:
+        messages = (Message("system", own), *messages)
     counts = state.backend.count(messages)
     if state.backend.info is None:
         return state.show(*_message_lines(state, messages, counts), ())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chat.config.option_types import checked, option_specs
 from chat.config.options import Group
 from chat.errors import ChatError, UsageError
+from chat.prompts.model_settings import check_effort
 from chat.rendering.status_text import loading_line
 from chat.rendering.styled_text import Span, cell_width, cut
 from chat.system.terminal_text import escape_control_characters, escape_line
@@ -78,6 +79,8 @@ def apply_options(state: SessionState, values: dict[str, Any], origin: str) -> N
     Raises:
         ChatError: the model cannot be used with them; everything is as before.
     """
+    if values.get("effort") is not None and state.backend.info is not None and not state.settings.remote:
+        check_effort(values["effort"], state.backend.info.efforts)
     changed = {name: value for name, value in values.items() if getattr(state.settings, name) != value}
     if any(option_specs()[name].option.group in LOADING_GROUPS for name in changed):
         _reload(state, replace(state.settings, **changed))
@@ -135,6 +138,8 @@ def _reload(state: SessionState, settings: Settings) -> None:
 
 
 def _value_text(value: Any) -> str:
+    if value == "":
+        return "none"
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, tuple):

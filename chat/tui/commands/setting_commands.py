@@ -68,15 +68,19 @@ def show_options(state: SessionState, argument: str) -> None:
 
 
 def set_system(state: SessionState, argument: str) -> None:
-    """`/system [TEXT]`"""
+    """`/system [TEXT]`: `none` is no system prompt, `default` the model's own."""
     if argument.strip():
         text = unquoted(argument)
-        system = None if text.lower() in ("none", "clear", "") else text
+        system = {"none": "", "clear": "", "default": None}.get(text.lower(), text)
         state.change_settings("/system", system=system)
         state.session.set_system(system)
         exchange.update_used_tokens(state)
     system = state.session.conversation.system
-    state.show(*(state.wrapped(system) if system else [plain("no system prompt", "dim")]), ())
+    own = state.model_system_prompt
+    if own:
+        state.show(*state.wrapped(own), *state.wrapped("the model's own; /system none leaves it out", "dim"), ())
+    else:
+        state.show(*(state.wrapped(system) if system else [plain("no system prompt", "dim")]), ())
 
 
 def use_preset(state: SessionState, argument: str) -> None:

@@ -144,7 +144,8 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
     ),
     "Model": (
         SlashCommand("system", "show or set system prompt",
-                "Without text it shows the system prompt; `/system none` removes it. It holds from the next answer on.",
+                "Without text it shows the system prompt; `/system none` is none, `/system default` the model's own. "
+                "It holds from the next answer on.",
                 setting_commands.set_system, "[TEXT]", ("sys",)),
         SlashCommand("model", "show or switch the model",
                 "Continues the same conversation with another model: a GGUF file or a catalogue name.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chat.core.conversation import Conversation, Message, ToolCall
+from chat.core.request import Prompt
 
 QUESTION, ANSWER = Message("user", "one"), Message("assistant", "two", (1, 2), "stop")
 
@@ -40,8 +41,10 @@ def test_undo_leaves_the_tree_whole(turns: int, leaf: str | None) -> None:
     assert undone.nodes == conversation.nodes
 
 
-def test_an_empty_system_prompt_is_none() -> None:
-    assert Conversation("x").with_system("").system is None
+def test_an_empty_system_prompt_is_none_at_all_and_no_decision_is_the_models_own() -> None:
+    assert Conversation("x").with_system("").messages() == Conversation("x").with_system(None).messages() == ()
+    assert Prompt.of_conversation(Conversation("")) == Prompt(messages=())
+    assert Prompt.of_conversation(Conversation()) == Prompt(messages=(), default_system=True)
     assert Conversation("x").with_system("y").messages() == (Message("system", "y"),)
 
 

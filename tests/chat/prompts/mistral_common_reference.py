@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mistral_common.protocol.instruct import messages as theirs
+from mistral_common.protocol.instruct.chunk import TextChunk, ThinkChunk
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.protocol.instruct.tool_calls import FunctionCall, Tool
 from mistral_common.protocol.instruct.tool_calls import ToolCall as TheirCall
@@ -15,6 +17,8 @@ from chat.core.conversation import Message, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from chat.core.conversation import FinishReason
 
 SCRIPTS = (
     "The quick brown fox isn't 12345 lazy, e.g. naïve façades",
@@ -49,6 +53,7 @@ CONTROL_LOOKING = (
     *("<s>", "</s>", "<unk>", "<pad>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
     *("[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[IMG]", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]"),
     *("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]"),
+    *("[MODEL_SETTINGS]", "[/MODEL_SETTINGS]"),
     *("[control_8]", "[control_700]", "<0x0A>", "<0x00>", "<SPECIAL_20>", "<|im_start|>", "<|im_end|>", "<<SYS>>"),
     *("[REFERENCE_DOC_0]", "[REFERENCE_DOC_7]", "[REFERENCE_DOC_19]", "[REFERENCE_DOC_20]", "[REF]", "[/REF]"),
 )
@@ -84,8 +89,8 @@ def text(random: random.Random, longest: int = 6) -> str:
     return "".join(pieces)
 
 
-def conversation(random: random.Random, tools: bool) -> tuple[Message, ...]:
-    """A conversation that is mostly in order; tool calls and results where `tools`."""
+def conversation(random: random.Random, tools: bool, thinks: bool = False) -> tuple[Message, ...]:
+    """A conversation that is mostly in order; tool calls and results where `tools`, reasoning where `thinks`."""
     messages: list[Message] = []
     if random.random() < 0.5:
         messages += [Message("system", text(random)) for _ in range(random.choice((1, 1, 2)))]
@@ -102,7 +107,20 @@ def conversation(random: random.Random, tools: bool) -> tuple[Message, ...]:
             messages += _tool_messages(random)
     if random.random() < 0.1:
         messages.pop(random.randrange(len(messages)))
-    return tuple(messages)
+    return tuple(_with_reasoning(random, message) if thinks else message for message in messages)
+
+
+def _with_reasoning(random: random.Random, message: Message) -> Message:
+    """Now and then reasoning before an answer or in a system prompt; now and then it was cut off."""
+    if message.role == "system" and random.random() < 0.5:
+        return replace(message, content=f"{message.content}[THINK]{text(random)}[/THINK]{text(random)}")
+    if message.role != "assistant" or random.random() < 0.5:
+        return message
+    reasoning = text(random) or "hm"
+    if message.tool_calls or random.random() < 0.8:
+        return replace(message, reasoning=reasoning)
+    reason: FinishReason | None = random.choice(("interrupted", "length", "stop", None))
+    return Message("assistant", "", reasoning=reasoning, finish_reason=reason)
 
 
 def _tool_messages(random: random.Random) -> list[Message]:
@@ -143,15 +161,27 @@ def _arguments(random: random.Random) -> str:
 
 
 def reference_ids(
-    reference: Any, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), continues: bool = False
+    reference: Any,
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]] = (),
+    continues: bool = False,
+    effort: str | None = None,
+    marked_systems: bool = False,
 ) -> list[int] | None:
-    """mistral-common's ids, or None where it refuses."""
+    """mistral-common's ids, or None where it refuses.
+
+    Args:
+        effort: the reasoning effort of the request.
+        marked_systems: reasoning in system prompts is a chunk of its own.
+    """
     try:
         request = ChatCompletionRequest(
             messages=[
-                _theirs(message, continues and number == len(messages)) for number, message in enumerate(messages, 1)
+                _theirs(message, continues and number == len(messages), marked_systems)
+                for number, message in enumerate(messages, 1)
             ],
             tools=[Tool.from_openai(tool) for tool in tools] or None,
+            reasoning_effort=effort,
         )
         ids: list[int] = reference.encode_chat_completion(request).tokens
     except Exception:  # it refuses with errors of many kinds, assertions among them
@@ -159,7 +189,18 @@ def reference_ids(
     return ids
 
 
-def _theirs(message: Message, is_prefix: bool) -> Any:
+def _system_chunks(content: str) -> list[Any]:
+    """A system prompt as the cards of Mistral's models split it at its marks."""
+    chunks: list[Any] = []
+    while (begin := content.find("[THINK]")) >= 0 and (end := content.find("[/THINK]", begin)) >= 0:
+        chunks += [TextChunk(text=content[:begin]), ThinkChunk(thinking=content[begin + 7 : end], closed=True)]
+        content = content[end + 8 :]
+    return [*chunks, TextChunk(text=content)]
+
+
+def _theirs(message: Message, is_prefix: bool, marked_systems: bool) -> Any:
+    if message.role == "system" and marked_systems:
+        return theirs.SystemMessage(content=_system_chunks(message.content))
     if message.role == "system":
         return theirs.SystemMessage(content=message.content)
     if message.role == "user":
@@ -172,4 +213,8 @@ def _theirs(message: Message, is_prefix: bool) -> Any:
         TheirCall(id=call.id or "null", function=FunctionCall(name=call.name, arguments=call.arguments))
         for call in message.tool_calls
     ]
+    if message.reasoning:
+        thought = ThinkChunk(thinking=message.reasoning, closed=not message.is_unfinished_reasoning)
+        content = [thought, TextChunk(text=message.content)]
+        return theirs.AssistantMessage(content=content, tool_calls=calls or None, prefix=is_prefix)
     return theirs.AssistantMessage(content=message.content or None, tool_calls=calls or None, prefix=is_prefix)

@@ -8,7 +8,7 @@ import pytest
 from mistral_common.integrations.chat_templates.chat_templates import generate_chat_template
 from mistral_common.tokens.tokenizers.base import TokenizerVersion
 
-from chat.prompts.detect import Detected, detect_format
+from chat.prompts.detect import Detected, UnknownFormatError, detect_format
 from chat.prompts.registry import FORMATS
 
 V2 = ("<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[control_8]")
@@ -16,6 +16,7 @@ V3 = ("<s>", "</s>", "[INST]", "[/INST]", "[IMG]", "[PREFIX]", "[REFERENCE_DOC_0
 V7 = (*V3, "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]")
 V11 = (*V7, "[ARGS]", "[CALL_ID]")
 V13 = (*V11, "[THINK]", "[/THINK]")
+V15 = (*V13, "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]")
 CHATML = "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>'}}{% endfor %}"
 ZEPHYR = (
     "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
@@ -48,13 +49,13 @@ def mistral_template(version: str, spm: bool) -> str:
         tokenizer_version=TokenizerVersion(version),
         image_support=False,
         audio_support=False,
-        thinking_support=version == "v13",
+        thinking_support=version in ("v13", "v15"),
         default_system_prompt=None,
         plain_thinking_support=False,
         use_special_token_variables=True,
         model_settings_fields=None,
-        reasoning_effort_values=None,
-        reasoning_effort_default=None,
+        reasoning_effort_values=("none", "high") if version == "v15" else None,
+        reasoning_effort_default="high" if version == "v15" else None,
     )
 
 
@@ -75,6 +76,7 @@ def test_our_own_key_decides(name: str) -> None:
         ("v7-tekken", "v7", V7, True),
         ("v11", "v11", V11, True),
         ("v13", "v13", V13, True),
+        ("v15", "v15", V15, True),
     ],
 )
 def test_mistrals_own_templates_are_told_by_template_and_vocabulary(
@@ -112,6 +114,7 @@ def test_templates_of_fine_tunes_and_other_families(
         ("v7-tekken", V7, True, "Mistral Small"),
         ("v11", V11, True, "Mistral Small 3.2"),
         ("v13", V13, True, "Magistral"),
+        ("v15", V15, True, "Mistral Small 4"),
         ("raw", V3, False, "Mistral Nemo Base 2407"),
         ("raw", ("<s>", "</s>"), False, "mistral-7B-v0.1"),
         ("v1", ("<s>", "</s>"), False, "Mistral-7B-Instruct-v0.1"),
@@ -127,8 +130,26 @@ def test_without_a_template_pieces_and_name_decide_and_a_base_model_is_completed
     assert (found.reason == "it has no chat template") == (name == "raw")
 
 
-def test_an_unknown_name_in_our_key_is_not_believed() -> None:
-    assert detect_format(metadata(V3, mistral_chat__prompt_format="v99")).name == "v3"
+NEWEST = "`--prompt-format v15` prompts it as the newest version that is known"
+
+
+@pytest.mark.parametrize("key", ["prompt_format", "tokenizer_version"])
+def test_a_version_that_is_not_known_is_never_guessed(key: str) -> None:
+    """A tokenizer of version v17 was taken for v13, for it has all of v13's pieces."""
+    with pytest.raises(UnknownFormatError, match="of version v17, which is not known here") as caught:
+        detect_format(metadata(V13, tekken=True, **{f"mistral_chat__{key}": "v17"}))
+    assert caught.value.hint == NEWEST
+    with pytest.raises(UnknownFormatError) as caught:
+        detect_format(metadata(V13, "[INST]", tekken=True, **{f"mistral_chat__{key}": "v17"}))
+    assert caught.value.hint == f"`--prompt-format template` follows its chat template, {NEWEST}"
+
+
+def test_marks_of_two_versions_are_never_guessed() -> None:
+    with pytest.raises(UnknownFormatError, match="has the pieces of version v15, and its chat template is one of v13"):
+        detect_format(metadata(V15, mistral_template("v13", spm=False), tekken=True))
+
+
+def test_a_name_that_is_no_text_is_passed_over() -> None:
     assert detect_format(metadata(V3, mistral_chat__prompt_format=7)).name == "v3"
 
 

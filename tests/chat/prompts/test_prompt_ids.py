@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chat.errors import DataError
-from chat.prompts.registry import render
+from chat.core.request import Prompt
+from chat.errors import DataError, UsageError
+from chat.prompts.builder import encode
 from chat.prompts.segments import Text
 from tests.chat.prompts.mistral_common_reference import (
     CONTROL_LOOKING,
@@ -27,16 +28,17 @@ if TYPE_CHECKING:
     from chat.core.conversation import Message
 
 CONVERSATIONS = 2000 if FULL else 120
+THINKING = ("v13", "v15")
 
 
 def our_ids(
-    here: Case, messages: Sequence[Message], tools: Sequence[dict[str, Any]], continues: bool
+    here: Case, messages: Sequence[Message], tools: Sequence[dict[str, Any]], continues: bool, effort: str | None
 ) -> list[int] | None:
+    prompt = Prompt(tuple(messages), tools=tuple(tools), continues=continues, effort=effort)
     try:
-        parts = render(here.name, messages, tools, continues)
-    except DataError:
+        return list(encode(prompt, here.vocabulary, here.name))
+    except (DataError, UsageError):
         return None
-    return here.vocabulary.encode(parts)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -46,11 +48,12 @@ def test_conversations_have_the_reference_ids_or_are_refused_by_both(name: str) 
     for seed in range(CONVERSATIONS):
         dice = random.Random(seed)
         with_tools = seed % 3 == 0
-        messages = conversation(dice, tools=with_tools)
+        messages = conversation(dice, tools=with_tools, thinks=name in THINKING)
         tools = TOOLS[: dice.randrange(3)] if with_tools else ()
         continues = bool(messages) and messages[-1].role == "assistant" and dice.random() < 0.7
-        theirs = reference_ids(here.reference, messages, tools, continues)
-        ours = our_ids(here, messages, tools, continues)
+        effort = dice.choice((None, None, "none", "high", "max")) if name == "v15" else None
+        theirs = reference_ids(here.reference, messages, tools, continues, effort, marked_systems=name == "v13")
+        ours = our_ids(here, messages, tools, continues, effort)
         assert ours == theirs, f"seed {seed}"
         refused += ours is None
     assert refused < CONVERSATIONS * 0.6, "most conversations are in order, else nothing was compared"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat.core.conversation import Message, ToolCall
+from chat.core.request import Prompt
 from chat.errors import DataError, ExitCode, UsageError
+from chat.prompts.builder import encode
 from chat.prompts.registry import FORMATS, render
 from chat.prompts.segments import Control, Ids, Mark, Text
 from tests.chat.prompts.mistral_common_reference import TOOLS, reference_ids
@@ -374,8 +376,6 @@ def test_every_order_of_roles_is_accepted_as_by_the_reference() -> None:
 
 def _ours(here: Any, order: Sequence[Message], tools: Sequence[dict[str, Any]], continues: bool) -> list[int] | None:
     try:
-        parts = render(here.name, order, tools, continues)
+        return list(encode(Prompt(tuple(order), tools=tuple(tools), continues=continues), here.vocabulary, here.name))
     except DataError:
         return None
-    ids: list[int] = here.vocabulary.encode(parts)
-    return ids

@@ -125,10 +125,25 @@ def test_a_small_file_is_spelled_as_gpt2_spells_bytes() -> None:
     ]
 
 
-def test_a_version_we_do_not_speak_is_warned_of_and_names_no_format() -> None:
+def test_a_version_we_do_not_speak_is_noted_and_names_no_format() -> None:
     made = parse_tekken(small(config__version="v99"), "tekken.json")
-    assert made.prompt_format is None
-    assert made.warnings == ("tekken.json is of version v99, whose prompts are not known here",)
+    assert (made.prompt_format, made.unknown_version) == (None, "v99")
+
+
+def test_the_settings_of_v15_are_kept_as_json() -> None:
+    builder = {"reasoning_effort": {"type": "enum", "values": ["none", "high"], "default": "high"}, "json_schema": None}
+    made = parse_tekken(small(config__version="v15", model_settings_builder=builder), "tekken.json")
+    assert (made.prompt_format, json.loads(made.model_settings)) == ("v15", builder)
+    assert parse_tekken(small(config__version="v15"), "tekken.json").model_settings == ""
+
+
+@pytest.mark.parametrize(
+    "effort", [{}, {"values": [], "default": None}, {"values": ["a"], "default": "b"}, {"values": "a"}, 7]
+)
+def test_settings_without_a_default_among_their_values_are_refused(effort: Any) -> None:
+    content = small(config__version="v15", model_settings_builder={"reasoning_effort": effort})
+    with pytest.raises(DataError, match="its model_settings_builder has no reasoning efforts"):
+        parse_tekken(content, "tekken.json")
 
 
 BYTE_0 = {"rank": 0, "token_bytes": "AQ==", "token_str": None}

@@ -1,0 +1,94 @@
+"""The settings that a model reads in its prompt: which reasoning efforts it knows, and what is written of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import UsageError
+from chat.gguf.keys import MistralChatKey, TokenizerKey
+from chat.prompts.mistral_versions import MISTRAL_VERSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# All that mistral-common knows (`ReasoningEffort`), for a model that does not say which it was trained on
+KNOWN_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_NAME = "reasoning_effort"
+_LISTED = re.compile(r"reasoning_effort\s+not\s+in\s+[\[(]([^\])]*)[\])]")
+_DEFAULT = re.compile(r"reasoning_effort\s*(?:or\s+|=\s*|\|\s*default\(\s*)(['\"])(\w+)\1")
+_WORD = re.compile(r"['\"](\w+)['\"]")
+
+
+@dataclass(frozen=True)
+class ReasoningEfforts:
+    """The reasoning efforts of a model.
+
+    Attributes:
+        values: their names.
+        default: the one that the model is told without a choice.
+    """
+
+    values: tuple[str, ...]
+    default: str
+
+
+def reasoning_efforts(metadata: Mapping[str, Any], prompt_format: str) -> ReasoningEfforts | None:
+    """The efforts that prompts of a model may name; None for a format or a model without a place for them.
+
+    They are those of the release's tokenizer file, as the conversion stored them; of a file that another program
+    converted, those that the chat template lists.
+
+    Args:
+        metadata: a GGUF's keys and values.
+        prompt_format: one of `FORMATS`.
+    """
+    version = MISTRAL_VERSIONS.get(prompt_format)
+    if version is None or not version.settings:
+        return None
+    stored = metadata.get(MistralChatKey.MODEL_SETTINGS)
+    if isinstance(stored, str):
+        return _stored_efforts(stored)
+    template = metadata.get(TokenizerKey.CHAT_TEMPLATE)
+    text = template if isinstance(template, str) else ""
+    listed, default = _LISTED.search(text), _DEFAULT.search(text)
+    values = tuple(_WORD.findall(listed[1])) if listed else KNOWN_EFFORTS
+    return ReasoningEfforts(values, default[2] if default and default[2] in values else values[0])
+
+
+def check_effort(effort: str, values: tuple[str, ...]) -> None:
+    """Refuse an effort that a model does not know.
+
+    Args:
+        effort: of the user.
+        values: the model's; empty for none.
+
+    Raises:
+        UsageError: it knows none, or others.
+    """
+    if not values:
+        raise UsageError("the model has no reasoning effort to choose", hint="leave out `--effort`")
+    if effort not in values:
+        raise UsageError(f"the model has no reasoning effort {effort!r}", hint=f"one of {', '.join(values)}")
+
+
+def settings_of(effort: str | None, efforts: ReasoningEfforts | None) -> dict[str, Any]:
+    """The settings to write into a prompt; empty for a model without any.
+
+    Raises:
+        UsageError: the model does not know the effort.
+    """
+    if effort is not None:
+        check_effort(effort, efforts.values if efforts is not None else ())
+    return {} if efforts is None else {_NAME: effort or efforts.default}
+
+
+def _stored_efforts(stored: str) -> ReasoningEfforts | None:
+    """The efforts of tekken.json's `model_settings_builder`; None where it has none, or is damaged."""
+    try:
+        field = json.loads(stored).get(_NAME)
+        return None if field is None else ReasoningEfforts(tuple(map(str, field["values"])), str(field["default"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
