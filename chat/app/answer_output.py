@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.app.backends import answers_as_guide
 from chat.app.json_report import json_line, reply_report, wanted_block
-from chat.core.events import Completion, LoadProgress, Notice, TextDelta
+from chat.core.events import Completion, LoadProgress, Notice, ReasoningDelta, TextDelta
 from chat.errors import ChatError, ExitCode
 from chat.system.terminal_text import escape_control_characters
 
@@ -35,12 +35,14 @@ class AnswerOutput:
         settings: the settings of the run.
         environment: its streams.
         text: the answer so far.
+        reasoning: what the model thought before it, so far.
     """
 
     def __init__(self, settings: Settings, environment: Environment) -> None:
         self.settings = settings
         self.environment = environment
         self.text = ""
+        self.reasoning = ""
         self._is_held = settings.json or settings.wants_code  # until the answer is complete
         self._view = None if self._is_held else self._styled_view()
         self._is_escaped = environment.stdout.isatty()  # a pipe gets the text unchanged
@@ -61,12 +63,12 @@ class AnswerOutput:
         if self._wait is not None:
             self._wait.note(LoadProgress(fraction))
 
-    def stream(self, events: Iterator[Event], keep: Callable[[str], None]) -> Completion:
+    def stream(self, events: Iterator[Event], keep: Callable[[str, str], None]) -> Completion:
         """Print a reply as it comes.
 
         Args:
             events: the reply; it ends with a Completion.
-            keep: called with the text so far, about every second.
+            keep: called with the text and the reasoning so far, about every second.
 
         Raises:
             ChatError: whatever the events raise.
@@ -75,17 +77,29 @@ class AnswerOutput:
         for event in events:
             if self._wait is not None:
                 self._wait.note(event)
-            if isinstance(event, TextDelta):
-                self.text += event.text
-                self._print_delta(event.text)
+            if isinstance(event, TextDelta | ReasoningDelta):
+                self._take(event)
                 if time.monotonic() - kept_at >= KEEP_SECONDS:
-                    keep(self.text)
+                    keep(self.text, self.reasoning)
                     kept_at = time.monotonic()
             elif isinstance(event, Notice):
                 self.note(event.text)
             elif isinstance(event, Completion):
                 return event
         raise AssertionError("a reply ends with a Completion")
+
+    def _take(self, event: TextDelta | ReasoningDelta) -> None:
+        """Add to the answer or to the reasoning, which only a view on a terminal shows."""
+        if isinstance(event, TextDelta):
+            self.text += event.text
+            self._print_delta(event.text)
+            return
+        self.reasoning += event.text
+        if self._view is not None:
+            if self._wait is not None:
+                self._wait.end()
+            self._view.think(event.text)
+            self._view.tick()
 
     def break_off(self) -> None:
         """End the line of an answer that a fault interrupted."""
@@ -105,6 +119,8 @@ class AnswerOutput:
             ChatError: a code block is wanted and there is none, or the answer was cut and must not be.
         """
         self._print_end(done, info)
+        if done.reasoning and not (done.text or done.tool_calls):
+            self.note("the model thought and gave no answer")
         if self.settings.stats:
             self._print_stats(done)
         if done.finish_reason == "interrupted":

@@ -78,6 +78,8 @@ def reply_report(done: Completion, info: ModelInfo, settings: Settings) -> dict[
             "prompt_format": info.prompt_format or None,
         },
     }
+    if done.reasoning:
+        plain["reasoning"] = done.reasoning
     if done.tool_calls:
         plain["tool_calls"] = [asdict(call) for call in done.tool_calls]
     if done.choice is not None:

@@ -134,13 +134,13 @@ def _answer(backend: ChatBackend, request: Request, output: AnswerOutput, sessio
         with cancelling(backend) as cancellable:
             try:
                 events = cancellable(backend.reply(request))
-                done = output.stream(events, keep=writer.update if writer else lambda text: None)
+                done = output.stream(events, keep=writer.update if writer else lambda text, reasoning: None)
             except BaseException as fault:  # the text before the fault is kept
-                if writer and output.text:
-                    writer.interrupt(output.text)
+                if writer and (output.text or output.reasoning):
+                    writer.interrupt(output.text, output.reasoning)
                 if isinstance(fault, ChatError):
                     output.break_off()
                 raise
-            if writer and (done.text or done.tool_calls):
+            if writer and (done.text or done.reasoning or done.tool_calls):
                 writer.finish(done)
     return output.finish(done, info)

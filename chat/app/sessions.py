@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ORIGIN = "session"
 BY_COMMAND = ("/set", "/preset", "/model", "/system")  # origins of what commands set in a session
-OF_THE_MODEL = ("remote", "remote_model", "lora", "prompt_format")  # dropped when another model is chosen
+OF_THE_MODEL = ("remote", "remote_model", "lora", "prompt_format", "effort")  # dropped when another model is chosen
 OF_THE_CONTEXT = ("context", "window", "overflow")
 
 

@@ -302,4 +302,4 @@ class Settings:
     @property
     def fails_when_cut(self) -> bool:
         """Whether an answer that was cut for its length is an error: on request, or because of a constraint."""
-        return bool(self.fail_on_length or self.schema or self.grammar or self.regex)
+        return bool(self.fail_on_length or self.schema or self.grammar or self.regex or self.choice)

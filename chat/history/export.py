@@ -35,6 +35,7 @@ section { margin: 0 0 1.4rem } h2 { font-size: .85rem; margin: 0 0 .3rem; opacit
 section.user { background: var(--soft); border-radius: .6rem; padding: .7rem 1rem }
 .text { white-space: pre-wrap; overflow-wrap: anywhere }
 pre { background: var(--soft); border-radius: .4rem; padding: .7rem; overflow-x: auto; margin: .5rem 0 }
+details { opacity: .7; margin-bottom: .5rem }
 code { font: .9em/1.45 ui-monospace, monospace } .note { font-style: italic; opacity: .7 }
 """
 _PAGE = """<!DOCTYPE html>
@@ -77,7 +78,7 @@ def format_of_suffix(path: Path) -> ExportFormat:
 def _markdown(record: SessionRecord, conversation: Conversation) -> str:
     parts = [f"# {_title(record)}", _about(record)]
     for message in conversation.messages():
-        parts += [f"## {_heading(message)}", message.content]
+        parts += [f"## {_heading(message)}", _details(message), message.content]
         parts += [_fenced(call) for call in _calls(message)]
         parts += [f"*{note}*" if (note := _NOTES[message.finish_reason]) else ""]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -88,6 +89,7 @@ def _html(record: SessionRecord, conversation: Conversation) -> str:
         (
             message.role,
             _heading(message),
+            message.reasoning,
             "\n".join((message.content, *(_fenced(call) for call in _calls(message)))),
             _NOTES[message.finish_reason],
         )
@@ -100,11 +102,19 @@ def _sharegpt(record: SessionRecord, conversation: Conversation) -> str:
     turns = []
     for message in conversation.messages():
         calls = _calls(message)
-        if message.content or not calls:
-            turns.append({"from": _SHAREGPT_NAMES[message.role], "value": message.content})
+        if message.content or message.reasoning or not calls:
+            reasoning = {"reasoning": message.reasoning} if message.reasoning else {}
+            turns.append({"from": _SHAREGPT_NAMES[message.role], "value": message.content, **reasoning})
         turns += [{"from": "function_call", "value": call} for call in calls]
     line = {"id": record.id, "model": record.model, "title": record.title, "conversations": turns}
     return json.dumps(line, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
+
+
+def _details(message: Message) -> str:
+    """The reasoning of an answer as a part that readers of Markdown fold away."""
+    if not message.reasoning:
+        return ""
+    return f"<details>\n<summary>Reasoning</summary>\n\n{message.reasoning}\n\n</details>"
 
 
 def _title(record: SessionRecord) -> str:
@@ -156,13 +166,13 @@ _SUFFIXES: dict[str, ExportFormat] = {
 }
 
 
-def render_page(title: str, about: str, sections: Sequence[tuple[str, str, str, str]]) -> str:
+def render_page(title: str, about: str, sections: Sequence[tuple[str, str, str, str, str]]) -> str:
     """Render the page. All text is escaped.
 
     Args:
         title: the heading and the title of the page.
         about: a line under the heading.
-        sections: (CSS class, heading, text, note) of each message.
+        sections: (CSS class, heading, reasoning, text, note) of each message.
     """
     return _PAGE.format(
         title=escape(escape_line(title)),
@@ -172,8 +182,10 @@ def render_page(title: str, about: str, sections: Sequence[tuple[str, str, str, 
     )
 
 
-def _section(kind: str, heading: str, text: str, note: str) -> str:
+def _section(kind: str, heading: str, reasoning: str, text: str, note: str) -> str:
     blocks = "".join(_code(part.text) if part.is_code else _paragraphs(part.text) for part in split_at_code(text))
+    if reasoning:
+        blocks = f"<details><summary>Reasoning</summary>{_paragraphs(reasoning)}</details>{blocks}"
     note_html = f'\n<p class="note">{escape(escape_line(note))}</p>' if note else ""
     return f'<section class="{escape(kind)}">\n<h2>{escape(escape_line(heading))}</h2>\n{blocks}{note_html}\n</section>'
 

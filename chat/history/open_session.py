@@ -209,13 +209,19 @@ class AnswerWriter:
         self._node_id = node_id
         self.before = session.conversation.nodes[node_id].message if node_id else Message("assistant", "")
 
-    def update(self, text: str) -> None:
+    def update(self, text: str, reasoning: str = "") -> None:
         """Store the answer so far.
 
         Args:
             text: all that was generated, without the text that is continued.
+            reasoning: likewise.
         """
-        message = replace(self.before, content=self.before.content + text, finish_reason=None)
+        message = replace(
+            self.before,
+            content=self.before.content + text,
+            reasoning=self.before.reasoning + reasoning,
+            finish_reason=None,
+        )
         if self._node_id is None:
             self._node_id = self._session.begin_answer(message)
         else:
@@ -224,21 +230,27 @@ class AnswerWriter:
     def finish(self, completion: Completion) -> None:
         """Store the complete answer."""
         before = self.before
-        ids = before.ids + completion.ids if completion.ids and (before.ids or not before.content) else ()
+        is_new = not before.content and not before.reasoning
+        ids = before.ids + completion.ids if completion.ids and (before.ids or is_new) else ()
         message = replace(
             before,
             content=before.content + completion.text,
+            reasoning=before.reasoning + completion.reasoning,
             ids=ids,
             finish_reason=completion.finish_reason,
             tool_calls=completion.tool_calls,
         )
         self._session.finish_answer(self._node_id, message)
 
-    def interrupt(self, text: str) -> None:
+    def interrupt(self, text: str, reasoning: str = "") -> None:
         """Store an answer that an error or the user cut off.
 
         Args:
             text: all that was generated, without the text that is continued.
+            reasoning: likewise.
         """
-        message = Message("assistant", self.before.content + text, finish_reason="interrupted")
+        before = self.before
+        message = Message(
+            "assistant", before.content + text, finish_reason="interrupted", reasoning=before.reasoning + reasoning
+        )
         self._session.finish_answer(self._node_id, message)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # The table of a row is known by its number of columns, which is different in every table of the history.
 _SESSION_WIDTH = 1 + len(SESSION_COLUMNS)  # number
-_NODE_WIDTH = 1 + 1 + len(NODE_COLUMNS) + 2  # number, session; streaming, created
+# number, session; streaming, created. The reasoning stands at the end of a row, and older rows have none
+_NODE_WIDTH = 1 + 1 + len(NODE_COLUMNS) + 2
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _copy_rows(damaged: Path, fresh: Path) -> tuple[int, int]:
     """Write every row that can be read to the new file `fresh`; returns the numbers of sessions and messages."""
     sessions: dict[int, tuple[Any, ...]] = {}
     nodes: dict[int, tuple[Any, ...]] = {}
-    tables = {_SESSION_WIDTH: sessions, _NODE_WIDTH: nodes}
+    tables = {_SESSION_WIDTH: sessions, _NODE_WIDTH: nodes, _NODE_WIDTH - 1: nodes}
     for number, values in read_rows(SqlitePages(damaged)):
         if len(values) in tables:
             tables[len(values)][number] = values[1:]
@@ -78,7 +79,8 @@ def _insert_rows(
     sessions = {row[0] for row in session_rows if _store_session(new, row)}
     newest: dict[str, str] = {}  # session -> its last node
     known: set[tuple[str, str]] = set()
-    for session, node_id, parent, *values in node_rows:
+    for row in node_rows:
+        session, node_id, parent, *values = _in_written_order(row)
         created = values[-1]
         with suppress(sqlite3.Error, ValueError, TypeError, KeyError):
             node_of((node_id, parent, *values[:-2]))
@@ -94,6 +96,13 @@ def _insert_rows(
     for session in sessions:
         _repair_leaf(new, session, newest.get(session), known)
     return len(sessions), len(known)
+
+
+def _in_written_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row of the nodes as it is written: session, `NODE_COLUMNS`, streaming, created."""
+    has_reasoning = len(row) == _NODE_WIDTH - 1
+    *before, streaming, created = row[:-1] if has_reasoning else row
+    return (*before, row[-1] if has_reasoning else "", streaming, created)
 
 
 def _store_session(new: sqlite3.Connection, row: tuple[Any, ...]) -> bool:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 SESSION_COLUMNS = (
     "id", "name", "title", "model", "model_path", "system", "settings", "created", "updated", "leaf",
 )  # fmt: skip
-NODE_COLUMNS = ("id", "parent", "role", "content", "calls", "answers", "ids", "finish_reason")
-NodeValues = tuple[str, str | None, str, str, str, str, bytes, str | None]  # in the order of NODE_COLUMNS
+NODE_COLUMNS = ("id", "parent", "role", "content", "calls", "answers", "ids", "finish_reason", "reasoning")
+NodeValues = tuple[str, str | None, str, str, str, str, bytes, str | None, str]  # in the order of NODE_COLUMNS
 
 
 def session_values(record: SessionRecord) -> tuple[Any, ...]:
@@ -60,6 +60,7 @@ def node_values(node: Node) -> NodeValues:
         storable(json.dumps(answers, ensure_ascii=False)) if answers else "",
         _pack(message.ids),
         message.finish_reason,
+        storable(message.reasoning),
     )
 
 
@@ -73,8 +74,9 @@ def node_of(row: tuple[Any, ...], *, streaming: bool = False) -> Node:
     Raises:
         ValueError, TypeError, KeyError: the row is damaged.
     """
-    node_id, parent, role, content, calls, answers, ids, finish_reason = row
-    if role not in get_args(Role) or not isinstance(content, str) or not isinstance(node_id, str):
+    node_id, parent, role, content, calls, answers, ids, finish_reason, reasoning = row
+    texts = (content, node_id, reasoning)
+    if role not in get_args(Role) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{role!r} is not a role, or the message is not a text")
     if finish_reason not in (*get_args(FinishReason), None):
         raise ValueError(f"{finish_reason!r} is not a finish reason")
@@ -84,6 +86,7 @@ def node_of(row: tuple[Any, ...], *, streaming: bool = False) -> Node:
         ids=_unpack(ids),
         finish_reason=cast("FinishReason | None", "interrupted" if streaming else finish_reason),
         tool_calls=tuple(ToolCall(**call) for call in json.loads(calls)) if calls else (),
+        reasoning=reasoning,
         **(json.loads(answers) if answers else {}),
     )
     return Node(node_id, parent, message)
@@ -104,7 +107,8 @@ def conversation_of(record: SessionRecord, rows: list[tuple[Any, ...]]) -> Conve
         node = node_of(tuple(values), streaming=bool(streaming))
         parent = replaced.get(node.parent, node.parent) if node.parent else None
         node = replace(node, parent=parent if parent in nodes else None)
-        if streaming and not node.message.content and not node.message.tool_calls:
+        message = node.message
+        if streaming and not (message.content or message.reasoning or message.tool_calls):
             replaced[node.id] = node.parent
         else:
             nodes[node.id] = node

@@ -58,13 +58,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         *_search_triggers("nodes", "node_texts", ("content", "calls")),
         *_search_triggers("sessions", "session_texts", ("name", "title", "system")),
     ),
+    ("ALTER TABLE nodes ADD COLUMN reasoning TEXT NOT NULL DEFAULT ''",),
 )
 SCHEMA = len(MIGRATIONS)
 
 INSERT_SESSION = (
     f"INSERT OR IGNORE INTO sessions ({', '.join(SESSION_COLUMNS)}) VALUES ({', '.join('?' * len(SESSION_COLUMNS))})"
 )
-_CHANGEABLE_COLUMNS = ("content", "calls", "answers", "ids", "finish_reason", "streaming")
+_CHANGEABLE_COLUMNS = ("content", "calls", "answers", "ids", "finish_reason", "reasoning", "streaming")
 PUT_NODE = (
     f"INSERT INTO nodes (session, {', '.join(NODE_COLUMNS)}, streaming, created)"
     f" VALUES ({', '.join('?' * (len(NODE_COLUMNS) + 3))}) ON CONFLICT (session, id) DO UPDATE SET "
@@ -123,12 +124,13 @@ def copy_to_memory(path: Path) -> sqlite3.Connection:
         _backup(path, "mode=ro", memory)
     except sqlite3.Error:  # reading a write-ahead log needs files beside it, and they cannot be made
         _backup(path, "immutable=1", memory)
+    migrate(memory)  # the file may be of an older version
     return _prepare(memory)
 
 
 def _backup(path: Path, mode: str, memory: sqlite3.Connection) -> None:
     with closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, isolation_level=None)) as source:
-        if check_version(source) == SCHEMA:
+        if check_version(source):
             source.backup(memory)
 
 

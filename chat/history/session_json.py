@@ -112,6 +112,7 @@ def _message(item: dict[str, Any], where: str) -> Message:
         tool_calls=tuple(_call(call, f"{where}.tool_calls") for call in _typed(item, "tool_calls", list, where)),
         tool_call_id=_text(item, "tool_call_id", where),
         name=_text(item, "name", where),
+        reasoning=_text(item, "reasoning", where),
     )
 
 

@@ -160,7 +160,7 @@ class Generator:
         self.cache.keep_snapshot()
 
     def logits_after(self, prompt: Sequence[int], ids: Sequence[int]) -> NDArray[np.float32]:
-        """The logits after a prompt that was read and more ids, some of which may have been read before.
+        """The logits after a prompt and more ids, of which any number may have been read before.
 
         Returns:
             (vocabulary,) float32, a view that is valid until the next batch.
@@ -170,7 +170,7 @@ class Generator:
             EngineError: llama.cpp failed.
         """
         context = self.context
-        if ids or context.position > len(prompt):
+        if ids or context.position != len(prompt):
             text = [*prompt, *ids]
             context.rewind(min(common_prefix(context.ids, text), len(text) - 1))
             for _ in self.read(text):

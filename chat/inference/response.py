@@ -13,19 +13,25 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chat.core.backend import Rendered
-from chat.core.events import Completion, Event, Notice, PrefillProgress, Seconds, TextDelta, TokenCounts
+from chat.core.events import (
+    Completion,
+    Event,
+    Notice,
+    PrefillProgress,
+    Seconds,
+    TokenCounts,
+)
 from chat.errors import ContextError, UsageError
+from chat.inference.answer_text import AnswerText
 from chat.inference.choice_scoring import check_options, choose, encode_option, option_tree, probabilities
 from chat.inference.generator import GenerationInterrupted, GenerationRun
 from chat.inference.logprobs import LogProbs
-from chat.inference.stop_strings import StopFilter
+from chat.inference.reasoning import OneOf, ReasoningGate
 from chat.llama.sampler import Sampler, settle
-from chat.llama.tokenizer.tokenizer import StreamDecoder
 from chat.prompts.builder import BuiltPrompt, build_prompt, encode, stable_prefix_length
 from chat.prompts.default_system import with_default_system
 from chat.prompts.registry import takes_tools
 from chat.prompts.segments import Ids, Text
-from chat.prompts.tool_call_parser import CALLS, ParsedAnswer, parse_answer, writes_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +40,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from chat.core.conversation import Message
-    from chat.core.request import Request, Sampling
+    from chat.core.request import Constraint, Request, Sampling
+    from chat.inference.answer_text import Delta
     from chat.inference.loaded_model import LoadedModel, LoadedVocabulary
+    from chat.inference.reasoning import Mask
     from chat.prompts.segments import Segment
 
 
@@ -47,7 +55,7 @@ class ResponseBuilder:
         sampling: the request's values, with a seed.
         choices: the options of a choice constraint; then the answer comes from `choose`, else from `run` and `push`.
         run: how ids are drawn, and why the answer ended.
-        ids: the ids of the answer so far.
+        ids: the ids of the answer so far, those of the reasoning included.
         cached: how many ids of the prompt were not read again.
     """
 
@@ -75,15 +83,11 @@ class ResponseBuilder:
         self.ids: list[int] = []
         self._logprobs = LogProbs(loaded.vocabulary, request.logprobs) if request.logprobs else None
         self._probabilities: dict[str, float] | None = None
-        self._texts: list[str] = []
-        self._withheld: list[str] | None = None  # the text since the start of what may be tool calls
         self._is_finished = False
         self._prefill_started: float | None = None
         self._generation_started: float | None = None
-        self._decoder = StreamDecoder(loaded.vocabulary, continues=self.continues)
-        is_constrained = request.constraint is not None  # then the grammar alone decides where the answer ends
-        self._stops = StopFilter(() if is_constrained else request.stop + loaded.stop_texts)
-        self._calls_id = loaded.vocabulary.control_id(CALLS.piece) if writes_calls(loaded.prompt_format) else None
+        self._answer = AnswerText(loaded, request, self.prompt.ids, continues=self.continues)
+        self._gate: ReasoningGate | None = None
         self.run = self._make_run()
 
     @property
@@ -100,8 +104,8 @@ class ResponseBuilder:
         before: list[Callable[[NDArray[np.float32]], None]] = []
         after: list[Callable[[int], None]] = []
         is_complete: Callable[[], bool] | None = None
-        if constraint is not None and not self.choices:
-            mask = loaded.grammars.mask(constraint, continues=self.continues)
+        if constraint is not None and (self._answer.marks is not None or not self.choices):
+            mask = self._mask(constraint)
             before.append(mask.apply)
             after.append(lambda token: None if vocabulary.is_end(token) else mask.consume(token))
             is_complete = mask.is_complete
@@ -110,6 +114,23 @@ class ResponseBuilder:
             after.append(self._logprobs.record)
         sampler = Sampler(self.sampling, vocabulary.size, prompt)
         return GenerationRun(sampler, limit, vocabulary.is_end, before, after, is_complete)
+
+    def _mask(self, constraint: Constraint) -> Mask:
+        """What keeps ids within a constraint, from the end of the reasoning on.
+
+        For a choice only the first id counts: it tells whether the model thinks before it chooses.
+        """
+        vocabulary = self.loaded.vocabulary
+        mask: Mask
+        if self.choices:
+            mask = OneOf({encode_option(vocabulary, option, self.continues)[0] for option in self.choices})
+        else:
+            mask = self.loaded.grammars.mask(constraint, continues=self.continues)
+        if self._answer.marks is None:
+            return mask
+        ends = vocabulary.ends | ({self._answer.calls_id} if self._answer.calls_id is not None else set())
+        self._gate = ReasoningGate(mask, self._answer.marks, self._answer.splitter, ends)
+        return self._gate
 
     def notices(self) -> list[str]:
         """Sentences for the user about this prompt, and those about the model that were not given yet."""
@@ -129,64 +150,64 @@ class ResponseBuilder:
         """Start to measure the time of the answer: the prompt is read."""
         self._generation_started = time.perf_counter()
 
-    def push(self, token: int) -> str:
+    def push(self, token: int) -> list[Delta]:
         """Add an id to the answer, and end the run if the text ends with a stop string.
 
         Returns:
-            Text to show now: nothing of what may become a stop string or is part of a tool call.
+            What to show now: nothing of what may become a stop string or is part of a tool call.
         """
         self.ids.append(token)
-        shown = ""
-        if token == self._calls_id and self._withheld is None:
-            shown = self._add(self._stops.flush())
-            self._withheld = []
-        shown += self._add(self._stops.push(self._decoder.push(token)))
-        if self._stops.stopped:
+        shown = self._answer.push(token)
+        if self._answer.is_stopped:
             self.run.finish_reason = "stop"
         return shown
 
-    def choose(self, logits_after: Callable[[tuple[int, ...]], NDArray[np.float32]]) -> str:
+    def choose(self, logits_after: Callable[[tuple[int, ...]], NDArray[np.float32]]) -> list[Delta]:
         """Let one of the choices be the answer.
 
         Args:
-            logits_after: gives the (vocabulary,) logits after the prompt and some ids.
+            logits_after: gives the (vocabulary,) logits after the prompt, the reasoning and some ids.
 
         Returns:
-            The choice.
+            The choice, to be shown.
 
         Raises:
             EngineError: the model computed NaN.
         """
         vocabulary = self.loaded.vocabulary
-        encoded = [encode_option(vocabulary, option, self.continues) for option in self.choices]
+        continues = self.continues or bool(self.ids)
+        encoded = [encode_option(vocabulary, option, continues) for option in self.choices]
         found = probabilities(option_tree(encoded), vocabulary.ends, logits_after)
         chosen = choose(found, self.sampling)
         self._probabilities = {option: found[index] for index, option in enumerate(self.choices)}
-        self.ids = list(encoded[chosen])
+        self.ids += encoded[chosen]
         self.run.finish_reason = "stop"
-        return self._add(self.choices[chosen])
+        return self._answer.add(self.choices[chosen])
 
-    def finish(self) -> str:
+    @property
+    def is_reasoning_over(self) -> bool:
+        """Whether the last id drawn belongs to a constrained answer, or the model does not think."""
+        return self._gate is None or self._gate.has_answered
+
+    def finish(self) -> list[Delta]:
         """End the text: no id follows.
 
         Returns:
-            Text to show that was held back.
+            What to show that was held back.
         """
         self._is_finished = True
-        shown = ""
-        if not self._stops.stopped:
-            shown = self._add(self._stops.push(self._decoder.flush())) + self._add(self._stops.flush())
-        return shown if self._parsed.calls else shown + "".join(self._withheld or ())
+        return self._answer.finish(self._prompt_sha256)
 
     def completion(self) -> Completion:
         """The whole answer with its counts and times; nothing may be pushed any more."""
         if not self._is_finished:
             self.finish()
-        run, parsed, now = self.run, self._parsed, time.perf_counter()
+        answer, run, now = self._answer, self.run, time.perf_counter()
+        parsed = answer.parsed(self._prompt_sha256)
         generation_started = self._generation_started or now
         prefill_started = self._prefill_started or generation_started
         return Completion(
-            text=parsed.text if parsed.calls else "".join(self._texts),
+            text=parsed.text if parsed.calls else answer.text,
             finish_reason=run.finish_reason or "stop",
             ids=tuple(self.ids),
             prompt_ids_sha256=self._prompt_sha256,
@@ -198,27 +219,12 @@ class ResponseBuilder:
             choice=self._probabilities,
             tool_calls=parsed.calls,
             logprobs=tuple(self._logprobs.tokens) if self._logprobs else (),
+            reasoning=answer.reasoning,
         )
 
     def close(self) -> None:
         """Free the sampler."""
         self.run.sampler.close()
-
-    def _add(self, text: str) -> str:
-        """Add text to the answer; what of it may be shown."""
-        self._texts.append(text)
-        if self._withheld is None:
-            return text
-        self._withheld.append(text)
-        return ""
-
-    @cached_property
-    def _parsed(self) -> ParsedAnswer:
-        """The whole answer, its tool calls parsed; only after `finish`."""
-        if self._calls_id not in self.ids:
-            return ParsedAnswer("".join(self._texts))
-        parts = self.loaded.vocabulary.segments_of(self.ids)
-        return parse_answer(self.loaded.prompt_format, parts, self._prompt_sha256)
 
     @cached_property
     def _prompt_sha256(self) -> str:
@@ -247,7 +253,10 @@ def stream(response: ResponseBuilder) -> Iterator[Event]:
         yield from _read_prompt(response)
         response.start_generation()
         if response.choices:
-            yield TextDelta(response.choose(lambda ids: generator.logits_after(prompt, ids)))
+            yield from _think(response)
+            if response.run.finish_reason is None:
+                read = (*prompt, *response.ids)
+                yield from response.choose(lambda ids: generator.logits_after(read, ids))
         else:
             yield from _generate(response)
     except GenerationInterrupted:
@@ -266,12 +275,21 @@ def _read_prompt(response: ResponseBuilder) -> Iterator[PrefillProgress]:
     yield from loaded.generator.read(prompt, stable_length)
 
 
-def _generate(response: ResponseBuilder) -> Iterator[TextDelta]:
+def _think(response: ResponseBuilder) -> Iterator[Delta]:
+    """Let a model think before it chooses; `run.finish_reason` stays None if it came to the choice."""
+    if response.is_reasoning_over:
+        return
     for token in response.loaded.generator.generate(response.run):
-        if text := response.push(token):
-            yield TextDelta(text)
-    if text := response.finish():
-        yield TextDelta(text)
+        if response.is_reasoning_over:
+            response.run.finish_reason = None
+            return
+        yield from response.push(token)
+
+
+def _generate(response: ResponseBuilder) -> Iterator[Delta]:
+    for token in response.loaded.generator.generate(response.run):
+        yield from response.push(token)
+    yield from response.finish()
 
 
 def render(loaded: LoadedVocabulary, request: Request) -> Rendered:

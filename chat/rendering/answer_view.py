@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chat.rendering.markdown import CodeHighlighter, close_open_marks, markdown_lines
 from chat.rendering.markdown_splitter import MarkdownPiece, MarkdownSplitter
-from chat.rendering.styled_text import Line, plain
+from chat.rendering.styled_text import Line, plain, wrap
 from chat.system.terminal_text import escape_control_characters
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ SETTLED_SECONDS = 0.3  # after the last change of the terminal's size; tmux repo
 
 class AnswerView(Protocol):
     """Shows one answer."""
+
+    def think(self, text: str) -> None:
+        """Add text to the reasoning before the answer."""
 
     def feed(self, text: str) -> None:
         """Add text to the answer."""
@@ -41,6 +44,41 @@ class AnswerView(Protocol):
         """Draw the complete answer."""
 
 
+class ReasoningLines:
+    """Reasoning as dim lines: complete ones are given out once, the last one stays open."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._line_ends = io.IncrementalNewlineDecoder(None, translate=True)
+        self._open = ""
+        self.is_shown = False
+
+    def feed(self, text: str) -> list[Line]:
+        """The lines that are complete with more text."""
+        self.is_shown = True
+        *complete, self._open = (self._open + self._line_ends.decode(text)).split("\n")
+        lines = [line for text in complete for line in self._wrapped(text)]
+        *full, last = self._wrapped(self._open)
+        if full:  # lines lose the spaces at their ends
+            spaces = self._open[len(self._open.rstrip(" ")) :]
+            self._open = "".join(span.text for span in last).rstrip(" ") + spaces
+        return lines + full
+
+    @property
+    def open_line(self) -> list[Line]:
+        """The unfinished line."""
+        return self._wrapped(self._open) if self._open else []
+
+    def end(self) -> list[Line]:
+        """The last line and an empty one, before the answer; nothing without reasoning, or when it has ended."""
+        lines = [*self.open_line, ()] if self.is_shown else []
+        self._open, self.is_shown = "", False
+        return lines
+
+    def _wrapped(self, text: str) -> list[Line]:
+        return wrap(plain(escape_control_characters(text), "dim"), self._screen.width) or [()]
+
+
 class MarkdownAnswer:
     """An answer styled as Markdown: finished pieces are committed, the unfinished one is redrawn."""
 
@@ -56,6 +94,7 @@ class MarkdownAnswer:
         self._clock = clock
         self._line_ends = io.IncrementalNewlineDecoder(None, translate=True)  # `\r` ends a line of Markdown too
         self._splitter = MarkdownSplitter()
+        self._reasoning = ReasoningLines(screen)
         self._finished: list[MarkdownPiece | Line] = []  # since the last frame; notes are lines
         self._has_pieces = False
         self._code: CodeHighlighter | None = None
@@ -65,8 +104,14 @@ class MarkdownAnswer:
         self._size = screen.size
         self._split(before)
 
+    def think(self, text: str) -> None:
+        """Add text to the reasoning before the answer."""
+        self._finished += self._reasoning.feed(text)
+        self._has_changed = True
+
     def feed(self, text: str) -> None:
         """Add text to the answer."""
+        self._finished += self._reasoning.end()
         self._finished += self._split(text)
         self._has_changed = True
 
@@ -94,6 +139,7 @@ class MarkdownAnswer:
 
     def finish(self) -> None:
         """Draw the complete answer."""
+        self._finished += self._reasoning.end()
         self._finished += self._splitter.feed(self._line_ends.decode("", final=True))
         self._finished += self._splitter.close()
         self._below = ()
@@ -106,7 +152,8 @@ class MarkdownAnswer:
         committed = [line for piece in self._finished for line in self._lines(piece, is_final=True)]
         self._finished, self._has_changed = [], False
         pending, had_pieces = self._splitter.pending, self._has_pieces
-        live = [*(self._lines(pending, is_final=False) if pending else ()), *self._below]
+        unfinished = self._lines(pending, is_final=False) if pending else self._reasoning.open_line
+        live = [*unfinished, *self._below]
         self._has_pieces = had_pieces  # the pending piece does not count yet
         self._screen.update(committed, live)
 
@@ -131,10 +178,18 @@ class PlainAnswer:
         self._screen = screen
         self._at_line_start = True
         self._has_below = False
+        self._reasoning = ReasoningLines(screen)
+
+    def think(self, text: str) -> None:
+        """Add text to the reasoning before the answer, line by line."""
+        if lines := self._reasoning.feed(text):
+            self._erase_below()
+            self._screen.line(*lines)
 
     def feed(self, text: str) -> None:
         """Add text to the answer."""
         self._erase_below()
+        self._end_reasoning()
         self._screen.write(escape_control_characters(text))
         self._at_line_start = text.endswith("\n") if text else self._at_line_start
 
@@ -158,9 +213,14 @@ class PlainAnswer:
     def finish(self) -> None:
         """End the last line."""
         self._erase_below()
+        self._end_reasoning()
         if not self._at_line_start:
             self._screen.write("\n")
             self._at_line_start = True
+
+    def _end_reasoning(self) -> None:
+        if lines := self._reasoning.end():
+            self._screen.line(*lines)
 
     def _erase_below(self) -> None:
         if self._has_below:

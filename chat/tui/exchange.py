@@ -144,15 +144,15 @@ def _build_request(state: SessionState, *, continues: bool) -> Request:
 
 def _answer(state: SessionState, writer: AnswerWriter) -> None:
     """Show one answer as it comes, and store it."""
-    before = writer.before.content
+    before = writer.before
     try:
-        request = _build_request(state, continues=bool(before))
+        request = _build_request(state, continues=bool(before.content or before.reasoning))
     except ChatError as error:
         return state.show_error(error)
     reply = StreamingReply(
         backend=state.backend,
         request=request,
-        view=answer_view(state, before),
+        view=answer_view(state, before.content),
         screen=state.screen,
         signals=state.signals,
         store_partial=writer.update,
@@ -168,11 +168,11 @@ def _answer(state: SessionState, writer: AnswerWriter) -> None:
 
 def _store(writer: AnswerWriter, outcome: ReplyOutcome) -> None:
     """Store an answer, unless it is empty."""
-    completion = outcome.completion
-    if completion is not None and (completion.text or completion.tool_calls or writer.before.content):
-        writer.finish(completion)
-    elif completion is None and outcome.text:
-        writer.interrupt(outcome.text)
+    done, before = outcome.completion, writer.before
+    if done is not None and (done.text or done.reasoning or done.tool_calls or before.content or before.reasoning):
+        writer.finish(done)
+    elif done is None and (outcome.text or outcome.reasoning):
+        writer.interrupt(outcome.text, outcome.reasoning)
 
 
 def _report(state: SessionState, outcome: ReplyOutcome) -> None:
@@ -191,7 +191,7 @@ def _report(state: SessionState, outcome: ReplyOutcome) -> None:
             state.show(*completion_lines(state, completion))
     elif outcome.is_cancelled and not outcome.is_abandoned:
         state.show(plain("stopped", "dim"))
-    if completion or outcome.text or outcome.is_cancelled:
+    if completion or outcome.text or outcome.reasoning or outcome.is_cancelled:
         state.show(())
     if state.backend.fault is not None:
         raise state.backend.fault

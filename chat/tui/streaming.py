@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chat.core.events import Completion, Notice, TextDelta
+from chat.core.events import Completion, Notice, ReasoningDelta, TextDelta
 from chat.errors import ChatError
 from chat.rendering.styled_text import Line, plain, wrap
 from chat.rendering.wait_indicator import PATIENCE_SECONDS, SILENCE_SECONDS, WaitState
@@ -30,7 +30,8 @@ class ReplyOutcome:
     """How a reply ended.
 
     Attributes:
-        text: all text that was shown.
+        text: all text of the answer that was shown.
+        reasoning: all text of the reasoning before it.
         completion: the last event; None if the reply ended before it.
         error: why the reply failed.
         is_cancelled: whether Ctrl+C or a signal stopped it.
@@ -38,6 +39,7 @@ class ReplyOutcome:
     """
 
     text: str = ""
+    reasoning: str = ""
     completion: Completion | None = None
     error: Exception | None = None
     is_cancelled: bool = False
@@ -73,7 +75,7 @@ class StreamingReply:
         view: shows the answer.
         screen: the screen of the view.
         signals: the signals that have arrived.
-        store_partial: stores the text so far.
+        store_partial: stores the text and the reasoning so far.
         model_name: the model's name, for the time that it loads.
         timing: how long to wait for what.
         outcome: how the reply ended, as far as that is known.
@@ -84,7 +86,7 @@ class StreamingReply:
     view: AnswerView
     screen: Screen
     signals: Signals
-    store_partial: Callable[[str], None]
+    store_partial: Callable[[str, str], None]
     model_name: str = ""
     timing: Timing = field(default_factory=Timing)
     outcome: ReplyOutcome = field(default_factory=ReplyOutcome)
@@ -144,6 +146,9 @@ class StreamingReply:
         if isinstance(event, TextDelta):
             self.outcome.text += event.text
             self.view.feed(event.text)
+        elif isinstance(event, ReasoningDelta):
+            self.outcome.reasoning += event.text
+            self.view.think(event.text)
         elif isinstance(event, Notice):
             self.view.note(*wrap(plain(f"note: {escape_line(event.text)}", "magenta"), self.screen.width), ())
         elif isinstance(event, Completion):
@@ -153,8 +158,9 @@ class StreamingReply:
     def _draw(self) -> None:
         now = time.monotonic()
         self.view.tick(self._status_lines(now))
-        if self.outcome.text and now - self._stored_at >= self.timing.store:
-            self.store_partial(self.outcome.text)
+        outcome = self.outcome
+        if (outcome.text or outcome.reasoning) and now - self._stored_at >= self.timing.store:
+            self.store_partial(outcome.text, outcome.reasoning)
             self._stored_at = now
 
     def _status_lines(self, now: float) -> list[Line]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.rendering.answer_view import AnswerView, MarkdownAnswer, PlainAnswer
-from chat.rendering.status_text import completion_line
+from chat.rendering.status_text import completion_line, counted
 from chat.rendering.styled_text import Span, plain
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ def completion_lines(state: SessionState, completion: Completion) -> list[Line]:
     if completion.tool_calls:
         hint = plain("/result TEXT answers it", "dim")
         return [(), *_call_lines(state, completion.tool_calls), hint, figures]
+    if completion.reasoning and not completion.text:
+        way = CUT_REASONS.get(completion.finish_reason, "/regen asks again")
+        return [(), *state.wrapped(f"the model thought and gave no answer; {way}", "dim"), figures]
     if not completion.text and completion.finish_reason != "interrupted":
         return [*state.wrapped("the answer is empty, /regen asks again", "dim"), figures]
     if completion.finish_reason in CUT_REASONS:
@@ -50,6 +53,11 @@ def completion_lines(state: SessionState, completion: Completion) -> list[Line]:
 def describe_call(call: ToolCall) -> str:
     """A function call, as the user reads it."""
     return f"asks for {call.name}({call.arguments})"
+
+
+def folded(reasoning: str) -> str:
+    """A sentence in place of the reasoning of an earlier answer."""
+    return f"thought before it answered: {counted(len(reasoning.split()), 'word')}, /export writes them"
 
 
 def show_end(state: SessionState, messages: int = 2) -> None:
@@ -84,6 +92,8 @@ def _show_message(state: SessionState, message: Message) -> None:
         return state.show(*_question_lines(state, message.content), ())
     if message.role == "tool":
         return state.show(*state.wrapped(f"result: {message.content}", "dim"), ())
+    if message.reasoning:
+        state.show(*state.wrapped(folded(message.reasoning), "dim"), *([()] if message.content else []))
     if message.content:
         view = answer_view(state)
         view.feed(message.content)

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.core.backend import ModelInfo, Rendered
-from chat.core.events import Completion, Event, LoadProgress, Notice, Seconds, TextDelta, TokenCounts, outcome_of
+from chat.core.events import (
+    Completion,
+    Event,
+    LoadProgress,
+    Notice,
+    ReasoningDelta,
+    Seconds,
+    TextDelta,
+    TokenCounts,
+    outcome_of,
+)
 from chat.errors import ChatError, EngineError
 from chat.worker.process import GpuMemoryError, IllegalInstructionError, WorkerProcess
 from chat.worker.protocol import build, from_line, to_line, unpack_error, unpack_event
@@ -105,7 +115,7 @@ class LocalBackend:
             options = self.options
             try:
                 for event in self._reply(request):
-                    has_text = has_text or isinstance(event, TextDelta)
+                    has_text = has_text or isinstance(event, TextDelta | ReasoningDelta)
                     yield event
                 return
             except (GpuMemoryError, IllegalInstructionError):

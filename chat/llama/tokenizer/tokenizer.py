@@ -199,6 +199,10 @@ class Tokenizer:
         """Ids as text for the user, with the names of control pieces; it may not encode to the same ids."""
         return b"".join(self._pieces.named_bytes(token) for token in ids).decode("utf-8", "replace")
 
+    def is_control(self, token: int) -> bool:
+        """Whether an id adds nothing to a text but has a name."""
+        return self._pieces.is_control(token)
+
     def is_end(self, token: int) -> bool:
         """Whether an id ends an answer."""
         return self._pieces.is_end(token)

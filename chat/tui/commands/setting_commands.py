@@ -156,6 +156,8 @@ def model_facts(info: ModelInfo) -> dict[str, str]:
         "window": f"{info.window:,} tokens" if info.window else "none",
         "prompts": info.prompt_format + (f" ({reason})" if reason else ""),
     }
+    if info.efforts:
+        facts["efforts"] = ", ".join(info.efforts)
     for name, value in details.items():
         if name.endswith("_bytes"):
             if value:

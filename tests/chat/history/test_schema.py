@@ -1,4 +1,4 @@
-"""A history of the first version opens, and the tables of a new one are the same, so that program opens it too."""
+"""A history of the first version opens, and becomes what a new one is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from chat.core.conversation import Conversation, Message, ToolCall
+from chat.history import schema
 from chat.history.records import SessionRecord
 from chat.history.store import open_store
 
@@ -98,9 +99,32 @@ def test_a_history_of_the_first_version_opens_and_continues(tmp_path: Path) -> N
         assert list(store.load(RECORD.id)[1].nodes) == ["a", "b", "c"]
 
 
-def test_a_new_history_has_the_tables_of_the_first_version(tmp_path: Path) -> None:
+def test_an_old_history_gets_the_tables_of_a_new_one(tmp_path: Path) -> None:
     old, new = tmp_path / "old.db", tmp_path / "new.db"
     write_version_1(old)
-    with open_store(new) as store:
-        store.create(name="x", conversation=CONVERSATION)
+    for path in (old, new):
+        with open_store(path) as store:
+            store.create(name="x", conversation=CONVERSATION)
     assert definitions(new) == definitions(old)
+    assert definitions(new)[2] == schema.SCHEMA == 2
+
+
+def test_reasoning_is_stored_with_its_answer(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    write_version_1(path)
+    thought = Message("assistant", "", reasoning="Rome? No: Paris", finish_reason="length")
+    conversation = CONVERSATION.add(thought, "c")
+    with open_store(path) as store:
+        store.append(RECORD.id, conversation.nodes["c"])
+    with open_store(path) as store:
+        assert store.load(RECORD.id)[1].nodes == conversation.nodes
+
+
+def test_an_old_history_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    """Only a file of this version was copied to memory, so an older one seemed empty."""
+    path = tmp_path / "history.db"
+    write_version_1(path)
+    before = path.read_bytes()
+    with closing(schema.copy_to_memory(path)) as memory:
+        assert memory.execute("SELECT content, reasoning FROM nodes").fetchall() == [("Where to?", ""), ("Rome", "")]
+    assert path.read_bytes() == before

@@ -59,8 +59,9 @@ def test_a_stop_string_does_not_span_the_text_and_a_call(loaded: LoadedModel) ->
     request = Request(Prompt(messages=ASKED, tools=(WEATHER,)), Sampling(temperature=0), stop=("a[",))
     with closing(ResponseBuilder(loaded, request)) as response:
         shown = [
-            response.push(token)
+            delta.text
             for token in loaded.vocabulary.encode((Words("Pisa"), Control("[TOOL_CALLS]"), Words(CALL)))
+            for delta in response.push(token)
         ]
         done = response.completion()
     assert "".join(shown).strip() == "Pisa"

@@ -16,6 +16,7 @@ from tests.chat.prompts.test_detect import mistral_template
 from tests.chat.vocabulary_files import case
 
 BUILDER = {"reasoning_effort": {"type": "enum", "values": ["low", "max"], "default": "max"}}
+LEAVE_OUT = "leave out `--effort`, or `/set effort default` in a session"
 KEY, TEMPLATE = "mistral_chat.model_settings", "tokenizer.chat_template"
 SHORT = """[MODEL_SETTINGS]{"reasoning_effort": "{{ reasoning_effort or 'high' }}"}[/MODEL_SETTINGS]"""
 
@@ -53,8 +54,8 @@ def test_the_settings_stand_before_the_first_user_message() -> None:
     [
         ("v15", "medium", "the model has no reasoning effort 'medium'", "one of none, high"),
         ("v15", "", "the model has no reasoning effort ''", "one of none, high"),
-        ("v13", "high", "the model has no reasoning effort to choose", "leave out `--effort`"),
-        ("raw", "high", "the model has no reasoning effort to choose", "leave out `--effort`"),
+        ("v13", "high", "the model has no reasoning effort to choose", LEAVE_OUT),
+        ("raw", "high", "the model has no reasoning effort to choose", LEAVE_OUT),
     ],
 )
 def test_an_effort_that_the_model_lacks_is_refused(name: str, effort: str, message: str, hint: str) -> None:

@@ -48,7 +48,7 @@ class Watch:
             MarkdownAnswer(screen),
             screen,
             self.signals,
-            self.stored.append,
+            lambda text, reasoning: self.stored.append(text),
             "tiny",
             timing=timing,
         )

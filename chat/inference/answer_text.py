@@ -1,0 +1,140 @@
+"""Collect the reasoning, the text and the tool calls of one answer from its ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chat.core.events import ReasoningDelta, TextDelta
+from chat.inference.reasoning import ReasoningSplitter, first_state, reasoning_marks
+from chat.inference.stop_strings import StopFilter
+from chat.llama.tokenizer.tokenizer import StreamDecoder
+from chat.prompts.tool_call_parser import CALLS, ParsedAnswer, parse_answer, writes_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chat.core.request import Request
+    from chat.inference.loaded_model import LoadedModel
+    from chat.inference.reasoning import Part
+
+    Delta = ReasoningDelta | TextDelta
+
+
+class AnswerText:
+    """The text of an answer while it grows; stop strings and tool calls count after the reasoning only.
+
+    Attributes:
+        marks: of the model's reasoning; None for a model without any.
+        splitter: knows what the next id belongs to.
+        calls_id: the id that begins tool calls; None for a format without any.
+    """
+
+    def __init__(self, loaded: LoadedModel, request: Request, prompt: Sequence[int], *, continues: bool) -> None:
+        """Start an answer.
+
+        Args:
+            loaded: the model.
+            request: its stop strings and constraint.
+            prompt: the ids before the answer.
+            continues: the answer goes on with a text, so that a leading space belongs to it.
+        """
+        self._vocabulary, self._format = loaded.vocabulary, loaded.prompt_format
+        is_constrained = request.constraint is not None  # then the grammar alone decides where the answer ends
+        stops = () if is_constrained else loaded.stop_texts
+        self._stops = StopFilter(stops if is_constrained else request.stop + stops)
+        self._reasoning_stops = StopFilter(stops)
+        self._decoder = StreamDecoder(self._vocabulary, continues=continues)
+        self.marks = reasoning_marks(self._vocabulary, request.prompt)
+        state = first_state(self.marks, self._vocabulary, request.prompt, prompt)
+        self.splitter = ReasoningSplitter(self.marks, state, continues=continues, drops_rest=is_constrained)
+        self.calls_id = self._vocabulary.control_id(CALLS.piece) if writes_calls(self._format) else None
+        self._reasoning: list[str] = []
+        self._texts: list[str] = []
+        self._ids: list[int] = []  # of the answer itself
+        self._withheld: list[str] | None = None  # the text since the start of what may be tool calls
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the text has come to a stop string."""
+        return self._stops.stopped or self._reasoning_stops.stopped
+
+    @property
+    def text(self) -> str:
+        """The text of the answer so far."""
+        return "".join(self._texts)
+
+    @property
+    def reasoning(self) -> str:
+        """The text of the reasoning so far."""
+        return "".join(self._reasoning)
+
+    def push(self, token: int) -> list[Delta]:
+        """Add an id.
+
+        Returns:
+            What to show now: nothing of what may become a stop string or is part of a tool call.
+        """
+        shown: list[Delta] = []
+        if token == self.calls_id and self._withheld is None:
+            shown += self._end_part()
+            self.splitter.state = "answer"
+            shown += self.add(self._stops.flush())
+            self._withheld = []
+        before = self.splitter.state
+        if self.splitter.is_mark(token):
+            shown += self._end_part()
+            self.splitter.mark(token)
+            return shown
+        for part, text in self.splitter.push(self._decoder.push(token)):
+            shown += self._add_to(part, text)
+        if "reasoning" not in (before, self.splitter.state):
+            self._ids.append(token)
+        elif self.marks is not None and self.marks.end is None:  # marks of text are known as such only at their ends
+            self._ids.clear()
+        return shown
+
+    def add(self, text: str) -> list[Delta]:
+        """Add text to the answer; what of it may be shown."""
+        self._texts.append(text)
+        if self._withheld is None:
+            return [TextDelta(text)] if text else []
+        self._withheld.append(text)
+        return []
+
+    def finish(self, salt: str) -> list[Delta]:
+        """End the text: no id follows.
+
+        Args:
+            salt: differs between answers, and so makes the ids of their calls differ.
+
+        Returns:
+            What to show that was held back.
+        """
+        shown: list[Delta] = []
+        if not self.is_stopped:
+            shown += self._end_part()
+            shown += self._add_reasoning(self._reasoning_stops.flush())
+            shown += self.add(self._stops.flush())
+        withheld = "" if self.parsed(salt).calls else "".join(self._withheld or ())
+        return [*shown, TextDelta(withheld)] if withheld else shown
+
+    def parsed(self, salt: str) -> ParsedAnswer:
+        """The whole answer, its tool calls parsed; only at the end."""
+        if self.calls_id not in self._ids:
+            return ParsedAnswer(self.text)
+        return parse_answer(self._format, self._vocabulary.segments_of(self._ids), salt)
+
+    def _end_part(self) -> list[Delta]:
+        """Add what is still held back of a part that another one follows."""
+        held = [*self.splitter.push(self._decoder.flush()), *self.splitter.flush()]
+        return [delta for part, text in held for delta in self._add_to(part, text)]
+
+    def _add_to(self, part: Part, text: str) -> list[Delta]:
+        """Add text to its part; what of it may be shown."""
+        if part == "answer":
+            return self.add(self._stops.push(text))
+        return self._add_reasoning(self._reasoning_stops.push(text))
+
+    def _add_reasoning(self, text: str) -> list[Delta]:
+        self._reasoning.append(text)
+        return [ReasoningDelta(text)] if text else []

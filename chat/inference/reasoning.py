@@ -1,0 +1,291 @@
+"""Part the reasoning of an answer from the answer, and let a constraint begin after it.
+
+Mistral's models mark reasoning by control pieces, other families by text at the start of an answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from chat.prompts.segments import BEGIN_THINK, BEGIN_THINK_TEXT, END_THINK, END_THINK_TEXT, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from chat.core.request import Prompt
+    from chat.llama.tokenizer.tokenizer import Tokenizer
+
+Part = Literal["reasoning", "answer"]
+State = Literal["start", "reasoning", "answer"]
+
+_MARKS = ((BEGIN_THINK.piece, END_THINK.piece), (BEGIN_THINK_TEXT, END_THINK_TEXT))
+TAIL_IDS = 16  # of a prompt; more than a mark of text and the white space after it take
+
+
+@dataclass(frozen=True)
+class ReasoningMarks:
+    """How a model marks its reasoning.
+
+    Attributes:
+        begin: the ids of the mark before it, as the model writes them.
+        end: the id of the control piece after it; None where the marks are text.
+        begin_text: the mark before it.
+        end_text: the mark after it.
+    """
+
+    begin: tuple[int, ...]
+    end: int | None
+    begin_text: str
+    end_text: str
+
+
+def reasoning_marks(vocabulary: Tokenizer, prompt: Prompt) -> ReasoningMarks | None:
+    """The marks of a model's reasoning; None for a model or a prompt without any.
+
+    Control pieces count wherever the vocabulary has them. Text counts in an answer to messages, where the model's chat
+    template shows both marks.
+    """
+    for begin, end in _MARKS:
+        ids = [vocabulary.control_id(piece) for piece in (begin, end)]
+        if ids[0] is not None and ids[1] is not None and not any(map(vocabulary.piece_bytes, filter(None, ids))):
+            return ReasoningMarks((ids[0],), ids[1], begin, end)
+    template = vocabulary.template.text
+    if prompt.messages is None or BEGIN_THINK_TEXT not in template or END_THINK_TEXT not in template:
+        return None
+    single = vocabulary.control_id(BEGIN_THINK_TEXT)
+    begin_ids = (single,) if single is not None else tuple(vocabulary.encode((Text(BEGIN_THINK_TEXT, joined=True),)))
+    return ReasoningMarks(begin_ids, None, BEGIN_THINK_TEXT, END_THINK_TEXT)
+
+
+def first_state(marks: ReasoningMarks | None, vocabulary: Tokenizer, prompt: Prompt, ids: Sequence[int]) -> State:
+    """What the first id after a prompt belongs to.
+
+    Args:
+        marks: of the model.
+        vocabulary: of the model.
+        prompt: an answer that it continues may have been cut off in the reasoning.
+        ids: those of the prompt; a template may end it with the mark before the reasoning.
+    """
+    if marks is None:
+        return "answer"
+    if _is_reasoning_open(marks, vocabulary, prompt, ids):
+        return "reasoning"
+    return "answer" if prompt.continues else "start"
+
+
+def _is_reasoning_open(marks: ReasoningMarks, vocabulary: Tokenizer, prompt: Prompt, ids: Sequence[int]) -> bool:
+    """Whether a prompt ends within reasoning."""
+    if marks.end is not None:
+        last_control = next((token for token in reversed(ids) if vocabulary.is_control(token)), None)
+        return last_control in marks.begin
+    if prompt.continues and prompt.messages:
+        return prompt.messages[-1].is_unfinished_reasoning
+    return vocabulary.text_of(ids[-TAIL_IDS:]).rstrip().endswith(marks.begin_text)
+
+
+class ReasoningSplitter:
+    """Parts the text of one answer, as it comes, into reasoning and answer.
+
+    Marks of text count at the start alone; the line ends around them belong to neither part.
+
+    Attributes:
+        state: what the next text belongs to; `start` where that is not certain yet.
+    """
+
+    def __init__(self, marks: ReasoningMarks | None, state: State, *, continues: bool, drops_rest: bool) -> None:
+        """Start an answer.
+
+        Args:
+            marks: of the model.
+            state: of its first id.
+            continues: the answer goes on with a text, whose line ends belong to it.
+            drops_rest: text of the id that ends a mark of text is dropped: a constraint begins with the next id.
+        """
+        self.state: State = state
+        self._marks = marks
+        self._held = ""
+        self._drops_rest = drops_rest
+        self._strips_line_ends = state == "reasoning" and not continues
+
+    def is_mark(self, token: int) -> bool:
+        """Whether an id is a control piece around reasoning."""
+        marks = self._marks
+        return marks is not None and marks.end is not None and token in (*marks.begin, marks.end)
+
+    def mark(self, token: int) -> None:
+        """Go on after a control piece around reasoning."""
+        self.state = "answer" if self._marks is not None and token == self._marks.end else "reasoning"
+
+    def push(self, text: str) -> list[tuple[Part, str]]:
+        """Add text of the answer; what is returned is certain to belong to its part."""
+        if self._marks is None or self._marks.end is not None:
+            return [("reasoning" if self.state == "reasoning" else "answer", text)] if text else []
+        self._held += text
+        if self.state == "start":
+            self._leave_start(self._marks.begin_text)
+        parts: list[tuple[Part, str]] = []
+        if self.state == "reasoning":
+            parts += self._take_reasoning(self._marks.end_text)
+        if self.state == "answer" and (answer := self._stripped(self._held)):
+            parts.append(("answer", answer))
+            self._held = ""
+        return parts
+
+    def flush(self) -> list[tuple[Part, str]]:
+        """The text that was held back; only when no more text can come, or the reasoning is over."""
+        held, self._held = self._held, ""
+        return [("reasoning" if self.state == "reasoning" else "answer", held)] if held else []
+
+    def _leave_start(self, begin: str) -> None:
+        """Decide whether the text begins with the mark, if there is enough of it."""
+        text = self._held.lstrip()
+        if text.startswith(begin):
+            self.state, self._held, self._strips_line_ends = "reasoning", text[len(begin) :], True
+        elif not begin.startswith(text):
+            self.state = "answer"
+
+    def _take_reasoning(self, end: str) -> list[tuple[Part, str]]:
+        """The reasoning so far, without what may be the mark after it or the line ends before that."""
+        text = self._held = self._stripped(self._held)
+        before, mark, after = text.partition(end)
+        if mark:
+            self.state, self._held, self._strips_line_ends = "answer", "" if self._drops_rest else after, True
+            passing = before.rstrip("\n")
+        else:
+            partial = next((size for size in range(len(end) - 1, 0, -1) if text.endswith(end[:size])), 0)
+            passing = text[: len(text) - partial].rstrip("\n")
+            self._held = text[len(passing) :]
+        return [("reasoning", passing)] if passing else []
+
+    def _stripped(self, text: str) -> str:
+        if self._strips_line_ends:
+            text = text.lstrip("\n")
+            self._strips_line_ends = not text
+        return text
+
+
+class Mask(Protocol):
+    """Keeps the ids of an answer within a constraint."""
+
+    def apply(self, logits: NDArray[np.float32]) -> None:
+        """Make every id that may not come next impossible.
+
+        Args:
+            logits: (vocabulary,) float32, changed in place.
+
+        Raises:
+            EngineError: no id may come next.
+        """
+
+    def consume(self, token: int) -> None:
+        """Advance by the id that was drawn.
+
+        Raises:
+            EngineError: the constraint refuses an id that it had allowed.
+        """
+
+    def is_complete(self) -> bool:
+        """Whether nothing more can come."""
+
+
+class OneOf:
+    """Allows the same ids at every place."""
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        self._ids = sorted(ids)
+
+    def apply(self, logits: NDArray[np.float32]) -> None:
+        """Make every other id impossible; `logits` are (vocabulary,) float32, changed in place."""
+        import numpy as np
+
+        kept = logits[self._ids]
+        logits[:] = -np.inf
+        logits[self._ids] = kept
+
+    def consume(self, token: int) -> None:
+        """Nothing changes."""
+
+    def is_complete(self) -> bool:
+        """Never."""
+        return False
+
+
+class ReasoningGate:
+    """Lets a model think before its answer, and holds the answer to a constraint.
+
+    Attributes:
+        has_answered: whether an id of the answer was drawn.
+    """
+
+    def __init__(self, mask: Mask, marks: ReasoningMarks, splitter: ReasoningSplitter, ends: frozenset[int]) -> None:
+        """Start an answer.
+
+        Args:
+            mask: of the constraint.
+            marks: of the reasoning.
+            splitter: knows what the next id belongs to.
+            ends: ids that may not come in the reasoning, for the answer would be missing.
+        """
+        self._mask = mask
+        self._begin = marks.begin
+        self._splitter = splitter
+        self._ends = list(ends)
+        # ids of the mark before the reasoning so far
+        self._begun = len(marks.begin) if splitter.state == "reasoning" else 0
+        self._is_begin_allowed = False  # by the constraint, as the next id of the answer
+        self.has_answered = splitter.state == "answer"
+
+    def apply(self, logits: NDArray[np.float32]) -> None:
+        """Make every id that may not come next impossible.
+
+        Args:
+            logits: (vocabulary,) float32, changed in place.
+
+        Raises:
+            EngineError: no id may come next.
+        """
+        import numpy as np
+
+        if self._splitter.state == "reasoning":
+            logits[self._ends] = -np.inf
+            return
+        if 0 < self._begun < len(self._begin):
+            next_id = self._begin[self._begun]
+            kept = logits[next_id]
+            logits[:] = -np.inf
+            logits[next_id] = kept
+            return
+        kept = logits[self._begin[0]]
+        self._mask.apply(logits)
+        self._is_begin_allowed = bool(np.isfinite(logits[self._begin[0]]))
+        if self._may_begin:
+            logits[self._begin[0]] = kept
+
+    def consume(self, token: int) -> None:
+        """Advance by the id that was drawn; only ids of the answer count for the constraint.
+
+        Raises:
+            EngineError: the library refuses an id that it had allowed.
+        """
+        if self._splitter.state == "reasoning":
+            return
+        is_single = len(self._begin) == 1
+        is_mark = self._may_begin and token == self._begin[0] and (is_single or not self._is_begin_allowed)
+        if is_mark or self._begun % len(self._begin):
+            self._begun += 1
+            return
+        self.has_answered = True
+        self._mask.consume(token)
+
+    def is_complete(self) -> bool:
+        """Whether nothing more can come."""
+        return self.has_answered and self._mask.is_complete()
+
+    @property
+    def _may_begin(self) -> bool:
+        """Whether reasoning may still begin."""
+        return not self.has_answered and self._begun == 0
