@@ -89,6 +89,11 @@ def silence_line(seconds: float, width: int) -> Line:
     return plain(cut(f"no token for {duration(seconds)}{SEPARATOR}Ctrl+C stops", width - 1), "dim")
 
 
+def thinking_line(seconds: float, width: int) -> Line:
+    """That the model thinks, where its reasoning is not shown."""
+    return plain(cut(f"thinking{SEPARATOR}{duration(seconds)}", width - 1), "dim")
+
+
 def completion_line(completion: Completion, width: int) -> Line:
     """Tokens, speed, time and cached part of an answer in a session, as far as they fit."""
     seconds = completion.seconds.prompt + completion.seconds.generate

@@ -16,7 +16,7 @@ from chat.app.answer_output import AnswerOutput
 from chat.config.options import Settings
 from chat.core.backend import ModelInfo
 from chat.core.conversation import ToolCall
-from chat.core.events import Completion, Seconds, TextDelta, TokenCounts
+from chat.core.events import Completion, ReasoningDelta, Seconds, TextDelta, TokenCounts
 from chat.errors import ChatError
 from tests.environments import FakeEnvironment, pipes, terminal
 from tests.program import run, run_command
@@ -47,7 +47,7 @@ def streamed(environment: FakeEnvironment, *pieces: str, **settings: Any) -> Fak
     output = AnswerOutput(Settings(**settings), environment)
     answer = done("".join(pieces))
     with output.waiting():
-        output.stream(iter([*map(TextDelta, pieces), answer]), keep=lambda text: None)
+        output.stream(iter([*map(TextDelta, pieces), answer]), keep=lambda text, reasoning: None)
     output.finish(answer, INFO)
     return environment
 
@@ -57,6 +57,33 @@ def test_a_pipe_gets_the_text_as_it_is_and_a_terminal_styled_markdown() -> None:
     assert streamed(pipes(), *pieces).out == "".join(pieces)
     assert streamed(terminal(), *pieces).screen() == ["Title", "", "A bold word ␛[31m"]
     assert "\x1b[1m" in streamed(terminal(NO_COLOR=""), *pieces).out
+
+
+def thought(environment: FakeEnvironment, text: str, **settings: Any) -> FakeEnvironment:
+    """The environment after an answer with reasoning before it."""
+    output = AnswerOutput(Settings(**settings), environment)
+    pieces = ("Is it so? It ", "may be.\nIt ", "is.")
+    answer = done(text, reasoning="".join(pieces))
+    with output.waiting():
+        deltas = [*map(ReasoningDelta, pieces), *([TextDelta(text)] if text else [])]
+        output.stream(iter([*deltas, answer]), keep=lambda text, reasoning: None)
+    output.finish(answer, INFO)
+    return environment
+
+
+def test_a_pipe_gets_the_answer_without_the_reasoning_and_a_terminal_shows_it_before() -> None:
+    assert (thought(pipes(), "Yes.").out, thought(pipes(), "Yes.").err) == ("Yes.\n", "")
+    shown = thought(terminal(columns=16), "Yes.")
+    assert shown.screen() == ["Is it so? It may", "be.", "It is.", "", "Yes."]
+    assert "\x1b[2mIt is.\x1b[0m" in shown.out
+    assert thought(terminal(TERM="dumb"), "Yes.").out == "Yes.\n"
+    assert json.loads(thought(pipes(), "Yes.", json=True).out)["reasoning"] == "Is it so? It may be.\nIt is."
+    assert "reasoning" not in json.loads(streamed(pipes(), "Yes.", json=True).out)
+
+
+def test_an_answer_that_was_all_reasoning_says_so() -> None:
+    environment = thought(pipes(), "")
+    assert (environment.out, environment.err) == ("\n", "note: the model thought and gave no answer\n")
 
 
 def test_a_terminal_gets_plain_text_without_markdown_or_where_it_is_dumb() -> None:

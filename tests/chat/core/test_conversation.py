@@ -55,6 +55,7 @@ def test_an_empty_system_prompt_is_none_at_all_and_no_decision_is_the_models_own
         ANSWER,
         Message("assistant", "", tool_calls=(ToolCall("now", "{}", "abc"), ToolCall("f", "broken"))),
         Message("tool", "noon", tool_call_id="abc", name="now"),
+        Message("assistant", "", (1,), "length", reasoning="Noon?"),
     ],
 )
 def test_a_message_comes_back_from_json(message: Message) -> None:

@@ -95,6 +95,20 @@ def test_json_has_the_whole_tree_and_comes_back_equal() -> None:
     assert record == replace(RECORD, id="", created=0.0, updated=0.0, leaf="a3")
 
 
+def test_every_format_has_the_reasoning_apart_from_the_answer() -> None:
+    thought = Message("assistant", "Yes.", (1,), "stop", reasoning="Is it?\n\n<b>")
+    conversation = Conversation().add(Message("user", "So?"), "q").add(thought, "a")
+    texts = {kind: export_text(RECORD, conversation, kind) for kind in ("markdown", "json", "html", "sharegpt")}  # type: ignore[arg-type]
+    assert texts["markdown"].endswith(
+        "## Assistant\n\n<details>\n<summary>Reasoning</summary>\n\nIs it?\n\n<b>\n\n</details>\n\nYes.\n"
+    )
+    folded = '<details><summary>Reasoning</summary><div class="text" dir="auto">Is it?\n\n&lt;b&gt;</div></details>'
+    assert f'{folded}<div class="text" dir="auto">Yes.</div>' in texts["html"]
+    said = {"from": "gpt", "value": "Yes.", "reasoning": "Is it?\n\n<b>"}
+    assert json.loads(texts["sharegpt"])["conversations"][-1] == said
+    assert from_json(texts["json"])[1] == conversation
+
+
 class Reader(HTMLParser):
     """The page as a browser reads it: its tags, and the text of each kind of element."""
 

@@ -68,6 +68,17 @@ def all_of(engine: LocalBackend, requests: list[Request], parallel: int | None) 
     return dict(engine.answer_all(requests, parallel))
 
 
+def test_a_batch_keeps_reasoning_apart(open_engine: Open, thinker: Callable[[str], Path]) -> None:
+    """The prompts leave the reasoning of an earlier answer open, so all that follows is reasoning."""
+    engine = open_engine(thinker("v13"))
+    cut = Message("assistant", "", finish_reason="length", reasoning="Hm")
+    continued = [Prompt((Message("user", text), cut), continues=True) for text in "abc"]
+    requests = [Request(prompt, GREEDY, max_tokens=5) for prompt in continued]
+    for each in (*all_of(engine, requests, 3).values(), alone(engine, requests[0])):
+        assert isinstance(each, Completion)
+        assert (each.text, len(each.ids or ())) == ("", 5) and each.reasoning
+
+
 def ids(outcomes: Outcomes) -> list[object]:
     return [each.ids if isinstance(each, Completion) else str(each) for _, each in sorted(outcomes.items())]
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from chat.core.backend import ModelInfo, Rendered
 from chat.core.conversation import ToolCall
-from chat.core.events import Completion, LoadProgress, Notice, PrefillProgress, Seconds, TextDelta, TokenCounts
+from chat.core.events import (
+    Completion,
+    LoadProgress,
+    Notice,
+    PrefillProgress,
+    ReasoningDelta,
+    Seconds,
+    TextDelta,
+    TokenCounts,
+)
 from chat.errors import EngineError, ModelError
 
 if TYPE_CHECKING:
@@ -36,8 +45,8 @@ def holds(condition: Condition | None) -> bool:
 class Scripted:
     """Answers with the next script of a list, or with an echo if none is left.
 
-    A script is a list of steps: ["text", "..."] (one event per character run given), ["chars", "..."] (one event per
-    character), ["read", done, total, s], ["notice", "..."], ["length"] (ends by length), ["die"],
+    A script is a list of steps: ["think", "..."] (reasoning), ["text", "..."] (one event per
+    character run given), ["chars", "..."] (one event per character), ["read", done, total, s], ["notice", "..."], ["length"] (ends by length), ["die"],
     ["figures", prompt, cached, generated, seconds of reading, seconds of answering], ["call", name, arguments, id],
     ["hang"] (ignores `cancel`), ["wait"] (until `cancel`), ["until", condition] (or `cancel`). Loading ends when the
     condition `loads_when` holds; `load_error` is the message of a ModelError instead. `loaded` is the fraction that is
@@ -77,7 +86,7 @@ class Scripted:
         if not holds(self.loads_when):
             yield LoadProgress(0.5)
             self._wait_for_load()
-        text, reason, ids = "", "stop", []
+        text, reasoning, reason, ids = "", "", "stop", []
         figures: Sequence[Any] = ()
         calls: list[ToolCall] = []
         for name, *values in script:
@@ -96,6 +105,10 @@ class Scripted:
                 text += values[0]
                 ids.append(len(ids))
                 yield TextDelta(values[0])
+            elif name == "think":
+                reasoning += values[0]
+                ids.append(len(ids))
+                yield ReasoningDelta(values[0])
             elif name == "length":
                 reason = "length"
             elif name == "figures":
@@ -111,7 +124,7 @@ class Scripted:
         yield Completion(
             text, reason, tuple(ids), "0" * 64, TokenCounts(prompt, cached, generated),
             Seconds(0.0, read_seconds, seconds), {"temperature": request.sampling.temperature},
-            tuple(calls),
+            tuple(calls), reasoning=reasoning,
         )  # fmt: skip
 
     def _wait_for_load(self) -> None:

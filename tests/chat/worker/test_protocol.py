@@ -9,7 +9,17 @@ import pytest
 
 from chat.core.backend import ModelInfo, Rendered
 from chat.core.conversation import Message, ToolCall
-from chat.core.events import Completion, Event, LoadProgress, Notice, PrefillProgress, Seconds, TextDelta, TokenCounts
+from chat.core.events import (
+    Completion,
+    Event,
+    LoadProgress,
+    Notice,
+    PrefillProgress,
+    ReasoningDelta,
+    Seconds,
+    TextDelta,
+    TokenCounts,
+)
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
 from chat.errors import (
     ChatError,
@@ -28,6 +38,7 @@ ODD = 'a\0b\ud800\n\r\u2028\x1b[31m😀"\\'
 EVENTS: list[Event] = [
     LoadProgress(0.5),
     PrefillProgress(3, 10, 1.25),
+    ReasoningDelta(ODD),
     TextDelta(ODD),
     Notice("note"),
     Completion("", "stop", (), "", TokenCounts(), Seconds()),
@@ -42,6 +53,7 @@ EVENTS: list[Event] = [
         (ToolCall("f", "{}", "id"),),
         {"yes": 0.9, "no": 0.1},
         ({"id": 1, "top": [1, 2]},),
+        reasoning=ODD,
     ),
 ]
 
