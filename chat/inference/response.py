@@ -30,6 +30,7 @@ from chat.inference.reasoning import OneOf, ReasoningGate
 from chat.llama.sampler import Sampler, settle
 from chat.prompts.builder import BuiltPrompt, build_prompt, encode, stable_prefix_length
 from chat.prompts.default_system import with_default_system
+from chat.prompts.mistral_versions import MISTRAL_VERSIONS
 from chat.prompts.registry import takes_tools
 from chat.prompts.segments import Ids, Text
 
@@ -311,9 +312,13 @@ def render(loaded: LoadedVocabulary, request: Request) -> Rendered:
 def count(loaded: LoadedVocabulary, messages: Sequence[Message]) -> tuple[int, ...]:
     """How many tokens the content of each message has, without BOS; an answer of the model counts as its own ids."""
 
+    version = MISTRAL_VERSIONS.get(loaded.prompt_format)
+    sends_reasoning = version is not None and version.thinks
+
     def segment(message: Message) -> Segment:
-        text = Text(message.content)
-        return Ids(message.ids, (message.content,), (text,)) if message.ids else text
+        text = Text(message.reasoning + message.content if sends_reasoning else message.content)
+        has_own_ids = message.ids and (sends_reasoning or not message.reasoning)
+        return Ids(message.ids, (message.content or message.reasoning,), (text,)) if has_own_ids else text
 
     return tuple(len(loaded.vocabulary.encode((segment(message),))) for message in messages)
 

@@ -71,7 +71,7 @@ def _branch(conversation: Conversation, leaf: str, open_ids: set[str]) -> Conver
         fork=None if fork_index is None else path[fork_index],
         turn=len(questions),
         question=questions[-1] if questions else "",
-        ending=path[-1].message.content if path[-1].message.role == "assistant" else "",
+        ending=(path[-1].message.content or path[-1].message.reasoning) if path[-1].message.role == "assistant" else "",
     )
 
 

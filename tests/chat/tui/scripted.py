@@ -45,8 +45,9 @@ def holds(condition: Condition | None) -> bool:
 class Scripted:
     """Answers with the next script of a list, or with an echo if none is left.
 
-    A script is a list of steps: ["think", "..."] (reasoning), ["text", "..."] (one event per
-    character run given), ["chars", "..."] (one event per character), ["read", done, total, s], ["notice", "..."], ["length"] (ends by length), ["die"],
+    A script is a list of steps: ["think", "..."] (reasoning), ["text", "..."] (one event per character run given),
+    ["chars", "..."] (one event per character), ["read", done, total, s], ["notice", "..."], ["length"] (ends by
+    length), ["die"],
     ["figures", prompt, cached, generated, seconds of reading, seconds of answering], ["call", name, arguments, id],
     ["hang"] (ignores `cancel`), ["wait"] (until `cancel`), ["until", condition] (or `cancel`). Loading ends when the
     condition `loads_when` holds; `load_error` is the message of a ModelError instead. `loaded` is the fraction that is
@@ -56,6 +57,7 @@ class Scripted:
     def __init__(
         self, scripts: Sequence[Sequence[Any]] = (), loads_when: Condition | None = None, context: int = 32768,
         window: int | None = None, name: str = "scripted", loaded: float = 0.0, load_error: str = "",
+        system_prompt: str = "", efforts: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.scripts = list(scripts)
         self.loads_when = loads_when
@@ -64,6 +66,8 @@ class Scripted:
         self.context = context
         self.window = window
         self.name = name
+        self.system_prompt = system_prompt
+        self.efforts = tuple(efforts)
         self.requests: list[Request] = []
         self.closed = False
         self._cancelled = threading.Event()
@@ -75,7 +79,17 @@ class Scripted:
             on_loading(self.loaded)
         self._wait_for_load()
         return ModelInfo(
-            f"/models/{self.name}.gguf", 1000, "Q4_K_M", "llama", self.window, self.context, 32768, "v3", name=self.name
+            f"/models/{self.name}.gguf",
+            1000,
+            "Q4_K_M",
+            "llama",
+            self.window,
+            self.context,
+            32768,
+            "v3",
+            name=self.name,
+            system_prompt=self.system_prompt,
+            efforts=self.efforts,
         )
 
     def reply(self, request: Request) -> Iterator[Event]:

@@ -22,4 +22,21 @@ def test_an_answer_that_was_all_reasoning_says_so_and_is_gone_on_with(start: Any
     terminal.run("/continue", "m.\n\nYes.")
     terminal.run("/export out.json", "out.json")
     terminal.run("again", "the model thought and gave no answer; /regen asks again")
-    terminal.run("/system default", "no system prompt")
+
+
+def test_the_models_own_system_prompt_is_shown_left_out_and_taken_back(start: Any) -> None:
+    terminal = start(system_prompt="Be the model.")
+    terminal.wait("/ 32,768")
+    terminal.run("/system", "Be the model.\nthe model's own; /system none leaves it out")
+    terminal.run("hi", "You said: hi")
+    terminal.run("/context", "system          3  Be the model.")
+    terminal.run("/system none", "no system prompt")
+    terminal.run("/system default", "the model's own; /system none leaves it out")
+
+
+def test_an_effort_is_one_of_the_models(start: Any) -> None:
+    terminal = start(efforts=["none", "high"])
+    terminal.wait("/ 32,768")
+    terminal.run("/set effort max", "the model has no reasoning effort 'max'\nhint: one of none, high")
+    terminal.run("/set effort high", "effort           high  /set")
+    terminal.run("/set effort default", "effort           -  /set")
