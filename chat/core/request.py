@@ -108,7 +108,8 @@ class Prompt:
         ids: the whole prompt; nothing is added.
         tools: the functions that the model may call, as JSON objects.
         continues: whether the last message is an answer to be continued.
-        default_system: whether messages without a system prompt get the one that the model was released with.
+        default_system: whether messages without a system prompt get the one that the model was released with; None
+            where nobody decided, which leaves it to a chat template.
         effort: how much the model thinks before it answers, in its own words; None for its default.
     """
 
@@ -117,7 +118,7 @@ class Prompt:
     ids: tuple[int, ...] | None = None
     tools: tuple[dict[str, Any], ...] = ()
     continues: bool = False
-    default_system: bool = False
+    default_system: bool | None = None
     effort: str | None = None
 
     @classmethod

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chat.prompts.model_settings import ReasoningEfforts
     from chat.prompts.segments import ChatTemplate
 
+_NO_SYSTEM = Message("system", "")
 MESSAGE_TOKENS = 4  # estimate of what a format writes around a message
 
 
@@ -107,8 +108,23 @@ def encode(prompt: Prompt, tokenizer: Encoder, prompt_format: str) -> tuple[int,
         return tuple(tokenizer.encode((Mark("bos"), Text(prompt.text, joined=True))))
     messages = prompt.messages or ()
     settings = settings_of(prompt.effort, tokenizer.efforts(prompt_format))
-    segments = render(prompt_format, messages, prompt.tools, prompt.continues, tokenizer.template, settings)
-    return tuple(tokenizer.encode(segments))
+    for heads in ((_NO_SYSTEM,), ()) if _declines_default(prompt, prompt_format) else ((),):
+        try:
+            segments = render(
+                prompt_format, (*heads, *messages), prompt.tools, prompt.continues, tokenizer.template, settings
+            )
+            return tuple(tokenizer.encode(segments))
+        except DataError:  # a template without a place for a system prompt has no default one either
+            if not heads:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _declines_default(prompt: Prompt, prompt_format: str) -> bool:
+    """Whether a chat template must be kept from writing a system prompt of its own."""
+    messages = prompt.messages or ()
+    has_system = bool(messages) and messages[0].role == "system"
+    return prompt_format == "template" and prompt.default_system is False and not has_system
 
 
 def stable_prefix_length(prompt: Prompt, ids: Sequence[int], tokenizer: Encoder, prompt_format: str) -> int:

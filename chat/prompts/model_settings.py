@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chat.errors import UsageError
 from chat.gguf.keys import MistralChatKey, TokenizerKey
 from chat.prompts.mistral_versions import MISTRAL_VERSIONS
+from chat.prompts.segments import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,7 @@ class ReasoningEfforts:
 
     Attributes:
         values: their names.
-        default: the one that the model is told without a choice.
+        default: the one that the model is told without a choice; empty where the chat template has its own.
     """
 
     values: tuple[str, ...]
@@ -46,16 +47,28 @@ def reasoning_efforts(metadata: Mapping[str, Any], prompt_format: str) -> Reason
         prompt_format: one of `FORMATS`.
     """
     version = MISTRAL_VERSIONS.get(prompt_format)
+    if prompt_format == "template":
+        return _of_template(metadata, has_default=False) if _NAME in _template(metadata) else None
     if version is None or not version.settings:
         return None
     stored = metadata.get(MistralChatKey.MODEL_SETTINGS)
     if isinstance(stored, str):
         return _stored_efforts(stored)
-    template = metadata.get(TokenizerKey.CHAT_TEMPLATE)
-    text = template if isinstance(template, str) else ""
+    return _of_template(metadata, has_default=True)
+
+
+def _of_template(metadata: Mapping[str, Any], *, has_default: bool) -> ReasoningEfforts:
+    """The efforts that a chat template lists, else all that are known."""
+    text = _template(metadata)
     listed, default = _LISTED.search(text), _DEFAULT.search(text)
-    values = tuple(_WORD.findall(listed[1])) if listed else KNOWN_EFFORTS
-    return ReasoningEfforts(values, default[2] if default and default[2] in values else values[0])
+    values = (tuple(_WORD.findall(listed[1])) if listed else ()) or KNOWN_EFFORTS
+    first = default[2] if default and default[2] in values else values[0]
+    return ReasoningEfforts(values, first if has_default else "")
+
+
+def _template(metadata: Mapping[str, Any]) -> str:
+    text = metadata.get(TokenizerKey.CHAT_TEMPLATE)
+    return decoded(text) if isinstance(text, str | bytes) else ""
 
 
 def check_effort(effort: str, values: tuple[str, ...]) -> None:
@@ -85,7 +98,8 @@ def settings_of(effort: str | None, efforts: ReasoningEfforts | None) -> dict[st
     """
     if effort is not None:
         check_effort(effort, efforts.values if efforts is not None else ())
-    return {} if efforts is None else {_NAME: effort or efforts.default}
+    told = effort or (efforts.default if efforts is not None else "")
+    return {_NAME: told} if told else {}
 
 
 def _stored_efforts(stored: str) -> ReasoningEfforts | None:

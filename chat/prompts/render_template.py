@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chat.core.conversation import Message
 from chat.errors import ChatError, DataError, ModelError
-from chat.prompts.segments import ChatTemplate, Ids, Markup, PromptMessages, Segment, Text
+from chat.prompts.segments import BEGIN_THINK_TEXT, ChatTemplate, Ids, Markup, PromptMessages, Segment, Text
 from chat.prompts.tools_json import loads, tools_text
 from chat.prompts.traced_text import DATA, FIRST_PART, TEMPLATE, TracedText
 from chat.prompts.validate import check_ending, check_values
@@ -71,7 +71,9 @@ def render(prompt: PromptMessages) -> tuple[Segment, ...]:
     check_values(prompt.messages)
     check_ending(prompt.messages, prompt.continues)
     for number, message in enumerate(prompt.messages, 1):
-        if message.role == "assistant" and not (message.content or message.ids or message.tool_calls):
+        if message.role == "assistant" and not (
+            message.content or message.reasoning or message.ids or message.tool_calls
+        ):
             raise DataError(f"message {number}: an empty answer", hint="leave the message out")
     if prompt.tools:
         tools_text(prompt.tools)  # refuses faulty ones
@@ -164,6 +166,7 @@ def _apply(text: str, prompt: PromptMessages, shape: _Shape) -> TracedText:
         "messages": messages,
         "tools": [_traced(_wrapped(tool)) for tool in prompt.tools] or None,
         "documents": None,
+        **{name: TracedText(value, TEMPLATE * len(value)) for name, value in prompt.settings.items()},
         "add_generation_prompt": not prompt.continues,
     }
     written = render_jinja(text, variables)
@@ -182,6 +185,11 @@ def _cut(written: TracedText, tag: str, number: int) -> TracedText:
 def _message(message: Message, index: int, shape: _Shape, tag: str) -> dict[str, Any]:
     """A message as transformers gives it to a template."""
     content = _of_part(message.content + tag, index)
+    is_open = bool(tag) and message.is_unfinished_reasoning  # a template would close it
+    if is_open:
+        begin, thought = f"{BEGIN_THINK_TEXT}\n", message.reasoning + tag
+        origins = TEMPLATE * len(begin) + chr(FIRST_PART + index) * len(thought)
+        content = TracedText(begin + thought, origins)
     plain: dict[str, Any] = {"role": TracedText(message.role, TEMPLATE * len(message.role))}
     if content or not message.tool_calls or shape.empty_content == "text":
         plain["content"] = [{"type": "text", "text": content}] if shape.has_parts else content
@@ -189,6 +197,8 @@ def _message(message: Message, index: int, shape: _Shape, tag: str) -> dict[str,
         plain["content"] = None
     if message.tool_calls:
         plain["tool_calls"] = [_call(call, index, shape) for call in message.tool_calls]
+    if message.reasoning and not is_open:
+        plain["reasoning_content"] = _of_part(message.reasoning, index)
     if message.name:
         plain["name"] = TracedText(message.name)
     if message.tool_call_id:
