@@ -43,7 +43,7 @@ def test_undo_leaves_the_tree_whole(turns: int, leaf: str | None) -> None:
 
 def test_an_empty_system_prompt_is_none_at_all_and_no_decision_is_the_models_own() -> None:
     assert Conversation("x").with_system("").messages() == Conversation("x").with_system(None).messages() == ()
-    assert Prompt.of_conversation(Conversation("")) == Prompt(messages=())
+    assert Prompt.of_conversation(Conversation("")) == Prompt(messages=(), default_system=False)
     assert Prompt.of_conversation(Conversation()) == Prompt(messages=(), default_system=True)
     assert Conversation("x").with_system("y").messages() == (Message("system", "y"),)
 

@@ -38,7 +38,7 @@ def loaded(thinker: Callable[[str], Path]) -> Iterator[LoadedModel]:
 def marked(thinker: Callable[[str], Path]) -> Iterator[LoadedModel]:
     """A model that marks its reasoning by text: its template shows the marks."""
     loaded = load_model(EngineOptions(str(thinker("v7")), threads=1, prompt_format="chatml"))
-    loaded.vocabulary.template = ChatTemplate("<|im_start|> <think> </think>", loaded.vocabulary.template.apply)
+    loaded.vocabulary.template = ChatTemplate("<|im_start|> <think> </think>")
     yield loaded
     loaded.close()
 
