@@ -132,12 +132,9 @@ class Terminal:
         self.send(ENTER)
         processed = PASTES_UNMARKED if PASTES_MARKED in self.output else b"\n"
         self.wait(lambda: processed in self.output[before:])
-        self.wait(self._sends_signals)  # a Ctrl+C before that is a key of the next prompt
 
-    def _sends_signals(self) -> bool:
-        """Whether Ctrl+C is a signal now, as it is between prompts."""
-        if not self.child.isalive():
-            return True
+    def sends_signals(self) -> bool:
+        """Whether Ctrl+C is a signal now, as it is between prompts; in a prompt it is a key."""
         return bool(termios.tcgetattr(self.child.child_fd)[3] & termios.ISIG)
 
     def run(self, line: str, answer: str) -> None:

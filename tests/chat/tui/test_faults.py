@@ -217,6 +217,7 @@ def test_ctrl_c_stops_a_waiting_command(start: Any) -> None:
     terminal.send(CTRL_C)
     terminal.wait("stopped")
     terminal.say("/context")
+    terminal.wait(terminal.sends_signals)
     terminal.send(CTRL_C)
     terminal.wait(lambda: terminal.text().count("stopped") == 2)
     terminal.send(CTRL_D)
