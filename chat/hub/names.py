@@ -143,6 +143,10 @@ CATALOGUE = (
         "mistralai/Mixtral-8x7B-Instruct-v0.1", "as good as a 45B, as fast as a 13B", *_8X7B, aliases=("mixtral",)
     ),
     Official(
+        "mistralai/Mistral-Small-4-119B-2603", "chat, code and reasoning; as fast as a 6B, in much memory",
+        120_922_732_544, 72_150_814_720, 23_040, aliases=("small-4",),
+    ),
+    Official(
         "mistralai/Devstral-2-123B-Instruct-2512", "code and coding agents, on a workstation",
         128_249_389_056, *_123B, MODIFIED_MIT, aliases=("devstral-2",),
     ),

@@ -53,8 +53,10 @@ SHAPES = {
     "mixtral-8x22b-instruct-v0.1": (56, 6144, 16384, 48, 32768, 8),
     "mixtral-8x22b-v0.1": (56, 6144, 16384, 48, 32000, 8),
 }
+SMALL_4 = "mistral-small-4-119b-2603"  # latent attention: ranks 1024 and 256, heads of 64 + 64 and 128
+SHAPES[SMALL_4] = (36, 4096, 2048, 32, 131072, 128)
 TIED = {name for name in SHAPES if name.startswith("ministral-3-3b-")}
-FP8 = {name for name in SHAPES if name.endswith("instruct-2512")} | {"mistral-medium-3.5-128b"}
+FP8 = {name for name in SHAPES if name.endswith("instruct-2512")} | {"mistral-medium-3.5-128b", SMALL_4}
 TEXT_ONLY = {"devstral-2-123b-instruct-2512"}
 SEEING = {
     *(name for name in SHAPES if "ministral-3-" in name),
@@ -62,6 +64,36 @@ SEEING = {
     "mistral-small-3.2-24b-instruct-2506",
     "magistral-small-2509",
 } - TEXT_ONLY
+
+
+def latent_tensors() -> list[tuple[str, tuple[int, ...]]]:
+    """Every tensor of Small 4: its name and shape."""
+    layers, width, inner, heads, pieces, experts = SHAPES[SMALL_4]
+    shapes: dict[str, tuple[int, ...]] = {
+        "attn_norm": (width,),
+        "attn_q_a": (1024, width),
+        "attn_q_a_norm": (1024,),
+        "attn_q_b": (heads * 128, 1024),
+        "attn_kv_a_mqa": (256 + 64, width),
+        "attn_kv_a_norm": (256,),
+        "attn_k_b": (heads, 256, 64),
+        "attn_v_b": (heads, 128, 256),
+        "attn_output": (width, heads * 128),
+        "ffn_norm": (width,),
+        "ffn_gate_inp": (experts, width),
+        "ffn_gate_up_exps": (experts, 2 * inner, width),
+        "ffn_down_exps": (experts, width, inner),
+        "ffn_gate_shexp": (inner, width),
+        "ffn_up_shexp": (inner, width),
+        "ffn_down_shexp": (width, inner),
+    }
+    outer = [
+        ("token_embd.weight", (pieces, width)),
+        ("output.weight", (pieces, width)),
+        ("output_norm.weight", (width,)),
+    ]
+    inside = [(f"blk.{layer}.{name}.weight", shape) for layer in range(layers) for name, shape in shapes.items()]
+    return [*outer, *inside]
 
 
 def vision_parameters(width: int) -> int:
@@ -75,7 +107,8 @@ def vision_parameters(width: int) -> int:
 def released_bytes(name: str, found: Sequence[tuple[str, tuple[int, ...]]]) -> int:
     """Two bytes for each weight, one for the matrices in the layers of an FP8 release."""
     sizes = [
-        prod(shape) * (1 if name in FP8 and tensor.startswith("blk.") and len(shape) > 1 else 2)
+        prod(shape)
+        * (1 if name in FP8 and tensor.startswith("blk.") and len(shape) > 1 and "_inp" not in tensor else 2)
         for tensor, shape in found
     ]
     return sum(sizes) + (2 * vision_parameters(SHAPES[name][1]) if name in SEEING else 0)
@@ -114,13 +147,14 @@ def tensors(
 def test_sizes_are_those_of_the_converters_plan(official: Official) -> None:
     shape = SHAPES[official.name]
     layers, _, _, heads, _, experts = shape
-    found = tensors(*shape)
+    found = latent_tensors() if official.name == SMALL_4 else tensors(*shape)
     if official.name in TIED:
         found = [(name, each) for name, each in found if name != "output.weight"]
     assert official.download_bytes == released_bytes(official.name, found)
-    plan = make_plan(find_recipe("Q4_K_M"), found, Facts(layers, heads, 8, experts))
+    plan = make_plan(find_recipe("Q4_K_M"), found, Facts(layers, heads, 1 if official.name == SMALL_4 else 8, experts))
     assert official.q4_bytes == plan.data_bytes
-    assert official.cache_bytes == layers * 2 * 8 * 128 * 2
+    numbers = 256 + 64 if official.name == SMALL_4 else 2 * 8 * 128  # of each layer
+    assert official.cache_bytes == layers * numbers * 2
 
 
 def test_every_name_means_one_model() -> None:
