@@ -149,6 +149,23 @@ def test_type_name_without_the_key_is_what_most_bytes_have(tmp_path: Path) -> No
     assert read_gguf(written(tmp_path, file)).type_name == "Q4_0"
 
 
+def test_type_name_counts_all_tensors_of_a_type(tmp_path: Path) -> None:
+    """The largest tensor alone does not decide."""
+    single = [Tensor(b"a", [32], 0, bytes(128))]
+    halves = [Tensor(name, [48], 1, bytes(96)) for name in (b"b", b"c")]
+    file = Sketch(keys=[], tensors=[*single, *halves])
+    file.set("general.architecture", STRING, "llama")
+    assert read_gguf(written(tmp_path, file)).type_name == "F16"
+
+
+@pytest.mark.parametrize(("window", "applied"), [(0, None), (1, 1), (7, 7)])
+def test_a_window_of_no_token_is_none(window: int, applied: int | None, tmp_path: Path) -> None:
+    file = Sketch(keys=[], tensors=[])
+    file.set("general.architecture", STRING, "gemma3")
+    file.set("gemma3.attention.sliding_window", 4, window)
+    assert read_gguf(written(tmp_path, file)).window == applied
+
+
 def test_properties_survive_keys_of_the_wrong_type(tmp_path: Path) -> None:
     file = sketch(samples.windowed(tmp_path / "a.gguf").read_bytes())
     file.set("granite_swa.attention.sliding_window", STRING, "many")

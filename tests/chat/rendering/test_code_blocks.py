@@ -30,6 +30,13 @@ def test_a_fence_between_html_tags_is_one() -> None:
     assert code_blocks(text) == blocks == reference(text, html=False)
 
 
+@pytest.mark.parametrize("indent", range(4))
+@pytest.mark.parametrize("line", ["\tx", " \tx", "  \tx", "   \tx", "\t\tx", "  \t \tx"])
+def test_a_tab_loses_the_columns_of_the_fence(indent: int, line: str) -> None:
+    text = f"{' ' * indent}```\n{line}\n```\n"
+    assert code_blocks(text) == reference(text)
+
+
 def test_no_order_of_lines_makes_a_difference_to_the_parser() -> None:
     found = [(code_blocks(text), reference(text, html=False)) for text in map(hostile_answer, range(1000))]
     assert [ours for ours, _ in found] == [theirs for _, theirs in found]
