@@ -128,7 +128,7 @@ class LocalBackend:
         try:
             self._call("reply", request=request)
             for message in self._messages(number):
-                if "event" in message:
+                if "event" in message and self._current is not None:  # a load goes on after a cancelled answer
                     event = unpack_event(message["event"])
                     if isinstance(event, Completion):
                         self._current = None

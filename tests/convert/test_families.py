@@ -316,6 +316,7 @@ def test_an_adapter_that_llama_cpp_would_ignore_is_refused(family: Any, tmp_path
     assert "--lora" in str(caught.value.hint)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ministral3", "mistral4", "llama3-odd", "qwen2", "qwen3"])
 def test_quantizing_a_gguf_again_equals_quantizing_the_checkpoint(name: str, family: Any, tmp_path: Path) -> None:
     direct = made_of(make_family(tmp_path / "checkpoint", name), "Q4_K_M")

@@ -28,6 +28,7 @@ def made_of(folder: Path, **options: Any) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_adapters_are_merged_and_written(name: str, tmp_path: Path) -> None:
     """Qwen's rows of queries and keys stay in Hugging Face's order, and so does what is added to them."""

@@ -36,6 +36,7 @@ def without_sinks(tensors: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in tensors.items() if "attn_sinks" not in name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", REFERENCES, ids=lambda path: f"{path.parent.name}-{path.stem[5:]}")
 def test_tensors_equal_llama_cpps_byte_for_byte(reference: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"

@@ -146,6 +146,7 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_bytes", [1 << 18, 64, 3])
 @pytest.mark.parametrize("ignores_range", [False, True])
 def test_a_dry_run_reads_headers_and_downloads_no_weights(

@@ -92,6 +92,7 @@ def bad_adapter(path: Path, rows: int, number: float) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

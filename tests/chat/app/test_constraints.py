@@ -27,6 +27,7 @@ def model(request: pytest.FixtureRequest, tiny_model: Path, tiny_v3_model: Path)
     return {"v1": tiny_model, "v3": tiny_v3_model}[request.param]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_an_answer_under_a_schema_is_valid_json_of_it(model: Path, seed: int) -> None:
     done = run("-m", model, "--schema", json.dumps(SCHEMA), "--seed", seed, "--temperature", 1.5, "hi")
@@ -39,6 +40,7 @@ def test_the_short_form_of_a_schema_is_one(model: Path) -> None:
     assert set(answer) == {"mood", "ok"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "source", "pattern"),
     [

@@ -64,6 +64,7 @@ def test_a_small_model_changes_no_answer_far_past_the_window(
     assert drafted["tokens"]["drafted"] > 0  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_draft_model_with_the_same_weights_predicts_nearly_everything(model: Path) -> None:
     """They cost more time than they save, so only the first drafts are made."""
     tokens = answer(model, "--draft", model, "--temperature", 0)["tokens"]

@@ -123,6 +123,7 @@ def shell_with_us(shell: str, code: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("names")
 @pytest.mark.parametrize(
     ("line", "offered"),

@@ -79,7 +79,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             pass
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("HF_ENDPOINT", address)
     monkeypatch.setenv("no_proxy", "127.0.0.1")

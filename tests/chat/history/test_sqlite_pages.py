@@ -83,6 +83,7 @@ def test_rows_in_the_write_ahead_log_replace_those_in_the_file(tmp_path: Path) -
     assert rows() == [(1, (None, "new", 0, 0))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_no_damage_makes_it_fail_or_repeat_rows(part: int, tmp_path: Path) -> None:
     path = tmp_path / "x.db"

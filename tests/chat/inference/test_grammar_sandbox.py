@@ -41,6 +41,7 @@ def test_the_limit_is_of_processor_time_not_of_waiting(
     assert caught.value.hint == "make repetitions, numbers and alternatives in it fewer"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "source"),
     [

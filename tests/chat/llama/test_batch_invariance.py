@@ -53,6 +53,7 @@ def test_the_recipes_hold_every_type_that_is_said_to_be_equal(files: dict[str, P
     assert {tensor.type for tensor in tensors if len(tensor.shape) > 1} == INVARIANT_TYPES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2] if FULL else [1])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_rows_are_bit_equal_up_to_seven_also_past_the_window(

@@ -102,6 +102,7 @@ STOPPED = {
 BOMBS = [(template, words) for words, templates in STOPPED.items() for template in templates]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("template", "words"), BOMBS, ids=range(len(BOMBS)))
 def test_a_bomb_is_stopped_with_one_line(template: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jinja_budget, "MOST_STEPS", 20_000)

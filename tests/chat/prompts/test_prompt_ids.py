@@ -41,6 +41,7 @@ def our_ids(
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_conversations_have_the_reference_ids_or_are_refused_by_both(name: str) -> None:
     here = case(name)

@@ -86,6 +86,7 @@ def outcome(expected: str | None, got: str | ChatError) -> str:
     return "equal" if got == expected else "different"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", references())
 def test_a_template_writes_what_transformers_makes_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jinja_sandbox, "datetime", _FixedTime)

@@ -89,6 +89,7 @@ def test_pending_is_the_unfinished_piece() -> None:
     assert splitter.pending == MarkdownPiece("ls", True, "sh")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

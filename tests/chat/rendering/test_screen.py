@@ -142,6 +142,7 @@ def test_a_lost_terminal_is_reported_once() -> None:
     assert reports == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "columns"), STREAMED)
 def test_an_answer_streamed_in_chunks_ends_as_if_drawn_at_once(number: int, columns: int) -> None:
     text = document(number)

@@ -138,6 +138,7 @@ def test_silence_during_a_batch_is_shown_only_if_it_is_longer_than_earlier_batch
     assert wait_state.lines(80) == [silence_line(60, 80)]
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_reported_and_ctrl_c_removes_the_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"

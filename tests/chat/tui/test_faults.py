@@ -65,6 +65,7 @@ def test_a_signal_stores_the_turn_and_ends_the_program_without_waiting_for_the_e
         assert content.startswith("word word") and (reason, streaming) == ("interrupted", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_hangup_stores_the_turn_and_ends_the_program(start: Any, tmp_path: Path, phase: str) -> None:
     facts = dict(PHASES[phase])
@@ -224,6 +225,7 @@ def test_ctrl_c_stops_a_waiting_command(start: Any) -> None:
     assert terminal.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["/context", "/model"])
 def test_a_signal_ends_a_waiting_command(start: Any, command: str) -> None:
     """Once the program waited on for its model, without a terminal."""

@@ -50,6 +50,7 @@ def modes_shown(terminal: Terminal) -> list[str]:
     return re.findall(r"(?:[0-9a-f]+:){10,}[0-9a-f]+", terminal.output.decode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", [True, False])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_while_the_modes_change_does_not_keep_them(name: str, on: bool, tmp_path: Path) -> None:

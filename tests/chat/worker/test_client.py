@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from chat.core.conversation import Message
-from chat.core.events import Completion, Event, LoadProgress, PrefillProgress, TextDelta
+from chat.core.events import Completion, Event, LoadProgress, PrefillProgress, Seconds, TextDelta, TokenCounts
 from chat.core.request import EngineOptions, Prompt, Request, Sampling
 from chat.errors import ChatError, ContextError, DataError, EngineError, ExitCode, ModelError, UsageError
 from chat.worker.client import LocalBackend
+from chat.worker.protocol import from_line, pack_event, to_line
 from tests.chat.tiny_models import Shape, weights, write_gguf
 from tests.folders import ROOT
 from tests.processes import ends
@@ -262,6 +263,18 @@ def test_cancel_while_loading_ends_the_reply_and_the_next_one_is_answered(slow_f
     assert isinstance(events[0], LoadProgress) and isinstance(last, Completion)
     assert (last.finish_reason, last.tokens.generated) == ("interrupted", 0)
     assert done(engine.reply(Request(Prompt(ids=(5, 6)), GREEDY, max_tokens=2))).tokens.generated == 2
+
+
+def test_nothing_comes_after_the_completion_of_a_cancelled_reply(
+    tiny_model: Path, open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load that went on sent its progress between the completion and the end of the call."""
+    engine = open_engine(tiny_model)
+    cancelled = Completion("", "interrupted", (), "", TokenCounts(), Seconds())
+    come = (LoadProgress(0.1), cancelled, LoadProgress(0.2))
+    events = [from_line(to_line({"event": pack_event(event)})) for event in come]
+    monkeypatch.setattr(engine, "_messages", lambda _: iter(events))
+    assert list(engine.reply(HELLO)) == [LoadProgress(0.1), cancelled]
 
 
 def test_cancel_without_a_reply_is_harmless(windowed_file: Path, open_engine: Open) -> None:

@@ -72,6 +72,7 @@ def wanted_of(tmp_path: Path, plain: dict[str, Array], type_name: str = "F32") -
     return made_of(make_checkpoint(tmp_path / "plain", SIZES, plain), type_name)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_symmetric", [True, False], ids=["symmetric", "asymmetric"])
 @pytest.mark.parametrize("is_sorted", [False, True], ids=["in-order", "desc-act"])
 @pytest.mark.parametrize("is_v2", [False, True], ids=["v1", "v2"])

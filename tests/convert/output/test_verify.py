@@ -64,6 +64,7 @@ def test_a_damaged_header_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         spoiled(tmp_path / "out.gguf", "Q8_0", damage, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS"])
 def test_rows_of_another_place_are_found_in_every_type(kind: str, tmp_path: Path) -> None:
     """The bytes are those that were written, but written from the wrong rows."""

@@ -17,6 +17,7 @@ DATA = Path(mistral_common.__file__).parent / "data"
 FILES = [*sorted(DATA.glob("*.model.v*")), V01 / "tokenizer.model", V03 / "tokenizer.model.v3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_pieces_scores_and_types_are_those_of_the_library(path: Path) -> None:
     reference = SentencePieceProcessor(model_file=str(path))

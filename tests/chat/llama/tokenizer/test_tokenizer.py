@@ -126,6 +126,7 @@ def test_each_kind_of_segment_becomes_its_ids() -> None:
     assert encode([Text("")]) == encode([]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v1", "v3", "v7", "chatml"])
 def test_ids_of_another_vocabulary_or_of_an_edited_answer_give_way_to_the_text(name: str) -> None:
     """A session goes on with another model, or its answer was edited: then the ids say something else."""
@@ -171,6 +172,7 @@ def test_control_ids_are_found_by_name_and_text_pieces_are_none() -> None:
     assert vocabulary.is_end(2) and not vocabulary.is_end(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_decoding_gives_the_reference_text(name: str) -> None:
     here = case(name)
