@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -143,6 +142,8 @@ class _Reading:
         """Take an option, with the next argument as its value if it needs one and has none attached."""
         spelling = self.options.get(flag)
         if spelling is None:
+            from difflib import get_close_matches
+
             near = get_close_matches(flag, self.options, n=3)
             return self._add_fault(f"no such option: {flag}", f"did you mean {' or '.join(near)}?" if near else HINT)
         if spelling.truth is not None:
