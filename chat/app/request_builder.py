@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Tool = dict[str, Any]  # the JSON schema of a function, as OpenAI's API has it
 
 GIBIBYTE = 1 << 30
+THINKS = {"auto": None, "hide": None, "on": True, "off": False}  # by the values of `--think`
 TYPES: dict[str, dict[str, Any]] = {
     "str": {"type": "string"},
     "int": {"type": "integer"},
@@ -93,9 +94,10 @@ def build_request(
         DataError: a file of the constraint is not UTF-8.
     """
     return Request(
-        prompt=replace(prompt, tools=tuple(tools), effort=settings.effort),
+        prompt=replace(prompt, tools=tuple(tools), effort=settings.effort, thinks=THINKS[settings.think]),
         sampling=_sampling(settings),
         max_tokens=settings.max_tokens,
+        max_thinking_tokens=settings.think_limit,
         stop=settings.stop,
         constraint=constraint_of(settings),
         logprobs=settings.logprobs,

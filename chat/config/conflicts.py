@@ -24,7 +24,10 @@ ALTERNATIVES: tuple[tuple[str, ...], ...] = (
 )
 HINTS: dict[tuple[str, ...], str] = {("model", "remote"): "`--remote-model` names the server's model"}
 
-_NO_TEMPLATE = ("system", "system_file", "effort", "tools", "prompt_format", "session", "continue_last", "tool_result")
+_NO_TEMPLATE = (
+    "system", "system_file", "effort", "think", "think_limit", "tools", "prompt_format", "session", "continue_last",
+    "tool_result",
+)  # fmt: skip
 # With the first option of a row the others have no effect. `--dry-run` has no row: its name says what it leaves out.
 NO_EFFECT_WITH = {
     "remote": (

@@ -120,6 +120,14 @@ class Settings:
         None, "--effort", group=Group.ANSWER, metavar="LEVEL", live=True,
         help="How much the model thinks before it answers, e.g. none or high, where it has such levels.",
     )  # fmt: skip
+    think: Literal["auto", "on", "off", "hide"] = _option(
+        "auto", "--think", group=Group.ANSWER, live=True,
+        help="Whether the model thinks before it answers; hide keeps its thoughts off the screen.",
+    )  # fmt: skip
+    think_limit: int | None = _option(
+        None, "--think-limit", group=Group.ANSWER, metavar="N", lowest=0, live=True,
+        help="Most tokens of thinking; then the model must answer.",
+    )  # fmt: skip
     max_tokens: int | None = _option(
         None, "-n", "--max-tokens", "--num-predict", group=Group.ANSWER, metavar="N", lowest=0, live=True,
         help="Longest answer in tokens; up to the context if not given.",

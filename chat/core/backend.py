@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +31,7 @@ class ModelInfo:
         name: the model's own name.
         system_prompt: the one that the model was released with; empty for none.
         efforts: the reasoning efforts that it can be told; empty for none.
+        thinking_control: what switches its reasoning on and off; empty for nothing.
         details: device, layers offloaded, threads, bytes of the cache and so on, for `--json`.
     """
 
@@ -46,6 +47,7 @@ class ModelInfo:
     name: str = ""
     system_prompt: str = ""
     efforts: tuple[str, ...] = ()
+    thinking_control: Literal["", "template", "effort", "system prompt"] = ""
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -81,6 +81,7 @@ class TokenCounts:
         generated: tokens of the answer, those of the reasoning included.
         drafted: tokens that were proposed ahead.
         accepted: proposed tokens that became part of the answer.
+        reasoning: tokens of the answer that are reasoning.
     """
 
     prompt: int = 0
@@ -88,6 +89,7 @@ class TokenCounts:
     generated: int = 0
     drafted: int = 0
     accepted: int = 0
+    reasoning: int = 0
 
     @property
     def are_known(self) -> bool:

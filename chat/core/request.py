@@ -111,6 +111,7 @@ class Prompt:
         default_system: whether messages without a system prompt get the one that the model was released with; None
             where nobody decided, which leaves it to a chat template.
         effort: how much the model thinks before it answers, in its own words; None for its default.
+        thinks: whether the model thinks before it answers; None for its default.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -120,6 +121,7 @@ class Prompt:
     continues: bool = False
     default_system: bool | None = None
     effort: str | None = None
+    thinks: bool | None = None
 
     @classmethod
     def of_conversation(cls, conversation: Conversation, *, continues: bool = False) -> Prompt:
@@ -145,6 +147,7 @@ class Request:
         prompt: what is to be answered.
         sampling: the values of the sampler chain.
         max_tokens: the most tokens of the answer; None allows as many as fit in the context.
+        max_thinking_tokens: the most tokens of the reasoning before it; None sets no limit of its own.
         stop: strings that end the answer.
         constraint: what the answer must match.
         logprobs: how many alternatives are reported for each token.
@@ -154,6 +157,7 @@ class Request:
     prompt: Prompt
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
+    max_thinking_tokens: int | None = None
     stop: tuple[str, ...] = ()
     constraint: Constraint | None = None
     logprobs: int = 0

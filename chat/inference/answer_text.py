@@ -27,6 +27,7 @@ class AnswerText:
         marks: of the model's reasoning; None for a model without any.
         splitter: knows what the next id belongs to.
         calls_id: the id that begins tool calls; None for a format without any.
+        reasoning_tokens: how many ids belong to the reasoning, its marks included.
     """
 
     def __init__(self, loaded: LoadedModel, request: Request, prompt: Sequence[int], *, continues: bool) -> None:
@@ -48,6 +49,7 @@ class AnswerText:
         state = first_state(self.marks, self._vocabulary, request.prompt, prompt)
         self.splitter = ReasoningSplitter(self.marks, state, continues=continues, drops_rest=is_constrained)
         self.calls_id = self._vocabulary.control_id(CALLS.piece) if writes_calls(self._format) else None
+        self.reasoning_tokens = 0
         self._reasoning: list[str] = []
         self._texts: list[str] = []
         self._ids: list[int] = []  # of the answer itself
@@ -84,12 +86,15 @@ class AnswerText:
         if self.splitter.is_mark(token):
             shown += self._end_part()
             self.splitter.mark(token)
+            self.reasoning_tokens += 1
             return shown
         for part, text in self.splitter.push(self._decoder.push(token)):
             shown += self._add_to(part, text)
         if "reasoning" not in (before, self.splitter.state):
             self._ids.append(token)
-        elif self.marks is not None and self.marks.end is None:  # marks of text are known as such only at their ends
+            return shown
+        self.reasoning_tokens += 1
+        if self.marks is not None and self.marks.end is None:  # marks of text are known as such only at their ends
             self._ids.clear()
         return shown
 

@@ -33,6 +33,8 @@ from chat.prompts.detect import Detected, UnknownFormatError, detect_format
 from chat.prompts.model_settings import reasoning_efforts
 from chat.prompts.own_template import confirmed
 from chat.prompts.registry import FORMATS, stop_texts
+from chat.prompts.segments import ChatTemplate
+from chat.prompts.thinking import thinking_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +81,7 @@ class PendingReports:
     notices: list[str]  # with the next answer
     base_model_notice: str  # with the first conversation; empty: none
     load_seconds: float
+    refused_switch: str = ""  # the last sentence about a wish for reasoning that the model cannot follow
     is_beyond_training: bool = False  # the user has been warned of a prompt longer than the model was trained on
 
 
@@ -228,6 +231,8 @@ def _base_model_notice(detected: Detected) -> str:
 def _info(file: GgufFile, window: Window, prompt_format: str) -> ModelInfo:
     trained = file.key(ModelKey.CONTEXT_LENGTH)
     efforts = reasoning_efforts(file.metadata, prompt_format)
+    values = efforts.values if efforts is not None else ()
+    system = default_system_prompt(file.metadata, prompt_format, date.today())
     return ModelInfo(
         path=str(file.path),
         size=file.size,
@@ -238,8 +243,9 @@ def _info(file: GgufFile, window: Window, prompt_format: str) -> ModelInfo:
         trained_context=trained,
         prompt_format=prompt_format,
         name=str(file.metadata.get(GeneralKey.NAME, "")),
-        system_prompt=default_system_prompt(file.metadata, prompt_format, date.today()),
-        efforts=efforts.values if efforts is not None else (),
+        system_prompt=system,
+        efforts=values,
+        thinking_control=thinking_control(prompt_format, ChatTemplate.of_metadata(file.metadata).text, values, system),
     )
 
 

@@ -5,6 +5,7 @@ Mistral's models mark reasoning by control pieces, other families by text at the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -33,12 +34,14 @@ class ReasoningMarks:
     Attributes:
         begin: the ids of the mark before it, as the model writes them.
         end: the id of the control piece after it; None where the marks are text.
+        end_ids: the ids of the mark after it.
         begin_text: the mark before it.
         end_text: the mark after it.
     """
 
     begin: tuple[int, ...]
     end: int | None
+    end_ids: tuple[int, ...]
     begin_text: str
     end_text: str
 
@@ -52,13 +55,17 @@ def reasoning_marks(vocabulary: Tokenizer, prompt: Prompt) -> ReasoningMarks | N
     for begin, end in _MARKS:
         ids = [vocabulary.control_id(piece) for piece in (begin, end)]
         if ids[0] is not None and ids[1] is not None and not any(map(vocabulary.piece_bytes, filter(None, ids))):
-            return ReasoningMarks((ids[0],), ids[1], begin, end)
+            return ReasoningMarks((ids[0],), ids[1], (ids[1],), begin, end)
     template = vocabulary.template.text
     if prompt.messages is None or BEGIN_THINK_TEXT not in template or END_THINK_TEXT not in template:
         return None
-    single = vocabulary.control_id(BEGIN_THINK_TEXT)
-    begin_ids = (single,) if single is not None else tuple(vocabulary.encode((Text(BEGIN_THINK_TEXT, joined=True),)))
-    return ReasoningMarks(begin_ids, None, BEGIN_THINK_TEXT, END_THINK_TEXT)
+    begin_ids, end_ids = (_ids_of(vocabulary, mark) for mark in (BEGIN_THINK_TEXT, END_THINK_TEXT))
+    return ReasoningMarks(begin_ids, None, end_ids, BEGIN_THINK_TEXT, END_THINK_TEXT)
+
+
+def _ids_of(vocabulary: Tokenizer, mark: str) -> tuple[int, ...]:
+    single = vocabulary.control_id(mark)
+    return (single,) if single is not None else tuple(vocabulary.encode((Text(mark, joined=True),)))
 
 
 def first_state(marks: ReasoningMarks | None, vocabulary: Tokenizer, prompt: Prompt, ids: Sequence[int]) -> State:
@@ -212,6 +219,42 @@ class OneOf:
     def is_complete(self) -> bool:
         """Never."""
         return False
+
+
+class ReasoningLimit:
+    """Ends reasoning that has come to its most ids, by the mark after it."""
+
+    def __init__(self, marks: ReasoningMarks, splitter: ReasoningSplitter, most: int) -> None:
+        """Start an answer.
+
+        Args:
+            marks: of the reasoning.
+            splitter: knows what the next id belongs to.
+            most: ids of the reasoning before the mark.
+        """
+        self._end, self._splitter, self._left = marks.end_ids, splitter, most
+        self._ended = 0  # ids of the mark so far
+
+    def apply(self, logits: NDArray[np.float32]) -> None:
+        """Make every id but the mark's next one impossible, where the limit is reached.
+
+        Args:
+            logits: (vocabulary,) float32, changed in place.
+        """
+        if self._is_due:
+            logits[:] = -math.inf
+            logits[self._end[self._ended]] = 0.0
+
+    def consume(self, token: int) -> None:
+        """Count an id that was drawn."""
+        if self._is_due:
+            self._ended += 1
+        elif self._splitter.state == "reasoning":
+            self._left -= 1
+
+    @property
+    def _is_due(self) -> bool:
+        return self._splitter.state == "reasoning" and self._left <= 0 and self._ended < len(self._end)
 
 
 class ReasoningGate:

@@ -26,13 +26,13 @@ from chat.inference.answer_text import AnswerText
 from chat.inference.choice_scoring import check_options, choose, encode_option, option_tree, probabilities
 from chat.inference.generator import GenerationInterrupted, GenerationRun
 from chat.inference.logprobs import LogProbs
-from chat.inference.reasoning import OneOf, ReasoningGate
+from chat.inference.reasoning import OneOf, ReasoningGate, ReasoningLimit
 from chat.llama.sampler import Sampler, settle
 from chat.prompts.builder import BuiltPrompt, build_prompt, encode, stable_prefix_length
-from chat.prompts.default_system import with_default_system
 from chat.prompts.mistral_versions import MISTRAL_VERSIONS
 from chat.prompts.registry import takes_tools
 from chat.prompts.segments import Ids, Text
+from chat.prompts.thinking import refused_switch, with_release_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,7 +68,7 @@ class ResponseBuilder:
             DataError: the prompt breaks a rule of its format.
             UsageError: a value is out of range, the constraint does not compile, or the format has no tools.
         """
-        request = replace(request, prompt=with_default_system(request.prompt, loaded.info.system_prompt))
+        request = replace(request, prompt=with_release_defaults(request.prompt, loaded.info))
         self.loaded = loaded
         self.request = request
         self.sampling: Sampling = settle(request.sampling)
@@ -110,6 +110,10 @@ class ResponseBuilder:
             before.append(mask.apply)
             after.append(lambda token: None if vocabulary.is_end(token) else mask.consume(token))
             is_complete = mask.is_complete
+        if self.request.max_thinking_tokens is not None and self._answer.marks is not None:
+            thinking = ReasoningLimit(self._answer.marks, self._answer.splitter, self.request.max_thinking_tokens)
+            before.append(thinking.apply)
+            after.append(thinking.consume)
         if self._logprobs is not None:
             before.append(self._logprobs.observe)
             after.append(self._logprobs.record)
@@ -135,7 +139,12 @@ class ResponseBuilder:
 
     def notices(self) -> list[str]:
         """Sentences for the user about this prompt, and those about the model that were not given yet."""
-        notices = self.loaded.take_notices(self.prompt, is_conversation=self.request.prompt.messages is not None)
+        loaded, prompt = self.loaded, self.request.prompt
+        notices = loaded.take_notices(self.prompt, is_conversation=prompt.messages is not None)
+        refused = refused_switch(prompt, loaded.info, has_marks=self._answer.marks is not None)
+        if refused and loaded.reports.refused_switch != refused:
+            notices.append(refused)
+        loaded.reports.refused_switch = refused
         if self.prompt.dropped:
             notices.append(
                 f"the first {self.prompt.dropped} of {self.prompt.turns} turns no longer fit the context of "
@@ -212,7 +221,9 @@ class ResponseBuilder:
             finish_reason=run.finish_reason or "stop",
             ids=tuple(self.ids),
             prompt_ids_sha256=self._prompt_sha256,
-            tokens=TokenCounts(len(self.prompt.ids), self.cached, len(self.ids), run.drafted, run.accepted),
+            tokens=TokenCounts(
+                len(self.prompt.ids), self.cached, len(self.ids), run.drafted, run.accepted, answer.reasoning_tokens
+            ),
             seconds=Seconds(
                 self.loaded.take_load_seconds(), generation_started - prefill_started, now - generation_started
             ),
@@ -299,7 +310,7 @@ def render(loaded: LoadedVocabulary, request: Request) -> Rendered:
     Raises:
         DataError: the prompt breaks a rule of its format.
     """
-    request = replace(request, prompt=with_default_system(request.prompt, loaded.info.system_prompt))
+    request = replace(request, prompt=with_release_defaults(request.prompt, loaded.info))
     drops = loaded.options.overflow == "drop"
     limit = loaded.limit if drops else None
     try:

@@ -166,7 +166,7 @@ def _apply(text: str, prompt: PromptMessages, shape: _Shape) -> TracedText:
         "messages": messages,
         "tools": [_traced(_wrapped(tool)) for tool in prompt.tools] or None,
         "documents": None,
-        **{name: TracedText(value, TEMPLATE * len(value)) for name, value in prompt.settings.items()},
+        **{name: _setting(value) for name, value in prompt.settings.items()},
         "add_generation_prompt": not prompt.continues,
     }
     written = render_jinja(text, variables)
@@ -210,6 +210,10 @@ def _call(call: ToolCall, index: int, shape: _Shape) -> dict[str, Any]:
     arguments = loads(call.arguments, f"arguments of {call.name}") if shape.parses_arguments else call.arguments
     function = {"name": _of_part(call.name, index), "arguments": _traced(arguments)}
     return {**({"id": TracedText(call.id)} if call.id else {}), "type": "function", "function": function}
+
+
+def _setting(value: str | bool) -> TracedText | bool:
+    return value if isinstance(value, bool) else TracedText(value, TEMPLATE * len(value))
 
 
 def _wrapped(tool: Mapping[str, Any]) -> Mapping[str, Any]:

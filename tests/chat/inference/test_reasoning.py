@@ -180,6 +180,21 @@ def test_marks_of_text_count_at_the_start_of_an_answer(marked: LoadedModel, say:
     assert (done.reasoning, done.text) == ("Hm", "ab")
 
 
+@pytest.mark.parametrize("most", [0, 5])
+def test_reasoning_ends_at_its_limit(loaded: LoadedModel, marked: LoadedModel, most: int) -> None:
+    """Nothing is scripted: a tiny model of random weights would think on."""
+    cut = Message("assistant", "", reasoning="Hm", finish_reason="length")
+    for model, mark in ((loaded, (END_THINK,)), (marked, (Text("</think>", joined=True),))):
+        end = tuple(model.vocabulary.encode(mark))
+        asked = request((*ASKED, cut), continues=True, max_tokens=20, max_thinking_tokens=most)
+        *_, done = reply(model, asked)
+        assert isinstance(done, Completion)
+        ids = done.ids or ()
+        assert ids[most : most + len(end)] == end
+        assert done.tokens.reasoning == most + len(end)
+        assert done.tokens.generated == len(ids)
+
+
 def test_reasoning_marked_by_text_is_not_sent_back(marked: LoadedModel, say: Say) -> None:
     _, done = say(marked, request(), Text("<think>\nHm.\n</think>\n\nYes."))
     answer = Message("assistant", done.text, done.ids or (), "stop", reasoning=done.reasoning)
@@ -191,7 +206,7 @@ def test_reasoning_marked_by_text_is_not_sent_back(marked: LoadedModel, say: Say
     assert (rest.reasoning, rest.text) == (" So", "Yes.")
 
 
-MARKS = ReasoningMarks((1, 2), None, "<think>", "</think>")
+MARKS = ReasoningMarks((1, 2), None, (3, 4), "<think>", "</think>")
 WHOLE = "\n <think>\n\na < b\n\n</thin\n</think>\n\n\nc\n</think>d\n"
 
 

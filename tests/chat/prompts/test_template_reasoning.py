@@ -66,6 +66,17 @@ def test_a_template_is_kept_from_its_own_system_prompt(vocabulary: Tokenizer) ->
     assert text(vocabulary, Prompt((Message("system", "x"), USER), default_system=False)) == "(S x)(U U)(A"
 
 
+def test_whether_to_think_is_a_variable_of_the_template(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% if enable_thinking is defined %}"
+        "{% if enable_thinking %} on{% else %} off{% endif %}{% endif %}{% if thinking is sameas false %}!{% endif %}"
+    )
+    file = write_vocabulary(tmp_path / "v.gguf", small_sentencepiece(), tokenizer__chat_template=template)
+    vocabulary = load(file)[0]
+    for thinks, expected in ((None, "U"), (True, "U on"), (False, "U off!")):
+        assert text(vocabulary, Prompt((USER,), thinks=thinks)) == expected
+
+
 def test_an_effort_is_a_variable_of_the_template(vocabulary: Tokenizer) -> None:
     assert text(vocabulary, Prompt((USER,), effort="high")) == "(S own)(E high)(U U)(A"
     with pytest.raises(UsageError, match="the model has no reasoning effort 'max'"):

@@ -1,0 +1,88 @@
+"""Switch a model's reasoning on or off: by its chat template, its reasoning effort, or its system prompt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from chat.core.conversation import Message
+from chat.prompts.default_system import with_default_system
+from chat.prompts.segments import BEGIN_THINK
+
+if TYPE_CHECKING:
+    from chat.core.backend import ModelInfo
+    from chat.core.request import Prompt
+
+    ThinkingControl = Literal["", "template", "effort", "system prompt"]
+
+# The variables by which templates are told: Qwen3, GLM and SmolLM3 read the first, DeepSeek-V3.1 and Granite the second
+VARIABLES = ("enable_thinking", "thinking")
+_READS_VARIABLE = re.compile(r"\benable_thinking\b|\bnot\s+thinking\b|\bif\s+thinking\b|\bthinking\s+is\b")
+OFF = "none"  # the effort that stands for an answer without reasoning
+
+
+def thinking_control(
+    prompt_format: str, template: str, efforts: tuple[str, ...], system_prompt: str
+) -> ThinkingControl:
+    """What switches the reasoning of a model; empty for nothing.
+
+    Args:
+        prompt_format: one of `FORMATS`.
+        template: the chat template of the file; empty for none.
+        efforts: the reasoning efforts of the model.
+        system_prompt: the one that the model was released with.
+    """
+    if prompt_format == "template" and _READS_VARIABLE.search(template):
+        return "template"
+    if OFF in efforts and len(efforts) > 1:
+        return "effort"
+    return "system prompt" if BEGIN_THINK.piece in system_prompt else ""
+
+
+def with_release_defaults(prompt: Prompt, info: ModelInfo) -> Prompt:
+    """A prompt with the model's own system prompt where the user left that to the model, and its reasoning switched.
+
+    A model that reads about its reasoning in the system prompt gets one without a word of it where it is not to think.
+    Where it is to think, its own system prompt follows that of the user.
+
+    Args:
+        prompt: `thinks` tells whether the model is to think.
+        info: of the model.
+    """
+    control, thinks, messages = info.thinking_control, prompt.thinks, prompt.messages
+    if thinks is None or not control or not messages:
+        return with_default_system(prompt, info.system_prompt)
+    if control == "effort" and prompt.effort is None:
+        prompt = replace(prompt, effort=_most(info.efforts) if thinks else OFF)
+    if control != "system prompt":
+        return with_default_system(prompt, info.system_prompt)
+    if not thinks:
+        return prompt
+    head, *rest = messages
+    if head.role != "system":
+        return replace(prompt, messages=(Message("system", info.system_prompt), *messages))
+    if BEGIN_THINK.piece in head.content:
+        return prompt
+    system = "\n\n".join(text for text in (head.content, info.system_prompt) if text)
+    return replace(prompt, messages=(Message("system", system), *rest))
+
+
+def _most(efforts: tuple[str, ...]) -> str:
+    """The effort of a model that is told to think: `high`, or its last one."""
+    return "high" if "high" in efforts else efforts[-1]
+
+
+def refused_switch(prompt: Prompt, info: ModelInfo, *, has_marks: bool) -> str:
+    """A sentence for the user whose wish the model cannot follow; empty where it does.
+
+    Args:
+        prompt: `thinks` is the wish.
+        info: of the model.
+        has_marks: whether the model marks any reasoning, and so may think.
+    """
+    if prompt.thinks is None or info.thinking_control or prompt.messages is None:
+        return ""
+    if prompt.thinks:
+        return "" if has_marks else "this model does not think before it answers, so --think on changes nothing"
+    return "this model cannot be told not to think; --think hide keeps its thoughts off the screen" if has_marks else ""

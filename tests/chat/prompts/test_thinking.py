@@ -1,0 +1,86 @@
+"""Reasoning is switched by what a model reads: its template's variable, its effort, or its system prompt."""
+
+from __future__ import annotations
+
+import pytest
+
+from chat.core.backend import ModelInfo
+from chat.core.conversation import Message
+from chat.core.request import Prompt
+from chat.prompts.thinking import refused_switch, thinking_control, with_release_defaults
+
+USER, SYSTEM = Message("user", "hi"), Message("system", "Be brief.")
+OWN = "Think as in [THINK]thoughts[/THINK] first."
+
+
+def model(control: str, *, efforts: tuple[str, ...] = (), system: str = "") -> ModelInfo:
+    return ModelInfo(
+        path="", size=0, type="", architecture="llama", window=None, context=1, trained_context=1, prompt_format="v13",
+        system_prompt=system, efforts=efforts, thinking_control=control,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prompt_format", "template", "efforts", "system", "control"),
+    [
+        ("template", "{% if enable_thinking is false %}", (), "", "template"),
+        ("template", "{% if not thinking %}", (), "", "template"),
+        ("template", "{{ 'thinking hard' }}", (), "", ""),
+        ("v13", "{% if enable_thinking %}", (), "", ""),
+        ("v15", "", ("none", "high"), "", "effort"),
+        ("v15", "", ("none",), "", ""),
+        ("v13", "", (), OWN, "system prompt"),
+        ("v13", "", (), "Be kind.", ""),
+    ],
+)
+def test_what_switches_it_is_read_off_the_model(
+    prompt_format: str, template: str, efforts: tuple[str, ...], system: str, control: str
+) -> None:
+    assert thinking_control(prompt_format, template, efforts, system) == control
+
+
+@pytest.mark.parametrize(
+    ("thinks", "chosen", "told"),
+    [(None, None, None), (True, None, "high"), (False, None, "none"), (True, "low", "low"), (False, "low", "low")],
+)
+def test_an_effort_stands_for_it_unless_one_was_chosen(thinks: bool | None, chosen: str | None, told: str) -> None:
+    info = model("effort", efforts=("none", "low", "high", "max"))
+    assert with_release_defaults(Prompt((USER,), thinks=thinks, effort=chosen), info).effort == told
+
+
+def test_without_high_the_last_effort_is_the_most() -> None:
+    info = model("effort", efforts=("none", "low"))
+    assert with_release_defaults(Prompt((USER,), thinks=True), info).effort == "low"
+
+
+@pytest.mark.parametrize(
+    ("thinks", "messages", "expected"),
+    [
+        (None, (USER,), (Message("system", OWN), USER)),
+        (True, (USER,), (Message("system", OWN), USER)),
+        (False, (USER,), (USER,)),
+        (None, (SYSTEM, USER), (SYSTEM, USER)),
+        (True, (SYSTEM, USER), (Message("system", f"Be brief.\n\n{OWN}"), USER)),
+        (False, (SYSTEM, USER), (SYSTEM, USER)),
+        (True, (Message("system", "[THINK]so[/THINK]"), USER), (Message("system", "[THINK]so[/THINK]"), USER)),
+    ],
+)
+def test_a_system_prompt_about_it_is_added_or_left_out(
+    thinks: bool | None, messages: tuple[Message, ...], expected: tuple[Message, ...]
+) -> None:
+    prompt = Prompt(messages, default_system=True, thinks=thinks)
+    assert with_release_defaults(prompt, model("system prompt", system=OWN)).messages == expected
+
+
+def test_a_wish_that_the_model_cannot_follow_is_told() -> None:
+    said = {
+        (thinks, has_marks): refused_switch(Prompt((USER,), thinks=thinks), model(""), has_marks=has_marks)
+        for thinks in (None, True, False)
+        for has_marks in (True, False)
+    }
+    refused = {key: sentence for key, sentence in said.items() if sentence}
+    assert refused == {
+        (True, False): "this model does not think before it answers, so --think on changes nothing",
+        (False, True): "this model cannot be told not to think; --think hide keeps its thoughts off the screen",
+    }
+    assert refused_switch(Prompt((USER,), thinks=False), model("template"), has_marks=True) == ""
