@@ -95,7 +95,7 @@ class AnswerOutput:
             self._print_delta(event.text)
             return
         self.reasoning += event.text
-        if self._view is not None:
+        if self._view is not None and self.settings.think != "hide":
             if self._wait is not None:
                 self._wait.end()
             self._view.think(event.text)

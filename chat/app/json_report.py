@@ -57,6 +57,14 @@ def wanted_block(text: str, settings: Settings) -> str | None:
     return blocks[-1 if settings.extract_last else 0] if blocks else None
 
 
+def _token_counts(done: Completion) -> dict[str, int]:
+    """The numbers of tokens; that of the reasoning where there is any."""
+    counts = asdict(done.tokens)
+    if not done.reasoning:
+        del counts["reasoning"]
+    return counts
+
+
 def reply_report(done: Completion, info: ModelInfo, settings: Settings) -> dict[str, Any]:
     """An answer with its figures, and its code block if the settings want one."""
     plain: dict[str, Any] = {
@@ -65,7 +73,7 @@ def reply_report(done: Completion, info: ModelInfo, settings: Settings) -> dict[
         "finish_reason": done.finish_reason,
         "ids": None if done.ids is None else list(done.ids),
         "prompt_ids_sha256": done.prompt_ids_sha256 or None,
-        "tokens": asdict(done.tokens) if done.tokens.are_known else None,
+        "tokens": _token_counts(done) if done.tokens.are_known else None,
         "seconds": asdict(done.seconds),
         "sampling": done.sampling,
         "model": {

@@ -250,7 +250,11 @@ class Settings:
         "auto", "--color", group=Group.OUTPUT, help="Colours; auto is on a terminal, unless NO_COLOR is set."
     )
     stats: bool = _option(
-        False, "--stats", group=Group.OUTPUT, help="Tokens, speed and times of the answer on stderr, or of a batch."
+        False,
+        "--stats",
+        group=Group.OUTPUT,
+        live=True,
+        help="Tokens, speed and times of each answer; on stderr for a one shot or a batch.",
     )
     quiet: bool = _option(False, "-q", "--quiet", group=Group.OUTPUT, help="Nothing on stderr but errors.")
     verbose: bool = _option(

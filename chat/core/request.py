@@ -147,18 +147,18 @@ class Request:
         prompt: what is to be answered.
         sampling: the values of the sampler chain.
         max_tokens: the most tokens of the answer; None allows as many as fit in the context.
-        max_thinking_tokens: the most tokens of the reasoning before it; None sets no limit of its own.
         stop: strings that end the answer.
         constraint: what the answer must match.
         logprobs: how many alternatives are reported for each token.
         session: the name under which the state of the cache is saved; None saves none.
+        max_thinking_tokens: the most tokens of the reasoning before the answer; None sets no limit of its own.
     """
 
     prompt: Prompt
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
-    max_thinking_tokens: int | None = None
     stop: tuple[str, ...] = ()
     constraint: Constraint | None = None
     logprobs: int = 0
     session: str | None = None
+    max_thinking_tokens: int | None = None

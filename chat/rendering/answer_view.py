@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chat.rendering.markdown import CodeHighlighter, close_open_marks, markdown_lines
 from chat.rendering.markdown_splitter import MarkdownPiece, MarkdownSplitter
+from chat.rendering.status_text import counted, duration
 from chat.rendering.styled_text import Line, plain, wrap
 from chat.system.terminal_text import escape_control_characters
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FRAME_SECONDS = 0.05
 PAUSE_FACTOR = 4  # the pause after a frame is at least this many times as long as the frame took
+REASONING_ROWS = 8  # shown of reasoning while it grows, in a third of the terminal at most
 SETTLED_SECONDS = 0.3  # after the last change of the terminal's size; tmux reports each up to 0.25 s late
 
 
@@ -44,18 +46,65 @@ class AnswerView(Protocol):
         """Draw the complete answer."""
 
 
-class ReasoningLines:
-    """Reasoning as dim lines: complete ones are given out once, the last one stays open."""
+class LiveReasoning:
+    """Reasoning on a terminal that can redraw: its last lines while it grows, then one line in their place."""
+
+    def __init__(self, screen: Screen, hint: str, clock: Callable[[], float]) -> None:
+        """Reasoning that has not begun.
+
+        Args:
+            screen: where it is shown.
+            hint: a sentence that says how to read all of it; may be empty.
+            clock: gives the time in seconds.
+        """
+        self._screen = screen
+        self._hint = hint
+        self._clock = clock
+        self._line_ends = io.IncrementalNewlineDecoder(None, translate=True)
+        self._tail = ""  # enough of the end for all rows
+        self._words = 0
+        self._is_in_word = False
+        self._began_at: float | None = None
+
+    def feed(self, text: str) -> None:
+        """Add text."""
+        if self._began_at is None:
+            self._began_at = self._clock()
+        text = self._line_ends.decode(text)
+        words = len(text.split())
+        self._words += words - (1 if words and self._is_in_word and not text[0].isspace() else 0)
+        self._is_in_word = not text[-1].isspace() if text else self._is_in_word
+        self._tail = (self._tail + text)[-REASONING_ROWS * max(self._screen.width, 80) :]
+
+    @property
+    def lines(self) -> list[Line]:
+        """The last lines, dim."""
+        if self._began_at is None:
+            return []
+        rows = max(1, min(REASONING_ROWS, self._screen.height // 3))
+        return _dim_lines(self._tail.rstrip("\n"), self._screen.width)[-rows:]
+
+    def end(self) -> list[Line]:
+        """A sentence in place of the reasoning; nothing without reasoning, or when it has ended."""
+        if self._began_at is None:
+            return []
+        seconds, self._began_at, self._tail = self._clock() - self._began_at, None, ""
+        said = f"Thought for {duration(seconds)} ({counted(self._words, 'word')})."
+        return _dim_lines(f"{said} {self._hint}".strip(), self._screen.width)
+
+
+class PrintedReasoning:
+    """Reasoning as dim lines that stay: complete ones are given out once, the last one stays open."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._line_ends = io.IncrementalNewlineDecoder(None, translate=True)
         self._open = ""
-        self.is_shown = False
+        self._has_begun = False
 
     def feed(self, text: str) -> list[Line]:
         """The lines that are complete with more text."""
-        self.is_shown = True
+        self._has_begun = True
         *complete, self._open = (self._open + self._line_ends.decode(text)).split("\n")
         lines = [line for text in complete for line in self._wrapped(text)]
         *full, last = self._wrapped(self._open)
@@ -64,37 +113,45 @@ class ReasoningLines:
             self._open = "".join(span.text for span in last).rstrip(" ") + spaces
         return lines + full
 
-    @property
-    def open_line(self) -> list[Line]:
-        """The unfinished line."""
-        return self._wrapped(self._open) if self._open else []
-
     def end(self) -> list[Line]:
         """The last line and an empty one, before the answer; nothing without reasoning, or when it has ended."""
-        lines = [*self.open_line, ()] if self.is_shown else []
-        self._open, self.is_shown = "", False
+        open_line = self._wrapped(self._open) if self._open else []
+        lines = [*open_line, ()] if self._has_begun else []
+        self._open, self._has_begun = "", False
         return lines
 
     def _wrapped(self, text: str) -> list[Line]:
-        return wrap(plain(escape_control_characters(text), "dim"), self._screen.width) or [()]
+        return _dim_lines(text, self._screen.width)
+
+
+def _dim_lines(text: str, width: int) -> list[Line]:
+    return wrap(plain(escape_control_characters(text), "dim"), width) or [()]
 
 
 class MarkdownAnswer:
     """An answer styled as Markdown: finished pieces are committed, the unfinished one is redrawn."""
 
-    def __init__(self, screen: Screen, *, before: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        *,
+        before: str = "",
+        reasoning_hint: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """A view of an answer.
 
         Args:
             screen: where it is shown.
             before: the text that the answer continues; only its unfinished piece is shown again.
+            reasoning_hint: a sentence that says how to read all of the reasoning before the answer.
             clock: gives the time in seconds.
         """
         self._screen = screen
         self._clock = clock
         self._line_ends = io.IncrementalNewlineDecoder(None, translate=True)  # `\r` ends a line of Markdown too
         self._splitter = MarkdownSplitter()
-        self._reasoning = ReasoningLines(screen)
+        self._reasoning = LiveReasoning(screen, reasoning_hint, clock)
         self._finished: list[MarkdownPiece | Line] = []  # since the last frame; notes are lines
         self._has_pieces = False
         self._code: CodeHighlighter | None = None
@@ -106,12 +163,13 @@ class MarkdownAnswer:
 
     def think(self, text: str) -> None:
         """Add text to the reasoning before the answer."""
-        self._finished += self._reasoning.feed(text)
+        self._reasoning.feed(text)
         self._has_changed = True
 
     def feed(self, text: str) -> None:
         """Add text to the answer."""
-        self._finished += self._reasoning.end()
+        if folded := self._reasoning.end():
+            self._finished += [*folded, ()]
         self._finished += self._split(text)
         self._has_changed = True
 
@@ -152,7 +210,7 @@ class MarkdownAnswer:
         committed = [line for piece in self._finished for line in self._lines(piece, is_final=True)]
         self._finished, self._has_changed = [], False
         pending, had_pieces = self._splitter.pending, self._has_pieces
-        unfinished = self._lines(pending, is_final=False) if pending else self._reasoning.open_line
+        unfinished = self._lines(pending, is_final=False) if pending else self._reasoning.lines
         live = [*unfinished, *self._below]
         self._has_pieces = had_pieces  # the pending piece does not count yet
         self._screen.update(committed, live)
@@ -178,7 +236,7 @@ class PlainAnswer:
         self._screen = screen
         self._at_line_start = True
         self._has_below = False
-        self._reasoning = ReasoningLines(screen)
+        self._reasoning = PrintedReasoning(screen)
 
     def think(self, text: str) -> None:
         """Add text to the reasoning before the answer, line by line."""

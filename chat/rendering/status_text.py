@@ -90,23 +90,18 @@ def silence_line(seconds: float, width: int) -> Line:
 
 
 def thinking_line(seconds: float, width: int) -> Line:
-    """That the model thinks, where its reasoning is not shown."""
+    """That the model thinks, and how long the answer has taken so far."""
     return plain(cut(f"thinking{SEPARATOR}{duration(seconds)}", width - 1), "dim")
 
 
 def completion_line(completion: Completion, width: int) -> Line:
     """Tokens, speed, time and cached part of an answer in a session, as far as they fit."""
-    seconds = completion.seconds.prompt + completion.seconds.generate
-    return plain(_joined(_figures(completion, [duration(seconds)]), width - 1), "dim")
+    return plain(_joined(_figures(completion, completion.seconds.prompt), width - 1), "dim")
 
 
 def stats_line(completion: Completion) -> Line:
     """All figures of the only answer of a process; the time includes the loading of the model."""
-    first_token = completion.seconds.load + completion.seconds.prompt
-    times = [duration(first_token + completion.seconds.generate)]
-    if completion.choice is None:
-        times.append(f"first token after {duration(first_token)}")
-    return plain(SEPARATOR.join(_figures(completion, times)), "dim")
+    return plain(SEPARATOR.join(_figures(completion, completion.seconds.load + completion.seconds.prompt)), "dim")
 
 
 def context_usage(info: ModelInfo, used_tokens: int) -> str:
@@ -129,16 +124,20 @@ def toolbar(name: str, used: str, others: list[str], width: int) -> str:
     return _joined([part for part in (cut(name, max(LEAST_NAME_CELLS, cells)), used, *others) if part], width - 1)
 
 
-def _figures(completion: Completion, times: list[str]) -> list[str]:
+def _figures(completion: Completion, first_token: float) -> list[str]:
+    """The figures of an answer, the most important first; `first_token` is its time in seconds."""
     tokens, seconds = completion.tokens, completion.seconds
-    cached = f" ({tokens.cached:,} cached)" if tokens.cached else ""
-    has_rate = seconds.generate > 0 and tokens.generated and completion.choice is None  # a choice comes all at once
+    is_choice = completion.choice is not None  # which comes all at once
+    has_rate = seconds.generate > 0 and tokens.generated and not is_choice
+    thought = f" ({tokens.reasoning:,} of thinking)" if tokens.reasoning else ""
+    cached = f" ({tokens.cached:,} from the cache)" if tokens.cached else ""
     parts = [
-        counted(tokens.generated, "token") if tokens.are_known else "",
-        f"{rate(tokens.generated, seconds.generate)}/s" if has_rate else "",
-        *times,
-        f"prompt {tokens.prompt:,}{cached}" if tokens.are_known else "",
-        f"{tokens.accepted:,} of {tokens.drafted:,} drafted" if tokens.drafted else "",
+        counted(tokens.generated, "token") + thought if tokens.are_known else "",
+        f"{rate(tokens.generated, seconds.generate)} tokens/s" if has_rate else "",
+        duration(first_token + seconds.generate),
+        "" if is_choice else f"first token after {duration(first_token)}",
+        f"prompt {counted(tokens.prompt, 'token')}{cached}" if tokens.are_known else "",
+        f"{tokens.accepted:,} of {tokens.drafted:,} drafted tokens used" if tokens.drafted else "",
     ]
     return [part for part in parts if part]
 

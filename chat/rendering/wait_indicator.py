@@ -32,14 +32,12 @@ class WaitState:
         model_name: the model's name, for the time that it loads.
         patience: seconds until a wait is shown.
         silence: seconds without an event until that is shown.
-        names_reasoning: whether it is said that the model thinks, because nothing else shows it.
         clock: gives the time in seconds.
     """
 
     model_name: str
     patience: float = PATIENCE_SECONDS
     silence: float = SILENCE_SECONDS
-    names_reasoning: bool = False
     clock: Callable[[], float] = time.monotonic
     _last_event: Event | None = None
     _longest_batch_seconds: float = 0.0
@@ -74,7 +72,7 @@ class WaitState:
         if _is_unfinished(last):
             return [reading_line(last, int(silent), width)]
         if isinstance(last, ReasoningDelta):
-            return [thinking_line(int(waited), width)] if self.names_reasoning else []
+            return [thinking_line(int(waited), width)]
         if isinstance(last, LoadProgress):
             loaded_fraction = last.fraction
         elif last is not None:
@@ -101,7 +99,7 @@ class WaitIndicator:
             wait_state: what it says; by default that of a model without a name.
         """
         self._screen = screen
-        self._wait_state = wait_state or WaitState("the model", names_reasoning=True)
+        self._wait_state = wait_state or WaitState("the model")
         self._lock = threading.Lock()
         self._has_ended = threading.Event()
         threading.Thread(target=self._update, daemon=True, name="status").start()

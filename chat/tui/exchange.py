@@ -13,7 +13,6 @@ from chat.core.tool_results import check_no_pending_calls, describe_calls, resul
 from chat.errors import ChatError, UsageError
 from chat.history.open_session import AnswerWriter
 from chat.history.records import title_of
-from chat.rendering.styled_text import plain
 from chat.tui.signals import Terminated
 from chat.tui.streaming import StreamingReply
 from chat.tui.transcript import CUT_REASONS, answer_view, completion_lines
@@ -27,8 +26,12 @@ if TYPE_CHECKING:
 RESULT_USAGE = "/result TEXT"
 
 
-def send_message(state: SessionState, text: str) -> None:
+def send_message(state: SessionState, text: str) -> str | None:
     """Store a message of the user, preceded by the attached files, and answer it.
+
+    Returns:
+        The message, to be edited, if Ctrl+C stopped it before anything was generated: then the conversation is as
+        before, and its files are attached again.
 
     Raises:
         ChatError: the model cannot be used.
@@ -38,16 +41,24 @@ def send_message(state: SessionState, text: str) -> None:
         try:
             check_no_pending_calls(state.session.conversation, RESULT_USAGE)
         except UsageError as error:
-            return state.show_error(error)
+            state.show_error(error)
+            return None
     else:
         state.session.set_leaf(state.branch_point[0])
-    files = [attachment.text for attachment in state.attachments]
+    leaf, attachments = state.session.conversation.leaf, tuple(state.attachments)
+    files = [attachment.text for attachment in attachments]
     title = title_of(text) if files else ""  # else the first file would give it
     state.session.ask(Message("user", "\n\n".join([*files, text])), title=title)
     state.branch_point = None
     state.attachments.clear()
     state.show_notices()
-    return answer_last_message(state)
+    if not _answer(state, AnswerWriter(state.session)):
+        return None
+    state.session.set_leaf(leaf)
+    state.attachments[:] = attachments
+    update_used_tokens(state)
+    state.report("Stopped before the answer began. Your message is back in the editor.")
+    return text
 
 
 def send_tool_result(state: SessionState, text: str) -> None:
@@ -74,7 +85,8 @@ def answer_last_message(state: SessionState) -> None:
         ChatError: the model cannot be used.
         Terminated: the program ends; what was generated is stored.
     """
-    _answer(state, AnswerWriter(state.session))
+    if _answer(state, AnswerWriter(state.session)):
+        state.report("Stopped. /regen tries again.")
 
 
 def answer_again(state: SessionState) -> None:
@@ -108,7 +120,9 @@ def continue_answer(state: SessionState) -> None:
         return answer_last_message(state)
     if last is None or last.message.finish_reason not in CUT_REASONS:
         raise UsageError("there is no answer that was cut off", hint="`/regen` answers again")
-    return _answer(state, AnswerWriter(state.session, last.id))
+    if _answer(state, AnswerWriter(state.session, last.id)):
+        state.report("Stopped. /continue resumes.")
+    return None
 
 
 def render_context(state: SessionState) -> Rendered:
@@ -142,13 +156,14 @@ def _build_request(state: SessionState, *, continues: bool) -> Request:
     return replace(request, session=record.id if record and not state.settings.no_history else None)
 
 
-def _answer(state: SessionState, writer: AnswerWriter) -> None:
-    """Show one answer as it comes, and store it."""
+def _answer(state: SessionState, writer: AnswerWriter) -> bool:
+    """Show one answer as it comes, and store it; True if Ctrl+C stopped it before anything was generated."""
     before = writer.before
     try:
         request = _build_request(state, continues=bool(before.content or before.reasoning))
     except ChatError as error:
-        return state.show_error(error)
+        state.show_error(error)
+        return False
     reply = StreamingReply(
         backend=state.backend,
         request=request,
@@ -157,13 +172,17 @@ def _answer(state: SessionState, writer: AnswerWriter) -> None:
         signals=state.signals,
         store_partial=writer.update,
         model_name=state.model_name,
+        shows_reasoning=state.settings.think != "hide",
     )
     if state.screen.is_live:
         state.show(())
     with state.signals.counting_ctrl_c():
         outcome = reply.run()
         _store(writer, outcome)  # inside the block: Ctrl+C must not come between the answer and its transaction
-    return _report(state, outcome)
+    _report(state, outcome)
+    done = outcome.completion
+    is_empty = done is None or not (done.text or done.reasoning or done.tool_calls)
+    return outcome.is_cancelled and is_empty and not (outcome.text or outcome.reasoning)
 
 
 def _store(writer: AnswerWriter, outcome: ReplyOutcome) -> None:
@@ -189,8 +208,6 @@ def _report(state: SessionState, outcome: ReplyOutcome) -> None:
         state.totals.add(completion)
         if not state.settings.quiet:
             state.show(*completion_lines(state, completion))
-    elif outcome.is_cancelled and not outcome.is_abandoned:
-        state.show(plain("stopped", "dim"))
     if completion or outcome.text or outcome.reasoning or outcome.is_cancelled:
         state.show(())
     if state.backend.fault is not None:

@@ -27,7 +27,7 @@ from chat.tui.input.completion import candidates
 from chat.tui.input.reader import LineReader, PlainReader, without_block_marks
 from chat.tui.signals import Signals, Terminated
 from chat.tui.state import SessionState
-from chat.tui.transcript import show_end
+from chat.tui.transcript import show_end, show_reasoning
 from chat.tui.tty_modes import rewraps
 
 if TYPE_CHECKING:
@@ -194,8 +194,8 @@ class _Repl:
             if state.signals.presses:
                 raise KeyboardInterrupt
             return run_command(state, text)
-        exchange.send_message(state, text[1:] if text.startswith("//") else text)
-        return None
+        stopped = exchange.send_message(state, text[1:] if text.startswith("//") else text)
+        return None if stopped is None else line
 
     def _handle_events(self) -> None:
         """Handle what other threads and signal handlers have posted.
@@ -229,6 +229,7 @@ class _Repl:
             vi=state.settings.keys == "vi",
             colour=state.screen.colour,
             early_keys=state.signals.modes.early_keys,
+            show_reasoning=lambda: show_reasoning(state),
         )
 
     def _show_beginning(self, opening: Opening) -> None:

@@ -77,6 +77,7 @@ class StreamingReply:
         signals: the signals that have arrived.
         store_partial: stores the text and the reasoning so far.
         model_name: the model's name, for the time that it loads.
+        shows_reasoning: whether the view gets the reasoning.
         timing: how long to wait for what.
         outcome: how the reply ended, as far as that is known.
     """
@@ -88,6 +89,7 @@ class StreamingReply:
     signals: Signals
     store_partial: Callable[[str, str], None]
     model_name: str = ""
+    shows_reasoning: bool = True
     timing: Timing = field(default_factory=Timing)
     outcome: ReplyOutcome = field(default_factory=ReplyOutcome)
     # Not a SimpleQueue: in CPython a signal near the end of its timeout makes it wait for ever
@@ -148,7 +150,8 @@ class StreamingReply:
             self.view.feed(event.text)
         elif isinstance(event, ReasoningDelta):
             self.outcome.reasoning += event.text
-            self.view.think(event.text)
+            if self.shows_reasoning:
+                self.view.think(event.text)
         elif isinstance(event, Notice):
             self.view.note(*wrap(plain(f"note: {escape_line(event.text)}", "magenta"), self.screen.width), ())
         elif isinstance(event, Completion):

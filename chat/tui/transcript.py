@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from chat.tui.state import SessionState
 
 # Reasons for which an answer is incomplete, with what the user sees under it
-CUT_REASONS = {"length": "cut at the limit, /continue resumes it", "interrupted": "interrupted, /continue resumes it"}
+CUT_REASONS = {
+    "length": "The answer reached its limit. /continue resumes it.",
+    "interrupted": "Stopped. /continue resumes.",
+}
+REASONING_HINT = "/think show prints it."
 QUESTION_LINES = 4  # shown of the beginning and of the end of a long question
 
 
@@ -29,25 +33,30 @@ def answer_view(state: SessionState, before: str = "") -> AnswerView:
         before: the text that the answer continues.
     """
     if state.shows_markdown and state.screen.is_live:
-        return MarkdownAnswer(state.screen, before=before)
+        return MarkdownAnswer(state.screen, before=before, reasoning_hint=REASONING_HINT)
     return PlainAnswer(state.screen)
 
 
 def completion_lines(state: SessionState, completion: Completion) -> list[Line]:
-    """The lines under an answer: its function calls, why it is cut off, and its figures."""
-    figures = completion_line(completion, state.screen.width)
+    """The lines under an answer: its function calls, why it is cut off, and its figures if they are wanted."""
+    lines = _remarks(state, completion)
+    if state.settings.stats:
+        lines.append(completion_line(completion, state.screen.width))
+    is_under_text = bool(completion.text or completion.reasoning or completion.tool_calls)
+    return [(), *lines] if lines and is_under_text else lines
+
+
+def _remarks(state: SessionState, completion: Completion) -> list[Line]:
     if completion.tool_calls:
-        hint = plain("/result TEXT answers it", "dim")
-        return [(), *_call_lines(state, completion.tool_calls), hint, figures]
+        return [*_call_lines(state, completion.tool_calls), plain("/result TEXT answers it.", "dim")]
     if completion.reasoning and not completion.text:
-        way = CUT_REASONS.get(completion.finish_reason, "/regen asks again")
-        return [(), *state.wrapped(f"the model thought and gave no answer; {way}", "dim"), figures]
+        way = CUT_REASONS.get(completion.finish_reason, "/regen tries again.")
+        return state.wrapped(f"The model only thought and gave no answer. {way}", "dim")
     if not completion.text and completion.finish_reason != "interrupted":
-        return [*state.wrapped("the answer is empty, /regen asks again", "dim"), figures]
-    if completion.finish_reason in CUT_REASONS:
-        reason = [*state.wrapped(CUT_REASONS[completion.finish_reason], "dim"), figures]
-        return [(), *reason] if completion.text else reason
-    return [(), figures]
+        return state.wrapped("The answer is empty. /regen tries again.", "dim")
+    if completion.finish_reason in CUT_REASONS and (completion.text or completion.finish_reason == "length"):
+        return state.wrapped(CUT_REASONS[completion.finish_reason], "dim")
+    return []
 
 
 def describe_call(call: ToolCall) -> str:
@@ -57,7 +66,16 @@ def describe_call(call: ToolCall) -> str:
 
 def folded(reasoning: str) -> str:
     """A sentence in place of the reasoning of an earlier answer."""
-    return f"thought before it answered: {counted(len(reasoning.split()), 'word')}, /export writes them"
+    return f"Thought before it answered ({counted(len(reasoning.split()), 'word')})."
+
+
+def show_reasoning(state: SessionState) -> None:
+    """Print the reasoning of the last answer that has any."""
+    answers = (node.message for node in reversed(state.session.conversation.path()))
+    reasoning = next((message.reasoning for message in answers if message.reasoning), "")
+    if not reasoning:
+        return state.report("No answer here has any thinking.")
+    return state.show(*state.wrapped(reasoning, "dim"), ())
 
 
 def show_end(state: SessionState, messages: int = 2) -> None:

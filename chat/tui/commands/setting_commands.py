@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat.config.option_types import option_specs
 from chat.config.options import Group
 from chat.errors import UsageError
 from chat.rendering.styled_text import Span, plain
@@ -14,6 +15,7 @@ from chat.system.terminal_text import escape_line, size_text
 from chat.tui import exchange
 from chat.tui.commands.lookup import unquoted
 from chat.tui.commands.option_changes import apply_options, changeable_options, find_option, option_line, parse_value
+from chat.tui.transcript import show_reasoning
 
 if TYPE_CHECKING:
     from chat.core.backend import ModelInfo
@@ -65,6 +67,29 @@ def show_options(state: SessionState, argument: str) -> None:
         if specs:
             state.show(plain(group.value, "bold"), *(option_line(state, spec) for spec in specs))
     return state.report("/set OPTION VALUE changes one; * loads the model again")
+
+
+def think(state: SessionState, argument: str) -> None:
+    """`/think [show | auto | on | off | hide | limit N]`
+
+    Raises:
+        UsageError: the argument is none of these.
+    """
+    word, _, value = argument.strip().lower().partition(" ")
+    choice, limit = option_specs()["think"], option_specs()["think_limit"]
+    if word == "show":
+        return show_reasoning(state)
+    if not word:
+        return state.show(*(option_line(state, spec) for spec in (choice, limit)), ())
+    if word == "limit":
+        text = "default" if value.strip() in ("", "off", "none") else value.strip()
+        return apply_options(state, {limit.name: parse_value(limit, text)}, "/think")
+    if word not in choice.choices or value:
+        raise UsageError(
+            f"/think has no `{argument.strip()}`",
+            hint="use show, auto, on, off, hide, or `limit` and a number of tokens",
+        )
+    return apply_options(state, {choice.name: word}, "/think")
 
 
 def set_system(state: SessionState, argument: str) -> None:

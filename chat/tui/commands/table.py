@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 KEYS = """\
 Enter sends · Alt+Enter or Ctrl+J breaks the line · \"\"\" around a block
 Up finds earlier messages · Ctrl+R searches them · Ctrl+G opens $EDITOR
-Ctrl+C stops an answer and keeps it · Ctrl+D leaves · // sends a slash"""
+Ctrl+C stops an answer and keeps it · Ctrl+T prints what the model thought
+Ctrl+D leaves · // sends a slash"""
 NAME_CELLS, HELP_CELLS = 10, 27
 HELP_COLUMNS = (("Talk", "Sessions"), ("Model", "In and out", "More"))
 GAP = "   "
@@ -150,6 +151,10 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
         SlashCommand("model", "show or switch the model",
                 "Continues the same conversation with another model: a GGUF file or a catalogue name.",
                 setting_commands.switch_model, "[NAME]", (), "model"),
+        SlashCommand("think", "thinking before an answer",
+                "`/think show` prints what the model thought (Ctrl+T too). `on` and `off` tell it to think or not, "
+                "`auto` leaves that to the model, `hide` keeps it off the screen, `limit N` sets the most tokens.",
+                setting_commands.think, "[show|auto|on|off|hide|limit N]", ("thinking", "reasoning"), "think"),
         SlashCommand("set", "change an option",
                 "`/set temperature 0.2`; `default` restores the default. Options of the engine load the model again.",
                 setting_commands.set_option, "OPTION VALUE", (), "option"),

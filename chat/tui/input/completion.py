@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from chat.config.option_types import option_specs
 from chat.errors import ChatError
 from chat.system.paths import expand_path
 from chat.system.terminal_text import escape_line
@@ -68,6 +69,10 @@ def _copied_parts(state: SessionState, argument: str) -> Iterator[Candidate]:
     return _matching(("code", "all"), argument)
 
 
+def _thinking(state: SessionState, argument: str) -> Iterator[Candidate]:
+    return _matching(("show", *option_specs()["think"].choices, "limit"), argument)
+
+
 def _command_names(state: SessionState, argument: str) -> Iterator[Candidate]:
     return _matching(COMMANDS, argument.removeprefix("/"))
 
@@ -113,4 +118,5 @@ COMPLETERS: dict[str, Callable[[SessionState, str], Iterator[Candidate]]] = {
     "preset": _presets,
     "copy": _copied_parts,
     "model": _models,
+    "think": _thinking,
 }

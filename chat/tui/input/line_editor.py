@@ -64,6 +64,7 @@ class LineEditor:
         vi: bool = False,
         colour: bool = True,
         early_keys: str = "",
+        show_reasoning: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare to read.
 
@@ -75,11 +76,13 @@ class LineEditor:
             vi: use vi keys, not emacs keys.
             colour: show colours.
             early_keys: keys that were typed before the program set the terminal's modes.
+            show_reasoning: prints the reasoning of the last answer, for Ctrl+T.
         """
         self.unhandled_interrupts = 0
         self._pastes = Pastes()
         self._toolbar = toolbar
         self._handle_events = handle_events
+        self._show_reasoning = show_reasoning
         self._remark = ""
         self._interrupted_at = self._began_at = 0.0
         self._session: PromptSession[str] = PromptSession(
@@ -194,6 +197,7 @@ class LineEditor:
         keys.add("escape", "enter", filter=~is_searching)(_insert_newline)
         keys.add("tab", filter=~is_searching)(_complete)
         keys.add("c-g", filter=~is_searching)(self._on_ctrl_g)
+        keys.add("c-t")(lambda _: run_in_terminal(self._show_reasoning))
         keys.add("c-c")(self._on_ctrl_c)
         keys.add("c-z", filter=Condition(suspend_to_background_supported))(self._on_ctrl_z)
         keys.add("<sigint>")(self._on_ctrl_c)

@@ -74,8 +74,9 @@ def thought(environment: FakeEnvironment, text: str, **settings: Any) -> FakeEnv
 def test_a_pipe_gets_the_answer_without_the_reasoning_and_a_terminal_shows_it_before() -> None:
     assert (thought(pipes(), "Yes.").out, thought(pipes(), "Yes.").err) == ("Yes.\n", "")
     shown = thought(terminal(columns=16), "Yes.")
-    assert shown.screen() == ["Is it so? It may", "be.", "It is.", "", "Yes."]
-    assert "\x1b[2mIt is.\x1b[0m" in shown.out
+    assert shown.screen() == ["Thought for 0.0", "s (8 words).", "", "Yes."]
+    assert "\x1b[2mIs it so? It" in shown.out
+    assert thought(terminal(), "Yes.", think="hide").screen() == ["Yes."]
     assert thought(terminal(TERM="dumb"), "Yes.").out == "Yes.\n"
     assert json.loads(thought(pipes(), "Yes.", json=True).out)["reasoning"] == "Is it so? It may be.\nIt is."
     assert "reasoning" not in json.loads(streamed(pipes(), "Yes.", json=True).out)
@@ -142,7 +143,7 @@ def test_a_stopped_answer_without_code_is_no_error() -> None:
 
 
 def test_the_figures_are_one_line_on_stderr_when_asked_for() -> None:
-    words = "2 tokens · 40.0/s · 0.8 s · first token after 0.8 s · prompt 1,234 (1,200 cached)\n"
+    words = "2 tokens · 40.0 tokens/s · 0.8 s · first token after 0.8 s · prompt 1,234 tokens (1,200 from the cache)\n"
     assert finished(done("hi"), stats=True) == (0, "\n", words)
     assert finished(done("hi")) == (0, "\n", "")
     fault, _, said = finished(done("hi", finish_reason="length"), stats=True, fail_on_length=True)
@@ -154,7 +155,7 @@ def test_unknown_figures_are_left_out() -> None:
     answer = done("hi", tokens=TokenCounts())
     assert finished(answer, stats=True)[2] == "0.8 s · first token after 0.8 s\n"
     assert finished(done("hi", choice={"hi": 1.0}), stats=True)[2] == (
-        "2 tokens · 0.8 s · prompt 1,234 (1,200 cached)\n"
+        "2 tokens · 0.8 s · prompt 1,234 tokens (1,200 from the cache)\n"
     )
 
 
@@ -162,9 +163,9 @@ def test_the_figures_are_those_of_the_record(tiny_model: Path) -> None:
     answer = run("-m", tiny_model, "--json", "--stats", "-n", 5, "--draft", "off", "hi")
     tokens, seconds = (json.loads(answer.stdout)[part] for part in ("tokens", "seconds"))
     first = seconds["load"] + seconds["prompt"]
-    assert re.sub(r"\d+(\.\d+)?/s", "N/s", answer.stderr.decode()) == (
+    assert re.sub(r"\d+(\.\d+)? tokens/s", "N/s", answer.stderr.decode()) == (
         f"{tokens['generated']} tokens · N/s · {first + seconds['generate']:.1f} s"
-        f" · first token after {first:.1f} s · prompt {tokens['prompt']}\n"
+        f" · first token after {first:.1f} s · prompt {tokens['prompt']} tokens\n"
     )
 
 

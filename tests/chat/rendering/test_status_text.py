@@ -32,15 +32,16 @@ def test_rates_have_a_fraction_only_below_100() -> None:
     assert [rate(5, 2), rate(1500, 10), rate(5, 0)] == ["2.5", "150", "-"]
 
 
+FIGURES = "128 tokens · 2.6 tokens/s · 50 s · first token after 1.0 s"
 DONE = Completion("x", "stop", (), "", TokenCounts(1234, 1200, 128, 40, 30), Seconds(0, 1.0, 49.2))
 
 
 @pytest.mark.parametrize(
     ("width", "words"),
     [
-        (80, "128 tokens · 2.6/s · 50 s · prompt 1,234 (1,200 cached) · 30 of 40 drafted"),
-        (60, "128 tokens · 2.6/s · 50 s · prompt 1,234 (1,200 cached)"),
-        (40, "128 tokens · 2.6/s · 50 s"),
+        (200, f"{FIGURES} · prompt 1,234 tokens (1,200 from the cache) · 30 of 40 drafted tokens used"),
+        (80, FIGURES),
+        (40, "128 tokens · 2.6 tokens/s · 50 s"),
         (10, "128 toke…"),
     ],
 )

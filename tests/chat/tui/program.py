@@ -27,7 +27,9 @@ def main() -> int:
     """
     script: dict[str, Any] = json.loads(sys.argv[1])
     config = config_folder() / "config.toml"
-    resolved = resolve_settings({"model": script.pop("model", __file__), **script.pop("flags", {})}, {}, config)
+    resolved = resolve_settings(
+        {"model": script.pop("model", __file__), "stats": True, **script.pop("flags", {})}, {}, config
+    )
     resume = script.pop("resume", None)
     if limits := script.pop("seconds", {}):
         vars(import_module("chat.tui.input.line_editor")).update(limits)

@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 60.0  # for what takes a moment on an idle machine: what has 
 PASTES_MARKED, PASTES_UNMARKED = b"\x1b[?2004h", b"\x1b[?2004l"  # at the beginning and end of each prompt
 POSITION_ASKED = b"\x1b[6n"
 ENTER, ALT_ENTER, CTRL_C, CTRL_D = "\r", "\x1b\r", "\x03", "\x04"
-CTRL_G, CTRL_J, CTRL_R, CTRL_Z = "\x07", "\n", "\x12", "\x1a"
+CTRL_G, CTRL_J, CTRL_R, CTRL_T, CTRL_U, CTRL_Z = "\x07", "\n", "\x12", "\x14", "\x15", "\x1a"
 UP, TAB = "\x1b[A", "\t"
 
 

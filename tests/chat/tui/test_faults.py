@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_D, CTRL_Z, ENTER, Terminal
+from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_D, CTRL_U, CTRL_Z, ENTER, Terminal
 from tests.processes import HAS_PROC, children_of, ends, reads_stdin
 
 LONG = [["chars", "word " * 2000, 0.02]]  # takes longer than any deadline here
@@ -88,7 +88,7 @@ def test_ctrl_c_stops_every_phase_and_the_session_continues(start: Any, tmp_path
     (tmp_path / "loaded").touch()
     assert "the answer is empty" not in terminal.text() and "You said: the question" not in terminal.text()
     if phase == "reading":
-        assert "interrupted, /continue resumes it" in terminal.text()
+        assert "Stopped. /continue resumes." in terminal.text()
     terminal.say("next")
     terminal.wait("You said: next")
     terminal.send(CTRL_D)
@@ -174,7 +174,7 @@ def test_a_killed_program_leaves_the_streamed_part(start: Any, tmp_path: Path) -
     (_, (role, content, _, streaming)) = stored(tmp_path)
     assert role == "assistant" and content.startswith("word") and streaming == 1
     terminal = start(resume=session_id(tmp_path))
-    terminal.wait("interrupted, /continue resumes it")
+    terminal.wait("Stopped. /continue resumes.")
 
 
 def session_id(folder: Path) -> str:
@@ -203,7 +203,7 @@ def test_ctrl_c_at_a_plain_prompt_drops_the_line_and_then_leaves(start: Any) -> 
     terminal.say("go")
     terminal.wait("half")
     terminal.send(CTRL_C)
-    terminal.wait("interrupted, /continue resumes it")
+    terminal.wait("Stopped. /continue resumes.")
     terminal.wait_for_prompt()
     terminal.send(CTRL_C)
     terminal.wait(lambda: terminal.text().count("Ctrl+C again leaves") == 2)
@@ -216,26 +216,21 @@ def test_ctrl_c_stops_a_waiting_command(start: Any) -> None:
     terminal.say("hello")
     terminal.wait("loading program ·")
     terminal.send(CTRL_C)
-    terminal.wait("stopped")
-    terminal.say("/context")
+    terminal.wait("back in the editor")
+    terminal.send(CTRL_U)
+    terminal.say("/model")
     terminal.wait(terminal.sends_signals)
     terminal.send(CTRL_C)
-    terminal.wait(lambda: terminal.text().count("stopped") == 2)
+    terminal.wait("\nstopped")
     terminal.send(CTRL_D)
     assert terminal.end() == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["/context", "/model"])
-def test_a_signal_ends_a_waiting_command(start: Any, command: str) -> None:
+def test_a_signal_ends_a_waiting_command(start: Any) -> None:
     """Once the program waited on for its model, without a terminal."""
     terminal = start([], loads_when="never")
-    if command == "/context":  # which has something to show
-        terminal.say("hello")
-        terminal.wait("loading program ·")
-        terminal.send(CTRL_C)
-        terminal.wait("stopped")
-    terminal.say(command)
+    terminal.say("/model")
     terminal.child.kill(signal.SIGTERM)
     assert terminal.end() == 130
 

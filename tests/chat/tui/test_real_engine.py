@@ -81,7 +81,7 @@ def test_ctrl_c_stops_decoding_at_once_and_the_next_turn_is_answered(begin: Begi
     terminal.say("count")
     terminal.wait(lambda: len(re.findall(r"\S", "".join(terminal.lines()[4:20]))) > 20)
     terminal.send(CTRL_C)
-    terminal.wait("interrupted, /continue resumes it")
+    terminal.wait("Stopped. /continue resumes.")
     terminal.wait_for_prompt()
     terminal.say("/set max-tokens 4")
     terminal.wait_for_prompt()

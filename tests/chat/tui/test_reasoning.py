@@ -2,26 +2,66 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from tests.chat.tui.pseudo_terminal import CTRL_T
 
 
 def test_reasoning_is_shown_before_its_answer_and_folded_away_later(start: Any) -> None:
     terminal = start([["think", "It may\nbe "], ["think", "so."], ["text", "Yes."]])
     terminal.say("Is it?")
-    terminal.wait("It may\nbe so.\n\nYes.")
-    terminal.wait("prompt 4")
-    assert b"\x1b[2mIt may" in terminal.output
+    terminal.wait("Thought for 0.0 s (4 words). /think show prints it.\n\nYes.")
+    terminal.wait_for_prompt()
+    terminal.run("/think show", "It may\nbe so.")
     terminal.run("/sessions", "/load NUMBER opens one")
-    terminal.run("/load 1", "thought before it answered: 4 words, /export writes them\n\nYes.")
+    terminal.run("/load 1", "Thought before it answered (4 words).\n\nYes.")
+    terminal.send("typed", CTRL_T)
+    terminal.wait(lambda: terminal.text().count("It may\nbe so.") == 2 and terminal.cursor_line() == "> typed")
+
+
+def test_reasoning_is_seen_while_it_grows(start: Any, tmp_path: Path) -> None:
+    terminal = start(
+        [["think", "".join(f"line {n}\n" for n in range(20))], ["until", str(tmp_path / "go")], ["text", "Yes."]]
+    )
+    terminal.say("Is it?")
+    terminal.wait("line 12\nline 13\nline 14\nline 15\nline 16\nline 17\nline 18\nline 19")
+    assert b"\x1b[2mline 19" in terminal.output and "line 11" not in terminal.text()
+    terminal.wait("\nthinking · ")
+    (tmp_path / "go").touch()
+    terminal.wait("> Is it?\n\nThought for")
+    assert "line 19" not in terminal.text()
+
+
+def test_hidden_reasoning_is_not_shown_but_can_be_printed(start: Any) -> None:
+    terminal = start([["think", "Hm."], ["text", "Yes."]], flags={"think": "hide"})
+    terminal.run("Is it?", "\n\nYes.\n\n2 tokens")
+    terminal.run("/think show", "Hm.")
+
+
+def test_think_changes_its_options(start: Any) -> None:
+    terminal = start()
+    terminal.run("/think show", "No answer here has any thinking.")
+    terminal.run("/think off", "think            off  /think")
+    terminal.run("/think limit 100", "think-limit      100  /think")
+    terminal.run("/think limit off", "think-limit      -  /think")
+    terminal.run("/think", "think            off  /think")
+    terminal.run("/think limit many", "error: ")
+    terminal.run(
+        "/think loudly",
+        "error: /think has no `loudly`\nhint: use show, auto, on, off, hide, or `limit` and a number of tokens",
+    )
 
 
 def test_an_answer_that_was_all_reasoning_says_so_and_is_gone_on_with(start: Any) -> None:
     """Nothing was stored of an answer without text, so it could not be continued."""
     terminal = start([["think", "Hm"], ["length"]], [["think", "m."], ["text", "Yes."]], [["think", "Hm."]])
-    terminal.run("Is it?", "the model thought and gave no answer; cut at the limit, /continue resumes it")
-    terminal.run("/continue", "m.\n\nYes.")
+    terminal.run(
+        "Is it?", "The model only thought and gave no answer. The answer reached its limit.\n/continue resumes it."
+    )
+    terminal.run("/continue", "(1 word). /think show prints it.\n\nYes.")
     terminal.run("/export out.json", "out.json")
-    terminal.run("again", "the model thought and gave no answer; /regen asks again")
+    terminal.run("again", "The model only thought and gave no answer. /regen tries again.")
 
 
 def test_the_models_own_system_prompt_is_shown_left_out_and_taken_back(start: Any) -> None:

@@ -90,7 +90,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_it(start: Any) -> None:
     terminal.say("go")
     terminal.wait("half an ans")
     terminal.send(CTRL_C)
-    terminal.wait("interrupted, /continue resumes it")
+    terminal.wait("Stopped. /continue resumes.")
     terminal.say("more")
     terminal.wait("You said: more")
     assert "NEVER" not in terminal.everything()
@@ -154,7 +154,7 @@ def test_the_rest_of_an_answer_wraps_at_a_changed_width(start: Any, tmp_path: Pa
     terminal.wait("word29")
     terminal.resize(40, 24)
     (tmp_path / "resized").touch()
-    terminal.wait("· prompt 3")
+    terminal.wait("· prompt 3 tokens")
     rest = [
         line for line in terminal.everything().splitlines() if "word3" in line or "word4" in line or "word5" in line
     ]
@@ -166,7 +166,7 @@ def test_a_dumb_terminal_gets_plain_text(start: Any, tmp_path: Path) -> None:
     terminal = start([["text", "# Head\n\n**bold** text"]], environment={"TERM": "dumb"})
     terminal.say("go")
     terminal.wait("**bold** text")
-    terminal.wait("prompt 3")
+    terminal.wait("prompt 3 tokens")
     terminal.send('"""one\r', 'two"""\r')
     terminal.wait("You said: one\ntwo")
     terminal.say("/bye")

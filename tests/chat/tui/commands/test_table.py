@@ -15,7 +15,7 @@ def test_all_commands_exist_and_are_explained() -> None:
     wanted = (
         "help new clear system model set show file undo edit regen continue branches save load sessions search export"
     )
-    wanted += " copy context stats bye raw preset result"
+    wanted += " copy context stats bye raw preset result think"
     assert set(COMMANDS) == set(wanted.split())
     assert {"?", "exit", "quit", "read"} <= set(NAMES)
     assert len(NAMES) == sum(1 + len(command.aliases) for command in COMMANDS.values()), "an alias stands for two"
@@ -82,7 +82,7 @@ def test_sentences_wrap_between_words_in_a_narrow_terminal(start: Any, tmp_path:
     terminal = start([["text", ""]], columns=30)
     terminal.run("/file a-file-with-a-name.txt", "/file clear drops it")
     terminal.say("go")
-    terminal.wait("the answer is empty, /regen\nasks again")
+    terminal.wait("The answer is empty. /regen\ntries again.")
     terminal.say("/edit")
     terminal.wait("edit and send; an empty\nmessage changes nothing")
     assert "a-file-with-a-name.txt · 4,542\ncharacters, 1,135 tokens" in terminal.everything()

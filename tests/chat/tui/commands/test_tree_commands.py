@@ -109,7 +109,7 @@ def test_an_abandoned_edit_changes_nothing(start: Any) -> None:
 
 def test_continue_extends_a_cut_answer_as_one_message(start: Any) -> None:
     terminal = start([["text", "Half a sen"], ["length"]], [["text", "tence."]])
-    terminal.run("go", "cut at the limit, /continue resumes it")
+    terminal.run("go", "The answer reached its limit. /continue resumes it.")
     terminal.run("/continue", "Half a sentence.")
     terminal.run("/continue", "there is no answer that was cut off")
     terminal.run("/context", "/ 32,768, with")

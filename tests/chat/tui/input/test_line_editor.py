@@ -350,7 +350,7 @@ def test_ctrl_c_right_after_enter_stops_the_answer_and_keeps_the_question(start:
     terminal = start([["text", "half"], ["wait"]], shell=shell, environment={"INTERRUPTED": INTERRUPTED})
     terminal.wait_for_prompt()
     terminal.say("go on")
-    terminal.wait("interrupted, /continue resumes it")
+    terminal.wait("Stopped. /continue resumes.")
     terminal.wait_for_prompt()
     terminal.say("/context")
     terminal.wait("with what the format adds")
