@@ -180,9 +180,7 @@ def _answer(state: SessionState, writer: AnswerWriter) -> bool:
         outcome = reply.run()
         _store(writer, outcome)  # inside the block: Ctrl+C must not come between the answer and its transaction
     _report(state, outcome)
-    done = outcome.completion
-    is_empty = done is None or not (done.text or done.reasoning or done.tool_calls)
-    return outcome.is_cancelled and is_empty and not (outcome.text or outcome.reasoning)
+    return outcome.has_nothing
 
 
 def _store(writer: AnswerWriter, outcome: ReplyOutcome) -> None:
@@ -202,6 +200,8 @@ def _report(state: SessionState, outcome: ReplyOutcome) -> None:
         Terminated: the program ends without waiting for the engine.
     """
     completion = outcome.completion
+    if outcome.has_nothing:
+        return
     if completion is not None:
         state.last_completion = completion
         state.used_tokens = completion.tokens.prompt + completion.tokens.generated

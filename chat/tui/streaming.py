@@ -45,6 +45,13 @@ class ReplyOutcome:
     is_cancelled: bool = False
     is_abandoned: bool = False
 
+    @property
+    def has_nothing(self) -> bool:
+        """Whether Ctrl+C stopped the reply before anything was generated."""
+        done = self.completion
+        is_empty = done is None or not (done.text or done.reasoning or done.tool_calls)
+        return self.is_cancelled and not self.is_abandoned and is_empty and not (self.text or self.reasoning)
+
 
 @dataclass(frozen=True)
 class Timing:

@@ -31,6 +31,14 @@ def test_a_prompt_names_the_chosen_effort_or_the_default(thinker: Callable[[str]
     assert prompt_text("-m", model, "--effort", "high") == f"<s>{OWN}{settings('high')}[INST]hi[/INST]"
 
 
+def test_thinking_is_switched_by_the_effort_and_limited(thinker: Callable[[str], Path]) -> None:
+    model = thinker("v15")
+    assert settings("high") in prompt_text("-m", model, "--think", "on")
+    assert settings("none") in prompt_text("-m", model, "--think", "off", "--think-limit", "10")
+    done = run("-m", model, "--think", "aloud", "hi")
+    assert (done.returncode, b"--think" in done.stderr) == (2, True)
+
+
 def test_the_releases_system_prompt_gives_way_to_the_users(thinker: Callable[[str], Path]) -> None:
     model = thinker("v15")
     assert prompt_text("-m", model, "--system", "") == f"<s>{settings('none')}[INST]hi[/INST]"

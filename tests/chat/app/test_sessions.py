@@ -48,7 +48,19 @@ def resumed(folder: Path, record: SessionRecord, **flags: Any) -> dict[str, Any]
 def test_options_of_the_conversation_are_stored_and_options_of_the_machine_are_not() -> None:
     assert {name for name in option_specs() if is_persisted(name)} == {
         *("remote", "remote_model", "lora", "prompt_format", "context", "window", "overflow"),
-        *("effort", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "stop"),
+        *(
+            "effort",
+            "think",
+            "think_limit",
+            "max_tokens",
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "repeat_penalty",
+            "seed",
+            "stop",
+        ),
     }
 
 

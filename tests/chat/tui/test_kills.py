@@ -42,7 +42,7 @@ def hold_turn(home: Path, model: Path, question: str, chance: random.Random) -> 
     Returns:
         Whether a part of the answer was seen, and whether all of it with its figures.
     """
-    flags = ["-c", "-m", str(model), "--temperature", "0", "-n", "120"]
+    flags = ["-c", "--stats", "-m", str(model), "--temperature", "0", "-n", "120"]
     environment = {"MISTRAL_CHAT_HOME": str(home), "MISTRAL_CHAT_THREADS": "1"}
     terminal = Terminal([*PROGRAM, *flags], environment=environment, folder=home.parent, fork=False)
     terminal.wait(lambda: is_ready(terminal))

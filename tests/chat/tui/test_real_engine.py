@@ -17,6 +17,11 @@ from tests.processes import children_of, ends
 Begin = Callable[..., Terminal]
 
 
+def home(tmp_path: Path) -> dict[str, str]:
+    """The environment of a session; its figures show that an answer has ended."""
+    return {"MISTRAL_CHAT_HOME": str(tmp_path / "home"), "MISTRAL_CHAT_STATS": "1"}
+
+
 @pytest.fixture
 def begin(tmp_path: Path, tiny_model: Path) -> Iterator[Begin]:
     """A function that runs `mistral-chat -m MODEL FLAGS` in a terminal."""
@@ -24,7 +29,7 @@ def begin(tmp_path: Path, tiny_model: Path) -> Iterator[Begin]:
 
     def run(*flags: str, model: Path = tiny_model) -> Terminal:
         command = [sys.executable, "-m", "chat", "-m", str(model), *flags]
-        environment = {"MISTRAL_CHAT_HOME": str(tmp_path / "home"), "MISTRAL_CHAT_THREADS": "1"}
+        environment = {"MISTRAL_CHAT_THREADS": "1", **home(tmp_path)}
         terminal = Terminal(command, environment=environment, folder=tmp_path)
         begun.append(terminal)
         terminal.wait(">")
@@ -106,7 +111,7 @@ def test_a_session_is_continued_by_its_name(begin: Begin) -> None:
     terminal = begin("--session", "talk", "-n", "3")
     terminal.wait_for_prompt()
     terminal.say("remember the lighthouse")
-    terminal.wait(" · prompt ")
+    terminal.wait(" · prompt")
     terminal.wait_for_prompt()
     terminal.send(CTRL_D)
     assert terminal.end() == 0
@@ -128,14 +133,14 @@ def test_a_stored_session_is_continued_with_its_model(begin: Begin, tmp_path: Pa
     terminal = begin("-n", "3")
     terminal.wait_for_prompt()
     terminal.say("which model?")
-    terminal.wait(" · prompt ")
+    terminal.wait(" · prompt")
     terminal.wait_for_prompt()
     terminal.say("/context")
     terminal.wait(" tokens · window 64, with what the format adds")
     terminal.send(CTRL_D)
     assert terminal.end() == 0
     command = [sys.executable, "-m", "chat", "-c"]
-    again = Terminal(command, environment={"MISTRAL_CHAT_HOME": str(tmp_path / "home")}, folder=tmp_path)
+    again = Terminal(command, environment=home(tmp_path), folder=tmp_path)
     again.wait("which model?")
     again.wait("mistral-v0.1 · ")
     again.kill()
@@ -166,7 +171,7 @@ def test_the_program_ends_although_its_engine_hangs(begin: Begin, way: str) -> N
 def test_keys_typed_before_the_first_prompt_are_sent(tmp_path: Path, tiny_model: Path, is_taken: bool) -> None:
     """Once Enter, pressed too early, became a line break, and nothing was sent."""
     command = [sys.executable, "-m", "chat", "-m", str(tiny_model), "-n", "3"]
-    terminal = Terminal(command, environment={"MISTRAL_CHAT_HOME": str(tmp_path / "home")}, folder=tmp_path)
+    terminal = Terminal(command, environment=home(tmp_path), folder=tmp_path)
     if is_taken:
         terminal.wait(lambda: PASTES_MARKED in terminal.output)
     terminal.send("tell me ", "more", ENTER, "/context", ENTER)
@@ -216,7 +221,7 @@ def test_a_session_whose_model_is_missing_names_a_way_to_continue(
     assert terminal.end() == 0
     model.unlink()
     command = [sys.executable, "-m", "chat", "-c"]
-    again = Terminal(command, environment={"MISTRAL_CHAT_HOME": str(tmp_path / "home")}, columns=120, folder=tmp_path)
+    again = Terminal(command, environment=home(tmp_path), columns=120, folder=tmp_path)
     assert again.end() == 3
     assert "error: the session's model is gone: no model at " in again.text()
     assert "hint: `-m NAME` continues it with another model" in again.text()

@@ -154,7 +154,7 @@ def test_the_rest_of_an_answer_wraps_at_a_changed_width(start: Any, tmp_path: Pa
     terminal.wait("word29")
     terminal.resize(40, 24)
     (tmp_path / "resized").touch()
-    terminal.wait("· prompt 3 tokens")
+    terminal.wait(" tokens · ")
     rest = [
         line for line in terminal.everything().splitlines() if "word3" in line or "word4" in line or "word5" in line
     ]
