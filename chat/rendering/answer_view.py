@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from chat.rendering.markdown import CodeHighlighter, close_open_marks, markdown_lines
-from chat.rendering.markdown_splitter import MarkdownPiece, MarkdownSplitter
+from chat.rendering.markdown_splitter import MarkdownPiece, MarkdownSplitter, shown_again
 from chat.rendering.status_text import counted, duration
 from chat.rendering.styled_text import Line, plain, wrap
 from chat.system.terminal_text import escape_control_characters
@@ -143,7 +143,8 @@ class MarkdownAnswer:
 
         Args:
             screen: where it is shown.
-            before: the text that the answer continues; only its unfinished piece is shown again.
+            before: the text that the answer continues. A paragraph goes on after an ellipsis; the unfinished line of
+                code, item, table or quote is shown again.
             reasoning_hint: a sentence that says how to read all of the reasoning before the answer.
             clock: gives the time in seconds.
         """
@@ -160,6 +161,9 @@ class MarkdownAnswer:
         self._next_frame_at = 0.0
         self._size = screen.size
         self._split(before)
+        if (pending := self._splitter.pending) is not None and pending.language is None:
+            self._splitter = MarkdownSplitter()
+            self._splitter.feed(shown_again(pending.text))
 
     def think(self, text: str) -> None:
         """Add text to the reasoning before the answer."""

@@ -59,6 +59,22 @@ class _Fence:
         return " " * (columns - self.indent) + line[index:]  # a tab that is wider leaves spaces
 
 
+def shown_again(text: str) -> str:
+    """What stands for an unfinished piece where the answer goes on below it: its end is on the screen already.
+
+    An ellipsis for a paragraph, the last item of a list, and all of a table or a quote, whose rest needs its beginning.
+
+    Args:
+        text: of the piece, which is no code.
+    """
+    if [token.type for token in block_tokens(text) if token.level == 0] == ["paragraph_open", "paragraph_close"]:
+        return "…"
+    lines = text.split("\n")
+    items = [index for index, line in enumerate(lines) if ITEM.match(line) and not line.startswith(" ")]
+    is_list = bool(items) and items[0] == 0
+    return "\n".join(lines[items[-1] :]) if is_list else text
+
+
 class MarkdownSplitter:
     """Takes text as it comes, and gives each piece once it is finished.
 

@@ -164,12 +164,23 @@ def pieces_of(line: str, columns: int) -> list[str]:
     return "\n".join(row.rstrip() for row in terminal.display).rstrip().split("\n")
 
 
-def test_a_continued_answer_shows_only_its_unfinished_piece_again() -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("# Shown\n\nA half sen", "tence.\n\nMore.", ["…tence.", "", "More."]),
+        ("A **half**", " sentence.", ["… sentence."]),
+        ("Whole.\n\n", "Next.", ["Next."]),
+        ("Shown\n\n- one\n- tw", "o\n- three", ["• two", "• three"]),
+        ("```\na = 1\nb =", " 2\n```\nEnd.", ["b = 2", "```", "", "End."]),
+        ("", "All.", ["All."]),
+    ],
+)
+def test_a_continued_answer_does_not_show_its_beginning_again(before: str, after: str, shown: list[str]) -> None:
     watched = Watched()
-    view = MarkdownAnswer(watched.screen, before="# Shown\n\nA half sen")
-    view.feed("tence.\n\nMore.")
+    view = MarkdownAnswer(watched.screen, before=before)
+    view.feed(after)
     view.finish()
-    assert watched.shown() == ["A half sentence.", "", "More."]
+    assert [line.strip() for line in watched.shown()] == shown
 
 
 PAYLOADS = [

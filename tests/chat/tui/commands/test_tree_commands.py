@@ -110,7 +110,7 @@ def test_an_abandoned_edit_changes_nothing(start: Any) -> None:
 def test_continue_extends_a_cut_answer_as_one_message(start: Any) -> None:
     terminal = start([["text", "Half a sen"], ["length"]], [["text", "tence."]])
     terminal.run("go", "The answer reached its limit. /continue resumes it.")
-    terminal.run("/continue", "Half a sentence.")
+    terminal.run("/continue", "…tence.")
     terminal.run("/continue", "there is no answer that was cut off")
     terminal.run("/context", "/ 32,768, with")
     context = terminal.text().rsplit("/context", 1)[1]
