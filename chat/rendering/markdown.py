@@ -27,6 +27,7 @@ HEADING_STYLES = {"h1": "bold underline", "h2": "bold", "h3": "bold italic"}
 INLINE_STYLES = {"strong": "bold", "em": "italic", "s": "strike", "link": "underline"}
 CONTEXT_LINES, MAX_CONTEXT_LINES = 6, 80  # of code above a line that are highlighted with it
 BULLETS = ("•", "◦", "▪")
+TASK_BOXES = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}
 MAX_DEPTH = 20  # of lists and quotes that are indented
 GAP = 2  # columns between columns
 LEGIBLE_CELLS = 12  # a column may break words from this width on
@@ -123,10 +124,25 @@ def _list(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
     number = int(node.attrs.get("start", 1))
     for item in node.children:
         bullet = BULLETS[min(depth, len(BULLETS) - 1)]
-        marker = f"{number}. " if node.type == "ordered_list" else f"{bullet} "
+        marker = f"{number}. " if node.type == "ordered_list" else task_box(item) or f"{bullet} "
         lines += _list_item(marker, item, width, depth)
         number += 1
     return lines
+
+
+def task_box(item: SyntaxTreeNode) -> str:
+    """The box of a list item that begins with `[ ]` or `[x]`, which its text loses; empty for another item.
+
+    Source: GitHub Flavored Markdown, section 5.3.
+    """
+    paragraph = item.children[0] if item.children else None
+    inline = paragraph.children[0] if paragraph is not None and paragraph.type == "paragraph" else None
+    first = inline.children[0] if inline is not None and inline.children else None
+    mark = first.content[:4] if first is not None and first.type == "text" else ""
+    if mark not in TASK_BOXES or first is None or first.token is None:
+        return ""
+    first.token.content = first.content[4:]
+    return TASK_BOXES[mark]
 
 
 def _list_item(marker: str, item: SyntaxTreeNode, width: int, depth: int) -> list[Line]:

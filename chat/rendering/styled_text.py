@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from chat.rendering.formulas import formula_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -161,7 +163,7 @@ def highlight(code: str, language: str) -> tuple[list[Line], bool]:
 def parse_markdown(text: str) -> SyntaxTreeNode | None:
     """The tree of a Markdown text; None if it is nested too deep.
 
-    HTML, formulas and definitions of references stay text, so that nothing disappears.
+    HTML and definitions of references stay text, so that nothing disappears, and formulas become text.
     """
     from markdown_it.tree import SyntaxTreeNode
 
@@ -201,12 +203,12 @@ def _parser() -> Any:
 
 
 def _formula(state: StateInline, silent: bool) -> bool:
-    """A rule of the parser: a formula is text, with its backslashes and asterisks."""
+    """A rule of the parser: a formula is text, in Unicode or with its backslashes and asterisks."""
     found = FORMULA.match(state.src, state.pos)
     if found is None:
         return False
     if not silent:
-        state.push("text", "", 0).content = found[0]
+        state.push("text", "", 0).content = formula_text(found[0])
     state.pos = found.end()
     return True
 

@@ -67,12 +67,50 @@ def test_links_show_their_address_without_escapes() -> None:
 
 @pytest.mark.parametrize(
     "formula",
-    [r"\(a+b\)", r"\[\frac{a}{b} \\ c\]", r"$x_i^*y_j^*$", "$$\na *b* \\, c\n$$", r"$\{a\}$", r"\(f\) and $g$"],
+    [
+        r"\[\frac{a}{b} \\ c\]",
+        "$$\n\\begin{pmatrix} *b* & c \\end{pmatrix}\n$$",
+        r"$\binom{n}{k}^*y^*$",
+        r"$\unknown*x*$",
+        "$HOME/bin:$",
+        r"$x^$",
+        r"$\frac{1}$",
+        "${}$",
+        "$" + "{" * 390 + "$",
+    ],
 )
-def test_a_formula_is_shown_as_it_is_written(formula: str) -> None:
+def test_a_formula_without_a_plain_form_is_shown_as_it_is_written(formula: str) -> None:
     """Once `\\(a+b\\)` lost its backslashes, and `$x^*y^*$` its asterisks."""
-    assert shown(formula, 60) == formula.split("\n")
-    assert text_of(markdown_lines(f"**bold** {formula}", 200)[0]).startswith("bold " + formula.split("\n")[0])
+    assert shown(formula, 400) == formula.split("\n")
+    assert text_of(markdown_lines(f"**bold** {formula}", 400)[0]).startswith("bold " + formula.split("\n")[0])
+
+
+@pytest.mark.parametrize(
+    ("formula", "text"),
+    [
+        (r"$E = mc^2$", "E = mc²"),
+        (r"\(a+b\)", "a+b"),
+        ("$$\na *b* \\, c\n$$", "a *b* c"),
+        (r"$x_i^*y_j^*$", "xᵢ*yⱼ*"),
+        (r"$\{a\}$", "{a}"),
+        (r"\[x = \frac{-b \pm \sqrt{b^2-4ac}}{2a}\]", "x = (-b ± √(b²-4ac))/(2a)"),
+        (r"$\alpha \to \beta$", "α → β"),
+        (r"$\sum_{i=1}^{n} x_{i,j}$", "∑ᵢ₌₁ⁿ x_(i,j)"),
+        (r"$\sin^2 \theta + \cos(2x)$", "sin² θ + cos(2x)"),
+        (r"$\lim_{x \to 0} \frac{dy}{dx}$", "lim_(x → 0) dy/dx"),
+        (r"$\text{if } x \in \mathbb{R}$", "if x ∈ ℝ"),
+        (r"$90^\circ$ and $f'(x)$", "90° and f'(x)"),
+        (r"$\left( \vec{v} \cdot \hat{n} \right)$", "(v\u20d7 · n\u0302)"),
+        (r"$\boxed{42}\,\mathrm{km}$", "42 km"),
+    ],
+)
+def test_a_formula_becomes_text(formula: str, text: str) -> None:
+    assert shown(formula, 80) == [text]
+
+
+def test_list_items_with_boxes_show_them() -> None:
+    text = "- [x] done\n- [ ] *open*\n- [y] none\n- [x]none\n\n1. [x] kept"
+    assert shown(text, 40) == ["☑ done", "☐ open", "• [y] none", "• [x]none", "", "1. [x] kept"]
 
 
 def test_prices_and_variables_are_not_formulas() -> None:
