@@ -209,4 +209,5 @@ class AnswerOutput:
 
         environment = self.environment
         is_live, colour = environment.can_redraw(stream), environment.has_colour(self.settings.color)
-        return Screen(stream, is_live=is_live, colour=colour, size=environment.size)
+        links = environment.has_links(stream)
+        return Screen(stream, is_live=is_live, colour=colour, links=links, size=environment.size)

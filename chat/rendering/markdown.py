@@ -30,6 +30,7 @@ BULLETS = ("•", "◦", "▪")
 TASK_BOXES = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}
 MAX_DEPTH = 20  # of lists and quotes that are indented
 GAP = 2  # columns between columns
+LINKED = re.compile(r"(?:https?://|mailto:)[!-~]+")  # addresses that are clickable
 LEGIBLE_CELLS = 12  # a column may break words from this width on
 
 
@@ -184,13 +185,14 @@ def _spans(node: SyntaxTreeNode, style: str) -> Iterator[Span]:
     elif node.type == "image":
         yield Span(f"[{node.content}]({node.attrs.get('src', '')})", style)
     else:
+        address = str(node.attrs.get("href", "")) if node.type == "link" else ""
+        if LINKED.fullmatch(address):
+            style = f"{style} link {address}".strip()
         inner = f"{style} {INLINE_STYLES.get(node.type, '')}".strip()
         inside = [span for child in node.children for span in _spans(child, inner)]
         yield from inside
-        if node.type == "link":
-            address = str(node.attrs.get("href", ""))
-            if address.removeprefix("mailto:") != text_of(tuple(inside)):
-                yield Span(f" ({address})", f"{style} dim".strip())
+        if node.type == "link" and address.removeprefix("mailto:") != text_of(tuple(inside)):
+            yield Span(f" ({address})", f"{style} dim".strip())
 
 
 BLOCKS: dict[str, Callable[[SyntaxTreeNode, int, int], list[Line]]] = {

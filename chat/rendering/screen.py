@@ -33,6 +33,7 @@ class Screen:
         *,
         is_live: bool,
         colour: bool,
+        links: bool = False,
         rewraps: bool = True,
         size: Callable[[], os.terminal_size] | None = None,
         foreign_writes: Callable[[], int] = lambda: 0,
@@ -44,6 +45,7 @@ class Screen:
             stream: the terminal, or a file or pipe.
             is_live: whether it is a terminal that can be redrawn.
             colour: show colours.
+            links: make links clickable.
             rewraps: whether the terminal wraps its lines again when its width changes; nearly all do.
             size: gives columns and rows; by default the terminal is asked.
             foreign_writes: gives a number that grows when another program has written to the terminal. The live lines
@@ -52,6 +54,7 @@ class Screen:
         """
         self.is_live = is_live
         self.colour = colour
+        self._links = links
         self._stream = stream
         self._rewraps = rewraps
         self._size = size or self._measured_size
@@ -166,7 +169,7 @@ class Screen:
         return "\r" + (f"\x1b[{up}A" if up else "") + "\x1b[J"
 
     def _painted(self, line: Line) -> str:
-        return paint(line, colour=self.colour)
+        return paint(line, colour=self.colour, links=self._links)
 
     def _measured_size(self) -> os.terminal_size:
         """The size that the terminal gives; COLUMNS and LINES, once exported, keep an earlier one."""

@@ -29,7 +29,7 @@ class Span:
 
     Attributes:
         text: the text.
-        style: a rich style; empty for the terminal's own.
+        style: a rich style, which may have `link` and an address; empty for the terminal's own.
     """
 
     text: str
@@ -121,13 +121,19 @@ def wrap(line: Iterable[Span], width: int) -> list[Line]:
     return [_spans(part) for part in wrapped] or [()]
 
 
-def paint(line: Line, *, colour: bool) -> str:
-    """The line with its styles as escape sequences; without `colour`, only weights such as bold."""
+def paint(line: Line, *, colour: bool, links: bool = False) -> str:
+    """The line with its styles as escape sequences.
+
+    Args:
+        line: a line.
+        colour: show colours, not only weights such as bold.
+        links: make links clickable.
+    """
     from rich.color import ColorSystem
 
     parts = []
     for span in line:
-        style = _style(span.style, colour)
+        style = _style(span.style, colour, links)
         parts.append(style.render(span.text, color_system=ColorSystem.STANDARD) if span.style else span.text)
     return "".join(parts)
 
@@ -223,10 +229,11 @@ def _console() -> Console:
 
 
 @cache
-def _style(words: str, colour: bool) -> Any:
+def _style(words: str, colour: bool, links: bool) -> Any:
     from rich.style import Style
 
     style = Style.parse(words)
+    style = style if links or not style.link else style.update_link(None)
     return style if colour else style.without_color
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 # Name, flags to open a missing one with, mode
 _STREAMS = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
 
+# Terminals that make text clickable by OSC 8; of VTE's those since 0.50
+LINKING_PROGRAMS = ("iTerm.app", "WezTerm", "vscode", "ghostty", "Hyper", "rio")
+LINKING_TERMS = ("xterm-kitty", "xterm-ghostty", "foot", "alacritty", "wezterm", "contour")
+
 
 @dataclass(frozen=True, eq=False, repr=False)  # the omitted methods are slow to make, and `--help` would wait for them
 class Environment:
@@ -56,6 +60,17 @@ class Environment:
     def can_redraw(self, stream: TextIO) -> bool:
         """Whether `stream` is a terminal that understands escape sequences."""
         return stream.isatty() and self.variables.get("TERM", "dumb") not in ("dumb", "")
+
+    def has_links(self, stream: TextIO) -> bool:
+        """Whether `stream` is a terminal that is known to make text clickable (OSC 8)."""
+        variables = self.variables
+        return self.can_redraw(stream) and (
+            variables.get("TERM_PROGRAM") in LINKING_PROGRAMS
+            or variables.get("TERM", "").startswith(LINKING_TERMS)
+            or "WT_SESSION" in variables
+            or "KONSOLE_VERSION" in variables
+            or variables.get("VTE_VERSION", "").rjust(4, "0") >= "5000"
+        )
 
     def has_colour(self, choice: str) -> bool:
         """Whether a terminal shows colours.

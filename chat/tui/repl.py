@@ -112,6 +112,7 @@ def _initial_state(
             environment.stdout,
             is_live=environment.can_redraw(environment.stdout),
             colour=environment.has_colour(resolved.settings.color),
+            links=environment.has_links(environment.stdout),
             rewraps=rewraps(environment.variables),
             size=environment.size,
             foreign_writes=lambda: signals.modes.stops,

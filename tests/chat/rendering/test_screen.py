@@ -18,7 +18,7 @@ from chat.rendering.answer_view import SETTLED_SECONDS, MarkdownAnswer, PlainAns
 from chat.rendering.markdown import markdown_lines
 from chat.rendering.markdown_splitter import MarkdownSplitter
 from chat.rendering.screen import Screen
-from chat.rendering.styled_text import Line, plain, text_of
+from chat.rendering.styled_text import Line, paint, plain, text_of, wrap
 from chat.system.terminal_text import escape_control_characters
 from tests.chat.tui.samples import chunks, document
 from tests.grids import FULL
@@ -181,6 +181,18 @@ def test_a_continued_answer_does_not_show_its_beginning_again(before: str, after
     view.feed(after)
     view.finish()
     assert [line.strip() for line in watched.shown()] == shown
+
+
+def test_links_are_clickable_where_the_terminal_can() -> None:
+    line = markdown_lines("[**here** and there](https://e.org/a?b=c) and [local](file:///etc/passwd)", 80)[0]
+    assert "\x1b]8" not in paint(line, colour=True)
+    linked = paint(line, colour=False, links=True)
+    link = re.compile(r"\x1b\]8;id=(\d+);(https://e\.org/a\?b=c)?\x1b\\|\x1b\]8;;\x1b\\")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", link.sub("", linked)) == text_of(line)
+    assert {found[2] for found in link.finditer(linked)} == {"https://e.org/a?b=c", None}
+    wrapped = [paint(part, colour=False, links=True) for part in wrap(line, 8)]
+    assert sum("]8;id=" in part for part in wrapped) > 3  # each line of it is clickable
+    assert not link.search(paint(markdown_lines("[a](javascript:alert)", 80)[0], colour=False, links=True))
 
 
 PAYLOADS = [

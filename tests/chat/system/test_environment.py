@@ -150,3 +150,20 @@ def test_letters_that_an_encoding_lacks_become_question_marks(encoding: str, sho
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
     assert done.stdout.decode(encoding) == shown + "\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"TERM": "xterm-kitty"}, True),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}, True),
+        ({"TERM": "xterm-256color", "VTE_VERSION": "7600"}, True),
+        ({"TERM": "xterm-256color", "VTE_VERSION": "950"}, False),
+        ({"TERM": "xterm-256color"}, False),
+        ({"TERM": "dumb", "WT_SESSION": "1"}, False),
+    ],
+)
+def test_only_terminals_that_are_known_to_link_get_links(variables: dict[str, str], expected: bool) -> None:
+    environment = terminal(**variables)
+    assert environment.has_links(environment.stdout) is expected
+    assert not pipes().has_links(pipes().stdout)
