@@ -68,7 +68,7 @@ class ResponseBuilder:
             DataError: the prompt breaks a rule of its format.
             UsageError: a value is out of range, the constraint does not compile, or the format has no tools.
         """
-        request = replace(request, prompt=with_release_defaults(request.prompt, loaded.info))
+        request = replace(request, prompt=with_release_defaults(request.prompt, loaded.current_info))
         self.loaded = loaded
         self.request = request
         self.sampling: Sampling = settle(request.sampling)
@@ -310,7 +310,7 @@ def render(loaded: LoadedVocabulary, request: Request) -> Rendered:
     Raises:
         DataError: the prompt breaks a rule of its format.
     """
-    request = replace(request, prompt=with_release_defaults(request.prompt, loaded.info))
+    request = replace(request, prompt=with_release_defaults(request.prompt, loaded.current_info))
     drops = loaded.options.overflow == "drop"
     limit = loaded.limit if drops else None
     try:

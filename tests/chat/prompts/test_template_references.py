@@ -56,9 +56,9 @@ EXCEPTIONS: dict[str, dict[str, int]] = {
 }
 
 
-class _FixedTime(datetime.datetime):
+class FixedTime(datetime.datetime):
     @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> _FixedTime:
+    def now(cls, tz: datetime.tzinfo | None = None) -> FixedTime:
         return cls(*NOW)
 
 
@@ -89,7 +89,7 @@ def outcome(expected: str | None, got: str | ChatError) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", references())
 def test_a_template_writes_what_transformers_makes_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jinja_sandbox, "datetime", _FixedTime)
+    monkeypatch.setattr(jinja_sandbox, "datetime", FixedTime)
     reference = references()[name]
     found = Counter(
         outcome(expected, written(reference["template"], *conversation))
