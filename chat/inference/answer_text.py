@@ -8,6 +8,7 @@ from chat.core.events import ReasoningDelta, TextDelta
 from chat.inference.reasoning import ReasoningSplitter, first_state, reasoning_marks
 from chat.inference.stop_strings import StopFilter
 from chat.llama.tokenizer.tokenizer import StreamDecoder
+from chat.prompts.text_calls import MARKS, CallHolder, parse_text_calls, text_calls
 from chat.prompts.tool_call_parser import CALLS, ParsedAnswer, parse_answer, writes_calls
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class AnswerText:
         self.splitter = ReasoningSplitter(self.marks, state, continues=continues, drops_rest=is_constrained)
         self.calls_id = self._vocabulary.control_id(CALLS.piece) if writes_calls(self._format) else None
         self.reasoning_tokens = 0
+        is_template = self._format == "template" and not is_constrained
+        self._text_calls = text_calls(self._vocabulary.template, request.prompt.tools) if is_template else None
+        self._holder = CallHolder(self._text_calls) if self._text_calls is not None else None
+        ids = {self._vocabulary.control_id(mark): mark for mark in MARKS} if self._holder is not None else {}
+        self._call_marks = {token: mark for token, mark in ids.items() if token is not None}
         self._reasoning: list[str] = []
         self._texts: list[str] = []
         self._ids: list[int] = []  # of the answer itself
@@ -88,7 +94,7 @@ class AnswerText:
             self.splitter.mark(token)
             self.reasoning_tokens += 1
             return shown
-        for part, text in self.splitter.push(self._decoder.push(token)):
+        for part, text in self.splitter.push(self._piece(token)):
             shown += self._add_to(part, text)
         if "reasoning" not in (before, self.splitter.state):
             self._ids.append(token)
@@ -98,9 +104,18 @@ class AnswerText:
             self._ids.clear()
         return shown
 
+    def _piece(self, token: int) -> str:
+        """The text of an id; a mark of tool calls is text, also where it is a control piece."""
+        mark = self._call_marks.get(token)
+        if mark is None or self._vocabulary.piece_bytes(token):
+            return self._decoder.push(token)
+        return self._decoder.flush() + mark
+
     def add(self, text: str) -> list[Delta]:
         """Add text to the answer; what of it may be shown."""
         self._texts.append(text)
+        if self._holder is not None:
+            text = self._holder.push(text)
         if self._withheld is None:
             return [TextDelta(text)] if text else []
         self._withheld.append(text)
@@ -120,11 +135,14 @@ class AnswerText:
             shown += self._end_part()
             shown += self._add_reasoning(self._reasoning_stops.flush())
             shown += self.add(self._stops.flush())
-        withheld = "" if self.parsed(salt).calls else "".join(self._withheld or ())
+        held = [] if self._holder is None else [self._holder.flush()]
+        withheld = "" if self.parsed(salt).calls else "".join(self._withheld or held)
         return [*shown, TextDelta(withheld)] if withheld else shown
 
     def parsed(self, salt: str) -> ParsedAnswer:
         """The whole answer, its tool calls parsed; only at the end."""
+        if self._text_calls is not None:
+            return parse_text_calls(self.text, self._text_calls, salt)
         if self.calls_id not in self._ids:
             return ParsedAnswer(self.text)
         return parse_answer(self._format, self._vocabulary.segments_of(self._ids), salt)

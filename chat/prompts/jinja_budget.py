@@ -19,6 +19,7 @@ _MOST_BITS = 4096
 _WIDTH = re.compile(r"\d{5,}|\*")
 _WHITE = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029 \t"
 _PART = 50  # bytes of a short text, roughly
+_ITEM = 8  # bytes of a place in a list
 _SIZED_METHODS = {"center", "expandtabs", "ljust", "rjust", "zfill"}
 
 
@@ -98,7 +99,7 @@ class Budget:
                 self.charge(len(part) if seen is not None else len(part) // 64 + 1)
             elif isinstance(part, list | tuple | dict) and id(part) not in self._given:
                 self.step()
-                self.charge(len(part))
+                self.charge(_ITEM * len(part))
                 if seen is not None:
                     seen.add(id(part))
                 stack += [*part.keys(), *part.values()] if isinstance(part, dict) else part
@@ -131,8 +132,8 @@ class Budget:
         return args
 
     def before_replace(self, text: str, old: str, new: str) -> None:
-        """Count what a replacement writes."""
-        self.charge((text.count(old) if old else len(text) + 1) * len(new))
+        """Count what a replacement writes, and the parts between."""
+        self.charge((text.count(old) if old else len(text) + 1) * (len(new) + _ITEM))
 
     def before_join(self, separator: str, parts: Sequence[Any]) -> None:
         """Count what joining texts writes."""
@@ -145,11 +146,11 @@ class Budget:
             LimitError: it is too much.
         """
         if operator == "+" and isinstance(left, str | list | tuple) and isinstance(right, str | list | tuple):
-            self.charge(len(left) + len(right))
+            self.charge((len(left) + len(right)) * (1 if isinstance(left, str) else _ITEM))
         elif operator == "*":
             for times, value in ((left, right), (right, left)):
                 if isinstance(times, int) and isinstance(value, str | list | tuple):
-                    self.charge(max(times, 0) * len(value))
+                    self.charge(max(times, 0) * len(value) * (1 if isinstance(value, str) else _ITEM))
         elif operator == "**" and isinstance(left, int) and isinstance(right, int) and right > 0:
             _check_bits(left.bit_length() * right)
         elif operator == "%" and isinstance(left, str):

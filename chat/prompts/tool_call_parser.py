@@ -17,6 +17,8 @@ from chat.prompts.validate import NAME, is_call_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chat.prompts.mistral_versions import MistralVersion
+
 
 CALLS = Control("[TOOL_CALLS]")  # everything after it in an answer belongs to calls
 
@@ -49,14 +51,31 @@ def parse_answer(format_name: str, parts: Sequence[Control | Text], salt: str = 
         return ParsedAnswer(whole)
     start = list(parts).index(CALLS)
     raw = _json_calls(parts[start + 1 :]) if version.calls == "json" else _block_calls(parts[start:])
-    if not raw or not all(_is_renderable(name, arguments) for name, arguments, _ in raw):
+    calls = as_calls(raw, salt, version)
+    if not calls:
         return ParsedAnswer(whole)
     text = "".join(part.text for part in parts[:start] if isinstance(part, Text)) if version.answer_and_calls else ""
+    return ParsedAnswer(text, calls)
+
+
+def as_calls(
+    raw: Sequence[tuple[str, str, str]], salt: str, version: MistralVersion | None = None
+) -> tuple[ToolCall, ...]:
+    """Calls of (name, arguments, id); none where a later prompt could not render one of them.
+
+    Args:
+        raw: as a model wrote them.
+        salt: makes new ids differ.
+        version: decides which ids of the model are kept; None for none.
+    """
+    if not all(_is_renderable(name, arguments) for name, arguments, _ in raw):
+        return ()
     calls: list[ToolCall] = []
     for number, (name, arguments, call_id) in enumerate(raw):
-        is_valid = call_id and is_call_id(call_id, version) and call_id not in (call.id for call in calls)
-        calls.append(ToolCall(name, arguments, call_id if is_valid else new_call_id(salt, number)))
-    return ParsedAnswer(text, tuple(calls))
+        is_valid = version is not None and call_id and is_call_id(call_id, version)
+        is_new = call_id not in (call.id for call in calls)
+        calls.append(ToolCall(name, arguments, call_id if is_valid and is_new else new_call_id(salt, number)))
+    return tuple(calls)
 
 
 def writes_calls(format_name: str) -> bool:

@@ -102,7 +102,11 @@ class TracedText(str):
     def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> str:
         if not old:
             return str.replace(self, old, new, count)
-        return TracedText(new).join(self.split(old, count))
+        position, origins = 0, []
+        for part in str.split(self, old, count):
+            origins.append(self._origins[position : position + len(part)])
+            position += len(part) + len(old)
+        return TracedText(str.replace(self, old, new, count), origins_of(new).join(origins))
 
     def join(self, texts: Iterable[str], /) -> str:
         parts = list(texts)

@@ -19,6 +19,7 @@ from chat.inference.reasoning import ReasoningMarks, ReasoningSplitter
 from chat.inference.response import ResponseBuilder, render, reply
 from chat.llama.sampler import Sampler
 from chat.prompts.segments import BEGIN_THINK, END_THINK, ChatTemplate, Control, Segment, Text
+from tests.chat.prompts.test_template_references import references
 
 ASKED = (Message("user", "Is it?"),)
 THOUGHT = (BEGIN_THINK, Text("Hm. é"), END_THINK)
@@ -229,3 +230,46 @@ def test_formats_without_reasoning_leave_it_out_with_an_answer_that_has_nothing_
     messages = (*ASKED, Message("assistant", "Yes.", (34, 40), reasoning="Hm"), *ASKED, thought, *ASKED)
     text = render(replace(loaded, prompt_format="v11"), request(messages)).text
     assert text == "<s>[INST]Is it?[/INST]Yes.</s>[INST]Is it?\n\nIs it?[/INST]"
+
+
+@pytest.fixture(scope="module")
+def family(thinker: Callable[[str], Path]) -> Iterator[LoadedModel]:
+    """A model of another family, whose template writes reasoning and calls as text."""
+    loaded = load_model(EngineOptions(str(thinker("v7")), threads=1, prompt_format="template"))
+    loaded.vocabulary.template = ChatTemplate(references()["Qwen-Qwen3-0.6B"]["template"])
+    yield loaded
+    loaded.close()
+
+
+def test_calls_of_text_follow_reasoning_of_text_and_are_not_shown(family: LoadedModel, say: Say) -> None:
+    """Calls that Qwen, Hermes and Llama 3 write were left in the answer as text."""
+    call = '<tool_call>\n{"name": "now", "arguments": {"a": "é"}}\n</tool_call>'
+    answer = (Text(f"<think>\n{call}?\n</think>\n\nLet me look.\n{call}"),)
+    _, done = say(family, request(tools=(OFFER,)), *answer)
+    assert (done.reasoning, done.text) == (f"{call}?", "Let me look.")
+    assert [(found.name, found.arguments) for found in done.tool_calls] == [("now", '{"a": "é"}')]
+
+    broken = f"Let me look.\n{call[:-20]}"
+    for text, values in ((broken, {"tools": (OFFER,)}), (f"x\n{call}", {})):
+        _, done = say(family, request(**values), Text(text))
+        assert (done.text, done.tool_calls) == (text, ())
+
+
+def test_the_prompt_after_a_call_of_text_begins_with_what_was_read(family: LoadedModel, say: Say) -> None:
+    call = '<tool_call>\n{"name": "now", "arguments": {"a": "é"}}\n</tool_call>'
+    _, done = say(family, request(tools=(OFFER,)), Text(call, joined=True))
+    first = render(family, request(tools=(OFFER,)))
+    made = Message("assistant", done.text, done.ids or (), done.finish_reason, tool_calls=done.tool_calls)
+    result = Message("tool", "R", tool_call_id=done.tool_calls[0].id)
+    second = render(family, request((*ASKED, made, result), tools=(OFFER,)))
+    assert second.text.startswith(first.text + call)
+
+
+def test_a_schema_with_tools_on_offer_makes_no_call(family: LoadedModel, say: Say) -> None:
+    family.vocabulary.template = ChatTemplate(references()["meta-llama-Llama-3.2-3B-Instruct"]["template"])
+    text = '{"name": "now", "parameters": {}}'
+    _, done = say(family, request(tools=(OFFER,)), Text(text))
+    assert (done.text, [found.name for found in done.tool_calls]) == ("", ["now"])
+    schema = Constraint("schema", '{"type": "object"}')
+    _, done = say(family, request(tools=(OFFER,), constraint=schema), Text(text))
+    assert (done.text, done.tool_calls) == (text, ())
