@@ -76,9 +76,7 @@ class ResponseBuilder:
             request, loaded.vocabulary, loaded.prompt_format, loaded.limit, loaded.options.overflow == "drop"
         )
         if request.prompt.tools and not takes_tools(loaded.prompt_format, loaded.vocabulary.template):
-            raise UsageError(
-                f"the prompt format {loaded.prompt_format} has no function calls", hint="`--tools` needs v2 or later"
-            )
+            raise _no_tools(loaded.prompt_format)
         self.choices = _choices(request)
         self.cached = 0
         self.ids: list[int] = []
@@ -340,6 +338,12 @@ def ids_sha256(ids: Sequence[int]) -> str:
     if sys.byteorder == "big":
         numbers.byteswap()
     return hashlib.sha256(numbers.tobytes()).hexdigest()
+
+
+def _no_tools(prompt_format: str) -> UsageError:
+    if prompt_format == "template":
+        return UsageError("the model's chat template has no place for functions", hint="leave out `--tools`")
+    return UsageError(f"the prompt format {prompt_format} has no function calls", hint="`--tools` needs v2 or later")
 
 
 def _choices(request: Request) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import pytest
 from chat.core.conversation import Message
 from chat.core.events import Completion, ReasoningDelta, TextDelta
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
+from chat.errors import UsageError
 from chat.inference.loaded_model import LoadedModel, load_model
 from chat.inference.reasoning import ReasoningMarks, ReasoningSplitter
 from chat.inference.response import ResponseBuilder, render, reply
@@ -265,11 +266,24 @@ def test_the_prompt_after_a_call_of_text_begins_with_what_was_read(family: Loade
     assert second.text.startswith(first.text + call)
 
 
-def test_a_schema_with_tools_on_offer_makes_no_call(family: LoadedModel, say: Say) -> None:
-    family.vocabulary.template = ChatTemplate(references()["meta-llama-Llama-3.2-3B-Instruct"]["template"])
+def test_a_schema_with_tools_on_offer_makes_no_call(
+    family: LoadedModel, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama = ChatTemplate(references()["meta-llama-Llama-3.2-3B-Instruct"]["template"])
+    monkeypatch.setattr(family.vocabulary, "template", llama)
     text = '{"name": "now", "parameters": {}}'
     _, done = say(family, request(tools=(OFFER,)), Text(text))
     assert (done.text, [found.name for found in done.tool_calls]) == ("", ["now"])
     schema = Constraint("schema", '{"type": "object"}')
     _, done = say(family, request(tools=(OFFER,), constraint=schema), Text(text))
     assert (done.text, done.tool_calls) == (text, ())
+
+
+def test_functions_without_a_place_in_the_template_are_refused(
+    family: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint named a version of Mistral's formats, which a model of another family does not have."""
+    monkeypatch.setattr(family.vocabulary, "template", ChatTemplate("{{ messages[0].content }}"))
+    with pytest.raises(UsageError, match="the model's chat template has no place for functions") as caught:
+        list(reply(family, request(tools=(OFFER,))))
+    assert caught.value.hint == "leave out `--tools`"
