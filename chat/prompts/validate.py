@@ -136,7 +136,7 @@ def _check_pairs(messages: Sequence[Message]) -> None:
             if message.tool_call_id in seen:
                 raise DataError(f"message {number}: a second result for the call {message.tool_call_id!r}")
             if message.tool_call_id not in pending:
-                raise DataError(f"message {number}: result for a call {message.tool_call_id!r} that nobody made")
+                raise DataError(f"message {number}: no call {message.tool_call_id!r} is waiting for this result")
             seen.add(message.tool_call_id)
         elif message.role == "assistant":
             if len(pending) != len(seen):

@@ -270,7 +270,7 @@ BROKEN_NAME = ToolCall("no name", "{}", "abcdefghi")
             (USER, WITH_TOOLS[1], Message("tool", "t", tool_call_id="x")),
             "tool call id 'x' is not nine letters",
         ),
-        ("v13", (USER, WITH_TOOLS[1], Message("tool", "t", tool_call_id="x")), "a call 'x' that nobody made"),
+        ("v13", (USER, WITH_TOOLS[1], Message("tool", "t", tool_call_id="x")), "no call 'x' is waiting for this"),
         (
             "v13",
             (USER, WITH_TOOLS[1], WITH_TOOLS[2], WITH_TOOLS[2]),
