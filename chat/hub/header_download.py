@@ -22,7 +22,7 @@ from chat.system.environment import notify
 from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from chat.hub.listing import Listing, RemoteFile
     from chat.hub.names import HubName
@@ -66,7 +66,7 @@ def checkpoint_outline(asked: HubName, *, say: Say = notify) -> Iterator[tuple[P
         # the names of these folders are those of the model and the commit
         folder = Path(place) / snapshot.parent.parent.name / "snapshots" / listing.commit
         try:
-            _fill(folder, small, listing, weights, say)
+            _fill(folder, {path.relative_to(snapshot): path for path in small}, listing, weights, say)
         except OSError as error:
             raise FileError(f"{folder}: cannot be written: {error.strerror}") from error
         yield folder, False
@@ -82,10 +82,12 @@ def _require_headers(asked: HubName, weights: list[RemoteFile]) -> None:
         )
 
 
-def _fill(folder: Path, small: tuple[Path, ...], listing: Listing, weights: list[RemoteFile], say: Say) -> None:
+def _fill(folder: Path, small: Mapping[Path, Path], listing: Listing, weights: list[RemoteFile], say: Say) -> None:
+    """Copy the small files, by their paths within the folder, and read the headers of the others."""
     folder.mkdir(parents=True)
-    for path in small:
-        shutil.copyfile(path, folder / path.name)
+    for name, path in small.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, folder / name)
     size = size_text(sum(file.size for file in weights))
     count = "1 file" if len(weights) == 1 else f"{len(weights)} files"
     say(f"reading the headers of {count} of {listing.repository}; the {size} of weights are not downloaded")

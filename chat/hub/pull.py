@@ -88,8 +88,9 @@ def checkpoint_files(name: str, revision: str | None = None, *, say: Say = notif
             raise
         say(f"{error.message}; using the copy that is here, commit {here.name[:8]}")
         return here
-    _require_indexed(paths[0].parent)
-    return paths[0].parent
+    folder = paths[-1].parent  # of the weights; a file before them may be in a folder of its own
+    _require_indexed(folder)
+    return folder
 
 
 def checkpoint_size(name: str, *, say: Say = notify) -> tuple[int, int]:

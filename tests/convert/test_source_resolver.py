@@ -57,6 +57,16 @@ def test_a_repository_becomes_the_file_that_its_folder_becomes(
     assert not [path for path in server.paths() if "consolidated" in path or "README" in path]
 
 
+def test_named_templates_are_fetched_with_the_checkpoint(server: HubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the files at the top were fetched, so a repository gave another file than its folder."""
+    own = "additional_chat_templates/tool_use.jinja"
+    held = {name: (V01 / name).read_bytes() for name in FILES} | {own: b"{{ messages[0].content }}"}
+    server.add("someone/templates", held)
+    assert run(["convert", "someone/templates", "-q", "--dry-run", "-o", "x.gguf"]) == 0
+    assert run(["convert", "someone/templates", "-q", "--no-verify", "-o", "y.gguf"]) == 0
+    assert read_gguf(Path("y.gguf")).metadata["tokenizer.chat_template.tool_use"] == "{{ messages[0].content }}"
+
+
 @pytest.mark.slow
 def test_what_was_fetched_is_not_fetched_again_and_quiet_is_quiet(
     server: HubServer, capsys: pytest.CaptureFixture[str]

@@ -60,6 +60,10 @@ RELEASES = {  # name -> (what the repository holds, what is taken)
         ("model.safetensors", "config.json", "chat_template.jinja", "tokenizer.json", "added_tokens.json", "runs/x"),
         ("model.safetensors", "config.json", "chat_template.jinja", "tokenizer.json", "added_tokens.json"),
     ),
+    "named templates beside the one": (
+        ("model.safetensors", "config.json", "additional_chat_templates/tool_use.jinja", "other/a.jinja"),
+        ("model.safetensors", "config.json", "additional_chat_templates/tool_use.jinja"),
+    ),
     "GPTQ under its own name": (
         ("gptq_model-4bit-128g.safetensors", "quantize_config.json", "config.json"),
         ("gptq_model-4bit-128g.safetensors", "quantize_config.json", "config.json"),
