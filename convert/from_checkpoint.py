@@ -76,7 +76,11 @@ def draft_checkpoint(options: ConversionOptions) -> ConversionDraft:
             *model.warnings,
             *settled.warnings,
             *(warning for adapter, _ in adapters for warning in adapter.warnings),
-            *(tied_warning(adapter) for adapter, _ in adapters if settled.sizes.is_tied and adapter.changes_ends),
+            *(
+                tied_warning(adapter)
+                for adapter, _ in adapters
+                if settled.sizes.is_tied and (adapter.has_own_ends or (own.is_tied and adapter.changes_ends))
+            ),
             *types.warnings(plan),
             *vocabulary.warnings,
         ),

@@ -35,7 +35,8 @@ MISTRAL_WEIGHTS = "lora.safetensors"
 _NAME = r"(\.(?!weight$)[\w-]+)?"
 _HALF = re.compile(rf"^(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<half>[AB]){_NAME}(\.weight)?$")
 _WHOLE = re.compile(rf"^(?P<module>.+?)(?P<kind>\.modules_to_save{_NAME}|\.original_module)?\.weight$")
-ENDS = ("token_embd", "output")  # which a tied model has as one
+OUTPUT = "output"
+ENDS = ("token_embd", OUTPUT)  # which a tied model has as one
 _PREFIX = "base_model.model."
 
 
@@ -76,8 +77,9 @@ class Adapter:
 
     @property
     def has_own_ends(self) -> bool:
-        """Whether it replaces the embedding or the output layer."""
-        return any(whole.meaning.part in ENDS for whole in self.wholes)
+        """Whether a tied model no longer is with it: it replaces an end, or changes the output layer alone."""
+        replaces = any(whole.meaning.part in ENDS for whole in self.wholes)
+        return replaces or any(pair.meaning.part == OUTPUT for pair in self.pairs)
 
     @property
     def changes_ends(self) -> bool:

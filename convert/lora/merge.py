@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chat.errors import ModelError
+from chat.gguf.validate_lora import MERGE_HINT
 from convert.checkpoint.rows import GatheredRows, MappedRows, Rows, SlicedRows
 from convert.tensors.latent import GATE_AND_UP, GATE_AND_UP_PARTS, KEY_PART, VALUE_PART
 from convert.tensors.layout import OutputTensor, rotary_order
@@ -173,7 +174,9 @@ def tied_warning(adapter: Adapter) -> str:
     """What to say of an adapter that replaces or changes an end of a model that ties its two ends, `ENDS`."""
     what = f"{adapter.path}: the model uses its embedding as the output layer too"
     if adapter.has_own_ends:
-        return f"{what}, and the adapter replaces one of them: they are written apart, as PEFT merges them"
+        if adapter.wholes:
+            return f"{what}, and the adapter replaces one of them: they are written apart, as PEFT merges them"
+        return f"{what}, and the adapter changes the latter: they are written apart, as PEFT advises"
     return f"{what}, and the adapter changes both, though it was trained on one of them, as PEFT merges it"
 
 
@@ -243,7 +246,7 @@ def _target(adapter: Adapter, meaning: Meaning, part: Part, shapes: Mapping[str,
         hint, more = "the adapter belongs to another model", ""
         if meaning.part == "output":
             more = "; the model has no output layer of its own"
-            hint = "save the model with an output layer of its own (`tie_word_embeddings` false), and merge into that"
+            hint = MERGE_HINT
         raise ModelError(f"{adapter.path}: tensor `{part.entry.name[:120]}` has no place in the model{more}", hint=hint)
     is_expert = meaning.expert is not None
     if is_expert != (len(shape) == 3) or (meaning.expert is not None and meaning.expert >= shape[0]):

@@ -13,6 +13,7 @@ import pytest
 
 from chat.cli.main import run
 from chat.errors import ChatError, DataError, ModelError
+from chat.gguf.validate_lora import MERGE_HINT
 from convert.draft import ConversionOptions
 from convert.pipeline import convert, make_draft
 from tests.convert.adapters import linear_modules, make_original, merged, pairs_for, write_mistral, write_peft
@@ -402,15 +403,30 @@ def test_two_trained_copies_of_a_module_are_refused(base: Path, tmp_path: Path) 
         make_draft(ConversionOptions(base, adapters=((write_peft(tmp_path / "adapter", {}, copies), 1.0),)))
 
 
-def test_an_output_layer_that_a_tied_model_lacks_is_named(tmp_path: Path) -> None:
-    sizes = Sizes(is_tied=True)
-    base = make_checkpoint(tmp_path / "tied", sizes)
+def test_an_output_layer_that_a_tied_model_lacks_is_written_apart(tmp_path: Path) -> None:
+    """Such an adapter was trained with the embedding as it is; PEFT 0.21 says to untie before merging.
+
+    See `_check_merge_allowed` of its tuners_utils.py.
+    """
+    pairs = pairs_for(TENSORS, ["lm_head", "model.layers.0.self_attn.q_proj"])
+    adapter = write_peft(tmp_path / "adapter", pairs)
+    base = make_checkpoint(tmp_path / "tied", TIED, TIED_TENSORS)
+    (warning,) = make_draft(ConversionOptions(base, adapters=((adapter, 1.0),))).warnings
+    assert warning.endswith("the adapter changes the latter: they are written apart, as PEFT advises")
+    apart = merged({**TIED_TENSORS, HEAD: TIED_TENSORS[EMBEDDING]}, pairs, 2.0)
+    assert made_with(base, adapter) == expected(apart, tmp_path, Sizes(layers=1))
+    both, _ = embedding_adapter(tmp_path / "embedding")
+    draft = make_draft(ConversionOptions(base, adapters=((both, 1.0), (adapter, 1.0))))
+    assert draft.warnings == (warning,), "the embedding is no longer the output layer"
+
+
+def test_an_adapter_of_an_output_layer_that_a_tied_model_lacks_is_not_written(tmp_path: Path) -> None:
+    base = make_checkpoint(tmp_path / "tied", TIED, TIED_TENSORS)
     adapter = write_peft(tmp_path / "adapter", pairs_for(TENSORS, ["lm_head"]))
-    with pytest.raises(
-        ModelError, match="has no place in the model; the model has no output layer of its own"
-    ) as fault:
-        make_draft(ConversionOptions(base, adapters=((adapter, 1.0),)))
-    assert str(fault.value.hint).startswith("save the model with an output layer of its own")
+    words = "has no place in the model; the model has no output layer of its own"
+    with pytest.raises(ModelError, match=words) as fault:
+        make_draft(ConversionOptions(adapter, base=base))
+    assert fault.value.hint == MERGE_HINT
 
 
 def test_a_link_out_of_the_adapters_folder_is_refused(base: Path, tmp_path: Path) -> None:
