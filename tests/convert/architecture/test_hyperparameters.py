@@ -98,6 +98,23 @@ def test_theta_of_newer_configs_is_found(where: str) -> None:
     assert (found.rope_theta, found.filled_in) == (1e6, ())
 
 
+@pytest.mark.parametrize(("theta", "wanted"), [(5e4, 5e4), (None, 1e4)])
+def test_of_old_and_new_rotary_values_the_old_are_taken(theta: float | None, wanted: float) -> None:
+    """As `convert_rope_params_to_dict` of transformers 5.24 does, which looks no further for theta either."""
+    new = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 1e6}
+    old = {"type": "linear", "factor": 2.0}
+    found = read(config(rope_theta=theta, rope_scaling=old, rope_parameters=new))
+    assert (found.scaling, found.rope_theta) == (RopeScaling("linear", 2.0), wanted)
+    assert read(config(rope_scaling={}, rope_parameters=new)).rope_theta == 1e6
+
+
+def test_the_original_context_at_the_top_comes_first() -> None:
+    """As in `standardize_rope_params` of transformers 5.24."""
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 1e6}
+    found = read(config(original_max_position_embeddings=99, rope_parameters=yarn))
+    assert found.scaling == RopeScaling("yarn", 4.0, 99)
+
+
 def test_a_vision_models_text_part_is_read() -> None:
     inner = config_of(Sizes())
     outer = {"architectures": ["MistralForCausalLM"], "text_config": inner, "vision_config": {"hidden_size": 1}}
