@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ from chat.core.conversation import FinishReason, Message, ToolCall
 from chat.core.events import Completion, Event, Notice, Seconds, TextDelta, TokenCounts, outcome_of
 from chat.core.request import Sampling
 from chat.errors import ChatError, EngineError, ModelError, UsageError
+from chat.remote.connections import Connections
 from chat.remote.transport import Busy, Exchange
 
 if TYPE_CHECKING:
@@ -27,13 +29,14 @@ EXTRAS = ("top_k", "min_p", "repeat_penalty")  # no standard fields: sent only i
 
 
 class RemoteBackend:
-    """A `ChatBackend` that sends requests to a server, one at a time."""
+    """A `ChatBackend` that sends requests to a server; `reply` may run in several threads at once."""
 
     def __init__(self, server: ServerAddress, model: str | None) -> None:
         self._server = server
         self._wanted_model = model
         self._info: ModelInfo | None = None
-        self._exchange: Exchange | None = None
+        self._connections = Connections(server)
+        self._exchanges: set[Exchange] = set()  # those under way
 
     def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
         """What answers: the model that was named, or the only one the server has.
@@ -64,19 +67,18 @@ class RemoteBackend:
         """
         path, body = self._body(request)
         answer = _Answer(self._server)
-        with Exchange(self._server) as self._exchange:
+        with self._exchange() as exchange:
             try:
-                for chunk in self._exchange.events(path, body):
+                for chunk in exchange.events(path, body):
                     if isinstance(chunk, Busy):
                         yield Notice(f"{self._server.url} is busy; it is asked again in {ceil(chunk.seconds)} s")
                         answer.began = time.monotonic() + chunk.seconds
                     else:
                         yield from answer.take(chunk)
             except ChatError:
-                if not self._exchange.aborted:
+                if not exchange.aborted:
                     raise
                 answer.finish_reason = "interrupted"
-        self._exchange = None
         yield answer.done(_sampling_sent(body))
 
     def answer_all(
@@ -106,25 +108,44 @@ class RemoteBackend:
         raise UsageError("the server counts tokens itself")
 
     def cancel(self) -> None:
-        """Stop the answer that is coming in."""
-        if self._exchange is not None:
-            self._exchange.abort()
+        """Stop all answers that are coming in."""
+        for exchange in tuple(self._exchanges):
+            exchange.abort()
 
     def close(self, *, keep_state: bool = True) -> None:
-        """Close the connection."""
+        """Close the connections."""
         self.cancel()
+        self._connections.close()
 
-    def _only_model(self) -> str:
-        with Exchange(self._server) as exchange:
+    @contextmanager
+    def _exchange(self) -> Iterator[Exchange]:
+        """A request that `cancel` ends."""
+        with Exchange(self._server, self._connections) as exchange:
+            self._exchanges.add(exchange)
+            try:
+                yield exchange
+            finally:
+                self._exchanges.discard(exchange)
+
+    def model_names(self) -> tuple[str, ...]:
+        """The models that the server lists.
+
+        Raises:
+            ChatError: the server cannot be reached, or lists none.
+        """
+        with self._exchange() as exchange:
             plain = exchange.json("GET", "/models")
         try:
-            names = [each["id"] for each in plain["data"]]
+            return tuple(str(each["id"]) for each in plain["data"])
         except (KeyError, TypeError) as error:
             raise EngineError(f"{self._server.url} does not list its models") from error
+
+    def _only_model(self) -> str:
+        names = self.model_names()
         if len(names) != 1:
-            listed = self._server.for_display(", ".join(map(str, names[:10]))) or "none"
+            listed = self._server.for_display(", ".join(names[:10])) or "none"
             raise ModelError(f"{self._server.url} has {len(names)} models", hint=f"`--remote-model` is one of {listed}")
-        return str(names[0])
+        return names[0]
 
     def _body(self, request: Request) -> tuple[str, dict[str, Any]]:
         """The path and the JSON of a request; what the server's API has no standard field for is sent only if changed.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
-import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,20 +10,24 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from chat.errors import ChatError, ContextError, EngineError, ModelError, UsageError
+import httpcore2
+
+from chat.errors import ChatError, EngineError
+from chat.remote.connections import CONNECT_SECONDS, Call
+from chat.remote.server_errors import connection_error, status_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from chat.remote.connections import Connections
     from chat.remote.server_address import ServerAddress
 
-CONNECT_SECONDS = 10
-SILENCE_SECONDS = 300  # a busy server may queue us; its prompt reading sends nothing
 TRIES = 4  # for 429 and 503
 LONGEST_WAIT_SECONDS = 60  # a server that asks for more is not waited for
 LONGEST_LINE_BYTES = 1 << 20
 LONGEST_JSON_BYTES = 64 << 20
 LONGEST_ERROR_BYTES = 1 << 16
+LAST_SECONDS = 0.2  # after the answer, for the end of the response: then the connection can be used again
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,20 @@ class Busy:
 class Exchange:
     """One request and its answer; `abort` from another thread or a signal handler ends it."""
 
-    def __init__(self, server: ServerAddress) -> None:
+    def __init__(self, server: ServerAddress, connections: Connections) -> None:
         self._server = server
-        self._connection: http.client.HTTPConnection | None = None
-        self._socket: socket.socket | None = None  # http.client passes it to the response and drops it
-        self.aborted = False
+        self._connections = connections
+        self._call = Call()
+        self._response: httpcore2.Response | None = None
+
+    @property
+    def aborted(self) -> bool:
+        """Whether `abort` was called."""
+        return self._call.aborted
 
     def abort(self) -> None:
         """Stop waiting for the server; reads end at once."""
-        self.aborted = True
-        if self._socket is not None:
-            with suppress(OSError):  # already gone
-                self._socket.shutdown(socket.SHUT_RDWR)
+        self._call.abort()
 
     def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The JSON that the server answers with."""
@@ -70,16 +73,17 @@ class Exchange:
         for each in self._tries("POST", path, body):
             if isinstance(each, Busy):
                 yield each
-            elif each.headers.get_content_type() == "application/json":
+            elif _header(each, "Content-Type").partition(";")[0].strip().lower() == "application/json":
                 yield self._json_of(each)
             else:
                 yield from self._events_of(each)
 
-    def _events_of(self, response: http.client.HTTPResponse) -> Iterator[Any]:
+    def _events_of(self, response: httpcore2.Response) -> Iterator[Any]:
         data: list[str] = []
         size = 0
         is_begun = False
-        for line in self._lines(response):
+        chunks = self._chunks(response)
+        for line in self._lines(chunks):
             if line.startswith("data:"):
                 is_begun = True
                 data.append(line[5:].removeprefix(" "))
@@ -88,6 +92,7 @@ class Exchange:
                 text = "\n".join(data)
                 data, size = [], 0
                 if text == "[DONE]":
+                    self._read_end(chunks)
                     return
                 yield self._parsed(text.encode(), "an event that is not JSON")
             if size > LONGEST_LINE_BYTES:
@@ -99,60 +104,78 @@ class Exchange:
         hint = "is it the address of an OpenAI-compatible server?"
         raise EngineError(f"{self._server.url} answered without a stream of events", hint=hint)
 
-    def _tries(
-        self, method: str, path: str, body: Mapping[str, Any] | None
-    ) -> Iterator[Busy | http.client.HTTPResponse]:
+    def _tries(self, method: str, path: str, body: Mapping[str, Any] | None) -> Iterator[Busy | httpcore2.Response]:
         """The response; before it each wait for a busy server."""
+        content = None if body is None else json.dumps(body).encode()
         for attempt in range(1, TRIES + 1):
-            response = self._send(method, path, body)
+            response = self._send(method, path, content)
             if response.status == 200:
                 yield response
                 return
             wait = _wait_seconds(response, attempt)
             is_last = attempt == TRIES or wait > LONGEST_WAIT_SECONDS or self.aborted
             if response.status not in (429, 503) or is_last:
-                raise status_error(response, self._server, attempt, wait)
+                text, location = self._error_text(response), _header(response, "Location")
+                raise status_error(response.status, text, location, self._server, tries=attempt, wait_seconds=wait)
+            self._read_end(self._chunks(response))
             self._close()
             yield Busy(wait)
             _sleep_until(time.monotonic() + wait, self)
 
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> http.client.HTTPResponse:
-        server = self._server
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
-        if server.key:
-            headers["Authorization"] = f"Bearer {server.key}"
-        kind = http.client.HTTPSConnection if server.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(server.host, server.port, timeout=CONNECT_SECONDS)
-        patience: float = CONNECT_SECONDS
+    def _send(self, method: str, path: str, content: bytes | None) -> httpcore2.Response:
         try:
-            self._connection.connect()
-            self._socket = self._connection.sock
-            if self.aborted:  # before there was a socket to shut down
-                raise ConnectionAbortedError
-            self._socket.settimeout(patience := SILENCE_SECONDS)
-            self._connection.request(method, server.path + path, json.dumps(body).encode() if body else None, headers)
-            return self._connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            raise connection_error(error, server, patience) from error
+            self._response = self._connections.send(self._call, method, path, content)
+        except (OSError, httpcore2.ProtocolError, httpcore2.ProxyError) as error:
+            raise self._connection_error(error) from error
+        return self._response
 
-    def _lines(self, response: http.client.HTTPResponse) -> Iterator[str]:
-        while True:
-            try:
-                line = response.readline(LONGEST_LINE_BYTES)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                raise connection_error(error, self._server, SILENCE_SECONDS) from error
-            if not line:
-                return
-            if len(line) >= LONGEST_LINE_BYTES:
+    def _chunks(self, response: httpcore2.Response) -> Iterator[bytes]:
+        try:
+            yield from response.iter_stream()
+        except httpcore2.ProtocolError as error:
+            raise EngineError(f"{self._server.url} cut the answer off") from error
+        except OSError as error:
+            raise self._connection_error(error) from error
+
+    def _lines(self, chunks: Iterator[bytes]) -> Iterator[str]:
+        rest = b""
+        for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            if any(len(line) >= LONGEST_LINE_BYTES for line in (*lines, rest)):
                 raise EngineError(f"{self._server.url} sent a line of over {LONGEST_LINE_BYTES} bytes")
-            yield line.decode("utf-8", errors="replace").rstrip("\r\n")
+            for line in lines:
+                yield line.decode("utf-8", errors="replace").rstrip("\r")
+        if rest:
+            yield rest.decode("utf-8", errors="replace").rstrip("\r")
 
-    def _json_of(self, response: http.client.HTTPResponse) -> Any:
+    def _json_of(self, response: httpcore2.Response) -> Any:
+        return self._parsed(self._read(response, LONGEST_JSON_BYTES), "something that is not JSON")
+
+    def _read(self, response: httpcore2.Response, most: int) -> bytes:
+        """The first `most` bytes of the response, or all that it has."""
+        data = bytearray()
+        for chunk in self._chunks(response):
+            data += chunk
+            if len(data) >= most:
+                break
+        return bytes(data[:most])
+
+    def _read_end(self, chunks: Iterator[bytes]) -> None:
+        """Read what is left, if it is there at once, so that the connection can be used again."""
+        self._call.silence_seconds = LAST_SECONDS
+        size = 0
+        with suppress(ChatError):
+            for chunk in chunks:
+                size += len(chunk)
+                if size > LONGEST_ERROR_BYTES:
+                    return
+
+    def _error_text(self, response: httpcore2.Response) -> str:
+        """The server's error message; empty if there is none."""
         try:
-            data = response.read(LONGEST_JSON_BYTES)
-        except (OSError, http.client.HTTPException) as error:
-            raise connection_error(error, self._server, SILENCE_SECONDS) from error
-        return self._parsed(data, "something that is not JSON")
+            return self._server.error_text(json.loads(self._read(response, LONGEST_ERROR_BYTES)))
+        except (ChatError, ValueError, RecursionError):
+            return ""
 
     def _parsed(self, data: bytes, nonsense: str) -> Any:
         try:
@@ -160,9 +183,19 @@ class Exchange:
         except (ValueError, RecursionError) as error:
             raise EngineError(f"{self._server.url} sent {nonsense}") from error
 
+    def _connection_error(self, error: Exception) -> ChatError:
+        return connection_error(
+            error,
+            self._server,
+            proxy=self._connections.proxy,
+            silence_seconds=self._call.silence_seconds if self._call.is_sent else CONNECT_SECONDS,
+            has_received=self._call.has_received,
+        )
+
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        self._call.release()
+        if self._response is not None:
+            self._response.close()
 
     def __enter__(self) -> Exchange:
         return self
@@ -171,9 +204,17 @@ class Exchange:
         self._close()
 
 
-def _wait_seconds(response: http.client.HTTPResponse, attempt: int) -> float:
+def _header(response: httpcore2.Response, name: str) -> str:
+    """The value of a header; empty if there is none."""
+    for key, value in response.headers:
+        if key.lower() == name.lower().encode():
+            return value.decode("latin-1")
+    return ""
+
+
+def _wait_seconds(response: httpcore2.Response, attempt: int) -> float:
     """How long the server asks us to wait (RFC 9110, section 10.2.3); longer at each attempt if it does not say."""
-    value = response.headers.get("Retry-After", "")
+    value = _header(response, "Retry-After")
     with suppress(ValueError):
         return max(float(value), 0.0)
     with suppress(ValueError, TypeError):
@@ -184,62 +225,3 @@ def _wait_seconds(response: http.client.HTTPResponse, attempt: int) -> float:
 def _sleep_until(end: float, exchange: Exchange) -> None:
     while not exchange.aborted and (left := end - time.monotonic()) > 0:
         time.sleep(min(left, 0.1))
-
-
-def connection_error(error: Exception, server: ServerAddress, silence_seconds: float) -> ChatError:
-    """The error for a failed connection.
-
-    Args:
-        silence_seconds: how long the server sent nothing, if that was the fault.
-    """
-    if isinstance(error, ConnectionRefusedError):
-        return ModelError(f"nothing answers at {server.url}", hint="is the server running, and is the port right?")
-    if isinstance(error, socket.gaierror):
-        return ModelError(f"there is no host {server.host}")
-    if isinstance(error, ssl.SSLError):
-        return ModelError(f"{server.url} is not to be trusted: {getattr(error, 'reason', None) or error}")
-    if isinstance(error, TimeoutError):
-        return EngineError(f"{server.url} sent nothing for {silence_seconds:.0f} s")
-    if isinstance(error, http.client.HTTPException) and not isinstance(error, (OSError, http.client.IncompleteRead)):
-        return EngineError(f"{server.url} does not speak HTTP", hint="is it the right port, and https or http?")
-    return EngineError(f"the connection to {server.url} broke")
-
-
-def status_error(
-    response: http.client.HTTPResponse, server: ServerAddress, tries: int, wait_seconds: float
-) -> ChatError:
-    """The error for a response that is not 200.
-
-    Args:
-        tries: how often the server was asked.
-        wait_seconds: how long it wants us to wait, if it is busy.
-    """
-    status, text = response.status, _error_text(response, server)
-    detail = f": {text}" if text else ""
-    if status in (401, 403):
-        return ModelError(
-            f"{server.url} denies access ({status})", hint="set MISTRAL_CHAT_REMOTE_KEY to the server's key"
-        )
-    if status == 404:
-        return ModelError(
-            f"{server.url} knows no such model or address{detail}", hint="`--remote-model` names the model"
-        )
-    if status == 429:
-        how = f"{tries} tries failed" if tries > 1 else f"it asks to wait {wait_seconds:.0f} s"
-        return EngineError(f"{server.url} is too busy; {how}{detail}")
-    if 300 <= status < 400:
-        place = server.for_display(response.headers.get("Location", "another place"))
-        return ModelError(f"{server.url} has moved to {place}")
-    if status in (400, 413, 422) and "context" in text.lower():
-        return ContextError(f"the prompt exceeds the server's context{detail}")
-    if status < 500:
-        return UsageError(f"{server.url} does not take this request ({status}){detail}")
-    return EngineError(f"{server.url} failed ({status}){detail}")
-
-
-def _error_text(response: http.client.HTTPResponse, server: ServerAddress) -> str:
-    """The server's error message; empty if there is none."""
-    try:
-        return server.error_text(json.loads(response.read(LONGEST_ERROR_BYTES)))
-    except (OSError, http.client.HTTPException, ValueError, RecursionError):
-        return ""

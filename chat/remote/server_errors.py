@@ -1,0 +1,77 @@
+"""The error for each way in which a server or the way to it can fail."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+import httpcore2
+
+from chat.errors import ChatError, ContextError, EngineError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from chat.remote.server_address import ServerAddress
+
+
+def connection_error(
+    error: Exception, server: ServerAddress, *, proxy: str, silence_seconds: float, has_received: bool
+) -> ChatError:
+    """The error for a failed connection.
+
+    Args:
+        error: what the network or the HTTP client raised.
+        server: the server that was asked.
+        proxy: host and port of the proxy between; empty without one.
+        silence_seconds: how long nothing came, if that was the fault.
+        has_received: whether anything of an answer came before.
+    """
+    place = f"the proxy {proxy}" if proxy else server.url
+    if isinstance(error, httpcore2.ProxyError):
+        return ModelError(f"{place} refuses: {server.for_display(str(error))}")
+    if isinstance(error, ConnectionRefusedError):
+        return ModelError(f"nothing answers at {place}", hint="is the server running, and is the port right?")
+    if isinstance(error, socket.gaierror):
+        return ModelError(f"there is no host {proxy.rpartition(':')[0] or server.host}")
+    if isinstance(error, ssl.SSLError):
+        reason = getattr(error, "verify_message", None) or getattr(error, "reason", None) or error
+        return ModelError(f"{server.url} is not to be trusted: {reason}")
+    if isinstance(error, TimeoutError):
+        return EngineError(f"{server.url} sent nothing for {silence_seconds:.0f} s")
+    if isinstance(error, httpcore2.ProtocolError) and has_received:
+        return EngineError(f"{server.url} does not speak HTTP", hint="is it the right port, and https or http?")
+    return EngineError(f"the connection to {server.url} broke")
+
+
+def status_error(
+    status: int, text: str, location: str, server: ServerAddress, *, tries: int, wait_seconds: float
+) -> ChatError:
+    """The error for a response that is not 200.
+
+    Args:
+        status: of the response.
+        text: the server's message, fit for display; empty if there is none.
+        location: where it says that its content is; empty if it does not.
+        server: the server that was asked.
+        tries: how often the server was asked.
+        wait_seconds: how long it wants us to wait, if it is busy.
+    """
+    detail = f": {text}" if text else ""
+    if status in (401, 403):
+        return ModelError(
+            f"{server.url} denies access ({status})", hint=f"set {server.key_variable} to the server's key"
+        )
+    if status == 404:
+        return ModelError(
+            f"{server.url} knows no such model or address{detail}", hint="`--remote-model` names the model"
+        )
+    if status == 429:
+        how = f"{tries} tries failed" if tries > 1 else f"it asks to wait {wait_seconds:.0f} s"
+        return EngineError(f"{server.url} is too busy; {how}{detail}")
+    if 300 <= status < 400:
+        return ModelError(f"{server.url} has moved to {server.for_display(location or 'another place')}")
+    if status in (400, 413, 422) and "context" in text.lower():
+        return ContextError(f"the prompt exceeds the server's context{detail}")
+    if status < 500:
+        return UsageError(f"{server.url} does not take this request ({status}){detail}")
+    return EngineError(f"{server.url} failed ({status}){detail}")
