@@ -67,7 +67,7 @@ MOST_LINES = 400
 
 IMPORTERS = {  # outside library -> the modules that may import it; a name that ends in a dot is a whole package
     "llama_cpp": ("chat.llama.",),
-    "llguidance": ("chat.inference.grammar", "chat.inference.grammar_sandbox"),
+    "llguidance": ("chat.inference.grammar", "chat.inference.grammar_sandbox", "chat.remote.constraint_check"),
     "tiktoken": ("chat.llama.tokenizer.",),
     "jinja2": ("chat.prompts.jinja_compiler", "chat.prompts.jinja_sandbox", "convert.tokenizer.default_system"),
     "rich": ("chat.rendering.", "chat.tui.", "chat.system.progress", "chat.cli.sessions"),

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from chat.rendering.wait_indicator import WaitIndicator
     from chat.system.environment import Environment
 
+ENDED_BY_SERVER = {
+    "content_filter": "the server's content filter ended the answer",
+    "refusal": "the model refused to answer",
+}
 KEEP_SECONDS = 1.0  # between two times that the unfinished answer is stored
 
 
@@ -121,6 +125,9 @@ class AnswerOutput:
         self._print_end(done, info)
         if done.reasoning and not (done.text or done.tool_calls):
             self.note("the model thought and gave no answer")
+        ended = ENDED_BY_SERVER.get(done.finish_reason, "")
+        if ended and not self.settings.fails_when_cut:
+            self.note(ended)
         if self.settings.stats:
             self._print_stats(done)
         if done.finish_reason == "interrupted":
@@ -128,6 +135,8 @@ class AnswerOutput:
         if self.settings.wants_code and not done.tool_calls and wanted_block(done.text, self.settings) is None:
             hint = None if self.settings.json else f"it was: {done.text}"  # so that it is not lost
             raise ChatError("the answer holds no code block", hint=hint)
+        if ended and self.settings.fails_when_cut:
+            raise ChatError(ended)
         if done.finish_reason == "length" and self.settings.fails_when_cut:
             raise ChatError(
                 f"the answer was cut after {done.tokens.generated or 'too many'} tokens", hint="allow more by `-n`"

@@ -58,9 +58,9 @@ def wanted_block(text: str, settings: Settings) -> str | None:
 
 
 def _token_counts(done: Completion) -> dict[str, int]:
-    """The numbers of tokens; that of the reasoning where there is any."""
+    """The numbers of tokens; that of the reasoning where there is any and it was counted."""
     counts = asdict(done.tokens)
-    if not done.reasoning:
+    if not counts["reasoning"]:
         del counts["reasoning"]
     return counts
 

@@ -102,6 +102,7 @@ def build_request(
         constraint=constraint_of(settings),
         logprobs=settings.logprobs,
         session=session,
+        given=tuple(sorted(settings.given)),
     )
 
 

@@ -191,7 +191,7 @@ def _record_settings(plain: Mapping[str, Any], settings: Settings, number: int) 
             raise DataError(f"line {number}: unknown key `{key}`")
     values = {name: checked(option_specs()[name], _as_text(plain[key])) for key, name in names.items()}
     superseded = {name: option_specs()[name].default for name in superseded_by(values)}
-    own = replace(settings, **superseded, **values)
+    own = replace(settings, **superseded, **values, given=settings.given | values.keys())
     check_conflicts(values, own, dict.fromkeys(option_specs(), "the batch's own options"))
     return own
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     RecordResult = tuple[BatchRecord, dict[str, Any]]
 
 
+CUT_REASONS = ("length", "content_filter", "refusal")
+
+
 class BatchInterrupted(Exception):  # noqa: N818 - a signal to the caller, not a fault
     """The batch was cancelled; there are no more results."""
 
@@ -88,7 +91,7 @@ def _run(
 
 def _is_failed(result: Mapping[str, Any], record: BatchRecord) -> bool:
     """Whether a result is an error, was cut and must not be, or lacks the code block that is wanted."""
-    is_cut = record.fails_when_cut and result.get("finish_reason") == "length"
+    is_cut = record.fails_when_cut and result.get("finish_reason") in CUT_REASONS
     has_no_code = "code" in result and result["code"] is None and not result.get("tool_calls")
     return "error" in result or is_cut or has_no_code
 

@@ -37,6 +37,7 @@ def option_specs() -> dict[str, OptionSpec]:
     return {
         field.name: _spec(field.name, field.metadata["option"], types[field.name], field.default)
         for field in fields(Settings)
+        if "option" in field.metadata
     }
 
 

@@ -306,6 +306,9 @@ class Settings:
         help="Disk for saved states in GiB; 0 saves none.",
     )  # fmt: skip
 
+    # the names of the settings above that came from the user, in whatever way
+    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+
     @property
     def wants_code(self) -> bool:
         """Whether only a fenced code block of the answer is wanted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ class ResolvedSettings:
     """The effective settings.
 
     Attributes:
+        settings: their values; `settings.given` holds the names in `origins`.
         origins: where each value that is no default came from, in words, by the setting's name.
         presets: the names of the presets in the settings file.
     """
@@ -31,6 +32,9 @@ class ResolvedSettings:
     settings: Settings
     origins: Mapping[str, str]
     presets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", replace(self.settings, given=frozenset(self.origins)))
 
 
 def resolve_settings(

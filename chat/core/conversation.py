@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length", "interrupted"]
+# the last three come from servers only, and are stored as "stop": earlier versions read no other word
+FinishReason = Literal["stop", "length", "interrupted", "tool_calls", "content_filter", "refusal"]
+STORED_REASONS: tuple[FinishReason, ...] = ("stop", "length", "interrupted")
+
+
+def stored_reason(reason: FinishReason | None) -> FinishReason | None:
+    """The finish reason in the words that are stored."""
+    return reason if reason in (*STORED_REASONS, None) else "stop"
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Message:
         if self.ids:
             plain["ids"] = list(self.ids)
         if self.finish_reason:
-            plain["finish_reason"] = self.finish_reason
+            plain["finish_reason"] = stored_reason(self.finish_reason)
         if self.tool_calls:
             plain["tool_calls"] = [{"name": c.name, "arguments": c.arguments, "id": c.id} for c in self.tool_calls]
         if self.tool_call_id:

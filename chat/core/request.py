@@ -152,6 +152,7 @@ class Request:
         logprobs: how many alternatives are reported for each token.
         session: the name under which the state of the cache is saved; None saves none.
         max_thinking_tokens: the most tokens of the reasoning before the answer; None sets no limit of its own.
+        given: the settings that the user set, by name: a server gets only these.
     """
 
     prompt: Prompt
@@ -162,3 +163,4 @@ class Request:
     logprobs: int = 0
     session: str | None = None
     max_thinking_tokens: int | None = None
+    given: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ExportFormat = Literal["markdown", "json", "html", "sharegpt"]
 
 _HEADINGS = {"system": "System", "user": "You", "assistant": "Assistant", "tool": "Tool"}
-_NOTES = {"interrupted": "(interrupted)", "length": "(cut off at the limit)", "stop": "", None: ""}
+_NOTES = {"interrupted": "(interrupted)", "length": "(cut off at the limit)"}
 # JSON allows these line ends in strings, but programs that read line by line split there.
 _LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 _SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
@@ -80,7 +80,7 @@ def _markdown(record: SessionRecord, conversation: Conversation) -> str:
     for message in conversation.messages():
         parts += [f"## {_heading(message)}", _details(message), message.content]
         parts += [_fenced(call) for call in _calls(message)]
-        parts += [f"*{note}*" if (note := _NOTES[message.finish_reason]) else ""]
+        parts += [f"*{note}*" if (note := _NOTES.get(message.finish_reason or "", "")) else ""]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -91,7 +91,7 @@ def _html(record: SessionRecord, conversation: Conversation) -> str:
             _heading(message),
             message.reasoning,
             "\n".join((message.content, *(_fenced(call) for call in _calls(message)))),
-            _NOTES[message.finish_reason],
+            _NOTES.get(message.finish_reason or "", ""),
         )
         for message in conversation.messages()
     ]

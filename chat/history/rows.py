@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from chat.core.conversation import Conversation, FinishReason, Message, Node, Role, ToolCall
+from chat.core.conversation import Conversation, FinishReason, Message, Node, Role, ToolCall, stored_reason
 from chat.history.records import SessionRecord, storable
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def node_values(node: Node) -> NodeValues:
         storable(json.dumps(calls, ensure_ascii=False)) if calls else "",
         storable(json.dumps(answers, ensure_ascii=False)) if answers else "",
         _pack(message.ids),
-        message.finish_reason,
+        stored_reason(message.finish_reason),
         storable(message.reasoning),
     )
 

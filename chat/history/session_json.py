@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, cast, get_args
 
-from chat.core.conversation import Conversation, FinishReason, Message, Node, Role, ToolCall
+from chat.core.conversation import STORED_REASONS, Conversation, FinishReason, Message, Node, Role, ToolCall
 from chat.errors import DataError
 from chat.history.records import SessionRecord, storable
 from chat.system.terminal_text import escape_line
@@ -97,8 +97,8 @@ def _message(item: dict[str, Any], where: str) -> Message:
     role, finish_reason = item.get("role"), item.get("finish_reason")
     if role not in get_args(Role):
         raise DataError(f"{where}.role: {role!r} is not one of {', '.join(get_args(Role))}")
-    if finish_reason not in (*get_args(FinishReason), None):
-        raise DataError(f"{where}.finish_reason: {finish_reason!r} is not one of {', '.join(get_args(FinishReason))}")
+    if finish_reason not in (*STORED_REASONS, None):
+        raise DataError(f"{where}.finish_reason: {finish_reason!r} is not one of {', '.join(STORED_REASONS)}")
     if not isinstance(item.get("content"), str):
         raise DataError(f"{where}.content: not a text")
     ids = tuple(_typed(item, "ids", list, where))

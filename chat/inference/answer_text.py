@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.core.events import ReasoningDelta, TextDelta
-from chat.inference.reasoning import ReasoningSplitter, first_state, reasoning_marks
+from chat.inference.reasoning import first_state, reasoning_marks
 from chat.inference.stop_strings import StopFilter
 from chat.llama.tokenizer.tokenizer import StreamDecoder
+from chat.prompts.reasoning_splitter import ReasoningSplitter
 from chat.prompts.text_calls import MARKS, CallHolder, parse_text_calls, text_calls
 from chat.prompts.tool_call_parser import CALLS, ParsedAnswer, parse_answer, writes_calls
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from chat.core.request import Request
     from chat.inference.loaded_model import LoadedModel
-    from chat.inference.reasoning import Part
+    from chat.prompts.reasoning_splitter import Part
 
     Delta = ReasoningDelta | TextDelta
 

@@ -5,27 +5,32 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from chat.core.backend import ModelInfo, Rendered
-from chat.core.conversation import FinishReason, Message, ToolCall
-from chat.core.events import Completion, Event, Notice, Seconds, TextDelta, TokenCounts, outcome_of
-from chat.core.request import Sampling
+from chat.core.events import Completion, Event, Notice, TextDelta, outcome_of
 from chat.errors import ChatError, EngineError, ModelError, UsageError
+from chat.remote.answer import Answer
 from chat.remote.connections import Connections
+from chat.remote.constraint_check import check_answer, unwrapped
+from chat.remote.request_body import json_object_request, outgoing_request
+from chat.remote.server_errors import EmptyStreamError, RejectedRequestError
+from chat.remote.server_kind import kind_of_host, kind_of_models
+from chat.remote.token_logprobs import choice_probabilities
 from chat.remote.transport import Busy, Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from chat.core.request import Constraint, Request
+    from chat.core.conversation import Message
+    from chat.core.request import Request
+    from chat.remote.request_body import OutgoingRequest
     from chat.remote.server_address import ServerAddress
+    from chat.remote.server_kind import ServerKind
 
-Kind = TypeVar("Kind")
-FINISH: dict[str, FinishReason] = {"length": "length"}  # every other reason is a stop
-EXTRAS = ("top_k", "min_p", "repeat_penalty")  # no standard fields: sent only if changed, else the server's own hold
+UNFINISHED = ("length", "interrupted", "content_filter", "refusal")  # such an answer need not match its constraint
 
 
 class RemoteBackend:
@@ -37,6 +42,9 @@ class RemoteBackend:
         self._info: ModelInfo | None = None
         self._connections = Connections(server)
         self._exchanges: set[Exchange] = set()  # those under way
+        self._kind: ServerKind | None = None  # until the server was asked
+        self._refused: set[str] = set()  # fields that nobody asked for and the server does not take
+        self._lacks_schemas = False  # whether the server refused a schema
 
     def info(self, on_loading: Callable[[float], None] = lambda _: None) -> ModelInfo:
         """What answers: the model that was named, or the only one the server has.
@@ -63,23 +71,63 @@ class RemoteBackend:
         """Stream one answer.
 
         Raises:
-            ChatError: the server refuses, fails or closes the connection.
+            ChatError: the server refuses, fails or closes the connection, or its answer breaks the constraint.
         """
-        path, body = self._body(request)
-        answer = _Answer(self._server)
+        outgoing = outgoing_request(request, self.info().name, self._kind or kind_of_host(self._server), self.kind)
+        outgoing = self._without_refused(outgoing)
+        while True:
+            answer = Answer(self._server, parts_marks=request.prompt.messages is not None, continued=outgoing.continued)
+            try:
+                yield from self._stream(outgoing, answer)
+            except (RejectedRequestError, EmptyStreamError) as error:
+                simpler = self._simpler(outgoing, error)
+                if simpler is None:
+                    raise
+                outgoing = simpler
+            else:
+                break
+        yield from _ended(answer, outgoing, request)
+
+    def _stream(self, outgoing: OutgoingRequest, answer: Answer) -> Iterator[Event]:
+        """The events of an answer as they come; text that is wrapped into JSON is held back."""
         with self._exchange() as exchange:
             try:
-                for chunk in exchange.events(path, body):
+                for chunk in exchange.events(outgoing.path, outgoing.body):
                     if isinstance(chunk, Busy):
                         yield Notice(f"{self._server.url} is busy; it is asked again in {ceil(chunk.seconds)} s")
                         answer.began = time.monotonic() + chunk.seconds
                     else:
-                        yield from answer.take(chunk)
+                        yield from _shown(answer.take(chunk), outgoing)
             except ChatError:
                 if not exchange.aborted:
                     raise
                 answer.finish_reason = "interrupted"
-        yield answer.done(_sampling_sent(body))
+            yield from _shown(answer.finish(is_whole=answer.finish_reason != "interrupted"), outgoing)
+
+    def _without_refused(self, outgoing: OutgoingRequest) -> OutgoingRequest:
+        """The request in the form in which this server takes it, as far as that was learned."""
+        body = {name: value for name, value in outgoing.body.items() if name not in self._refused}
+        sampling = outgoing.sampling if "seed" not in self._refused else {**outgoing.sampling, "seed": None}
+        dropped = (
+            replace(outgoing, body=body, sampling=sampling) if self._refused & set(outgoing.volunteered) else outgoing
+        )
+        return json_object_request(dropped) if self._lacks_schemas and _has_schema(dropped) else dropped
+
+    def _simpler(
+        self, outgoing: OutgoingRequest, error: RejectedRequestError | EmptyStreamError
+    ) -> OutgoingRequest | None:
+        """The request without what the server refused, if the user did not ask for that; None if nothing can go."""
+        if isinstance(error, EmptyStreamError):  # without a stream the server says what is wrong
+            body = {name: value for name, value in outgoing.body.items() if name != "stream_options"}
+            return replace(outgoing, body={**body, "stream": False}) if body["stream"] else None
+        refused = {name for name in outgoing.volunteered if name in outgoing.body and name in error.text}
+        if refused:
+            self._refused |= refused | ({"seed"} if "random_seed" in refused else set())
+            return self._without_refused(outgoing)
+        if _has_schema(outgoing) and ("response_format" in error.text or "json_schema" in error.text):
+            self._lacks_schemas = True
+            return json_object_request(outgoing)
+        return None
 
     def answer_all(
         self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
@@ -97,7 +145,7 @@ class RemoteBackend:
         Raises:
             UsageError: always.
         """
-        raise UsageError("the server renders the prompt itself", hint="leave out `--dry-run`, or use a local model")
+        raise UsageError("the server renders the prompt itself", hint="only a local model shows it")
 
     def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
         """Not possible: only the server has the vocabulary.
@@ -127,6 +175,17 @@ class RemoteBackend:
             finally:
                 self._exchanges.discard(exchange)
 
+    def kind(self) -> ServerKind:
+        """What the server is; asked once, if its host does not tell. One that does not list its models is unknown."""
+        if self._kind is None and (by_host := kind_of_host(self._server)) != "unknown":
+            self._kind = by_host
+        if self._kind is None:
+            try:
+                self.model_names()
+            except (EngineError, ModelError):
+                self._kind = self._kind or "unknown"
+        return self._kind or "unknown"
+
     def model_names(self) -> tuple[str, ...]:
         """The models that the server lists.
 
@@ -135,6 +194,9 @@ class RemoteBackend:
         """
         with self._exchange() as exchange:
             plain = exchange.json("GET", "/models")
+            found = kind_of_models(plain, exchange.header)
+        by_host = kind_of_host(self._server)
+        self._kind = by_host if by_host != "unknown" else found
         try:
             return tuple(str(each["id"]) for each in plain["data"])
         except (KeyError, TypeError) as error:
@@ -147,158 +209,33 @@ class RemoteBackend:
             raise ModelError(f"{self._server.url} has {len(names)} models", hint=f"`--remote-model` is one of {listed}")
         return names[0]
 
-    def _body(self, request: Request) -> tuple[str, dict[str, Any]]:
-        """The path and the JSON of a request; what the server's API has no standard field for is sent only if changed.
 
-        Raises:
-            UsageError: a prompt or a constraint that no such server takes.
-        """
-        body: dict[str, Any] = {
-            "model": self.info().name,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "temperature": request.sampling.temperature,
-            "top_p": request.sampling.top_p,
-        }
-        optional = {
-            "reasoning_effort": request.prompt.effort,
-            "max_tokens": request.max_tokens,
-            "stop": list(request.stop),
-            "seed": request.sampling.seed,
-        }
-        body |= {name: value for name, value in optional.items() if value not in (None, [])}
-        plain, default = asdict(request.sampling), asdict(Sampling())
-        body |= {name: plain[name] for name in EXTRAS if plain[name] != default[name]}
-        if request.constraint is not None:
-            body["response_format"] = _response_format(request.constraint)
-        if request.prompt.ids is not None:
-            raise UsageError("a remote server takes no token ids", hint="leave out `--raw-ids`")
-        if request.prompt.text is not None:
-            return "/completions", {**body, "prompt": request.prompt.text}
-        if request.prompt.tools:
-            body["tools"] = [_tool(each) for each in request.prompt.tools]
-        return "/chat/completions", {**body, "messages": [_message(each) for each in request.prompt.messages or ()]}
-
-
-class _Answer:
-    """The answer so far, assembled from the chunks of a stream."""
-
-    def __init__(self, server: ServerAddress) -> None:
-        self._server = server
-        self._texts: list[str] = []
-        self._tokens = TokenCounts()
-        self._calls: dict[int, dict[str, str]] = {}
-        self._model = ""
-        self.finish_reason: FinishReason = "stop"
-        self.began = time.monotonic()
-        self._first_at: float | None = None  # when the first text or call came
-
-    def take(self, chunk: Any) -> Iterator[TextDelta]:
-        """One chunk of the stream, or the whole answer of a server that does not stream.
-
-        Raises:
-            EngineError: it is an error, or has an unknown structure.
-        """
-        try:
-            if chunk.get("error"):
-                words = self._server.error_text(chunk)
-                raise EngineError(f"the server failed{f': {words}' if words else ''}")
-            if usage := _known(chunk, "usage", dict):
-                self._tokens = _counts(usage)
-            self._model = _known(chunk, "model", str) or self._model
-            for choice in _part(chunk, "choices", list)[:1]:
-                yield from self._take_choice(choice)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise EngineError("the server sent a chunk with an unknown structure") from error
-
-    def _take_choice(self, choice: dict[str, Any]) -> Iterator[TextDelta]:
-        delta = _part(choice, "delta", dict) or _part(choice, "message", dict)
-        text = _part(delta, "content", str) or _part(choice, "text", str)
-        if reason := _part(choice, "finish_reason", str):
-            self.finish_reason = FINISH.get(reason, "stop")
-        for call in _part(delta, "tool_calls", list):
-            self._take_call(call)
-        if self._first_at is None and (text or self._calls):
-            self._first_at = time.monotonic()
-        if text:
-            self._texts.append(text)
-            yield TextDelta(text)
-
-    def _take_call(self, call: dict[str, Any]) -> None:
-        known = self._calls.setdefault(call.get("index", len(self._calls)), {"id": "", "name": "", "arguments": ""})
-        function = _part(call, "function", dict)
-        known["id"] = _part(call, "id", str) or known["id"]
-        known["name"] += _part(function, "name", str)
-        known["arguments"] += _part(function, "arguments", str)
-
-    def done(self, sampling: dict[str, Any]) -> Completion:
-        """The complete answer; values that the server did not send stay empty."""
-        ended = time.monotonic()
-        first_at = ended if self._first_at is None else self._first_at
-        return Completion(
-            text="".join(self._texts),
-            finish_reason=self.finish_reason,
-            ids=None,
-            prompt_ids_sha256="",
-            tokens=self._tokens,
-            seconds=Seconds(prompt=max(first_at - self.began, 0.0), generate=ended - first_at),
-            sampling=sampling,
-            tool_calls=tuple(ToolCall(each["name"], each["arguments"], each["id"]) for each in self._calls.values()),
-            model=self._model,
-        )
-
-
-def _part(plain: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
-    """A part of what a server sent; empty if it is null or missing.
+def _ended(answer: Answer, outgoing: OutgoingRequest, request: Request) -> Iterator[Event]:
+    """The end of an answer: what was held back, notices, and the completion.
 
     Raises:
-        TypeError: it is something else.
+        ChatError: the answer does not match the constraint.
     """
-    value = plain.get(name)
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(name)
-    return kind() if value is None else value
+    constraint, done = request.constraint, answer.done(outgoing.sampling)
+    if constraint is not None and done.finish_reason not in UNFINISHED and not done.tool_calls:
+        answer.replace_text(check_answer(unwrapped(answer.text, outgoing.wrapping), constraint))
+        done = answer.done(outgoing.sampling)
+        if constraint.kind == "choice" and outgoing.wrapping == "none":
+            done = replace(done, choice=choice_probabilities(json.loads(constraint.source), answer.logprobs))
+    if outgoing.wrapping != "none" and done.text:
+        yield TextDelta(done.text)
+    if request.logprobs:
+        done = replace(done, logprobs=tuple(answer.logprobs))
+        if not answer.logprobs and done.text:
+            yield Notice("the server gives no log probabilities")
+    yield done
 
 
-def _known(plain: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
-    """A part that only describes the answer; empty if it has another type, so that no answer fails for it."""
-    value = plain.get(name)
-    return value if isinstance(value, kind) else kind()
+def _shown(events: Iterator[Event], outgoing: OutgoingRequest) -> Iterator[Event]:
+    """The events without a text that is still wrapped into JSON."""
+    return (each for each in events if outgoing.wrapping == "none" or not isinstance(each, TextDelta))
 
 
-def _counts(usage: dict[str, Any]) -> TokenCounts:
-    return TokenCounts(
-        prompt=_known(usage, "prompt_tokens", int),
-        cached=_known(_known(usage, "prompt_tokens_details", dict), "cached_tokens", int),
-        generated=_known(usage, "completion_tokens", int),
-    )
-
-
-def _sampling_sent(body: dict[str, Any]) -> dict[str, Any]:
-    """The sampling options that were sent; None stands for the server's default."""
-    return {name: body.get(name) for name in asdict(Sampling())}
-
-
-def _message(message: Message) -> dict[str, Any]:
-    plain: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        plain["tool_calls"] = [
-            {"id": each.id, "type": "function", "function": {"name": each.name, "arguments": each.arguments}}
-            for each in message.tool_calls
-        ]
-    if message.role == "tool":
-        plain["tool_call_id"] = message.tool_call_id
-    return plain
-
-
-def _tool(plain: dict[str, Any]) -> dict[str, Any]:
-    return plain if plain.get("type") == "function" else {"type": "function", "function": plain}
-
-
-def _response_format(constraint: Constraint) -> dict[str, Any]:
-    if constraint.kind != "schema":
-        raise UsageError(f"a remote server takes --schema, but no {constraint.kind}", hint="use a local model for it")
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "answer", "strict": True, "schema": json.loads(constraint.source)},
-    }
+def _has_schema(outgoing: OutgoingRequest) -> bool:
+    """Whether the request has a schema in the standard's field."""
+    return bool(outgoing.body.get("response_format", {}).get("type") == "json_schema")

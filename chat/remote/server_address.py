@@ -17,6 +17,8 @@ LONGEST_TEXT = 300  # characters of a text from the server
 KEY_VARIABLE = "MISTRAL_CHAT_REMOTE_KEY"
 SHORTEST_SECRET = 8  # characters; a shorter header is a word that any text may have
 OWN_HEADERS = ("host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding")
+MOST_LEVELS = 6  # of an error that are read
+MOST_REASONS = 3
 _ENDPOINTS = ("/chat/completions", "/completions", "/models")  # what documentation shows instead of the base address
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -79,9 +81,7 @@ class ServerAddress:
 
     def error_text(self, plain: Any) -> str:
         """The error message in the JSON that the server sent, as `for_display` gives it; empty if there is none."""
-        error = plain.get("error", plain) if isinstance(plain, dict) else plain
-        words = error.get("message") or error.get("detail") if isinstance(error, dict) else error
-        return self.for_display(words) if isinstance(words, str) else ""
+        return self.for_display(_reason(plain, MOST_LEVELS))
 
     def for_display(self, text: str) -> str:
         """A text from the server as it may be shown: on one line, short, without the key and other secrets."""
@@ -146,6 +146,22 @@ def server_at(
         key_header=_checked_header(key_header, "")[0],
         key_variable=key_variable,
     )
+
+
+def _reason(plain: Any, levels: int) -> str:
+    """The words of an error: OpenAI's `error.message`, FastAPI's `detail` with a place in the request, and others."""
+    if isinstance(plain, str):
+        return plain
+    if levels and isinstance(plain, list):
+        return "; ".join(filter(None, (_reason(each, levels - 1) for each in plain[:MOST_REASONS])))
+    if not levels or not isinstance(plain, dict):
+        return ""
+    if isinstance(words := plain.get("msg"), str):
+        place = plain.get("loc")
+        names = [str(each) for each in place if each != "body"] if isinstance(place, list) else []
+        return f"{'.'.join(names)}: {words}" if names else words
+    found = (_reason(plain.get(key), levels - 1) for key in ("error", "message", "detail"))
+    return next(filter(None, found), "")
 
 
 def _base_path(path: str) -> str:

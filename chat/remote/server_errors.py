@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from chat.remote.server_address import ServerAddress
 
 
+class RejectedRequestError(UsageError):
+    """The server does not take the request.
+
+    Attributes:
+        text: its message.
+    """
+
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class EmptyStreamError(EngineError):
+    """A stream without an event came: some servers do not say there why they refuse a request."""
+
+
 def connection_error(
     error: Exception, server: ServerAddress, *, proxy: str, silence_seconds: float, has_received: bool
 ) -> ChatError:
@@ -70,8 +86,25 @@ def status_error(
         return EngineError(f"{server.url} is too busy; {how}{detail}")
     if 300 <= status < 400:
         return ModelError(f"{server.url} has moved to {server.for_display(location or 'another place')}")
-    if status in (400, 413, 422) and "context" in text.lower():
+    if status in (400, 413, 422) and _is_overflow(text):
         return ContextError(f"the prompt exceeds the server's context{detail}")
     if status < 500:
-        return UsageError(f"{server.url} does not take this request ({status}){detail}")
+        return RejectedRequestError(f"{server.url} does not take this request ({status}){detail}", text)
     return EngineError(f"{server.url} failed ({status}){detail}")
+
+
+def event_error(text: str) -> ChatError:
+    """The error for one that came in the place of an answer or in the middle of it.
+
+    Args:
+        text: the server's message, fit for display; empty if there is none.
+    """
+    if _is_overflow(text):
+        return ContextError(f"the prompt exceeds the server's context: {text}")
+    return EngineError(f"the server failed{f': {text}' if text else ''}")
+
+
+def _is_overflow(text: str) -> bool:
+    """Whether a message says that a prompt does not fit."""
+    text = text.lower()
+    return "context" in text and any(word in text for word in ("exceed", "length", "window", "size", "long", "maximum"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import httpcore2
 
 from chat.errors import ChatError, EngineError
 from chat.remote.connections import CONNECT_SECONDS, Call
-from chat.remote.server_errors import connection_error, status_error
+from chat.remote.server_errors import EmptyStreamError, connection_error, status_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ LONGEST_WAIT_SECONDS = 60  # a server that asks for more is not waited for
 LONGEST_LINE_BYTES = 1 << 20
 LONGEST_JSON_BYTES = 64 << 20
 LONGEST_ERROR_BYTES = 1 << 16
+LONGEST_NUMBER = 20  # digits
 LAST_SECONDS = 0.2  # after the answer, for the end of the response: then the connection can be used again
 
 
@@ -54,6 +56,10 @@ class Exchange:
     def abort(self) -> None:
         """Stop waiting for the server; reads end at once."""
         self._call.abort()
+
+    def header(self, name: str) -> str:
+        """A header of the last response; empty if there is none."""
+        return _header(self._response, name) if self._response is not None else ""
 
     def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The JSON that the server answers with."""
@@ -102,7 +108,10 @@ class Exchange:
         if is_begun or self.aborted:
             raise EngineError(f"{self._server.url} cut the answer off")
         hint = "is it the address of an OpenAI-compatible server?"
-        raise EngineError(f"{self._server.url} answered without a stream of events", hint=hint)
+        is_stream = _header(response, "Content-Type").startswith("text/event-stream")
+        raise (EmptyStreamError if is_stream else EngineError)(
+            f"{self._server.url} answered without a stream of events", hint=hint
+        )
 
     def _tries(self, method: str, path: str, body: Mapping[str, Any] | None) -> Iterator[Busy | httpcore2.Response]:
         """The response; before it each wait for a busy server."""
@@ -179,7 +188,7 @@ class Exchange:
 
     def _parsed(self, data: bytes, nonsense: str) -> Any:
         try:
-            return json.loads(data)
+            return json.loads(data, parse_int=_number)
         except (ValueError, RecursionError) as error:
             raise EngineError(f"{self._server.url} sent {nonsense}") from error
 
@@ -204,6 +213,11 @@ class Exchange:
         self._close()
 
 
+def _number(text: str) -> int | float:
+    """An integer; a longer one than any count becomes a float, because Python refuses thousands of digits."""
+    return int(text) if len(text) <= LONGEST_NUMBER else float(text)
+
+
 def _header(response: httpcore2.Response, name: str) -> str:
     """The value of a header; empty if there is none."""
     for key, value in response.headers:
@@ -216,8 +230,9 @@ def _wait_seconds(response: httpcore2.Response, attempt: int) -> float:
     """How long the server asks us to wait (RFC 9110, section 10.2.3); longer at each attempt if it does not say."""
     value = _header(response, "Retry-After")
     with suppress(ValueError):
-        return max(float(value), 0.0)
-    with suppress(ValueError, TypeError):
+        if math.isfinite(seconds := float(value)):
+            return max(seconds, 0.0)
+    with suppress(ValueError, TypeError, OverflowError):
         return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
     return 0.5 * 2.0**attempt
 

@@ -16,9 +16,9 @@ from chat.core.events import Completion, ReasoningDelta, TextDelta
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
 from chat.errors import UsageError
 from chat.inference.loaded_model import LoadedModel, load_model
-from chat.inference.reasoning import ReasoningMarks, ReasoningSplitter
 from chat.inference.response import ResponseBuilder, render, reply
 from chat.llama.sampler import Sampler
+from chat.prompts.reasoning_splitter import ReasoningMarks, ReasoningSplitter
 from chat.prompts.segments import BEGIN_THINK, END_THINK, ChatTemplate, Control, Segment, Text
 from tests.chat.prompts.test_template_references import references
 

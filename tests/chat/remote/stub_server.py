@@ -23,6 +23,7 @@ class Script:
 
     replies: list[Reply]
     models: list[str] = field(default_factory=lambda: ["tiny"])
+    owner: str = "somebody"  # of the models
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -84,7 +85,7 @@ def serving(script: Script) -> Iterator[Script]:
 
         def do_GET(self) -> None:
             script.paths.append(self.path)
-            data = json.dumps({"data": [{"id": name} for name in script.models]}).encode()
+            data = json.dumps({"data": [{"id": name, "owned_by": script.owner} for name in script.models]}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -97,13 +98,13 @@ def serving(script: Script) -> Iterator[Script]:
             reply = script.replies.pop(0) if len(script.replies) > 1 else script.replies[0]
             script.times.append(time.monotonic())  # a test may go on from here
             time.sleep(reply.delay)
-            self.send_response(reply.status)
-            for name, value in reply.headers.items():
-                self.send_header(name, value)
-            if script.keeps_alive:
-                self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
             try:
+                self.send_response(reply.status)
+                for name, value in reply.headers.items():
+                    self.send_header(name, value)
+                if script.keeps_alive:
+                    self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
                 self.send(reply.body)
                 for chunk in reply.chunks:
                     self.send(b"data: " + json.dumps(chunk).encode() + b"\n\n")

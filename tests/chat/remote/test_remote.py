@@ -26,7 +26,8 @@ KEY = "sk-very-secret"
 ODD: list[Any] = [  # right names, wrong types: these ended in an unexpected AttributeError or TypeError
     {"choices": {"a": 1}},
     {"choices": [{"text": 5}]},
-    {"choices": [{"delta": {"content": [{"type": "text", "text": "hi"}]}}]},
+    {"choices": [{"delta": {"content": [5]}}]},
+    {"choices": [{"delta": {"content": {"type": "text"}}}]},
     {"choices": [{"finish_reason": ["stop"]}]},
     {"choices": [{"delta": {"tool_calls": [{"id": 7, "function": {"name": "f", "arguments": "{}"}}]}}]},
     {"choices": [{"delta": {"tool_calls": [{"function": {"name": "f", "arguments": {}}}]}}]},
@@ -61,8 +62,6 @@ def test_an_answer_streams_and_carries_the_servers_counts() -> None:
             "model": "tiny",
             "stream": True,
             "stream_options": {"include_usage": True},
-            "temperature": 0.7,
-            "top_p": 0.95,
             "stop": ["x"],
             "seed": 7,
             "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}],
@@ -329,6 +328,7 @@ def test_the_filter_answers_through_a_server_and_keeps_the_key_to_itself(
         plain = json.loads(capsys.readouterr().out)
     assert KEY not in json.dumps(plain)
     assert plain["seconds"].pop("load") == 0
+    assert plain["sampling"].pop("seed") == script.requests[1]["seed"] >= 0  # drawn here
     assert all(0 <= seconds < 10 for seconds in plain.pop("seconds").values())
     assert plain == {
         "text": "Hi!",
@@ -337,7 +337,7 @@ def test_the_filter_answers_through_a_server_and_keeps_the_key_to_itself(
         "prompt_ids_sha256": None,
         "tokens": {"prompt": 9, "cached": 4, "generated": 2, "drafted": 0, "accepted": 0},
         "sampling": {
-            "temperature": 0.7, "top_p": 0.95, "top_k": None, "min_p": None, "repeat_penalty": None, "seed": None,
+            "temperature": None, "top_p": None, "top_k": None, "min_p": None, "repeat_penalty": None,
         },
         "model": {
             "path": f"{script.url}/v1", "name": "tiny-v2", "size": None, "sha256": None, "type": None, "window": None,
@@ -359,9 +359,9 @@ def test_a_server_that_repeats_the_key_in_its_fault_does_not_get_it_shown(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--choice", "a", "--choice", "b"], "a remote server takes --schema, but no choice"),
+        (["--grammar", "start: /a/"], "a server of an unknown kind takes no Lark grammar"),
         (["--dry-run"], "the server renders the prompt itself"),
-        (["--regex", "a"], "a remote server takes --schema, but no regex"),
+        (["--raw", "--regex", "a"], "a server of an unknown kind takes --raw without a constraint only"),
     ],
 )
 def test_what_no_server_takes_is_refused(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
