@@ -128,9 +128,9 @@ def _answer(backend: ChatBackend, request: Request, output: AnswerOutput, sessio
     if output.settings.dry_run:
         output.print_json(rendered_report(backend.render(request)))
         return ExitCode.DONE
-    writer = AnswerWriter(session) if session else None
     with output.waiting():
         info = backend.info(output.note_loading)  # before this returns, Ctrl+C ends the program at once
+        writer = AnswerWriter(session, model=lambda: info) if session else None
         with cancelling(backend) as cancellable:
             try:
                 events = cancellable(backend.reply(request))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chat.core.answer_details import AnswerDetails
+
 Role = Literal["system", "user", "assistant", "tool"]
 # the last three come from servers only, and are stored as "stop": earlier versions read no other word
 FinishReason = Literal["stop", "length", "interrupted", "tool_calls", "content_filter", "refusal"]
@@ -108,11 +110,13 @@ class Node:
         id: unique in the tree.
         parent: the id of the node before it; None for a first message.
         message: the message.
+        details: how an answer came about; None for other messages, and for answers of older versions.
     """
 
     id: str
     parent: str | None
     message: Message
+    details: AnswerDetails | None = None
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from chat.core.answer_details import details_of
 from chat.core.conversation import Conversation, Message, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from chat.core.answer_details import AnswerDetails
+    from chat.core.backend import ModelInfo
     from chat.core.events import Completion
     from chat.history.records import SessionRecord
     from chat.history.store import Store
@@ -74,32 +78,33 @@ class OpenSession:
             self.record = self.store.append(self.record.id, *nodes, title=title, model=self._changed_model())
         self.conversation = conversation
 
-    def begin_answer(self, message: Message) -> str:
+    def begin_answer(self, message: Message, details: AnswerDetails | None = None) -> str:
         """Store the beginning of an answer after the leaf; it becomes the leaf.
 
         Returns:
             The id of its node.
         """
-        node = self._add(message)
+        node = self._add(message, details)
         self.record = self.store.begin_answer(self._session_id(), node)
         return node.id
 
-    def update_answer(self, node_id: str, message: Message) -> None:
+    def update_answer(self, node_id: str, message: Message, details: AnswerDetails | None = None) -> None:
         """Store an answer as far as it is streamed."""
-        self.record = self.store.update_answer(self._session_id(), self._replace(node_id, message))
+        self.record = self.store.update_answer(self._session_id(), self._replace(node_id, message, details))
 
-    def finish_answer(self, node_id: str | None, message: Message) -> None:
+    def finish_answer(self, node_id: str | None, message: Message, details: AnswerDetails | None = None) -> None:
         """Store a complete answer.
 
         Args:
             node_id: the node that `begin_answer` made; None for an answer of which nothing is stored yet.
             message: the answer.
+            details: how it came about.
         """
         if node_id is None:
-            node = self._add(message)
+            node = self._add(message, details)
             self.record = self.store.append(self._session_id(), node)
         else:
-            self.record = self.store.finish_answer(self._session_id(), self._replace(node_id, message))
+            self.record = self.store.finish_answer(self._session_id(), self._replace(node_id, message, details))
 
     def set_leaf(self, leaf: str | None) -> None:
         """Show the conversation up to another node; None is before the first message."""
@@ -160,14 +165,14 @@ class OpenSession:
         """
         self.record, self.conversation = self.store.load(session_id)
 
-    def _add(self, message: Message) -> Node:
-        """Put a message after the leaf."""
+    def _add(self, message: Message, details: AnswerDetails | None) -> Node:
+        """Put an answer after the leaf."""
         self.conversation = self.conversation.add(message)
-        return self.conversation.path()[-1]
+        return self._replace(self.conversation.path()[-1].id, message, details)
 
-    def _replace(self, node_id: str, message: Message) -> Node:
-        """Put a message in the place of the one at a node."""
-        node = replace(self.conversation.nodes[node_id], message=message)
+    def _replace(self, node_id: str, message: Message, details: AnswerDetails | None) -> Node:
+        """Put an answer in the place of the one at a node."""
+        node = replace(self.conversation.nodes[node_id], message=message, details=details)
         nodes = MappingProxyType({**self.conversation.nodes, node_id: node})
         self.conversation = replace(self.conversation, nodes=nodes)
         return node
@@ -198,16 +203,26 @@ class AnswerWriter:
         before: the answer that is continued; empty for a new one.
     """
 
-    def __init__(self, session: OpenSession, node_id: str | None = None) -> None:
+    def __init__(
+        self,
+        session: OpenSession,
+        node_id: str | None = None,
+        *,
+        model: Callable[[], ModelInfo | None] = lambda: None,
+    ) -> None:
         """Begin an answer after the leaf, or continue one.
 
         Args:
             session: the session that it belongs to.
             node_id: the node of the answer to continue; None for a new answer.
+            model: describes the model that answers, once it is loaded.
         """
         self._session = session
         self._node_id = node_id
-        self.before = session.conversation.nodes[node_id].message if node_id else Message("assistant", "")
+        self._model = model
+        node = session.conversation.nodes[node_id] if node_id else None
+        self.before = node.message if node else Message("assistant", "")
+        self._details_before = node.details if node else None
 
     def update(self, text: str, reasoning: str = "") -> None:
         """Store the answer so far.
@@ -223,9 +238,9 @@ class AnswerWriter:
             finish_reason=None,
         )
         if self._node_id is None:
-            self._node_id = self._session.begin_answer(message)
+            self._node_id = self._session.begin_answer(message, self._details())
         else:
-            self._session.update_answer(self._node_id, message)
+            self._session.update_answer(self._node_id, message, self._details())
 
     def finish(self, completion: Completion) -> None:
         """Store the complete answer."""
@@ -240,7 +255,7 @@ class AnswerWriter:
             finish_reason=completion.finish_reason,
             tool_calls=completion.tool_calls,
         )
-        self._session.finish_answer(self._node_id, message)
+        self._session.finish_answer(self._node_id, message, self._details(completion))
 
     def interrupt(self, text: str, reasoning: str = "") -> None:
         """Store an answer that an error or the user cut off.
@@ -253,4 +268,7 @@ class AnswerWriter:
         message = Message(
             "assistant", before.content + text, finish_reason="interrupted", reasoning=before.reasoning + reasoning
         )
-        self._session.finish_answer(self._node_id, message)
+        self._session.finish_answer(self._node_id, message, self._details())
+
+    def _details(self, completion: Completion | None = None) -> AnswerDetails:
+        return details_of(self._model(), completion, time.time()).continued(self._details_before)

@@ -12,6 +12,8 @@ from chat.system.terminal_text import escape_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chat.core.conversation import Conversation
+
 SESSION_ID = re.compile(r"[0-9a-f]{8,64}")  # file names begin with an id, so it must not hold anything else
 MAX_TITLE_LENGTH = 60  # characters
 MAX_NAME_LENGTH = 100  # characters
@@ -57,7 +59,7 @@ class ListedSession(SessionRecord):
     """A session as a list shows it.
 
     Attributes:
-        messages: how many messages its whole tree has.
+        messages: how many messages the branch has that is shown.
     """
 
     messages: int = 0
@@ -73,6 +75,13 @@ def title_of(question: str) -> str:
     cut = title[:MAX_TITLE_LENGTH]
     words, _, rest = cut.rpartition(" ")
     return (words if words and len(rest) < MAX_TITLE_LENGTH // 2 else cut[:-1]).rstrip(" ,;:.") + "…"
+
+
+def branch_title(record: SessionRecord, conversation: Conversation) -> str:
+    """The title of the branch that is shown: the session's, unless the branch begins with another question."""
+    first = next((node for node in conversation.nodes.values() if node.message.role == "user"), None)
+    shown = next((node for node in conversation.path() if node.message.role == "user"), None)
+    return record.title if shown is None or shown is first else title_of(shown.message.content)
 
 
 def storable(text: str) -> str:

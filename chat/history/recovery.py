@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 # The table of a row is known by its number of columns, which is different in every table of the history.
 _SESSION_WIDTH = 1 + len(SESSION_COLUMNS)  # number
-# number, session; streaming, created. The reasoning stands at the end of a row, and older rows have none
+# number, session; streaming, created. Columns of later versions stand at the end, and older rows lack them
 _NODE_WIDTH = 1 + 1 + len(NODE_COLUMNS) + 2
+_LATER_COLUMNS = ("reasoning", "details")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def _copy_rows(damaged: Path, fresh: Path) -> tuple[int, int]:
     """Write every row that can be read to the new file `fresh`; returns the numbers of sessions and messages."""
     sessions: dict[int, tuple[Any, ...]] = {}
     nodes: dict[int, tuple[Any, ...]] = {}
-    tables = {_SESSION_WIDTH: sessions, _NODE_WIDTH: nodes, _NODE_WIDTH - 1: nodes}
+    tables = {_SESSION_WIDTH: sessions}
+    tables |= {_NODE_WIDTH - missing: nodes for missing in range(len(_LATER_COLUMNS) + 1)}
     for number, values in read_rows(SqlitePages(damaged)):
         if len(values) in tables:
             tables[len(values)][number] = values[1:]
@@ -100,9 +102,10 @@ def _insert_rows(
 
 def _in_written_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """A row of the nodes as it is written: session, `NODE_COLUMNS`, streaming, created."""
-    has_reasoning = len(row) == _NODE_WIDTH - 1
-    *before, streaming, created = row[:-1] if has_reasoning else row
-    return (*before, row[-1] if has_reasoning else "", streaming, created)
+    first_version = _NODE_WIDTH - 1 - len(_LATER_COLUMNS)  # without the number
+    *before, streaming, created = row[:first_version]
+    later = [*row[first_version:], *("" for _ in _LATER_COLUMNS)]
+    return (*before, *later[: len(_LATER_COLUMNS)], streaming, created)
 
 
 def _store_session(new: sqlite3.Connection, row: tuple[Any, ...]) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from chat.core.answer_details import AnswerDetails
 from chat.core.conversation import Conversation, FinishReason, Message, Node, Role, ToolCall, stored_reason
 from chat.history.records import SessionRecord, storable
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 SESSION_COLUMNS = (
     "id", "name", "title", "model", "model_path", "system", "settings", "created", "updated", "leaf",
 )  # fmt: skip
-NODE_COLUMNS = ("id", "parent", "role", "content", "calls", "answers", "ids", "finish_reason", "reasoning")
-NodeValues = tuple[str, str | None, str, str, str, str, bytes, str | None, str]  # in the order of NODE_COLUMNS
+NODE_COLUMNS = ("id", "parent", "role", "content", "calls", "answers", "ids", "finish_reason", "reasoning", "details")
+NodeValues = tuple[str, str | None, str, str, str, str, bytes, str | None, str, str]  # in the order of NODE_COLUMNS
 
 
 def session_values(record: SessionRecord) -> tuple[Any, ...]:
@@ -61,6 +62,7 @@ def node_values(node: Node) -> NodeValues:
         _pack(message.ids),
         stored_reason(message.finish_reason),
         storable(message.reasoning),
+        storable(json.dumps(node.details.to_json(), ensure_ascii=False, default=str)) if node.details else "",
     )
 
 
@@ -74,7 +76,7 @@ def node_of(row: tuple[Any, ...], *, streaming: bool = False) -> Node:
     Raises:
         ValueError, TypeError, KeyError: the row is damaged.
     """
-    node_id, parent, role, content, calls, answers, ids, finish_reason, reasoning = row
+    node_id, parent, role, content, calls, answers, ids, finish_reason, reasoning, details = row
     texts = (content, node_id, reasoning)
     if role not in get_args(Role) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{role!r} is not a role, or the message is not a text")
@@ -89,7 +91,15 @@ def node_of(row: tuple[Any, ...], *, streaming: bool = False) -> Node:
         reasoning=reasoning,
         **(json.loads(answers) if answers else {}),
     )
-    return Node(node_id, parent, message)
+    return Node(node_id, parent, message, _details_of(details))
+
+
+def _details_of(text: str) -> AnswerDetails | None:
+    """The details of an answer; None where there are none, or where they cannot be read: the answer counts more."""
+    try:
+        return AnswerDetails.from_json(json.loads(text)) if text else None
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 def conversation_of(record: SessionRecord, rows: list[tuple[Any, ...]]) -> Conversation:

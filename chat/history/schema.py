@@ -59,13 +59,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         *_search_triggers("sessions", "session_texts", ("name", "title", "system")),
     ),
     ("ALTER TABLE nodes ADD COLUMN reasoning TEXT NOT NULL DEFAULT ''",),
+    ("ALTER TABLE nodes ADD COLUMN details TEXT NOT NULL DEFAULT ''",),
 )
 SCHEMA = len(MIGRATIONS)
 
 INSERT_SESSION = (
     f"INSERT OR IGNORE INTO sessions ({', '.join(SESSION_COLUMNS)}) VALUES ({', '.join('?' * len(SESSION_COLUMNS))})"
 )
-_CHANGEABLE_COLUMNS = ("content", "calls", "answers", "ids", "finish_reason", "reasoning", "streaming")
+_CHANGEABLE_COLUMNS = ("content", "calls", "answers", "ids", "finish_reason", "reasoning", "details", "streaming")
 PUT_NODE = (
     f"INSERT INTO nodes (session, {', '.join(NODE_COLUMNS)}, streaming, created)"
     f" VALUES ({', '.join('?' * (len(NODE_COLUMNS) + 3))}) ON CONFLICT (session, id) DO UPDATE SET "

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, cast, get_args
 
+from chat.core.answer_details import AnswerDetails
 from chat.core.conversation import STORED_REASONS, Conversation, FinishReason, Message, Node, Role, ToolCall
 from chat.errors import DataError
 from chat.history.records import SessionRecord, storable
@@ -15,34 +16,58 @@ from chat.system.terminal_text import escape_line
 FORMAT = "mistral-chat session"
 VERSION = 1
 MAX_TOKEN_ID = 2**31 - 1
+EXPORT_HINT = "`mistral-chat sessions export SESSION -o FILE.json` writes one"
+# JSON allows these line ends in strings, but programs that read line by line split there.
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 
 
 def to_json(record: SessionRecord, conversation: Conversation) -> str:
-    """The session as JSON text; `from_json` is the inverse, but drops the id and the times."""
-    plain = {
+    """The session as JSON text; `from_json` is the inverse, but drops the id and the model's file."""
+    return json.dumps(_plain(record, conversation), ensure_ascii=False, indent=1, default=str) + "\n"
+
+
+def to_json_line(record: SessionRecord, conversation: Conversation) -> str:
+    """Like `to_json`, on one line of JSON Lines."""
+    return one_line(_plain(record, conversation))
+
+
+def one_line(plain: object) -> str:
+    """A value as a line of JSON Lines, in which no program that reads line by line finds another line's end."""
+    return json.dumps(plain, ensure_ascii=False, default=str).translate(_LINE_ENDS) + "\n"
+
+
+def _plain(record: SessionRecord, conversation: Conversation) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "version": VERSION,
         "id": record.id,
         "name": record.name,
         "title": record.title,
         "model": record.model,
+        **({"model_path": record.model_path} if record.model_path else {}),
         "system": conversation.system,
         "settings": dict(record.settings),
         "created": iso_time(record.created),
         "updated": iso_time(record.updated),
         "leaf": conversation.leaf,
         "nodes": [
-            {"id": node.id, "parent": node.parent, **node.message.to_json()} for node in conversation.nodes.values()
+            {
+                "id": node.id,
+                "parent": node.parent,
+                **node.message.to_json(),
+                **({"details": node.details.to_json()} if node.details else {}),
+            }
+            for node in conversation.nodes.values()
         ],
     }
-    return json.dumps(plain, ensure_ascii=False, indent=1, default=str) + "\n"
 
 
 def from_json(text: str) -> tuple[SessionRecord, Conversation]:
     """Read what `to_json` wrote.
 
     Returns:
-        The record, without an id and times, and the conversation. The record's name may be another session's now.
+        The record, without an id and the model's file, and the conversation. The record's name may be another
+        session's now; a time that cannot be read is 0.
 
     Raises:
         DataError: the text is not an exported session; the message says where and why.
@@ -52,7 +77,7 @@ def from_json(text: str) -> tuple[SessionRecord, Conversation]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"this is not JSON: {error}") from error
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
-        raise DataError("this is JSON, but not an exported session", hint="`/export FILE.json` writes one")
+        raise DataError("this is JSON, but not an exported session", hint=EXPORT_HINT)
     if plain.get("version") != VERSION:
         raise DataError(f"version {plain.get('version')!r} of the session format is not {VERSION}")
     nodes: dict[str, Node] = {}
@@ -69,6 +94,8 @@ def from_json(text: str) -> tuple[SessionRecord, Conversation]:
         model=_text(plain, "model", ""),
         system=None if plain.get("system") is None else _text(plain, "system", ""),
         settings=_typed(plain, "settings", dict, ""),
+        created=_seconds(plain.get("created")),
+        updated=_seconds(plain.get("updated")),
         leaf=leaf,
     )
     return record, Conversation(record.system, leaf, MappingProxyType(nodes))
@@ -82,6 +109,14 @@ def iso_time(seconds: float) -> str:
         return ""
 
 
+def _seconds(text: object) -> float:
+    """The inverse of `iso_time`; 0 for anything else."""
+    try:
+        return max(0.0, datetime.fromisoformat(str(text)).timestamp())
+    except (ValueError, OverflowError, OSError):
+        return 0.0
+
+
 def _node(item: object, nodes: dict[str, Node], where: str) -> Node:
     if not isinstance(item, dict):
         raise DataError(f"{where}: not an object")
@@ -90,7 +125,14 @@ def _node(item: object, nodes: dict[str, Node], where: str) -> Node:
         raise DataError(f"{where}.id: `{escape_line(node_id)}` is empty or used twice")
     if parent is not None and parent not in nodes:
         raise DataError(f"{where}.parent: no earlier node is `{escape_line(parent)}`")
-    return Node(node_id, parent, _message(item, where))
+    return Node(node_id, parent, _message(item, where), _details(item, where))
+
+
+def _details(item: dict[str, Any], where: str) -> AnswerDetails | None:
+    try:
+        return AnswerDetails.from_json(item["details"]) if item.get("details") is not None else None
+    except ValueError as error:
+        raise DataError(f"{where}.details: {error}") from error
 
 
 def _message(item: dict[str, Any], where: str) -> Message:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import UsageError
-from chat.history.records import MAX_NAME_LENGTH, MAX_TITLE_LENGTH, ListedSession, SessionRecord
+from chat.history.records import MAX_NAME_LENGTH, MAX_TITLE_LENGTH, ListedSession, SessionRecord, title_of
 from chat.history.rows import SESSION_COLUMNS, record_of
 from chat.system.terminal_text import escape_line
 
@@ -17,18 +18,41 @@ MIN_PREFIX_LENGTH = 4  # characters of an id that find it
 
 _COLUMNS = ", ".join(SESSION_COLUMNS)
 _SELECT = f"SELECT {_COLUMNS} FROM sessions"
-# Counting takes time for each message of a session, so only lists do it.
-_SELECT_COUNTED = f"SELECT {_COLUMNS}, (SELECT count(*) FROM nodes WHERE nodes.session = sessions.id) FROM sessions"
+_IS_EMPTY = "nodes.streaming AND nodes.content = '' AND nodes.reasoning = '' AND nodes.calls = ''"
 _NEWEST_FIRST = (
     " WHERE name IS NOT NULL OR EXISTS (SELECT 1 FROM nodes WHERE nodes.session = sessions.id)"
     " ORDER BY updated DESC, number DESC LIMIT ?"
 )
 
 
+# For each session the branch that is shown: its messages, its first question, and the first one of the whole tree.
+# An answer that was cut off before its first word does not count. UNION ends a circle in a damaged history.
+_BRANCHES = f"""
+    WITH RECURSIVE
+    listed AS (SELECT id, leaf FROM sessions {_NEWEST_FIRST}),
+    branch(session, id, parent, role, number, is_empty) AS (
+        SELECT session, nodes.id, parent, role, number, {_IS_EMPTY}
+            FROM listed JOIN nodes ON session = listed.id AND nodes.id = listed.leaf
+        UNION
+        SELECT nodes.session, nodes.id, nodes.parent, nodes.role, nodes.number, {_IS_EMPTY}
+            FROM branch JOIN nodes ON nodes.session = branch.session AND nodes.id = branch.parent)
+    SELECT session, sum(NOT is_empty), min(number) FILTER (WHERE role = 'user'),
+        (SELECT min(number) FROM nodes WHERE nodes.session = branch.session AND role = 'user')
+        FROM branch GROUP BY session"""
+
+
 def list_sessions(connection: sqlite3.Connection, limit: int | None) -> tuple[ListedSession, ...]:
-    """Sessions with a name or a message, the last used first."""
-    rows = connection.execute(_SELECT_COUNTED + _NEWEST_FIRST, (-1 if limit is None else limit,))
-    return tuple(ListedSession(**vars(record_of(tuple(row))), messages=messages) for *row, messages in rows)
+    """Sessions with a name or a message, the last used first, as the branch that is shown."""
+    most = -1 if limit is None else limit
+    branches = {session: values for session, *values in connection.execute(_BRANCHES, (most,))}
+    listed = []
+    for record in _records(connection, _SELECT + _NEWEST_FIRST, (most,)):
+        messages, shown, first = branches.get(record.id, (0, None, None))
+        if shown is not None and shown != first:
+            (question,) = connection.execute("SELECT content FROM nodes WHERE number = ?", (shown,)).fetchone()
+            record = replace(record, title=title_of(question))
+        listed.append(ListedSession(**vars(record), messages=messages))
+    return tuple(listed)
 
 
 def latest_session(connection: sqlite3.Connection) -> SessionRecord | None:

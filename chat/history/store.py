@@ -77,6 +77,7 @@ class Store(HistoryReader):
         model_path: str = "",
         settings: Mapping[str, Any] | None = None,
         conversation: Conversation | None = None,
+        times: tuple[float, float] | None = None,
     ) -> SessionRecord:
         """Store a new session.
 
@@ -87,6 +88,7 @@ class Store(HistoryReader):
             model_path: the model's file.
             settings: options that belong to the session.
             conversation: its system prompt and first messages.
+            times: when it was created and changed last, in seconds since 1970; None for now.
 
         Raises:
             UsageError: another session has the name, or it is not allowed.
@@ -101,8 +103,8 @@ class Store(HistoryReader):
             model_path=model_path,
             system=tree.system,
             settings=dict(settings or {}),
-            created=now,
-            updated=now,
+            created=times[0] if times else now,
+            updated=times[1] if times else now,
             leaf=tree.leaf,
         )
 

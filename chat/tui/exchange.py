@@ -52,7 +52,7 @@ def send_message(state: SessionState, text: str) -> str | None:
     state.branch_point = None
     state.attachments.clear()
     state.show_notices()
-    if not _answer(state, AnswerWriter(state.session)):
+    if not _answer(state, AnswerWriter(state.session, model=lambda: state.backend.info)):
         return None
     state.session.set_leaf(leaf)
     state.attachments[:] = attachments
@@ -85,7 +85,7 @@ def answer_last_message(state: SessionState) -> None:
         ChatError: the model cannot be used.
         Terminated: the program ends; what was generated is stored.
     """
-    if _answer(state, AnswerWriter(state.session)):
+    if _answer(state, AnswerWriter(state.session, model=lambda: state.backend.info)):
         state.report("Stopped. /regen tries again.")
 
 
@@ -120,7 +120,7 @@ def continue_answer(state: SessionState) -> None:
         return answer_last_message(state)
     if last is None or last.message.finish_reason not in CUT_REASONS:
         raise UsageError("there is no answer that was cut off", hint="`/regen` answers again")
-    if _answer(state, AnswerWriter(state.session, last.id)):
+    if _answer(state, AnswerWriter(state.session, last.id, model=lambda: state.backend.info)):
         state.report("Stopped. /continue resumes.")
     return None
 

@@ -186,7 +186,7 @@ def test_rm_asks_on_a_terminal(store: Store) -> None:
 def test_a_newer_history_is_an_error_and_not_changed(store: Store) -> None:
     assert store.path
     store._connection.write(lambda connection: connection.execute("PRAGMA user_version = 7"))
-    newer = "it is of a newer version, 7, and this program knows 2"
+    newer = "it is of a newer version, 7, and this program knows 3"
     for command in (["list"], ["show", "buffer"], ["search", "rolling"], ["export"]):
         assert sessions(*command) == (7, "", f"error: the history cannot be read: {newer}\n")
     for command in (["rm", "buffer", "--yes"], ["rename", "buffer", "b"]):

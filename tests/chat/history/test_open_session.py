@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from chat.core.answer_details import AnswerDetails
+from chat.core.backend import ModelInfo
 from chat.core.conversation import Conversation, Message, ToolCall
 from chat.core.events import Completion, Seconds, TokenCounts
 from chat.history.open_session import AnswerWriter, OpenSession
@@ -102,9 +106,9 @@ def test_no_write_counts_the_messages_of_its_session(store: Store, statements: l
     session.rename("buffers")
     assert store.find("buffers") == store.latest() == session.record
     assert store.load(store.get("buffers").id)[1] == session.conversation
-    assert [statement for statement in statements if "count(" in statement.lower()] == []
+    assert [statement for statement in statements if "RECURSIVE" in statement or "count(" in statement] == []
     assert [listed.messages for listed in store.list()] == [2]
-    assert len([statement for statement in statements if "count(" in statement.lower()]) == 1
+    assert len([statement for statement in statements if "RECURSIVE" in statement]) == 1
 
 
 def test_results_of_several_calls_are_stored_together(store: Store, statements: list[str]) -> None:
@@ -161,6 +165,32 @@ def test_a_continued_answer_replaces_the_one_that_was_cut_off(store: Store, stat
     assert session.conversation.leaf == leaf
     # the ids of the first part are not known, so those of the second alone would be another text
     assert stored(store, session).nodes[leaf].message == Message("assistant", "It keeps the last W tokens.", (), "stop")
+
+
+INFO = ModelInfo("/models/7B-Q4_K_M.gguf", 0, "Q4_K_M", "llama", None, 4096, 4096, "v3", name="Mistral 7B")
+SERVER = ModelInfo("https://api.example.org:443/v1", 0, "", "", None, 0, 0, "", name="small")
+
+
+def test_every_answer_keeps_its_model_sampling_times_and_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
+    session = OpenSession(store, Conversation())
+    session.ask(QUESTION)
+    writer = AnswerWriter(session, model=lambda: INFO)
+    writer.update("It keeps ")
+    leaf = session.conversation.leaf or ""
+    assert stored(store, session).nodes[leaf].details == AnswerDetails("7B-Q4_K_M", "", "Q4_K_M", finished=1.7e9)
+    writer.finish(replace(completion(), sampling={"seed": 7}, seconds=Seconds(1.0, 0.5, 2.0)))
+    assert stored(store, session).nodes[leaf].details == AnswerDetails(
+        "7B-Q4_K_M", "", "Q4_K_M", {"seed": 7}, TokenCounts(10, 0, 3), Seconds(1.0, 0.5, 2.0), 1.7e9
+    )
+    rest = AnswerWriter(session, leaf, model=lambda: SERVER)
+    rest.finish(replace(completion(" and"), tokens=TokenCounts(14, 4, 2), seconds=Seconds(0.0, 0.25, 1.0)))
+    assert stored(store, session).nodes[leaf].details == AnswerDetails(  # what was generated is added up
+        "small", "api.example.org", "", {"seed": 7}, TokenCounts(14, 4, 5), Seconds(1.0, 0.75, 3.0), 1.7e9
+    )
+    AnswerWriter(session, leaf).interrupt(" so")  # a fault before the model is known
+    details = stored(store, session).nodes[leaf].details
+    assert details and (details.tokens, details.sampling) == (TokenCounts(14, 4, 5), {"seed": 7})
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_a_newer_history_is_refused_and_not_changed(
         (notice,) = store.take_notices()
         assert (store.path, store.failed) == (None, True)
     assert notice.text == (
-        "the history cannot be used (it is of a newer version, 9, and this program knows 2):"
+        "the history cannot be used (it is of a newer version, 9, and this program knows 3):"
         " this chat is kept in memory only"
     )
     assert {file.name: file.read_bytes() for file in tmp_path.glob("history*")} == before
@@ -243,7 +243,7 @@ def test_a_newer_history_is_refused_and_not_changed(
 def test_a_newer_history_in_use_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newer program is running, and its version is in the write-ahead log only."""
     path = tmp_path / "history.db"
-    monkeypatch.setattr(schema, "SCHEMA", 3)
+    monkeypatch.setattr(schema, "SCHEMA", schema.SCHEMA + 1)
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ("CREATE TABLE later (x)",)))
     newer = open_store(path)
     record = newer.create(name="later")
@@ -252,7 +252,7 @@ def test_a_newer_history_in_use_is_refused_too(tmp_path: Path, monkeypatch: pyte
     with open_store(path) as store:
         assert store.failed
         (notice,) = store.take_notices()
-        assert "newer version, 3" in notice.text
+        assert f"newer version, {schema.SCHEMA + 1}" in notice.text
     newer.append(record.id, Node("a", None, Message("user", "still fine")))
     assert newer.load(record.id)[1].leaf == "a"
     assert newer.take_notices() == ()

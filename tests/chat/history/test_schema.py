@@ -7,9 +7,14 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from chat.core.conversation import Conversation, Message, ToolCall
+import pytest
+
+from chat.core.answer_details import AnswerDetails
+from chat.core.conversation import Conversation, Message, Node, ToolCall
+from chat.core.events import Seconds, TokenCounts
 from chat.history import schema
 from chat.history.records import SessionRecord
+from chat.history.sqlite_pages import PAGE_BYTES
 from chat.history.store import open_store
 
 # As version 0.1.0 wrote them, but for spaces.
@@ -106,7 +111,7 @@ def test_an_old_history_gets_the_tables_of_a_new_one(tmp_path: Path) -> None:
         with open_store(path) as store:
             store.create(name="x", conversation=CONVERSATION)
     assert definitions(new) == definitions(old)
-    assert definitions(new)[2] == schema.SCHEMA == 2
+    assert definitions(new)[2] == schema.SCHEMA == 3
 
 
 def test_reasoning_is_stored_with_its_answer(tmp_path: Path) -> None:
@@ -118,6 +123,50 @@ def test_reasoning_is_stored_with_its_answer(tmp_path: Path) -> None:
         store.append(RECORD.id, conversation.nodes["c"])
     with open_store(path) as store:
         assert store.load(RECORD.id)[1].nodes == conversation.nodes
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_history_of_the_second_version_opens_and_keeps_details(tmp_path: Path, damaged: bool) -> None:
+    """Rows of all three versions lie side by side, also when they are recovered page by page."""
+    path = tmp_path / "history.db"
+    write_version_1(path)
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in schema.MIGRATIONS[1]:
+            connection.execute(statement)
+        connection.execute("PRAGMA user_version = 2")
+        row = ("c", "b", "assistant", "Paris", "", "", b"", "stop", 0, 1.0, "Rome? No")
+        connection.execute(f"INSERT INTO nodes VALUES (3, '{RECORD.id}', {', '.join('?' * len(row))})", row)
+        connection.commit()
+    conversation = CONVERSATION.add(Message("assistant", "Paris", (), "stop", reasoning="Rome? No"), "c")
+    details = AnswerDetails("7B", "", "Q4_K_M", {"seed": 7}, TokenCounts(5, 0, 3), Seconds(0.0, 0.5, 1.0), 9.0)
+    last = Node("d", "c", Message("assistant", "Oslo", (1,), "stop"), details)
+    with open_store(path) as store:
+        assert store.load(RECORD.id)[1].nodes == conversation.nodes
+        store.append(RECORD.id, last)
+    if damaged:
+        with path.open("r+b") as file:
+            file.write(bytes(PAGE_BYTES))
+    with open_store(path) as store:
+        assert bool(store.take_notices()) is damaged
+        assert store.load(RECORD.id)[1].nodes == {**conversation.nodes, "d": last}
+
+
+def test_details_that_cannot_be_read_lose_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    details = AnswerDetails("7B")
+    with open_store(path) as store:
+        record = store.create(conversation=CONVERSATION)
+        for number, text in enumerate(('{"model": 1}', "[", "3", '{"tokens": {"prompt": -1}}')):
+            store.append(record.id, Node(str(number), "b", Message("assistant", text), details))
+            store._connection.write(
+                lambda connection, n=str(number), text=text: connection.execute(  # type: ignore[misc]
+                    "UPDATE nodes SET details = ? WHERE id = ?", (text, n)
+                )
+            )
+        nodes = store.load(record.id)[1].nodes
+    assert [(node.message.content, node.details) for node in nodes.values()][2:] == [
+        ('{"model": 1}', None), ("[", None), ("3", None), ('{"tokens": {"prompt": -1}}', None),
+    ]  # fmt: skip
 
 
 def test_an_old_history_that_cannot_be_written_is_read(tmp_path: Path) -> None:

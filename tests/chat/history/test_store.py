@@ -13,7 +13,7 @@ import pytest
 
 from chat.core.conversation import Conversation, Message, Node, ToolCall
 from chat.errors import UsageError
-from chat.history.records import SessionRecord
+from chat.history.records import SessionRecord, branch_title
 from chat.history.store import Store, open_history, open_store
 from chat.inference.kv_state_files import KvStateStore
 from chat.llama.kv_snapshots import Snapshot
@@ -29,6 +29,22 @@ EVERYTHING = (
 @pytest.fixture(params=["file", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return open_store(tmp_path / "data" / "history.db" if request.param == "file" else None)
+
+
+def test_a_list_shows_the_branch_that_is_open(store: Store) -> None:
+    """It counted all branches, and had the title of a question that was edited long ago."""
+    tree = conversation_with(Message("user", "one"), Message("assistant", "x", (), "stop"), Message("user", "more"))
+    edited = tree.with_leaf(None).add(Message("user", "two\nwords"), "d")
+    for conversation in (edited, tree, tree.with_leaf(None)):
+        record = store.create(title="" if conversation is edited else "given", conversation=conversation)
+        shown = store.load(record.id)[1]
+        assert branch_title(record, shown) == store.list(1)[0].title
+    store.begin_answer(record.id, Node("e", None, Message("assistant", "")))  # cut off before its first word
+    assert [(each.title, each.messages) for each in store.list()] == [("given", 0), ("given", 3), ("two", 1)]
+    assert store._connection.write(  # a circle in a damaged history
+        lambda connection: connection.execute("UPDATE nodes SET parent = 'd' WHERE id = 'd'").rowcount
+    )
+    assert [each.messages for each in store.list()] == [0, 3, 1]
 
 
 def conversation_with(*messages: Message, system: str | None = None) -> Conversation:
@@ -315,7 +331,7 @@ def test_the_file_is_a_write_ahead_log_with_full_sync(tmp_path: Path) -> None:
     store = open_store(tmp_path / "history.db")
     pragmas = ("journal_mode", "synchronous", "busy_timeout", "user_version", "secure_delete", "foreign_keys")
     values = store._connection.read(lambda c: [c.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas])
-    assert values == ["wal", 2, 15_000, 2, 1, 1]
+    assert values == ["wal", 2, 15_000, 3, 1, 1]
     with closing(sqlite3.connect(tmp_path / "history.db")) as other:
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
