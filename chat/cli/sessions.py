@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chat.errors import DataError, ExitCode, FileError, UsageError
-from chat.history.export import ExportFormat, export_text, format_of_suffix
+from chat.errors import ChatError, ExitCode, FileError, UsageError
+from chat.history.export import ExportFormat, export_text, format_of_suffix, without_paths
 from chat.history.records import SHORT_ID_LENGTH
-from chat.history.session_json import from_json, iso_time
+from chat.history.session_json import iso_time
 from chat.system.paths import data_folder
 from chat.system.terminal_text import escape_control_characters, escape_line
 from chat.system.text_files import write_file
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from chat.core.conversation import Conversation
     from chat.history.records import ListedSession, SessionRecord
     from chat.history.search import Hit
     from chat.history.store import Store
@@ -36,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Paths = Annotated[bool, typer.Option("--paths", help="With absolute paths, such as that of the model's file.")]
 Which = Annotated[str, typer.Argument(metavar="SESSION", help="A name, an id, or the beginning of one.")]
 
 _MAX_LABEL_WIDTH = 24  # columns
@@ -48,11 +48,12 @@ def list_sessions(
     context: typer.Context,
     limit: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="This many at most.")] = None,
     as_json: Json = False,
+    paths: Paths = False,
 ) -> None:
     """List the sessions, the last used first."""
     environment: Environment = context.obj
     with _history(environment) as store:
-        records = store.list(limit)
+        records = [record if paths else without_paths(record) for record in store.list(limit)]
     if as_json:
         return environment.print(json.dumps([_json_of(record) for record in records], ensure_ascii=False))
     if not environment.stdout.isatty():
@@ -72,6 +73,7 @@ def show(
         str | None, typer.Argument(metavar="SESSION", help="A name or id; the last one if none.")
     ] = None,
     as_json: Json = False,
+    paths: Paths = False,
 ) -> None:
     """Show what was said, as Markdown."""
     environment: Environment = context.obj
@@ -79,7 +81,7 @@ def show(
         record = store.get(session) if session is not None else store.latest()
         if record is None:
             raise UsageError("no sessions are stored yet")
-        text = export_text(*store.load(record.id), "json" if as_json else "markdown")
+        text = export_text(*store.load(record.id), "json" if as_json else "markdown", with_paths=paths)
     _print(text, environment)
 
 
@@ -115,28 +117,31 @@ def export(
     context: typer.Context,
     sessions: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SESSION", help="Names or ids; the last if none; several for sharegpt."),
+        typer.Argument(metavar="SESSION", help="Names or ids; the last if none; several for JSON Lines."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All sessions.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="A file; else stdout.")] = None,
     kind: Annotated[
-        ExportFormat | None, typer.Option("--format", help="What to write; by FILE's ending if not given, or Markdown.")
+        ExportFormat | None,
+        typer.Option("--format", help="What to write; by FILE's ending if not given; else Markdown, or jsonl for all."),
     ] = None,
+    paths: Paths = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
 ) -> None:
-    """Write sessions as Markdown, JSON, HTML or JSON Lines.
+    """Write sessions as Markdown, plain text, HTML, JSON or JSON Lines.
 
-    JSON holds the whole tree, HTML is one file, JSON Lines are as ShareGPT has them.
+    JSON and JSON Lines hold whole sessions, which `import` reads; sharegpt is JSON Lines for training.
     """
     environment: Environment = context.obj
-    kind = kind or (format_of_suffix(output) if output else "markdown")
+    kind = kind or (format_of_suffix(output) if output else "jsonl" if every else "markdown")
     with _history(environment) as store:
         records = [store.get(name) for name in sessions] if sessions and not every else store.list(None if every else 1)
         if not records:
             raise UsageError("no sessions are stored yet")
-        if len(records) > 1 and kind != "sharegpt":
-            raise UsageError(f"{len(records)} sessions do not fit in one {kind} file", hint="use `--format sharegpt`")
-        text = "".join(export_text(*store.load(record.id), kind) for record in records)
+        if len(records) > 1 and kind not in ("jsonl", "sharegpt"):
+            hint = "use `--format jsonl`, or name one session"
+            raise UsageError(f"{len(records)} sessions do not fit in one {kind} file", hint=hint)
+        text = "".join(export_text(*store.load(record.id), kind, with_paths=paths) for record in records)
     if output is None:
         return _print(text, environment)
     write_file(output, text, overwrite=overwrite)
@@ -147,26 +152,36 @@ def export(
 def import_sessions(
     context: typer.Context,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="What `export --format json` wrote; - is stdin.")
+        list[Path],
+        typer.Argument(metavar="FILE...", help="What `export` wrote as JSON or JSON Lines; - is stdin."),
     ],
-) -> None:
-    """Take exported sessions in, as new ones; prints their ids."""
-    from chat.app.sessions import OF_THE_MODEL
+) -> int:
+    """Take exported sessions in, as new ones; prints their ids.
+
+    A file or a line that cannot be read is named, and the others are taken in.
+    """
+    from chat.cli.session_import import read_exports, take_in
 
     environment: Environment = context.obj
-    exported = [_read_export(file, environment) for file in files]
+    errors: list[ChatError] = []
+    count = 0
     with _history(environment, writes=True, enabled=True) as store:
-        for record, conversation in exported:
-            name = record.name if record.name and store.find_named(record.name) is None else None
-            # a file from another machine must not choose a server or an adapter
-            settings = {key: value for key, value in record.settings.items() if key not in OF_THE_MODEL}
-            created = store.create(
-                name=name, title=record.title, model=record.model, settings=settings, conversation=conversation
-            )
-            store.check(writes=True)
-            if record.name and name is None:
-                environment.notify(f"a session is called `{record.name}` already, so this one has no name")
-            environment.print(created.id)
+        for file in files:
+            for exported in read_exports(file, environment):
+                if isinstance(exported, ChatError):
+                    errors.append(exported)
+                    environment.notify(f"error: {exported.message}")
+                    if exported.hint:
+                        environment.notify(f"hint: {exported.hint}")
+                    continue
+                created = take_in(store, *exported, environment)
+                store.check(writes=True)
+                environment.print(created.id)
+                count += 1
+    if errors and count:
+        sessions = "1 session was" if count == 1 else f"{count} sessions were"
+        environment.notify(f"{sessions} taken in, {len(errors)} could not be read")
+    return errors[0].exit_code if errors else ExitCode.DONE
 
 
 @app.command()
@@ -207,17 +222,6 @@ def _name_damaged_files(store: Store, environment: Environment) -> None:
     damaged = sorted(store.path.parent.glob(f"{store.path.name}.corrupt-*"))
     if damaged:
         environment.notify(f"what was deleted may still be in {' and '.join(map(str, damaged))}")
-
-
-def _read_export(file: Path, environment: Environment) -> tuple[SessionRecord, Conversation]:
-    from chat.app.prompt_input import decode
-    from chat.system.text_files import read_text
-
-    text = decode(environment.read_stdin(), "stdin").text if file == Path("-") else read_text(file)
-    try:
-        return from_json(text)
-    except DataError as error:
-        raise DataError(f"{file}: {error.message}", hint=error.hint) from error
 
 
 @contextmanager

@@ -110,6 +110,8 @@ def details_of(info: ModelInfo | None, completion: Completion | None, finished: 
     path = info.path if info else ""
     is_remote = "://" in path
     name = (completion.model if completion else "") or (info.name if info else "")
+    if name.startswith("/"):  # some servers report a file of theirs
+        name = Path(name).name
     details = AnswerDetails(
         model=name if is_remote or not path else Path(path).stem,
         server=_host(path) if is_remote else "",

@@ -1,63 +1,75 @@
-"""Export a session as Markdown, JSON, HTML or ShareGPT's JSON Lines."""
+"""Export sessions as Markdown, plain text, JSON, JSON Lines, HTML or ShareGPT's JSON Lines."""
 
 from __future__ import annotations
 
 import json
 import re
-from html import escape
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from pathlib import PureWindowsPath
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from chat.config.option_types import option_specs
 from chat.errors import UsageError
-from chat.history.session_json import iso_time, to_json
-from chat.rendering.code_blocks import split_at_code
-from chat.system.terminal_text import escape_control_characters, escape_line
+from chat.history.html_page import PageSection, render_page
+from chat.history.records import SessionRecord, branch_title
+from chat.history.session_json import iso_time, one_line, to_json, to_json_line
+from chat.rendering.code_blocks import with_plain_line_ends
+from chat.rendering.markdown import markdown_lines
+from chat.rendering.styled_text import cell_width, text_of
+from chat.system.terminal_text import escape_control_characters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from chat.core.conversation import Conversation, Message
-    from chat.history.records import SessionRecord
 
-ExportFormat = Literal["markdown", "json", "html", "sharegpt"]
+ExportFormat = Literal["markdown", "text", "json", "jsonl", "html", "sharegpt"]
+R = TypeVar("R", bound=SessionRecord)
+
+SHAREGPT_SUFFIX = ".sharegpt.jsonl"  # other JSON Lines are whole sessions
+TEXT_WIDTH = 80  # columns of plain text
 
 _HEADINGS = {"system": "System", "user": "You", "assistant": "Assistant", "tool": "Tool"}
 _NOTES = {"interrupted": "(interrupted)", "length": "(cut off at the limit)"}
-# JSON allows these line ends in strings, but programs that read line by line split there.
-_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 _SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8882 }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
-header { border-bottom: 1px solid var(--line); margin-bottom: 1.5rem }
-h1 { font-size: 1.4rem; margin: 0 0 .3rem } header p { margin: 0 0 1rem; opacity: .7 }
-section { margin: 0 0 1.4rem } h2 { font-size: .85rem; margin: 0 0 .3rem; opacity: .7 }
-section.user { background: var(--soft); border-radius: .6rem; padding: .7rem 1rem }
-.text { white-space: pre-wrap; overflow-wrap: anywhere }
-pre { background: var(--soft); border-radius: .4rem; padding: .7rem; overflow-x: auto; margin: .5rem 0 }
-details { opacity: .7; margin-bottom: .5rem }
-code { font: .9em/1.45 ui-monospace, monospace } .note { font-style: italic; opacity: .7 }
-"""
-_PAGE = """<!DOCTYPE html>
-<html lang="mul">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<header><h1>{title}</h1><p>{about}</p></header>
-{sections}
-</body>
-</html>
-"""
 
 
-def export_text(record: SessionRecord, conversation: Conversation, kind: ExportFormat) -> str:
-    """The session as text: JSON has the whole tree, the other formats the messages up to the leaf."""
-    return _WRITERS[kind](record, conversation)
+def export_text(
+    record: SessionRecord, conversation: Conversation, kind: ExportFormat, *, with_paths: bool = False
+) -> str:
+    """The session as text: JSON and JSON Lines have the whole tree, the other formats the messages up to the leaf.
+
+    Args:
+        record: the session.
+        conversation: its messages.
+        kind: the format.
+        with_paths: whether absolute paths of files on this machine, such as the model's, stay in it.
+    """
+    return _WRITERS[kind](record if with_paths else without_paths(record), conversation)
+
+
+def without_paths(record: R) -> R:
+    """The record with the last parts of absolute paths in place of them, and without the model's file."""
+    settings = {name: _shortened(value) if _names_file(name) else value for name, value in record.settings.items()}
+    return replace(record, model=_shortened(record.model), model_path="", settings=settings)
+
+
+def _names_file(name: str) -> bool:
+    """Whether an option takes the path of a file."""
+    spec = option_specs().get(name)
+    return spec is not None and bool({"FILE", "PATH"} & set(re.findall(r"\w+", spec.option.metavar or "")))
+
+
+def _shortened(value: Any) -> Any:
+    """A path's last part; anything else as it is."""
+    if isinstance(value, list | tuple):
+        return [_shortened(item) for item in value]
+    if not isinstance(value, str) or "\n" in value:
+        return value
+    windows = PureWindowsPath(value)
+    is_path = value.startswith(("/", "~")) or (windows.drive and windows.root)
+    return windows.name or value if is_path else value
 
 
 def format_of_suffix(path: Path) -> ExportFormat:
@@ -66,7 +78,8 @@ def format_of_suffix(path: Path) -> ExportFormat:
     Raises:
         UsageError: no format has this suffix.
     """
-    kind = _SUFFIXES.get(path.suffix.lower())
+    name = path.name.lower()
+    kind = _SUFFIXES[SHAREGPT_SUFFIX] if name.endswith(SHAREGPT_SUFFIX) else _SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise UsageError(
             f"`{path.suffix or path.name}` is not the suffix of a format",
@@ -76,53 +89,88 @@ def format_of_suffix(path: Path) -> ExportFormat:
 
 
 def _markdown(record: SessionRecord, conversation: Conversation) -> str:
-    parts = [f"# {_title(record)}", _about(record)]
-    for message in conversation.messages():
-        parts += [f"## {_heading(message)}", _details(message), message.content]
+    parts = [f"# {_title(record, conversation)}", _about(record, conversation)]
+    for message, source in _messages(conversation):
+        heading = f"{_heading(message)} ({source})" if source else _heading(message)
+        parts += [f"## {heading}", _folded_reasoning(message), message.content]
         parts += [_fenced(call) for call in _calls(message)]
         parts += [f"*{note}*" if (note := _NOTES.get(message.finish_reason or "", "")) else ""]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _text(record: SessionRecord, conversation: Conversation) -> str:
+    """Plain text: answers as the screen shows them, without colours."""
+    title = _title(record, conversation)
+    parts = [f"{title}\n{_about(record, conversation)}"]
+    for message, source in _messages(conversation):
+        heading = f"{_heading(message)} ({source})" if source else _heading(message)
+        parts.append(f"{heading}\n{'-' * min(cell_width(heading), TEXT_WIDTH)}")
+        if message.reasoning:
+            parts.append("\n".join(f"  | {line}".rstrip() for line in message.reasoning.strip("\n").splitlines()))
+        parts.append(_as_on_screen(message.content) if message.role == "assistant" else message.content)
+        parts += [_fenced(call) for call in _calls(message)]
+        parts.append(_NOTES.get(message.finish_reason or "", ""))
+    return escape_control_characters("\n\n".join(part.strip("\n") for part in parts if part.strip("\n"))) + "\n"
+
+
+def _as_on_screen(text: str) -> str:
+    lines = markdown_lines(escape_control_characters(with_plain_line_ends(text)), TEXT_WIDTH)
+    return "\n".join(text_of(line).rstrip() for line in lines)
+
+
 def _html(record: SessionRecord, conversation: Conversation) -> str:
     sections = [
-        (
+        PageSection(
             message.role,
             _heading(message),
+            source,
             message.reasoning,
-            "\n".join((message.content, *(_fenced(call) for call in _calls(message)))),
+            message.content,
+            tuple(_calls(message)),
             _NOTES.get(message.finish_reason or "", ""),
         )
-        for message in conversation.messages()
+        for message, source in _messages(conversation)
     ]
-    return render_page(_title(record), _about(record), sections)
+    return render_page(_title(record, conversation), _about(record, conversation), sections)
 
 
 def _sharegpt(record: SessionRecord, conversation: Conversation) -> str:
     turns = []
-    for message in conversation.messages():
+    for message, source in _messages(conversation):
         calls = _calls(message)
         if message.content or message.reasoning or not calls:
-            reasoning = {"reasoning": message.reasoning} if message.reasoning else {}
-            turns.append({"from": _SHAREGPT_NAMES[message.role], "value": message.content, **reasoning})
+            more = {"reasoning": message.reasoning, "model": source}
+            turn = {"from": _SHAREGPT_NAMES[message.role], "value": message.content}
+            turns.append(turn | {name: value for name, value in more.items() if value})
         turns += [{"from": "function_call", "value": call} for call in calls]
-    line = {"id": record.id, "model": record.model, "title": record.title, "conversations": turns}
-    return json.dumps(line, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
+    title = branch_title(record, conversation)
+    return one_line({"id": record.id, "model": record.model, "title": title, "conversations": turns})
 
 
-def _details(message: Message) -> str:
+def _folded_reasoning(message: Message) -> str:
     """The reasoning of an answer as a part that readers of Markdown fold away."""
     if not message.reasoning:
         return ""
     return f"<details>\n<summary>Reasoning</summary>\n\n{message.reasoning}\n\n</details>"
 
 
-def _title(record: SessionRecord) -> str:
-    return " ".join((record.name or record.title or record.label).split())
+def _messages(conversation: Conversation) -> list[tuple[Message, str]]:
+    """The system prompt and the branch that is shown, each message with the model that wrote it."""
+    sources = [node.details.source if node.details else "" for node in conversation.path()]
+    messages = conversation.messages()
+    return list(zip(messages, ["", *sources][-len(messages) :], strict=True)) if messages else []
 
 
-def _about(record: SessionRecord) -> str:
-    return " · ".join(part for part in (record.model, iso_time(record.updated)) if part)
+def _title(record: SessionRecord, conversation: Conversation) -> str:
+    return " ".join((record.name or branch_title(record, conversation) or record.label).split())
+
+
+def _about(record: SessionRecord, conversation: Conversation) -> str:
+    """The models that answered, the number of messages and the time."""
+    path = conversation.path()
+    sources = dict.fromkeys(node.details.source for node in path if node.details and node.details.source)
+    count = f"{len(path)} message{'' if len(path) == 1 else 's'}"
+    return " · ".join(part for part in (", ".join(sources) or record.model, count, iso_time(record.updated)) if part)
 
 
 def _heading(message: Message) -> str:
@@ -152,48 +200,19 @@ def _fenced(text: str) -> str:
 
 _WRITERS: dict[ExportFormat, Callable[[SessionRecord, Conversation], str]] = {
     "markdown": _markdown,
+    "text": _text,
     "json": to_json,
+    "jsonl": to_json_line,
     "html": _html,
     "sharegpt": _sharegpt,
 }
 _SUFFIXES: dict[str, ExportFormat] = {
     ".md": "markdown",
     ".markdown": "markdown",
+    ".txt": "text",
     ".json": "json",
     ".html": "html",
     ".htm": "html",
-    ".jsonl": "sharegpt",
+    ".jsonl": "jsonl",
+    SHAREGPT_SUFFIX: "sharegpt",
 }
-
-
-def render_page(title: str, about: str, sections: Sequence[tuple[str, str, str, str, str]]) -> str:
-    """Render the page. All text is escaped.
-
-    Args:
-        title: the heading and the title of the page.
-        about: a line under the heading.
-        sections: (CSS class, heading, reasoning, text, note) of each message.
-    """
-    return _PAGE.format(
-        title=escape(escape_line(title)),
-        about=escape(escape_line(about)),
-        style=_STYLE,
-        sections="\n".join(_section(*section) for section in sections),
-    )
-
-
-def _section(kind: str, heading: str, reasoning: str, text: str, note: str) -> str:
-    blocks = "".join(_code(part.text) if part.is_code else _paragraphs(part.text) for part in split_at_code(text))
-    if reasoning:
-        blocks = f"<details><summary>Reasoning</summary>{_paragraphs(reasoning)}</details>{blocks}"
-    note_html = f'\n<p class="note">{escape(escape_line(note))}</p>' if note else ""
-    return f'<section class="{escape(kind)}">\n<h2>{escape(escape_line(heading))}</h2>\n{blocks}{note_html}\n</section>'
-
-
-def _code(text: str) -> str:
-    return f"<pre><code>{escape(escape_control_characters(text.removesuffix(chr(10))))}</code></pre>"
-
-
-def _paragraphs(text: str) -> str:
-    text = text.strip("\n")
-    return f'<div class="text" dir="auto">{escape(escape_control_characters(text))}</div>' if text else ""

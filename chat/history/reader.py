@@ -173,15 +173,20 @@ class HistoryReader:
             lambda connection: find_by_name_or_id(connection, storable(text.strip()), min_prefix_length=SHORT_ID_LENGTH)
         )
 
-    def get(self, text: str) -> SessionRecord:
+    def get(self, text: str, *, list_command: str = "mistral-chat sessions list") -> SessionRecord:
         """Like `find`, for a session that must exist.
+
+        Args:
+            text: a name, an id or the beginning of one.
+            list_command: lists the sessions where the user is.
 
         Raises:
             UsageError: there is none (the hint names similar ones), or several ids begin so.
         """
         if record := self.find(text):
             return record
-        raise self._connection.read(lambda connection: missing_session_with_nearest(connection, text.strip()))
+        wanted = text.strip()
+        raise self._connection.read(lambda found: missing_session_with_nearest(found, wanted, list_command))
 
     def load(self, session_id: str) -> tuple[SessionRecord, Conversation]:
         """A session and its whole tree. An answer that was still streaming is marked as interrupted.

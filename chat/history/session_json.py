@@ -101,6 +101,20 @@ def from_json(text: str) -> tuple[SessionRecord, Conversation]:
     return record, Conversation(record.system, leaf, MappingProxyType(nodes))
 
 
+def is_json_lines(text: str) -> bool:
+    """Whether a text has several lines of which one holds a whole session, as `to_json_line` writes them."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    return len(lines) > 1 and any(_is_session(line) for line in lines)
+
+
+def _is_session(line: str) -> bool:
+    try:
+        plain = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(plain, dict) and plain.get("format") == FORMAT
+
+
 def iso_time(seconds: float) -> str:
     """A time in seconds since 1970 as ISO 8601 in UTC; empty if a damaged history has an impossible value."""
     try:

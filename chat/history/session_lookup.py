@@ -96,21 +96,27 @@ def find_by_name_or_id(
     return next(iter(found), None)
 
 
-def missing_session_with_nearest(connection: sqlite3.Connection, text: str) -> UsageError:
-    """The error for a session that does not exist; its hint names those with a similar name or title."""
+def missing_session_with_nearest(connection: sqlite3.Connection, text: str, list_command: str) -> UsageError:
+    """The error for a session that does not exist; its hint names those with a similar name or title.
+
+    Args:
+        connection: the history.
+        text: what was searched for.
+        list_command: lists the sessions where the user is.
+    """
     records = _records(connection, _SELECT + _NEWEST_FIRST, (-1,))
     proposals: dict[str, None] = {}
     for words in ([record.label for record in records], [record.title for record in records]):
         for near in get_close_matches(text[:MAX_TITLE_LENGTH], words, n=3, cutoff=0.5):
             proposals.setdefault(_proposal(records[words.index(near)]))
-    return missing_session(text, hint=f"did you mean {' or '.join(list(proposals)[:3])}" if proposals else None)
+    nearest = f"did you mean {' or '.join(list(proposals)[:3])}"
+    return missing_session(text, hint=nearest if proposals else f"`{list_command}` shows them")
 
 
 def missing_session(text: str, *, hint: str | None = None) -> UsageError:
     """The error for a session that does not exist."""
     shown = text if len(text) <= MAX_NAME_LENGTH else text[:MAX_NAME_LENGTH] + "…"
-    ways = "`/sessions` shows the last ones, `mistral-chat sessions list` all"
-    return UsageError(f"there is no session `{escape_line(shown)}`", hint=hint or ways)
+    return UsageError(f"there is no session `{escape_line(shown)}`", hint=hint)
 
 
 def recent_questions(connection: sqlite3.Connection, limit: int) -> tuple[str, ...]:

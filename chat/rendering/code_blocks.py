@@ -35,7 +35,7 @@ def code_blocks(text: str) -> tuple[str, ...]:
     Returns:
         Each content with `\\n` as line ends. One that is not empty ends with a newline.
     """
-    return tuple(token.content for token in _fences(_with_plain_line_ends(text)))
+    return tuple(token.content for token in _fences(with_plain_line_ends(text)))
 
 
 def split_at_code(text: str) -> Iterator[AnswerPart]:
@@ -46,7 +46,7 @@ def split_at_code(text: str) -> Iterator[AnswerPart]:
     Yields:
         The parts in their order with `\\n` as line ends: text, code, text, ..., the texts maybe empty.
     """
-    text = _with_plain_line_ends(text)
+    text = with_plain_line_ends(text)
     lines = text.split("\n")
     begin = 0
     for token in _fences(text):
@@ -66,5 +66,6 @@ def _fences(text: str) -> list[Token]:
     return [token for token in block_tokens(text) if token.type == "fence"]
 
 
-def _with_plain_line_ends(text: str) -> str:
+def with_plain_line_ends(text: str) -> str:
+    """The text with `\\n` as line ends."""
     return re.sub(r"\r\n?", "\n", text)

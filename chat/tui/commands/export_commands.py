@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chat.tui.state import SessionState
 
 OVERWRITE = "--overwrite"
+PATHS = "--paths"
 OSC_52_BYTES = 74_994  # of text: terminals accept 100,000 bytes of base64 with the sequence around it
 PROGRAM_SECONDS = 3.0
 PROGRAMS = (  # (variable that must be set, command); None stands for macOS
@@ -66,21 +67,26 @@ def _text_to_copy(state: SessionState, part: str) -> str:
 
 
 def export(state: SessionState, argument: str) -> None:
-    """`/export FILE [--overwrite]`
+    """`/export FILE [--paths] [--overwrite]`
 
     Raises:
         UsageError: nothing was said, the file exists, or its name ends with no known format.
         FileError: the file cannot be written.
     """
-    argument = argument.strip()
-    overwrites = argument.endswith(OVERWRITE)
-    name = unquoted(argument.removesuffix(OVERWRITE))
+    argument, flags = argument.strip(), set()
+    while argument.endswith((OVERWRITE, PATHS)):
+        flag = OVERWRITE if argument.endswith(OVERWRITE) else PATHS
+        flags.add(flag)
+        argument = argument.removesuffix(flag).rstrip()
+    overwrites = OVERWRITE in flags
+    name = unquoted(argument)
     if not name:
-        raise UsageError("needs the name of a file", hint="`/export talk.md`, or .json, .html, .jsonl")
+        raise UsageError("needs the name of a file", hint="`/export talk.md`, or .txt, .html, .json, .jsonl")
     if state.session.record is None:
         raise UsageError("nothing was said yet")
     path = expand_path(name)
-    text = export_text(state.session.record, state.session.conversation, format_of_suffix(path))
+    kind, record = format_of_suffix(path), state.session.record
+    text = export_text(record, state.session.conversation, kind, with_paths=PATHS in flags)
     if path.exists() and not overwrites:
         raise UsageError(f"{path} exists", hint=f"`/export {name} {OVERWRITE}` replaces it")
     write_file(path, text, overwrite=overwrites)

@@ -149,7 +149,7 @@ def _find_session(state: SessionState, name: str) -> ListTarget:
         return targets[int(name) - 1]
     if name.lower().endswith(".gguf"):
         raise UsageError(f"{escape_line(name)} is a model, not a session", hint=f"`/model {escape_line(name)}`")
-    return ListTarget(state.session.store.get(name).id)
+    return ListTarget(state.session.store.get(name, list_command="/sessions").id)
 
 
 def _age_text(seconds: float) -> str:

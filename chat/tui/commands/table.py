@@ -172,8 +172,9 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
                 "is attached; `/file clear` drops it.",
                 attach_command.attach_files, "[PATH ...]", ("read", "attach"), "path"),
         SlashCommand("export", "export the conversation",
-                "Writes a file whose name decides the format: .md, .json, .html, or .jsonl (ShareGPT style).",
-                export_commands.export, "FILE [--overwrite]", (), "path"),
+                "Writes a file whose name decides the format: .md, .txt, .html, .json, .jsonl, or .sharegpt.jsonl for "
+                "training. Paths on this machine are left out unless you add --paths.",
+                export_commands.export, "FILE [--paths] [--overwrite]", (), "path"),
         SlashCommand("copy", "copy the last answer",
                 "Copies the last answer, its last block of code (`/copy code`), or the conversation (`/copy all`).",
                 export_commands.copy, "[code|all]", ("c",), "copy"),

@@ -7,13 +7,16 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from chat.cli.main import run
-from chat.core.conversation import Conversation, Message
-from chat.history.session_json import from_json
+from chat.core.answer_details import AnswerDetails
+from chat.core.conversation import Conversation, Message, Node
+from chat.core.events import TokenCounts
+from chat.history.session_json import from_json, iso_time
 from chat.history.store import Store, open_history
 from tests.environments import pipes, terminal
 from tests.folders import ROOT
@@ -140,10 +143,17 @@ def test_export_writes_the_format_of_the_suffix(store: Store, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("export", "--all"), "error: 3 sessions do not fit in one markdown file\nhint: use `--format sharegpt`\n"),
+        (
+            ("export", "--all", "--format", "html"),
+            "error: 3 sessions do not fit in one html file\nhint: use `--format jsonl`, or name one session\n",
+        ),
+        (
+            ("rm", "nothing like it", "-y"),
+            "error: there is no session `nothing like it`\nhint: `mistral-chat sessions list` shows them\n",
+        ),
         (("export", "buffer", "-o", "x.pdf"), "error: `.pdf` is not the suffix of a format\nhint: use one of "),
         (("show", "bufer"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
-        (("show", "x" * 999), f"error: there is no session `{'x' * 100}…`\nhint: `/sessions` shows the last ones, "),
+        (("show", "x" * 999), f"error: there is no session `{'x' * 100}…`\nhint: `mistral-chat sessions list` "),
         (("rename", "bufer", "x"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
         (
             ("rename", "buffer", "日本語の話"),
@@ -226,6 +236,70 @@ def test_an_imported_session_is_equal_to_the_exported_one(store: Store, tmp_path
     assert store.get("buffer").title == record.title
     piped = sessions("import", "-", stdin=file.read_text())
     assert store.load(piped[1].strip())[1] == conversation
+
+
+def test_one_file_has_all_sessions_and_reads_back_equal(store: Store, tmp_path: Path) -> None:
+    details = AnswerDetails("small", "api.example.org", "", {"seed": 3}, TokenCounts(5, 1, 2), finished=4.0)
+    record = store.get("buffer")
+    store.append(record.id, Node("b", "a", Message("assistant", "more\u2028", (), "stop"), details))
+    store.set_settings(record.id, {"temperature": 0.2})
+    file = tmp_path / "all.jsonl"
+    assert sessions("export", "--all", "-o", str(file)) == (0, "", f"wrote {file}\n")
+    assert sessions("export", "--all") == (0, file.read_text(), "")
+    assert len(file.read_text().splitlines()) == 3
+    assert store.path
+    store.close()
+    store.path.unlink()
+    code, out, err = sessions("import", str(file))
+    assert (code, len(out.splitlines()), err) == (0, 3, "")
+
+    def without_ids(text: str) -> list[dict[str, object]]:
+        return sorted(({**json.loads(line), "id": ""} for line in text.splitlines()), key=str)
+
+    assert without_ids(sessions("export", "--all")[1]) == without_ids(file.read_text())
+    assert sessions("show", "buffer")[1].count("## Assistant (small on api.example.org)") == 1
+
+
+def test_what_cannot_be_imported_is_named_and_the_rest_is_taken_in(store: Store, tmp_path: Path) -> None:
+    lines = sessions("export", "--all")[1].splitlines()
+    odd = json.dumps({**json.loads(lines[0]), "name": "two\nlines"})
+    many = tmp_path / "many.jsonl"
+    many.write_text("\n".join([lines[1], "{broken", "", odd, '{"format": "other"}']))
+    missing, one = tmp_path / "n\x1b]0;x.json", tmp_path / "one.json"
+    one.write_text(sessions("show", "buffer", "--json")[1])
+    code, out, err = sessions("import", str(many), str(missing), str(one))
+    assert (code, len(out.splitlines())) == (6, 3)  # the code of the first error
+    first, *rest = err.splitlines()
+    assert first.startswith(f"error: {many}, line 2: this is not JSON: ")
+    assert rest == [
+        "`two lines` cannot be a session's name, so this one has no name",
+        f"error: {many}, line 5: this is JSON, but not an exported session",
+        "hint: `mistral-chat sessions export SESSION -o FILE.json` writes one",
+        f"error: {tmp_path}/n␛]0;x.json: cannot be read: No such file or directory",
+        "a session is called `buffer` already, so this one has no name",
+        "3 sessions were taken in, 3 could not be read",
+    ]
+    assert sessions("import", str(missing), str(many))[0] == 7
+
+
+def test_times_come_back_and_none_is_in_the_future(store: Store, tmp_path: Path) -> None:
+    plain = json.loads(sessions("show", "buffer", "--json")[1])
+    times = [("2020-01-02T03:04:05Z", "2021-01-02T03:04:05Z"), ("9999-01-01T00:00:00Z", "x"), (None, 7)]
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({**plain, "created": old, "updated": new}) + "\n" for old, new in times))
+    records = [store.get(session_id) for session_id in sessions("import", str(file))[1].split()]
+    assert (iso_time(records[0].created), iso_time(records[0].updated)) == times[0]
+    now = time.time()
+    assert all(0 <= now - at < 600 for record in records[1:] for at in (record.created, record.updated))
+
+
+def test_paths_are_listed_only_if_asked(store: Store) -> None:
+    store.create(name="local", model="/models/7B.gguf", model_path="/models/7B.gguf")
+    assert sessions("list", "-n", "1")[1].split("\t")[4] == "7B.gguf"
+    assert sessions("list", "-n", "1", "--paths")[1].split("\t")[4] == "/models/7B.gguf"
+    assert json.loads(sessions("list", "--json")[1])[0]["model"] == "7B.gguf"
+    assert "/models" not in sessions("show", "local")[1] + sessions("show", "local", "--json")[1]
+    assert '"model_path": "/models/7B.gguf"' in sessions("export", "local", "--format", "json", "--paths")[1]
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import replace
-from html import escape
-from html.parser import HTMLParser
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, get_args
 
 import pytest
 
+from chat.core.answer_details import AnswerDetails
 from chat.core.conversation import Conversation, Message, ToolCall
+from chat.core.events import Seconds, TokenCounts
 from chat.errors import DataError, UsageError
-from chat.history.export import export_text, format_of_suffix
+from chat.history.export import ExportFormat, export_text, format_of_suffix
 from chat.history.records import SessionRecord
 from chat.history.session_json import from_json, to_json
-from chat.system.terminal_text import escape_control_characters
-from tests.chat.code_answers import ANSWERS
 
 RECORD = SessionRecord(
     id="0123456789abcdef",
@@ -51,7 +49,7 @@ def tree() -> Conversation:
 
 def test_markdown_has_a_heading_for_each_message() -> None:
     assert export_text(RECORD, tree(), "markdown") == (
-        "# buffers\n\nv0.3 · 2023-11-14T22:14:20Z\n\n"
+        "# buffers\n\nv0.3 · 6 messages · 2023-11-14T22:14:20Z\n\n"
         "## System\n\nBe brief.\n\n"
         "## You\n\nWhat is it?\n# no heading of mine\n\n"
         '## Assistant\n\n```json\n{"name": "look_up", "arguments": {"word": "it"}}\n```\n\n'
@@ -98,130 +96,108 @@ def test_json_has_the_whole_tree_and_comes_back_equal() -> None:
 def test_every_format_has_the_reasoning_apart_from_the_answer() -> None:
     thought = Message("assistant", "Yes.", (1,), "stop", reasoning="Is it?\n\n<b>")
     conversation = Conversation().add(Message("user", "So?"), "q").add(thought, "a")
-    texts = {kind: export_text(RECORD, conversation, kind) for kind in ("markdown", "json", "html", "sharegpt")}  # type: ignore[arg-type]
+    texts = {kind: export_text(RECORD, conversation, kind) for kind in get_args(ExportFormat)}
     assert texts["markdown"].endswith(
         "## Assistant\n\n<details>\n<summary>Reasoning</summary>\n\nIs it?\n\n<b>\n\n</details>\n\nYes.\n"
     )
     folded = '<details><summary>Reasoning</summary><div class="text" dir="auto">Is it?\n\n&lt;b&gt;</div></details>'
-    assert f'{folded}<div class="text" dir="auto">Yes.</div>' in texts["html"]
+    assert f'{folded}\n<p dir="auto">Yes.</p>' in texts["html"]
+    assert texts["text"].endswith("Assistant\n---------\n\n  | Is it?\n  |\n  | <b>\n\nYes.\n")
     said = {"from": "gpt", "value": "Yes.", "reasoning": "Is it?\n\n<b>"}
     assert json.loads(texts["sharegpt"])["conversations"][-1] == said
-    assert from_json(texts["json"])[1] == conversation
-
-
-class Reader(HTMLParser):
-    """The page as a browser reads it: its tags, and the text of each kind of element."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.texts: dict[str, list[str]] = {}
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.texts.setdefault(self.tags[-1], []).append(data)
-
-
-def test_html_has_every_message_and_separate_code_blocks() -> None:
-    reader = Reader()
-    reader.feed(export_text(RECORD, tree(), "html"))
-    assert reader.texts["h2"] == ["System", "You", "Assistant", "Tool `look_up`", "Assistant", "You", "Assistant"]
-    assert reader.texts["code"] == ['{"name": "look_up", "arguments": {"word": "it"}}', "k[i % W] < 3"]
-    assert reader.texts["div"] == [
-        "Be brief.", "What is it?\n# no heading of mine", '{"found": true}', "Code:", "and so", "More!", "It kee",
-    ]  # fmt: skip
-    assert reader.texts["p"] == ["v0.3 · 2023-11-14T22:14:20Z", "(cut off at the limit)", "(interrupted)"]
-
-
-HOSTILE = '</div><script>alert(1)</script><img src=x onerror=alert(1)>&lt;"\'\x1b[31m\u202e\0`````\n```"><b>\n```'
-
-
-@pytest.mark.parametrize("field", ["content", "title", "name", "model", "system", "tool"])
-def test_html_escapes_every_text(field: str) -> None:
-    """A page with hostile texts has no other tags and attributes than a harmless one."""
-    fields: dict[str, Any] = {field: HOSTILE} if field in ("title", "name", "model") else {}
-    record = replace(RECORD, **{"name": None, **fields})
-    conversation = Conversation(HOSTILE if field == "system" else "x").add(
-        Message("user", HOSTILE if field == "content" else "x")
-    )
-    conversation = conversation.add(Message("tool", "x", name=HOSTILE if field == "tool" else "x"))
-    text = export_text(record, conversation, "html")
-    reader = Reader()
-    reader.feed(text)
-    allowed = {
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "header",
-        "h1",
-        "h2",
-        "p",
-        "section",
-        "div",
-        "pre",
-        "code",
-    }
-    assert set(reader.tags) <= allowed
-    assert {name for name, _ in reader.attributes} <= {
-        "lang",
-        "charset",
-        "http-equiv",
-        "content",
-        "name",
-        "class",
-        "dir",
-    }
-    assert "default-src 'none'" in text
-    assert not {"\x1b", "\u202e", "\0"} & set(text)
-
-
-def test_an_open_or_longer_fence_keeps_its_code() -> None:
-    code = "````md\n```\ninner\n```\n````\nafter\n~~~\nopen"
-    reader = Reader()
-    reader.feed(export_text(RECORD, Conversation().add(Message("assistant", code)), "html"))
-    assert (reader.texts["code"], reader.texts["div"]) == (["```\ninner\n```", "open"], ["after"])
-
-
-@pytest.mark.parametrize("name", ANSWERS)
-def test_code_on_a_page_is_what_is_copied(name: str) -> None:
-    """The page had rules of its own for fences, and missed those in lists and quotes."""
-    text, blocks = ANSWERS[name]
-    page = export_text(RECORD, Conversation().add(Message("assistant", text)), "html")
-    shown = [escape(escape_control_characters(block.removesuffix("\n"))) for block in blocks]
-    assert re.findall("<code>(.*?)</code>", page, re.DOTALL) == shown
-
-
-def test_text_around_code_stays_on_a_page() -> None:
-    text = "Do\n\n1. this:\n   ```sh\n   ls\n   ```\n2. ~~~\n   that\n   ~~~\n   and\n> ```\n> quoted\n\nend"
-    reader = Reader()
-    reader.feed(export_text(RECORD, Conversation().add(Message("assistant", text)), "html"))
-    assert reader.texts["code"] == ["ls", "that", "quoted"]
-    assert reader.texts["div"] == ["Do\n\n1. this:", "2. ", "   and\n> ", "end"]
+    assert from_json(texts["json"])[1] == from_json(texts["jsonl"])[1] == conversation
 
 
 @pytest.mark.parametrize("arguments", ["{broken", "[" * 100_000, "```", ""])
 def test_invalid_arguments_of_a_call_are_exported_unchanged(arguments: str) -> None:
     conversation = Conversation().add(Message("assistant", "", tool_calls=(ToolCall("f", arguments),)))
-    for kind in ("markdown", "json", "html", "sharegpt"):
+    for kind in get_args(ExportFormat):
         assert "f" in export_text(RECORD, conversation, kind)
     assert from_json(to_json(RECORD, conversation))[1] == conversation
 
 
+def test_plain_text_is_what_the_screen_shows() -> None:
+    text = (
+        "# Head\n\n- a\n  - [b](https://b.example)\n\n| x | y |\n|--|-:|\n| **1** | 2 |\n\n```sh\nls\x1b\n```\n"
+        + "so " * 40
+    )
+    shown = export_text(RECORD, Conversation().add(Message("user", "*x*\n")).add(Message("assistant", text)), "text")
+    assert shown == (
+        "buffers\nv0.3 · 2 messages · 2023-11-14T22:14:20Z\n\nYou\n---\n\n*x*\n\nAssistant\n---------\n\n"
+        "Head\n\n• a\n  ◦ b (https://b.example)\n\nx  y\n─  ─\n1  2\n\n```sh\nls␛\n```\n\n"
+        f"{'so ' * 26}so\n{'so ' * 12}so\n"
+    )
+
+
+def with_details(conversation: Conversation, **details: AnswerDetails) -> Conversation:
+    nodes = {**conversation.nodes, **{key: replace(conversation.nodes[key], details=details[key]) for key in details}}
+    return replace(conversation, nodes=MappingProxyType(nodes))
+
+
+def test_every_format_names_the_model_of_each_answer() -> None:
+    local = AnswerDetails("7B-Q4_K_M", "", "Q4_K_M", {"seed": 7}, TokenCounts(5, 0, 3), Seconds(0.0, 0.5, 1.0), 9.0)
+    conversation = with_details(tree(), a1=local, a3=AnswerDetails("small", "api.example.org"))
+    texts = {kind: export_text(RECORD, conversation, kind) for kind in get_args(ExportFormat)}
+    about = "7B-Q4_K_M, small on api.example.org · 6 messages · 2023-11-14T22:14:20Z"
+    assert all(about in texts[kind] for kind in ("markdown", "text", "html"))
+    headings = [line for line in texts["markdown"].splitlines() if line.startswith("## Assistant")]
+    assert headings == ["## Assistant (7B-Q4_K_M)", "## Assistant", "## Assistant (small on api.example.org)"]
+    assert "Assistant (small on api.example.org)\n---------" in texts["text"]
+    assert "<h2>Assistant <span>small on api.example.org</span></h2>" in texts["html"]
+    turns = json.loads(texts["sharegpt"])["conversations"]
+    assert [turn.get("model") for turn in turns] == [None] * 6 + ["small on api.example.org"]
+    assert from_json(texts["json"])[1] == from_json(texts["jsonl"])[1] == conversation
+    assert json.loads(texts["json"])["nodes"][1]["details"] == {
+        "model": "7B-Q4_K_M",
+        "type": "Q4_K_M",
+        "sampling": {"seed": 7},
+        "tokens": {**asdict(TokenCounts()), "prompt": 5, "generated": 3},
+        "seconds": {"load": 0.0, "prompt": 0.5, "generate": 1.0},
+        "finished": 9.0,
+    }
+
+
+def test_the_title_is_that_of_the_branch_shown() -> None:
+    conversation = tree().with_leaf(None).add(Message("user", "Another\nquestion"), "z")
+    record = replace(RECORD, name=None)
+    assert export_text(record, conversation, "markdown").startswith("# Another\n\nv0.3 · 1 message · ")
+    assert json.loads(export_text(record, conversation, "sharegpt"))["title"] == "Another"
+    assert export_text(record, tree(), "markdown").startswith("# What is it?\n")
+
+
+PATHS = {
+    "lora": ["/home/me/a.gguf:0.5", "b.gguf"],
+    "schema": r"C:\me\s.json",
+    "stop": ["/home/me"],
+    "grammar": "root ::= x",
+}
+
+
+@pytest.mark.parametrize("kind", get_args(ExportFormat))
+def test_no_format_has_absolute_paths_unless_asked(kind: ExportFormat) -> None:
+    record = replace(RECORD, model="/home/me/7B.gguf", model_path="/home/me/7B.gguf", settings=PATHS)
+    text = export_text(record, Conversation().add(Message("user", "/etc/hosts")), kind)
+    assert "7B.gguf" in text and "/etc/hosts" in text  # what was said stays
+    assert "home/me/" not in text and "C:" not in text
+    assert "/home/me/7B.gguf" in export_text(record, Conversation(), kind, with_paths=True)
+    if kind in ("json", "jsonl"):
+        assert from_json(text)[0].settings == {
+            "lora": ["a.gguf:0.5", "b.gguf"], "schema": "s.json", "stop": ["/home/me"], "grammar": "root ::= x"
+        }  # fmt: skip
+        kept = json.loads(export_text(record, Conversation(), kind, with_paths=True))
+        assert (kept["model_path"], kept["settings"]) == ("/home/me/7B.gguf", PATHS)
+
+
 def test_the_suffix_of_a_name_gives_the_format() -> None:
-    names = {"a.md": "markdown", "a.MARKDOWN": "markdown", "a.json": "json", "a.HTML": "html", "a.jsonl": "sharegpt"}
+    names = {
+        "a.md": "markdown", "a.MARKDOWN": "markdown", "a.json": "json", "a.HTML": "html", "a.txt": "text",
+        "a.jsonl": "jsonl", "a.ShareGPT.jsonl": "sharegpt",
+    }  # fmt: skip
     assert {name: format_of_suffix(Path(name)) for name in names} == names
     for name, shown in (("chat.pdf", ".pdf"), ("chat", "chat")):
         with pytest.raises(UsageError, match=rf"^`{shown}` is not the suffix of a format$") as caught:
             format_of_suffix(Path(name))
-        assert caught.value.hint == "use one of .md, .markdown, .json, .html, .htm, .jsonl"
+        assert caught.value.hint == "use one of .md, .markdown, .txt, .json, .html, .htm, .jsonl, .sharegpt.jsonl"
 
 
 def exported(**changes: Any) -> dict[str, Any]:
@@ -261,6 +237,16 @@ def node(**changes: Any) -> list[dict[str, Any]]:
         (exported(nodes=node(ids="12"), leaf=None), r"^nodes\[0\]\.ids: not a list$"),
         (exported(nodes=node(tool_calls=["x"]), leaf=None), r"^nodes\[0\]\.tool_calls: not a list of objects$"),
         (exported(nodes=node(tool_calls=[{"name": 1}]), leaf=None), r"^nodes\[0\]\.tool_calls\.name: not a text$"),
+        (exported(nodes=node(details=3), leaf=None), r"^nodes\[0\]\.details: not an object$"),
+        (exported(nodes=node(details={"model": 3}), leaf=None), r"^nodes\[0\]\.details: model is not a text$"),
+        (
+            exported(nodes=node(details={"tokens": {"prompt": 0.5}}), leaf=None),
+            r"^nodes\[0\]\.details: prompt is not a number from 0 on$",
+        ),
+        (
+            exported(nodes=node(details={"finished": float("nan")}), leaf=None),
+            r"^nodes\[0\]\.details: finished is not a number from 0 on$",
+        ),
         (exported(nodes=node(name=3), leaf=None), r"^nodes\[0\]\.name: not a text$"),
         (exported(leaf="zz"), "^leaf: there is no node `zz`$"),
         (exported(settings=[1]), "^settings: not an object$"),
