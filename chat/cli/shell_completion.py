@@ -26,7 +26,8 @@ Print completion for a shell. A line in its start file loads it:
 BASH = """\
 _mistral_chat() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} path= words= files= values= parts= name=
-    local takes= names= flag_names=
+    local takes= names= flag_names= title=
+    local -a titled=()
     case ${{COMP_WORDS[1]}} in {commands})
         [ "$COMP_CWORD" -gt 1 ] && path=${{COMP_WORDS[1]}}
         [ "$COMP_CWORD" -gt 2 ] && case "$path ${{COMP_WORDS[2]}}" in
@@ -41,9 +42,11 @@ _mistral_chat() {{
     names=${{flag_names:-$names}}
     if [ -n "$names" ]; then
         compopt -o filenames
-        while IFS= read -r name; do
-            [[ $name == "$word"* ]] && COMPREPLY+=( "$name" )
+        while IFS=$'\\t' read -r name title; do
+            if [[ $name == "$word"* ]]; then COMPREPLY+=( "$name" )
+            elif [[ -n $title && $title == "$word"* ]]; then titled+=( "$name" ); fi
         done < <({program} completion "$names" 2>/dev/null)
+        [ ${{#COMPREPLY[@]}} = 0 ] && [ ${{#titled[@]}} = 1 ] && COMPREPLY=( "${{titled[@]}}" )
     fi
     case " $files " in *" $before "*)
         compopt -o filenames
@@ -66,7 +69,8 @@ ZSH = """\
 
 _mistral_chat_names() {{
     local -a found=(${{(f)"$({program} completion $1 2>/dev/null)"}})
-    compadd -a found
+    local -a names=(${{found%%$'\\t'*}}) shown=(${{found/$'\\t'/  }})
+    compadd -l -d shown -a names
     [[ -n $2 ]] && _files
 }}
 {functions}
@@ -194,7 +198,7 @@ SHELLS: Mapping[str, Callable[[Sequence[FlagSpec], Sequence[CommandSpec]], str]]
 
 
 def offered_names(kind: str, environment: Environment) -> tuple[str, ...]:
-    """The names of one kind that fit on one line each, without repeats.
+    """The names of one kind that fit on one line each, without repeats; some with a tab and a title behind them.
 
     Args:
         kind: a key of `NAMES`.
@@ -202,16 +206,21 @@ def offered_names(kind: str, environment: Environment) -> tuple[str, ...]:
     Raises:
         ChatError: they cannot be read.
     """
-    return tuple(dict.fromkeys(name for name in NAMES[kind](environment) if name.isprintable()))
+    return tuple(dict.fromkeys(name for name in NAMES[kind](environment) if name.replace("\t", "", 1).isprintable()))
 
 
 def _session_names(environment: Environment) -> Iterable[str]:
+    from chat.history.records import MAX_TITLE_LENGTH
     from chat.history.store import FILE_NAME, open_history
+    from chat.rendering.styled_text import cut
+    from chat.system.terminal_text import escape_line
 
     if not (environment.data_folder / FILE_NAME).exists():  # completion must not create a history
         return ()
     with open_history() as store:
-        return [record.name for record in store.list() if record.name]
+        records = store.list()
+    titles = [cut(escape_line(record.title), MAX_TITLE_LENGTH) for record in records]
+    return [f"{record.label}\t{title}".rstrip("\t") for record, title in zip(records, titles, strict=True)]
 
 
 def _model_names(_: Environment) -> Iterable[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from chat.cli.main import COMMANDS, run
+from chat.core.conversation import Conversation, Message
 from chat.history.store import open_history
 from chat.system.paths import config_folder
 from tests.folders import ROOT
@@ -82,13 +83,16 @@ def test_the_manual_names_every_command_and_exit_code(capsys: pytest.CaptureFixt
 
 
 @pytest.fixture
-def names() -> None:
+def names() -> str:
+    """Stores names of every kind; the beginning of the id of a session without a name."""
     with open_history() as store:
         store.create(name="my trip", model="")
         store.create(name=HOSTILE, model="")
         store.create(name=None, model="")
+        unnamed = store.create(conversation=Conversation().add(Message("user", "Why\tis\x1b it?")))
     config_folder().mkdir(parents=True, exist_ok=True)
     (config_folder() / "config.toml").write_text("[preset.code]\ntop_k = 1\n")
+    return unnamed.label
 
 
 def lines(kind: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -96,9 +100,8 @@ def lines(kind: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-@pytest.mark.usefixtures("names")
-def test_names_of_every_kind_are_printed_one_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert sorted(lines("sessions", capsys)) == ["my trip", HOSTILE]
+def test_names_of_every_kind_are_printed_one_on_a_line(names: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lines("sessions", capsys) == [f"{names}\tWhy is␛ it?", HOSTILE, "my trip"]
     assert lines("presets", capsys) == ["code"]
     assert {"summarise", "commit"} <= set(lines("templates", capsys))
     assert {"guide", "mistral-7b-instruct-v0.3"} <= set(lines("models", capsys))
@@ -124,12 +127,12 @@ def shell_with_us(shell: str, code: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("names")
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        (["--session", ""], ["my trip", HOSTILE]),
+        (["--session", ""], ["ID", "my trip", HOSTILE]),
         (["sessions", "show", "my"], ["my trip"]),
+        (["sessions", "rm", "Why"], ["ID"]),
         (["-t", "su"], ["summarise"]),
         (["--preset", ""], ["code"]),
         (["-m", "gui"], ["guide", "guidebook.gguf"]),
@@ -138,23 +141,25 @@ def shell_with_us(shell: str, code: str, folder: Path) -> str:
         (["--ma"], ["--man", "--markdown", "--max-tokens"]),
     ],
 )
-def test_bash_offers_names_and_runs_none_of_them(line: list[str], offered: list[str], tmp_path: Path) -> None:
+def test_bash_offers_names_and_runs_none_of_them(
+    line: list[str], offered: list[str], names: str, tmp_path: Path
+) -> None:
     (tmp_path / "guidebook.gguf").touch()
     words = " ".join(f"'{word}'" for word in ["mistral-chat", *line])
     code = (
         f'eval "$(mistral-chat completion bash)"; compopt() {{ :; }}; COMP_WORDS=({words}); COMP_CWORD={len(line)}; '
         'COMPREPLY=(); _mistral_chat; [ ${#COMPREPLY[@]} = 0 ] || printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    assert sorted(shell_with_us("bash", code, tmp_path).splitlines()) == offered
+    found = shell_with_us("bash", code, tmp_path).splitlines()
+    assert sorted("ID" if name == names else name for name in found) == offered
     assert not (tmp_path / "pwned").exists()
 
 
-@pytest.mark.usefixtures("names")
 @pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed here")
-def test_fish_offers_names(tmp_path: Path) -> None:
+def test_fish_offers_names(names: str, tmp_path: Path) -> None:
     code = (
         "mistral-chat completion fish | source; complete -C 'mistral-chat --session '; "
         "complete -C 'mistral-chat sessions show my'; complete -C 'mistral-chat completion f'"
     )
     found = [each.partition("\t")[0] for each in shell_with_us("fish", code, tmp_path).splitlines()]
-    assert sorted(found) == sorted(["my trip", HOSTILE, "my trip", "fish"])
+    assert sorted(found) == sorted(["my trip", HOSTILE, names, "my trip", "fish"])
