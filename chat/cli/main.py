@@ -130,7 +130,13 @@ def _print_manual(environment: Environment) -> int:
     from chat.cli.command_tree import commands, main_flags
     from chat.cli.manpage import man_page
 
-    environment.print(man_page(__version__, main_flags(), commands(COMMANDS)), end="")
+    page = man_page(__version__, main_flags(), commands(COMMANDS))
+    if environment.stdout.isatty():
+        from chat.cli.manual_pager import show_manual
+
+        show_manual(page, environment)
+    else:
+        environment.print(page, end="")
     return ExitCode.DONE
 
 
