@@ -250,6 +250,15 @@ def test_one_shot_runs_continue_a_session(tiny_model: Path) -> None:
     assert run("-c", "-n", 4, "two").returncode == 0
     shown = json.loads(run("sessions", "show", "trip", "--json").stdout)
     assert [each["content"] for each in shown["nodes"]][::2] == ["one", "two"]
+    details = shown["nodes"][1]["details"]
+    assert abs(time.time() - details.pop("finished")) < 3600
+    assert details == {
+        "model": tiny_model.stem,
+        "type": first["model"]["type"],
+        **{key: first[key] for key in ("sampling", "tokens", "seconds")},
+    }
+    assert details["sampling"]["seed"] is not None
+    assert str(tiny_model.parent) not in json.dumps(shown)
 
 
 @pytest.mark.slow

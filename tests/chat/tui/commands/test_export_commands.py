@@ -56,7 +56,7 @@ def test_copy_writes_to_the_terminals_clipboard(start: Any) -> None:
     assert copied == [b"x = 1\n", b"Text\n\n```py\nx = 1\n```\n"]
 
 
-@pytest.mark.parametrize("suffix", ["md", "json", "html", "jsonl"])
+@pytest.mark.parametrize("suffix", ["md", "txt", "json", "html", "jsonl"])
 @pytest.mark.slow
 def test_export_chooses_the_format_by_name_and_overwrites_if_asked(start: Any, tmp_path: Path, suffix: str) -> None:
     terminal = start()
@@ -66,7 +66,11 @@ def test_export_chooses_the_format_by_name_and_overwrites_if_asked(start: Any, t
     written = (tmp_path / f"talk.{suffix}").read_text()
     assert "question?" in written and "You said: question?" in written
     if suffix.startswith("json"):
-        json.loads(written)
+        answer = json.loads(written)["nodes"][1]
+        assert (answer["content"], answer["details"]["model"]) == ("You said: question?", "program")
+    else:
+        assert "program" in written
     terminal.run(f"/export talk.{suffix}", f"talk.{suffix} exists")
-    terminal.run(f"/export talk.{suffix} --overwrite", "wrote talk")
+    terminal.run(f"/export talk.{suffix} --paths --overwrite", "wrote talk")
+    assert ("tests/chat/tui" in (tmp_path / f"talk.{suffix}").read_text()) is suffix.startswith("json")
     terminal.run("/export talk.doc", "`.doc` is not the suffix of a format")
