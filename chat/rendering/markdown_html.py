@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from chat.rendering.code_blocks import split_at_code, with_plain_line_ends
+from chat.rendering.markdown import task_box
 from chat.rendering.styled_text import highlight, parse_markdown, text_of
 from chat.system.terminal_text import escape_control_characters
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 INLINE_TAGS = {"strong": "strong", "em": "em", "s": "s"}
 HEADING_TAGS = {"h1": "h3", "h2": "h4", "h3": "h5"}  # the page has the first two levels
 LINKED = re.compile(r"(https?://|mailto:)", re.IGNORECASE)
-TASK = re.compile(r"(?:\[([ xX])\]|([☐☑]))(?=\s)")
 
 
 def markdown_html(text: str) -> str:
@@ -74,7 +74,11 @@ def _blocks(nodes: Sequence[SyntaxTreeNode]) -> str:
 
 def _paragraph(node: SyntaxTreeNode) -> str:
     inside = _inlines(node.children)
-    return inside if node.hidden else f'<p dir="auto">{inside}</p>'
+    return inside if node.hidden else _p(inside)
+
+
+def _p(inside: str) -> str:
+    return f'<p dir="auto">{inside}</p>'
 
 
 def _heading(node: SyntaxTreeNode) -> str:
@@ -96,23 +100,19 @@ def _quote(node: SyntaxTreeNode) -> str:
 
 
 def _list(node: SyntaxTreeNode) -> str:
-    items = "".join(map(_item, node.children))
     if node.type == "bullet_list":
-        return f"<ul>{items}</ul>"
+        return f"<ul>{''.join(_item(item, task_box(item)) for item in node.children)}</ul>"
     start = int(node.attrs.get("start", 1))
     beginning = "<ol>" if start == 1 else f'<ol start="{start}">'
-    return f"{beginning}{items}</ol>"
+    return f"{beginning}{''.join(_item(item, '') for item in node.children)}</ol>"
 
 
-def _item(node: SyntaxTreeNode) -> str:
-    inside = _blocks(node.children)
-    beginning = "" if not node.children or node.children[0].type != "paragraph" else '<p dir="auto">'
-    task = TASK.match(inside.removeprefix(beginning)) if beginning else None
-    if task is None:
-        return f'<li dir="auto">{inside}</li>'
-    box = task[2] or ("☐" if task[1] == " " else "☑")
-    rest = inside.removeprefix(beginning)[task.end() :]
-    return f'<li class="task" dir="auto">{beginning if inside.startswith(beginning) else ""}{box}{rest}</li>'
+def _item(node: SyntaxTreeNode, box: str) -> str:
+    if not box:
+        return f'<li dir="auto">{_blocks(node.children)}</li>'
+    first, *rest = node.children  # the paragraph whose beginning the box stands for
+    inside = box + _inlines(first.children)
+    return f'<li class="task" dir="auto">{inside if first.hidden else _p(inside)}{_blocks(rest)}</li>'
 
 
 def _table(node: SyntaxTreeNode) -> str:

@@ -109,8 +109,8 @@ def page_of(*messages: Message, system: str | None = None, **fields: Any) -> str
             '<li class="task" dir="auto">☐ d</li><li dir="auto">[y] e</li></ul>',
         ),
         (
-            "1. [x] a\n\n   b",
-            '<ol><li class="task" dir="auto"><p dir="auto">☑ a</p><p dir="auto">b</p></li></ol>',
+            "- [x] a\n\n  b",
+            '<ul><li class="task" dir="auto"><p dir="auto">☑ a</p><p dir="auto">b</p></li></ul>',
         ),
         ("> a\n> > b", '<blockquote><p dir="auto">a</p><blockquote><p dir="auto">b</p></blockquote></blockquote>'),
         (
@@ -127,7 +127,7 @@ def page_of(*messages: Message, system: str | None = None, **fields: Any) -> str
             '```"><b>\nx\n```',
             '<div class="code"><span class="language">&quot;&gt;&lt;b&gt;</span><pre><code>x</code></pre></div>',
         ),
-        ("$a*b*c$ <b>&amp;", '<p dir="auto">$a*b*c$ &lt;b&gt;&amp;</p>'),
+        ("$E = mc^2$ <b>&amp;", '<p dir="auto">E = mc² &lt;b&gt;&amp;</p>'),
         ("    a\n      b", '<div class="text" dir="auto">    a\n      b</div>'),
         ("---", "<hr>"),
         ("3. a", '<ol start="3"><li dir="auto">a</li></ol>'),
