@@ -215,7 +215,10 @@ def test_the_error_for_a_missing_session_names_similar_ones(store: Store) -> Non
     assert caught.value.hint == f"did you mean `{untitled.id[:8]}` (How do I convert?)"
     with pytest.raises(UsageError, match=r"^there is no session `␛zzz`$") as caught:
         store.get("\x1bzzz")
-    assert caught.value.hint == "`/sessions` shows the last ones, `mistral-chat sessions list` all"
+    assert caught.value.hint == "`mistral-chat sessions list` shows them"
+    with pytest.raises(UsageError) as caught:
+        store.get("zzz", list_command="/sessions")
+    assert caught.value.hint == "`/sessions` shows them"
     for attempt in (store.load, lambda session_id: store.set_leaf(session_id, None)):
         with pytest.raises(UsageError, match=r"^there is no session `nowhere`$"):
             attempt("nowhere")
