@@ -245,7 +245,7 @@ def test_a_missing_batch_file_is_exit_7(tiny_model: Path) -> None:
 
 @pytest.mark.slow
 def test_one_shot_runs_continue_a_session(tiny_model: Path) -> None:
-    first = json.loads(run("-m", tiny_model, "--session", "trip", "--json", "-n", 4, "one").stdout)
+    first = json.loads(run("-m", tiny_model, "--session", "trip", "--json", "-n", 4, "--seed", 1, "one").stdout)
     second = json.loads(run("-c", "--dry-run", "two").stdout)
     before, _, after = second["text"].partition(first["text"])
     assert (before.rstrip(), after) == ("<s> [INST] one [/INST]", "</s> [INST] two [/INST]")
