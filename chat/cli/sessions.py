@@ -133,7 +133,7 @@ def export(
     JSON and JSON Lines hold whole sessions, which `import` reads; sharegpt is JSON Lines for training.
     """
     environment: Environment = context.obj
-    kind = kind or (format_of_suffix(output) if output else "jsonl" if every else "markdown")
+    kind = kind or (format_of_suffix(output, every=every) if output else "jsonl" if every else "markdown")
     with _history(environment) as store:
         records = [store.get(name) for name in sessions] if sessions and not every else store.list(None if every else 1)
         if not records:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 ExportFormat = Literal["markdown", "text", "json", "jsonl", "html", "sharegpt"]
 R = TypeVar("R", bound=SessionRecord)
 
-SHAREGPT_SUFFIX = ".sharegpt.jsonl"  # other JSON Lines are whole sessions
 TEXT_WIDTH = 80  # columns of plain text
 
 _HEADINGS = {"system": "System", "user": "You", "assistant": "Assistant", "tool": "Tool"}
@@ -72,14 +71,19 @@ def _shortened(value: Any) -> Any:
     return windows.name or value if is_path else value
 
 
-def format_of_suffix(path: Path) -> ExportFormat:
+def format_of_suffix(path: Path, *, every: bool = False) -> ExportFormat:
     """The format that belongs to the suffix of a file's name.
+
+    Args:
+        path: the file. JSON Lines of one session are for training, in ShareGPT's style.
+        every: whether all sessions are written: then JSON Lines hold them whole, to be read back.
 
     Raises:
         UsageError: no format has this suffix.
     """
-    name = path.name.lower()
-    kind = _SUFFIXES[SHAREGPT_SUFFIX] if name.endswith(SHAREGPT_SUFFIX) else _SUFFIXES.get(path.suffix.lower())
+    kind = _SUFFIXES.get(path.suffix.lower())
+    if every and kind == "sharegpt":
+        return "jsonl"
     if kind is None:
         raise UsageError(
             f"`{path.suffix or path.name}` is not the suffix of a format",
@@ -213,6 +217,5 @@ _SUFFIXES: dict[str, ExportFormat] = {
     ".json": "json",
     ".html": "html",
     ".htm": "html",
-    ".jsonl": "jsonl",
-    SHAREGPT_SUFFIX: "sharegpt",
+    ".jsonl": "sharegpt",
 }

@@ -172,8 +172,8 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
                 "is attached; `/file clear` drops it.",
                 attach_command.attach_files, "[PATH ...]", ("read", "attach"), "path"),
         SlashCommand("export", "export the conversation",
-                "Writes a file whose name decides the format: .md, .txt, .html, .json, .jsonl, or .sharegpt.jsonl for "
-                "training. Paths on this machine are left out unless you add --paths.",
+                "Writes a file whose name decides the format: .md, .txt, .html, .json, or .jsonl (ShareGPT style). "
+                "Paths on this machine are left out unless you add --paths.",
                 export_commands.export, "FILE [--paths] [--overwrite]", (), "path"),
         SlashCommand("copy", "copy the last answer",
                 "Copies the last answer, its last block of code (`/copy code`), or the conversation (`/copy all`).",

@@ -191,13 +191,13 @@ def test_no_format_has_absolute_paths_unless_asked(kind: ExportFormat) -> None:
 def test_the_suffix_of_a_name_gives_the_format() -> None:
     names = {
         "a.md": "markdown", "a.MARKDOWN": "markdown", "a.json": "json", "a.HTML": "html", "a.txt": "text",
-        "a.jsonl": "jsonl", "a.ShareGPT.jsonl": "sharegpt",
+        "a.jsonl": "sharegpt",
     }  # fmt: skip
     assert {name: format_of_suffix(Path(name)) for name in names} == names
     for name, shown in (("chat.pdf", ".pdf"), ("chat", "chat")):
         with pytest.raises(UsageError, match=rf"^`{shown}` is not the suffix of a format$") as caught:
             format_of_suffix(Path(name))
-        assert caught.value.hint == "use one of .md, .markdown, .txt, .json, .html, .htm, .jsonl, .sharegpt.jsonl"
+        assert caught.value.hint == "use one of .md, .markdown, .txt, .json, .html, .htm, .jsonl"
 
 
 def exported(**changes: Any) -> dict[str, Any]:
