@@ -21,6 +21,7 @@ from chat.rendering.screen import Screen
 from chat.rendering.styled_text import Line, paint, plain, text_of, wrap
 from chat.system.terminal_text import escape_control_characters
 from tests.chat.tui.samples import chunks, document
+from tests.environments import rows_of
 from tests.grids import FULL
 
 FRAMES = re.compile(r"\x1b\[\?2026[hl]")
@@ -49,7 +50,7 @@ class Watched:
         """Scrollback and screen, without the empty lines at the end."""
         pyte.Stream(self.terminal).feed(FRAMES.sub("", self.stream.getvalue()))
         above = ["".join(row[x].data for x in range(self.terminal.columns)) for row in self.terminal.history.top]
-        return "\n".join(line.rstrip() for line in [*above, *self.terminal.display]).rstrip().split("\n")
+        return "\n".join(line.rstrip() for line in [*above, *rows_of(self.terminal)]).rstrip().split("\n")
 
 
 def expected(text: str, width: int) -> list[str]:
@@ -161,7 +162,7 @@ def pieces_of(line: str, columns: int) -> list[str]:
     """A line as a terminal wraps it."""
     terminal = pyte.Screen(columns, 60)
     pyte.Stream(terminal).feed(line)
-    return "\n".join(row.rstrip() for row in terminal.display).rstrip().split("\n")
+    return "\n".join(row.rstrip() for row in rows_of(terminal)).rstrip().split("\n")
 
 
 @pytest.mark.parametrize(

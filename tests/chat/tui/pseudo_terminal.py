@@ -17,6 +17,7 @@ import pexpect
 import ptyprocess
 import pyte
 
+from tests.environments import rows_of
 from tests.folders import ROOT
 from tests.program import fork_server
 
@@ -158,7 +159,7 @@ class Terminal:
 
     def lines(self) -> list[str]:
         """The screen's lines, without trailing spaces and empty lines at the end."""
-        return [line.rstrip() for line in self.screen.display]
+        return [line.rstrip() for line in rows_of(self.screen)]
 
     def cursor_line(self) -> str:
         """The line that the cursor is on, without trailing spaces."""
@@ -168,7 +169,7 @@ class Terminal:
         """The screen up to the cursor, without line breaks between its rows."""
         x, y = self.screen.cursor.x, self.screen.cursor.y
         row = self.screen.buffer[y]
-        return "".join(self.screen.display[:y]) + "".join(row[column].data for column in range(x))
+        return "".join(rows_of(self.screen)[:y]) + "".join(row[column].data for column in range(x))
 
     def text(self) -> str:
         """The screen."""
