@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from chat.cli.command_tree import CommandSpec, FlagSpec, commands, main_flags
 from chat.cli.main import COMMANDS
 
@@ -54,9 +52,10 @@ def _options(command: CommandSpec, before: tuple[str, ...]) -> Iterator[tuple[tu
         yield from _options(part, words)
 
 
-@pytest.mark.parametrize(
-    ("words", "flag"),
-    [pytest.param(words, flag, id=" ".join((*words, flag.spellings[-1]))) for words, flag in options()],
-)
-def test_a_test_gives_the_option_to_the_program(words: tuple[str, ...], flag: FlagSpec) -> None:
-    assert any({*words} <= texts and texts & {*flag.spellings} for texts in arguments().values())
+def test_a_test_gives_each_option_to_the_program() -> None:
+    untried = [
+        " ".join((*words, flag.spellings[-1]))
+        for words, flag in options()
+        if not any({*words} <= texts and texts & {*flag.spellings} for texts in arguments().values())
+    ]
+    assert untried == []
