@@ -25,7 +25,16 @@ from convert.quantize.recipes import place_tensors
 from tests.convert.adapters import linear_modules, pairs_for, write_peft
 from tests.convert.imatrix_files import measure, plain_means, write_gguf
 from tests.convert.quantize.test_imatrix import assert_same, run_llama_quantize
-from tests.convert.samples import V01, V03, Sizes, hugging_face_tensors, make_checkpoint, read_safetensors, tensor_bytes
+from tests.convert.samples import (
+    V01,
+    V03,
+    Sizes,
+    hugging_face_tensors,
+    make_checkpoint,
+    read_safetensors,
+    tensor_bytes,
+    with_few_rows,
+)
 from tests.grids import FULL
 
 
@@ -184,7 +193,7 @@ def test_types_that_convert_does_not_write_are_copied_too(tmp_path: Path) -> Non
 @pytest.mark.parametrize("sizes", [Sizes(layers=9, window=64), Sizes(experts=8), Sizes(is_tied=True)])
 @pytest.mark.slow
 def test_a_full_file_becomes_what_the_checkpoint_becomes(full: str, sizes: Sizes, tmp_path: Path) -> None:
-    folder = make_checkpoint(tmp_path / "model", sizes)
+    folder = make_checkpoint(tmp_path / "model", sizes, with_few_rows(hugging_face_tensors(sizes)))
     source = made(folder, tmp_path / "full.gguf", full)
     direct = made(folder, tmp_path / "direct.gguf", "Q4_K_M")
     report = convert(ConversionOptions(source, tmp_path / "out.gguf", "Q4_K_M"))
@@ -263,8 +272,8 @@ def test_the_default_name_does_not_say_what_was(arguments: dict[str, Any], name:
 @pytest.mark.parametrize("sizes", [Sizes(window=64), Sizes(experts=4)])
 @pytest.mark.slow
 def test_an_adapter_is_merged_into_a_full_file_as_into_its_checkpoint(sizes: Sizes, tmp_path: Path) -> None:
-    folder = make_checkpoint(tmp_path / "model", sizes)
-    tensors = hugging_face_tensors(sizes)
+    tensors = with_few_rows(hugging_face_tensors(sizes))
+    folder = make_checkpoint(tmp_path / "model", sizes, tensors)
     parts = ("q_proj", "v_proj", "down_proj", "w2", "lm_head")
     poet = write_peft(tmp_path / "poet", pairs_for(tensors, linear_modules(tensors, parts)))
     adapters = ((poet, 0.5),)

@@ -27,6 +27,7 @@ from tests.convert.samples import (
     make_checkpoint,
     params_of,
     tensor_bytes,
+    with_few_rows,
     write_safetensors,
 )
 from tests.convert.torch_writer import Saved, checkpoint
@@ -148,7 +149,7 @@ SPELLED: dict[str, Callable[[Path, Mapping[str, Array]], object]] = {
 
 @pytest.fixture(scope="module")
 def tensors() -> Tensors:
-    return hugging_face_tensors(SIZES, seed=5)
+    return with_few_rows(hugging_face_tensors(SIZES, seed=5))
 
 
 @pytest.fixture(scope="module")
