@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ Make = Callable[..., Path]
 @pytest.fixture(scope="module")
 def make(converted: Make) -> Make:
     """A model of the same vocabulary in each type, with or without its window of 64."""
-    return partial(converted, "mistral-v0.1")
+    return functools.partial(converted, "mistral-v0.1")
 
 
 @pytest.fixture(params=["Q8_0", "Q4_K_M"])
@@ -35,10 +35,15 @@ def answer(model: Path, *flags: object) -> dict[str, object]:
     return plain
 
 
+@functools.cache
+def undrafted(model: Path, *flags: object) -> dict[str, object]:
+    return answer(model, "--draft", "off", *flags)
+
+
 @pytest.mark.parametrize("flags", [["--temperature", 0], ["--seed", 3, "--temperature", 0.3], ["--seed", 4]])
 @pytest.mark.slow
 def test_answers_are_the_same_with_and_without_drafts(model: Path, flags: list[object]) -> None:
-    without, drafted = answer(model, "--draft", "off", *flags), answer(model, "--draft", "lookup", *flags)
+    without, drafted = undrafted(model, *flags), answer(model, "--draft", "lookup", *flags)
     assert without["ids"] == drafted["ids"]
     assert without["tokens"]["drafted"] == 0  # type: ignore[index]
 
@@ -59,7 +64,7 @@ def test_a_small_model_changes_no_answer_far_past_the_window(
     window: str, flags: list[object], model: Path, make: Make
 ) -> None:
     small = make("Q4_0", window)
-    without, drafted = answer(model, "--draft", "off", *flags), answer(model, "--draft", small, *flags)
+    without, drafted = undrafted(model, *flags), answer(model, "--draft", small, *flags)
     assert without["ids"] == drafted["ids"]
     assert drafted["tokens"]["drafted"] > 0  # type: ignore[index]
 
