@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HERE = Path(__file__).parent
-SAMPLE = 70  # questions in a quick run
+SAMPLE = 45  # questions in a quick run
 LARGEST_BYTES = 16_000_000
 RIGHT, REFUSED = 0.91, 0.92  # of all held-out questions; making/README.md has the figures
 SLACK = 0.10  # what a sample may differ

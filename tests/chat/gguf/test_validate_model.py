@@ -717,7 +717,7 @@ class TestWithLlamaCpp:
         base = tmp_path / "base.gguf"
         base.write_bytes(originals["llama"])
         lines, labels, refused, worst = [f"base {base}"], {}, 0, 0.0
-        for place, (label, raw) in enumerate(mutants(originals, 20_000 if FULL else 2_000, seed=21)):
+        for place, (label, raw) in enumerate(mutants(originals, 20_000 if FULL else 1_000, seed=21)):
             path = tmp_path / f"{place}.gguf"
             path.write_bytes(raw)
             started = time.process_time()

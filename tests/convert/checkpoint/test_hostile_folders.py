@@ -24,8 +24,8 @@ from tests.convert.samples import V01, V03, Sizes, config_of, copy_checkpoint, h
 from tests.folders import ROOT
 from tests.grids import FULL
 
-INDEXES = 10_000 if FULL else 200
-OTHERS = 2_000 if FULL else 100  # of each kind
+INDEXES = 10_000 if FULL else 100
+OTHERS = 2_000 if FULL else 50  # of each kind
 MEMORY_BYTES = 256 << 20
 opened: list[str] | None = None
 
