@@ -26,8 +26,8 @@ from chat.history.store import open_store
 from tests.chat.tui.pseudo_terminal import CTRL_D, ENTER, Terminal
 from tests.grids import FULL
 
-KILLS = 50 if FULL else 10
-COMPARED_EVERY = 10
+KILLS = 50 if FULL else 6
+COMPARED_EVERY = 10 if FULL else KILLS
 # A prompt that was read in other pieces has other last bits; with this cache they are too small to change an answer
 PRECISE = ("--kv-type", "f32", "--flash-attention", "off")
 PROGRAM = (sys.executable, "-m", "chat", *PRECISE)
