@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -105,10 +106,16 @@ def test_an_answer_that_cannot_be_written_is_exit_7_and_one_sentence(
     assert (code, errors) == (7, f"error: cannot read or write: {reason}\n")
 
 
+@functools.cache
+def greeted() -> tuple[int, str, str]:
+    """A quiet answer of the guide, whose stdin is a terminal or empty."""
+    return shell(f"{PROGRAM} -q -m guide hello </dev/null")
+
+
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
 @pytest.mark.slow
 def test_an_unwritable_stderr_changes_neither_answer_nor_exit_code(redirection: str) -> None:
-    assert shell(f"{PROGRAM} -m guide hello {redirection}") == shell(f"{PROGRAM} -q -m guide hello")
+    assert shell(f"{PROGRAM} -m guide hello {redirection} </dev/null") == greeted()
     assert shell(f"printf 'hello\\xff' | {PROGRAM} -m guide {redirection}")[0] == 0  # a note is due
     assert shell(f"{PROGRAM} -m nowhere hello {redirection}") == (3, "", "")
 
@@ -124,7 +131,7 @@ def test_a_conversion_succeeds_if_its_notes_cannot_be_written(redirection: str, 
 
 @pytest.mark.slow
 def test_a_closed_stdin_is_an_empty_one() -> None:
-    assert shell(f"{PROGRAM} -q -m guide hello <&-") == shell(f"{PROGRAM} -q -m guide hello </dev/null")
+    assert shell(f"{PROGRAM} -q -m guide hello <&-") == greeted()
 
 
 def test_no_file_that_we_open_gets_the_number_of_a_closed_stream() -> None:
