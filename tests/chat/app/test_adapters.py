@@ -74,8 +74,8 @@ def test_an_adapter_answers_as_the_merged_model(
     assert greedy("-m", base, *asked, "--lora", lora) == expected
     assert greedy("-m", base, *asked, "--lora", f"{lora}:0.5", "--lora", f"{lora}:0.5") == expected
     assert greedy("-m", base, *asked) != expected
-    assert run("-m", lora, "hi").stderr.startswith(b"error: ")
-    assert run("-m", lora, "hi").returncode == 3
+    refused = run("-m", lora, "hi")
+    assert (refused.returncode, refused.stderr[:7]) == (3, b"error: ")
 
 
 def bad_adapter(path: Path, rows: int, number: float) -> Path:

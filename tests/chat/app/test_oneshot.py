@@ -287,7 +287,7 @@ def test_a_one_shot_without_a_session_stores_nothing(tiny_model: Path, own_home:
 @pytest.mark.slow
 def test_the_second_question_about_a_long_file_does_not_read_it_again(tiny_v3_model: Path, tmp_path: Path) -> None:
     document = tmp_path / "document.txt"
-    document.write_text("the cat sat on the mat and the dog ran far away. " * 100)
+    document.write_text("the cat sat on the mat and the dog ran far away. " * 60)
 
     def ask(question: str, *flags: str) -> dict[str, Any]:
         asked = [*EXACT, "--json", "-n", 8, "-f", document, *flags, question]
