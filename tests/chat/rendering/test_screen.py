@@ -21,7 +21,7 @@ from chat.rendering.screen import Screen
 from chat.rendering.styled_text import Line, paint, plain, text_of, wrap
 from chat.system.terminal_text import escape_control_characters
 from tests.chat.tui.samples import chunks, document
-from tests.environments import rows_of
+from tests.environments import row_of, rows_of
 from tests.grids import FULL
 
 FRAMES = re.compile(r"\x1b\[\?2026[hl]")
@@ -49,7 +49,7 @@ class Watched:
     def shown(self) -> list[str]:
         """Scrollback and screen, without the empty lines at the end."""
         pyte.Stream(self.terminal).feed(FRAMES.sub("", self.stream.getvalue()))
-        above = ["".join(row[x].data for x in range(self.terminal.columns)) for row in self.terminal.history.top]
+        above = [row_of(self.terminal, row) for row in self.terminal.history.top]
         return "\n".join(line.rstrip() for line in [*above, *rows_of(self.terminal)]).rstrip().split("\n")
 
 

@@ -17,7 +17,7 @@ import pexpect
 import ptyprocess
 import pyte
 
-from tests.environments import rows_of
+from tests.environments import row_of, rows_of
 from tests.folders import ROOT
 from tests.program import fork_server
 
@@ -177,7 +177,7 @@ class Terminal:
 
     def everything(self) -> str:
         """Scrollback and screen."""
-        above = ["".join(row[x].data for x in range(self.screen.columns)).rstrip() for row in self.screen.history.top]
+        above = [row_of(self.screen, row).rstrip() for row in self.screen.history.top]
         return "\n".join([*above, *self.lines()]).rstrip()
 
     def end(self, seconds: float = DEADLINE_SECONDS) -> int:
