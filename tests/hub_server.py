@@ -5,6 +5,7 @@ Large files are redirected to a second server, as the real hub does with its CDN
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import threading
@@ -59,6 +60,7 @@ def git_sha1(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
+@functools.lru_cache(maxsize=64)
 def etag(data: bytes) -> str:
     """What the hub calls a file's bytes."""
     return hashlib.sha256(data).hexdigest() if len(data) >= LARGE else git_sha1(data)
@@ -78,7 +80,9 @@ class HubServer:
 
     def add(self, name: str, files: dict[str, bytes], **more: Any) -> Repository:
         """Have a repository."""
-        commit = hashlib.sha1(repr((name, sorted(files.items()))).encode()).hexdigest()
+        commit = hashlib.sha1(
+            repr((name, [(file, etag(data)) for file, data in sorted(files.items())])).encode()
+        ).hexdigest()
         self.repositories[name] = Repository(files, commit, **more)
         return self.repositories[name]
 
