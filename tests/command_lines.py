@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from chat.cli import command_tree, main
+
+
+@functools.cache
+def commands() -> tuple[command_tree.CommandSpec, ...]:
+    """The commands of the program."""
+    return tuple(command_tree.commands(main.COMMANDS))
 
 
 def unknown_flags(line: str) -> set[str]:
@@ -17,7 +24,7 @@ def flags_of(path: list[str]) -> set[str]:
     """The spellings that a command takes; of the program itself for an empty path."""
     if not path:
         return {spelling for flag in command_tree.main_flags() for spelling in flag.spellings}
-    [found] = [each for each in command_tree.commands(main.COMMANDS) if each.name == path[0]]
+    [found] = [each for each in commands() if each.name == path[0]]
     for name in path[1:]:
         [found] = [each for each in found.parts if each.name == name]
     return {spelling for flag in found.flags for spelling in flag.spellings}
@@ -25,7 +32,7 @@ def flags_of(path: list[str]) -> set[str]:
 
 def command_path(words: list[str]) -> list[str]:
     """The names of the command that begins a line, `models list` for example."""
-    [*found] = [each for each in command_tree.commands(main.COMMANDS) if words[:1] == [each.name]]
+    [*found] = [each for each in commands() if words[:1] == [each.name]]
     if not found:
         return []
     parts = {part.name for part in found[0].parts}
