@@ -14,8 +14,6 @@ from chat.prompts.builder import encode
 from tests.chat.vocabulary_files import load, small_sentencepiece, write_vocabulary
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from chat.llama.tokenizer.tokenizer import Tokenizer
 
 # As those of Qwen 3 and DeepSeek: reasoning of the last turn alone, a default system prompt, an effort on request
@@ -38,9 +36,10 @@ USER = Message("user", "U")
 THOUGHT = Message("assistant", "Yes.", finish_reason="length", reasoning="Hm")
 
 
-@pytest.fixture
-def vocabulary(tmp_path: Path) -> Tokenizer:
-    return load(write_vocabulary(tmp_path / "v.gguf", small_sentencepiece(), tokenizer__chat_template=TEMPLATE))[0]
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    path = tmp_path_factory.mktemp("vocabulary") / "v.gguf"
+    return load(write_vocabulary(path, small_sentencepiece(), tokenizer__chat_template=TEMPLATE))[0]
 
 
 def text(vocabulary: Tokenizer, prompt: Prompt) -> str:
