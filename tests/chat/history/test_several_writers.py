@@ -19,7 +19,7 @@ from tests.folders import ROOT
 from tests.grids import FULL
 from tests.program import Popen
 
-RUNS = 50 if FULL else 10
+RUNS = 50 if FULL else 6
 WRITERS = 3
 TURNS = 40
 WRITER = Path(__file__).with_name("writer.py")

@@ -17,7 +17,7 @@ from convert.tokenizer.sentencepiece_file import PieceType
 from tests.chat.prompts.mistral_common_reference import CONTROL_LOOKING, text
 from tests.chat.vocabulary_files import FORMATS, FULL, SENTENCEPIECE, case, load, small_sentencepiece, write_vocabulary
 
-TEXTS = 5000 if FULL else 200
+TEXTS = 5000 if FULL else 120
 CONTROL, USER_DEFINED = 3, 4
 IM = ("<|im_start|>", "<|im_end|>")
 REPEATED = [  # every other one has all pieces and both vocabularies
