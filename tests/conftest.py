@@ -19,6 +19,9 @@ from tests import grids
 from tests.folders import CHECKPOINTS
 from tests.program import Popen
 
+# Two workers of tests share two cores; threads of numpy's library spin while they wait. It is read at the import.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 ENGINE_FIXTURES = {"make_once", "open_decoder", "open_engine", "tried_out"}  # models are made for engines alone
 
 Make = Callable[[str, Callable[[Path], object]], Path]

@@ -14,6 +14,8 @@ from chat.prompts.builder import encode
 from tests.chat.vocabulary_files import load, small_sentencepiece, write_vocabulary
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from chat.llama.tokenizer.tokenizer import Tokenizer
 
 # As those of Qwen 3 and DeepSeek: reasoning of the last turn alone, a default system prompt, an effort on request
