@@ -68,6 +68,7 @@ def test_rows_are_bit_equal_up_to_seven_also_past_the_window(
     assert differing == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="another machine's llama.cpp may compute more rows alike")
 def test_eight_rows_are_computed_in_another_way(files: dict[str, Path], open_decoder: Open) -> None:
     """Were they alike, drafts and batches could be wider: then look at `MAX_BATCH_INVARIANT_ROWS` again."""

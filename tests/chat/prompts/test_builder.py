@@ -27,6 +27,7 @@ def conversation(dice: random.Random, turns: int) -> tuple[Message, ...]:
     return tuple(messages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*MISTRAL_FORMATS, *OTHERS])
 def test_a_longer_prompt_begins_with_the_stable_prefix_of_the_shorter(name: str) -> None:
     """Formats that say so keep the whole prompt; for the others the two prompts are compared."""

@@ -347,6 +347,7 @@ def test_json_that_python_cannot_hold_is_refused() -> None:
             render("v3", (USER, Message("assistant", "", tool_calls=(call,)), USER))
 
 
+@pytest.mark.slow
 def test_every_order_of_roles_is_accepted_as_by_the_reference() -> None:
     """Exhaustive up to three messages in the full run, four in steps: equal ids, or refused by both."""
     kinds: list[Message] = [

@@ -18,6 +18,7 @@ import pytest
 
 from tests.program import Popen, run_command
 
+pytestmark = pytest.mark.slow
 CONTEXT = 256  # tokens
 STARTING = 120  # seconds
 
