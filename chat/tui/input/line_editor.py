@@ -152,8 +152,11 @@ class LineEditor:
         self._call_in_loop(self._handle_events_now)
 
     def redraw(self) -> None:
-        """Draw the prompt again where the cursor is now; after Ctrl+Z prompt_toolkit has done it."""
+        """Draw the prompt again on the cursor's line; after Ctrl+Z prompt_toolkit has done it."""
         if not self._is_suspended:
+            output = self._session.output
+            output.write_raw("\r")  # a shell may continue a program twice, and the prompt is there since the first time
+            output.erase_down()
             self._session.app.renderer.reset()
             self._session.app.renderer.request_absolute_cursor_position()
         self._is_suspended = False

@@ -156,7 +156,7 @@ def test_a_signal_in_a_session_loses_no_answer_and_leaves_no_process(
     tmp_path: Path, tiny_model: Path, name: str, phase: str, delay: float
 ) -> None:
     home = tmp_path / "home"
-    program = [sys.executable, "-m", "chat", "-m", str(tiny_model), "-n", "150", "--temperature", "0"]
+    program = [sys.executable, "-m", "chat", "-m", str(tiny_model), "-n", "150", "--temperature", "0", "--stats"]
     environment = {"MISTRAL_CHAT_HOME": str(home), "MISTRAL_CHAT_THREADS": "1"}
     terminal = Terminal(["bash", "-c", SHELL, "bash", *program], environment=environment, folder=tmp_path)
     life = SignalledSession(terminal, name, phase, delay)
