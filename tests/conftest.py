@@ -94,6 +94,8 @@ def own_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("MISTRAL_CHAT_HOME", str(home / "mistral-chat"))
     monkeypatch.setenv("HF_HOME", str(home / "hub"))
+    monkeypatch.setenv("OLLAMA_MODELS", str(home / "ollama"))  # the service's store lies in no home
+    monkeypatch.delenv("LLAMA_CACHE", raising=False)
     monkeypatch.setenv("MISTRAL_CHAT_THREADS", "1")  # two workers of tests share two cores; waiting threads spin
     return home
 

@@ -17,6 +17,7 @@ from chat.gguf.keys import MistralChatKey, ModelKey
 from chat.hub import PREFIX, gguf_here, read_hub_name
 from chat.hub.names import CATALOGUE, DEFAULT, Official, find_official
 from chat.models import inventory
+from chat.models.stores import LocalFile, foreign_files, found_files, local_files
 from chat.system.table_output import print_table
 from chat.system.terminal_text import escape_line, size_text
 
@@ -36,6 +37,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 _COLUMNS = ("NAME", "SIZE", "TYPE", "WINDOW", "FORMAT", "WHERE")
 _OFFICIAL_COLUMNS = ("NAME", "DOWNLOAD", "Q4_K_M", "MEMORY", "LICENCE", "GOOD FOR", "FITS")
+_BYTE_COUNTS = ("size", "download_bytes", "q4_bytes", "memory_bytes")
 _LONGEST_VALUE = 100  # characters, on a terminal
 
 
@@ -48,11 +50,11 @@ def list_models(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the models here: pulled, converted, or in the hub's cache."""
+    """List the models here: pulled or converted, and those of the hub's cache, this folder and other programs."""
     environment: Environment = context.obj
     if official:
         return _list_official(as_json, environment)
-    models = [inventory.describe(file) for file in inventory.local_files()]
+    models = inventory.listed_models()
     if as_json:
         return environment.print(json.dumps([model.to_json() for model in models]))
     if not models and environment.stdout.isatty():
@@ -83,7 +85,7 @@ def pull(
         app.main(arguments, prog_name="convert", standalone_mode=False, obj=without_path)
 
     path = fetch(name, convert, discard=discard, say=_say_nothing if quiet else environment.notify)
-    if problem := inventory.describe(inventory.LocalFile(name, path, "elsewhere")).problem:
+    if problem := inventory.describe(LocalFile(name, path, "elsewhere")).problem:
         environment.notify(f"warning: it is here, but cannot be run: {problem}")
     environment.print(str(path))
 
@@ -119,9 +121,12 @@ def rm(
 ) -> int:
     """Remove a model, with its bytes in the hub's cache."""
     environment: Environment = context.obj
-    files = inventory.local_files()
+    files = local_files()
     file = inventory.find_local(name, files)
     if file is None:
+        if foreign := inventory.find_local(name, foreign_files()):
+            hint = f"remove it there: {foreign.path}"
+            raise ModelError(f"{name} is not kept by this program ({foreign.where})", hint=hint)
         near = get_close_matches(name, [file.name for file in files], n=3, cutoff=0.4)
         names = ", ".join(f"`{similar}`" for similar in near)
         hint = f"near it: {names}" if near else "`mistral-chat models list` names them"
@@ -133,7 +138,7 @@ def rm(
     return ExitCode.DONE
 
 
-def _file(name: str) -> inventory.LocalFile | None:
+def _file(name: str) -> LocalFile | None:
     """The file of a model; None for an official model that is not here.
 
     Raises:
@@ -141,7 +146,7 @@ def _file(name: str) -> inventory.LocalFile | None:
     """
     from chat.models.resolve import resolve
 
-    found = inventory.find_local(name, inventory.local_files())
+    found = inventory.find_local(name, local_files())
     if found is not None:
         return found
     if name.startswith(PREFIX) and gguf_here(read_hub_name(name)) is None:  # `show` never downloads
@@ -152,8 +157,8 @@ def _file(name: str) -> inventory.LocalFile | None:
         if find_official(name):
             return None
         raise
-    same = [file for file in inventory.local_files() if file.path == path]
-    return same[0] if same else inventory.LocalFile(path.name, path, "elsewhere")
+    same = [file for file in found_files() if file.path == path]
+    return same[0] if same else LocalFile(path.name, path, "elsewhere")
 
 
 def _facts(model: inventory.LocalModel, header: GgufFile) -> dict[str, Any]:
@@ -227,6 +232,9 @@ def _size(byte_count: int, environment: Environment) -> str:
 
 
 def _print_facts(facts: dict[str, Any], environment: Environment) -> None:
+    if environment.stdout.isatty():
+        readable = {name: size_text(facts[name]) for name in _BYTE_COUNTS if name in facts}
+        facts = {name.removesuffix("_bytes"): readable.get(name, value) for name, value in facts.items()}
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         text = escape_line(", ".join(map(str, value)) if isinstance(value, list) else str(value))

@@ -225,9 +225,9 @@ def _session_names(environment: Environment) -> Iterable[str]:
 
 def _model_names(_: Environment) -> Iterable[str]:
     from chat.hub.names import official_names
-    from chat.models.inventory import local_files
+    from chat.models.stores import found_files
 
-    return ["guide", *(file.name for file in local_files()), *official_names()]
+    return ["guide", *(file.name for file in found_files()), *official_names()]
 
 
 def _template_names(_: Environment) -> Iterable[str]:

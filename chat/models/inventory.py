@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from chat.errors import ChatError, FileError, ModelError
 from chat.gguf.keys import ModelKey
@@ -15,40 +16,39 @@ from chat.hub import (
     PREFIX,
     CachedRepository,
     HubName,
-    cached_gguf_files,
     gguf_here,
     is_repository,
     pull_gguf,
-    quant_of,
     read_hub_name,
     remove_cached,
 )
 from chat.hub.names import DEFAULT, Official, find_official, official_names
-from chat.system.paths import models_folder
+from chat.models.stores import (
+    OLLAMA_PREFIX,
+    OWN,
+    SUFFIX,
+    LocalFile,
+    Where,
+    foreign_files,
+    found_files,
+    local_files,
+    ollama_files,
+)
 from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from chat.gguf.reader import GgufFile
 
-Where = Literal["models", "hub cache", "elsewhere"]
-_SUFFIX = ".gguf"
+ADAPTER = "adapter"  # the type of a file that is no model
 _LONGEST_ARRAY = 64  # items shown; vocabularies are left out
+_CHOICES_SHOWN = 6  # of models that a name could mean
 WAYS_TO_A_MODEL = (
     "name a GGUF file with `-m FILE`, or make one: `mistral-chat convert CHECKPOINT_FOLDER`; "
     f"`mistral-chat models pull {DEFAULT.aliases[0]}` fetches {DEFAULT.name}; "
     "`export MISTRAL_CHAT_MODEL=NAME` names it for good"
 )
-
-
-@dataclass(frozen=True)
-class LocalFile:
-    """A GGUF that is here; nothing of it is read yet. `name` is what `-m` takes."""
-
-    name: str
-    path: Path
-    where: Where
-    repository: str = ""  # in the hub's cache
-    repository_file: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,35 +66,22 @@ class LocalModel:
     context: int | None = None  # tokens it was trained for
     problem: str = ""
 
+    @property
+    def summary(self) -> str:
+        """Size, type and window in a few words; only the size where the header was not read."""
+        if not self.type:
+            return size_text(self.size)
+        return ", ".join([size_text(self.size), self.type, *([f"window {self.window:,}"] if self.window else [])])
+
     def to_json(self) -> dict[str, Any]:
         """The model as plain values."""
         return dict(vars(self))
 
 
-def local_files() -> tuple[LocalFile, ...]:
-    """Every GGUF that is here, ours first."""
-    try:
-        ours = sorted(path for path in models_folder().glob(f"*{_SUFFIX}") if path.is_file())
-    except OSError:
-        ours = []
-    return (*(LocalFile(path.stem, path, "models") for path in ours), *_cached())
-
-
-def _cached() -> Sequence[LocalFile]:
-    found = list(cached_gguf_files())
-    quants = [(repository, quant_of(name)) for repository, name, _ in found]
-    files = []
-    for (repository, name, path), (_, quant) in zip(found, quants, strict=True):
-        is_unique = quant and quants.count((repository, quant)) == 1
-        called = HubName(repository.repository, None, quant if is_unique else name)
-        files.append(LocalFile(str(called), path, "hub cache", repository.repository, name))
-    return files
-
-
 def find_local(name: str, files: Sequence[LocalFile]) -> LocalFile | None:
     """The file of exactly this name, in any case, with or without `.gguf`."""
-    wanted = name.lower().removesuffix(_SUFFIX)
-    return next((file for file in files if file.name.lower().removesuffix(_SUFFIX) == wanted), None)
+    wanted = name.lower().removesuffix(SUFFIX)
+    return next((file for file in files if file.name.lower().removesuffix(SUFFIX) == wanted), None)
 
 
 def find_by_start(name: str, files: Sequence[LocalFile]) -> tuple[LocalFile, ...]:
@@ -103,13 +90,45 @@ def find_by_start(name: str, files: Sequence[LocalFile]) -> tuple[LocalFile, ...
 
 
 def describe(file: LocalFile) -> LocalModel:
-    """What the strict reader says of a file."""
-    size = file.path.stat().st_size if file.path.exists() else 0
+    """What the strict reader says of a file; a file that has not changed is read once."""
     try:
-        return _described(file, read_checked(file.path), size)
+        status = file.path.stat()
+    except OSError:
+        return _described(file, (0, 0))
+    return _described(file, (status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=256)
+def _described(file: LocalFile, _stamp: tuple[int, int]) -> LocalModel:
+    try:
+        return _from_header(file, read_checked(file.path))
     except ChatError as error:
         problem = error.message.removeprefix(f"{file.path}: ")
-        return LocalModel(file.name, str(file.path), file.where, size, problem=problem)
+        return LocalModel(file.name, str(file.path), file.where, file.size, problem=problem)
+
+
+def listed_models() -> list[LocalModel]:
+    """Every model that is here, those that cannot be used too; adapters only where we keep them."""
+    models = map(describe, found_files())
+    return [model for model in models if model.type != ADAPTER or model.where in OWN]
+
+
+def usable_models(seconds: float) -> list[LocalModel]:
+    """The models that a user can choose from: no adapters, and nothing that cannot be used.
+
+    Args:
+        seconds: for reading headers. After that the rest is given with name, place and size only.
+    """
+    end = time.monotonic() + seconds
+    models = []
+    for file in found_files():
+        if time.monotonic() >= end:
+            models.append(LocalModel(file.name, str(file.path), file.where, file.size))
+            continue
+        model = describe(file)
+        if not model.problem and model.type != ADAPTER:
+            models.append(model)
+    return models
 
 
 def read_checked(path: Path) -> GgufFile:
@@ -126,15 +145,15 @@ def read_checked(path: Path) -> GgufFile:
     return header
 
 
-def _described(file: LocalFile, header: GgufFile, size: int) -> LocalModel:
+def _from_header(file: LocalFile, header: GgufFile) -> LocalModel:
     is_adapter = header.is_adapter
     context = header.key(ModelKey.CONTEXT_LENGTH)
     return LocalModel(
         name=file.name,
         path=str(file.path),
         where=file.where,
-        size=size,
-        type="adapter" if is_adapter else header.type_name,
+        size=file.size,
+        type=ADAPTER if is_adapter else header.type_name,
         window=header.window,
         prompt_format="" if is_adapter else _prompt_format(header),
         architecture=header.architecture,
@@ -195,8 +214,13 @@ def find_model(name: str, *, is_folder: bool) -> Path:
     if name.startswith(PREFIX):
         asked = read_hub_name(name)
         return gguf_here(asked) or pull_gguf(asked)
+    if name.startswith(OLLAMA_PREFIX):
+        return _in_ollama(name).path
     files = local_files()
-    found = find_local(name, files) or _pulled(find_official(name), files) or _beginning(name, files)
+    official = find_official(name)
+    found = find_local(name, files) or _pulled(official, files) or _beginning(name, files)
+    if found is None and not official:  # a name of the catalogue never means another program's file
+        found = _foreign(name, foreign_files())
     if found is not None:
         return found.path
     raise _unknown(name, is_folder=is_folder, files=files)
@@ -229,11 +253,54 @@ def _pulled(official: Official | None, files: Sequence[LocalFile]) -> LocalFile 
 
 
 def _beginning(name: str, files: Sequence[LocalFile]) -> LocalFile | None:
-    found = find_by_start(name, files) if name else ()
+    return _only(name, find_by_start(name, files) if name else ())
+
+
+def _only(name: str, found: Sequence[LocalFile]) -> LocalFile | None:
+    """The only file that a name could mean; None if there is none.
+
+    Raises:
+        ModelError: there are several.
+    """
     if len(found) > 1:
-        names = ", ".join(file.name for file in found)
+        shown = [file.name for file in found[:_CHOICES_SHOWN]]
+        names = ", ".join([*shown, *(["..."] if len(found) > len(shown) else [])])
         raise ModelError(f"`{name}` could be {len(found)} models: {names}", hint="write more of the name")
     return found[0] if found else None
+
+
+def _foreign(name: str, files: Sequence[LocalFile]) -> LocalFile | None:
+    """The file of another program, or of the current folder, with exactly this name.
+
+    A model of Ollama is also found without `ollama:`, and without its tag if that is `latest` or the only one.
+
+    Raises:
+        ModelError: there are several.
+    """
+    wanted = name.lower().removesuffix(SUFFIX)
+    if not wanted:
+        return None
+    called = [(file.name.lower().removeprefix(OLLAMA_PREFIX).removesuffix(SUFFIX), file) for file in files]
+    exact = [file for each, file in called if each in (wanted, f"{wanted}:latest")]
+    return _only(name, exact or [file for each, file in called if each.startswith(f"{wanted}:")])
+
+
+def _in_ollama(name: str) -> LocalFile:
+    """The model of Ollama that `ollama:NAME` means.
+
+    Raises:
+        ModelError: there is none, or there are several.
+    """
+    bare = name.removeprefix(OLLAMA_PREFIX)
+    files = ollama_files()
+    if found := _foreign(bare, files):
+        return found
+    near = get_close_matches(name, [file.name for file in files], n=3, cutoff=0.5)
+    if near:
+        hint = f"did you mean {' or '.join(f'`{each}`' for each in near)}?"
+    else:
+        hint = "`mistral-chat models list` shows the models that can be used; OLLAMA_MODELS names Ollama's folder"
+    raise ModelError(f"Ollama has no GGUF model called `{bare}` here", hint=hint)
 
 
 def _unknown(name: str, *, is_folder: bool, files: Sequence[LocalFile]) -> ModelError:
@@ -243,13 +310,24 @@ def _unknown(name: str, *, is_folder: bool, files: Sequence[LocalFile]) -> Model
         return ModelError(f"{name} is a folder, not a GGUF file", hint=f"`mistral-chat convert {name}` makes one of it")
     if official:
         sizes = f"downloads {size_text(official.download_bytes)}, makes {size_text(official.q4_bytes)} of it"
-        return ModelError(
-            f"{official.name} is not here yet", hint=f"`mistral-chat models pull {name}` fetches it: {sizes}"
-        )
+        hint = f"`mistral-chat models pull {name}` fetches it: {sizes}"
+        if foreign := _near_foreign(name):
+            hint += f"; {foreign} is here already"
+        return ModelError(f"{official.name} is not here yet", hint=hint)
     if is_repository(name):
         hint = f"on the hub it would be `{HubName(name)}` (GGUF files) or `mistral-chat convert {name}` (a checkpoint)"
         return ModelError(f"no model at {name}", hint=hint)
-    names = {each.lower(): each for each in (*(file.name for file in files), *official_names())}
+    known = (*(file.name for file in (*files, *foreign_files())), *official_names())
+    names = {each.lower(): each for each in known}
     if near := get_close_matches(name.lower(), names, n=3, cutoff=0.6):
         return ModelError(f"no model at {name}", hint=f"near it: {', '.join(f'`{names[each]}`' for each in near)}")
     return ModelError(f"no model at {name}", hint=WAYS_TO_A_MODEL)
+
+
+def _near_foreign(name: str) -> str:
+    """How `-m` names the model of another program that begins with this name; empty if there is not exactly one."""
+    try:
+        found = _foreign(name, [file for file in foreign_files() if file.where != "current folder"])
+    except ModelError:
+        return ""
+    return f"`-m {found.name}`" if found else ""

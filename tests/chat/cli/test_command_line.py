@@ -146,7 +146,7 @@ def test_verbose_is_an_option_of_whole_commands_only() -> None:
         ("chat.app.oneshot.answer_once", ["hi"], "hint: `-v` shows where\n"),
         ("convert.source_resolver.find_source", ["convert", "x"], "hint: `-v` shows where\n"),
         ("chat.doctor.checks.examine", ["doctor"], ""),
-        ("chat.models.inventory.local_files", ["models", "list"], ""),
+        ("chat.models.inventory.found_files", ["models", "list"], ""),
     ],
 )
 def test_a_hint_at_verbose_appears_only_with_commands_that_have_it(

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from chat.cli.main import run
 from chat.hub import hub_cache
 from chat.hub.names import CATALOGUE
 from chat.system.paths import models_folder
 from tests.chat.models.conftest import HUB_NAME, Said
+from tests.environments import terminal
 from tests.folders import ROOT
 from tests.hub_server import GOOD_TOKEN, Fault, HubServer
 from tests.program import Popen
@@ -92,6 +94,34 @@ def test_json_lists_every_fact(command: Command, pulled: Put) -> None:
             "problem": "",
         }
     ]
+
+
+def test_a_terminal_shows_sizes_rounded(pulled: Put) -> None:
+    """They were numbers of ten digits."""
+    pulled("mine-Q4_K_M")
+    screen = terminal(columns=100)
+    assert run(["models", "show", "mine-Q4_K_M"], screen) == 0
+    assert "size           1 MB" in screen.screen()
+    screen = terminal(columns=100)
+    assert run(["models", "show", "mistral"], screen) == 0
+    assert {"download    14.5 GB", "q4          4.4 GB"} < set(screen.screen())
+
+
+def test_a_model_of_another_program_is_listed_shown_and_never_removed(
+    command: Command, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "here.gguf"
+    path.write_bytes(gguf.read_bytes())
+    size = path.stat().st_size
+    assert command("models", "list").out == f"here.gguf\t{size}\tQ4_K_M\t-\tv3\tcurrent folder\n"
+    assert command("models", "show", "here.gguf").out.splitlines()[0] == "name           here.gguf"
+    assert command("models", "rm", "here", "-y") == Said(
+        3,
+        "",
+        f"error: here is not kept by this program (current folder)\nhint: remove it there: {path}\n",
+    )
+    assert path.exists()
 
 
 def test_a_name_that_steers_a_terminal_is_only_seen(pulled: Put) -> None:
