@@ -50,7 +50,7 @@ def list_models(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the models here: pulled or converted, and those of the hub's cache, this folder and other programs."""
+    """List the models here, those of other programs too."""
     environment: Environment = context.obj
     if official:
         return _list_official(as_json, environment)
