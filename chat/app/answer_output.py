@@ -11,6 +11,8 @@ from chat.app.backends import answers_as_guide
 from chat.app.json_report import json_line, reply_report, wanted_block
 from chat.core.events import Completion, LoadProgress, Notice, ReasoningDelta, TextDelta
 from chat.errors import ChatError, ExitCode
+from chat.models.last_used import ORIGIN as LAST_SESSION
+from chat.models.last_used import missing_last_model, short_name
 from chat.system.terminal_text import escape_control_characters
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from chat.config.options import Settings
+    from chat.config.resolve import ResolvedSettings
     from chat.core.backend import ModelInfo
     from chat.core.events import Event
     from chat.rendering.answer_view import AnswerView
@@ -154,9 +157,14 @@ class AnswerOutput:
             with self._wait.hidden() if self._wait is not None else nullcontext():
                 self.environment.print_error(f"note: {escape_control_characters(warning)}")
 
-    def note_guide(self, settings: Settings) -> None:
-        """Note that the guide answers, if no model is named in `settings`."""
-        if answers_as_guide(settings):
+    def note_unnamed_model(self, resolved: ResolvedSettings) -> None:
+        """Note which model answers, if nothing names one: that of the last session, or the guide."""
+        if resolved.origins.get("model") == LAST_SESSION:
+            name = short_name(resolved.settings.model or "")
+            self.note(f"using {name}, the model of your last session; `-m FILE` chooses another")
+        if (gone := missing_last_model(resolved)) is not None:
+            self.note(f"the model of your last session is gone: {gone}")
+        if answers_as_guide(resolved.settings):
             from chat.guide.backend import guide_notice
 
             self.note(f"no model is named, so {guide_notice()}")

@@ -17,6 +17,7 @@ from chat.core.request import Prompt
 from chat.core.tool_results import check_no_pending_calls, result_messages
 from chat.errors import ChatError, ExitCode, UsageError
 from chat.history.open_session import AnswerWriter
+from chat.models.last_used import with_last_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,11 +42,12 @@ def answer_once(words: Sequence[str], resolved: ResolvedSettings, environment: E
     Raises:
         ChatError: anything that kept the answer from being complete.
     """
-    settings = resolved.settings
-    output = AnswerOutput(settings, environment)
-    if settings.session is not None or settings.continue_last:
+    output = AnswerOutput(resolved.settings, environment)
+    if resolved.settings.session is not None or resolved.settings.continue_last:
         return _answer_in_session(words, resolved, output)
-    output.note_guide(settings)
+    resolved = with_last_model(resolved)
+    settings = resolved.settings
+    output.note_unnamed_model(resolved)
     prompt = _prompt(words, settings, output)
     request = request_builder.build_request(prompt, settings, tools=request_builder.read_tools(settings))
     # A file often gets several questions, so the state after it is saved
@@ -78,8 +80,9 @@ def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output:
     """Continue a stored session: the question is stored before the model gets it, the answer while it comes."""
     has_results = bool(resolved.settings.tool_result)
     question = InputText("") if has_results else read_prompt(words, resolved.settings, output.environment)
-    with open_named_session(resolved) as (session, settings):
-        output.note_guide(settings)
+    with open_named_session(resolved) as (session, resolved_here):
+        settings = resolved_here.settings
+        output.note_unnamed_model(resolved_here)
         for warning in (*question.warnings, *(notice.text for notice in session.store.take_notices())):
             output.note(warning)
         messages = _new_messages(words, question.text, settings, session.conversation)

@@ -16,12 +16,12 @@ from chat.config.option_types import checked, option_specs
 from chat.config.options import Group
 from chat.core.conversation import Conversation
 from chat.errors import ModelError, UsageError
+from chat.models.last_used import with_last_model
 from chat.models.resolve import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from chat.config.options import Settings
     from chat.config.resolve import ResolvedSettings
     from chat.history.open_session import OpenSession
     from chat.history.records import SessionRecord
@@ -138,11 +138,11 @@ def _word(value: Any) -> str:
 
 
 @contextmanager
-def open_named_session(resolved: ResolvedSettings) -> Iterator[tuple[OpenSession, Settings]]:
+def open_named_session(resolved: ResolvedSettings) -> Iterator[tuple[OpenSession, ResolvedSettings]]:
     """Open the stored session that the settings name.
 
     Yields:
-        The session, and the settings with its stored options.
+        The session, and the settings with its stored options and its model, or the last session's.
 
     Raises:
         UsageError: the session's name is not allowed.
@@ -154,11 +154,11 @@ def open_named_session(resolved: ResolvedSettings) -> Iterator[tuple[OpenSession
     with open_history(enabled=not resolved.settings.no_history) as store:
         record, resolved = find_session(store, resolved)
         conversation = load_conversation(store, record, resolved)
-        yield OpenSession(store, conversation, record, persisted_options(resolved)), resolved.settings
+        yield OpenSession(store, conversation, record, persisted_options(resolved)), resolved
 
 
 def find_session(store: Store, resolved: ResolvedSettings) -> tuple[SessionRecord | None, ResolvedSettings]:
-    """Find the session that the settings name, and apply its stored options.
+    """Find the session that the settings name, and apply its stored options; name the last model if nothing names one.
 
     A new name creates a session. With `--continue` and no session, or without either option, there is none.
 
@@ -171,15 +171,18 @@ def find_session(store: Store, resolved: ResolvedSettings) -> tuple[SessionRecor
     if settings.session is not None:
         record = store.find_named(settings.session)
         if record is None:
+            resolved = with_last_model(resolved)
             system = Conversation(system=request_builder.system_prompt(settings))
             options = persisted_options(resolved)
             created = store.create(
-                name=settings.session, model=settings.model or "", settings=options, conversation=system
+                name=settings.session, model=resolved.settings.model or "", settings=options, conversation=system
             )
             return created, resolved
     elif settings.continue_last:
         record = store.latest()
-    return record, resolved if record is None else _checked_model(apply_session(resolved, record))
+    if record is not None:
+        resolved = _checked_model(apply_session(resolved, record))
+    return record, with_last_model(resolved)
 
 
 def load_conversation(store: Store, record: SessionRecord | None, resolved: ResolvedSettings) -> Conversation:

@@ -13,6 +13,7 @@ from chat.app.prompt_input import BatchPrompt
 from chat.batch.files import finished_ids, id_key, open_lines, result_writer
 from chat.batch.records import RecordReader
 from chat.errors import ChatError, ExitCode
+from chat.models.last_used import with_last_model
 from chat.rendering.status_text import counted, duration, rate
 from chat.system.progress import count_bar
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from chat.batch.records import BatchRecord
-    from chat.config.options import Settings
+    from chat.config.resolve import ResolvedSettings
     from chat.core.backend import ChatBackend
     from chat.core.request import Request
     from chat.system.environment import Environment
@@ -37,7 +38,7 @@ class BatchInterrupted(Exception):  # noqa: N818 - a signal to the caller, not a
     """The batch was cancelled; there are no more results."""
 
 
-def answer_batch(words: Sequence[str], settings: Settings, environment: Environment) -> int:
+def answer_batch(words: Sequence[str], resolved: ResolvedSettings, environment: Environment) -> int:
     """Answer each record of the batch that the settings name.
 
     Args:
@@ -51,8 +52,10 @@ def answer_batch(words: Sequence[str], settings: Settings, environment: Environm
         ChatError: the batch cannot be read, the results cannot be written, or no backend starts. The fault of a single
             record becomes its result instead.
     """
+    resolved = with_last_model(resolved)
+    settings = resolved.settings
     complete, output = BatchPrompt(words, settings, environment), AnswerOutput(settings, environment)
-    output.note_guide(settings)
+    output.note_unnamed_model(resolved)
     for warning in complete.warnings:
         output.note(warning)
     reader = RecordReader(settings, complete)

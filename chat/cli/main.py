@@ -211,7 +211,7 @@ def _start_chat(words: Sequence[str], flags: Mapping[str, Any], environment: Env
     if resolved.settings.batch is not None:
         from chat.batch.run import answer_batch
 
-        return answer_batch(words, resolved.settings, environment)
+        return answer_batch(words, resolved, environment)
     from chat.app.oneshot import answer_once
 
     return answer_once(words, resolved, environment)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chat.app.backends import answers_as_guide, session_backend, state_folder_of
+from chat.app.backends import session_backend, state_folder_of
 from chat.app.sessions import find_session, load_conversation
+from chat.errors import ExitCode, ModelError
+from chat.guide import PATH as GUIDE_FILE
+from chat.models.last_used import missing_last_model
+from chat.models.resolve import resolve
 
 if TYPE_CHECKING:
+    from chat.config.options import Settings
     from chat.config.resolve import ResolvedSettings
     from chat.system.environment import Environment
     from chat.tui.tty_modes import TtyModes
@@ -32,11 +37,17 @@ def enter_session(resolved: ResolvedSettings, modes: TtyModes, environment: Envi
     with open_history(enabled=not resolved.settings.no_history) as store:
         base = resolved
         record, resolved = find_session(store, base)
-        if answers_as_guide(resolved.settings):
+        if (gone := missing_last_model(resolved)) is not None:
+            environment.notify(f"note: the model of your last session is gone: {gone}")
+        if _needs_choice(resolved.settings):
             from chat.cli.first_run import choose_model
 
-            with modes.restored():
-                model = choose_model(environment)
+            try:
+                with modes.restored():
+                    model = choose_model(environment)
+            except EOFError:  # Ctrl+D leaves, as in the session
+                environment.print("")
+                return ExitCode.DONE
             resolved = replace(resolved, settings=replace(resolved.settings, model=model))
         settings = resolved.settings
         opening = Opening(
@@ -50,3 +61,13 @@ def enter_session(resolved: ResolvedSettings, modes: TtyModes, environment: Envi
             state_folder=state_folder_of(settings),
         )
         return run_session(lambda options: session_backend(options, settings), resolved, opening, modes)
+
+
+def _needs_choice(settings: Settings) -> bool:
+    """Whether no model is named, and several were pulled, or none."""
+    if settings.model is not None or settings.remote:
+        return False
+    try:
+        return resolve(None) == GUIDE_FILE
+    except ModelError:
+        return True

@@ -11,6 +11,7 @@ from chat.app.request_builder import read_tools
 from chat.app.sessions import persisted_options
 from chat.errors import ExitCode
 from chat.history.open_session import OpenSession
+from chat.models.last_used import ORIGIN as LAST_SESSION
 from chat.rendering.screen import Screen
 from chat.rendering.status_text import context_usage, greeting, loading_text, rate, toolbar
 from chat.rendering.styled_text import plain
@@ -214,6 +215,7 @@ class _Repl:
             if event is SessionEvent.LOAD_ENDED:
                 if state.backend.fault is not None and not state.totals.answers:
                     raise state.backend.fault
+                state.remember_model()
                 exchange.update_used_tokens(state)
 
     def _make_reader(self, environment: Environment) -> LineReader:
@@ -240,6 +242,9 @@ class _Repl:
             state.screen.write(ERASE_LINE)  # the terminal itself echoed keys that came before its modes were set
         if not state.settings.quiet:
             state.show(plain(greeting(state.model_name, state.screen.width), "dim"), ())
+            if state.resolved.origins.get("model") == LAST_SESSION:
+                sentence = f"Using {state.model_name}, the model of your last session. -m FILE or /model changes it."
+                state.report(sentence)
         state.show_notices()
         for path in opening.files:
             attach_files(state, path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.app.sessions import persisted_options
 from chat.config.resolve import ResolvedSettings
+from chat.models.last_used import remember_model, short_name
 from chat.rendering.styled_text import Line, Span, plain, wrap
 from chat.system.terminal_text import escape_control_characters, escape_line
 from chat.tui.signals import Signals, Terminated
@@ -125,12 +126,10 @@ class SessionState:
 
     @property
     def model_name(self) -> str:
-        """The model's name for the screen: the stem of its file, or the name that a server gives."""
-        from pathlib import Path
-
+        """The model's name for the screen: that of its file, of Ollama, or of a server."""
         if self.settings.remote:
             return escape_line(self.backend.info.name if self.backend.info else self.settings.remote)
-        return escape_line(Path(self.backend.options.model_path).stem)
+        return escape_line(short_name(self.backend.options.model_path))
 
     @property
     def model_system_prompt(self) -> str:
@@ -153,6 +152,13 @@ class SessionState:
         """Store which model answers; a server's model has no file."""
         path = "" if self.settings.remote else self.backend.options.model_path
         self.session.set_model(self.settings.model or "", path)
+
+    def remember_model(self) -> None:
+        """Store that the next session without a named model uses this one, once it is loaded."""
+        from pathlib import Path
+
+        if self.backend.info is not None and not self.settings.remote and not self.settings.no_history:
+            remember_model(Path(self.backend.options.model_path))
 
     def show(self, *lines: Line) -> None:
         """Show lines."""
