@@ -69,7 +69,17 @@ def parse_value(spec: OptionSpec, text: str) -> Any:
 
 
 def apply_options(state: SessionState, values: dict[str, Any], origin: str) -> None:
-    """Put values in force, load the model again if they need it, and show them.
+    """Put values in force as `change_options` does, and show them.
+
+    Raises:
+        ChatError: the model cannot be used with them; everything is as before.
+    """
+    change_options(state, values, origin)
+    state.show(*(option_line(state, option_specs()[name]) for name in values), ())
+
+
+def change_options(state: SessionState, values: dict[str, Any], origin: str) -> None:
+    """Put values in force, and load the model again if they need it.
 
     Args:
         state: the session.
@@ -92,7 +102,6 @@ def apply_options(state: SessionState, values: dict[str, Any], origin: str) -> N
         state.reader.use_vi(values["keys"] == "vi")
     if "system" in values:
         state.session.set_system(values["system"])
-    state.show(*(option_line(state, option_specs()[name]) for name in values), ())
 
 
 def option_line(state: SessionState, spec: OptionSpec) -> Line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -10,17 +11,31 @@ from typing import TYPE_CHECKING
 from chat.config.option_types import option_specs
 from chat.config.options import Group
 from chat.errors import UsageError
+from chat.models.inventory import LocalModel, describe, usable_models
+from chat.models.stores import LocalFile
 from chat.rendering.styled_text import Span, plain
+from chat.system.table_output import table_lines
 from chat.system.terminal_text import escape_line, size_text
 from chat.tui import exchange
 from chat.tui.commands.lookup import unquoted
-from chat.tui.commands.option_changes import apply_options, changeable_options, find_option, option_line, parse_value
+from chat.tui.commands.option_changes import (
+    apply_options,
+    change_options,
+    changeable_options,
+    find_option,
+    option_line,
+    parse_value,
+)
 from chat.tui.transcript import show_reasoning
 
 if TYPE_CHECKING:
     from chat.core.backend import ModelInfo
     from chat.tui.state import SessionState
 
+HEADER_SECONDS = 2.0  # for reading what the models are
+NARROW = 60  # columns of a terminal
+MODEL_COLUMNS = ["  NAME", "SIZE", "TYPE", "WINDOW", "WHERE"]
+MODEL_HINT = "/model NAME or /model FILE switches, /model info shows the details of the present one"
 HIDDEN_DETAILS = ("cells", "rolling", "batch")  # for reports only
 
 
@@ -143,14 +158,42 @@ def toggle_raw(state: SessionState, argument: str) -> None:
 
 
 def switch_model(state: SessionState, argument: str) -> None:
-    """`/model [NAME]`
+    """`/model [NAME|info]`
 
     Raises:
         ChatError: the model cannot be used; the earlier one is loaded again.
     """
-    if name := unquoted(argument):
-        apply_options(state, {"remote_model" if state.settings.remote else "model": name}, "/model")
-    show_model(state)
+    name = unquoted(argument)
+    if name == "info" or (not name and state.settings.remote):
+        return show_model(state)
+    if not name:
+        return list_models(state)
+    change_options(state, {"remote_model" if state.settings.remote else "model": name}, "/model")
+    state.remember_model()
+    info = state.backend.info
+    about = LocalModel("", "", "elsewhere", info.size, info.type, info.window) if info and info.size else None
+    return state.report(f"Now using {state.model_name}" + (f" ({about.summary})." if about else "."))
+
+
+def list_models(state: SessionState) -> None:
+    """Show the models that are on this machine, the present one first and marked."""
+    current = Path(state.backend.options.model_path)
+    models = usable_models(HEADER_SECONDS)
+    present = [model for model in models if os.path.realpath(model.path) == os.path.realpath(current)]
+    present = present or [describe(LocalFile(state.model_name, current, "elsewhere"))]
+    others = [model for model in models if model not in present]
+    rows = [MODEL_COLUMNS, *(model_row(model, "*") for model in present), *(model_row(model, "") for model in others)]
+    columns = len(MODEL_COLUMNS) - (state.screen.width < NARROW)  # there without the place
+    shown = [[escape_line(cell) for cell in row[:columns]] for row in rows]
+    head, *lines = table_lines(shown, state.screen.width)
+    state.show(plain(head, "dim"), *map(plain, lines), ())
+    return state.report(MODEL_HINT)
+
+
+def model_row(model: LocalModel, mark: str) -> list[str]:
+    """The cells of a model in a list; those of a header that was not read are empty."""
+    window = f"{model.window:,}" if model.window else "-" if model.type else ""
+    return [f"{mark:1} {model.name}", size_text(model.size), model.type, window, model.where]
 
 
 def show_model(state: SessionState) -> None:

@@ -148,9 +148,10 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
                 "Without text it shows the system prompt; `/system none` is none, `/system default` the model's own. "
                 "It holds from the next answer on.",
                 setting_commands.set_system, "[TEXT]", ("sys",)),
-        SlashCommand("model", "show or switch the model",
-                "Continues the same conversation with another model: a GGUF file or a catalogue name.",
-                setting_commands.switch_model, "[NAME]", (), "model"),
+        SlashCommand("model", "list or switch models",
+                "Lists the models on this machine, or continues the same conversation with another one: a GGUF file, "
+                "a name from the list or of the catalogue. `/model info` tells about the present one.",
+                setting_commands.switch_model, "[NAME|info]", (), "model"),
         SlashCommand("think", "thinking before an answer",
                 "`/think show` prints what the model thought (Ctrl+T too). `on` and `off` tell it to think or not, "
                 "`auto` leaves that to the model, `hide` keeps it off the screen, `limit N` sets the most tokens.",

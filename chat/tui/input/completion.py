@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chat.config.option_types import option_specs
 from chat.errors import ChatError
+from chat.models.inventory import usable_models
 from chat.system.paths import expand_path
 from chat.system.terminal_text import escape_line
 from chat.tui.commands.option_changes import changeable_options, find_option
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from chat.tui.state import SessionState
 
 MAX_CANDIDATES = 50
+HEADER_SECONDS = 0.2  # for reading what models are, while the user types; what was read is known the next time
 
 
 def candidates(state: SessionState, text: str) -> list[Candidate]:
@@ -105,8 +107,15 @@ def _paths(state: SessionState, argument: str) -> Iterator[Candidate]:
 
 
 def _models(state: SessionState, argument: str) -> Iterator[Candidate]:
+    """Models on this machine with the argument anywhere in their names, then folders and GGUF files."""
+    names = set()
+    for model in usable_models(HEADER_SECONDS):
+        if argument.lower() in model.name.lower() and model.name.isprintable():
+            names.add(model.name)
+            yield Candidate(model.name, len(argument), model.summary)
+    yield from _matching(("info",), argument)
     for candidate in _paths(state, argument):
-        if candidate.text.endswith(("/", ".gguf")):
+        if candidate.text.endswith(("/", ".gguf")) and candidate.text not in names:
             yield candidate
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from shutil import copyfile
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from chat.core.backend import ModelInfo
-from chat.tui.commands.setting_commands import model_facts
+from chat.system.paths import models_folder
+from chat.tui.commands.setting_commands import MODEL_HINT, model_facts, switch_model
 
 
 def test_facts_are_readable_and_leave_out_details_for_reports() -> None:
@@ -42,13 +45,66 @@ def test_the_model_is_switched_within_the_conversation(start: Any, tmp_path: Pat
     }
     terminal = start(others=others)
     terminal.run("hello", "You said: hello")
-    terminal.run("/model other.gguf", "64 tokens")
+    terminal.run("/model other.gguf", "Now using other (")
     terminal.run("and you?", "other speaks")
     terminal.run("/context", "You said: hello")
     terminal.run("/model missing.gguf", "error: no model at missing.gguf")
     terminal.run("/model bad.gguf", "error: bad.gguf is no GGUF file")
-    terminal.run("/model", "other.gguf")
+    terminal.run("/model", "* other")
+    terminal.run("/model info", "64 tokens")
     terminal.run("/set context 64", "context          64  /set")
+
+
+def session_with(model: Path, columns: int) -> tuple[Any, list[str]]:
+    """What the commands for models need of a session, and the lines that they show."""
+    shown: list[str] = []
+    state = SimpleNamespace(
+        screen=SimpleNamespace(width=columns),
+        settings=SimpleNamespace(remote=None),
+        backend=SimpleNamespace(options=SimpleNamespace(model_path=str(model))),
+        model_name=model.stem,
+        show=lambda *lines: shown.extend("".join(span.text for span in line) for line in lines),
+        report=shown.append,
+    )
+    return state, shown
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (
+            80,
+            [
+                "  NAME         SIZE  TYPE  WINDOW  WHERE",
+                "* mine         8 MB  F32   64      elsewhere",
+                "  here.gguf    8 MB  F32   64      current folder",
+                "  other model  8 MB  F32   64      models",
+            ],
+        ),
+        (
+            40,
+            [
+                "  NAME         SIZE  TYPE  WINDOW",
+                "* mine         8 MB  F32   64",
+                "  here.gguf    8 MB  F32   64",
+                "  other model  8 MB  F32   64",
+            ],
+        ),
+    ],
+)
+def test_models_are_listed_the_present_one_first(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int, lines: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    models_folder().mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for path in (tmp_path / "elsewhere/mine.gguf", tmp_path / "here.gguf", models_folder() / "other model.gguf"):
+        copyfile(tiny_model, path)
+    (tmp_path / "broken.gguf").touch()
+    state, shown = session_with(tmp_path / "elsewhere/mine.gguf", columns)
+    switch_model(state, "")
+    assert sorted(shown[: len(lines)]) == sorted(lines)
+    assert (shown[:2], shown[len(lines) :]) == (lines[:2], ["", MODEL_HINT])
 
 
 def test_a_model_that_cannot_be_used_does_not_end_a_session_without_answers(start: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from chat.core.conversation import Conversation, Message
 from chat.history.store import open_store
 from chat.tui.input.completion import candidates
+from chat.tui.input.reader import Candidate
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("/file .h", [".hidden"]),
         ("/read more/d", ["deep.txt"]),
         ("/file nowhere/", []),
-        ("/model ", ["more/", "tiny.gguf"]),
+        ("/model ", ["info", "more/", "tiny.gguf"]),
         ("/load g", ["garden"]),
         ("/preset co", ["code", "cook"]),
         ("/copy ", ["code", "all"]),
@@ -59,3 +60,14 @@ def test_candidates_replace_only_the_word_that_they_complete(state: Any) -> None
     assert {candidate.replaced for candidate in candidates(state, "/file more/de")} == {2}
     assert {candidate.replaced for candidate in candidates(state, "/und")} == {4}
     assert candidates(state, "/load ga")[0].note == "roses?"
+
+
+def test_models_are_completed_by_any_part_of_their_names(
+    state: Any, tiny_model: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat.tui.input.completion.HEADER_SECONDS", 60)
+    folder = own_home / ".lmstudio/models/a/b"
+    folder.mkdir(parents=True)
+    (folder / "Mistral-7B.gguf").symlink_to(tiny_model)
+    assert candidates(state, "/model 7b") == [Candidate("Mistral-7B", 2, "8 MB, F32, window 64")]
+    assert next(candidate.text for candidate in candidates(state, "/model ")) == "Mistral-7B"
