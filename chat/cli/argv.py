@@ -7,7 +7,7 @@ library is not used here, because importing it takes as long as everything else 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -51,6 +51,7 @@ class CommandLine:
         before: the arguments before the command's name.
         arguments: the arguments after the command's name.
         fault: the first error in the line; the rest is read nevertheless.
+        is_marked: whether `--` says that words are words.
     """
 
     words: tuple[str, ...]
@@ -60,6 +61,7 @@ class CommandLine:
     before: tuple[str, ...]
     arguments: tuple[str, ...]
     fault: UsageError | None
+    is_marked: bool = False
 
     @property
     def verbose(self) -> bool:
@@ -105,7 +107,7 @@ def read_command_line(
         argument = reading.left.popleft()
         if argument == "--":
             words += reading.left
-            break
+            return replace(reading.line(words), is_marked=True)
         if argument.startswith("--"):
             flag, equals, value = argument.partition("=")
             reading.take(flag, value if equals else None)

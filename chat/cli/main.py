@@ -114,7 +114,30 @@ def _dispatch(line: CommandLine, environment: Environment, tracebacks: _Tracebac
         return print_page(environment)
     if line.fault is not None:
         raise line.fault
+    _check_words(line, environment)
     return _start_chat(line.words, line.flags, environment)
+
+
+def _check_words(line: CommandLine, environment: Environment) -> None:
+    """Refuse words that were probably meant as a command, where a user at a terminal asks nothing else.
+
+    Raises:
+        UsageError: a command was meant; the hint says how to ask the words as a question.
+    """
+    if not line.words or line.is_marked or not environment.stdin.isatty():
+        return
+    if line.flags.keys() - {"model", "quiet", "verbose", "color"}:  # a file, a schema: the words are about that
+        return
+    from chat.app.near_commands import meant_in_shell
+
+    words, meant = " ".join(line.words), meant_in_shell(line.words, (*COMMANDS, COMPLETION))
+    if meant:
+        commands = " or ".join(f"`{each}`" for each in meant)
+        is_for_session = meant == ("mistral-chat",)
+        raise UsageError(
+            f"`{words}` is for a session, which {commands} starts" if is_for_session else f"did you mean {commands}?",
+            hint=f"`mistral-chat -- {words}` sends it to the model",
+        )
 
 
 def _print_help(environment: Environment) -> int:

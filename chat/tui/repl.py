@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
+from chat.app.near_commands import meant_in_session
 from chat.app.request_builder import read_tools
 from chat.app.sessions import persisted_options
 from chat.errors import ExitCode
@@ -139,6 +140,7 @@ class _Repl:
     def __init__(self, state: SessionState, events: EventQueue, environment: Environment) -> None:
         self._state = state
         self._events = events
+        self._asked = ""  # a message that was probably meant as a command
         state.reader = self._make_reader(environment)
 
     def run(self, opening: Opening) -> ExitCode:
@@ -196,8 +198,21 @@ class _Repl:
             if state.signals.presses:
                 raise KeyboardInterrupt
             return run_command(state, text)
+        if text is line and self._is_probably_command(text):
+            return None
         stopped = exchange.send_message(state, text[1:] if text.startswith("//") else text)
         return None if stopped is None else line
+
+    def _is_probably_command(self, text: str) -> bool:
+        """Ask whether a command was meant, unless the same text has just been typed before, or begins with a space."""
+        asked, self._asked = self._asked, ""
+        meant = meant_in_session(text) if text != asked and not text.startswith(" ") else ()
+        if not meant:
+            return False
+        self._asked = text
+        commands, typed = " or ".join(f"`{escape_line(each)}`" for each in meant), escape_line(text.strip())
+        self._state.report(f"Did you mean {commands}? Enter `{typed}` again to send it as a message.")
+        return True
 
     def _handle_events(self) -> None:
         """Handle what other threads and signal handlers have posted.
