@@ -90,9 +90,10 @@ def _settings(model: str | None) -> Settings:
     """The settings; their defaults if they cannot be read, which another finding reports."""
     from chat.config.options import Settings
     from chat.config.resolve import resolve_settings
+    from chat.models.last_used import with_last_model
 
     try:
-        return resolve_settings({"model": model} if model else {}, file=_settings_file()).settings
+        return with_last_model(resolve_settings({"model": model} if model else {}, file=_settings_file())).settings
     except ChatError:
         return Settings(model=model)
 

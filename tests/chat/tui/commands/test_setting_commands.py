@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from shutil import copyfile
@@ -178,3 +179,22 @@ def test_an_option_takes_one_line_for_every_origin_and_width(start: Any, tmp_pat
     assert re.fullmatch(r"  min-p            0\.5  preset p+…?", shown["min-p"])
     assert re.fullmatch(r"  stop             'xx+…  config\.t\S*", shown["stop"])
     assert not [line for line in terminal.lines() if line.startswith(("ppp", "xxx"))]  # of the line before
+
+
+def test_a_word_of_a_command_is_asked_back_once_and_the_model_is_remembered(start: Any, tmp_path: Path) -> None:
+    """The model answered `exit`, and the next session knew no model."""
+    terminal = start()
+    terminal.wait("/ 32,768")
+    terminal.run("exit", "Did you mean `/bye`? Enter `exit` again to send it as a message.")
+    terminal.run("exit", "You said: exit")
+    terminal.run("run mistral", "Did you mean `/model mistral`?")
+    terminal.run("list the planets", "You said: list the planets")
+    remembered = json.loads((tmp_path / "home/data/last-model.json").read_text())
+    assert Path(remembered["model"]).name == "program.py"
+
+
+def test_without_history_the_model_is_not_remembered(start: Any, tmp_path: Path) -> None:
+    terminal = start(flags={"no_history": True})
+    terminal.wait("/ 32,768")
+    terminal.run("hello", "You said: hello")
+    assert not (tmp_path / "home/data").exists()
