@@ -1,4 +1,4 @@
-"""`mistral-chat config path|show|edit|init`."""
+"""`mistral-chat config path|show|set|edit|init`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chat.config.option_types import option_specs
+from chat.config.option_types import checked, option_specs
 from chat.config.resolve import ResolvedSettings, check_presets, resolve_settings
-from chat.config.settings_file import initial_text, toml_value
+from chat.config.settings_file import changed_text, initial_text, read_settings_file, spec_of, toml_value
 from chat.errors import FileError, UsageError
 from chat.system.external_editor import open_editor
 from chat.system.paths import make_private_folder
@@ -79,6 +79,29 @@ def edit(context: typer.Context) -> None:
         init(context)
     open_editor(environment.config_file)
     _checked(environment)
+
+
+@app.command("set")
+def set_value(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A setting, such as `model`.")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value; `default` removes it from the file.")],
+) -> None:
+    """Change one setting in the file."""
+    environment: Environment = context.obj
+    path = environment.config_file
+    file = read_settings_file(path)
+    file.values()  # a fault in the file is reported before it is changed
+    spec = spec_of(name, "config set")
+    if spec.many:
+        raise UsageError(f"`{name}` takes several values", hint="`mistral-chat config edit` opens the file")
+    wanted = None if value == "default" else checked(spec, value)
+    text = changed_text(file, spec.name, wanted)
+    try:
+        make_private_folder(path.parent)
+    except OSError as error:
+        raise FileError(f"{path.parent}: cannot be made: {error.strerror}") from error
+    write_file(path.resolve(), text, overwrite=True)
 
 
 def _checked(environment: Environment) -> ResolvedSettings:

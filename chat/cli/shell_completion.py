@@ -227,7 +227,7 @@ def _model_names(_: Environment) -> Iterable[str]:
     from chat.hub.names import official_names
     from chat.models.stores import found_files
 
-    return ["guide", *(file.name for file in found_files()), *official_names()]
+    return ["guide", *(file.name for file in found_files() if file.where != "current folder"), *official_names()]
 
 
 def _template_names(_: Environment) -> Iterable[str]:

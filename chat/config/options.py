@@ -58,7 +58,7 @@ class Settings:
 
     model: str | None = _option(
         None, "-m", "--model", group=Group.MODEL, metavar="NAME",
-        help="GGUF file, catalogue name, or hf:owner/repo[:QUANT].",
+        help="GGUF file, catalogue name, ollama:NAME, or hf:owner/repo[:QUANT]; else that of the last session.",
     )  # fmt: skip
     lora: tuple[str, ...] = _option(
         (), "--lora", group=Group.MODEL, metavar="PATH[:SCALE]",

@@ -85,7 +85,7 @@ class SettingsFile:
             name = key.replace("-", "_")
             if name in values:
                 raise UsageError(f"{place}: `{key}` is set twice")
-            values[name] = checked_at(_spec_of(key, place), value, place)
+            values[name] = checked_at(spec_of(key, place), value, place)
             origins[name] = place
         return values, origins
 
@@ -135,7 +135,15 @@ def persistent_names() -> list[str]:
     return [name for name, spec in option_specs().items() if spec.option.persistent]
 
 
-def _spec_of(key: str, place: str) -> OptionSpec:
+def spec_of(key: str, place: str) -> OptionSpec:
+    """The setting of this name, which the file may hold.
+
+    Args:
+        place: where the name is from, for the error.
+
+    Raises:
+        UsageError: there is none, or it belongs to the command line.
+    """
     name = key.replace("-", "_")
     spec = option_specs().get(name)
     if spec is None or name == PRESETS:
@@ -183,6 +191,47 @@ def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
 
 def _parts(dotted: str) -> tuple[str, ...]:
     return tuple("".join(part) for part in _PART.findall(dotted))
+
+
+def changed_text(file: SettingsFile, name: str, value: Any) -> str:
+    """The text of a settings file with another value outside of presets; everything else in it stays as it is.
+
+    Args:
+        name: of a setting that the file may hold.
+        value: None removes the setting.
+
+    Raises:
+        UsageError: the value is written in a way that only a person can change, such as over several lines.
+    """
+    lines = file.text.splitlines(keepends=True)
+    written = next((key for key in file.table if key.replace("-", "_") == name), None)
+    entry = [] if value is None else [f"{name} = {toml_value(value)}\n"]
+    if written is not None:
+        number = (_line_of(file.text, (written,)) or 1) - 1
+        lines[number : number + 1] = entry
+    else:
+        commented = re.compile(rf"#\s*{name}\s*=")
+        tables = (number for number, line in enumerate(lines) if _HEADER.match(line))
+        first_table = next(tables, len(lines))
+        place = next((number for number in range(first_table) if commented.match(lines[number])), None)
+        if place is None:
+            if entry and first_table == len(lines) and lines and not lines[-1].endswith("\n"):
+                lines[-1] += "\n"
+            lines[first_table:first_table] = entry
+        else:
+            lines[place : place + 1] = entry or [lines[place]]
+    text = "".join(lines)
+    expected = {key: old for key, old in file.table.items() if key != written} | (
+        {} if value is None else {name: value}
+    )
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        table = {PRESETS: None}
+    presets = table.pop(PRESETS, {})
+    if table != expected or presets != file.presets:
+        raise UsageError(f"{file.path}: `{name}` is written over several lines", hint=_EDIT_HINT)
+    return text
 
 
 def initial_text() -> str:

@@ -15,6 +15,7 @@ from chat.config.options import Settings
 from chat.config.resolve import resolve_settings
 from chat.config.settings_file import initial_text, toml_value
 from chat.system.paths import config_folder
+from tests.environments import pipes
 
 
 def test_the_initial_file_changes_nothing_and_names_every_persistent_setting(tmp_path: Path) -> None:
@@ -69,3 +70,53 @@ def test_an_editor_that_fails_is_named(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setenv("EDITOR", "no-such-editor")
     assert run(["config", "edit"]) == 2
     assert capsys.readouterr().err == "error: the editor `no-such-editor` failed\nhint: set $EDITOR to yours\n"
+
+
+def change(*arguments: str) -> tuple[int, str]:
+    """Exit code and error of `config set`."""
+    environment = pipes()
+    return run(["config", "set", *arguments], environment), environment.err
+
+
+def test_set_changes_one_line_and_keeps_the_rest() -> None:
+    file = config_folder() / "config.toml"
+    assert change("model", 'mine "x"') == (0, "")
+    assert file.read_text() == 'model = "mine \\"x\\""\n'
+    before = '# mine\ntemperature = 0.5 # warm\n# model = ""\nmax-tokens = 5\n[preset.a]\nmodel = "b"\n# top_k = 1'
+    file.write_text(before)
+    assert [change("model", "m.gguf"), change("temp", "0.2"), change("temperature", "0.2")][::2] == [(0, ""), (0, "")]
+    assert [change("max_tokens", "default"), change("seed", "7"), change("top-k", "default")] == [(0, "")] * 3
+    assert file.read_text() == (
+        '# mine\ntemperature = 0.2\nmodel = "m.gguf"\nseed = 7\n[preset.a]\nmodel = "b"\n# top_k = 1'
+    )
+
+
+def test_set_appends_to_a_file_without_a_last_line_break() -> None:
+    file = config_folder() / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("seed = 7")
+    assert change("quiet", "true") == (0, "")
+    assert file.read_text() == "seed = 7\nquiet = true\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "error"),
+    [
+        ("", ("modle", "x"), "error: config set: unknown setting `modle`\nhint: did you mean `model`?\n"),
+        ("", ("json", "true"), "error: config set: `json` belongs to the command line\nhint: use `--json`\n"),
+        ("", ("temperature", "900"), "error: --temperature is at most 100, not 900\n"),
+        ("", ("stop", "x"), "error: `stop` takes several values\nhint: `mistral-chat config edit` opens the file\n"),
+        (
+            'model = """\nmine"""\n',
+            ("model", "x"),
+            "error: {}: `model` is written over several lines\nhint: `mistral-chat config edit` opens it\n",
+        ),
+        ("modle = 1", ("model", "x"), "error: {}, line 1: unknown setting `modle`\nhint: did you mean `model`?\n"),
+    ],
+)
+def test_set_refuses_what_the_file_may_not_hold(text: str, arguments: tuple[str, ...], error: str) -> None:
+    file = config_folder() / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    assert change(*arguments) == (2, error.format(file))
+    assert file.read_text() == text
