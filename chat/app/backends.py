@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -102,11 +101,11 @@ def _guided(backend: ChatBackend, options: EngineOptions) -> ChatBackend:
 
 
 def _remote(settings: Settings) -> ChatBackend:
+    from chat.app.remotes import remote_options
     from chat.remote.client import RemoteBackend
-    from chat.remote.server_address import server_at
 
-    key = os.environ.get("MISTRAL_CHAT_REMOTE_KEY")
-    return RemoteBackend(server_at(settings.remote or "", key, insecure=settings.insecure), settings.remote_model)
+    options = remote_options(settings)
+    return RemoteBackend(options.server, options.model)
 
 
 @contextmanager

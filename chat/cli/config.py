@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chat.app.remotes import server_of
 from chat.config.option_types import checked, option_specs
+from chat.config.remotes import public_address
 from chat.config.resolve import ResolvedSettings, check_presets, resolve_settings
 from chat.config.settings_file import changed_text, initial_text, read_settings_file, spec_of, toml_value
 from chat.errors import FileError, UsageError
@@ -46,6 +48,10 @@ def show(
         for name, spec in option_specs().items()
         if spec.option.persistent
     }
+    if resolved.settings.remote:
+        rows["remote"] = (public_address(resolved.settings.remote), rows["remote"][1])
+    for remote in resolved.settings.remotes:
+        rows |= {f"remote.{remote.name}.{key}": (value, remote.place) for key, value in remote.public_values().items()}
     if as_json:
         plain = {name: {"value": value, "origin": origin} for name, (value, origin) in rows.items()}
         environment.print(json.dumps(plain, default=str))
@@ -105,7 +111,7 @@ def set_value(
 
 
 def _checked(environment: Environment) -> ResolvedSettings:
-    """The settings of the file and the variables; the presets of the file are checked too.
+    """The settings of the file and the variables; the presets and servers of the file are checked too.
 
     Raises:
         FileError: the file cannot be read.
@@ -114,4 +120,6 @@ def _checked(environment: Environment) -> ResolvedSettings:
     file = environment.config_file
     resolved = resolve_settings({}, environment.variables, file=file)
     check_presets(resolved, file)
+    for remote in resolved.settings.remotes:
+        server_of(remote, None)
     return resolved

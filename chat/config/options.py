@@ -7,6 +7,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+from chat.config.remotes import Remote
+
 
 class Group(Enum):
     """The sections of `--help`, in their order."""
@@ -70,8 +72,9 @@ class Settings:
     )  # fmt: skip
 
     remote: str | None = _option(
-        None, "--remote", group=Group.MODEL, metavar="URL",
-        help="Answer through an OpenAI-compatible server; its key is $MISTRAL_CHAT_REMOTE_KEY.",
+        None, "--remote", group=Group.MODEL, metavar="NAME|URL",
+        help="Answer through an OpenAI-compatible server: an address, whose key is $MISTRAL_CHAT_REMOTE_KEY, or a "
+        "[remote.NAME] of the settings file.",
     )  # fmt: skip
     remote_model: str | None = _option(
         None, "--remote-model", group=Group.MODEL, metavar="NAME", needs=("remote",),
@@ -306,6 +309,7 @@ class Settings:
         help="Disk for saved states in GiB; 0 saves none.",
     )  # fmt: skip
 
+    remotes: tuple[Remote, ...] = field(default=(), compare=False, repr=False)  # that the settings file names
     # the names of the settings above that came from the user, in whatever way
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 

@@ -11,6 +11,7 @@ from chat.config.conflicts import check_conflicts, superseded_by
 from chat.config.option_types import checked, option_specs
 from chat.config.options import Settings
 from chat.config.settings_file import checked_at, persistent_names, read_settings_file
+from chat.system.secrets import withhold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +60,9 @@ def resolve_settings(
             line, or which variable.
     """
     stored = read_settings_file(file)
+    remotes = stored.remotes()
+    withhold(*(remote.key_variable for remote in remotes))
+    own_models = {remote.name for remote in remotes if remote.model}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
 
@@ -66,6 +70,9 @@ def resolve_settings(
         for name in superseded_by(source):
             values.pop(name, None)
             origins.pop(name, None)
+        if source.get("remote") in own_models:  # an earlier model belongs to another server
+            values.pop("remote_model", None)
+            origins.pop("remote_model", None)
         values.update(source)
         origins.update(source_origins)
 
@@ -78,7 +85,7 @@ def resolve_settings(
     apply(template, dict.fromkeys(template, "template"))
     given = {name: checked(option_specs()[name], value) for name, value in flags.items()}
     apply(given, dict.fromkeys(flags, "flag"))
-    settings = Settings(**values)
+    settings = Settings(**values, remotes=remotes)
     check_conflicts(given, settings, origins)
     return ResolvedSettings(settings, origins, tuple(stored.presets))
 

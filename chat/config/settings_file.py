@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from chat.config.option_types import checked, option_specs
 from chat.config.options import Group
+from chat.config.remotes import REMOTES, read_remotes
 from chat.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chat.config.option_types import OptionSpec
+    from chat.config.remotes import Remote
 
 LARGEST_BYTES = 1 << 20
 PRESETS = "preset"  # the table of the presets; $MISTRAL_CHAT_PRESET, no key of the file, sets a default preset
@@ -34,6 +36,12 @@ TAIL = """\
 # [preset.code]
 # system = "You are a careful programmer."
 # temperature = 0.2
+
+# Servers: `mistral-chat --remote lab`, or `/model lab` in a session.
+# [remote.lab]
+# url = "https://lab.example.org/v1"
+# model = "mistral-small"
+# key_variable = "LAB_KEY"
 """
 
 
@@ -44,12 +52,14 @@ class SettingsFile:
     Attributes:
         table: its values outside of presets, unchecked.
         presets: the tables of its presets, unchecked.
+        servers: the tables of its servers, unchecked.
     """
 
     path: Path | None = None
     text: str = ""
     table: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    servers: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def values(self) -> tuple[dict[str, Any], dict[str, str]]:
         """The checked values outside of presets, and the place of each.
@@ -71,6 +81,14 @@ class SettingsFile:
             raise UsageError(f"no preset `{name}` in {self.path}", hint=hint)
         values, _ = self._checked(self.presets[name], (PRESETS, name))
         return values, dict.fromkeys(values, f"preset {name}")
+
+    def remotes(self) -> tuple[Remote, ...]:
+        """The checked servers.
+
+        Raises:
+            UsageError: an unknown key or a wrong value; the message says on which line.
+        """
+        return read_remotes(self.servers, lambda *keys: self.place(REMOTES, *keys))
 
     def place(self, *keys: str) -> str:
         """The file and, if it can be found, the line of a key."""
@@ -105,7 +123,8 @@ def read_settings_file(path: Path | None) -> SettingsFile:
     except RecursionError as error:
         raise UsageError(f"{path}: is nested too deep", hint=_EDIT_HINT) from error
     presets = table.pop(PRESETS, {})
-    file = SettingsFile(path, text, table, presets if isinstance(presets, dict) else {})
+    servers = table.pop(REMOTES) if isinstance(table.get(REMOTES), dict) else {}  # else it is an address
+    file = SettingsFile(path, text, table, presets if isinstance(presets, dict) else {}, servers)
     if presets is not file.presets:
         raise UsageError(f"{file.place(PRESETS)}: `{PRESETS}` holds tables, as in [{PRESETS}.code], and no value",
                          hint="`--preset NAME`, or the variable MISTRAL_CHAT_PRESET, uses one")  # fmt: skip

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.errors import UsageError
 from chat.system.python_child import python_child
+from chat.system.secrets import child_environment
 
 if TYPE_CHECKING:
     from chat.core.request import Constraint
@@ -53,6 +54,7 @@ def checked_grammar(constraint: Constraint, space: bool) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=WAIT_SECONDS,
+            env=child_environment(),
         )
     except subprocess.TimeoutExpired as error:
         raise _too_slow(flag) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
+from chat.system.secrets import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ def open_editor(path: Path, on_start: OnStart = lambda _: None) -> None:
     """
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
-        with subprocess.Popen([*shlex.split(editor), str(path)]) as process:
+        with subprocess.Popen([*shlex.split(editor), str(path)], env=child_environment()) as process:
             on_start(process)
             if process.wait():
                 raise subprocess.CalledProcessError(process.returncode, editor)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from chat.errors import EngineError
 from chat.system.python_child import python_child
+from chat.system.secrets import child_environment
 
 if TYPE_CHECKING:
     from typing import IO
 
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 LOG_TAIL_BYTES = 8192
 STDERR = Path("/dev/stderr")
 ASSERTION = ("GGML_ASSERT", "GGML_ABORT", "terminate called", "what():", "error:", "Error")
@@ -58,14 +58,13 @@ class WorkerProcess:
         """
         self._log: IO[bytes] = _open_log(log_file)
         self._log_start = os.fstat(self._log.fileno()).st_size
-        environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
         try:
             self._process = subprocess.Popen(
                 python_child(module),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=environment,
+                env=child_environment(),
                 bufsize=0,
                 start_new_session=True,  # Ctrl+C in the terminal reaches the parent only
             )

@@ -14,6 +14,7 @@ from chat.errors import ChatError, UsageError
 from chat.history.export import export_text, format_of_suffix
 from chat.rendering.code_blocks import code_blocks
 from chat.system.paths import expand_path
+from chat.system.secrets import child_environment
 from chat.system.text_files import write_file
 from chat.tui.commands.lookup import unquoted
 
@@ -133,7 +134,7 @@ def _run(command: tuple[str, ...], text: str) -> bool:
     try:
         process = subprocess.run(
             command, input=text.encode(), timeout=PROGRAM_SECONDS, check=False,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=child_environment(),
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -1,0 +1,128 @@
+"""The servers that the settings file names: `[remote.NAME]`, and what may be stored and shown of an address."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from chat.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+REMOTES = "remote"  # the table of the servers
+PUBLIC_QUERY = ("api-version",)  # parameters that are no secrets; without it Azure answers nothing
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_KINDS: dict[str, tuple[type, str]] = {
+    "url": (str, "a text"),
+    "model": (str, "a text"),
+    "key_variable": (str, "the name of an environment variable"),
+    "key_header": (str, "the name of a header"),
+    "headers": (dict, 'a table of texts, as in { "X-Team" = "search" }'),
+    "insecure": (bool, "true or false"),
+}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A server that the settings file names.
+
+    Attributes:
+        name: what `--remote` takes.
+        url: its address.
+        place: the file and the line of the address, for messages.
+        model: its model; None for the only one.
+        key_variable: the environment variable that holds its key; None sends no key, unless the host has a variable.
+        key_header: the header of the key.
+        headers: (name, value) of more headers; may hold secrets.
+        insecure: whether plain http to another machine is allowed.
+    """
+
+    name: str
+    url: str = field(repr=False)
+    place: str
+    model: str | None = None
+    key_variable: str | None = None
+    key_header: str = "Authorization"
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    insecure: bool = False
+
+    def public_values(self) -> dict[str, Any]:
+        """What is no secret, by key: of the headers only the names, of the address no password."""
+        values = {
+            "url": public_address(self.url),
+            "model": self.model,
+            "key_variable": self.key_variable,
+            "key_header": self.key_header,
+            "headers": [name for name, _ in self.headers],
+            "insecure": self.insecure,
+        }
+        return {key: value for key, value in values.items() if value}
+
+
+def read_remotes(tables: Mapping[str, Any], place: Callable[..., str]) -> tuple[Remote, ...]:
+    """The servers in the tables `[remote.NAME]`; messages repeat no values, which may be secrets.
+
+    Args:
+        place: gives the file and the line of a key below `remote`.
+
+    Raises:
+        UsageError: an unknown key, a wrong value, or a server without an address.
+    """
+    return tuple(_remote(name, table, place) for name, table in tables.items())
+
+
+def is_url(text: str) -> bool:
+    """Whether a value of `--remote` is an address rather than the name of a server."""
+    return "/" in text or ":" in text
+
+
+def public_address(text: str) -> str:
+    """A value of `--remote` as it may be stored and shown: without a password, and without secrets in its query."""
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+    except ValueError:
+        return text.rpartition("@")[2].partition("?")[0]
+    if not parts.query and "@" not in parts.netloc:
+        return text
+    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name in PUBLIC_QUERY])
+    kept = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, parts.fragment))
+    return kept if "://" in text else kept.removeprefix("//")
+
+
+def _remote(name: str, table: Any, place: Callable[..., str]) -> Remote:
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{place(name)}: a server's name has only letters, digits, `-`, `_` and `.`")
+    if not isinstance(table, dict):
+        raise UsageError(f"{place(name)}: [{REMOTES}.{name}] is no table")
+    values: dict[str, Any] = {}
+    for written, value in table.items():
+        key, at = written.replace("-", "_"), place(name, written)
+        if key not in _KINDS:
+            raise UsageError(f"{at}: unknown key `{written}` of a server", hint=_hint_for(key))
+        if key in values:
+            raise UsageError(f"{at}: `{written}` is set twice")
+        kind, words = _KINDS[key]
+        if not isinstance(value, kind) or value == "":
+            raise UsageError(f"{at}: `{written}` is {words}")
+        values[key] = value
+    if "url" not in values:
+        raise UsageError(f"{place(name)}: [{REMOTES}.{name}] needs a `url`")
+    if not _VARIABLE.fullmatch(values.get("key_variable", "_")):
+        at = place(name, "key_variable" if "key_variable" in table else "key-variable")
+        raise UsageError(f"{at}: `key_variable` is {_KINDS['key_variable'][1]}, and not the key itself")
+    headers = values.pop("headers", {})
+    if not all(isinstance(value, str) for value in headers.values()):
+        raise UsageError(f"{place(name, 'headers')}: `headers` is {_KINDS['headers'][1]}")
+    return Remote(name=name, place=place(name, "url"), headers=tuple(headers.items()), **values)
+
+
+def _hint_for(key: str) -> str | None:
+    if key in ("key", "api_key", "token"):
+        return "`key_variable` names the environment variable that holds the key"
+    near = get_close_matches(key, _KINDS, 1)
+    return f"did you mean `{near[0]}`?" if near else f"keys: {', '.join(_KINDS)}"
