@@ -6,9 +6,10 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from chat.app import request_builder
+from chat.app.remotes import RemoteOptions, remote_options
 from chat.errors import FileError
 from chat.guide import PATH as GUIDE_FILE
 from chat.models.resolve import resolve
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from chat.core.backend import ChatBackend
     from chat.core.request import EngineOptions, Prompt
 
+    BackendOptions: TypeAlias = EngineOptions | RemoteOptions
     Cancellable = Callable[[Iterator[Any]], Iterator[Any]]
 
 
@@ -38,21 +40,19 @@ def open_backend(
         UsageError: options contradict each other.
         ModelError: the model is missing.
     """
-    backend = _remote(settings) if settings.remote else _local(settings, prompt, keeps_states=keeps_states)
+    backend = (
+        _remote(remote_options(settings)) if settings.remote else _local(settings, prompt, keeps_states=keeps_states)
+    )
     try:
         yield backend
     finally:
         backend.close()
 
 
-def session_backend(options: EngineOptions, settings: Settings) -> ChatBackend:
-    """Start the backend of a terminal session.
-
-    Raises:
-        UsageError: the server's address cannot be used.
-    """
-    if settings.remote:
-        return _remote(replace(settings, remote_model=options.model_path or None))
+def session_backend(options: BackendOptions, settings: Settings) -> ChatBackend:
+    """Start the backend of a terminal session: the server or the engine of these options."""
+    if isinstance(options, RemoteOptions):
+        return _remote(options)
     from chat.worker.client import LocalBackend
 
     return _guided(LocalBackend(options, log_file=settings.log_file), options)
@@ -100,11 +100,9 @@ def _guided(backend: ChatBackend, options: EngineOptions) -> ChatBackend:
     return GuideBackend(backend)
 
 
-def _remote(settings: Settings) -> ChatBackend:
-    from chat.app.remotes import remote_options
+def _remote(options: RemoteOptions) -> ChatBackend:
     from chat.remote.client import RemoteBackend
 
-    options = remote_options(settings)
     return RemoteBackend(options.server, options.model)
 
 

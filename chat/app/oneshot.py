@@ -11,6 +11,7 @@ from chat.app.answer_output import AnswerOutput
 from chat.app.backends import cancelling, open_backend
 from chat.app.json_report import rendered_report
 from chat.app.prompt_input import InputText, read_prompt, read_token_ids
+from chat.app.remotes import answered_by, remote_options
 from chat.app.sessions import open_named_session
 from chat.core.conversation import Conversation, Message
 from chat.core.request import Prompt
@@ -91,7 +92,9 @@ def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output:
             if settings.dry_run:
                 prompt = Prompt.of_conversation(reduce(Conversation.add, messages, session.conversation))
                 return _answer(backend, request_builder.build_request(prompt, settings, tools=tools), output, None)
-            if not settings.remote:
+            if settings.remote:
+                session.note_model(answered_by(remote_options(settings), backend.info().name), "")
+            else:
                 session.note_model(settings.model or "", str(Path(backend.info().path).absolute()))
             leaf_before = session.conversation.leaf
             session.ask(*messages)

@@ -76,6 +76,26 @@ def check_conflicts(flags: Mapping[str, Any], settings: Settings, origins: Mappi
                 raise _exclusion(sorted((other, name), key=[*flags, other].index), hint)
 
 
+def check_effect(names: Iterable[str], settings: Settings) -> None:
+    """Refuse to change options that have no effect in a session, in the words of the command line.
+
+    Raises:
+        UsageError: one of them has no effect with another setting.
+    """
+    for name in names:
+        for other, without_effect in NO_EFFECT_WITH.items():
+            if name in without_effect and _is_set(getattr(settings, other)):
+                hint = "`/model` switches to a local model, which takes it" if other == "remote" else None
+                raise _exclusion((other, name), hint or f"`{other}` is set")
+
+
+def has_effect(name: str, settings: Settings) -> bool:
+    """Whether an option counts for what answers: a server, or a local model."""
+    if settings.remote:
+        return name != "model" and name not in NO_EFFECT_WITH["remote"]
+    return "remote" not in option_specs()[name].option.needs
+
+
 def _check_needed(name: str, needs: Iterable[str], settings: Settings) -> None:
     if not any(_is_set(getattr(settings, needed)) for needed in needs):
         raise UsageError(

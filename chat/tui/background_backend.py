@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from chat.app import request_builder
-from chat.core.request import EngineOptions
+from chat.app.remotes import remote_options
 from chat.errors import ChatError
 from chat.models.resolve import resolve
 from chat.tui.event_queue import SessionEvent
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from chat.app.backends import BackendOptions
     from chat.config.options import Settings
     from chat.core.backend import ChatBackend, ModelInfo, Rendered
     from chat.core.conversation import Message
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     from chat.tui.event_queue import EventQueue
 
 
-def session_engine_options(settings: Settings, state_folder: Path | None) -> EngineOptions:
-    """How to load the engine for a session with these settings; for a server only the model's name.
+def session_backend_options(settings: Settings, state_folder: Path | None) -> BackendOptions:
+    """How to load the engine for a session with these settings, or which server answers instead.
 
     Raises:
         ChatError: the model does not exist, or options contradict each other.
     """
     if settings.remote:
-        return EngineOptions(settings.remote_model or "")
+        return remote_options(settings)
     path = resolve(settings.model).absolute()  # the session may continue in another folder
     return request_builder.engine_options(settings, path, session=True, state_folder=state_folder)
 
@@ -46,7 +47,7 @@ class BackgroundBackend:
     """
 
     def __init__(
-        self, factory: Callable[[EngineOptions], ChatBackend], options: EngineOptions, events: EventQueue
+        self, factory: Callable[[BackendOptions], ChatBackend], options: BackendOptions, events: EventQueue
     ) -> None:
         """Start to load.
 
@@ -74,7 +75,7 @@ class BackgroundBackend:
         """Wait until loading has ended; False if the time is over before."""
         return self._load_ended.wait(seconds)
 
-    def reload(self, options: EngineOptions) -> None:
+    def reload(self, options: BackendOptions) -> None:
         """Release the model, and start to load another one, or the same one with other options.
 
         Raises:
@@ -123,7 +124,7 @@ class BackgroundBackend:
         """
         self._backend.close(keep_state=keep_state)
 
-    def _start_loading(self, options: EngineOptions) -> None:
+    def _start_loading(self, options: BackendOptions) -> None:
         self._backend = self._factory(options)
         self.info = self.fault = None
         self.loaded_fraction = 0.0

@@ -19,7 +19,7 @@ from chat.rendering.styled_text import plain
 from chat.system.environment import Environment
 from chat.system.terminal_text import escape_line
 from chat.tui import exchange
-from chat.tui.background_backend import BackgroundBackend, session_engine_options
+from chat.tui.background_backend import BackgroundBackend, session_backend_options
 from chat.tui.commands.attach_command import attach_files
 from chat.tui.commands.history_commands import report_session_options
 from chat.tui.commands.lookup import is_command
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from chat.app.backends import BackendOptions
     from chat.config.resolve import ResolvedSettings
     from chat.core.backend import ChatBackend
     from chat.core.conversation import Conversation
-    from chat.core.request import EngineOptions
     from chat.history.records import SessionRecord
     from chat.history.store import Store
     from chat.tui.tty_modes import TtyModes
@@ -74,7 +74,7 @@ class Opening:
 
 
 def run_session(
-    backend_factory: Callable[[EngineOptions], ChatBackend],
+    backend_factory: Callable[[BackendOptions], ChatBackend],
     resolved: ResolvedSettings,
     opening: Opening,
     modes: TtyModes,
@@ -96,7 +96,7 @@ def run_session(
     events = EventQueue()
     signals = Signals(modes, events)
     backend = BackgroundBackend(
-        backend_factory, session_engine_options(resolved.settings, opening.state_folder), events
+        backend_factory, session_backend_options(resolved.settings, opening.state_folder), events
     )
     try:
         with signals.installed():
@@ -230,6 +230,7 @@ class _Repl:
             if event is SessionEvent.LOAD_ENDED:
                 if state.backend.fault is not None and not state.totals.answers:
                     raise state.backend.fault
+                state.store_model()
                 state.remember_model()
                 exchange.update_used_tokens(state)
 

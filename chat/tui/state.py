@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from chat.app.remotes import RemoteOptions, answered_by
 from chat.app.sessions import persisted_options
 from chat.config.resolve import ResolvedSettings
 from chat.models.last_used import remember_model, short_name
@@ -88,6 +89,7 @@ class SessionState:
         last_completion: the last answer.
         used_tokens: tokens of the context after the last answer; 0 if unknown.
         totals: sums over all answers.
+        server_models: the models that servers listed for completion.
     """
 
     screen: Screen
@@ -107,6 +109,7 @@ class SessionState:
     last_completion: Completion | None = None
     used_tokens: int = 0
     totals: Totals = field(default_factory=Totals)
+    server_models: dict[RemoteOptions, tuple[str, ...]] = field(default_factory=dict)
 
     def wait_for_load(self) -> None:
         """Wait until the model is loaded, or cannot be used.
@@ -127,9 +130,16 @@ class SessionState:
     @property
     def model_name(self) -> str:
         """The model's name for the screen: that of its file, of Ollama, or of a server."""
-        if self.settings.remote:
-            return escape_line(self.backend.info.name if self.backend.info else self.settings.remote)
-        return escape_line(short_name(self.backend.options.model_path))
+        options = self.backend.options
+        if isinstance(options, RemoteOptions):
+            return escape_line(self.backend.info.name if self.backend.info else options.model or options.server.host)
+        return escape_line(short_name(options.model_path))
+
+    @property
+    def model_path(self) -> str:
+        """The model's file; empty for a server."""
+        options = self.backend.options
+        return "" if isinstance(options, RemoteOptions) else options.model_path
 
     @property
     def model_system_prompt(self) -> str:
@@ -149,16 +159,18 @@ class SessionState:
         self.session.set_options(persisted_options(self.resolved, values))
 
     def store_model(self) -> None:
-        """Store which model answers; a server's model has no file."""
-        path = "" if self.settings.remote else self.backend.options.model_path
-        self.session.set_model(self.settings.model or "", path)
+        """Store which model answers; for a server, its model and its host."""
+        options, info = self.backend.options, self.backend.info
+        if isinstance(options, RemoteOptions):
+            return self.session.set_model(answered_by(options, info.name if info else ""), "")
+        return self.session.set_model(self.settings.model or "", options.model_path)
 
     def remember_model(self) -> None:
         """Store that the next session without a named model uses this one, once it is loaded."""
         from pathlib import Path
 
-        if self.backend.info is not None and not self.settings.remote and not self.settings.no_history:
-            remember_model(Path(self.backend.options.model_path))
+        if self.backend.info is not None and self.model_path and not self.settings.no_history:
+            remember_model(Path(self.model_path))
 
     def show(self, *lines: Line) -> None:
         """Show lines."""

@@ -98,7 +98,7 @@ def report_session_options(state: SessionState) -> None:
         own = "this session's own: " + " · ".join(part for part in parts if part)
         state.show(plain(cut(escape_line(own), state.screen.width - 1), "dim"), ())
     model = record.model_path if record else ""
-    if model and model != state.backend.options.model_path:
+    if model and model != state.model_path:
         state.report(f"its model was {Path(model).stem}; /model {model} switches to it")
 
 

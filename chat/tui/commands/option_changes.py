@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from chat.config.option_types import checked, option_specs
 from chat.config.options import Group
+from chat.config.remotes import public_address
 from chat.errors import ChatError, UsageError
 from chat.prompts.model_settings import check_effort
 from chat.rendering.status_text import loading_line
 from chat.rendering.styled_text import Span, cell_width, cut
 from chat.system.terminal_text import escape_control_characters, escape_line
-from chat.tui.background_backend import session_engine_options
+from chat.tui import exchange
+from chat.tui.background_backend import session_backend_options
 from chat.tui.commands.lookup import unquoted
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from chat.tui.state import SessionState
 
 LOADING_GROUPS = (Group.MODEL, Group.ENGINE)  # their options take effect when the model is loaded
-FIXED = ("remote", "remote_model", "insecure", "parallel")
+FIXED = ("parallel",)
 LEAST_VALUE_CELLS = 8  # of a value, before its origin is cut
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 1.0  # until a wait is shown
@@ -91,11 +93,16 @@ def change_options(state: SessionState, values: dict[str, Any], origin: str) -> 
     """
     if values.get("effort") is not None and state.backend.info is not None and not state.settings.remote:
         check_effort(values["effort"], state.backend.info.efforts)
+    values = {**_replaced_by(values), **values}
     changed = {name: value for name, value in values.items() if getattr(state.settings, name) != value}
-    if any(option_specs()[name].option.group in LOADING_GROUPS for name in changed):
+    is_reloaded = any(option_specs()[name].option.group in LOADING_GROUPS for name in changed)
+    if is_reloaded:
         _reload(state, replace(state.settings, **changed))
     state.change_settings(origin, **values)
     state.store_model()
+    if is_reloaded:
+        state.last_completion = None  # its figures are another model's
+        exchange.update_used_tokens(state)
     if "markdown" in values:
         state.shows_markdown = values["markdown"] is not False
     if "keys" in values:
@@ -104,9 +111,18 @@ def change_options(state: SessionState, values: dict[str, Any], origin: str) -> 
         state.session.set_system(values["system"])
 
 
+def _replaced_by(values: dict[str, Any]) -> dict[str, Any]:
+    """A server replaces the local model, and a model the server; a server's model belongs to no other server."""
+    if values.get("remote"):
+        return {"model": None, "remote_model": None}
+    return {"remote": None, "remote_model": None} if values.get("model") else {}
+
+
 def option_line(state: SessionState, spec: OptionSpec) -> Line:
     """An option's name, value and origin; a star marks options that load the model again."""
     value = state.session.conversation.system if spec.name == "system" else getattr(state.settings, spec.name)
+    if spec.name == "remote" and value:
+        value = public_address(value)
     star = "*" if spec.option.group in LOADING_GROUPS else " "
     name = f"{star} {spec.name.replace('_', '-'):<16} "
     origin = escape_line(state.resolved.origins.get(spec.name, "default"))
@@ -125,7 +141,7 @@ def _reload(state: SessionState, settings: Settings) -> None:
     Raises:
         ChatError: it cannot be used, or Ctrl+C stopped the wait; the earlier model is loaded again.
     """
-    options = session_engine_options(settings, state.state_folder)
+    options = session_backend_options(settings, state.state_folder)
     before = state.backend.options
     state.backend.reload(options)
     with state.signals.counting_ctrl_c():

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from chat.app.remotes import RemoteOptions, server_models
+from chat.config.conflicts import check_effect, has_effect
 from chat.config.option_types import option_specs
 from chat.config.options import Group
-from chat.errors import UsageError
+from chat.errors import ChatError, ModelError, UsageError
 from chat.models.inventory import LocalModel, describe, usable_models
+from chat.models.resolve import resolve
 from chat.models.stores import LocalFile
 from chat.rendering.styled_text import Span, plain
 from chat.system.table_output import table_lines
@@ -59,7 +63,9 @@ def set_option(state: SessionState, argument: str) -> None:
         )
     if not value:
         return show_options(state, spec.name)
-    own_command = {"model": switch_model, "system": set_system}.get(spec.name)
+    if value != "default" and spec.name != "model":  # a model replaces a server
+        check_effect([spec.name], state.settings)
+    own_command = {"model": switch_model, "remote": switch_remote, "system": set_system}.get(spec.name)
     if own_command is not None:
         return own_command(state, value)
     return apply_options(state, {spec.name: parse_value(spec, value)}, "/set")
@@ -78,7 +84,10 @@ def show_options(state: SessionState, argument: str) -> None:
         spec = find_option(argument)
         return state.show(option_line(state, spec), *state.wrapped(spec.option.help, "dim"), ())
     for group in Group:
-        specs = [spec for spec in changeable_options().values() if spec.option.group is group]
+        specs = [
+            spec for name, spec in changeable_options().items()
+            if spec.option.group is group and has_effect(name, state.settings)
+        ]  # fmt: skip
         if specs:
             state.show(plain(group.value, "bold"), *(option_line(state, spec) for spec in specs))
     return state.report("/set OPTION VALUE changes one; * loads the model again")
@@ -158,17 +167,17 @@ def toggle_raw(state: SessionState, argument: str) -> None:
 
 
 def switch_model(state: SessionState, argument: str) -> None:
-    """`/model [NAME|info]`
+    """`/model [NAME|info]`: a model of the present server, a server `NAME|URL [MODEL]`, or a local model.
 
     Raises:
         ChatError: the model cannot be used; the earlier one is loaded again.
     """
     name = unquoted(argument)
-    if name == "info" or (not name and state.settings.remote):
+    if name == "info":
         return show_model(state)
     if not name:
         return list_models(state)
-    change_options(state, {"remote_model" if state.settings.remote else "model": name}, "/model")
+    change_options(state, _meant_by(state, name), "/model")
     state.remember_model()
     info = state.backend.info
     about = LocalModel("", "", "elsewhere", info.size, info.type, info.window) if info and info.size else None
@@ -176,17 +185,21 @@ def switch_model(state: SessionState, argument: str) -> None:
 
 
 def list_models(state: SessionState) -> None:
-    """Show the models that are on this machine, the present one first and marked."""
-    current = Path(state.backend.options.model_path)
+    """Show the models of the server that answers, and those that are on this machine: the present one first, marked."""
+    show_choices(state)
     models = usable_models(HEADER_SECONDS)
-    present = [model for model in models if os.path.realpath(model.path) == os.path.realpath(current)]
-    present = present or [describe(LocalFile(state.model_name, current, "elsewhere"))]
+    present = []
+    if state.model_path:
+        current = Path(state.model_path)
+        present = [model for model in models if os.path.realpath(model.path) == os.path.realpath(current)]
+        present = present or [describe(LocalFile(state.model_name, current, "elsewhere"))]
     others = [model for model in models if model not in present]
     rows = [MODEL_COLUMNS, *(model_row(model, "*") for model in present), *(model_row(model, "") for model in others)]
     columns = len(MODEL_COLUMNS) - (state.screen.width < NARROW)  # there without the place
     shown = [[escape_line(cell) for cell in row[:columns]] for row in rows]
     head, *lines = table_lines(shown, state.screen.width)
-    state.show(plain(head, "dim"), *map(plain, lines), ())
+    if lines:
+        state.show(plain(head, "dim"), *map(plain, lines), ())
     return state.report(MODEL_HINT)
 
 
@@ -194,6 +207,62 @@ def model_row(model: LocalModel, mark: str) -> list[str]:
     """The cells of a model in a list; those of a header that was not read are empty."""
     window = f"{model.window:,}" if model.window else "-" if model.type else ""
     return [f"{mark:1} {model.name}", size_text(model.size), model.type, window, model.where]
+
+
+def switch_remote(state: SessionState, argument: str) -> None:
+    """`/set remote NAME|URL`; `default` is no server.
+
+    Raises:
+        ChatError: the server cannot be used; the earlier model is loaded again.
+    """
+    name = unquoted(argument)
+    apply_options(state, {"remote": None if name == "default" else name}, "/set")
+    show_model(state)
+
+
+def _meant_by(state: SessionState, name: str) -> dict[str, Any]:
+    """The settings that `/model NAME` changes: a server, a model of the present server, or a local model.
+
+    Raises:
+        ChatError: nothing has this name.
+    """
+    names = {remote.name for remote in state.settings.remotes}
+    server, _, model = name.partition(" ")
+    if server in names or "://" in server:
+        return {"remote": server, "remote_model": model.strip() or None}
+    options = state.backend.options
+    if not isinstance(options, RemoteOptions):
+        return {"model": name}
+    offered = server_models(options)
+    if name in offered:
+        return {"remote_model": name}
+    try:
+        resolve(name)
+    except ChatError as error:
+        near = get_close_matches(name, [*offered, *names], 1)
+        raise ModelError(
+            f"neither {options.server.url} nor this machine has a model {escape_line(name)}",
+            hint=f"did you mean `{near[0]}`?" if near else "`/model` lists them",
+        ) from error
+    return {"model": name}
+
+
+def show_choices(state: SessionState) -> None:
+    """List the models of the present server, and the servers of the settings file."""
+    options, rows = state.backend.options, []
+    if isinstance(options, RemoteOptions):
+        rows.append(("server", options.server.url))
+        try:
+            rows.append(("models", ", ".join(map(escape_line, server_models(options)))))
+        except ChatError as error:
+            state.show_error(error)
+    if state.settings.remotes:
+        rows.append(("servers", ", ".join(remote.name for remote in state.settings.remotes)))
+    for name, value in rows:
+        lines = state.wrapped(value, indent=" " * 9)
+        state.show((Span(f"{name:<9}", "dim"), *lines[0][1:]), *lines[1:])
+    if rows:
+        state.show(())
 
 
 def show_model(state: SessionState) -> None:

@@ -149,8 +149,9 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
                 "It holds from the next answer on.",
                 setting_commands.set_system, "[TEXT]", ("sys",)),
         SlashCommand("model", "list or switch models",
-                "Lists the models on this machine, or continues the same conversation with another one: a GGUF file, "
-                "a name from the list or of the catalogue. `/model info` tells about the present one.",
+                "Lists models, or continues the same conversation with another one: a GGUF file, a name of the list or "
+                "of the catalogue, a model of the server that answers, or another server (its name or address, and a "
+                "model of it). `/model info` tells about the present one.",
                 setting_commands.switch_model, "[NAME|info]", (), "model"),
         SlashCommand("think", "thinking before an answer",
                 "`/think show` prints what the model thought (Ctrl+T too). `on` and `off` tell it to think or not, "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from chat.app.remotes import RemoteOptions, server_models
+from chat.config.conflicts import has_effect
 from chat.config.option_types import option_specs
 from chat.errors import ChatError
 from chat.models.inventory import usable_models
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_CANDIDATES = 50
 HEADER_SECONDS = 0.2  # for reading what models are, while the user types; what was read is known the next time
+COMPLETION_SECONDS = 1.0  # for a server to list its models
 
 
 def candidates(state: SessionState, text: str) -> list[Candidate]:
@@ -51,7 +54,7 @@ def _options(state: SessionState, argument: str) -> Iterator[Candidate]:
     name, space, value = argument.partition(" ")
     if not space:
         for option, spec in changeable_options().items():
-            if option.startswith(name.replace("-", "_")):
+            if option.startswith(name.replace("-", "_")) and has_effect(option, state.settings):
                 yield Candidate(option.replace("_", "-"), len(name), spec.option.help)
         return
     try:
@@ -107,7 +110,16 @@ def _paths(state: SessionState, argument: str) -> Iterator[Candidate]:
 
 
 def _models(state: SessionState, argument: str) -> Iterator[Candidate]:
-    """Models on this machine with the argument anywhere in their names, then folders and GGUF files."""
+    """Models of the server, servers, models on this machine by any part of their names, then folders and GGUF files."""
+    options = state.backend.options
+    if isinstance(options, RemoteOptions):
+        if options not in state.server_models:
+            try:
+                state.server_models[options] = server_models(options, COMPLETION_SECONDS)
+            except ChatError:
+                state.server_models[options] = ()
+        yield from _matching(filter(str.isprintable, state.server_models[options]), argument)
+    yield from _matching((remote.name for remote in state.settings.remotes), argument)
     names = set()
     for model in usable_models(HEADER_SECONDS):
         if argument.lower() in model.name.lower() and model.name.isprintable():
