@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -61,6 +61,25 @@ def remote_options(settings: Settings, variables: Mapping[str, str] = os.environ
         )
     server = server_of(named, variables.get(key_variable) if key_variable else None, insecure=settings.insecure)
     return RemoteOptions(server, settings.remote_model or named.model)
+
+
+def named_options(name: str | None, settings: Settings, model: str | None = None) -> RemoteOptions:
+    """The server that a command names; without a name that of the settings, or their only one.
+
+    Args:
+        name: of the settings file, or an address.
+        model: one of the server's models.
+
+    Raises:
+        UsageError: none is named, or it cannot be used.
+    """
+    only = settings.remotes[0].name if len(settings.remotes) == 1 else None
+    chosen = name or settings.remote or only
+    if chosen is None:
+        names = ", ".join(remote.name for remote in settings.remotes)
+        raise UsageError("`--remote` needs a server", hint=f"servers: {names}" if names else "its name or address")
+    own_model = settings.remote_model if chosen == settings.remote else None
+    return remote_options(replace(settings, remote=chosen, remote_model=model or own_model))
 
 
 def server_of(remote: Remote, key: str | None, *, insecure: bool = False) -> ServerAddress:

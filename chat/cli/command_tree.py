@@ -19,7 +19,14 @@ OTHER_FLAGS = {
     PAGES["version"]: "Show the version.",
     PAGES["help"]: "Show help.",
 }
-NAMES_OF_OPTIONS = {"model": "models", "session": "sessions", "template": "templates", "preset": "presets"}
+NAMES_OF_OPTIONS = {
+    "model": "models",
+    "session": "sessions",
+    "template": "templates",
+    "preset": "presets",
+    "remote": "remotes",
+    "remote_model": "remote-models",
+}
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chat.errors import ExitCode
+from chat.errors import ExitCode, UsageError
 from chat.system.terminal_text import escape_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chat.doctor.machine_checks import Finding
     from chat.system.environment import Environment
 
@@ -31,6 +33,13 @@ def doctor(
         str | None, typer.Option("-m", "--model", metavar="NAME", help="Look at this model, not at the settings' one.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="Look at a server instead of this machine.")] = False,
+    server: Annotated[
+        str | None, typer.Argument(metavar="[SERVER]", help="With --remote: its name in the settings file, or its URL.")
+    ] = None,
+    remote_model: Annotated[
+        str | None, typer.Option("--remote-model", metavar="NAME", help="With --remote: the server's model.")
+    ] = None,
     online: Annotated[bool, typer.Option("--online", help="Also ask the hub whether it answers.")] = False,
 ) -> None:
     """Say what this machine and this build can do, what would be chosen and why, and what is wrong.
@@ -40,9 +49,14 @@ def doctor(
     from chat.doctor.checks import examine
 
     environment: Environment = context.obj
+    if remote and (model or online):
+        raise UsageError("--remote excludes --model and --online", hint="give one of them")
+    if not remote and (server or remote_model):
+        raise UsageError("a server is looked at with `--remote` only")
     width = min(environment.columns(100), 120)
     found = []
-    for finding in examine(model, online=online):
+    findings = _examine_remote(server, remote_model, environment) if remote else examine(model, online=online)
+    for finding in findings:
         found.append(finding)
         if not as_json:
             environment.print(finding_text(finding, width))
@@ -55,6 +69,15 @@ def doctor(
         environment.print(f"\n{summary(found)}")
     if problems:
         raise typer.Exit(ExitCode.UNEXPECTED)
+
+
+def _examine_remote(server: str | None, model: str | None, environment: Environment) -> Iterator[Finding]:
+    from chat.app.remotes import named_options
+    from chat.config.resolve import resolve_settings
+    from chat.doctor.remote_checks import examine_remote
+
+    settings = resolve_settings({}, environment.variables, file=environment.config_file).settings
+    return examine_remote(named_options(server, settings, model))
 
 
 def finding_text(finding: Finding, width: int) -> str:

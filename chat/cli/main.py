@@ -170,15 +170,18 @@ def _print_version(environment: Environment) -> int:
 
 def _print_completion(arguments: Sequence[str], environment: Environment) -> int:
     from chat.cli.command_tree import commands, main_flags
-    from chat.cli.shell_completion import NAMES, SHELLS, USAGE, offered_names
+    from chat.cli.shell_completion import NAMES, REMOTE_MODELS, SHELLS, USAGE, offered_names, server_model_names
 
     line = read_command_line(arguments, options=page_spellings("help"))
-    wanted = line.words[0] if len(line.words) == 1 and line.fault is None else ""
+    wanted = line.words[0] if line.words and line.fault is None else ""
     if line.page is not None:
         environment.print(USAGE, end="")
     elif wanted in NAMES:  # the scripts ask for these
         environment.print("".join(f"{name}\n" for name in offered_names(wanted, environment)), end="")
-    elif wanted in SHELLS:
+    elif wanted == REMOTE_MODELS:
+        names = server_model_names(line.words[1:], environment)
+        environment.print("".join(f"{name}\n" for name in names if name.isprintable()), end="")
+    elif wanted in SHELLS and len(line.words) == 1:
         environment.print(SHELLS[wanted](main_flags(), commands(COMMANDS)), end="")
     else:
         raise UsageError("`completion` needs a shell", hint=f"`mistral-chat completion {'|'.join(SHELLS)}`")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chat.errors import ExitCode, ModelError
+from chat.errors import ExitCode, ModelError, UsageError
 from chat.gguf.keys import MistralChatKey, ModelKey
 from chat.hub import PREFIX, gguf_here, read_hub_name
 from chat.hub.names import CATALOGUE, DEFAULT, Official, find_official
@@ -48,10 +48,20 @@ def list_models(
         bool,
         typer.Option("--official", help="The official models, here or not, and what fits the memory of this machine."),
     ] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="The models of a server.")] = False,
+    server: Annotated[
+        str | None, typer.Argument(metavar="[SERVER]", help="With --remote: its name in the settings file, or its URL.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the models here, those of other programs too."""
     environment: Environment = context.obj
+    if official and remote:
+        raise UsageError("--official and --remote exclude each other", hint="give one of them")
+    if remote:
+        return _list_remote(server, as_json, environment)
+    if server is not None:
+        raise UsageError("`models list` takes the name of a server with `--remote` only")
     if official:
         return _list_official(as_json, environment)
     models = inventory.listed_models()
@@ -207,6 +217,23 @@ def _list_official(as_json: bool, environment: Environment) -> None:
         sizes = [_size(size, environment) for size in (model.download_bytes, model.q4_bytes, model.memory_bytes)]
         rows.append([model.name, *sizes, model.licence, model.good_for, _fits(model)])
     return print_table(_OFFICIAL_COLUMNS, rows, environment)
+
+
+def _list_remote(server: str | None, as_json: bool, environment: Environment) -> None:
+    """Print a server's models.
+
+    Raises:
+        ChatError: no server is named, or it does not answer.
+    """
+    from chat.app.remotes import named_options, server_models
+    from chat.config.resolve import resolve_settings
+
+    settings = resolve_settings({}, environment.variables, file=environment.config_file).settings
+    options = named_options(server, settings)
+    names = server_models(options)
+    if as_json:
+        return environment.print(json.dumps([{"name": name, "server": options.server.url} for name in names]))
+    return environment.print("".join(f"{escape_line(name)}\n" for name in names), end="")
 
 
 def _fits(model: Official) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from chat.system.environment import Environment
 
 PROGRAM = "mistral-chat"
+REMOTE_MODELS = "remote-models"  # names that depend on the rest of the line
+MODELS_SECONDS = 2.0  # for a server to list its models
 USAGE = """\
 Usage: mistral-chat completion bash|zsh|fish
 
@@ -45,7 +48,7 @@ _mistral_chat() {{
         while IFS=$'\\t' read -r name title; do
             if [[ $name == "$word"* ]]; then COMPREPLY+=( "$name" )
             elif [[ -n $title && $title == "$word"* ]]; then titled+=( "$name" ); fi
-        done < <({program} completion "$names" 2>/dev/null)
+        done < <({program} completion "$names" -- "${{COMP_WORDS[@]}}" 2>/dev/null)
         [ ${{#COMPREPLY[@]}} = 0 ] && [ ${{#titled[@]}} = 1 ] && COMPREPLY=( "${{titled[@]}}" )
     fi
     case " $files " in *" $before "*)
@@ -68,7 +71,7 @@ ZSH = """\
 #compdef {program}
 
 _mistral_chat_names() {{
-    local -a found=(${{(f)"$({program} completion $1 2>/dev/null)"}})
+    local -a found=(${{(f)"$({program} completion $1 -- $words 2>/dev/null)"}})
     local -a names=(${{found%%$'\\t'*}}) shown=(${{found/$'\\t'/  }})
     compadd -l -d shown -a names
     [[ -n $2 ]] && _files
@@ -183,7 +186,7 @@ def _fish_flag(flag: FlagSpec, condition: str) -> str:
 
 
 def _fish_names(kind: str) -> str:
-    return f"({PROGRAM} completion {kind} 2>/dev/null)"
+    return f"({PROGRAM} completion {kind} -- (commandline -opc) 2>/dev/null)"
 
 
 def _quoted(text: str) -> str:
@@ -237,11 +240,40 @@ def _template_names(_: Environment) -> Iterable[str]:
 
 
 def _preset_names(environment: Environment) -> Iterable[str]:
+    return _tables(environment, "preset")
+
+
+def _remote_names(environment: Environment) -> Iterable[str]:
+    return _tables(environment, "remote")
+
+
+def _tables(environment: Environment, kind: str) -> Iterable[str]:
+    """The names of the tables `[kind.NAME]` in the settings file."""
     try:
-        table = tomllib.loads(environment.config_file.read_text(encoding="utf-8"))
+        tables = tomllib.loads(environment.config_file.read_text(encoding="utf-8")).get(kind)
     except (OSError, ValueError):
         return ()
-    return tuple(table.get("preset", ()))
+    return tuple(tables) if isinstance(tables, dict) else ()
+
+
+def server_model_names(words: Sequence[str], environment: Environment) -> tuple[str, ...]:
+    """The models of the server that a command line names by `--remote`; none if it does not answer at once.
+
+    Args:
+        words: the words of the command line.
+    """
+    from chat.app.remotes import named_options, server_models
+    from chat.config.resolve import resolve_settings
+    from chat.errors import ChatError
+
+    parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--remote=") else [word])]
+    parts = [part for part in parts if part != "="]  # bash has it as a word
+    after = [part for before, part in pairwise(parts) if before == "--remote"]
+    try:
+        settings = resolve_settings({}, environment.variables, file=environment.config_file).settings
+        return server_models(named_options(after[-1] if after else None, settings), MODELS_SECONDS)
+    except ChatError:
+        return ()
 
 
 NAMES: Mapping[str, Callable[[Environment], Iterable[str]]] = {
@@ -249,4 +281,5 @@ NAMES: Mapping[str, Callable[[Environment], Iterable[str]]] = {
     "models": _model_names,
     "templates": _template_names,
     "presets": _preset_names,
+    "remotes": _remote_names,
 }
