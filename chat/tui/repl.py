@@ -279,5 +279,7 @@ class _Repl:
             parts.append(f"{rate(completion.tokens.generated, completion.seconds.generate)} tokens/s")
         if state.session.label:
             parts.append(escape_line(state.session.label))
-        used = context_usage(state.backend.info, state.used_tokens) if state.backend.info is not None else ""
+        info = state.backend.info
+        is_known = info is not None and (info.context or state.used_tokens)  # a server counts with its answers only
+        used = context_usage(info, state.used_tokens) if info is not None and is_known else ""
         return toolbar(state.model_name, used, parts, width)

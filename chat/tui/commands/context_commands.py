@@ -30,6 +30,11 @@ def show_context(state: SessionState, argument: str) -> None:
     counts = state.backend.count(messages)
     if state.backend.info is None:
         return state.show(*_message_lines(state, messages, counts), ())
+    if not state.model_path:
+        used = (
+            f"{state.used_tokens:,} tokens by the server's count" if state.used_tokens else "the server counts tokens"
+        )
+        return state.show(*_message_lines(state, messages, counts), (), *state.wrapped(used, "dim"), ())
     try:
         rendered = render_context(state)
     except ChatError as error:

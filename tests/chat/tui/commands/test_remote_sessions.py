@@ -125,3 +125,14 @@ def test_the_servers_models_complete_and_a_dead_one_is_silent(lab: Script) -> No
     assert [each.text for each in candidates(state, "/model s")][:1] == ["small"]
     state.backend.options = remote_options(resolve_settings({"remote": "http://127.0.0.1:9"}, {}, None).settings)
     assert [each.text for each in candidates(state, "/model sm")] == []
+
+
+def test_the_context_of_a_server_is_listed_with_its_own_count(tmp_path: Path, lab: Script) -> None:
+    """Once it ended in an error about an option that nobody had typed."""
+    output, _ = session(tmp_path, lab, "one", "/context", "/model lab large", "/context", session="s")
+    assert (
+        "  1 user            ?  one\n    assistant       ?  from the server\n\n7 tokens by the server's count\n"
+        in output
+    )
+    assert "from the server\n\nthe server counts tokens\n" in output
+    assert "error" not in output
