@@ -112,7 +112,7 @@ def remote_label(settings: Settings) -> str:
 def answered_by(options: RemoteOptions, model: str = "") -> str:
     """The model and the server in words, as histories and exports name them: without a key, path or query."""
     model = model or options.model or ""
-    return f"{model} at {options.server.authority}" if model else options.server.authority
+    return f"{model} on {options.server.authority}" if model else options.server.authority
 
 
 def server_models(options: RemoteOptions, seconds: float = LIST_SECONDS) -> tuple[str, ...]:

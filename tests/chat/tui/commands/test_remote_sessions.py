@@ -88,12 +88,12 @@ def test_models_switch_from_server_to_local_and_back_in_one_conversation(tmp_pat
     ]  # fmt: skip
     assert ("temperature" in third, fourth["temperature"]) == (False, 0.3)
     record = store.find_named("s")
-    assert record.model == f"large at 127.0.0.1:{lab.port}"
+    assert record.model == f"large on 127.0.0.1:{lab.port}"
     assert record.settings["remote"] == "lab"
     assert KEY not in "".join(
         export_text(*store.load(record.id), kind) for kind in ("json", "markdown", "html", "sharegpt")
     )
-    assert f"large at 127.0.0.1:{lab.port}" in export_text(*store.load(record.id), "markdown")
+    assert f"large on 127.0.0.1:{lab.port}" in export_text(*store.load(record.id), "markdown")
     assert KEY.encode() not in (tmp_path / "history.db").read_bytes()
 
 
@@ -108,7 +108,7 @@ def test_models_and_servers_are_listed_and_unknown_ones_refused(tmp_path: Path, 
     output, _ = session(tmp_path, lab, "/model", "/model larg", "/model large", session="s")
     assert "models   small, large\nservers  lab\n" in output
     assert f"error: neither {lab.url}/v1 nor this machine has a model larg\nhint: did you mean `large`?" in output
-    assert output.rstrip("> \n").endswith("model   large")
+    assert output.rstrip("> \n").endswith("Now using large.")
 
 
 def test_a_server_that_is_not_there_leaves_the_session_as_it_was(tmp_path: Path, lab: Script) -> None:

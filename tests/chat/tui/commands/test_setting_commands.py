@@ -61,7 +61,8 @@ def session_with(model: Path, columns: int) -> tuple[Any, list[str]]:
     shown: list[str] = []
     state = SimpleNamespace(
         screen=SimpleNamespace(width=columns),
-        settings=SimpleNamespace(remote=None),
+        settings=SimpleNamespace(remote=None, remotes=()),
+        model_path=str(model),
         backend=SimpleNamespace(options=SimpleNamespace(model_path=str(model))),
         model_name=model.stem,
         show=lambda *lines: shown.extend("".join(span.text for span in line) for line in lines),

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from chat.config.options import Settings
 from chat.core.conversation import Conversation, Message
+from chat.core.request import EngineOptions
 from chat.history.store import open_store
 from chat.tui.input.completion import candidates
 from chat.tui.input.reader import Candidate
@@ -25,7 +27,12 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     store = open_store(None)
     store.create(name="garden", conversation=Conversation().add(Message("user", "roses?")))
-    return SimpleNamespace(session=SimpleNamespace(store=store), resolved=SimpleNamespace(presets=("code", "cook")))
+    return SimpleNamespace(
+        session=SimpleNamespace(store=store),
+        resolved=SimpleNamespace(presets=("code", "cook")),
+        settings=Settings(),
+        backend=SimpleNamespace(options=EngineOptions("")),
+    )
 
 
 @pytest.mark.parametrize(
