@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from chat.app.json_report import json_line
 from chat.errors import FileError, UsageError
+from chat.system.text_files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -74,6 +76,8 @@ def result_writer(
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Open the place for results: `output`, or stdout if it is None. Devices and pipes may exist already.
 
+    With `resume`, what is not finished in the file is removed first: errors, and a last line without its newline.
+
     Yields:
         A function that writes one result as a line and flushes it; it raises FileError if that fails.
 
@@ -92,6 +96,7 @@ def result_writer(
         return
     try:
         if resume:
+            _remove_failed(output)
             _cut_torn_line(output)
         may_exist = resume or (output.exists() and not output.is_file() and not output.is_dir())
         file = output.open("a" if may_exist else "x", encoding="utf-8")  # closed below
@@ -116,6 +121,34 @@ def result_writer(
             file.close()
 
 
+def _remove_failed(path: Path) -> None:
+    """Replace the file by one without its errors, in one step: those lines are answered again.
+
+    Where lines share an id, nobody can tell which of them failed, so that all their results go.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        failed = {id_key(plain.get("id")) for plain in map(_result, file) if plain is not None and "error" in plain}
+    if not failed:
+        return
+    path = path.resolve()  # a link stays
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    try:
+        with path.open("rb") as old, temporary.open("xb") as new:
+            shutil.copymode(path, temporary)
+            for line in old:
+                plain = _result(line)
+                if plain is None or id_key(plain.get("id")) not in failed:
+                    new.write(line)
+            new.flush()
+            os.fsync(new.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _cut_torn_line(path: Path) -> None:
     """Remove a last line that a crash left without its newline; its record is answered again."""
     if not path.is_file():
@@ -134,7 +167,9 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def finished_ids(output: Path | None, *, resume: bool) -> Counter[str]:
-    """How many results the output file holds for each id; a last line without its newline does not count.
+    """How many answers the output file holds for each id.
+
+    Neither results of an id that has an error count, nor a last line without its newline.
 
     Raises:
         FileError: it cannot be read.
@@ -142,21 +177,28 @@ def finished_ids(output: Path | None, *, resume: bool) -> Counter[str]:
     keys: Counter[str] = Counter()
     if not resume or output is None or not output.is_file():
         return keys
+    failed = set()
     try:
         with output.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n") and isinstance(plain := _json_or_none(line), dict):
-                    keys[id_key(plain.get("id"))] += 1
+            for plain in map(_result, file):
+                if plain is not None:
+                    keys[key := id_key(plain.get("id"))] += 1
+                    if "error" in plain:
+                        failed.add(key)
     except OSError as error:
         raise FileError(f"{output}: cannot be read: {error.strerror}") from error
+    for key in failed:
+        del keys[key]
     return keys
 
 
-def _json_or_none(line: bytes) -> Any:
+def _result(line: bytes) -> dict[str, Any] | None:
+    """The result on a line of an output file; None if the line is incomplete or something else."""
     try:
-        return json.loads(line.decode("utf-8", "replace"))
+        plain = json.loads(line.decode("utf-8", "replace")) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
         return None
+    return plain if isinstance(plain, dict) else None
 
 
 def id_key(record_id: Any) -> str:

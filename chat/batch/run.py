@@ -120,17 +120,23 @@ def _results(
 
     Raises:
         BatchInterrupted: the user stopped the batch; the finished results came before.
+        ChatError: the backend is lost; the finished results came before.
     """
     settings, results = output.settings, OrderedResults(records)
     interrupted = False
-    for index, outcome in backend.answer_all(cancellable(results.requests()), settings.parallel, output.note):
-        if isinstance(outcome, ChatError):
-            results.add(index, failure_report(outcome))
-        elif outcome.finish_reason == "interrupted":
-            interrupted = True
-        else:
-            results.add(index, reply_report(outcome, backend.info(), settings))
+    try:
+        for index, outcome in backend.answer_all(cancellable(results.requests()), settings.parallel, output.note):
+            if isinstance(outcome, ChatError):
+                results.add(index, failure_report(outcome))
+            elif outcome.finish_reason == "interrupted":
+                interrupted = True
+            else:
+                results.add(index, reply_report(outcome, backend.info(), settings))
+            yield from results.ready()
+    except ChatError:
         yield from results.ready()
+        yield from results.rest()
+        raise
     yield from results.ready()
     if interrupted or not results.all_taken:
         yield from results.rest()
@@ -183,7 +189,7 @@ class OrderedResults:
             self._next_position += 1
 
     def rest(self) -> Iterator[RecordResult]:
-        """The results behind a missing one, at the end of a cancelled batch."""
+        """The results behind a missing one, at the end of a batch that was cancelled or lost its backend."""
         yield from ((self._taken[position], self._waiting[position]) for position in sorted(self._waiting))
 
 

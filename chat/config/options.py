@@ -239,7 +239,7 @@ class Settings:
     resume: bool = _option(
         False, "--resume", group=Group.OUTPUT, persistent=False,
         needs=("output",),
-        help="With --output: skip what the file holds already, and add to it.",
+        help="With --output: answer only what the file has no answer to; errors are asked again.",
     )  # fmt: skip
     parallel: int | None = _option(
         None, "--parallel", group=Group.ENGINE, metavar="N", lowest=1, highest=64, needs=("batch",),

@@ -138,16 +138,6 @@ def test_a_cut_record_fails_the_batch_only_when_asked_to(model: Path) -> None:
         assert (done.returncode, json.loads(done.stdout)["finish_reason"]) == (code, "length")
 
 
-def test_lines_of_one_id_are_all_answered_after_a_crash(model: Path, tmp_path: Path) -> None:
-    """The second line with the same id was lost: its id was in the file already."""
-    batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
-    batch.write_text('{"id": "a", "prompt": "one"}\n{"id": "a", "prompt": "two"}\n{"id": "b", "prompt": "three"}\n')
-    output.write_text('{"id": "a", "text": "kept"}\n')
-    command = [*PROGRAM, "-m", str(model), "-n", "2", "--batch", str(batch), "-o", str(output), "--resume"]
-    assert run_command(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
-    assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == ["a", "a", "b"]
-
-
 @pytest.mark.parametrize(
     ("flags", "name"),
     [(["--session", "s"], "--session"), (["-c"], "--continue"), (["--raw-ids", "x"], "--raw-ids")],
@@ -281,19 +271,6 @@ def test_sigterm_ends_a_batch_between_two_lines(model: Path, tmp_path: Path) -> 
     assert lines.pop() == b""
     assert [json.loads(line)["id"] for line in lines] == list(range(1, len(lines) + 1))
     assert len(lines) < 300
-
-
-@pytest.mark.parametrize(
-    "torn", [b'{"id": 2, "text": "\xe2\x82', b"x" * 3_000_000, b"", b'{"id": 2, "text": "no end"}'], ids=range(4)
-)
-def test_an_incomplete_last_line_is_removed_on_resume(torn: bytes, tiny_model: Path, tmp_path: Path) -> None:
-    batch, output = tmp_path / "batch.jsonl", tmp_path / "out.jsonl"
-    batch.write_text('"a"\n"b"\n')
-    output.write_bytes('{"id": 1, "text": "kept é"}\n'.encode() + torn)
-    command = [*PROGRAM, "-m", str(tiny_model), "-n", "1", "--batch", str(batch), "-o", str(output), "--resume"]
-    assert run_command(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
-    first, second = (json.loads(line) for line in output.read_text().splitlines())
-    assert (first, second["id"], second["tokens"]["generated"]) == ({"id": 1, "text": "kept é"}, 2, 1)
 
 
 def records(count: int) -> list[BatchRecord]:
