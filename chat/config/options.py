@@ -243,7 +243,8 @@ class Settings:
     )  # fmt: skip
     parallel: int | None = _option(
         None, "--parallel", group=Group.ENGINE, metavar="N", lowest=1, highest=64, needs=("batch",),
-        help="Answer N lines of --batch at a time (7 if memory allows); with more, texts may differ in near ties.",
+        help="Answer N lines of --batch at a time (7 if memory allows; 8 on a server); with more, texts may differ "
+        "in near ties.",
     )  # fmt: skip
     markdown: bool | None = _option(
         None, "--markdown/--no-markdown", group=Group.OUTPUT, live=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,16 +11,17 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from chat.core.backend import ModelInfo, Rendered
-from chat.core.events import Completion, Event, Notice, TextDelta, outcome_of
+from chat.core.events import Completion, Event, Notice, TextDelta
 from chat.errors import ChatError, EngineError, ModelError, UsageError
 from chat.remote.answer import Answer
 from chat.remote.connections import Connections
 from chat.remote.constraint_check import check_answer, unwrapped
 from chat.remote.request_body import json_object_request, outgoing_request
-from chat.remote.server_errors import EmptyStreamError, RejectedRequestError
+from chat.remote.request_pool import RequestPool
+from chat.remote.server_errors import EmptyStreamError, RejectedRequestError, TemporaryError
 from chat.remote.server_kind import kind_of_host, kind_of_models
 from chat.remote.token_logprobs import choice_probabilities
-from chat.remote.transport import Busy, Exchange
+from chat.remote.transport import TRIES, Busy, Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +44,8 @@ class RemoteBackend:
         self._info: ModelInfo | None = None
         self._connections = Connections(server)
         self._exchanges: set[Exchange] = set()  # those under way
+        self._pool: RequestPool | None = None  # answers a batch
+        self._asking = threading.Lock()  # for the kind
         self._kind: ServerKind | None = None  # until the server was asked
         self._refused: set[str] = set()  # fields that nobody asked for and the server does not take
         self._lacks_schemas = False  # whether the server refused a schema
@@ -73,12 +77,16 @@ class RemoteBackend:
         Raises:
             ChatError: the server refuses, fails or closes the connection, or its answer breaks the constraint.
         """
+        return self._reply(request)
+
+    def _reply(self, request: Request, pool: RequestPool | None = None) -> Iterator[Event]:
+        """The same; the requests of a pool, which tries again itself, are sent once."""
         outgoing = outgoing_request(request, self.info().name, self._kind or kind_of_host(self._server), self.kind)
         outgoing = self._without_refused(outgoing)
         while True:
             answer = Answer(self._server, parts_marks=request.prompt.messages is not None, continued=outgoing.continued)
             try:
-                yield from self._stream(outgoing, answer)
+                yield from self._stream(outgoing, answer, pool)
             except (RejectedRequestError, EmptyStreamError) as error:
                 simpler = self._simpler(outgoing, error)
                 if simpler is None:
@@ -88,9 +96,9 @@ class RemoteBackend:
                 break
         yield from _ended(answer, outgoing, request)
 
-    def _stream(self, outgoing: OutgoingRequest, answer: Answer) -> Iterator[Event]:
+    def _stream(self, outgoing: OutgoingRequest, answer: Answer, pool: RequestPool | None) -> Iterator[Event]:
         """The events of an answer as they come; text that is wrapped into JSON is held back."""
-        with self._exchange() as exchange:
+        with self._exchange(pool) as exchange:
             try:
                 for chunk in exchange.events(outgoing.path, outgoing.body):
                     if isinstance(chunk, Busy):
@@ -132,12 +140,20 @@ class RemoteBackend:
     def answer_all(
         self, requests: Iterable[Request], parallel: int | None, on_notice: Callable[[str], None] = lambda _: None
     ) -> Iterator[tuple[int, Completion | ChatError]]:
-        """Answer many requests, one after the other."""
-        for position, request in enumerate(requests):
-            outcome = outcome_of(self.reply(request), on_notice)
-            yield position, outcome
-            if isinstance(outcome, Completion) and outcome.finish_reason == "interrupted":
-                return
+        """Answer many requests at a time; a server that is gone for a while is waited for (`RequestPool`).
+
+        Raises:
+            ChatError: the server stays away or refuses us.
+        """
+        self.info()
+        self._pool = pool = RequestPool(
+            requests, lambda request: self._reply(request, pool), url=self._server.url, parallel=parallel
+        )
+        try:
+            yield from pool.outcomes(on_notice)
+        finally:
+            self.cancel()
+            self._pool = None
 
     def render(self, request: Request) -> Rendered:
         """Not possible: only the server has the template.
@@ -157,6 +173,8 @@ class RemoteBackend:
 
     def cancel(self) -> None:
         """Stop all answers that are coming in."""
+        if self._pool is not None:
+            self._pool.cancel()
         for exchange in tuple(self._exchanges):
             exchange.abort()
 
@@ -166,10 +184,12 @@ class RemoteBackend:
         self._connections.close()
 
     @contextmanager
-    def _exchange(self) -> Iterator[Exchange]:
+    def _exchange(self, pool: RequestPool | None = None) -> Iterator[Exchange]:
         """A request that `cancel` ends."""
-        with Exchange(self._server, self._connections) as exchange:
+        with Exchange(self._server, self._connections, tries=1 if pool else TRIES) as exchange:
             self._exchanges.add(exchange)
+            if pool is not None and pool.is_cancelled:  # before the request was known to `cancel`
+                exchange.abort()
             try:
                 yield exchange
             finally:
@@ -179,11 +199,14 @@ class RemoteBackend:
         """What the server is; asked once, if its host does not tell. One that does not list its models is unknown."""
         if self._kind is None and (by_host := kind_of_host(self._server)) != "unknown":
             self._kind = by_host
-        if self._kind is None:
-            try:
-                self.model_names()
-            except (EngineError, ModelError):
-                self._kind = self._kind or "unknown"
+        with self._asking:
+            if self._kind is None:
+                try:
+                    self.model_names()
+                except TemporaryError:
+                    raise
+                except (EngineError, ModelError):
+                    self._kind = self._kind or "unknown"
         return self._kind or "unknown"
 
     def model_names(self) -> tuple[str, ...]:

@@ -30,6 +30,30 @@ class EmptyStreamError(EngineError):
     """A stream without an event came: some servers do not say there why they refuse a request."""
 
 
+class TemporaryError(ChatError):
+    """The server is gone or too busy for now: it may answer if it is asked again.
+
+    Attributes:
+        wait_seconds: how long it asks to wait; 0 if it does not.
+        is_cut: whether the connection broke after the request was sent.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, wait_seconds: float = 0.0, is_cut: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.wait_seconds = wait_seconds
+        self.is_cut = is_cut
+
+
+class UnreachableError(TemporaryError, ModelError):
+    """There is no connection to the server."""
+
+
+class UnavailableError(TemporaryError, EngineError):
+    """The server broke the connection off, or is too busy."""
+
+
 def connection_error(
     error: Exception, server: ServerAddress, *, proxy: str, silence_seconds: float, has_received: bool
 ) -> ChatError:
@@ -46,17 +70,17 @@ def connection_error(
     if isinstance(error, httpcore2.ProxyError):
         return ModelError(f"{place} refuses: {server.for_display(str(error))}")
     if isinstance(error, ConnectionRefusedError):
-        return ModelError(f"nothing answers at {place}", hint="is the server running, and is the port right?")
+        return UnreachableError(f"nothing answers at {place}", hint="is the server running, and is the port right?")
     if isinstance(error, socket.gaierror):
-        return ModelError(f"there is no host {proxy.rpartition(':')[0] or server.host}")
+        return UnreachableError(f"there is no host {proxy.rpartition(':')[0] or server.host}")
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "verify_message", None) or getattr(error, "reason", None) or error
         return ModelError(f"{server.url} is not to be trusted: {reason}")
     if isinstance(error, TimeoutError):
-        return EngineError(f"{server.url} sent nothing for {silence_seconds:.0f} s")
+        return UnavailableError(f"{server.url} sent nothing for {silence_seconds:.0f} s", is_cut=True)
     if isinstance(error, httpcore2.ProtocolError) and has_received:
         return EngineError(f"{server.url} does not speak HTTP", hint="is it the right port, and https or http?")
-    return EngineError(f"the connection to {server.url} broke")
+    return UnavailableError(f"the connection to {server.url} broke", is_cut=True)
 
 
 def status_error(
@@ -70,7 +94,7 @@ def status_error(
         location: where it says that its content is; empty if it does not.
         server: the server that was asked.
         tries: how often the server was asked.
-        wait_seconds: how long it wants us to wait, if it is busy.
+        wait_seconds: how long it asks to wait, if it is busy; 0 if it does not.
     """
     detail = f": {text}" if text else ""
     if status in (401, 403):
@@ -82,8 +106,11 @@ def status_error(
             f"{server.url} knows no such model or address{detail}", hint="`--remote-model` names the model"
         )
     if status == 429:
-        how = f"{tries} tries failed" if tries > 1 else f"it asks to wait {wait_seconds:.0f} s"
-        return EngineError(f"{server.url} is too busy; {how}{detail}")
+        how = f"; it asks to wait {wait_seconds:.0f} s" if wait_seconds else ""
+        how = f"; {tries} tries failed" if tries > 1 else how
+        return UnavailableError(f"{server.url} is too busy{how}{detail}", wait_seconds=wait_seconds)
+    if status in (502, 503, 504):
+        return UnavailableError(f"{server.url} failed ({status}){detail}", wait_seconds=wait_seconds)
     if 300 <= status < 400:
         return ModelError(f"{server.url} has moved to {server.for_display(location or 'another place')}")
     if status in (400, 413, 422) and _is_overflow(text):

@@ -15,7 +15,7 @@ import httpcore2
 
 from chat.errors import ChatError, EngineError
 from chat.remote.connections import CONNECT_SECONDS, Call
-from chat.remote.server_errors import EmptyStreamError, connection_error, status_error
+from chat.remote.server_errors import EmptyStreamError, UnavailableError, connection_error, status_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,9 +42,17 @@ class Busy:
 class Exchange:
     """One request and its answer; `abort` from another thread or a signal handler ends it."""
 
-    def __init__(self, server: ServerAddress, connections: Connections) -> None:
+    def __init__(self, server: ServerAddress, connections: Connections, *, tries: int = TRIES) -> None:
+        """Send nothing yet.
+
+        Args:
+            server: is asked.
+            connections: to the server.
+            tries: how often a busy server is asked; 1 leaves that to the caller.
+        """
         self._server = server
         self._connections = connections
+        self._most_tries = tries
         self._call = Call()
         self._response: httpcore2.Response | None = None
 
@@ -106,7 +114,7 @@ class Exchange:
         if data == ["[DONE]"]:
             return
         if is_begun or self.aborted:
-            raise EngineError(f"{self._server.url} cut the answer off")
+            raise UnavailableError(f"{self._server.url} cut the answer off", is_cut=True)
         hint = "is it the address of an OpenAI-compatible server?"
         is_stream = _header(response, "Content-Type").startswith("text/event-stream")
         raise (EmptyStreamError if is_stream else EngineError)(
@@ -116,16 +124,19 @@ class Exchange:
     def _tries(self, method: str, path: str, body: Mapping[str, Any] | None) -> Iterator[Busy | httpcore2.Response]:
         """The response; before it each wait for a busy server."""
         content = None if body is None else json.dumps(body).encode()
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, self._most_tries + 1):
             response = self._send(method, path, content)
             if response.status == 200:
                 yield response
                 return
-            wait = _wait_seconds(response, attempt)
-            is_last = attempt == TRIES or wait > LONGEST_WAIT_SECONDS or self.aborted
+            asked = _wait_seconds(response)
+            wait = 0.5 * 2.0**attempt if asked is None else asked  # longer at each attempt
+            is_last = attempt == self._most_tries or wait > LONGEST_WAIT_SECONDS or self.aborted
             if response.status not in (429, 503) or is_last:
                 text, location = self._error_text(response), _header(response, "Location")
-                raise status_error(response.status, text, location, self._server, tries=attempt, wait_seconds=wait)
+                raise status_error(
+                    response.status, text, location, self._server, tries=attempt, wait_seconds=asked or 0.0
+                )
             self._read_end(self._chunks(response))
             self._close()
             yield Busy(wait)
@@ -142,7 +153,7 @@ class Exchange:
         try:
             yield from response.iter_stream()
         except httpcore2.ProtocolError as error:
-            raise EngineError(f"{self._server.url} cut the answer off") from error
+            raise UnavailableError(f"{self._server.url} cut the answer off", is_cut=True) from error
         except OSError as error:
             raise self._connection_error(error) from error
 
@@ -226,15 +237,15 @@ def _header(response: httpcore2.Response, name: str) -> str:
     return ""
 
 
-def _wait_seconds(response: httpcore2.Response, attempt: int) -> float:
-    """How long the server asks us to wait (RFC 9110, section 10.2.3); longer at each attempt if it does not say."""
+def _wait_seconds(response: httpcore2.Response) -> float | None:
+    """How long the server asks us to wait (RFC 9110, section 10.2.3); None if it does not say."""
     value = _header(response, "Retry-After")
     with suppress(ValueError):
         if math.isfinite(seconds := float(value)):
             return max(seconds, 0.0)
     with suppress(ValueError, TypeError, OverflowError):
         return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
-    return 0.5 * 2.0**attempt
+    return None
 
 
 def _sleep_until(end: float, exchange: Exchange) -> None:
