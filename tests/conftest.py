@@ -23,6 +23,7 @@ from tests.program import Popen
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 ENGINE_FIXTURES = {"make_once", "open_decoder", "open_engine", "tried_out"}  # models are made for engines alone
+SERVER_FIXTURES = {"python_server", "servers_folder"}
 
 Make = Callable[[str, Callable[[Path], object]], Path]
 Converted = Callable[..., Path]
@@ -30,6 +31,7 @@ Converted = Callable[..., Path]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run every generated case, not a seeded sample")
+    parser.addoption("--servers", metavar="FOLDER", help="build llama-server here, and try servers installed here")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,7 +64,10 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses a pseudo-terminal (`pty`), what runs an engine (`engine`), and both together as `slow`."""
+    """Mark what uses a pseudo-terminal (`pty`), an engine (`engine`) or a real server (`server`).
+
+    What uses a pseudo-terminal and an engine is `slow`.
+    """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         names = vars(getattr(item, "module", types))
@@ -73,6 +78,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("pty")
         if is_engine:
             item.add_marker("engine")
+        if not fixtures.isdisjoint(SERVER_FIXTURES):
+            item.add_marker("server")
         if is_pty and is_engine:
             item.add_marker("slow")
 

@@ -5,51 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.program import Popen, run_command
+from tests.remote.servers import Server
 
-pytestmark = pytest.mark.slow
-CONTEXT = 256  # tokens
-STARTING = 120  # seconds
+CONTEXT = 256  # tokens of the fixture's server
 
 
 @pytest.fixture(scope="module")
-def server(tiny_v3_model: Path) -> Iterator[str]:
-    """Its address, once it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(tiny_v3_model), "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--n_ctx", str(CONTEXT), "--n_threads", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/v1"
-    try:
-        _wait_for(url, process)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + STARTING
-    while process.poll() is None and time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(f"{url}/models", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.1)
-    pytest.fail(f"the server did not start (exit status {process.poll()})")
+def server(python_server: Server) -> str:
+    """Its address."""
+    return f"{python_server.url}/v1"
 
 
 def chat(*arguments: str) -> subprocess.CompletedProcess[str]:
