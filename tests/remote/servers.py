@@ -155,3 +155,22 @@ def _download_source(target: Path) -> None:
         with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
             archive.extractall(folder, filter="data")
         shutil.move(next(folder.glob("*/vendor/llama.cpp")), target)
+
+
+def litellm(folder: Path, behind: Server, model: str, log: Path, key: str) -> Any:
+    """Run LiteLLM's proxy in front of another server; it takes requests with this key only."""
+    port = free_port()
+    settings = {"model": f"openai/{model}", "api_base": f"{behind.url}/v1", "api_key": "none"}
+    config = log.with_suffix(".json")
+    config.write_text(json.dumps({"model_list": [{"model_name": "proxied", "litellm_params": settings}]}))
+    command = [folder / "litellm" / "bin" / "litellm", "--config", config, "--host", "127.0.0.1", "--port", port]
+    variables = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": key, "NO_PROXY": "127.0.0.1"}
+    return running(command, port, log, ready="/health/liveliness", variables=variables)
+
+
+def vllm(folder: Path, model: Path, log: Path, *flags: Any) -> Any:
+    """Run vLLM on the processor."""
+    port = free_port()
+    command = [folder / "vllm" / "bin" / "vllm", "serve", model, "--host", "127.0.0.1", "--port", port, *flags]
+    offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    return running(command, port, log, ready="/health", variables=offline)
