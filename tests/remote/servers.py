@@ -120,10 +120,10 @@ def llama_cpp_python(model: Path, log: Path, *flags: Any, context: int = 256, po
 
 
 def llama_server(program: Path, model: Path, log: Path, *flags: Any, port: int | None = None) -> Any:
-    """Run `llama-server`, with `/slots`."""
+    """Run `llama-server`, with `/slots`; without repacked rows, which some virtual machines cannot compute."""
     port = port or free_port()
-    command = [program, "-m", model, "--host", "127.0.0.1", "--port", port, "--slots", "--no-webui", *flags]
-    return running(command, port, log, ready="/health")
+    command = [program, "-m", model, "--host", "127.0.0.1", "--port", port, "--slots", "--no-webui", "-t", 1]
+    return running([*command, "--no-repack", *flags], port, log, ready="/health")
 
 
 def llama_server_program(folder: Path) -> Path:
