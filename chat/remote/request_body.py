@@ -229,7 +229,8 @@ def _constrained(constraint: Constraint, kind: ServerKind, *, is_chat: bool) -> 
 def _text_schema(constraint: Constraint) -> dict[str, Any]:
     if constraint.kind == "choice":
         return {"type": "string", "enum": json.loads(constraint.source)}
-    return {"type": "string", "pattern": f"^(?:{constraint.source})$"}
+    # not `(?:`, which llama-cpp-python's grammars do not have: it would answer with any JSON
+    return {"type": "string", "pattern": f"^({constraint.source})$"}
 
 
 def _gbnf(options: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +83,21 @@ def test_after_ctrl_c_the_server_answers_the_next_question(server: str) -> None:
 @pytest.mark.slow
 def test_a_prompt_longer_than_the_servers_context_is_no_answer(server: str) -> None:
     done = chat("--remote", server, "--raw", *GREEDY, "word " * CONTEXT)
-    assert done.stdout == ""
-    assert done.returncode != 0
+    assert (done.returncode, done.stdout) == (5, "")
+    assert done.stderr.startswith("error: the prompt exceeds the server's context: ")
     assert len(done.stderr.strip().splitlines()) <= 2, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "form"),
+    [
+        (("--regex", "[0-9]{3}|no"), "[0-9]{3}|no"),
+        (("--choice", "yes", "--choice", "no"), "yes|no"),
+        (("--schema", "age int"), r'\{\s*"age"\s*:\s*-?[0-9]+\s*\}'),
+    ],
+)
+def test_a_constraint_holds(flags: tuple[str, ...], form: str, server: str) -> None:
+    """A regular expression was answered with any JSON: it was sent in a form that this server does not have."""
+    done = chat("--remote", server, "--temperature", "0", "-n", "60", *flags, "Go")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(form, done.stdout.strip())
