@@ -41,6 +41,7 @@ class Answer:
 
     Attributes:
         finish_reason: why it ended.
+        has_ended: whether the server said so.
         logprobs: what the server gave of each token.
         began: when the server was asked, by the monotonic clock.
     """
@@ -68,6 +69,7 @@ class Answer:
         self._prefix = _RepeatedPrefix(continued.content if continued else "")
         self._joined = {"content": _Surrogates(), "reasoning": _Surrogates()}
         self.finish_reason: FinishReason = "stop"
+        self.has_ended = False
         self.began = time.monotonic()
         self._first_at: float | None = None  # when the first text or call came
 
@@ -99,6 +101,7 @@ class Answer:
         self._calls.take(_part(delta, "tool_calls", list), are_whole=delta is message)
         self.logprobs += token_logprobs(choice.get("logprobs"))
         if reason := _part(choice, "finish_reason", str):
+            self.has_ended = True
             self.finish_reason = FINISH.get(reason, "stop")
         if self._first_at is None and (reasoning or content or self._calls.seen):
             self._first_at = time.monotonic()

@@ -18,7 +18,7 @@ from chat.remote.connections import Connections
 from chat.remote.constraint_check import check_answer, unwrapped
 from chat.remote.request_body import json_object_request, outgoing_request
 from chat.remote.request_pool import RequestPool
-from chat.remote.server_errors import EmptyStreamError, RejectedRequestError, TemporaryError
+from chat.remote.server_errors import EmptyStreamError, RejectedRequestError, TemporaryError, UnavailableError
 from chat.remote.server_kind import kind_of_host, kind_of_models
 from chat.remote.token_logprobs import choice_probabilities
 from chat.remote.transport import TRIES, Busy, Exchange
@@ -106,6 +106,9 @@ class RemoteBackend:
                         answer.began = time.monotonic() + chunk.seconds
                     else:
                         yield from _shown(answer.take(chunk), outgoing)
+                if self._kind == "llama-cpp-python" and not answer.has_ended and outgoing.body["stream"]:
+                    # it breaks an answer off for the next request and ends the stream as if it were complete
+                    raise UnavailableError(f"{self._server.url} broke the answer off for another request", is_cut=True)
             except ChatError:
                 if not exchange.aborted:
                     raise
@@ -146,6 +149,8 @@ class RemoteBackend:
             ChatError: the server stays away or refuses us.
         """
         self.info()
+        if self.kind() == "llama-cpp-python":  # each request breaks off the one before
+            parallel = 1
         self._pool = pool = RequestPool(
             requests, lambda request: self._reply(request, pool), url=self._server.url, parallel=parallel
         )

@@ -43,6 +43,7 @@ def test_a_proxy_with_a_key_answers_single_prompts_and_batches(
     batch.write_text('"hello"\n' * 9)
     done = run(*asked, "--batch", batch)
     results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each for each in results if "error" in each] == []
     assert (done.returncode, done.stderr, [each["id"] for each in results]) == (0, b"", list(range(1, 10)))
     assert {each["text"] for each in results} == {answer["text"]}
     assert key not in done.stdout.decode() + json.dumps(answer)

@@ -49,7 +49,7 @@ def text_schema(**more: Any) -> dict[str, Any]:
 def test_a_constraint_is_sent_as_each_server_has_it(
     owner: str, kind: Any, source: str, fields: dict[str, Any], said: str, text: str
 ) -> None:
-    script = deltas(*({"content": part} for part in said))
+    script = deltas(*({"content": part} for part in said), finish_reason="stop")
     script.owner = owner
     events = events_of(script, Request(HELLO, constraint=Constraint(kind, source)))
     done = events[-1]
