@@ -18,6 +18,8 @@ from tests.remote.servers import Server
 
 CONTEXT = 256  # tokens of the fixture's server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(python_server: Server) -> str:
