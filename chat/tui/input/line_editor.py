@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
@@ -11,10 +12,11 @@ from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.filters import Condition, is_searching
+from prompt_toolkit.filters import Condition, emacs_mode, is_searching
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
+from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.search import stop_search
@@ -44,6 +46,16 @@ if TYPE_CHECKING:
 TYPED_AHEAD_SECONDS = 0.3  # after a prompt begins; keys that come together by then were typed before it
 UNFOLDED_LINES = 100  # of a text to edit, before it is folded
 LEAVE_SECONDS = 2.0  # within which a second Ctrl+C at an empty prompt leaves
+# Keys of emacs after which what is typed is lost, or sent too early: a selection that typing replaces, a search for one
+# character, numbers that repeat a key (0 times, say), a comment, and sending to get the next message
+IGNORED_KEYS = (("c-@",), ("c-]",), ("escape", "c-]"), ("c-o",), ("escape", "#"), ("escape", "-"),
+                *(("escape", digit) for digit in "0123456789"))  # fmt: skip
+# Keys that select while they move, with those that only move
+MOVING_KEYS = {
+    "s-left": Keys.Left, "s-right": Keys.Right, "s-up": Keys.Up, "s-down": Keys.Down, "s-home": Keys.Home,
+    "s-end": Keys.End, "c-s-left": Keys.ControlLeft, "c-s-right": Keys.ControlRight, "c-s-home": Keys.ControlHome,
+    "c-s-end": Keys.ControlEnd,
+}  # fmt: skip
 ERROR_SECONDS = 5.0  # that an error stands in place of the toolbar
 
 
@@ -204,6 +216,10 @@ class LineEditor:
         keys.add("c-c")(self._on_ctrl_c)
         keys.add("c-z", filter=Condition(suspend_to_background_supported))(self._on_ctrl_z)
         keys.add("<sigint>")(self._on_ctrl_c)
+        for pressed in IGNORED_KEYS:
+            keys.add(*pressed, filter=emacs_mode, eager=True)(lambda _: None)
+        for selecting, moving in MOVING_KEYS.items():
+            keys.add(selecting, filter=emacs_mode)(partial(_press, moving))
         return keys
 
     def _on_enter(self, event: KeyPressEvent) -> None:
@@ -280,6 +296,10 @@ def _complete(event: KeyPressEvent) -> None:
         buffer.apply_completion(state.completions[0])
     else:
         buffer.complete_next()
+
+
+def _press(key: Keys, event: KeyPressEvent) -> None:
+    event.key_processor.feed(KeyPress(key), first=True)
 
 
 def _insert_newline(event: KeyPressEvent) -> None:
