@@ -30,7 +30,7 @@ from chat.tui.input.reader import LineReader, PlainReader, without_block_marks
 from chat.tui.signals import Signals, Terminated
 from chat.tui.state import SessionState
 from chat.tui.transcript import show_end, show_reasoning
-from chat.tui.tty_modes import rewraps
+from chat.tui.tty_modes import marks_pastes, rewraps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,6 +247,7 @@ class _Repl:
             handle_events=self._handle_events,
             vi=state.settings.keys == "vi",
             colour=state.screen.colour,
+            marks_pastes=marks_pastes(environment.variables),
             early_keys=state.signals.modes.early_keys,
             show_reasoning=lambda: show_reasoning(state),
         )

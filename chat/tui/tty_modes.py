@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 BRACKETED_PASTE_ON, BRACKETED_PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
+PASTE_MARKING = ("xterm", "tmux", "rxvt", "foot", "alacritty", "wezterm", "contour", "st-", "konsole", "gnome", "vte")
 ENTER_AND_END = bytes.maketrans(b"\n\0", b"\r\x04")  # what the terminal makes of Enter and Ctrl+D in its own modes
 
 
@@ -26,6 +27,17 @@ def rewraps(variables: Mapping[str, str]) -> bool:
         variables: the environment variables.
     """
     return not ("XTERM_VERSION" in variables and variables.get("TERM", "").startswith("xterm"))
+
+
+def marks_pastes(variables: Mapping[str, str]) -> bool:
+    """Whether the terminal marks pastes when it is asked to, so that an Enter without marks was typed.
+
+    Nearly all do that are in use today; consoles without a window system and GNU screen before version 5 do not.
+
+    Args:
+        variables: the environment variables.
+    """
+    return "TMUX" in variables or variables.get("TERM", "").startswith(PASTE_MARKING)
 
 
 class TtyModes:

@@ -77,6 +77,7 @@ class LineEditor:
         colour: bool = True,
         early_keys: str = "",
         show_reasoning: Callable[[], None] = lambda: None,
+        marks_pastes: bool = False,
     ) -> None:
         """Prepare to read.
 
@@ -88,6 +89,7 @@ class LineEditor:
             vi: use vi keys, not emacs keys.
             colour: show colours.
             early_keys: keys that were typed before the program set the terminal's modes.
+            marks_pastes: whether the terminal marks pastes, so that an Enter without marks was typed.
             show_reasoning: prints the reasoning of the last answer, for Ctrl+T.
         """
         self.unhandled_interrupts = 0
@@ -95,6 +97,7 @@ class LineEditor:
         self._toolbar = toolbar
         self._handle_events = handle_events
         self._show_reasoning = show_reasoning
+        self._marks_pastes = marks_pastes
         self._remark = ""
         self._interrupted_at = self._began_at = 0.0
         self._session: PromptSession[str] = PromptSession(
@@ -225,12 +228,12 @@ class LineEditor:
     def _on_enter(self, event: KeyPressEvent) -> None:
         """Send the message, or insert a newline into an open block or an unmarked paste.
 
-        Keys that come together with Enter are a paste into a terminal that does not mark pastes; at the beginning of a
+        In a terminal that does not mark pastes, keys that come together with Enter are one; at the beginning of a
         prompt they were typed ahead.
         """
         buffer = event.current_buffer
         is_followed = any(press.key != Keys.CPRResponse for press in event.key_processor.input_queue if press.data)
-        is_paste = is_followed and time.monotonic() - self._began_at > TYPED_AHEAD_SECONDS
+        is_paste = is_followed and not self._marks_pastes and time.monotonic() - self._began_at > TYPED_AHEAD_SECONDS
         if is_paste or is_open_block(buffer.text):
             buffer.newline(copy_margin=False)
         else:

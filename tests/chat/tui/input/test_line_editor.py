@@ -93,12 +93,23 @@ def test_a_short_paste_is_neither_folded_nor_sent(start: Any) -> None:
 
 @pytest.mark.slow
 def test_an_unmarked_paste_is_not_sent_line_by_line(start: Any) -> None:
-    terminal = start(seconds={"TYPED_AHEAD_SECONDS": 0})  # later than this, keys that come together are a paste
+    late = {"TYPED_AHEAD_SECONDS": 0}  # later than this, keys that come together are a paste
+    terminal = start(seconds=late, environment={"TERM": "linux"})
     terminal.wait_for_prompt()
     terminal.child.send("alpha\rbeta\rgamma")
     terminal.wait("> alpha\n  beta\n  gamma")
     terminal.send(ENTER)
     terminal.wait("You said: alpha\nbeta\ngamma")
+
+
+@pytest.mark.slow
+def test_keys_that_come_with_enter_are_sent_where_the_terminal_marks_pastes(start: Any) -> None:
+    """Once a question, Enter and more text in one burst, as a script or tmux sends them, were taken for a paste."""
+    terminal = start(seconds={"TYPED_AHEAD_SECONDS": 0}, environment={"TERM": "xterm-256color"})
+    terminal.wait_for_prompt()
+    terminal.child.send("alpha\rbeta")
+    terminal.wait("You said: alpha")
+    terminal.wait(lambda: terminal.cursor_line() == "> beta")
 
 
 @pytest.mark.slow
