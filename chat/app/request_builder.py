@@ -89,12 +89,21 @@ def build_request(
         session: the id of the session whose saved state the prompt continues.
 
     Raises:
-        UsageError: the constraint cannot be used.
+        UsageError: the constraint cannot be used, or nothing makes a local model call a function.
         FileError: a file of the constraint cannot be read.
         DataError: a file of the constraint is not UTF-8.
     """
+    choice = settings.tool_choice
+    if choice is not None and not settings.remote:
+        if choice not in ("auto", "none"):
+            raise UsageError(
+                f"a local model decides itself whether it calls a function, so it takes no --tool-choice {choice}",
+                hint="use auto or none",
+            )
+        tools, choice = () if choice == "none" else tools, None
+    prompt = replace(prompt, tools=tuple(tools), tool_choice=choice)
     return Request(
-        prompt=replace(prompt, tools=tuple(tools), effort=settings.effort, thinks=THINKS[settings.think]),
+        prompt=replace(prompt, effort=settings.effort, thinks=THINKS[settings.think]),
         sampling=_sampling(settings),
         max_tokens=settings.max_tokens,
         max_thinking_tokens=settings.think_limit,

@@ -203,6 +203,10 @@ class Settings:
         None, "--tools", group=Group.ANSWER, metavar="FILE", persistent=False,
         help="JSON list of functions the model may call.",
     )  # fmt: skip
+    tool_choice: str | None = _option(
+        None, "--tool-choice", group=Group.ANSWER, metavar="CHOICE", persistent=False, needs=("tools", "batch"),
+        help="Whether a function of --tools is called: auto, none, required (by a server), or the function's name.",
+    )  # fmt: skip
 
     tool_result: tuple[str, ...] = _option(
         (), "--tool-result", group=Group.SESSION, metavar="TEXT", persistent=False,

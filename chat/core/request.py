@@ -112,6 +112,7 @@ class Prompt:
             where nobody decided, which leaves it to a chat template.
         effort: how much the model thinks before it answers, in its own words; None for its default.
         thinks: whether the model thinks before it answers; None for its default.
+        tool_choice: `auto`, `none`, `required`, or the name of the function to call; None for the default.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -122,6 +123,7 @@ class Prompt:
     default_system: bool | None = None
     effort: str | None = None
     thinks: bool | None = None
+    tool_choice: str | None = None
 
     @classmethod
     def of_conversation(cls, conversation: Conversation, *, continues: bool = False) -> Prompt:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from chat.core.conversation import Message
-    from chat.core.request import Constraint, Request
+    from chat.core.request import Constraint, Prompt, Request
     from chat.remote.server_kind import ServerKind
 
 Wrapping = Literal["none", "string", "object"]  # how an answer is put into JSON: as it is, as a text, under a key
@@ -98,7 +98,7 @@ def outgoing_request(
         body["prompt"] = whole_characters(prompt.text or "")
         return OutgoingRequest("/completions", body, sampling, tuple(volunteered), wrapping)
     if prompt.tools:
-        body["tools"] = [_tool(each) for each in prompt.tools]
+        body |= _offered(prompt, find_kind)
     messages = merged_messages(prompt.messages or ())
     continued = (prompt.messages or ())[-1] if prompt.continues and prompt.messages else None
     if continued is not None and not continued.content:  # its reasoning is not sent, so there is nothing to go on with
@@ -241,6 +241,25 @@ def _gbnf(options: Sequence[str]) -> str:
 def _gbnf_text(text: str) -> str:
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
     return '"' + "".join(escapes.get(each, f"\\x{ord(each):02X}" if each < " " else each) for each in text) + '"'
+
+
+def _offered(prompt: Prompt, find_kind: Callable[[], ServerKind]) -> dict[str, Any]:
+    """The functions on offer, and whether one must be called.
+
+    llama-server knows no choice by name: it is offered that function alone, and must call one.
+
+    Raises:
+        UsageError: the function to call is not on offer.
+    """
+    tools, choice = [_tool(each) for each in prompt.tools], prompt.tool_choice
+    if choice in (None, "auto", "none", "required"):
+        return {"tools": tools} if choice is None else {"tools": tools, "tool_choice": choice}
+    named = [each for each in tools if each["function"].get("name") == choice]
+    if not named:
+        raise UsageError(f"--tools has no function {choice}", hint="or use auto, none or required")
+    if find_kind() == "llama-server":
+        return {"tools": named, "tool_choice": "required"}
+    return {"tools": tools, "tool_choice": {"type": "function", "function": {"name": choice}}}
 
 
 def _tool(plain: dict[str, Any]) -> dict[str, Any]:

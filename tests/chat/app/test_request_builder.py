@@ -89,6 +89,21 @@ def test_functions_are_read_from_their_file(tmp_path: Path) -> None:
     assert request_builder.build_request(Prompt(text="x"), settings_of([]), tools=tools).prompt.tools == tools
 
 
+def test_a_local_model_takes_no_choice_of_functions_but_to_offer_them_or_not() -> None:
+    tools = ({"name": "now"},)
+
+    def offered(choice: str) -> tuple[Any, ...]:
+        settings = settings_of(["--tools", "f.json", "--tool-choice", choice])
+        return request_builder.build_request(Prompt(text="x"), settings, tools=tools).prompt.tools
+
+    assert (offered("auto"), offered("none")) == (tools, ())
+    for choice in ("required", "now"):
+        with pytest.raises(UsageError, match=f"takes no --tool-choice {choice}$"):
+            offered(choice)
+    settings = settings_of(["--remote", "http://localhost:1", "--tools", "f.json", "--tool-choice", "now"])
+    assert request_builder.build_request(Prompt(text="x"), settings, tools=tools).prompt.tool_choice == "now"
+
+
 def test_fields_become_properties_in_their_order() -> None:
     assert schema_of("name, age int, tags [str], mood good|bad, note? str, grid [[float]], ok bool,") == {
         "type": "object",

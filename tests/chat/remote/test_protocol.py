@@ -212,6 +212,15 @@ def test_a_server_gets_what_the_user_set_and_nothing_else(
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_the_choice_of_a_function_comes_from_the_command_line(tmp_path: Any) -> None:
+    (tmp_path / "tools.json").write_text('[{"name": "now", "parameters": {}}]')
+    with serving(deltas({"content": "x"})) as script:
+        flags = ["--tools", str(tmp_path / "tools.json"), "--tool-choice", "none"]
+        assert run(["--remote", script.url, *flags, "hello"]) == 0
+        assert run(["--remote", script.url, "--tool-choice", "none", "hello"]) == 2
+    assert [request["tool_choice"] for request in script.requests] == ["none"]
+
+
 def test_a_setting_counts_as_set_by_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MISTRAL_CHAT_TOP_P", "0.95")
     with serving(deltas({"content": "x"})) as script:
@@ -244,6 +253,27 @@ def test_thinking_is_switched_where_a_server_can() -> None:
         ask(deltas({"content": "x"}), Prompt(messages=HELLO.messages, thinks=True))
     with pytest.raises(UsageError, match=r"^a remote server takes no --think-limit$"):
         ask(deltas({"content": "x"}), max_thinking_tokens=5)
+
+
+@pytest.mark.parametrize(
+    ("owner", "choice", "offered", "sent"),
+    [
+        ("vllm", None, ["now", "then"], None),
+        ("vllm", "required", ["now", "then"], "required"),
+        ("vllm", "then", ["now", "then"], {"type": "function", "function": {"name": "then"}}),
+        ("llamacpp", "then", ["then"], "required"),
+    ],
+)
+def test_a_server_is_told_whether_to_call_a_function(owner: str, choice: str | None, offered: Any, sent: Any) -> None:
+    script = deltas({"content": "x"})
+    script.owner = owner
+    tools = ({"name": "now"}, {"name": "then"})
+    ask(script, Prompt(messages=HELLO.messages, tools=tools, tool_choice=choice))
+    (request,) = script.requests
+    assert [tool["function"]["name"] for tool in request["tools"]] == offered
+    assert request.get("tool_choice") == sent
+    with pytest.raises(UsageError, match=r"^--tools has no function soon$"):
+        ask(deltas({"content": "x"}), Prompt(messages=HELLO.messages, tools=tools, tool_choice="soon"))
 
 
 def test_fields_that_nobody_asked_for_are_left_out_for_a_server_that_refuses_them() -> None:
