@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 Wrapping = Literal["none", "string", "object"]  # how an answer is put into JSON: as it is, as a text, under a key
 WRAPPED = "answer"  # the key
-FEWEST_ALTERNATIVES = 20  # of the first token of a choice; more than that some servers refuse
+# Alternatives to the first token of a choice, among which all options should be: most servers refuse more
+ALTERNATIVES = 20
+MANY_ALTERNATIVES = 1000  # of llama-server, which lists those that its grammar forbids, too
 STANDARD = ("temperature", "top_p")
 EXTRAS = ("top_k", "min_p", "repeat_penalty")  # no fields of the standard
 _REPETITION = ("vllm", "sglang")  # call it `repetition_penalty`
@@ -91,7 +93,10 @@ def outgoing_request(
     if request.constraint is not None:
         fields, wrapping = _constrained(request.constraint, find_kind(), is_chat=is_chat)
         body |= fields
-    body |= _logprobs(request, wrapping, is_chat=is_chat)
+    is_choice = request.constraint is not None and request.constraint.kind == "choice" and wrapping == "none"
+    alternatives = (MANY_ALTERNATIVES if find_kind() == "llama-server" else ALTERNATIVES) if is_choice else 0
+    if count := request.logprobs or alternatives:
+        body |= {"logprobs": True, "top_logprobs": count} if is_chat else {"logprobs": count}
     if "logprobs" in body and not request.logprobs:
         volunteered += ["logprobs", "top_logprobs"]
     if not is_chat:
@@ -179,14 +184,6 @@ def _thinking(kind: ServerKind, *, thinks: bool) -> dict[str, Any]:
     if kind in _THINKING_SWITCH:
         return {"chat_template_kwargs": {"enable_thinking": thinks}}
     raise UsageError(f"{NAMES[kind]} takes no --think {'on' if thinks else 'off'}", hint="`--effort` may do")
-
-
-def _logprobs(request: Request, wrapping: Wrapping, *, is_chat: bool) -> dict[str, Any]:
-    is_choice = request.constraint is not None and request.constraint.kind == "choice" and wrapping == "none"
-    count = request.logprobs or (FEWEST_ALTERNATIVES if is_choice else 0)
-    if not count:
-        return {}
-    return {"logprobs": True, "top_logprobs": count} if is_chat else {"logprobs": count}
 
 
 def _constrained(constraint: Constraint, kind: ServerKind, *, is_chat: bool) -> tuple[dict[str, Any], Wrapping]:

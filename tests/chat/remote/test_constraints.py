@@ -131,3 +131,12 @@ def test_choices_get_probabilities_where_the_first_token_parts_them(tops: Any, e
     script.owner = "vllm"
     done = ask(script, constraint=Constraint("choice", '["yes", "no"]'))
     assert (done.choice, done.logprobs) == (expected, ())
+
+
+@pytest.mark.parametrize(("owner", "count"), [("vllm", 20), ("llamacpp", 1000)])
+def test_a_choice_asks_for_as_many_alternatives_as_a_server_gives(owner: str, count: int) -> None:
+    """llama-server lists what its grammar forbids, too, so that an option was missing among twenty."""
+    script = Script([Reply(chunks=[{"choices": [{"delta": {"content": "yes"}, "finish_reason": "stop"}]}])])
+    script.owner = owner
+    ask(script, constraint=Constraint("choice", '["yes", "no"]'))
+    assert script.requests[0]["top_logprobs"] == count
