@@ -44,6 +44,7 @@ def prompt(name: str, *messages: Message) -> str:
     return "".join(part.text for part in parts if isinstance(part, Markup | Text))
 
 
+@pytest.mark.slow
 def test_these_templates_have_calls_of_text_and_no_others() -> None:
     found = {name: text_calls(template(name), TOOLS) for name in references()}
     assert {name: calls.style for name, calls in found.items() if calls is not None} == {

@@ -210,12 +210,15 @@ def test_ctrl_c_at_a_plain_prompt_drops_the_line_and_then_leaves(start: Any) -> 
     terminal.send(CTRL_C)
     terminal.wait("Stopped. /continue resumes.")
     terminal.wait_for_prompt()
+    terminal.wait(lambda: reads_stdin(terminal.child.pid))
     terminal.send(CTRL_C)
     terminal.wait(lambda: terminal.text().count("Ctrl+C again leaves") == 2)
+    terminal.wait(lambda: reads_stdin(terminal.child.pid))
     terminal.send(CTRL_C)
     assert terminal.end() == 130
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_a_waiting_command(start: Any) -> None:
     terminal = start([], loads_when="never")
     terminal.say("hello")

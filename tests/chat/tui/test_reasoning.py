@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.chat.tui.pseudo_terminal import CTRL_T
 
 
@@ -20,6 +22,7 @@ def test_reasoning_is_shown_before_its_answer_and_folded_away_later(start: Any) 
     terminal.wait(lambda: terminal.text().count("It may\nbe so.") == 2 and terminal.cursor_line() == "> typed")
 
 
+@pytest.mark.slow
 def test_reasoning_is_seen_while_it_grows(start: Any, tmp_path: Path) -> None:
     terminal = start(
         [["think", "".join(f"line {n}\n" for n in range(20))], ["until", str(tmp_path / "go")], ["text", "Yes."]]
