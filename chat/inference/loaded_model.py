@@ -263,6 +263,7 @@ def _details(result: LoadResult) -> dict[str, Any]:
         "threads": settings.threads,
         "kv_type": settings.kv_type,
         "flash_attention": settings.flash_attention,
+        "flash_attention_used": result.context.uses_flash_attention,
         "batch": settings.batch,
         "gpu_layers": plan.gpu_layers,
         "repack": plan.repack,

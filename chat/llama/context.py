@@ -65,6 +65,7 @@ class LlamaContext:
         pointer: llama.cpp's context, valid until `close`.
         memory: llama.cpp's cache of it.
         cells: cells of each sequence, as llama.cpp rounded them up.
+        uses_flash_attention: what llama.cpp decided where the settings leave it to it; None if its log does not tell.
         window: the model's sliding window in tokens, None without one.
         sequence_ids: for each sequence all ids read and not rewound, from position 0 on; int32.
         ids: those of sequence 0, the same array.
@@ -90,6 +91,7 @@ class LlamaContext:
             )
         if model.adapters is not None:
             model.adapters.attach(self.pointer)
+        self.uses_flash_attention = self._uses_flash_attention()
         self.memory: Any = api.llama_get_memory(self.pointer)
         self.cells: int = api.llama_n_ctx_seq(self.pointer)
         self.window = model.window
@@ -123,6 +125,13 @@ class LlamaContext:
         params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, api.ggml_abort_callback)
         params.abort_callback_data = ctypes.cast(self._abort, ctypes.c_void_p)
         return params
+
+    def _uses_flash_attention(self) -> bool | None:
+        """Whether flash attention is on; of `auto` only the log of llama.cpp tells (llama-context.cpp)."""
+        if self.settings.flash_attention != "auto" or self.settings.kv_type.startswith("q"):
+            return self.settings.flash_attention != "off"
+        told = [text for _, text in LOG.lines if "Flash Attention enabled" in text or "Flash Attention not" in text]
+        return told[-1].endswith("enabled") if told else None
 
     def _make_batches(self) -> None:
         """Make llama.cpp's structures for batches, filled anew by each of them. All arrays have `batch` entries."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EVERYTHING = 0  # GGML_LOG_LEVEL_NONE, below all others
+DEBUG = 1  # thousands of lines for one context
 WARNING = 3  # GGML_LOG_LEVEL_WARN
 ERROR = 4
 CONTINUED = 5  # GGML_LOG_LEVEL_CONT: the text continues the line before
@@ -28,7 +29,7 @@ class Log:
     """The log of llama.cpp.
 
     Attributes:
-        lines: level and text of the last lines.
+        lines: level and text of the last lines, without those of level DEBUG.
     """
 
     def __init__(self) -> None:
@@ -49,7 +50,8 @@ class Log:
     def add(self, level: int, text: str) -> None:
         """Add a piece of text; one that continues a line has the level of that line."""
         self._level = self._level if level == CONTINUED else level
-        self.lines.append((self._level, text.rstrip("\n")))
+        if self._level != DEBUG:
+            self.lines.append((self._level, text.rstrip("\n")))
         if self._write is not None and self._level >= self._lowest_level:
             self._write(text)
 

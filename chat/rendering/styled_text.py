@@ -107,6 +107,12 @@ def cut(text: str, width: int) -> str:
     return set_cell_size(flat, max(0, width - 1)).rstrip() + "…" if width > 0 else ""
 
 
+def cut_start(text: str, width: int) -> str:
+    """As `cut`, but the end of the text is kept, which tells paths apart."""
+    flat = " ".join(text.split())
+    return flat if cell_width(flat) <= width else cut(flat[::-1], width)[::-1]
+
+
 def wrap(line: Iterable[Span], width: int) -> list[Line]:
     """Break a line at spaces, at its newlines, and inside of words that are too long.
 

@@ -12,21 +12,27 @@ from chat.config.remotes import public_address
 from chat.errors import ChatError, UsageError
 from chat.prompts.model_settings import check_effort
 from chat.rendering.status_text import loading_line
-from chat.rendering.styled_text import Span, cell_width, cut
+from chat.rendering.styled_text import Span, cell_width, cut, cut_start
 from chat.system.terminal_text import escape_control_characters, escape_line
 from chat.tui import exchange
 from chat.tui.background_backend import session_backend_options
 from chat.tui.commands.lookup import unquoted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chat.config.option_types import OptionSpec
     from chat.config.options import Settings
+    from chat.core.backend import ModelInfo
     from chat.rendering.styled_text import Line
     from chat.tui.state import SessionState
 
 LOADING_GROUPS = (Group.MODEL, Group.ENGINE)  # their options take effect when the model is loaded
 FIXED = ("parallel",)
-LEAST_VALUE_CELLS = 8  # of a value, before its origin is cut
+OF_PATHS = ("model", "lora", "draft")
+LEAST_VALUE_CELLS = 14  # of a value, before its origin is cut
+LINE_NAME_CELLS = 17  # of a single option
+NARROW = 60  # columns of a terminal
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 1.0  # until a wait is shown
 
@@ -120,19 +126,77 @@ def _replaced_by(values: dict[str, Any]) -> dict[str, Any]:
 
 def option_line(state: SessionState, spec: OptionSpec) -> Line:
     """An option's name, value and origin; a star marks options that load the model again."""
+    return option_table(state, [spec], LINE_NAME_CELLS)[0]
+
+
+def option_table(state: SessionState, specs: Sequence[OptionSpec], least_name_cells: int = 0) -> list[Line]:
+    """A line for each option with its name, value and origin in columns that fit the screen.
+
+    Args:
+        state: the session.
+        specs: the options, at least one.
+        least_name_cells: the least width of the first column.
+    """
+    rows = [(_name_text(spec), escape_control_characters(effective_value(state, spec)), _origin_text(state, spec))
+            for spec in specs]  # fmt: skip
+    name_cells = max(least_name_cells, *(len(name) for name, _, _ in rows))
+    gap = "  " if state.screen.width >= NARROW or len(rows) == 1 else " "
+    cells = max(1, state.screen.width - name_cells - 1 - 2 * len(gap))
+    origin_cells = max(cell_width(origin) for _, _, origin in rows)
+    value_cells = max(cell_width(" ".join(value.split())) for _, value, _ in rows)
+    most_cells = max(LEAST_VALUE_CELLS, cells - origin_cells)
+    if len(rows) > 1 and state.screen.width >= NARROW:  # one long value does not move the origins far away
+        most_cells = max(LEAST_VALUE_CELLS, min(most_cells, state.screen.width // 2))
+    value_cells = min(value_cells, most_cells)
+    lines: list[Line] = []
+    for spec, (name, value, origin) in zip(specs, rows, strict=True):
+        shown = (cut_start if spec.name in OF_PATHS else cut)(value, value_cells)
+        padded = shown + " " * (value_cells - cell_width(shown))
+        shown_origin = cut(origin, max(1, cells - value_cells))
+        lines.append((Span(f"{name:<{name_cells}}{gap}", "dim"), Span(padded), Span(f"{gap}{shown_origin}", "dim")))
+    return lines
+
+
+def effective_value(state: SessionState, spec: OptionSpec) -> str:
+    """An option's value; where the engine chose it, with that in parentheses: `auto (8)`."""
     value = state.session.conversation.system if spec.name == "system" else getattr(state.settings, spec.name)
     if spec.name == "remote" and value:
         value = public_address(value)
+    info = state.backend.info
+    chosen = _chosen_by_engine(info).get(spec.name) if info is not None and info.size else None
+    if chosen is None or value not in (None, "auto", "all"):
+        return _value_text(value)
+    return f"{value or 'auto'} ({chosen})"
+
+
+def is_changed(state: SessionState, spec: OptionSpec) -> bool:
+    """Whether an option was given and has another value than its default."""
+    return spec.name in state.resolved.origins and getattr(state.settings, spec.name) != spec.default
+
+
+def _chosen_by_engine(info: ModelInfo) -> dict[str, str]:
+    """What the engine uses where it may choose, by the options' names."""
+    details = info.details
+    numbers = {"context": info.context, "gpu_layers": details.get("gpu_layers"), "threads": details.get("threads")}
+    switches = {"repack": details.get("repack"), "flash_attention": details.get("flash_attention_used")}
+    return {
+        "window": f"{info.window:,}" if info.window else "off",
+        **{name: f"{number:,}" for name, number in numbers.items() if number is not None},
+        **{name: _value_text(is_on) for name, is_on in switches.items() if is_on is not None},
+    }
+
+
+def _name_text(spec: OptionSpec) -> str:
     star = "*" if spec.option.group in LOADING_GROUPS else " "
-    name = f"{star} {spec.name.replace('_', '-'):<16} "
+    return f"{star} {spec.name.replace('_', '-')}"
+
+
+def _origin_text(state: SessionState, spec: OptionSpec) -> str:
+    """Where a value comes from; the settings file without its folder."""
     origin = escape_line(state.resolved.origins.get(spec.name, "default"))
     if state.config_file is not None:
         origin = origin.replace(f"{escape_line(str(state.config_file))}, line ", f"{state.config_file.name}:")
-    cells = max(1, state.screen.width - len(name) - 3)
-    text = escape_control_characters(_value_text(value))
-    shown = cut(text, max(LEAST_VALUE_CELLS, cells - cell_width(origin)))
-    origin = cut(origin, max(1, cells - cell_width(shown)))
-    return (Span(name, "dim"), Span(shown), Span(f"  {origin}", "dim"))
+    return origin
 
 
 def _reload(state: SessionState, settings: Settings) -> None:

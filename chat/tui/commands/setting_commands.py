@@ -27,12 +27,17 @@ from chat.tui.commands.option_changes import (
     change_options,
     changeable_options,
     find_option,
+    is_changed,
     option_line,
+    option_table,
     parse_value,
 )
 from chat.tui.transcript import show_reasoning
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chat.config.option_types import OptionSpec
     from chat.core.backend import ModelInfo
     from chat.tui.state import SessionState
 
@@ -40,7 +45,7 @@ HEADER_SECONDS = 2.0  # for reading what the models are
 NARROW = 60  # columns of a terminal
 MODEL_COLUMNS = ["  NAME", "SIZE", "TYPE", "WINDOW", "WHERE"]
 MODEL_HINT = "/model NAME or /model FILE switches, /model info shows the details of the present one"
-HIDDEN_DETAILS = ("cells", "rolling", "batch")  # for reports only
+HIDDEN_DETAILS = ("cells", "rolling", "batch", "flash_attention_used")  # for reports only
 
 
 def set_option(state: SessionState, argument: str) -> None:
@@ -59,7 +64,7 @@ def set_option(state: SessionState, argument: str) -> None:
     if spec.name not in changeable_options():
         raise UsageError(
             f"`{spec.option.flag}` belongs to the command line, not to a session",
-            hint="`/show` lists what may change",
+            hint="`/show all` lists what may change",
         )
     if not value:
         return show_options(state, spec.name)
@@ -72,7 +77,7 @@ def set_option(state: SessionState, argument: str) -> None:
 
 
 def show_options(state: SessionState, argument: str) -> None:
-    """`/show [OPTION]`
+    """`/show [OPTION|all]`: the options that are not at their defaults, all in their groups, or one with its help.
 
     Raises:
         UsageError: there is no such option.
@@ -80,16 +85,27 @@ def show_options(state: SessionState, argument: str) -> None:
     argument = argument.strip()
     if argument in ("model", "info"):
         return show_model(state)
+    specs = [spec for name, spec in changeable_options().items() if has_effect(name, state.settings)]
+    if argument == "all":
+        return show_groups(state, specs)
     if argument:
         spec = find_option(argument)
         return state.show(option_line(state, spec), *state.wrapped(spec.option.help, "dim"), ())
+    changed = [spec for spec in specs if is_changed(state, spec)]
+    others = len(specs) - len(changed)
+    if not changed:
+        return state.report(f"All {others} options have their defaults; /show all lists them.")
+    state.show(*option_table(state, changed))
+    return state.report(f"{others} other options have their defaults; /show all lists them.")
+
+
+def show_groups(state: SessionState, specs: Sequence[OptionSpec]) -> None:
+    """Show options under the names of their groups, in columns that all groups share."""
+    lines = dict(zip([spec.name for spec in specs], option_table(state, specs), strict=True))
     for group in Group:
-        specs = [
-            spec for name, spec in changeable_options().items()
-            if spec.option.group is group and has_effect(name, state.settings)
-        ]  # fmt: skip
-        if specs:
-            state.show(plain(group.value, "bold"), *(option_line(state, spec) for spec in specs))
+        of_group = [lines[spec.name] for spec in specs if spec.option.group is group]
+        if of_group:
+            state.show(plain(group.value, "bold"), *of_group)
     return state.report("/set OPTION VALUE changes one; * loads the model again")
 
 

@@ -161,9 +161,9 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
                 "`/set temperature 0.2`; `default` restores the default. Options of the engine load the model again.",
                 setting_commands.set_option, "OPTION VALUE", (), "option"),
         SlashCommand("show", "show all options",
-                "Shows all options that a session may change with their values and origins, or one with its help; "
-                "`/show model` is `/model`.",
-                setting_commands.show_options, "[OPTION]", ("options", "config"), "option"),
+                "Shows the options that are not at their defaults, with their values and origins. `/show all` shows "
+                "every option that a session may change, `/show OPTION` one with its help.",
+                setting_commands.show_options, "[OPTION|all]", ("options", "config"), "shown"),
         SlashCommand("preset", "use a preset",
                 "Uses the values of [preset.NAME]: model, system prompt and options.",
                 setting_commands.use_preset, "[NAME]", (), "preset"),

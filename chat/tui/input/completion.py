@@ -64,6 +64,12 @@ def _options(state: SessionState, argument: str) -> Iterator[Candidate]:
     yield from _matching(("on", "off") if spec.kind is bool else spec.choices, value)
 
 
+def _shown(state: SessionState, argument: str) -> Iterator[Candidate]:
+    yield from _matching(("all",), argument)
+    if " " not in argument:
+        yield from _options(state, argument)
+
+
 def _matching(words: Iterable[str], prefix: str) -> Iterator[Candidate]:
     for word in words:
         if word.startswith(prefix):
@@ -134,6 +140,7 @@ def _models(state: SessionState, argument: str) -> Iterator[Candidate]:
 COMPLETERS: dict[str, Callable[[SessionState, str], Iterator[Candidate]]] = {
     "command": _command_names,
     "option": _options,
+    "shown": _shown,
     "path": _paths,
     "session": _sessions,
     "preset": _presets,

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,6 +191,16 @@ def test_a_quantized_cache_without_flash_attention_is_refused(windowed_file: Pat
     with pytest.raises(UsageError, match=r"^a q8_0 cache needs flash attention$"):
         LlamaContext(model, ContextSettings(256, kv_type="q8_0", flash_attention="off"))
     model.close()
+
+
+@pytest.mark.parametrize(("asked", "is_used"), [("auto", True), ("on", True), ("off", False)])
+def test_a_context_knows_whether_it_uses_flash_attention(windowed_file: Path, asked: Any, is_used: bool) -> None:
+    """The processor's backend always has it; before, a context's own lines for debugging hid the line that tells."""
+    context = LlamaContext(Model(str(windowed_file), LoadSettings()), ContextSettings(256, flash_attention=asked))
+    try:
+        assert context.uses_flash_attention is is_used
+    finally:
+        context.close()
 
 
 def test_a_file_that_llama_cpp_refuses_names_its_reason(tmp_path: Path) -> None:

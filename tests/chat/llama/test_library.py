@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chat.llama.library import CONTINUED, ERROR, EVERYTHING, WARNING, Log
+from chat.llama.library import CONTINUED, DEBUG, ERROR, EVERYTHING, WARNING, Log
 
 INFO = 2  # GGML_LOG_LEVEL_INFO
 PIECES = ((INFO, "loading "), (CONTINUED, "...\n"), (ERROR, "llama_load: no "), (CONTINUED, "memory\n"))
@@ -27,3 +27,11 @@ def test_the_last_error_is_found_without_the_function_that_reports_it() -> None:
     log.add(ERROR, "llama_load: no memory\n")
     log.add(INFO, "done\n")
     assert (log.last_error(), log.mentions("memory"), log.mentions("disk")) == ("no memory", True, False)
+
+
+def test_lines_for_debugging_push_nothing_out_of_the_log() -> None:
+    log = Log()
+    log.add(INFO, "Flash Attention enabled\n")
+    for number in range(2 * (log.lines.maxlen or 0)):
+        log.add(DEBUG, f"node {number}\n")
+    assert list(log.lines) == [(INFO, "Flash Attention enabled")]

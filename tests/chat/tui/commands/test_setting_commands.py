@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from chat.config.resolve import resolve_settings
 from chat.core.backend import ModelInfo
 from chat.system.paths import models_folder
-from chat.tui.commands.setting_commands import MODEL_HINT, model_facts, switch_model
+from chat.tui.commands.option_changes import changeable_options
+from chat.tui.commands.setting_commands import MODEL_HINT, model_facts, show_options, switch_model
 
 
 def test_facts_are_readable_and_leave_out_details_for_reports() -> None:
@@ -54,6 +56,60 @@ def test_the_model_is_switched_within_the_conversation(start: Any, tmp_path: Pat
     terminal.run("/model", "* other")
     terminal.run("/model info", "64 tokens")
     terminal.run("/set context 64", "context          64  /set")
+
+
+def session_with_options(columns: int, **given: Any) -> tuple[Any, list[str]]:
+    """What `/show` needs of a session whose engine has loaded a model, and the lines that it shows."""
+    shown: list[str] = []
+    details = {"threads": 8, "gpu_layers": 33, "repack": False, "flash_attention_used": True}
+    state = SimpleNamespace(
+        screen=SimpleNamespace(width=columns),
+        resolved=resolve_settings(given, {}, None),
+        config_file=None,
+        session=SimpleNamespace(conversation=SimpleNamespace(system=given.get("system"))),
+        backend=SimpleNamespace(
+            info=ModelInfo("/7b.gguf", 1000, "Q8_0", "llama", 4096, 32768, 32768, "v1", details=details)
+        ),
+        show=lambda *lines: shown.extend("".join(span.text for span in line).rstrip() for line in lines),
+        report=shown.append,
+    )
+    state.settings = state.resolved.settings
+    return state, shown
+
+
+def test_show_lists_what_is_not_at_its_default() -> None:
+    state, shown = session_with_options(40, model="/home/me/models/mistral-7b-Q4_K_M.gguf", top_k=7, temperature=0.7)
+    show_options(state, "")
+    count = len(changeable_options()) - 2
+    assert shown == [
+        "* model …ls/mistral-7b-Q4_K_M.gguf flag",
+        "  top-k 7                          flag",
+        f"{count} other options have their defaults; /show all lists them.",
+    ]
+
+
+def test_show_without_changes_is_one_line() -> None:
+    state, shown = session_with_options(80)
+    show_options(state, "")
+    assert shown == [f"All {len(changeable_options())} options have their defaults; /show all lists them."]
+
+
+@pytest.mark.parametrize(("columns", "default"), [(80, "default"), (40, "defau…")])
+def test_show_all_aligns_every_option_and_says_what_the_engine_chose(columns: int, default: str) -> None:
+    state, shown = session_with_options(columns, model="/m/" + "x" * 90, system="Be brief. " * 9, gpu_layers="all")
+    show_options(state, "all")
+    lines = {line[2:].split()[0]: line for line in shown if line[:2] in ("* ", "  ")}
+    assert {*lines} == {name.replace("_", "-") for name in changeable_options()}
+    assert max(map(len, shown[:-1])) < columns
+    assert len({line.rindex(" ") for line in lines.values()}) == 1
+    assert {name: line[2:].split(maxsplit=1)[1].rsplit(maxsplit=1) for name, line in lines.items() if "(" in line} == {
+        "context": ["auto (32,768)", default],
+        "window": ["auto (4,096)", default],
+        "gpu-layers": ["all (33)", "flag"],
+        "threads": ["auto (8)", default],
+        "flash-attention": ["auto (on)", default],
+        "repack": ["auto (off)", default],
+    }
 
 
 def session_with(model: Path, columns: int) -> tuple[Any, list[str]]:
@@ -134,8 +190,9 @@ def test_settings_are_checked_shown_and_used(start: Any) -> None:
     terminal.run("/set temperature 0.2", "temperature      0.2  /set")
     terminal.run("hello", "You said: hello")
     terminal.run("/stats", "temperature 0.2")
-    terminal.run("/show", "/set OPTION VALUE changes one")
-    assert "kv-type          f16  default" in terminal.text()
+    terminal.run("/show", "other options have their defaults")
+    terminal.run("/show all", "/set OPTION VALUE changes one")
+    assert "kv-type          f16" in terminal.text()
 
 
 @pytest.mark.slow
@@ -174,11 +231,11 @@ def test_an_option_takes_one_line_for_every_origin_and_width(start: Any, tmp_pat
     config.mkdir(parents=True)
     (config / "config.toml").write_text(f'top_k = 3\nstop = ["{"x" * 99}"]\n[preset.{"p" * 40}]\nmin_p = 0.5\n')
     terminal = start(columns=columns, lines=60, flags={"preset": "p" * 40})
-    terminal.run("/show", "/set OPTION VALUE changes one")
+    terminal.run("/show", "other options have their defaults")
     shown = {line[2:].split(" ")[0]: line for line in terminal.lines() if line[:1] in " *"}
-    assert shown["top-k"] == "  top-k            3  config.toml:1"
-    assert re.fullmatch(r"  min-p            0\.5  preset p+…?", shown["min-p"])
-    assert re.fullmatch(r"  stop             'xx+…  config\.t\S*", shown["stop"])
+    assert re.fullmatch(r"  top-k +3 +config.toml:1", shown["top-k"])
+    assert re.fullmatch(r"  min-p +0\.5 +preset p+…?", shown["min-p"])
+    assert re.fullmatch(r"  stop +'xx+… +config\.t\S*", shown["stop"])
     assert not [line for line in terminal.lines() if line.startswith(("ppp", "xxx"))]  # of the line before
 
 
