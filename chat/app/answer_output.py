@@ -131,6 +131,8 @@ class AnswerOutput:
         ended = ENDED_BY_SERVER.get(done.finish_reason, "")
         if ended and not self.settings.fails_when_cut:
             self.note(ended)
+        if done.finish_reason == "length" and not (self.settings.fails_when_cut or self.settings.json):
+            self.note(_reached_limit(done, info, self.settings))  # a record has its own field for this
         if self.settings.stats:
             self._print_stats(done)
         if done.finish_reason == "interrupted":
@@ -228,3 +230,15 @@ class AnswerOutput:
         is_live, colour = environment.can_redraw(stream), environment.has_colour(self.settings.color)
         links = environment.has_links(stream)
         return Screen(stream, is_live=is_live, colour=colour, links=links, size=environment.size)
+
+
+def _reached_limit(done: Completion, info: ModelInfo, settings: Settings) -> str:
+    """A sentence about the limit that cut an answer."""
+    from chat.rendering.status_text import counted
+
+    limit, count = settings.max_tokens, done.tokens.generated
+    if limit is not None and (count >= limit or not done.tokens.are_known):
+        return f"the answer was cut after {counted(limit, 'token')}; `-n` allows more"
+    if settings.remote:
+        return "the server cut the answer at its own limit"
+    return f"the answer was cut because the context of {info.context:,} tokens is full; `--context` makes it larger"

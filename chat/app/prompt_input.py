@@ -159,17 +159,36 @@ def attach(path: str, stdin: bytes) -> InputText:
         FileError: it cannot be read.
         DataError: it is binary.
     """
-    name = "stdin" if path == "-" else Path(path).name
+    content = file_text(path, stdin)
+    return InputText(fenced(path, content.text), content.warnings)
+
+
+def file_text(path: str, stdin: bytes = b"") -> InputText:
+    """The text of a file; `-` is stdin.
+
+    Raises:
+        FileError: it cannot be read.
+        DataError: it is binary.
+    """
     data = stdin if path == "-" else read_bytes(Path(path))
     if b"\0" in data[:BINARY_SAMPLE_BYTES] and not data.startswith(_UTF_16_MARKS):
         raise DataError(f"{path}: is binary, not text", hint="attach text files; convert others to text first")
-    content = decode(data, name)
-    longest = max((len(run) for run in re.findall(r"`+", content.text)), default=0)
+    return decode(data, _name_of(path))
+
+
+def fenced(path: str, text: str) -> str:
+    """The text of a file as a block with its name, in a fence that is longer than any in the text."""
+    name = _name_of(path)
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    body = content.text if content.text.endswith("\n") else content.text + "\n"
+    body = text if text.endswith("\n") else text + "\n"
     suffix = Path(name).suffix.removeprefix(".")
     language = suffix if suffix.isalnum() else ""
-    return InputText(f"File `{name}`:\n{fence}{language}\n{body}{fence}", content.warnings)
+    return f"File `{name}`:\n{fence}{language}\n{body}{fence}"
+
+
+def _name_of(path: str) -> str:
+    return "stdin" if path == "-" else Path(path).name
 
 
 def decode(data: bytes, name: str) -> InputText:

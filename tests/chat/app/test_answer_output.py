@@ -21,6 +21,7 @@ from chat.errors import ChatError
 from tests.environments import FakeEnvironment, pipes, terminal
 from tests.program import run, run_command
 
+CONTEXT_FULL = "the answer was cut because the context of 64 tokens is full; `--context` makes it larger"
 CODE = "first\n```sh\nls\n```\nthen\n```\npwd\n```\n"
 INFO = ModelInfo("model.gguf", 7, "F32", "llama", None, 64, 64, "v3", name="tiny")
 FENCED = 'start: "```\\nls\\n```"'
@@ -85,6 +86,25 @@ def test_a_pipe_gets_the_answer_without_the_reasoning_and_a_terminal_shows_it_be
 def test_an_answer_that_was_all_reasoning_says_so() -> None:
     environment = thought(pipes(), "")
     assert (environment.out, environment.err) == ("\n", "note: the model thought and gave no answer\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "tokens", "note"),
+    [
+        ({"max_tokens": 2}, 2, "the answer was cut after 2 tokens; `-n` allows more"),
+        ({"max_tokens": 1}, 1, "the answer was cut after 1 token; `-n` allows more"),
+        ({"max_tokens": 9}, 2, CONTEXT_FULL),
+        ({}, 2, CONTEXT_FULL),
+        ({"remote": "http://h"}, 2, "the server cut the answer at its own limit"),
+        ({"max_tokens": 2, "quiet": True}, 2, ""),
+        ({"max_tokens": 2, "json": True}, 2, ""),
+    ],
+)  # fmt: skip
+def test_an_answer_that_was_cut_says_by_which_limit(settings: dict[str, Any], tokens: int, note: str) -> None:
+    """A script that read only stdout could not tell a whole answer from a part; a record tells it in a field."""
+    answer = done("one two", finish_reason="length", tokens=TokenCounts(60, 0, tokens))
+    code, _, err = finished(answer, **settings)
+    assert (code, err) == (0, f"note: {note}\n" if note else "")
 
 
 def test_a_terminal_gets_plain_text_without_markdown_or_where_it_is_dumb() -> None:
