@@ -30,10 +30,17 @@ LOAD_POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Attachment:
-    """A text file that is sent with the next message."""
+    """A text file that is sent with the next message.
+
+    Attributes:
+        name: the file's name.
+        text: what it holds.
+        sent: that with its name and a fence, as the model gets it.
+    """
 
     name: str
     text: str
+    sent: str
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.app.prompt_input import attach
+from chat.app.prompt_input import fenced, file_text
 from chat.core.conversation import Message
 from chat.errors import FileError, UsageError
 from chat.rendering.styled_text import plain
@@ -36,7 +36,8 @@ def attach_files(state: SessionState, argument: str) -> None:
     elif argument.strip():
         files = [(path, _read(path)) for path in matching_files(argument.strip())]  # all of them, or none
         for path, content in files:
-            state.attachments.append(Attachment(escape_line(Path(path).name), content.text))
+            sent = fenced(path, content.text)
+            state.attachments.append(Attachment(escape_line(Path(path).name), content.text, sent))
             for warning in content.warnings:
                 state.show(*state.wrapped(f"note: {warning}", "magenta"))
     if not state.attachments:
@@ -83,7 +84,7 @@ def _read(path: str) -> InputText:
         raise FileError(f"{path}: is a folder", hint=f"`/file {file / '*.txt'}` attaches what is in it")
     if file.exists() and not file.is_file():
         raise FileError(f"{path}: is not a file")
-    return attach("./-" if path == "-" else path, b"")  # a bare `-` would be stdin
+    return file_text("./-" if path == "-" else path)  # a bare `-` would be stdin
 
 
 def _size_text(text: str, tokens: int | None) -> str:

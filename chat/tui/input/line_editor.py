@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.buffer import CompletionState
+from prompt_toolkit.completion import CompleteEvent, get_common_complete_suffix
 from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
     from prompt_toolkit.buffer import Buffer
+    from prompt_toolkit.completion import Completion
     from prompt_toolkit.key_binding import KeyPressEvent
 
 TYPED_AHEAD_SECONDS = 0.3  # after a prompt begins; keys that come together by then were typed before it
@@ -290,15 +293,28 @@ class LineEditor:
 
 
 def _complete(event: KeyPressEvent) -> None:
-    """Take the only completion, so that the next Tab continues after it, in a folder; else select the next one."""
+    """Take the only completion, so that the next Tab continues after it, in a folder; else select the next one.
+
+    Where none is shown yet they are found now: the next keys may be there already, and would change the text first.
+    """
     buffer = event.current_buffer
     state = buffer.complete_state
-    if state is None:
-        buffer.start_completion(insert_common_part=True)
-    elif len(state.completions) == 1:
-        buffer.apply_completion(state.completions[0])
-    else:
-        buffer.complete_next()
+    if state is not None and len(state.completions) > 1:
+        return buffer.complete_next()
+    found = _completions(buffer)
+    if len(found) == 1:
+        return buffer.apply_completion(found[0])
+    if common := get_common_complete_suffix(buffer.document, found):
+        buffer.insert_text(common)
+        found = _completions(buffer)
+    if found:
+        buffer.complete_state = CompletionState(buffer.document, found)
+        buffer.on_completions_changed.fire()
+    return None
+
+
+def _completions(buffer: Buffer) -> list[Completion]:
+    return list(buffer.completer.get_completions(buffer.document, CompleteEvent(completion_requested=True)))
 
 
 def _press(key: Keys, event: KeyPressEvent) -> None:

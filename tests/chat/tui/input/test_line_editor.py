@@ -238,6 +238,26 @@ def test_tab_takes_the_only_folder_and_then_completes_inside_it(start: Any, tmp_
         terminal.wait(f"> /file {path}")
 
 
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ("/unTABx", "> /undox"),  # completed, and the text after it kept
+        ("/file myTABdTABnTAB too", "> /file my files/deep/note.md too"),
+        ("/sTABt", "> /st"),  # several completions begin with this; none is taken
+        ("/set temTAB0.2", "> /set temperature0.2"),
+        ("no commandTAB at all", "> no command at all"),
+    ],
+)
+def test_tab_completes_in_the_same_burst_as_text(start: Any, tmp_path: Path, keys: str, line: str) -> None:
+    """The completions were looked for later, when the keys after Tab had changed the text."""
+    (tmp_path / "my files" / "deep").mkdir(parents=True)
+    (tmp_path / "my files" / "deep" / "note.md").write_text("words")
+    terminal = start()
+    terminal.wait_for_prompt()
+    terminal.send(keys.replace("TAB", TAB))
+    terminal.wait(lambda: line in [row.rstrip() for row in terminal.lines()])
+
+
 def leave_insert_mode(terminal: Terminal) -> None:
     """Press Escape, and wait until the cursor is a block: before that, Escape may be the beginning of another key."""
     before = len(terminal.output)
