@@ -93,6 +93,7 @@ def _last_answer_rows(state: SessionState) -> list[tuple[str, str]]:
     tokens, seconds = completion.tokens, completion.seconds
     rows = [
         ("last prompt", f"{tokens.prompt:,} tokens, {tokens.cached:,} of them cached, {duration(seconds.prompt)}"),
+        ("first token", f"after {duration(seconds.prompt)}"),
         ("last answer", f"{tokens.generated:,} tokens, {duration(seconds.generate)}, "
                         f"{rate(tokens.generated, seconds.generate)}/s"),
         ("sampling", ", ".join(f"{name} {value}" for name, value in completion.sampling.items())),
