@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chat.config.conflicts import has_effect
 from chat.config.resolve import resolve_settings
 from chat.core.backend import ModelInfo
 from chat.system.paths import models_folder
@@ -77,10 +78,15 @@ def session_with_options(columns: int, **given: Any) -> tuple[Any, list[str]]:
     return state, shown
 
 
+def shown_options(state: Any) -> list[str]:
+    """The options that have an effect in this session."""
+    return [name for name in changeable_options() if has_effect(name, state.settings)]
+
+
 def test_show_lists_what_is_not_at_its_default() -> None:
     state, shown = session_with_options(40, model="/home/me/models/mistral-7b-Q4_K_M.gguf", top_k=7, temperature=0.7)
     show_options(state, "")
-    count = len(changeable_options()) - 2
+    count = len(shown_options(state)) - 2
     assert shown == [
         "* model …ls/mistral-7b-Q4_K_M.gguf flag",
         "  top-k 7                          flag",
@@ -91,7 +97,7 @@ def test_show_lists_what_is_not_at_its_default() -> None:
 def test_show_without_changes_is_one_line() -> None:
     state, shown = session_with_options(80)
     show_options(state, "")
-    assert shown == [f"All {len(changeable_options())} options have their defaults; /show all lists them."]
+    assert shown == [f"All {len(shown_options(state))} options have their defaults; /show all lists them."]
 
 
 @pytest.mark.parametrize(("columns", "default"), [(80, "default"), (40, "defau…")])
@@ -99,7 +105,7 @@ def test_show_all_aligns_every_option_and_says_what_the_engine_chose(columns: in
     state, shown = session_with_options(columns, model="/m/" + "x" * 90, system="Be brief. " * 9, gpu_layers="all")
     show_options(state, "all")
     lines = {line[2:].split()[0]: line for line in shown if line[:2] in ("* ", "  ")}
-    assert {*lines} == {name.replace("_", "-") for name in changeable_options()}
+    assert {*lines} == {name.replace("_", "-") for name in shown_options(state)}
     assert max(map(len, shown[:-1])) < columns
     assert len({line.rindex(" ") for line in lines.values()}) == 1
     assert {name: line[2:].split(maxsplit=1)[1].rsplit(maxsplit=1) for name, line in lines.items() if "(" in line} == {
