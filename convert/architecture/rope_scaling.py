@@ -102,6 +102,10 @@ def read_rope_scaling(path: Path, rope: Mapping[str, Any], context: int | None) 
         DataError: a value is impossible.
         ModelError: positions of another kind than llama.cpp computes.
     """
+    nested = [name for name, value in rope.items() if isinstance(value, dict)]
+    if nested:  # of Gemma 3 and others, by `layer_types`; the models converted here have one for all layers
+        names = ", ".join(f"`{name[:40]}`" for name in nested[:2])
+        raise ModelError(f"{path}: a model with rotary positions of their own for {names} cannot be converted")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return None

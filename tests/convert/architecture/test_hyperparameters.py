@@ -115,6 +115,15 @@ def test_the_original_context_at_the_top_comes_first() -> None:
     assert found.scaling == RopeScaling("yarn", 4.0, 99)
 
 
+@pytest.mark.parametrize("where", ["rope_parameters", "rope_scaling"])
+def test_rotary_values_for_each_kind_of_layer_are_refused(where: str) -> None:
+    """They were passed over, and positions taken as if nothing were stated."""
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 1e6}
+    nested = {"full_attention": yarn, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
+    with pytest.raises(ModelError, match="positions of their own for `full_attention`, `sliding_attention` cannot"):
+        read(config(**{where: nested}))
+
+
 def test_a_vision_models_text_part_is_read() -> None:
     inner = config_of(Sizes())
     outer = {"architectures": ["MistralForCausalLM"], "text_config": inner, "vision_config": {"hidden_size": 1}}
