@@ -13,13 +13,13 @@ from convert.tokenizer.added_tokens import AddedToken, TokenizerNotes, read_note
 from convert.tokenizer.default_system import default_system_prompt
 from convert.tokenizer.prompt_formats import FORMAT_OF_SUFFIX, format_of_pieces, is_foreign
 from convert.tokenizer.sentencepiece_file import Piece, PieceType, parse_sentencepiece
-from convert.tokenizer.space_prefix import begins_with_bos, space_prefix_of, space_prefix_of_config
+from convert.tokenizer.space_prefix import begins_with_bos, normalized_tokens, space_prefix_of, space_prefix_of_config
 from convert.tokenizer.tekken import parse_tekken
 from convert.tokenizer.tokenizer_json import load_tokenizer_json, parse_tokenizer_json
 from convert.tokenizer.vocabulary import GgufVocabulary, unused_piece
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from convert.tokenizer.space_prefix import Prefix
@@ -64,7 +64,9 @@ def read_vocabulary(folder: Path, size: int) -> GgufVocabulary:
     add_bos = _add_bos(path, fast, notes)
     if vocabulary.add_bos is False:  # another family's, whose default in llama.cpp depends on the name of its rules
         add_bos = made.bos is not None and (bool(add_bos) or begins_with_bos(fast) is True)
-    return replace(made, space_prefix=_space_prefix(made, path, fast, notes), add_bos=add_bos)
+    space_prefix = _space_prefix(made, path, fast, notes)
+    said = (*made.warnings, *_normalized(fast)) if space_prefix == "always" else made.warnings
+    return replace(made, space_prefix=space_prefix, add_bos=add_bos, warnings=said)
 
 
 def _read_fast(path: Path, *, is_needed: bool) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -111,6 +113,21 @@ def _space_prefix(made: GgufVocabulary, path: Path, fast: Mapping[str, Any], not
         return space_prefix_of(fast)
     is_new = notes.tokenizer.get("legacy") is False and made.adds_space
     return SpacePrefix.FIRST if is_new else made.space_prefix
+
+
+def _normalized(fast: Mapping[str, Any]) -> Iterator[str]:
+    """A warning where transformers looks for added tokens after it has put a space before the text."""
+    names = normalized_tokens(fast)
+    if names:
+        what = (
+            f"`{names[0][:60]}` is"
+            if len(names) == 1
+            else f"{len(names)} added tokens, the first is `{names[0][:60]}`, are"
+        )
+        yield (
+            f"{what} marked as normalized in {FAST}: in the middle of a text, transformers can give other ids there "
+            "than this program"
+        )
 
 
 def _add_bos(path: Path, fast: Mapping[str, Any], notes: TokenizerNotes) -> bool | None:

@@ -44,6 +44,15 @@ def space_prefix_of_config(tokenizer: Mapping[str, Any]) -> Prefix:
     return SpacePrefix.MISSING if tokenizer.get("legacy") is True else SpacePrefix.FIRST
 
 
+def normalized_tokens(data: Mapping[str, Any]) -> list[str]:
+    """The ordinary added tokens of a tokenizer.json that are looked for in the normalized text, with its space."""
+    steps = _steps(data.get("normalizer"), "normalizers")
+    if not any(step.get("type") == "Prepend" or step.get("pattern") == _DOUBLES for step in steps):
+        return []
+    tokens = [token for token in data.get("added_tokens") or () if isinstance(token, dict)]
+    return [str(token.get("content")) for token in tokens if token.get("normalized") and not token.get("special")]
+
+
 def begins_with_bos(data: Mapping[str, Any]) -> bool | None:
     """Whether a tokenizer.json puts a control piece before a text; None where it does not say."""
     for step in _steps(data.get("post_processor"), "processors"):

@@ -71,6 +71,21 @@ def test_added_tokens_are_those_of_all_files(files: dict[str, Any], tmp_path: Pa
     assert vocabulary.warnings == ()
 
 
+def test_a_token_that_transformers_finds_only_after_a_space_is_said(tmp_path: Path) -> None:
+    """`add_tokens` marks tokens so; with the space before a text as a normalizer, `x<note>` is spelled out there."""
+    note, plain = (added(token, f"<{token}>", special=False, normalized=token == 512) for token in (512, 513))
+    (warning,) = read_vocabulary(folder_with(tmp_path / "x", tokenizer__json=fast_json(note, plain)), 514).warnings
+    assert warning == (
+        "`<512>` is marked as normalized in tokenizer.json: in the middle of a text, transformers can give other ids "
+        "there than this program"
+    )
+    two = fast_json(note, {**plain, "normalized": True})
+    (warning,) = read_vocabulary(folder_with(tmp_path / "x", tokenizer__json=two), 514).warnings
+    assert warning.startswith("2 added tokens, the first is `<512>`, are marked as normalized")
+    metaspace = fast_json(note, plain, normalizer=None, pre_tokenizer=STEPS["metaspace-first"][1])
+    assert read_vocabulary(folder_with(tmp_path / "x", tokenizer__json=metaspace), 514).warnings == ()
+
+
 def test_special_tokens_without_an_id_take_the_next_rows(tmp_path: Path) -> None:
     """transformers adds them after the last piece: those with a use first, then the listed ones."""
     names = {"additional_special_tokens": ["<b>", "</s>"], "pad_token": "<c>", "eos_token": "<a>"}
