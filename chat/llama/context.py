@@ -75,7 +75,7 @@ class LlamaContext:
         """Make the context.
 
         Raises:
-            UsageError: a quantized cache without flash attention.
+            UsageError: a quantized cache without flash attention, or for heads that it cannot be divided into.
             MemoryLimitError: no memory for the cache.
             ModelError: llama.cpp refuses the model's adapters.
         """
@@ -85,8 +85,14 @@ class LlamaContext:
         self._abort = ctypes.create_string_buffer(2)
         self.pointer: Any = api.llama_init_from_model(model.pointer, self._parameters())
         if not self.pointer:
+            reason = LOG.last_error() or "no reason given"
+            if settings.kv_type.startswith("q") and "with block size" in reason:
+                raise UsageError(
+                    f"a {settings.kv_type} cache needs heads whose size is a multiple of 32, which this model's is not",
+                    hint="leave out `--kv-type`",
+                )
             raise MemoryLimitError(
-                f"no memory for a context of {settings.cells:,} tokens: {LOG.last_error() or 'no reason given'}",
+                f"no memory for a context of {settings.cells:,} tokens: {reason}",
                 hint="use a smaller `--context`, or `--kv-type q8_0`",
             )
         if model.adapters is not None:

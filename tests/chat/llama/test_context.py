@@ -114,6 +114,15 @@ def test_a_full_cache_is_an_error_with_numbers_and_the_context_stays_usable(
     assert np.abs(again - read(open_decoder(plain_file), ids[:9])).max() < 1e-4
 
 
+def test_a_quantized_cache_for_heads_of_another_size_is_said_to_be_the_reason(
+    plain_file: Path, open_decoder: Callable[..., LlamaContext]
+) -> None:
+    """Heads of 16 in blocks of 32: it was told as too little memory, with the advice to use such a cache."""
+    with pytest.raises(UsageError, match=r"^a q8_0 cache needs heads whose size is a multiple of 32") as caught:
+        open_decoder(plain_file, kv_type="q8_0", flash_attention="on")
+    assert caught.value.hint == "leave out `--kv-type`"
+
+
 @pytest.mark.parametrize("moved_at", [40, 100, 200, 300])
 @pytest.mark.slow
 def test_a_moved_sequence_is_computed_with_the_same_bits(
