@@ -75,8 +75,7 @@ class ResponseBuilder:
         self.prompt: BuiltPrompt = build_prompt(
             request, loaded.vocabulary, loaded.prompt_format, loaded.limit, loaded.options.overflow == "drop"
         )
-        if request.prompt.tools and not takes_tools(loaded.prompt_format, loaded.vocabulary.template):
-            raise _no_tools(loaded.prompt_format)
+        _require_tools(loaded, request)
         self.choices = _choices(request)
         self.cached = 0
         self.ids: list[int] = []
@@ -307,7 +306,9 @@ def render(loaded: LoadedVocabulary, request: Request) -> Rendered:
 
     Raises:
         DataError: the prompt breaks a rule of its format.
+        UsageError: the format has no tools.
     """
+    _require_tools(loaded, request)
     request = replace(request, prompt=with_release_defaults(request.prompt, loaded.current_info))
     drops = loaded.options.overflow == "drop"
     limit = loaded.limit if drops else None
@@ -340,10 +341,15 @@ def ids_sha256(ids: Sequence[int]) -> str:
     return hashlib.sha256(numbers.tobytes()).hexdigest()
 
 
-def _no_tools(prompt_format: str) -> UsageError:
-    if prompt_format == "template":
-        return UsageError("the model's chat template has no place for functions", hint="leave out `--tools`")
-    return UsageError(f"the prompt format {prompt_format} has no function calls", hint="`--tools` needs v2 or later")
+def _require_tools(loaded: LoadedVocabulary, request: Request) -> None:
+    """Refuse functions where the prompt format has no place for them."""
+    if not request.prompt.tools or takes_tools(loaded.prompt_format, loaded.vocabulary.template):
+        return
+    if loaded.prompt_format == "template":
+        raise UsageError("the model's chat template has no place for functions", hint="leave out `--tools`")
+    raise UsageError(
+        f"the prompt format {loaded.prompt_format} has no function calls", hint="`--tools` needs v2 or later"
+    )
 
 
 def _choices(request: Request) -> tuple[str, ...]:
