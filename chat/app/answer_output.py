@@ -157,7 +157,7 @@ class AnswerOutput:
         """Print a note on stderr, unless the settings want quiet."""
         if not self.settings.quiet:
             with self._wait.hidden() if self._wait is not None else nullcontext():
-                self.environment.print_error(f"note: {escape_control_characters(warning)}")
+                self.environment.notify(f"note: {warning}")
 
     def note_unnamed_model(self, resolved: ResolvedSettings) -> None:
         """Note which model answers, if nothing names one: that of the last session, or the guide."""

@@ -133,10 +133,23 @@ class Environment:
             discard_output(self.stderr)
 
     def notify(self, sentence: str) -> None:
-        """Write a sentence to stderr as one line without control characters."""
+        """Write a sentence to stderr without control characters: in one line, or on a terminal broken between words."""
         from chat.system.terminal_text import escape_line
 
-        self.print_error(escape_line(sentence))
+        line = escape_line(sentence)
+        if self.stderr.isatty():
+            from textwrap import fill
+
+            line = fill(line, self._error_columns(), break_long_words=False, break_on_hyphens=False)
+        self.print_error(line)
+
+    def _error_columns(self) -> int:
+        """The width of the terminal at stderr; stdout may be a pipe."""
+        width = 80
+        if self.size is None and not self.stdout.isatty():
+            with suppress(OSError, ValueError):
+                width = os.get_terminal_size(self.stderr.fileno()).columns
+        return max(self.columns(width), 1)
 
 
 def notify(sentence: str) -> None:

@@ -24,6 +24,17 @@ def test_a_notice_is_one_line_without_control_characters() -> None:
     assert (environment.out, environment.err) == ("", "warning: `␛[2J` is left out\n")
 
 
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+def test_a_notice_breaks_between_words_on_a_terminal(columns: int) -> None:
+    """A terminal breaks a line at its last column, which may be inside a word."""
+    sentence = "error: there is no file /srv/a-long-name.gguf; `mistral-chat models list` shows what is here"
+    environment = terminal(columns=columns)
+    environment.notify(sentence)
+    lines = environment.err.splitlines()
+    assert " ".join(lines) == sentence
+    assert all(len(line) <= columns or " " not in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("typed", "is_yes"),
     [("y\n", True), (" YES \n", True), ("\n", False), ("n\n", False), ("yesterday\n", False), ("", False)],
