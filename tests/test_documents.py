@@ -8,6 +8,7 @@ import pytest
 
 from chat import __version__
 from tests.folders import ROOT
+from tests.sentences import LIST, sentences
 from tests.test_architecture import CONVERT_LAYERS, LAYERS
 
 TOP = ("chat", "convert", "tests")
@@ -43,3 +44,7 @@ def test_the_glossary_is_in_order() -> None:
 
 def test_the_changelog_has_a_section_for_this_version() -> None:
     assert f"## [{__version__}] - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_list_of_sentences_is_up_to_date() -> None:
+    assert LIST.read_text(encoding="utf-8") == sentences(), "run `python -m tests.sentences`"
