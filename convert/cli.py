@@ -99,7 +99,7 @@ def convert(
     from convert.source_resolver import find_adapter, find_outline, find_source
 
     if base is not None and lora:
-        raise UsageError("`--base` and `--lora` exclude each other")
+        raise UsageError("`--base` and `--lora` cannot be used together")
     environment: Environment = context.obj
     say = _nothing if quiet else environment.notify
     adapters = tuple(find_adapter(text, say) for text in lora or ())

@@ -19,8 +19,8 @@ LINES = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for
 QUOTED = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
 CALLS = re.compile(r"mistral-chat [^|&#;`]*")
 ONE_LINERS = README.partition("<!-- one-liners -->\n```sh\n")[2].partition("\n```")[0].splitlines()
-CUT = "error: the answer was cut after 24 tokens\nhint: allow more by `-n`\n"
-NO_CODE = "error: the answer holds no code block\n"
+CUT = "error: the answer was cut after 24 tokens\nhint: `-n` allows more\n"
+NO_CODE = "error: the answer has no code block\n"
 EXPECTED = {"--schema": (1, CUT), "-x": (0, NO_CODE)}  # a model of random weights writes no code and ends nothing
 
 

@@ -127,7 +127,7 @@ class AnswerOutput:
         """
         self._print_end(done, info)
         if done.reasoning and not (done.text or done.tool_calls):
-            self.note("the model thought and gave no answer")
+            self.note("the model thought but gave no answer")
         ended = ENDED_BY_SERVER.get(done.finish_reason, "")
         if ended and not self.settings.fails_when_cut:
             self.note(ended)
@@ -139,12 +139,12 @@ class AnswerOutput:
             return ExitCode.INTERRUPTED
         if self.settings.wants_code and not done.tool_calls and wanted_block(done.text, self.settings) is None:
             hint = None if self.settings.json else f"it was: {done.text}"  # so that it is not lost
-            raise ChatError("the answer holds no code block", hint=hint)
+            raise ChatError("the answer has no code block", hint=hint)
         if ended and self.settings.fails_when_cut:
             raise ChatError(ended)
         if done.finish_reason == "length" and self.settings.fails_when_cut:
             raise ChatError(
-                f"the answer was cut after {done.tokens.generated or 'too many'} tokens", hint="allow more by `-n`"
+                f"the answer was cut after {done.tokens.generated or 'too many'} tokens", hint="`-n` allows more"
             )
         return ExitCode.DONE
 

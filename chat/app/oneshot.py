@@ -66,7 +66,7 @@ def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> P
     """
     if settings.raw_ids is not None:
         if words:
-            raise UsageError("a prompt and `--raw-ids` exclude each other", hint="the ids are the whole prompt")
+            raise UsageError("a prompt cannot be used together with `--raw-ids`", hint="the ids are the whole prompt")
         return Prompt(ids=read_token_ids(settings.raw_ids, output.environment))
     question = read_prompt(words, settings, output.environment)
     for warning in question.warnings:
@@ -123,7 +123,7 @@ def _new_messages(
         check_no_pending_calls(conversation, "--tool-result TEXT")
         return (Message("user", text),)
     if words:
-        raise UsageError("a prompt and `--tool-result` exclude each other", hint="give the results first")
+        raise UsageError("a prompt cannot be used together with `--tool-result`", hint="give the results first")
     results = result_messages(conversation, settings.tool_result)
     check_no_pending_calls(reduce(Conversation.add, results, conversation), "--tool-result TEXT")
     return results

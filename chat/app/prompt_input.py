@@ -60,7 +60,7 @@ class BatchPrompt:
             DataError: a file is binary.
         """
         if settings.batch == "-" and "-" in settings.file:
-            raise UsageError("stdin is either the batch or an attached file")
+            raise UsageError("stdin cannot be both the batch and an attached file")
         stdin = environment.read_stdin() if "-" in settings.file else b""
         attached = compose([], settings.file, stdin, may_be_empty=True)
         self._before, self._after = attached.text, " ".join(words)

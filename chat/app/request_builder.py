@@ -143,7 +143,7 @@ def system_prompt(settings: Settings) -> str | None:
         DataError: the file is not UTF-8.
     """
     if settings.system is not None and settings.system_file is not None:
-        raise UsageError("--system and --system-file exclude each other", hint="give one of them")
+        raise UsageError("--system and --system-file cannot be used together", hint="give only one of them")
     if settings.system_file is not None:
         return read_text(settings.system_file).rstrip("\n")
     return settings.system
@@ -181,13 +181,13 @@ def _draft(value: str) -> str:
         return value
     path = expand_path(value)
     if not is_file(str(path)):
-        raise ModelError(f"{value}: no such file", hint="`--draft` is lookup, off, or a small model's GGUF file")
+        raise ModelError(f"{value}: no such file", hint="`--draft` must be lookup, off, or a small model's GGUF file")
     return str(path)
 
 
 def _require_number_or(value: str, flag: str, words: tuple[str, ...]) -> None:
     if value not in words and not (value.isdecimal() and value.isascii()):
-        raise UsageError(f"{flag} is {', '.join(words)} or a number, not {value!r}")
+        raise UsageError(f"{flag} must be {', '.join(words)} or a number, not {value!r}")
 
 
 def constraint_of(settings: Settings) -> Constraint | None:
@@ -209,10 +209,10 @@ def constraint_of(settings: Settings) -> Constraint | None:
         if value not in (None, ())
     ]
     if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} exclude each other", hint="give one of them")
+        raise UsageError(f"{' and '.join(given)} cannot be used together", hint="give only one of them")
     if settings.choice and settings.logprobs:
         raise UsageError(
-            "--choice and --logprobs exclude each other", hint="--json holds the probability of each choice"
+            "--choice and --logprobs cannot be used together", hint="--json holds the probability of each choice"
         )
     if "" in (settings.schema, settings.grammar, settings.regex):  # a script's unset variable must not allow any answer
         raise UsageError(f"{given[0]} is empty", hint="leave it out for a free answer")
@@ -261,7 +261,7 @@ def _type_schema(text: str, field: str) -> dict[str, Any]:
     if re.fullmatch(r"[\w-]+(\|[\w-]+)+", text):
         return {"enum": text.split("|")}
     raise UsageError(
-        f"--schema: no type `{text}` in the field {field!r}", hint="str, int, float, bool, [type] or a|b|c"
+        f"--schema: unknown type `{text}` in the field {field!r}", hint="str, int, float, bool, [type] or a|b|c"
     )
 
 
@@ -296,7 +296,7 @@ def unwrapped_schema(plain: Any) -> Any:
     if not isinstance(schema, dict):
         if schema is plain:
             return plain
-        raise UsageError("--schema wraps no schema", hint=SCHEMA_FORMS)
+        raise UsageError("--schema has a wrapper around no schema", hint=SCHEMA_FORMS)
     if schema and not any(key in KEYWORDS or key.startswith(("$", "x-")) for key in schema):
         found = ", ".join(f"`{key[:40]}`" for key in list(schema)[:5])
         raise UsageError(f"--schema has none of the keys of a JSON schema, but {found}", hint=SCHEMA_FORMS)

@@ -30,7 +30,8 @@ SMALLEST, MOST_CONTEXTS = 16, 32
 def bench(
     context: typer.Context,
     model: Annotated[
-        str | None, typer.Option("-m", "--model", metavar="NAME", help="The model; the settings' one if not given.")
+        str | None,
+        typer.Option("-m", "--model", metavar="NAME", help="The model; the one in the settings if not given."),
     ] = None,
     tokens: Annotated[int, typer.Option("-n", "--tokens", metavar="N", help="Tokens decoded at each place.")] = 32,
     contexts: Annotated[
@@ -55,7 +56,7 @@ def bench(
 
     lengths = parse_contexts(contexts)
     if tokens < 2:
-        raise UsageError(f"-n is at least 2, not {tokens}")
+        raise UsageError(f"-n must be at least 2, not {tokens}")
     if svg is not None and (svg.is_dir() or not svg.absolute().parent.is_dir()):
         raise FileError(f"{svg}: {'is a folder' if svg.is_dir() else 'there is no such folder'}")
     flags = {
@@ -82,7 +83,7 @@ def parse_contexts(text: str) -> list[int]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) < 10 and int(part) >= SMALLEST for part in parts):
-        raise UsageError(f"--contexts needs numbers of at least {SMALLEST}, such as {CONTEXTS}, not {text!r}")
+        raise UsageError(f"--contexts must be numbers of at least {SMALLEST}, such as {CONTEXTS}, not {text!r}")
     if len(parts) > MOST_CONTEXTS:
         raise UsageError(f"--contexts has {len(parts)} numbers, and {MOST_CONTEXTS} is the limit")
     return sorted({int(part) for part in parts})
@@ -129,7 +130,7 @@ def _measure(settings: Settings, tokens: int, contexts: list[int], environment: 
     finally:
         _show_progress({"progress": ""}, environment)
     if report is None:
-        raise EngineError("the bench ended without a report")
+        raise EngineError("the benchmark ended without a report")
     after = busy_fraction()
     if not is_warned:
         _warn_of_load(after, environment)

@@ -30,7 +30,8 @@ INDENT = 26
 def doctor(
     context: typer.Context,
     model: Annotated[
-        str | None, typer.Option("-m", "--model", metavar="NAME", help="Look at this model, not at the settings' one.")
+        str | None,
+        typer.Option("-m", "--model", metavar="NAME", help="Check this model instead of the one in the settings."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
     remote: Annotated[bool, typer.Option("--remote", help="Look at a server instead of this machine.")] = False,
@@ -50,7 +51,7 @@ def doctor(
 
     environment: Environment = context.obj
     if remote and (model or online):
-        raise UsageError("--remote excludes --model and --online", hint="give one of them")
+        raise UsageError("--remote excludes --model and --online", hint="give only one of them")
     if not remote and (server or remote_model):
         raise UsageError("a server is looked at with `--remote` only")
     width = min(environment.columns(100), 120)
@@ -109,4 +110,4 @@ def summary(found: list[Finding]) -> str:
     """The counts of problems and notes in words."""
     counts = {state: sum(finding.state == state for finding in found) for state in ("problem", "note")}
     named = [f"{count} {state}{'s' if count > 1 else ''}" for state, count in counts.items() if count]
-    return " and ".join(named) if named else "everything is well"
+    return " and ".join(named) if named else "everything is fine"

@@ -81,7 +81,7 @@ def _chosen(typed: str, names: Sequence[str], shown: int, environment: Environme
 def _print_choices(found: Sequence[LocalModel], shown: int, environment: Environment) -> None:
     environment.print("These models are on this machine:" if found else "There is no model here yet.")
     choices = [_description(model) for model in found[:shown]]
-    choices.append("talk to the guide, a small model inside this program that explains it")
+    choices.append("ask the guide, a small model inside this program that explains it")
     sizes = f"{size_text(DEFAULT.download_bytes)}, kept as {size_text(DEFAULT.q4_bytes)}"
     choices.append(f"download {DEFAULT.name}: {sizes}")
     choices.append("use another GGUF file" if found else "use a GGUF file")

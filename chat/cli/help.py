@@ -18,7 +18,7 @@ Usage: mistral-chat [OPTIONS] [PROMPT]...
 """
 PURPOSE = (
     "Chat with a Mistral model on this machine. On a terminal and without a prompt this is a session; "
-    "with a prompt, or text on stdin, it prints one answer and leaves."
+    "with a prompt, or text on stdin, it prints one answer and exits."
 )
 CLOSING = "Each persistent option is also a key of the config file and, as MISTRAL_CHAT_NAME, a variable."
 WIDEST = 100

@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, wh
     "sessions": ("chat.cli.sessions", "List, show, search, export, rename and remove sessions."),
     "config": ("chat.cli.config", "Show and edit the settings file."),
     "templates": ("chat.cli.templates", "List, show and edit prompt templates."),
-    "doctor": ("chat.cli.doctor", "Say what works here, what would be chosen and why."),
+    "doctor": ("chat.cli.doctor", "Show what works here, what would be chosen and why."),
     "bench": ("chat.cli.bench", "Measure a model on this machine."),
 }
 COMPLETION = "completion"  # a command without a Typer app

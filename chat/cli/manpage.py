@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Chat with a Mistral model on this machine. On a terminal and without a prompt this is a session; with a prompt, or text
-on stdin, it prints one answer and leaves: stdout holds the answer and nothing else. A prompt is made of attached files,
+on stdin, it prints one answer and exits: stdout holds the answer and nothing else. A prompt is made of attached files,
 then stdin, then the argument, with blank lines between them."""
 
 EXIT_WORDS = {
@@ -25,9 +25,9 @@ EXIT_WORDS = {
     ExitCode.CONTEXT: "the prompt exceeds the context",
     ExitCode.DATA: "bad input data",
     ExitCode.FILE: "a file cannot be read or written",
-    ExitCode.ENGINE: "the engine died",
+    ExitCode.ENGINE: "the engine stopped",
     ExitCode.INTERRUPTED: "interrupted",
-    ExitCode.PIPE: "the reader of the pipe closed it",
+    ExitCode.PIPE: "the reader closed the pipe",
 }
 EXAMPLES = (
     'mistral-chat -m model.gguf "Why is the sky blue?"',

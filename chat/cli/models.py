@@ -57,7 +57,7 @@ def list_models(
     """List the models here, those of other programs too."""
     environment: Environment = context.obj
     if official and remote:
-        raise UsageError("--official and --remote exclude each other", hint="give one of them")
+        raise UsageError("--official and --remote cannot be used together", hint="give only one of them")
     if remote:
         return _list_remote(server, as_json, environment)
     if server is not None:
@@ -69,7 +69,7 @@ def list_models(
         return environment.print(json.dumps([model.to_json() for model in models]))
     if not models and environment.stdout.isatty():
         alias = DEFAULT.aliases[0]
-        environment.notify(f"no models are here yet; `mistral-chat models pull {alias}` fetches a good one")
+        environment.notify(f"there are no models here yet; `mistral-chat models pull {alias}` downloads a good one")
     return print_table(_COLUMNS, [_row(model, environment) for model in models], environment)
 
 
@@ -78,7 +78,7 @@ def pull(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="hf:OWNER/REPO[:QUANT], or an official model's name.")],
     discard: Annotated[bool, typer.Option("--discard", help="Remove the checkpoint after its conversion.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors.")] = False,
 ) -> None:
     """Fetch a GGUF, or a checkpoint and convert it; print its path.
 
@@ -96,7 +96,7 @@ def pull(
 
     path = fetch(name, convert, discard=discard, say=_say_nothing if quiet else environment.notify)
     if problem := inventory.describe(LocalFile(name, path, "elsewhere")).problem:
-        environment.notify(f"warning: it is here, but cannot be run: {problem}")
+        environment.notify(f"warning: it was downloaded, but cannot be run: {problem}")
     environment.print(str(path))
 
 
@@ -107,7 +107,7 @@ def show(
     metadata: Annotated[bool, typer.Option("--metadata", help="Every key of the file.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a model file says of itself, as the strict reader sees it."""
+    """Show the metadata of a model file, as the strict reader sees it."""
     environment: Environment = context.obj
     file = _file(name)
     if file is None:
@@ -129,17 +129,17 @@ def rm(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
-    """Remove a model, with its bytes in the hub's cache."""
+    """Remove a model, also from the hub's cache."""
     environment: Environment = context.obj
     files = local_files()
     file = inventory.find_local(name, files)
     if file is None:
         if foreign := inventory.find_local(name, foreign_files()):
             hint = f"remove it there: {foreign.path}"
-            raise ModelError(f"{name} is not kept by this program ({foreign.where})", hint=hint)
+            raise ModelError(f"{name} belongs to another program ({foreign.where})", hint=hint)
         near = get_close_matches(name, [file.name for file in files], n=3, cutoff=0.4)
         names = ", ".join(f"`{similar}`" for similar in near)
-        hint = f"near it: {names}" if near else "`mistral-chat models list` names them"
+        hint = f"similar names: {names}" if near else "`mistral-chat models list` names them"
         raise ModelError(f"no model here is called {name}", hint=hint)
     question = f"remove {file.name} ({size_text(file.path.stat().st_size)})?"
     if not yes and not environment.confirm(question, "removes"):

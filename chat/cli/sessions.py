@@ -156,9 +156,9 @@ def import_sessions(
         typer.Argument(metavar="FILE...", help="What `export` wrote as JSON or JSON Lines; - is stdin."),
     ],
 ) -> int:
-    """Take exported sessions in, as new ones; prints their ids.
+    """Import exported sessions as new ones; prints their ids.
 
-    A file or a line that cannot be read is named, and the others are taken in.
+    A file or a line that cannot be read is named, and the others are imported.
     """
     from chat.cli.session_import import read_exports, take_in
 
@@ -180,7 +180,7 @@ def import_sessions(
                 count += 1
     if errors and count:
         sessions = "1 session was" if count == 1 else f"{count} sessions were"
-        environment.notify(f"{sessions} taken in, {len(errors)} could not be read")
+        environment.notify(f"{sessions} imported, {len(errors)} could not be read")
     return errors[0].exit_code if errors else ExitCode.DONE
 
 

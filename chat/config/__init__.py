@@ -1,1 +1,1 @@
-"""The options: their types, where their values come from, and which exclude each other."""
+"""The options: their types, where their values come from, and which cannot be used together."""

@@ -61,18 +61,18 @@ def check_conflicts(flags: Mapping[str, Any], settings: Settings, origins: Mappi
         origins: where the other values came from, in words.
 
     Raises:
-        UsageError: two flags, or a flag and a setting, exclude each other, or a flag lacks what it needs.
+        UsageError: two flags, or a flag and a setting, cannot be used together, or a flag lacks what it needs.
     """
     given = [name for name, value in flags.items() if _is_set(value)]
     for group in ALTERNATIVES:
         if len(both := [name for name in given if name in group]) > 1:
-            raise _exclusion(both, HINTS.get(group, "give one of them"))
+            raise _exclusion(both, HINTS.get(group, "give only one of them"))
     for name in given:
         if needs := option_specs()[name].option.needs:
             _check_needed(name, needs, settings)
         for other, without_effect in NO_EFFECT_WITH.items():
             if name in without_effect and _is_set(getattr(settings, other)):
-                hint = "give one of them" if other in given else f"`{other}` comes from {origins.get(other)}"
+                hint = "give only one of them" if other in given else f"`{other}` comes from {origins.get(other)}"
                 raise _exclusion(sorted((other, name), key=[*flags, other].index), hint)
 
 
@@ -104,7 +104,7 @@ def _check_needed(name: str, needs: Iterable[str], settings: Settings) -> None:
 
 
 def _exclusion(names: Iterable[str], hint: str) -> UsageError:
-    return UsageError(f"{' and '.join(map(_flag, names))} exclude each other", hint=hint)
+    return UsageError(f"{' and '.join(map(_flag, names))} cannot be used together", hint=hint)
 
 
 def _flag(name: str) -> str:

@@ -76,13 +76,13 @@ def _checked_one(spec: OptionSpec, value: Any) -> Any:
         converted = spec.kind(value)
     except (TypeError, ValueError):
         words = {int: "a whole number", float: "a number"}.get(spec.kind, "a text")
-        raise UsageError(f"{name} needs {words}, not {value!r}") from None
+        raise UsageError(f"{name} must be {words}, not {value!r}") from None
     if spec.choices and converted not in spec.choices:
-        raise UsageError(f"{name} is one of {', '.join(spec.choices)}, not {value!r}")
+        raise UsageError(f"{name} must be one of {', '.join(spec.choices)}, not {value!r}")
     if option.lowest is not None and not converted >= option.lowest:  # in this form NaN is refused, too
-        raise UsageError(f"{name} is at least {_limit(option.lowest)}, not {value}")
+        raise UsageError(f"{name} must be at least {_limit(option.lowest)}, not {value}")
     if option.highest is not None and not converted <= option.highest:
-        raise UsageError(f"{name} is at most {_limit(option.highest)}, not {value}")
+        raise UsageError(f"{name} must be at most {_limit(option.highest)}, not {value}")
     return converted
 
 
@@ -96,5 +96,5 @@ def _truth(name: str, value: Any) -> bool:
         return value
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if str(value).lower() not in words:
-        raise UsageError(f"{name} is on or off, not {value!r}")
+        raise UsageError(f"{name} must be on or off, not {value!r}")
     return words[str(value).lower()]

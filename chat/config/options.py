@@ -105,14 +105,14 @@ class Settings:
     )  # fmt: skip
     file: tuple[str, ...] = _option(
         (), "-f", "--file", group=Group.PROMPT, metavar="FILE", persistent=False,
-        help="Put a text file into the prompt; may be given several times; - is stdin.",
+        help="Attach a text file to the prompt; may be given several times; - is stdin.",
     )  # fmt: skip
     raw: bool = _option(
         False, "--raw", group=Group.PROMPT, persistent=False, help="No template: continue the text as it is."
     )
     raw_ids: str | None = _option(
         None, "--raw-ids", group=Group.PROMPT, metavar="FILE", persistent=False,
-        help="A JSON list of token ids is the whole prompt, nothing added; - is stdin.",
+        help="A file with a JSON list of token ids, used as the whole prompt; - is stdin.",
     )  # fmt: skip
     dry_run: bool = _option(
         False, "--dry-run", group=Group.PROMPT, persistent=False,
@@ -121,7 +121,7 @@ class Settings:
 
     effort: str | None = _option(
         None, "--effort", group=Group.ANSWER, metavar="LEVEL", live=True,
-        help="How much the model thinks before it answers, e.g. none or high, where it has such levels.",
+        help="How much the model thinks before it answers, e.g. none or high; for models with such levels.",
     )  # fmt: skip
     think: Literal["auto", "on", "off", "hide"] = _option(
         "auto", "--think", group=Group.ANSWER, live=True,
@@ -157,7 +157,7 @@ class Settings:
     )  # fmt: skip
     seed: int | None = _option(
         None, "--seed", group=Group.ANSWER, metavar="N", lowest=0, highest=2**32 - 2, live=True,
-        help="Draw the same answer again; drawn and reported if not given.",
+        help="Get the same answer again; random and reported if not given.",
     )  # fmt: skip
     stop: tuple[str, ...] = _option(
         (), "--stop", group=Group.ANSWER, metavar="TEXT", live=True,
@@ -192,7 +192,7 @@ class Settings:
     )
     fail_on_length: bool = _option(
         False, "--fail-on-length", group=Group.OUTPUT,
-        help="An answer that was cut for its length exits with 1; one bound to a schema always does.",
+        help="Exit with 1 if the answer was cut for its length; with a schema this is always so.",
     )  # fmt: skip
     logprobs: int = _option(
         0, "--logprobs", group=Group.OUTPUT, metavar="K", lowest=0, highest=100, persistent=False,
@@ -211,21 +211,25 @@ class Settings:
     tool_result: tuple[str, ...] = _option(
         (), "--tool-result", group=Group.SESSION, metavar="TEXT", persistent=False,
         needs=("continue_last", "session"),
-        help="With -c or --session: what a function that the model called gave back; once for each call.",
+        help="With -c or --session: the result of a function that the model called; once for each call.",
     )  # fmt: skip
     continue_last: bool = _option(
-        False, "-c", "--continue", group=Group.SESSION, persistent=False, help="Go on with the last session."
+        False, "-c", "--continue", group=Group.SESSION, persistent=False, help="Continue the last session."
     )
     session: str | None = _option(
         None, "--session", group=Group.SESSION, metavar="NAME", persistent=False,
-        help="Go on with the session of this name, or begin it.",
+        help="Continue the session of this name, or begin it.",
     )  # fmt: skip
     no_history: bool = _option(False, "--no-history", group=Group.SESSION, help="Store nothing.")
     keys: Literal["emacs", "vi"] = _option(
-        "emacs", "--keys", group=Group.SESSION, live=True, help="Keys of the session's line."
+        "emacs", "--keys", group=Group.SESSION, live=True, help="Key bindings of the session's input line."
     )
     preset: str | None = _option(
-        None, "--preset", group=Group.SESSION, metavar="NAME", help="Use the settings of [preset.NAME] in the file."
+        None,
+        "--preset",
+        group=Group.SESSION,
+        metavar="NAME",
+        help="Use the values of [preset.NAME] in the settings file.",
     )
 
     json: bool = _option(
@@ -264,7 +268,7 @@ class Settings:
         live=True,
         help="Tokens, speed and times of each answer; on stderr for a one shot or a batch.",
     )
-    quiet: bool = _option(False, "-q", "--quiet", group=Group.OUTPUT, help="Nothing on stderr but errors.")
+    quiet: bool = _option(False, "-q", "--quiet", group=Group.OUTPUT, help="Only errors on stderr.")
     verbose: bool = _option(
         False, "-v", "--verbose", group=Group.OUTPUT, help="Tracebacks, and the engine's log of a one shot, on stderr."
     )
@@ -274,7 +278,7 @@ class Settings:
 
     context: int | None = _option(
         None, "--context", "--num-ctx", group=Group.ENGINE, metavar="N", lowest=16,
-        help="Context in tokens; what the model allows and memory holds if not given.",
+        help="Context in tokens; what the model allows and fits in memory if not given.",
     )  # fmt: skip
     window: str = _option(
         "auto",
@@ -285,7 +289,7 @@ class Settings:
     )
     overflow: Literal["error", "drop"] | None = _option(
         None, "--overflow", group=Group.ENGINE,
-        help="Prompt over the context: error (one shot's default), or drop the oldest turns (the session's).",
+        help="Prompt over the context: error (default of a one shot), or drop the oldest turns (of a session).",
     )  # fmt: skip
     kv_type: Literal["f16", "f32", "q8_0", "q4_0"] = _option(
         "f16", "--kv-type", group=Group.ENGINE, help="Type of the KV cache; q8_0 halves it."
@@ -295,10 +299,10 @@ class Settings:
     )
     threads: int | None = _option(
         None, "--threads", group=Group.ENGINE, metavar="N", lowest=1, highest=4096,
-        help="Threads; the physical cores we may use if not given.",
+        help="Threads; all available physical cores if not given.",
     )  # fmt: skip
     flash_attention: Literal["auto", "on", "off"] = _option(
-        "auto", "--flash-attention", group=Group.ENGINE, help="Flash attention; auto is on where it can be."
+        "auto", "--flash-attention", group=Group.ENGINE, help="Flash attention; auto uses it where possible."
     )
     repack: Literal["auto", "on", "off"] = _option(
         "auto", "--repack", group=Group.ENGINE,
@@ -311,7 +315,7 @@ class Settings:
     )  # fmt: skip
     state_cache: float = _option(
         4.0, "--state-cache", group=Group.ENGINE, metavar="GIB", lowest=0,
-        help="Disk for saved states in GiB; 0 saves none.",
+        help="Disk space for saved states in GiB; 0 saves none.",
     )  # fmt: skip
 
     remotes: tuple[Remote, ...] = field(default=(), compare=False, repr=False)  # that the settings file names

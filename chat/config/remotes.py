@@ -98,7 +98,7 @@ def _remote(name: str, table: Any, place: Callable[..., str]) -> Remote:
     if not _NAME.fullmatch(name):
         raise UsageError(f"{place(name)}: a server's name has only letters, digits, `-`, `_` and `.`")
     if not isinstance(table, dict):
-        raise UsageError(f"{place(name)}: [{REMOTES}.{name}] is no table")
+        raise UsageError(f"{place(name)}: [{REMOTES}.{name}] is not a table")
     values: dict[str, Any] = {}
     for written, value in table.items():
         key, at = written.replace("-", "_"), place(name, written)

@@ -121,16 +121,16 @@ def read_settings_file(path: Path | None) -> SettingsFile:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: {error}", hint=_EDIT_HINT) from error
     except RecursionError as error:
-        raise UsageError(f"{path}: is nested too deep", hint=_EDIT_HINT) from error
+        raise UsageError(f"{path}: is nested too deeply", hint=_EDIT_HINT) from error
     presets = table.pop(PRESETS, {})
     servers = table.pop(REMOTES) if isinstance(table.get(REMOTES), dict) else {}  # else it is an address
     file = SettingsFile(path, text, table, presets if isinstance(presets, dict) else {}, servers)
     if presets is not file.presets:
-        raise UsageError(f"{file.place(PRESETS)}: `{PRESETS}` holds tables, as in [{PRESETS}.code], and no value",
+        raise UsageError(f"{file.place(PRESETS)}: `{PRESETS}` must have tables such as [{PRESETS}.code], not a value",
                          hint="`--preset NAME`, or the variable MISTRAL_CHAT_PRESET, uses one")  # fmt: skip
     for name, preset in file.presets.items():
         if not isinstance(preset, dict):
-            raise UsageError(f"{file.place(PRESETS, name)}: [{PRESETS}.{name}] is no table")
+            raise UsageError(f"{file.place(PRESETS, name)}: [{PRESETS}.{name}] is not a table")
     return file
 
 
@@ -169,7 +169,7 @@ def spec_of(key: str, place: str) -> OptionSpec:
         near = get_close_matches(name, persistent_names(), 1)
         raise UsageError(f"{place}: unknown setting `{key}`", hint=f"did you mean `{near[0]}`?" if near else None)
     if not spec.option.persistent:
-        raise UsageError(f"{place}: `{key}` belongs to the command line", hint=f"use `{spec.option.flag}`")
+        raise UsageError(f"{place}: `{key}` can only be given on the command line", hint=f"use `{spec.option.flag}`")
     return spec
 
 
@@ -179,7 +179,7 @@ def _read(path: Path) -> str:
             raise FileError(f"{path}: is not a file")
         size = path.stat().st_size
         if size > LARGEST_BYTES:
-            raise UsageError(f"{path}: has {size:,} bytes, but a settings file has at most {LARGEST_BYTES:,}")
+            raise UsageError(f"{path}: has {size:,} bytes, but the limit is {LARGEST_BYTES:,}")
         data = path.read_bytes()
     except FileNotFoundError:
         return ""
@@ -249,7 +249,7 @@ def changed_text(file: SettingsFile, name: str, value: Any) -> str:
         table = {PRESETS: None}
     presets = table.pop(PRESETS, {})
     if table != expected or presets != file.presets:
-        raise UsageError(f"{file.path}: `{name}` is written over several lines", hint=_EDIT_HINT)
+        raise UsageError(f"{file.path}: `{name}` spans several lines", hint=_EDIT_HINT)
     return text
 
 

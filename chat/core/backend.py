@@ -88,7 +88,7 @@ class ChatBackend(Protocol):
         "interrupted".
 
         Raises:
-            ChatError: the request cannot be answered, or the engine died (the next call starts another one).
+            ChatError: the request cannot be answered, or the engine stopped (the next call starts another one).
         """
 
     def answer_all(

@@ -21,7 +21,10 @@ def result_messages(conversation: Conversation, results: Sequence[str]) -> tuple
     """
     calls = conversation.pending_calls()
     if len(results) > len(calls):
-        raise UsageError(f"results given: {len(results)}, function calls that wait for one: {len(calls)}")
+        if not calls:
+            raise UsageError("no function call is waiting for a result")
+        waiting = "1 function call is" if len(calls) == 1 else f"{len(calls)} function calls are"
+        raise UsageError(f"{len(results)} results were given, but only {waiting} waiting")
     return tuple(
         Message("tool", text, tool_call_id=call.id, name=call.name) for call, text in zip(calls, results, strict=False)
     )
@@ -39,7 +42,7 @@ def check_no_pending_calls(conversation: Conversation, way: str) -> None:
     """
     calls = conversation.pending_calls()
     if calls:
-        raise UsageError(f"no result yet for {describe_calls(calls)}", hint=f"`{way}` gives it")
+        raise UsageError(f"no result yet for {describe_calls(calls)}", hint=f"give it with `{way}`")
 
 
 def describe_calls(calls: Sequence[ToolCall]) -> str:

@@ -45,7 +45,7 @@ def pull(name: str, convert: Convert, *, discard: bool = False, say: Callable[[s
         return _pull_official(official, convert, discard=discard, say=say)
     if not name.startswith(PREFIX) and "/" not in name:
         near = " or ".join(f"`{similar}`" for similar in near_names(name))
-        first = f"near it: {near}" if near else f"`{DEFAULT.aliases[0]}` is a good first one"
+        first = f"similar names: {near}" if near else f"`{DEFAULT.aliases[0]}` is a good first one"
         raise ModelError(
             f"no official model is called {name}", hint=f"{first}; `mistral-chat models list --official` names all"
         )

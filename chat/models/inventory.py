@@ -320,7 +320,9 @@ def _unknown(name: str, *, is_folder: bool, files: Sequence[LocalFile]) -> Model
     known = (*(file.name for file in (*files, *foreign_files())), *official_names())
     names = {each.lower(): each for each in known}
     if near := get_close_matches(name.lower(), names, n=3, cutoff=0.6):
-        return ModelError(f"no model at {name}", hint=f"near it: {', '.join(f'`{names[each]}`' for each in near)}")
+        return ModelError(
+            f"no model at {name}", hint=f"similar names: {', '.join(f'`{names[each]}`' for each in near)}"
+        )
     return ModelError(f"no model at {name}", hint=WAYS_TO_A_MODEL)
 
 

@@ -85,7 +85,7 @@ def test_a_pipe_gets_the_answer_without_the_reasoning_and_a_terminal_shows_it_be
 
 def test_an_answer_that_was_all_reasoning_says_so() -> None:
     environment = thought(pipes(), "")
-    assert (environment.out, environment.err) == ("\n", "note: the model thought and gave no answer\n")
+    assert (environment.out, environment.err) == ("\n", "note: the model thought but gave no answer\n")
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ def test_the_code_alone_is_printed_and_beside_json_it_is_a_part_of_the_record(fl
 def test_an_answer_without_code_is_an_error_that_quotes_it() -> None:
     fault, output, _ = finished(done("no"), extract=True)
     assert isinstance(fault, ChatError)
-    assert (fault.message, fault.hint, output) == ("the answer holds no code block", "it was: no", "")
+    assert (fault.message, fault.hint, output) == ("the answer has no code block", "it was: no", "")
     fault, output, _ = finished(done("no"), extract=True, json=True)
     assert isinstance(fault, ChatError)
-    assert (fault.message, fault.hint, json.loads(output)["code"]) == ("the answer holds no code block", None, None)
+    assert (fault.message, fault.hint, json.loads(output)["code"]) == ("the answer has no code block", None, None)
 
 
 def test_a_call_is_shown_also_where_code_was_wanted() -> None:

@@ -101,7 +101,7 @@ def test_a_servers_model_replaces_one_of_an_earlier_source(tmp_path: Path) -> No
          ', line 3: `headers` is a table of texts, as in { "X-Team" = "search" }', None),
         ('[remote."a b"]\nurl = "http://localhost"',
          ", line 1: a server's name has only letters, digits, `-`, `_` and `.`", None),
-        ('[remote]\nlab = 3', ", line 2: [remote.lab] is no table", None),
+        ('[remote]\nlab = 3', ", line 2: [remote.lab] is not a table", None),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_line(text: str, message: str, hint: str | None, tmp_path: Path) -> None:

@@ -124,13 +124,13 @@ def test_fields_become_properties_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("age integer", "--schema: no type `integer` in the field 'age integer'"),
+        ("age integer", "--schema: unknown type `integer` in the field 'age integer'"),
         ("1a", "--schema: cannot read the field '1a'"),
         ("", "--schema: cannot read the field ''"),
         ("a,,b", "--schema: cannot read the field ''"),
         ("a, a", "--schema: the field `a` occurs twice"),
-        ("a []", "--schema: no type `[]` in the field 'a []'"),
-        ("a [str", "--schema: no type `[str` in the field 'a [str'"),
+        ("a []", "--schema: unknown type `[]` in the field 'a []'"),
+        ("a [str", "--schema: unknown type `[str` in the field 'a [str'"),
     ],
 )
 def test_what_is_no_field_is_refused_with_the_field(text: str, message: str) -> None:
@@ -207,8 +207,8 @@ def test_a_schema_of_its_own_stays(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"name": "x", "schema": "a"}, "--schema wraps no schema"),
-        ({"json_schema": None}, "--schema wraps no schema"),
+        ({"name": "x", "schema": "a"}, "--schema has a wrapper around no schema"),
+        ({"json_schema": None}, "--schema has a wrapper around no schema"),
         (
             {"name": "x", "parameters": ANSWER},
             "--schema has none of the keys of a JSON schema, but `name`, `parameters`",

@@ -146,7 +146,7 @@ def test_options_of_a_single_answer_are_refused(flags: list[str], name: str) -> 
     command = [*PROGRAM, "-m", "guide", "--batch", "-", *flags]
     done = run_command(command, input=b'"hello"\n', capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.decode() == f"error: --batch and {name} exclude each other\nhint: give one of them\n"
+    assert done.stderr.decode() == f"error: --batch and {name} cannot be used together\nhint: give only one of them\n"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_options_of_a_line_of_which_one_has_no_effect_are_refused(
     done = run_command(command, input=json.dumps({"prompt": "a", **line}).encode(), capture_output=True, check=False)
     result = json.loads(done.stdout)
     if refused:
-        assert result == {"id": 1, "error": f"{refused} exclude each other", "exit_code": 2}
+        assert result == {"id": 1, "error": f"{refused} cannot be used together", "exit_code": 2}
     else:
         assert result["text"] in ("x", "y")
 

@@ -66,11 +66,11 @@ def test_help_is_printed_wherever_it_is_an_option(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--temp", "--help", "hi"], "--temperature needs a number, not '--help'"),
-        (["--temp", "-V", "hi"], "--temperature needs a number, not '-V'"),
+        (["--temp", "--help", "hi"], "--temperature must be a number, not '--help'"),
+        (["--temp", "-V", "hi"], "--temperature must be a number, not '-V'"),
         (
             ["bench", "--contexts", "--help"],
-            "--contexts needs numbers of at least 16, such as 512,1024,2048, not '--help'",
+            "--contexts must be numbers of at least 16, such as 512,1024,2048, not '--help'",
         ),
     ],
 )
@@ -189,13 +189,15 @@ def test_help_fits_the_terminal_and_is_the_same_text(columns: int) -> None:
     assert environment.out.split() == run("--help")[1].split()
 
 
-def test_an_error_on_a_terminal_is_one_line_that_the_terminal_does_not_obey() -> None:
+def test_an_error_on_a_terminal_breaks_between_words_and_is_not_obeyed() -> None:
     environment = terminal(columns=40, lines=6)
     assert main.run(["--remote-model", "x\x1b[2J"], environment) == 2
-    assert environment.err == "error: --remote-model needs --remote\nhint: `mistral-chat --help` shows what each does\n"
+    assert (
+        environment.err == "error: --remote-model needs --remote\nhint: `mistral-chat --help` shows what\neach does\n"
+    )
     environment = terminal()
     assert main.run(["--temp", "\x1b[2J\n", "hi"], environment) == 2
-    assert environment.err == "error: --temperature needs a number, not '\\x1b[2J\\n'\n"
+    assert environment.err == "error: --temperature must be a number, not '\\x1b[2J\\n'\n"
 
 
 def test_commands_print_tables_on_a_terminal_and_records_in_a_pipe() -> None:

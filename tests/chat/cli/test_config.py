@@ -103,13 +103,13 @@ def test_set_appends_to_a_file_without_a_last_line_break() -> None:
     ("text", "arguments", "error"),
     [
         ("", ("modle", "x"), "error: config set: unknown setting `modle`\nhint: did you mean `model`?\n"),
-        ("", ("json", "true"), "error: config set: `json` belongs to the command line\nhint: use `--json`\n"),
-        ("", ("temperature", "900"), "error: --temperature is at most 100, not 900\n"),
+        ("", ("json", "true"), "error: config set: `json` can only be given on the command line\nhint: use `--json`\n"),
+        ("", ("temperature", "900"), "error: --temperature must be at most 100, not 900\n"),
         ("", ("stop", "x"), "error: `stop` takes several values\nhint: `mistral-chat config edit` opens the file\n"),
         (
             'model = """\nmine"""\n',
             ("model", "x"),
-            "error: {}: `model` is written over several lines\nhint: `mistral-chat config edit` opens it\n",
+            "error: {}: `model` spans several lines\nhint: `mistral-chat config edit` opens it\n",
         ),
         ("modle = 1", ("model", "x"), "error: {}, line 1: unknown setting `modle`\nhint: did you mean `model`?\n"),
     ],

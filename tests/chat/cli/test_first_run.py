@@ -77,7 +77,7 @@ def test_models_that_are_here_are_offered_first(
     assert environment.screen() == [
         "These models are on this machine:",
         "  1  mine.gguf (current folder): 8 MB, F32, window 64",
-        "  2  talk to the guide, a small model inside this program that explains it",
+        "  2  ask the guide, a small model inside this program that explains it",
         "  3  download mistral-7b-instruct-v0.3: 14.5 GB, kept as 4.4 GB",
         "  4  use another GGUF file",
         "Choice [1]: 9",
@@ -99,7 +99,7 @@ def test_of_many_models_some_have_numbers_and_all_have_names(
     assert choose_model(environment) == "m11.gguf"
     assert environment.screen()[10:] == [
         " 10  m09.gguf (current folder): 8 MB",
-        " 11  talk to the guide, a small model inside this program that explains it",
+        " 11  ask the guide, a small model inside this program that explains it",
         " 12  download mistral-7b-instruct-v0.3: 14.5 GB, kept as 4.4 GB",
         " 13  use another GGUF file",
         "2 more can be named: `mistral-chat models list` shows them",
@@ -107,7 +107,7 @@ def test_of_many_models_some_have_numbers_and_all_have_names(
     ]
     narrow = terminal("m00.gguf\n", columns=40, lines=40)
     choose_model(narrow)
-    assert "  6  talk to the guide, a small model" in narrow.screen()
+    assert "  6  ask the guide, a small model" in narrow.screen()
 
 
 @pytest.mark.parametrize("typed", ["2", "nemo\ny", "hf:someone/Tiny-GGUF"])
@@ -165,7 +165,7 @@ def test_one_column_is_enough() -> None:
     """There the program ended with an unexpected ValueError."""
     environment = terminal("1\n", columns=1)
     assert choose_model(environment) == GUIDE
-    assert "".join(environment.out.split()).startswith("Thereisnomodelhereyet.1talktotheguide,")
+    assert "".join(environment.out.split()).startswith("Thereisnomodelhereyet.1asktheguide,")
 
 
 def test_words_stay_whole_on_a_narrow_terminal() -> None:
@@ -173,7 +173,7 @@ def test_words_stay_whole_on_a_narrow_terminal() -> None:
     choose_model(environment)
     assert environment.screen() == [
         "There is no model here yet.",
-        "  1  talk to the guide, a small model",
+        "  1  ask the guide, a small model",
         "     inside this program that explains",
         "     it",
         "  2  download mistral-7b-instruct-v0.3:",

@@ -30,7 +30,7 @@ def test_the_page_shows_defaults() -> None:
     page = " ".join(help_text(ROWS, 300).split())
     assert "--temperature X Randomness; 0 takes the likeliest token each time. [default: 0.7] " in page
     assert "--kv-type f16|f32|q8_0|q4_0 Type of the KV cache; q8_0 halves it. [default: f16] " in page
-    assert "--seed N Draw the same answer again; drawn and reported if not given. --stop TEXT" in page
+    assert "--seed N Get the same answer again; random and reported if not given. --stop TEXT" in page
 
 
 @pytest.mark.parametrize("command", ["models", "sessions", "config", "templates"])

@@ -277,7 +277,7 @@ def test_what_cannot_be_imported_is_named_and_the_rest_is_taken_in(store: Store,
         "hint: `mistral-chat sessions export SESSION -o FILE.json` writes one",
         f"error: {tmp_path}/n␛]0;x.json: cannot be read: No such file or directory",
         "a session is called `buffer` already, so this one has no name",
-        "3 sessions were taken in, 3 could not be read",
+        "3 sessions were imported, 3 could not be read",
     ]
     assert sessions("import", str(missing), str(many))[0] == 7
 

@@ -51,21 +51,21 @@ def test_what_a_flag_needs_may_come_from_elsewhere() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"system": "a", "system_file": "b"}, "--system and --system-file exclude each other"),
-        ({"regex": "a", "schema": "b", "temperature": 1}, "--regex and --schema exclude each other"),
-        ({"extract_last": True, "extract": True}, "--xl and --extract exclude each other"),
-        ({"continue_last": True, "session": "s"}, "--continue and --session exclude each other"),
-        ({"stats": True, "quiet": True}, "--stats and --quiet exclude each other"),
-        ({"raw": True, "system": "a"}, "--raw and --system exclude each other"),
-        ({"tools": "a", "raw_ids": "-"}, "--tools and --raw-ids exclude each other"),
-        ({"remote": "https://x", "threads": 2}, "--remote and --threads exclude each other"),
-        ({"batch": "-", "session": "s"}, "--batch and --session exclude each other"),
-        ({"continue_last": True, "no_history": True}, "--continue and --no-history exclude each other"),
-        ({"regex": "a", "stop": ["b"]}, "--regex and --stop exclude each other"),
+        ({"system": "a", "system_file": "b"}, "--system and --system-file cannot be used together"),
+        ({"regex": "a", "schema": "b", "temperature": 1}, "--regex and --schema cannot be used together"),
+        ({"extract_last": True, "extract": True}, "--xl and --extract cannot be used together"),
+        ({"continue_last": True, "session": "s"}, "--continue and --session cannot be used together"),
+        ({"stats": True, "quiet": True}, "--stats and --quiet cannot be used together"),
+        ({"raw": True, "system": "a"}, "--raw and --system cannot be used together"),
+        ({"tools": "a", "raw_ids": "-"}, "--tools and --raw-ids cannot be used together"),
+        ({"remote": "https://x", "threads": 2}, "--remote and --threads cannot be used together"),
+        ({"batch": "-", "session": "s"}, "--batch and --session cannot be used together"),
+        ({"continue_last": True, "no_history": True}, "--continue and --no-history cannot be used together"),
+        ({"regex": "a", "stop": ["b"]}, "--regex and --stop cannot be used together"),
     ],
 )
 def test_two_flags_of_which_one_has_no_effect_are_refused(flags: dict[str, Any], message: str) -> None:
-    assert refusal(flags) == (message, "give one of them")
+    assert refusal(flags) == (message, "give only one of them")
 
 
 def test_a_model_with_a_server_gets_a_hint_at_remote_model() -> None:
@@ -81,7 +81,7 @@ def test_every_pair_of_the_table_is_refused_in_both_orders(beside: str, idle: st
     flags = {option_specs()[name].option.flag for name in names}
     for order in (values, dict(reversed(values.items()))):
         message = refusal(order)[0]
-        assert message.endswith(" exclude each other")
+        assert message.endswith(" cannot be used together")
         assert set(message.split()) & flags
 
 
@@ -116,7 +116,7 @@ def test_a_value_that_is_off_replaces_nothing() -> None:
 
 def test_a_setting_that_leaves_a_flag_without_effect_is_named_with_its_origin() -> None:
     assert refusal({"context": 99}, {"MISTRAL_CHAT_REMOTE": "https://x"}) == (
-        "--context and --remote exclude each other", "`remote` comes from $MISTRAL_CHAT_REMOTE",
+        "--context and --remote cannot be used together", "`remote` comes from $MISTRAL_CHAT_REMOTE",
     )  # fmt: skip
 
 

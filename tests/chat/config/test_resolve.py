@@ -49,26 +49,26 @@ def test_each_source_overrides_the_earlier_ones_and_is_recorded(tmp_path: Path) 
     ("text", "message", "hint"),
     [
         ("top_k = 1\ntop_pp = 0.2\n", "{file}, line 2: unknown setting `top_pp`", "did you mean `top_p`?"),
-        ("\n\ntop_k = 1.5", "{file}, line 3: --top-k needs a whole number, not 1.5", None),
-        ("temperature = -1", "{file}, line 1: --temperature is at least 0, not -1", None),
-        ("temperature = nan", "{file}, line 1: --temperature is at least 0, not nan", None),
-        ("top_p = 2", "{file}, line 1: --top-p is at most 1, not 2", None),
-        ("top_k = true", "{file}, line 1: --top-k needs a whole number, not True", None),
-        ('color = "red"', "{file}, line 1: --color is one of auto, always, never, not 'red'", None),
+        ("\n\ntop_k = 1.5", "{file}, line 3: --top-k must be a whole number, not 1.5", None),
+        ("temperature = -1", "{file}, line 1: --temperature must be at least 0, not -1", None),
+        ("temperature = nan", "{file}, line 1: --temperature must be at least 0, not nan", None),
+        ("top_p = 2", "{file}, line 1: --top-p must be at most 1, not 2", None),
+        ("top_k = true", "{file}, line 1: --top-k must be a whole number, not True", None),
+        ('color = "red"', "{file}, line 1: --color must be one of auto, always, never, not 'red'", None),
         ("[preset.a]\nx = 1\n", None, None),
-        ("json = true", "{file}, line 1: `json` belongs to the command line", "use `--json`"),
+        ("json = true", "{file}, line 1: `json` can only be given on the command line", "use `--json`"),
         ("top-k = 1\ntop_k = 2\n", "{file}, line 2: `top_k` is set twice", None),
         ("\n[other]\nx = 1\n", "{file}, line 2: unknown setting `other`", None),
-        ("model.x = 1", "{file}, line 1: --model needs a text, not {{'x': 1}}", None),
+        ("model.x = 1", "{file}, line 1: --model must be a text, not {{'x': 1}}", None),
         ('"a\\u001b" = 1', "{file}: unknown setting `a\x1b`", None),
         (
-            '\npreset = "code"', "{file}, line 2: `preset` holds tables, as in [preset.code], and no value",
+            '\npreset = "code"', "{file}, line 2: `preset` must have tables such as [preset.code], not a value",
             "`--preset NAME`, or the variable MISTRAL_CHAT_PRESET, uses one",
         ),
-        ("[preset]\ncode = 3", "{file}, line 2: [preset.code] is no table", None),
-        ("[[preset.code]]\nmin_p = 1", "{file}, line 1: [preset.code] is no table", None),
-        ("a=" + "[" * 9999, "{file}: is nested too deep", "`mistral-chat config edit` opens it"),
-        ("#" * (1 << 20) + "\n", "{file}: has 1,048,577 bytes, but a settings file has at most 1,048,576", None),
+        ("[preset]\ncode = 3", "{file}, line 2: [preset.code] is not a table", None),
+        ("[[preset.code]]\nmin_p = 1", "{file}, line 1: [preset.code] is not a table", None),
+        ("a=" + "[" * 9999, "{file}: is nested too deeply", "`mistral-chat config edit` opens it"),
+        ("#" * (1 << 20) + "\n", "{file}: has 1,048,577 bytes, but the limit is 1,048,576", None),
     ],
 )  # fmt: skip
 def test_wrong_values_in_the_file_name_file_and_line(
@@ -86,7 +86,7 @@ def test_wrong_values_in_the_file_name_file_and_line(
 
 
 def test_a_wrong_variable_is_named() -> None:
-    with pytest.raises(UsageError, match=r"^\$MISTRAL_CHAT_SEED: --seed needs a whole number, not 'x'$"):
+    with pytest.raises(UsageError, match=r"^\$MISTRAL_CHAT_SEED: --seed must be a whole number, not 'x'$"):
         resolve_settings({}, {"MISTRAL_CHAT_SEED": "x"}, None)
 
 
@@ -137,7 +137,7 @@ def test_a_path_that_is_no_file_is_refused_without_reading(tmp_path: Path) -> No
 def test_a_wrong_value_of_a_preset_names_its_line_however_it_is_written(tmp_path: Path, text: str, line: int) -> None:
     file = write(tmp_path, text.replace("= x", "= 'x'"))
     resolved = resolve_settings({}, {}, file)  # it may be used by nobody
-    message = rf"^{file}, line {line}: --top-k needs a whole number, not 'x'$"
+    message = rf"^{file}, line {line}: --top-k must be a whole number, not 'x'$"
     with pytest.raises(UsageError, match=message):
         resolve_settings({"preset": "code"}, {}, file)
     with pytest.raises(UsageError, match=message):  # `config show` and `config edit` look at all

@@ -37,7 +37,7 @@ def test_results_answer_the_calls_in_their_order() -> None:
     assert result_messages(CALLED, ["20", "noon"]) == (FIRST, SECOND)
     assert result_messages(CALLED, ["20"]) == (FIRST,)
     assert result_messages(CALLED.add(FIRST), ["noon"]) == (SECOND,)
-    with pytest.raises(UsageError, match=r"^results given: 1, function calls that wait for one: 0$"):
+    with pytest.raises(UsageError, match=r"^no function call is waiting for a result$"):
         result_messages(ASKED, ["20"])
 
 
@@ -46,7 +46,7 @@ def test_a_pending_call_is_refused() -> None:
     words = re.escape('no result yet for weather({"city": "Paris"}) and 1 more')
     with pytest.raises(UsageError, match=f"^{words}$") as caught:
         check_no_pending_calls(CALLED, "/result TEXT")
-    assert caught.value.hint == "`/result TEXT` gives it"
+    assert caught.value.hint == "give it with `/result TEXT`"
 
 
 @pytest.mark.parametrize(("text", "shown"), [("", ""), ("Let me look.", "Let me look.\n")])
@@ -69,8 +69,8 @@ def test_a_one_shot_gives_results_to_a_stored_session(tiny_v3_model: Path) -> No
     for arguments, words in (
         ((*session, "and?"), 'no result yet for weather({"city": "Paris"}) and 1 more'),
         ((*session, "--tool-result", "20"), "no result yet for now({})"),
-        ((*session, "--tool-result", "20", "and?"), "a prompt and `--tool-result` exclude each other"),
-        ((*session, *("--tool-result", "20") * 3), "results given: 3, function calls that wait for one: 2"),
+        ((*session, "--tool-result", "20", "and?"), "a prompt cannot be used together with `--tool-result`"),
+        ((*session, *("--tool-result", "20") * 3), "3 results were given, but only 2 function calls are waiting"),
         (("-m", tiny_v3_model, "--tool-result", "20"), "--tool-result needs --continue or --session"),
     ):
         done = run(*arguments)

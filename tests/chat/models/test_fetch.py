@@ -85,7 +85,7 @@ def test_a_name_that_nothing_has_is_one_sentence() -> None:
     assert refusal(lambda: pull("mixtrall", refuse)) == (
         ExitCode.MODEL,
         "no official model is called mixtrall",
-        "near it: `mixtral` or `mistral` or `ministral`; `mistral-chat models list --official` names all",
+        "similar names: `mixtral` or `mistral` or `ministral`; `mistral-chat models list --official` names all",
     )
 
 

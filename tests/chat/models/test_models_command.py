@@ -72,7 +72,7 @@ def test_a_terminal_gets_columns(pulled: Put) -> None:
 def test_a_terminal_without_models_is_told_how_to_begin() -> None:
     assert on_terminal("models", "list") == (
         0,
-        "no models are here yet; `mistral-chat models pull mistral` fetches a good one\n",
+        "there are no models here yet; `mistral-chat models pull mistral` downloads a good one\n",
     )
 
 
@@ -119,7 +119,7 @@ def test_a_model_of_another_program_is_listed_shown_and_never_removed(
     assert command("models", "rm", "here", "-y") == Said(
         3,
         "",
-        f"error: here is not kept by this program (current folder)\nhint: remove it there: {path}\n",
+        f"error: here belongs to another program (current folder)\nhint: remove it there: {path}\n",
     )
     assert path.exists()
 
@@ -220,7 +220,7 @@ def test_pull_warns_of_what_cannot_be_run(command: Command, server: HubServer) -
     assert said.code == 0
     assert said.err == (
         "downloading 1 file of a/b, 2 kB\n"
-        "warning: it is here, but cannot be run: is not a GGUF file but something that starts with b'no m'\n"
+        "warning: it was downloaded, but cannot be run: is not a GGUF file but something that starts with b'no m'\n"
     )
 
 
@@ -244,7 +244,7 @@ def test_rm_frees_the_bytes_in_the_hubs_cache_too(command: Command, server: HubS
 def test_rm_needs_the_whole_name(command: Command, pulled: Put) -> None:
     path = pulled("mine-Q4_K_M")
     assert command("models", "rm", "mine", "--yes") == Said(
-        3, "", "error: no model here is called mine\nhint: near it: `mine-Q4_K_M`\n"
+        3, "", "error: no model here is called mine\nhint: similar names: `mine-Q4_K_M`\n"
     )
     assert path.exists()
 

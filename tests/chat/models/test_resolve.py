@@ -109,7 +109,7 @@ def test_a_slip_of_the_finger_is_shown_the_nearest_names(pulled: Put, name: str)
     pulled("mine-Q4_K_M")
     code, message, hint = refusal(name)
     assert (code, message) == (ExitCode.MODEL, f"no model at {name}")
-    assert hint and hint.startswith("near it: `mi")
+    assert hint and hint.startswith("similar names: `mi")
 
 
 @pytest.mark.parametrize("name", ["/nowhere/x.gguf", "a\0b", "x" * 5000, "~nobody/x", ""])

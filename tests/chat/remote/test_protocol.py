@@ -120,7 +120,7 @@ def test_reasoning_is_reported_and_an_answer_of_nothing_else_is_said(capsys: pyt
     out, err = capsys.readouterr()
     plain = json.loads(out)
     assert (plain["text"], plain["reasoning"]) == ("", "hm")
-    assert err == "note: the model thought and gave no answer\n"
+    assert err == "note: the model thought but gave no answer\n"
 
 
 def test_neighbours_of_one_role_are_merged_and_reasoning_is_not_sent_back() -> None:

@@ -45,7 +45,7 @@ def test_flags_override_a_templates_settings_and_its_constraint() -> None:
         ('prompt = "costs $ 5"', "a lone `$` in the prompt"),
         ("colour = 1", "unknown setting `colour`"),
         ("file = 'x'", "unknown setting `file`"),
-        ("top_p = 3", "--top-p is at most 1, not 3"),
+        ("top_p = 3", "--top-p must be at most 1, not 3"),
         ("= 1", "template `t`: "),
     ],
 )
@@ -61,7 +61,7 @@ def test_variables_are_checked_both_ways() -> None:
         template.fill("x", {})
     with pytest.raises(UsageError, match="template `t` has no variable `b`"):
         template.fill("x", {"a": "1", "b": "2"})
-    with pytest.raises(UsageError, match="-p needs NAME=TEXT, not 'a'"):
+    with pytest.raises(UsageError, match="-p must be NAME=TEXT, not 'a'"):
         given_values(["a"])
 
 

@@ -154,7 +154,7 @@ class Scripted:
         elif name == "notice":
             yield Notice(values[0])
         elif name == "die":
-            raise EngineError("the engine died: SIGSEGV", hint="`/regen` asks again")
+            raise EngineError("the engine stopped: SIGSEGV", hint="`/regen` asks again")
         elif name == "wait":
             self._cancelled.wait()
         elif name == "hang":

@@ -41,7 +41,7 @@ def test_a_session_in_a_pipe_is_a_plain_transcript() -> None:
         "> sec\n\n"
         "> ond\n\n"
         "> error: there are fewer turns than that\n\n"
-        "> > error: the engine died: SIGSEGV\nhint: `/regen` asks again\n\n"
+        "> > error: the engine stopped: SIGSEGV\nhint: `/regen` asks again\n\n"
         "your message is kept: /regen asks again, /undo takes it back\n\n"
         "> \n",
     )
@@ -138,7 +138,7 @@ def test_a_model_that_cannot_be_used_ends_the_session_with_an_error(start: Any) 
 def test_a_dead_engine_ends_one_answer_but_not_the_session(start: Any) -> None:
     terminal = start([["text", "half"], ["die"]])
     terminal.say("go")
-    terminal.wait("error: the engine died: SIGSEGV")
+    terminal.wait("error: the engine stopped: SIGSEGV")
     terminal.wait("your message is kept: /regen asks again, /undo takes it back")
     assert "half" in terminal.text() and "Traceback" not in terminal.everything()
     terminal.say("again")

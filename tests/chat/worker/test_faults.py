@@ -249,7 +249,7 @@ def test_if_a_gpu_runs_out_of_memory_the_request_is_answered_with_fewer_layers_o
 def test_without_an_instruction_of_the_repacked_code_the_request_is_answered_without_repacking(
     windowed_file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, cold: dict[Request, Completion]
 ) -> None:
-    """In a virtual machine that offers AMX but does not run it, every long prompt ended with "the engine died"."""
+    """In a virtual machine that offers AMX but does not run it, every long prompt ended with "the engine stopped"."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HELD), os.environ.get("PYTHONPATH")))))
     monkeypatch.setenv("NO_INSTRUCTION", "1")
     engine = opened(windowed_file, folder)

@@ -11,7 +11,7 @@ import pytest
 def test_results_are_sent_one_by_one_and_then_the_model_answers(start: Any) -> None:
     calls = [["call", "weather", '{"city": "Paris"}', "abcdefghi"], ["call", "now", "{}", "123456789"]]
     terminal = start([*calls], [["text", "20 degrees at noon"]])
-    terminal.run("/result 20", "function calls that wait for one: 0")
+    terminal.run("/result 20", "no function call is waiting for a result")
     terminal.run("weather?", "/result TEXT answers it")
     assert 'asks for weather({"city": "Paris"})' in terminal.text() and "asks for now({})" in terminal.text()
     terminal.run("well?", 'no result yet for weather({"city": "Paris"}) and 1 more')
