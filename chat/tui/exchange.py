@@ -65,16 +65,18 @@ def send_tool_result(state: SessionState, text: str) -> None:
     """`/result TEXT`: store the result of the next pending function call, and answer once none is pending.
 
     Raises:
-        UsageError: no call is pending, or there is no text.
+        UsageError: there is no text.
         ChatError: the model cannot be used.
         Terminated: the program ends; what was generated is stored.
     """
     if not text:
-        raise UsageError("needs the result of the function")
+        raise UsageError("`/result` needs the result of the function")
+    if not state.session.conversation.pending_calls():
+        return state.report("No function call is waiting for a result.")
     state.session.ask(*result_messages(state.session.conversation, [text]))
     pending = state.session.conversation.pending_calls()
     if pending:
-        return state.report(f"no result yet for {describe_calls(pending)}")
+        return state.report(f"There is no result yet for {describe_calls(pending)}.")
     return answer_last_message(state)
 
 
@@ -100,7 +102,7 @@ def answer_again(state: SessionState) -> None:
     path = state.session.conversation.path()
     question = next((node for node in reversed(path) if node.message.role in ("user", "tool")), None)
     if question is None:
-        raise UsageError("nothing was asked yet")
+        raise UsageError("nothing has been asked yet")
     state.session.set_leaf(question.id)
     answer_last_message(state)
 
@@ -214,7 +216,7 @@ def _report(state: SessionState, outcome: ReplyOutcome) -> None:
         raise state.backend.fault
     if isinstance(outcome.error, ChatError):
         state.show_error(outcome.error)
-        state.report("your message is kept: /regen asks again, /undo takes it back")
+        state.report("Your message is kept. /regen asks again, /undo removes it.")
     state.show_notices()
     if outcome.is_abandoned:
         raise Terminated

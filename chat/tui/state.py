@@ -191,7 +191,9 @@ class SessionState:
         """Show an error with its hint, and an empty line."""
         self.show(*self.wrapped(f"error: {error.message}", "red"))
         if error.hint:
-            self.show(*self.wrapped(f"hint: {error.hint}"))
+            from chat.tui.commands.option_changes import session_hint
+
+            self.show(*self.wrapped(f"hint: {session_hint(error.hint)}"))
         self.show(())
 
     def show_notices(self) -> None:

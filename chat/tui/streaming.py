@@ -177,7 +177,7 @@ class StreamingReply:
         """The line under the answer that says what the session waits for, if that takes long."""
         width = self.screen.width
         if self._cancelled_at and now - self._cancelled_at > self.timing.patience:
-            return [plain("stopping · Ctrl+C again leaves"[: width - 1], "dim")]
+            return [plain("stopping · Ctrl+C again quits"[: width - 1], "dim")]
         return self._wait_state.lines(width, self.backend.loaded_fraction if self.backend.is_loading else None)
 
     def _check_signals(self) -> bool:

@@ -51,7 +51,7 @@ def _remarks(state: SessionState, completion: Completion) -> list[Line]:
         return [*_call_lines(state, completion.tool_calls), plain("/result TEXT answers it.", "dim")]
     if completion.reasoning and not completion.text:
         way = CUT_REASONS.get(completion.finish_reason, "/regen tries again.")
-        return state.wrapped(f"The model only thought and gave no answer. {way}", "dim")
+        return state.wrapped(f"The model thought but gave no answer. {way}", "dim")
     if not completion.text and completion.finish_reason != "interrupted":
         return state.wrapped("The answer is empty. /regen tries again.", "dim")
     if completion.finish_reason in CUT_REASONS and (completion.text or completion.finish_reason == "length"):
@@ -101,7 +101,7 @@ def _show_part(state: SessionState, path: tuple[Node, ...], begin: int, end: int
         _show_message(state, node.message)
     later = len(path) - end
     if later:
-        sentence = f"… {later} later message{'s' if later > 1 else ''}; what you say goes after the last one"
+        sentence = f"… {later} later message{'s' if later > 1 else ''}; your message goes after the last one"
         state.show(*state.wrapped(sentence, "dim"), ())
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from chat.app.prompt_input import fenced, file_text
 from chat.core.conversation import Message
 from chat.errors import FileError, UsageError
+from chat.rendering.status_text import counted
 from chat.rendering.styled_text import plain
 from chat.system.paths import expand_path
 from chat.system.terminal_text import escape_line
@@ -41,14 +42,15 @@ def attach_files(state: SessionState, argument: str) -> None:
             for warning in content.warnings:
                 state.show(*state.wrapped(f"note: {warning}", "magenta"))
     if not state.attachments:
-        return state.report("no files attached; /file PATH attaches one to the next message")
+        return state.report("No files are attached. /file PATH attaches one to the next message.")
     if sum(len(attachment.text) for attachment in state.attachments) > LONG_CHARACTERS:
         state.screen.update((), [plain("counting tokens …", "dim")])
     counts = state.backend.count(tuple(Message("user", attachment.text) for attachment in state.attachments))
     state.screen.update()
     for attachment, count in zip(state.attachments, counts, strict=True):
         state.show(*state.wrapped(f"{attachment.name} · {_size_text(attachment.text, count)}", "dim"))
-    return state.report("goes with the next message; /file clear drops it")
+    them, go = ("it", "It goes") if len(state.attachments) == 1 else ("them", "They go")
+    return state.report(f"{go} with the next message. /file clear drops {them}.")
 
 
 def matching_files(text: str) -> list[str]:
@@ -88,5 +90,5 @@ def _read(path: str) -> InputText:
 
 
 def _size_text(text: str, tokens: int | None) -> str:
-    size = f"{len(text):,} characters"
-    return size if tokens is None else f"{size}, {tokens:,} tokens"
+    size = counted(len(text), "character")
+    return size if tokens is None else f"{size}, {counted(tokens, 'token')}"

@@ -23,7 +23,7 @@ def show_context(state: SessionState, argument: str) -> None:
     """`/context`"""
     messages = state.session.conversation.messages()
     if not messages:
-        return state.report("nothing is in the context yet")
+        return state.report("Nothing is in the context yet.")
     state.wait_for_load()
     if own := state.model_system_prompt:
         messages = (Message("system", own), *messages)
@@ -71,7 +71,7 @@ def show_stats(state: SessionState, argument: str) -> None:
     """`/stats`"""
     totals = state.totals
     if not totals.answers:
-        return state.report("no answers yet")
+        return state.report("There are no answers yet.")
     read_rate = rate(totals.prompt_tokens, totals.prompt_seconds)
     generate_rate = rate(totals.generated_tokens, totals.generate_seconds)
     rows = [

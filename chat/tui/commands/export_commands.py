@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from chat.errors import ChatError, UsageError
 from chat.history.export import export_text, format_of_suffix
 from chat.rendering.code_blocks import code_blocks
+from chat.rendering.status_text import counted
 from chat.system.paths import expand_path
 from chat.system.secrets import child_environment
 from chat.system.text_files import write_file
@@ -46,15 +47,15 @@ def copy(state: SessionState, argument: str) -> None:
     text = _text_to_copy(state, argument.strip().lower())
     copied_to = copy_to_clipboards(text, state.screen.write if state.screen.is_live else None)
     if not copied_to:
-        raise ChatError("there is no clipboard within reach", hint="`/export FILE` writes a file")
-    state.report(f"copied {len(text):,} characters to {' and '.join(copied_to)}")
+        raise ChatError("no clipboard is available", hint="`/export FILE` writes a file")
+    state.report(f"Copied {counted(len(text), 'character')} to {' and '.join(copied_to)}.")
 
 
 def _text_to_copy(state: SessionState, part: str) -> str:
     messages = state.session.conversation.messages()
     answers = [message.content for message in messages if message.role == "assistant"]
     if part not in ("", "code", "all"):
-        raise UsageError("copies the last answer, its last `code`, or `all`")
+        raise UsageError("`/copy` takes `code`, `all`, or nothing for the last answer")
     if not answers:
         raise UsageError("there is no answer to copy yet")
     if part == "all":
@@ -82,16 +83,16 @@ def export(state: SessionState, argument: str) -> None:
     overwrites = OVERWRITE in flags
     name = unquoted(argument)
     if not name:
-        raise UsageError("needs the name of a file", hint="`/export talk.md`, or .txt, .html, .json, .jsonl")
+        raise UsageError("`/export` needs the name of a file", hint="`/export chat.md`, or .txt, .html, .json, .jsonl")
     if state.session.record is None:
-        raise UsageError("nothing was said yet")
+        raise UsageError("nothing has been said yet")
     path = expand_path(name)
     kind, record = format_of_suffix(path), state.session.record
     text = export_text(record, state.session.conversation, kind, with_paths=PATHS in flags)
     if path.exists() and not overwrites:
         raise UsageError(f"{path} exists", hint=f"`/export {name} {OVERWRITE}` replaces it")
     write_file(path, text, overwrite=overwrites)
-    state.report(f"wrote {path}, {len(text.encode()):,} bytes")
+    state.report(f"Wrote {path} ({counted(len(text.encode()), 'byte')}).")
 
 
 def copy_to_clipboards(

@@ -37,7 +37,7 @@ def start_session(state: SessionState, argument: str) -> None:
     name = unquoted(argument)
     state.session.begin(name or None, persisted_options(state.resolved))
     _reset_conversation_state(state)
-    state.report(f"new session {escape_line(name)}".strip())
+    state.report(f"New session {escape_line(name)}".strip() + ".")
 
 
 def clear(state: SessionState, argument: str) -> None:
@@ -46,7 +46,7 @@ def clear(state: SessionState, argument: str) -> None:
     _reset_conversation_state(state)
     if state.screen.is_live:
         state.screen.write(CLEAR_SCREEN)
-    state.report("cleared · /branches finds the conversation again")
+    state.report("Cleared. /branches brings the conversation back.")
 
 
 def save(state: SessionState, argument: str) -> None:
@@ -60,13 +60,13 @@ def save(state: SessionState, argument: str) -> None:
         state.session.rename(name)
     record = state.session.record
     if record is None:
-        return state.report("nothing was said yet")
+        return state.report("Nothing has been said yet.")
     label = escape_line(record.label)
     if state.session.store.path is None:
-        return state.report(f"this session is `{label}` in memory only and lost at the end · /export FILE saves it")
+        return state.report(f"This session (`{label}`) is in memory only and will be lost. /export FILE saves it.")
     if not name:
-        return state.report(f"this session is kept under `{label}`")
-    return state.report(f"saved as `{label}` · `mistral-chat --session {shlex.quote(label)}` continues it")
+        return state.report(f"This session is saved as `{label}`.")
+    return state.report(f"Saved as `{label}`. `mistral-chat --session {shlex.quote(label)}` continues it.")
 
 
 def load(state: SessionState, argument: str) -> None:
@@ -99,18 +99,18 @@ def report_session_options(state: SessionState) -> None:
         state.show(plain(cut(escape_line(own), state.screen.width - 1), "dim"), ())
     model = record.model_path if record else ""
     if model and model != state.model_path:
-        state.report(f"its model was {Path(model).stem}; /model {model} switches to it")
+        state.report(f"This session last used {Path(model).stem}; /model {model} switches back.")
 
 
 def list_sessions(state: SessionState, argument: str) -> None:
     """`/sessions`"""
     records = state.session.store.list(MAX_LISTED)
     if not records:
-        return state.report("no sessions yet")
+        return state.report("There are no sessions yet.")
     state.list_targets = [ListTarget(record.id) for record in records]
     now = time.time()
     state.show(*(_session_line(state, number, record, now) for number, record in enumerate(records, 1)))
-    return state.report("/load NUMBER opens one")
+    return state.report("/load NUMBER opens one.")
 
 
 def search(state: SessionState, argument: str) -> None:
@@ -120,15 +120,15 @@ def search(state: SessionState, argument: str) -> None:
         UsageError: there are no words.
     """
     if not argument.strip():
-        raise UsageError("needs words to search for")
+        raise UsageError("`/search` needs words to search for")
     hits = state.session.store.search(argument, limit=MAX_LISTED)
     if not hits:
-        return state.report(f"nothing found for {escape_line(argument)}")
+        return state.report(f"Nothing found for {escape_line(argument)}.")
     state.list_targets = [ListTarget(hit.session_id, hit.node_id) for hit in hits]
     now = time.time()
     for number, hit in enumerate(hits, 1):
         state.show(*_hit_lines(state, number, hit, now), ())
-    return state.report("/load NUMBER opens one there")
+    return state.report("/load NUMBER opens the session there.")
 
 
 def _reset_conversation_state(state: SessionState) -> None:

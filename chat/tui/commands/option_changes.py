@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ LEAST_VALUE_CELLS = 14  # of a value, before its origin is cut
 LINE_NAME_CELLS = 17  # of a single option
 NARROW = 60  # columns of a terminal
 POLL_SECONDS = 0.1
+_FLAG = re.compile(r"(leave out )?((?:a )?(?:smaller|larger|fewer) )?`(--?[a-z][a-z-]*)( [^`]+)?`")
 PATIENCE_SECONDS = 1.0  # until a wait is shown
 
 
@@ -63,6 +65,23 @@ def find_option(name: str) -> OptionSpec:
             f"there is no option `{escape_line(name)}`", hint=f"did you mean `{near[0]}`?" if near else None
         )
     return found
+
+
+def session_hint(hint: str) -> str:
+    """A hint for a session: what it says of the flags of a shell, said of `/model` and `/set`."""
+    return _FLAG.sub(_as_command, hint)
+
+
+def _as_command(found: re.Match[str]) -> str:
+    left_out, amount, flag, value = (each or "" for each in found.groups())
+    name = next((name for name, spec in changeable_options().items() if flag in spec.option.flags), "")
+    if not name:
+        return found[0]
+    if name == "model":
+        return f"{amount}`/model{value}`"
+    if left_out:
+        return f"use `/set {name} default`"
+    return f"{amount}{name} (`/set {name} N`)" if amount else f"`/set {name}{value}`"
 
 
 def parse_value(spec: OptionSpec, text: str) -> Any:
@@ -221,7 +240,7 @@ def _reload(state: SessionState, settings: Settings) -> None:
                 state.screen.update((), [loading_line(state.model_name, fraction, int(waited), width)])
         state.screen.update()
     if state.backend.fault is not None or state.backend.is_loading:
-        fault = state.backend.fault or ChatError("stopped, the earlier model is loaded again")
+        fault = state.backend.fault or ChatError("stopped; the previous model is loaded again")
         state.backend.reload(before)
         raise fault
 

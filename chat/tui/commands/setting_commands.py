@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 HEADER_SECONDS = 2.0  # for reading what the models are
 NARROW = 60  # columns of a terminal
 MODEL_COLUMNS = ["  NAME", "SIZE", "TYPE", "WINDOW", "WHERE"]
-MODEL_HINT = "/model NAME or /model FILE switches, /model info shows the details of the present one"
+MODEL_HINT = "/model NAME or /model FILE switches. /model info shows the details of the current one."
 HIDDEN_DETAILS = ("cells", "rolling", "batch", "flash_attention_used")  # for reports only
 
 
@@ -63,8 +63,8 @@ def set_option(state: SessionState, argument: str) -> None:
     spec = find_option(name)
     if spec.name not in changeable_options():
         raise UsageError(
-            f"`{spec.option.flag}` belongs to the command line, not to a session",
-            hint="`/show all` lists what may change",
+            f"`{spec.option.flag}` can only be given on the command line",
+            hint="`/show all` lists what a session can change",
         )
     if not value:
         return show_options(state, spec.name)
@@ -106,7 +106,7 @@ def show_groups(state: SessionState, specs: Sequence[OptionSpec]) -> None:
         of_group = [lines[spec.name] for spec in specs if spec.option.group is group]
         if of_group:
             state.show(plain(group.value, "bold"), *of_group)
-    return state.report("/set OPTION VALUE changes one; * loads the model again")
+    return state.report("/set OPTION VALUE changes one. * loads the model again.")
 
 
 def think(state: SessionState, argument: str) -> None:
@@ -126,7 +126,7 @@ def think(state: SessionState, argument: str) -> None:
         return apply_options(state, {limit.name: parse_value(limit, text)}, "/think")
     if word not in choice.choices or value:
         raise UsageError(
-            f"/think has no `{argument.strip()}`",
+            f"`/think` does not take `{escape_line(argument.strip())}`",
             hint="use show, auto, on, off, hide, or `limit` and a number of tokens",
         )
     return apply_options(state, {choice.name: word}, "/think")
@@ -143,9 +143,9 @@ def set_system(state: SessionState, argument: str) -> None:
     system = state.session.conversation.system
     own = state.model_system_prompt
     if own:
-        state.show(*state.wrapped(own), *state.wrapped("the model's own; /system none leaves it out", "dim"), ())
+        state.show(*state.wrapped(own), *state.wrapped("The model's own; /system none leaves it out.", "dim"), ())
     else:
-        state.show(*(state.wrapped(system) if system else [plain("no system prompt", "dim")]), ())
+        state.show(*(state.wrapped(system) if system else [plain("There is no system prompt.", "dim")]), ())
 
 
 def use_preset(state: SessionState, argument: str) -> None:
@@ -161,7 +161,7 @@ def use_preset(state: SessionState, argument: str) -> None:
     if not name:
         known = ", ".join(escape_line(preset) for preset in state.resolved.presets)
         return state.report(
-            f"presets: {known}" if known else "there are no presets; `[preset.NAME]` in the settings file makes one"
+            f"Presets: {known}." if known else "There are no presets. `[preset.NAME]` in the settings file makes one."
         )
     resolved = resolve_settings({"preset": name}, {}, state.config_file)
     given = [option for option, origin in resolved.origins.items() if origin == f"preset {name}"]
@@ -177,9 +177,9 @@ def toggle_raw(state: SessionState, argument: str) -> None:
     """
     is_raw = {"": state.shows_markdown, "on": True, "off": False}.get(argument.strip().lower())
     if is_raw is None:
-        raise UsageError("needs on or off")
+        raise UsageError("`/raw` takes on or off")
     state.shows_markdown = not is_raw
-    state.report("answers are shown as they are written" if is_raw else "answers are shown with Markdown styled")
+    state.report("Answers are shown as they are written." if is_raw else "Answers are shown with Markdown styled.")
 
 
 def switch_model(state: SessionState, argument: str) -> None:

@@ -27,7 +27,7 @@ KEYS = """\
 Enter sends · Alt+Enter or Ctrl+J breaks the line · \"\"\" around a block
 Up finds earlier messages · Ctrl+R searches them · Ctrl+G opens $EDITOR
 Ctrl+C stops an answer and keeps it · Ctrl+T prints what the model thought
-Ctrl+D leaves · // sends a slash"""
+Ctrl+D quits · // sends a slash"""
 NAME_CELLS, HELP_CELLS = 10, 27
 HELP_COLUMNS = (("Talk", "Sessions"), ("Model", "In and out", "More"))
 GAP = "   "
@@ -103,7 +103,7 @@ def _topic_lines(topic: str) -> list[Line]:
 
 TOPICS: dict[str, tuple[SlashCommand, ...]] = {
     "Talk": (
-        SlashCommand("undo", "take the last turn back",
+        SlashCommand("undo", "remove the last turn",
                 "Goes back to before the last turn, or the last n. What is undone stays in the tree: see `/branches`.",
                 tree_commands.undo, "[N]", ("u",)),
         SlashCommand("edit", "edit your last message",
@@ -146,12 +146,12 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
     "Model": (
         SlashCommand("system", "show or set system prompt",
                 "Without text it shows the system prompt; `/system none` is none, `/system default` the model's own. "
-                "It holds from the next answer on.",
+                "It applies from the next answer on.",
                 setting_commands.set_system, "[TEXT]", ("sys",)),
         SlashCommand("model", "list or switch models",
                 "Lists models, or continues the same conversation with another one: a GGUF file, a name of the list or "
                 "of the catalogue, a model of the server that answers, or another server (its name or address, and a "
-                "model of it). `/model info` tells about the present one.",
+                "model of it). `/model info` shows the details of the current one.",
                 setting_commands.switch_model, "[NAME|info]", (), "model"),
         SlashCommand("think", "thinking before an answer",
                 "`/think show` prints what the model thought (Ctrl+T too). `on` and `off` tell it to think or not, "
@@ -195,7 +195,7 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
                 "Tokens, speeds and sampling of the last answer and of all since the start.",
                 context_commands.show_stats, "", ("usage",)),
         SlashCommand("bye", "leave",
-                "Leaves; the session is kept.",
+                "Quits; the session is kept.",
                 leave, "", ("exit", "quit", "q")),
     ),
 }  # fmt: skip

@@ -79,18 +79,26 @@ def undo(state: SessionState, argument: str) -> None:
     """`/undo [N]`
 
     Raises:
-        UsageError: there are fewer turns, or the argument is no number.
+        UsageError: the argument is no number.
     """
     turns = _parse_number(argument, "a number of turns")
     question = question_before(state.session.conversation, turns)
     if question is None:
-        raise UsageError("there are fewer turns than that" if turns > 1 else "there is nothing to undo")
+        return state.report(_few_turns(sum(each.role == "user" for each in state.session.conversation.messages())))
     state.session.set_leaf(question.parent)
     state.branch_point = None
     exchange.update_used_tokens(state)
-    undone = f"undone: {turns} turns" if turns > 1 else "undone"
     quoted = cut(escape_control_characters(question.message.content), QUOTE_CELLS)
-    state.report(f"{undone}, back before “{quoted}” · /branches finds it again")
+    if turns == 1:
+        return state.report(f"Removed “{quoted}”. /branches brings it back.")
+    return state.report(f"Removed {turns} turns, from “{quoted}” on. /branches brings them back.")
+
+
+def _few_turns(turns: int) -> str:
+    """How many turns can be undone, if more were to be."""
+    if turns == 0:
+        return "There is nothing to undo."
+    return "There is only 1 turn to undo." if turns == 1 else f"There are only {turns} turns to undo."
 
 
 def edit(state: SessionState, argument: str) -> str:
@@ -106,7 +114,7 @@ def edit(state: SessionState, argument: str) -> str:
     if question is None:
         raise UsageError("there is no message to edit")
     state.branch_point = (question.parent,)
-    state.show(*state.wrapped("edit and send; an empty message changes nothing", "dim"))
+    state.show(*state.wrapped("Edit and send. An empty message changes nothing.", "dim"))
     return question.message.content
 
 
@@ -145,13 +153,14 @@ def show_branches(state: SessionState, argument: str) -> None:
             raise UsageError(f"there is no branch {number}", hint="`/branches` lists them")
         state.session.set_leaf(found[number - 1].leaf)
         exchange.update_used_tokens(state)
-        state.report(f"on branch {number}")
+        state.report(f"Now on branch {number}.")
         show_end(state)
     elif not found:
-        state.report("nothing was said yet")
+        state.report("Nothing has been said yet.")
     else:
         state.show(*(_branch_line(state, number, branch) for number, branch in enumerate(found, 1)))
-        state.report("/branches NUMBER switches" if len(found) > 1 else "one branch; /regen and /edit make others")
+        alone = "There is only one branch. /regen and /edit make others."
+        state.report("/branches NUMBER switches." if len(found) > 1 else alone)
 
 
 def _parse_number(argument: str, meaning: str) -> int:
@@ -167,7 +176,7 @@ def _parse_number(argument: str, meaning: str) -> int:
     if not argument:
         return 1
     if not (argument.isascii() and argument.isdecimal() and len(argument) < 10 and int(argument) >= 1):
-        raise UsageError(f"needs {meaning}, not `{escape_line(argument)}`")
+        raise UsageError(f"this command takes {meaning}, not `{escape_line(argument)}`")
     return int(argument)
 
 

@@ -257,7 +257,7 @@ class LineEditor:
         if now - self._interrupted_at < LEAVE_SECONDS:
             event.app.exit(exception=KeyboardInterrupt())
         self._interrupted_at = now
-        event.app.create_background_task(self._show_remark("Ctrl+C again leaves", LEAVE_SECONDS))
+        event.app.create_background_task(self._show_remark("Ctrl+C again quits", LEAVE_SECONDS))
 
     def _on_ctrl_z(self, event: KeyPressEvent) -> None:
         self._is_suspended = True

@@ -98,7 +98,7 @@ class PlainReader:
             self._environment.print("")  # so that what follows begins on a new line
             raise
         except KeyboardInterrupt:  # the first one drops the line
-            self._environment.print("\nCtrl+C again leaves")
+            self._environment.print("\nCtrl+C again quits")
             text = self._line(PROMPT)
         return without_surrogates(text)
 

@@ -169,7 +169,7 @@ def test_a_cut_answer_fails_only_when_asked_to(tiny_model: Path) -> None:
         (["-m", "MODEL", "--raw-ids", "-"], b"[1, 999999]", 6, "999999"),
         (["-m", "MODEL", "--raw-ids", "-"], b"{", 6, "stdin: is not JSON"),
         (["-m", "MODEL", "-f", "nowhere.txt", "hi"], b"", 7, "nowhere.txt: cannot be read: No such file or directory"),
-        (["-m", "MODEL", "-s", "a", "--system-file", "b", "hi"], b"", 2, "--system and --system-file cannot be used together"),
+        (["-m", "MODEL", "-s", "a", "--system-file", "b", "hi"], b"", 2, "--system-file cannot be used together"),
         (["-m", "MODEL", "--kv-type", "q4_0", "--flash-attention", "off", "hi"], b"", 2, "needs flash attention"),
         (["-m", "CHECKPOINT", "hi"], b"", 3, "is a folder, not a GGUF file"),
         (["-m", "TEXT", "hi"], b"", 3, ""),

@@ -194,7 +194,7 @@ def test_no_history_writes_nothing(start: Any, tmp_path: Path) -> None:
     terminal.say("secret")
     terminal.wait("You said: secret")
     terminal.say("/search secret")
-    terminal.wait("/load NUMBER opens one there")
+    terminal.wait("/load NUMBER opens the session there.")
     terminal.send(CTRL_D)
     assert terminal.end() == 0
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -204,7 +204,7 @@ def test_ctrl_c_at_a_plain_prompt_drops_the_line_and_then_leaves(start: Any) -> 
     terminal = start([["text", "half"], ["wait"]], environment={"TERM": "dumb"})
     terminal.wait(lambda: reads_stdin(terminal.child.pid))  # before that, a signal waits for the next key
     terminal.send("unwanted", CTRL_C)
-    terminal.wait("Ctrl+C again leaves")
+    terminal.wait("Ctrl+C again quits")
     terminal.say("go")
     terminal.wait("half")
     terminal.send(CTRL_C)
@@ -212,7 +212,7 @@ def test_ctrl_c_at_a_plain_prompt_drops_the_line_and_then_leaves(start: Any) -> 
     terminal.wait_for_prompt()
     terminal.wait(lambda: reads_stdin(terminal.child.pid))
     terminal.send(CTRL_C)
-    terminal.wait(lambda: terminal.text().count("Ctrl+C again leaves") == 2)
+    terminal.wait(lambda: terminal.text().count("Ctrl+C again quits") == 2)
     terminal.wait(lambda: reads_stdin(terminal.child.pid))
     terminal.send(CTRL_C)
     assert terminal.end() == 130

@@ -160,7 +160,7 @@ def test_the_program_ends_although_its_engine_hangs(begin: Begin, way: str) -> N
         terminal.child.kill(signal.SIGTERM)
     else:
         terminal.send(CTRL_C)
-        terminal.wait("stopping · Ctrl+C again leaves")
+        terminal.wait("stopping · Ctrl+C again quits")
         terminal.send(CTRL_C)
     assert terminal.end() == 130
     assert ends(engine)

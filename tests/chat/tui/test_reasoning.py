@@ -16,7 +16,7 @@ def test_reasoning_is_shown_before_its_answer_and_folded_away_later(start: Any) 
     terminal.wait("Thought for 0.0 s (4 words). /think show prints it.\n\nYes.")
     terminal.wait_for_prompt()
     terminal.run("/think show", "It may\nbe so.")
-    terminal.run("/sessions", "/load NUMBER opens one")
+    terminal.run("/sessions", "/load NUMBER opens one.")
     terminal.run("/load 1", "Thought before it answered (4 words).\n\nYes.")
     terminal.send("typed", CTRL_T)
     terminal.wait(lambda: terminal.text().count("It may\nbe so.") == 2 and terminal.cursor_line() == "> typed")
@@ -52,29 +52,27 @@ def test_think_changes_its_options(start: Any) -> None:
     terminal.run("/think limit many", "error: ")
     terminal.run(
         "/think loudly",
-        "error: /think has no `loudly`\nhint: use show, auto, on, off, hide, or `limit` and a number of tokens",
+        "error: `/think` does not take `loudly`\nhint: use show, auto, on, off, hide, or `limit` and a number",
     )
 
 
 def test_an_answer_that_was_all_reasoning_says_so_and_is_gone_on_with(start: Any) -> None:
     """Nothing was stored of an answer without text, so it could not be continued."""
     terminal = start([["think", "Hm"], ["length"]], [["think", "m."], ["text", "Yes."]], [["think", "Hm."]])
-    terminal.run(
-        "Is it?", "The model only thought and gave no answer. The answer reached its limit.\n/continue resumes it."
-    )
+    terminal.run("Is it?", "The model thought but gave no answer. The answer reached its limit.\n/continue resumes it.")
     terminal.run("/continue", "(1 word). /think show prints it.\n\nYes.")
     terminal.run("/export out.json", "out.json")
-    terminal.run("again", "The model only thought and gave no answer. /regen tries again.")
+    terminal.run("again", "The model thought but gave no answer. /regen tries again.")
 
 
 def test_the_models_own_system_prompt_is_shown_left_out_and_taken_back(start: Any) -> None:
     terminal = start(system_prompt="Be the model.")
     terminal.wait("/ 32,768")
-    terminal.run("/system", "Be the model.\nthe model's own; /system none leaves it out")
+    terminal.run("/system", "Be the model.\nThis is the model's own. /system none leaves it out.")
     terminal.run("hi", "You said: hi")
     terminal.run("/context", "system          3  Be the model.")
-    terminal.run("/system none", "no system prompt")
-    terminal.run("/system default", "the model's own; /system none leaves it out")
+    terminal.run("/system none", "There is no system prompt.")
+    terminal.run("/system default", "This is the model's own. /system none leaves it out.")
 
 
 def test_an_effort_is_one_of_the_models(start: Any) -> None:

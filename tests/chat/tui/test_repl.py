@@ -40,9 +40,9 @@ def test_a_session_in_a_pipe_is_a_plain_transcript() -> None:
         "> # First\n\n"
         "> sec\n\n"
         "> ond\n\n"
-        "> error: there are fewer turns than that\n\n"
+        "> There are only 2 turns to undo.\n\n"
         "> > error: the engine stopped: SIGSEGV\nhint: `/regen` asks again\n\n"
-        "your message is kept: /regen asks again, /undo takes it back\n\n"
+        "Your message is kept. /regen asks again, /undo removes it.\n\n"
         "> \n",
     )
 
@@ -71,7 +71,7 @@ def test_ctrl_d_leaves_with_0_and_ctrl_c_twice_with_130(start: Any) -> None:
     terminal = start(seconds={"TWICE_SECONDS": 3600})
     terminal.wait("/ 32,768")
     terminal.send(CTRL_C)
-    terminal.wait("Ctrl+C again leaves")
+    terminal.wait("Ctrl+C again quits")
     terminal.send(CTRL_C)
     assert terminal.end() == 130
 
@@ -102,7 +102,7 @@ def test_a_second_ctrl_c_ends_the_program_if_the_engine_does_not_stop(start: Any
     terminal.say("go")
     terminal.wait("begun")
     terminal.send(CTRL_C)
-    terminal.wait("stopping · Ctrl+C again leaves")
+    terminal.wait("stopping · Ctrl+C again quits")
     terminal.send(CTRL_C)
     assert terminal.end() == 130
 
@@ -139,7 +139,7 @@ def test_a_dead_engine_ends_one_answer_but_not_the_session(start: Any) -> None:
     terminal = start([["text", "half"], ["die"]])
     terminal.say("go")
     terminal.wait("error: the engine stopped: SIGSEGV")
-    terminal.wait("your message is kept: /regen asks again, /undo takes it back")
+    terminal.wait("Your message is kept. /regen asks again, /undo removes it.")
     assert "half" in terminal.text() and "Traceback" not in terminal.everything()
     terminal.say("again")
     terminal.wait("You said: again")

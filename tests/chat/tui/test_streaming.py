@@ -79,7 +79,7 @@ def test_a_silent_engine_is_reported_and_can_be_stopped() -> None:
 
 def test_a_second_ctrl_c_abandons_an_engine_that_ignored_the_first() -> None:
     watch = Watch([["text", "begun"], ["hang"]])
-    watch.press_once_shown("begun", "stopping · Ctrl+C again leaves")
+    watch.press_once_shown("begun", "stopping · Ctrl+C again quits")
     reply = watch.reply.run()
     assert (reply.text, reply.completion, reply.is_abandoned, reply.is_cancelled) == ("begun", None, True, True)
 

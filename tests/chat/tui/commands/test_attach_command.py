@@ -16,11 +16,11 @@ def test_files_are_attached_to_the_next_message_only(start: Any, tmp_path: Path)
     (tmp_path / "latin.txt").write_bytes("na\xefve\n".encode("latin-1"))
     (tmp_path / "image.png").write_bytes(b"\x89PNG\0\0")
     terminal = start()
-    terminal.run("/file", "no files attached")
+    terminal.run("/file", "No files are attached.")
     terminal.run("/file my notes.txt", "my notes.txt · 18 characters, 4 tokens")
     terminal.run("/file latin.txt", "note: latin.txt is not UTF-8 from byte 2 on")
-    terminal.run("/file clear", "no files attached")
-    terminal.run("/read 'my notes.txt'", "goes with the next message")
+    terminal.run("/file clear", "No files are attached.")
+    terminal.run("/read 'my notes.txt'", "with the next message.")
     terminal.run("/file image.png", "image.png: is binary, not text")
     terminal.run("/file nowhere.txt", "nowhere.txt: cannot be read: No such file or directory")
     terminal.run("/file latin.txt nowhere.txt", "nowhere.txt: cannot be read: No such file or directory")
@@ -32,7 +32,7 @@ def test_files_are_attached_to_the_next_message_only(start: Any, tmp_path: Path)
     terminal.run("/file ~no-user/x", "~no-user/x: cannot be read: No such file or directory")
     terminal.run("/set draft ~no-user/x", "~no-user/x: no such file")
     terminal.run("/file *.rs", "no file matches `*.rs`")
-    terminal.run("/file", "goes with the next message")  # the notes, and nothing of what failed
+    terminal.run("/file", "with the next message.")  # the notes, and nothing of what failed
     assert "latin.txt" not in terminal.text().rsplit("> /file", 1)[1]
     terminal.run("What is it?", "line two")
     terminal.run("And now?", "You said: And now?")
@@ -47,9 +47,9 @@ def test_a_pattern_attaches_what_it_matches(start: Any, tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"# {name}\n")
     (tmp_path / "folder.py").mkdir()
     terminal = start()
-    terminal.run("/file *.py", "goes with the next message")
+    terminal.run("/file *.py", "with the next message.")
     shown = terminal.text().rsplit("/file *.py", 1)[1]
     assert re.findall(r"^(\S+) · \d+ characters", shown, re.MULTILINE) == ["[x].py", "a.py", "b.py"]
-    terminal.run("/file clear", "no files attached")
-    terminal.run("/file [x].py", "goes with the next message")
+    terminal.run("/file clear", "No files are attached.")
+    terminal.run("/file [x].py", "with the next message.")
     assert "a.py · " not in terminal.text().rsplit("> /file [x].py", 1)[1]

@@ -50,8 +50,8 @@ def test_copy_writes_to_the_terminals_clipboard(start: Any) -> None:
     terminal = start([["text", "Text\n\n```py\nx = 1\n```\n"]], environment={"DISPLAY": "", "WAYLAND_DISPLAY": ""})
     terminal.run("/copy", "there is no answer to copy yet")
     terminal.run("go", "x = 1")
-    terminal.run("/copy code", "copied 6 characters to the terminal (OSC 52)")
-    terminal.run("/copy", "copied 22 characters to the terminal (OSC 52)")
+    terminal.run("/copy code", "Copied 6 characters to the terminal (OSC 52).")
+    terminal.run("/copy", "Copied 22 characters to the terminal (OSC 52).")
     copied = [base64.b64decode(found) for found in re.findall(rb"\x1b\]52;c;([^\x07]*)\x07", terminal.output)]
     assert copied == [b"x = 1\n", b"Text\n\n```py\nx = 1\n```\n"]
 
@@ -60,9 +60,9 @@ def test_copy_writes_to_the_terminals_clipboard(start: Any) -> None:
 @pytest.mark.slow
 def test_export_chooses_the_format_by_name_and_overwrites_if_asked(start: Any, tmp_path: Path, suffix: str) -> None:
     terminal = start()
-    terminal.run(f"/export talk.{suffix}", "nothing was said yet")
+    terminal.run(f"/export talk.{suffix}", "Nothing has been said yet.")
     terminal.run("question?", "You said: question?")
-    terminal.run(f"/export talk.{suffix}", f"wrote talk.{suffix}, ")
+    terminal.run(f"/export talk.{suffix}", f"Wrote talk.{suffix} (")
     written = (tmp_path / f"talk.{suffix}").read_text()
     assert "question?" in written and "You said: question?" in written
     if suffix == "json":
@@ -71,6 +71,6 @@ def test_export_chooses_the_format_by_name_and_overwrites_if_asked(start: Any, t
     elif suffix != "jsonl":  # that is for training
         assert "program" in written
     terminal.run(f"/export talk.{suffix}", f"talk.{suffix} exists")
-    terminal.run(f"/export talk.{suffix} --paths --overwrite", "wrote talk")
+    terminal.run(f"/export talk.{suffix} --paths --overwrite", "Wrote talk")
     assert ("tests/chat/tui" in (tmp_path / f"talk.{suffix}").read_text()) is suffix.startswith("json")
     terminal.run("/export talk.doc", "`.doc` is not the suffix of a format")

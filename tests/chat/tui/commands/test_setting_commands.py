@@ -15,8 +15,26 @@ from chat.config.conflicts import has_effect
 from chat.config.resolve import resolve_settings
 from chat.core.backend import ModelInfo
 from chat.system.paths import models_folder
-from chat.tui.commands.option_changes import changeable_options
+from chat.tui.commands.option_changes import changeable_options, session_hint
 from chat.tui.commands.setting_commands import MODEL_HINT, model_facts, show_options, switch_model
+
+
+@pytest.mark.parametrize(
+    ("in_a_shell", "in_a_session"),
+    [
+        ("name a GGUF file with `-m FILE`", "name a GGUF file with `/model FILE`"),
+        ("leave out `--draft`, or close other programs", "use `/set draft default`, or close other programs"),
+        (
+            "use fewer `--gpu-layers`, a smaller `--context`, or `--kv-type q8_0`",
+            "use fewer gpu_layers (`/set gpu_layers N`), a smaller context (`/set context N`), or `/set kv_type q8_0`",
+        ),
+        ("`-m` takes models, `--lora` adapters", "`/model` takes models, `/set lora` adapters"),
+        ("`mistral-chat convert CHECKPOINT -t Q4_K_M`", "`mistral-chat convert CHECKPOINT -t Q4_K_M`"),
+        ("`--no-history` keeps nothing", "`--no-history` keeps nothing"),
+    ],
+)
+def test_a_hint_names_what_a_session_takes(in_a_shell: str, in_a_session: str) -> None:
+    assert session_hint(in_a_shell) == in_a_session
 
 
 def test_facts_are_readable_and_leave_out_details_for_reports() -> None:
@@ -208,15 +226,15 @@ def test_the_system_prompt_is_shown_changed_and_removed(start: Any) -> None:
     terminal.run("/system Be long.", "Be long.")
     terminal.run("hi", "You said: hi")
     terminal.run("/context", "Be long.")
-    terminal.run("/system none", "no system prompt")
+    terminal.run("/system none", "There is no system prompt.")
 
 
 @pytest.mark.slow
 def test_raw_switches_markdown_off_and_on(start: Any) -> None:
     terminal = start([["text", "**bold**"]], [["text", "**bold**"]])
-    terminal.run("/raw", "answers are shown as they are written")
+    terminal.run("/raw", "Answers are shown as they are written.")
     terminal.run("go", "**bold**")
-    terminal.run("/raw off", "answers are shown with Markdown styled")
+    terminal.run("/raw off", "Answers are shown with Markdown styled.")
     terminal.run("go", "\nbold\n")
 
 
@@ -225,7 +243,7 @@ def test_a_preset_sets_its_values(start: Any, tmp_path: Path) -> None:
     config.mkdir(parents=True)
     (config / "config.toml").write_text('[preset.code]\nsystem = "You write code."\ntemperature = 0.1\n')
     terminal = start()
-    terminal.run("/preset", "presets: code")
+    terminal.run("/preset", "Presets: code.")
     terminal.run("/preset code", "temperature      0.1  /preset code")
     terminal.run("/system", "You write code.")
     terminal.run("/preset cod", "no preset `cod`")

@@ -69,10 +69,10 @@ def test_escapes_in_messages_and_titles_are_shown_as_symbols(start: Any) -> None
     terminal.send(ENTER)
     terminal.wait("ok")
     terminal.run("/sessions", "a␛[31mb␇c")
-    terminal.run("/search ok", "/load NUMBER opens one there")
+    terminal.run("/search ok", "/load NUMBER opens the session there.")
     terminal.run("/load 1", "a␛[31mb␇c")
     terminal.run("/context", "a␛[31mb␇c")
-    terminal.run("/branches", "one branch")
+    terminal.run("/branches", "There is only one branch.")
     assert b"\x1b[31mb" not in terminal.output and "\u202e".encode() not in terminal.output
 
 
@@ -84,5 +84,5 @@ def test_sentences_wrap_between_words_in_a_narrow_terminal(start: Any, tmp_path:
     terminal.say("go")
     terminal.wait("The answer is empty. /regen\ntries again.")
     terminal.say("/edit")
-    terminal.wait("edit and send; an empty\nmessage changes nothing")
+    terminal.wait("Edit and send. An empty\nmessage changes nothing.")
     assert "a-file-with-a-name.txt · 4,542\ncharacters, 1,135 tokens" in terminal.everything()

@@ -60,24 +60,24 @@ def test_undo_edit_and_regen_keep_what_they_replace_as_branches(start: Any) -> N
     terminal.run("first", "A1")
     terminal.run("second", "B1")
     terminal.run("/regen", "B2")
-    terminal.run("/undo 2", "undone: 2 turns, back before “first”")
-    terminal.run("/undo", "there is nothing to undo")
+    terminal.run("/undo 2", "Removed 2 turns, from “first” on.")
+    terminal.run("/undo", "There is nothing to undo.")
     terminal.run("/branches 1", "B1")
     terminal.send("/edit", ENTER)
     terminal.wait(lambda: terminal.cursor_line() == "> second")
     terminal.send(" again", ENTER)
     terminal.wait("C1")
-    terminal.run("/branches", "/branches NUMBER switches")
+    terminal.run("/branches", "/branches NUMBER switches.")
     shown = [line for line in terminal.lines() if re.match(r" +\d", line)]
     assert shown == [
         "  1   turn 2: “second” → “B1”",
         "  2   turn 2: “second” → “B2”",
         "  3 ▸ here: “second again” → “C1”",
     ]
-    terminal.run("/branches 2", "on branch 2")
-    assert "B2" in terminal.text().split("on branch 2")[1]
+    terminal.run("/branches 2", "Now on branch 2.")
+    assert "B2" in terminal.text().split("Now on branch 2.")[1]
     terminal.run("/branches 9", "there is no branch 9")
-    terminal.run("/branches x", "needs the number of a branch, not `x`")
+    terminal.run("/branches x", "this command takes the number of a branch, not `x`")
 
 
 @pytest.mark.slow
