@@ -12,7 +12,10 @@ ChatError                unexpected fault, or an answer that is not as asked for
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
+
+_NUMBER = re.compile(r"\[(?:Errno|WinError|SSL)[^\]]*\] ?| \(_ssl\.c:\d+\)")
 
 
 class ExitCode(IntEnum):
@@ -90,6 +93,17 @@ class EngineError(ChatError):
     """The engine process ended or broke its protocol."""
 
     exit_code = ExitCode.ENGINE
+
+
+def reason_text(error: BaseException | str) -> str:
+    """What an error of the system or a library says, without numbers that only a programmer knows."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return _NUMBER.sub("", str(reason or error)) or type(error).__name__
+
+
+def fault_text(error: BaseException) -> str:
+    """An error that nobody expected: its class, and what it says."""
+    return f"{type(error).__name__}: {_NUMBER.sub('', str(error))}"
 
 
 ERROR_OF_CODE: dict[ExitCode, type[ChatError]] = {

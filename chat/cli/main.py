@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat import __version__
 from chat.cli.argv import page_spellings, read_command_line
-from chat.errors import ChatError, ExitCode, UsageError
+from chat.errors import ChatError, ExitCode, UsageError, fault_text
 from chat.system import interrupts
 from chat.system.environment import Environment, discard_output, open_missing_streams, replace_unencodable
 
@@ -96,7 +96,11 @@ def run(arguments: Sequence[str], environment: Environment | None = None) -> int
         if tracebacks.shown:
             raise
         hint = "`-v` shows where" if tracebacks.offered else None
-        return _report(ChatError(f"unexpected: {type(error).__name__}: {error}", hint=hint), environment, tracebacks)
+        return _report(
+            ChatError(f"unexpected: {fault_text(error)}", hint=hint),
+            environment,
+            tracebacks,
+        )
 
 
 def _dispatch(line: CommandLine, environment: Environment, tracebacks: _Tracebacks) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from stat import S_IMODE
 from typing import TYPE_CHECKING, Literal
 
-from chat.errors import ChatError
+from chat.errors import ChatError, reason_text
 from chat.system.paths import cache_folder, config_folder, data_folder
 from chat.system.terminal_text import size_text
 
@@ -56,9 +56,11 @@ def check_engine_library(found: str | None, wanted: str | None) -> Finding:
         hint = f"`pip install {ENGINE}{f'=={wanted}' if wanted else ''}`"
         return Finding("library", "problem", f"{ENGINE} is not installed", hint)
     if wanted is not None and found != wanted:
-        words = f"{ENGINE} is {found}, but what we know of it was measured on {wanted}"
+        words = f"{ENGINE} is {found}, but this program was tested with {wanted}"
         return Finding("library", "note", words, f"`pip install {ENGINE}=={wanted}`")
-    return Finding("library", "ok", f"{ENGINE} {found}" + (", the version we are tested with" if wanted else ""))
+    return Finding(
+        "library", "ok", f"{ENGINE} {found}" + (", the version this program was tested with" if wanted else "")
+    )
 
 
 def installed(name: str) -> str | None:
@@ -186,7 +188,7 @@ def check_hub(*, online: bool) -> Finding:
         address = endpoint()
         count = sum(1 for _ in cached_gguf_files())
     except (ChatError, OSError) as error:
-        return Finding("hub", "problem", getattr(error, "message", str(error)), getattr(error, "hint", None))
+        return Finding("hub", "problem", getattr(error, "message", reason_text(error)), getattr(error, "hint", None))
     shown = address.rpartition("@")[2]
     words = f"cache {hub_cache()} with {count} GGUF {'file' if count == 1 else 'files'}, address {shown}"
     if not online:
@@ -208,6 +210,6 @@ def _ask(address: str) -> str | None:
     except HTTPError as error:
         return None if error.code < 500 else f"HTTP {error.code}"
     except URLError as error:
-        return str(error.reason)
+        return reason_text(error.reason)
     except (OSError, ValueError) as error:
-        return str(error)
+        return reason_text(error)

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from chat.errors import ChatError, FileError, ModelError, UsageError
+from chat.errors import ChatError, FileError, ModelError, UsageError, reason_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,7 +59,7 @@ def endpoint() -> str:
     """
     address = os.environ.get("HF_ENDPOINT", "").rstrip("/") or OFFICIAL
     if not _ADDRESS.fullmatch(address):
-        raise UsageError(f"HF_ENDPOINT is no web address: {address.rpartition('@')[2]}", hint=f"such as {OFFICIAL}")
+        raise UsageError(f"HF_ENDPOINT is not a web address: {address.rpartition('@')[2]}", hint=f"such as {OFFICIAL}")
     return address
 
 
@@ -106,14 +106,14 @@ def _network_errors_converted(session: Any, repository: str) -> Iterator[None]:
     try:
         yield
     except network.TooManyRedirects as error:
-        hint = f"is {_host()} a hub? HF_ENDPOINT says which hub is asked"
-        raise FileError(f"the hub sends requests for {repository} in a circle", hint=hint) from error
+        hint = f"is {_host()} a hub? HF_ENDPOINT names the hub"
+        raise FileError(f"the hub redirects requests for {repository} in a loop", hint=hint) from error
     except network.TimeoutException as error:
         raise BrokenOffError("it does not answer") from error
     except network.RequestError as error:
-        raise BrokenOffError(str(error) or type(error).__name__) from error
+        raise BrokenOffError(reason_text(error)) from error
     except OfflineModeIsEnabled as error:
-        hint = "`unset HF_HUB_OFFLINE` to let it"
+        hint = "`unset HF_HUB_OFFLINE` allows it"
         raise FileError(f"HF_HUB_OFFLINE forbids asking the hub for {repository}", hint=hint) from error
 
 
@@ -191,8 +191,8 @@ def _headers() -> dict[str, str]:
     if token is None:
         return headers
     if not (token.isascii() and token.isprintable()):
-        hint = "`hf auth login` stores a new one; HF_TOKEN goes before it"
-        raise UsageError("the hub token holds characters that no token has", hint=hint)
+        hint = "`hf auth login` stores a new one; HF_TOKEN takes precedence"
+        raise UsageError("the hub token contains invalid characters", hint=hint)
     return {**headers, "authorization": f"Bearer {token}"}
 
 
@@ -215,14 +215,14 @@ def _refusal(response: Any, repository: str, revision: str | None) -> ChatError 
     if code == "EntryNotFound":
         return ModelError(f"{repository} does not hold that file", hint=f"see {page}")
     if status == 401 and has_token and code != "RepoNotFound":
-        hint = "`hf auth login` stores a new one; HF_TOKEN goes before it"
+        hint = "`hf auth login` stores a new one; HF_TOKEN takes precedence"
         return ModelError("the hub does not accept the token", hint=hint)
     if status in (401, 404):
         login = "" if has_token else "; if it is private: `hf auth login`"
         return ModelError(f"the hub has no repository {repository}, or hides it", hint=f"look at {page}{login}")
     if status == 403:
-        return ModelError(f"the hub forbids reading {repository}", hint="check what the token is allowed")
-    hint = f"is {_host()} a hub? HF_ENDPOINT says which hub is asked"
+        return ModelError(f"the hub forbids reading {repository}", hint="check the permissions of the token")
+    hint = f"is {_host()} a hub? HF_ENDPOINT names the hub"
     return FileError(f"the hub answers {repository} with status {status}", hint=hint)
 
 
@@ -231,7 +231,7 @@ def _busy(response: Any) -> BusyError:
     reset = _RESET.search(response.headers.get("ratelimit", ""))
     seconds = int(limit) if re.fullmatch(r"\d{1,6}", limit) else int(reset[1]) if reset else None
     if response.status_code != 429:
-        message = f"the hub is out of order (status {response.status_code})"
+        message = f"the hub is not working (status {response.status_code})"
         return BusyError(seconds, FileError(message, hint="try again later: what came is kept"))
     when = f"in {seconds} s" if seconds else "later"
     hint = f"try again {when}: what came is kept; with a token the limit is higher: `hf auth login`"

@@ -14,7 +14,7 @@ from string import Template as Dollars
 from typing import TYPE_CHECKING, Any
 
 from chat.config.option_types import checked, option_specs
-from chat.errors import DataError, FileError, UsageError
+from chat.errors import DataError, FileError, UsageError, reason_text
 from chat.system.paths import config_folder
 
 if TYPE_CHECKING:
@@ -131,8 +131,10 @@ def text_of(name: str) -> str:
         return own_path(name).read_text(encoding="utf-8")
     except FileNotFoundError:
         pass
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{own_path(name)}: cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise FileError(f"{own_path(name)}: is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise FileError(f"{own_path(name)}: cannot be read: {reason_text(error)}") from error
     if name not in names():
         near = get_close_matches(name, names(), 1)
         raise UsageError(

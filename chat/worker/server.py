@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from chat.core.conversation import Message
 from chat.core.events import Completion, LoadProgress, Seconds, TokenCounts
 from chat.core.request import EngineOptions, Request
-from chat.errors import ChatError, UsageError
+from chat.errors import ChatError, UsageError, fault_text
 from chat.worker.protocol import build, from_line, pack_error, pack_event, to_line
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def _log(text: str) -> None:
 
 
 def _unexpected(error: Exception) -> ChatError:
-    return ChatError(f"the engine failed: {type(error).__name__}: {error}", hint="run it with `-v` and report this")
+    return ChatError(f"the engine failed: {fault_text(error)}", hint="run it with `-v` and report this")
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ def test_the_library_is_missing_other_or_right() -> None:
     other = check_engine_library("0.4.0", "0.3.36")
     assert (other.state, other.words) == (
         "note",
-        "llama-cpp-python is 0.4.0, but what we know of it was measured on 0.3.36",
+        "llama-cpp-python is 0.4.0, but this program was tested with 0.3.36",
     )
     assert check_engine_library("0.3.36", "0.3.36").state == "ok"
     assert pinned() == "0.3.36"

@@ -61,7 +61,7 @@ def test_variables_are_checked_both_ways() -> None:
         template.fill("x", {})
     with pytest.raises(UsageError, match="template `t` has no variable `b`"):
         template.fill("x", {"a": "1", "b": "2"})
-    with pytest.raises(UsageError, match="-p must be NAME=TEXT, not 'a'"):
+    with pytest.raises(UsageError, match="-p needs NAME=TEXT, not 'a'"):
         given_values(["a"])
 
 

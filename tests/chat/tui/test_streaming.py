@@ -158,7 +158,7 @@ def test_an_unexpected_error_of_loading_ends_the_wait() -> None:
     backend = BackgroundBackend(lambda options: Failing(), EngineOptions("/x.gguf"), EventQueue())
     assert backend.wait_for_load(DEADLINE_SECONDS)
     assert backend.fault is not None and backend.info is None
-    assert backend.fault.message == "unexpected: FileNotFoundError: [Errno 2] No such file: 'topics.bin'"
+    assert backend.fault.message == "unexpected: FileNotFoundError: No such file: 'topics.bin'"
 
 
 def test_loading_posts_its_progress_and_its_end() -> None:
