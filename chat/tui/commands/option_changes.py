@@ -79,6 +79,7 @@ def _as_command(found: re.Match[str]) -> str:
         return found[0]
     if name == "model":
         return f"{amount}`/model{value}`"
+    name = name.replace("_", "-")  # as they are listed
     if left_out:
         return f"use `/set {name} default`"
     return f"{amount}{name} (`/set {name} N`)" if amount else f"`/set {name}{value}`"

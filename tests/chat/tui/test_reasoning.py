@@ -68,11 +68,11 @@ def test_an_answer_that_was_all_reasoning_says_so_and_is_gone_on_with(start: Any
 def test_the_models_own_system_prompt_is_shown_left_out_and_taken_back(start: Any) -> None:
     terminal = start(system_prompt="Be the model.")
     terminal.wait("/ 32,768")
-    terminal.run("/system", "Be the model.\nThis is the model's own. /system none leaves it out.")
+    terminal.run("/system", "Be the model.\nThe model's own; /system none leaves it out.")
     terminal.run("hi", "You said: hi")
     terminal.run("/context", "system          3  Be the model.")
     terminal.run("/system none", "There is no system prompt.")
-    terminal.run("/system default", "This is the model's own. /system none leaves it out.")
+    terminal.run("/system default", "The model's own; /system none leaves it out.")
 
 
 def test_an_effort_is_one_of_the_models(start: Any) -> None:

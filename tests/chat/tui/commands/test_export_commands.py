@@ -60,7 +60,7 @@ def test_copy_writes_to_the_terminals_clipboard(start: Any) -> None:
 @pytest.mark.slow
 def test_export_chooses_the_format_by_name_and_overwrites_if_asked(start: Any, tmp_path: Path, suffix: str) -> None:
     terminal = start()
-    terminal.run(f"/export talk.{suffix}", "Nothing has been said yet.")
+    terminal.run(f"/export talk.{suffix}", "nothing has been said yet")
     terminal.run("question?", "You said: question?")
     terminal.run(f"/export talk.{suffix}", f"Wrote talk.{suffix} (")
     written = (tmp_path / f"talk.{suffix}").read_text()
@@ -73,4 +73,4 @@ def test_export_chooses_the_format_by_name_and_overwrites_if_asked(start: Any, t
     terminal.run(f"/export talk.{suffix}", f"talk.{suffix} exists")
     terminal.run(f"/export talk.{suffix} --paths --overwrite", "Wrote talk")
     assert ("tests/chat/tui" in (tmp_path / f"talk.{suffix}").read_text()) is suffix.startswith("json")
-    terminal.run("/export talk.doc", "`.doc` is not the suffix of a format")
+    terminal.run("/export talk.doc", "there is no export format for `.doc`")

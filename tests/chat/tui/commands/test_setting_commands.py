@@ -26,7 +26,7 @@ from chat.tui.commands.setting_commands import MODEL_HINT, model_facts, show_opt
         ("leave out `--draft`, or close other programs", "use `/set draft default`, or close other programs"),
         (
             "use fewer `--gpu-layers`, a smaller `--context`, or `--kv-type q8_0`",
-            "use fewer gpu_layers (`/set gpu_layers N`), a smaller context (`/set context N`), or `/set kv_type q8_0`",
+            "use fewer gpu-layers (`/set gpu-layers N`), a smaller context (`/set context N`), or `/set kv-type q8_0`",
         ),
         ("`-m` takes models, `--lora` adapters", "`/model` takes models, `/set lora` adapters"),
         ("`mistral-chat convert CHECKPOINT -t Q4_K_M`", "`mistral-chat convert CHECKPOINT -t Q4_K_M`"),
@@ -207,7 +207,7 @@ def test_settings_are_checked_shown_and_used(start: Any) -> None:
     terminal.run("/set seed 99999999999", "--seed must be at most 4294967294, not 99999999999")
     terminal.run("/set top-k = 7", "top-k            7  /set")
     terminal.run("/set top_p=0.5", "top-p            0.5  /set")
-    terminal.run("/set json on", "`--json` can only be given on the command line, not to a session")
+    terminal.run("/set json on", "`--json` can only be given on the command line")
     terminal.run("/set stop '### '", "stop             '### '  /set")
     terminal.run("/show temperature", "Randomness; 0 takes the likeliest token each time.")
     terminal.run("/set temperature default", "temperature      0.7  /set")

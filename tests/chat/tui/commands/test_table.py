@@ -26,7 +26,7 @@ def test_all_commands_exist_and_are_explained() -> None:
 
 def test_help_lists_all_commands_and_explains_one(start: Any) -> None:
     terminal = start()
-    terminal.run("/?", "Ctrl+D leaves")
+    terminal.run("/?", "Ctrl+D quits")
     for command in COMMANDS.values():  # all of it stands on a screen of 80x24 at once
         assert f"/{command.name}" in terminal.text() and command.help in terminal.text()
     terminal.run("/help undo", "also /u")
