@@ -86,7 +86,7 @@ def format_of_suffix(path: Path, *, every: bool = False) -> ExportFormat:
         return "jsonl"
     if kind is None:
         raise UsageError(
-            f"`{path.suffix or path.name}` is not the suffix of a format",
+            f"there is no export format for `{path.suffix or path.name}`",
             hint=f"use one of {', '.join(_SUFFIXES)}",
         )
     return kind

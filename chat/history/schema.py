@@ -220,7 +220,7 @@ def check_version(connection: sqlite3.Connection) -> int:
     if application != APPLICATION_ID and tables:
         raise RefusedError("it is a database of another program")
     if version > SCHEMA:
-        raise RefusedError(f"it is of a newer version, {version}, and this program knows {SCHEMA}")
+        raise RefusedError(f"its version, {version}, is newer than {SCHEMA}, which this program knows")
     return version
 
 

@@ -79,7 +79,9 @@ def from_json(text: str) -> tuple[SessionRecord, Conversation]:
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
         raise DataError("this is JSON, but not an exported session", hint=EXPORT_HINT)
     if plain.get("version") != VERSION:
-        raise DataError(f"version {plain.get('version')!r} of the session format is not {VERSION}")
+        raise DataError(
+            f"version {plain.get('version')!r} of the session format is not known; this program reads {VERSION}"
+        )
     nodes: dict[str, Node] = {}
     for number, item in enumerate(_typed(plain, "nodes", list, "")):
         node = _node(item, nodes, f"nodes[{number}]")

@@ -300,4 +300,4 @@ def _title_of(nodes: Iterable[Node]) -> str:
 
 
 def _name_taken(name: str) -> UsageError:
-    return UsageError(f"a session is called `{escape_line(name)}` already", hint="choose another name")
+    return UsageError(f"there is already a session called `{escape_line(name)}`", hint="choose another name")

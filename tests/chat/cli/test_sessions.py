@@ -151,13 +151,13 @@ def test_export_writes_the_format_of_the_suffix(store: Store, tmp_path: Path) ->
             ("rm", "nothing like it", "-y"),
             "error: there is no session `nothing like it`\nhint: `mistral-chat sessions list` shows them\n",
         ),
-        (("export", "buffer", "-o", "x.pdf"), "error: `.pdf` is not the suffix of a format\nhint: use one of "),
+        (("export", "buffer", "-o", "x.pdf"), "error: there is no export format for `.pdf`\nhint: use one of "),
         (("show", "bufer"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
         (("show", "x" * 999), f"error: there is no session `{'x' * 100}…`\nhint: `mistral-chat sessions list` "),
         (("rename", "bufer", "x"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
         (
             ("rename", "buffer", "日本語の話"),
-            "error: a session is called `日本語の話` already\nhint: choose another name\n",
+            "error: there is already a session called `日本語の話`\nhint: choose another name\n",
         ),
         (("rm", "buffer", "bufer", "--yes"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
         (("rm", "buffer"), "error: there is no terminal to ask on\nhint: `--yes` deletes without asking\n"),
@@ -196,7 +196,7 @@ def test_rm_asks_on_a_terminal(store: Store) -> None:
 def test_a_newer_history_is_an_error_and_not_changed(store: Store) -> None:
     assert store.path
     store._connection.write(lambda connection: connection.execute("PRAGMA user_version = 7"))
-    newer = "it is of a newer version, 7, and this program knows 3"
+    newer = "its version, 7, is newer than 3, which this program knows"
     for command in (["list"], ["show", "buffer"], ["search", "rolling"], ["export"]):
         assert sessions(*command) == (7, "", f"error: the history cannot be read: {newer}\n")
     for command in (["rm", "buffer", "--yes"], ["rename", "buffer", "b"]):
@@ -226,7 +226,7 @@ def test_an_imported_session_is_equal_to_the_exported_one(store: Store, tmp_path
     file = tmp_path / "buffer.json"
     file.write_text(sessions("show", "buffer", "--json")[1])
     code, out, err = sessions("import", str(file))
-    assert (code, err) == (0, "a session is called `buffer` already, so this one has no name\n")
+    assert (code, err) == (0, "there is already a session called `buffer`, so this one has no name\n")
     imported, conversation = store.load(out.strip())
     assert conversation == store.load(record.id)[1]
     assert (imported.name, imported.title, imported.model) == (None, record.title, record.model)
@@ -276,7 +276,7 @@ def test_what_cannot_be_imported_is_named_and_the_rest_is_taken_in(store: Store,
         f"error: {many}, line 5: this is JSON, but not an exported session",
         "hint: `mistral-chat sessions export SESSION -o FILE.json` writes one",
         f"error: {tmp_path}/n␛]0;x.json: cannot be read: No such file or directory",
-        "a session is called `buffer` already, so this one has no name",
+        "there is already a session called `buffer`, so this one has no name",
         "3 sessions were imported, 3 could not be read",
     ]
     assert sessions("import", str(missing), str(many))[0] == 7

@@ -219,7 +219,7 @@ def test_a_lock_that_another_program_keeps_gives_one_notice(tmp_path: Path, monk
         other.execute("BEGIN IMMEDIATE")
         conversation = append_turns(store, record.id, Conversation(), 2)
         assert [notice.text for notice in store.take_notices()] == [
-            "the history cannot be used (another program holds it): this chat is kept in memory only"
+            "the history cannot be used (another program is using it): this chat is kept in memory only"
         ]
     assert store.load(record.id)[1] == conversation
 

@@ -195,7 +195,7 @@ def test_the_suffix_of_a_name_gives_the_format() -> None:
     }  # fmt: skip
     assert {name: format_of_suffix(Path(name)) for name in names} == names
     for name, shown in (("chat.pdf", ".pdf"), ("chat", "chat")):
-        with pytest.raises(UsageError, match=rf"^`{shown}` is not the suffix of a format$") as caught:
+        with pytest.raises(UsageError, match=rf"^there is no export format for `{shown}`$") as caught:
             format_of_suffix(Path(name))
         assert caught.value.hint == "use one of .md, .markdown, .txt, .json, .html, .htm, .jsonl"
 
@@ -216,8 +216,8 @@ def node(**changes: Any) -> list[dict[str, Any]]:
         ("9" * 10_000, "^this is not JSON: "),
         ([], "^this is JSON, but not an exported session$"),
         ({"format": "other"}, "^this is JSON, but not an exported session$"),
-        (exported(version=2), "^version 2 of the session format is not 1$"),
-        (exported(version=None), "^version None of the session format is not 1$"),
+        (exported(version=2), "^version 2 of the session format is not known; this program reads 1$"),
+        (exported(version=None), "^version None of the session format is not known; this program reads 1$"),
         (exported(nodes={}), "^nodes: not a list$"),
         (exported(nodes=["x"]), r"^nodes\[0\]: not an object$"),
         (exported(nodes=node(id=""), leaf=None), r"^nodes\[0\]\.id: `` is empty or used twice$"),

@@ -234,7 +234,7 @@ def test_a_newer_history_is_refused_and_not_changed(
         (notice,) = store.take_notices()
         assert (store.path, store.failed) == (None, True)
     assert notice.text == (
-        "the history cannot be used (it is of a newer version, 9, and this program knows 3):"
+        "the history cannot be used (its version, 9, is newer than 3, which this program knows):"
         " this chat is kept in memory only"
     )
     assert {file.name: file.read_bytes() for file in tmp_path.glob("history*")} == before
@@ -252,7 +252,7 @@ def test_a_newer_history_in_use_is_refused_too(tmp_path: Path, monkeypatch: pyte
     with open_store(path) as store:
         assert store.failed
         (notice,) = store.take_notices()
-        assert f"newer version, {schema.SCHEMA + 1}" in notice.text
+        assert f"its version, {schema.SCHEMA + 1}, is newer" in notice.text
     newer.append(record.id, Node("a", None, Message("user", "still fine")))
     assert newer.load(record.id)[1].leaf == "a"
     assert newer.take_notices() == ()

@@ -228,9 +228,9 @@ def test_the_error_for_a_missing_session_names_similar_ones(store: Store) -> Non
 
 def test_names_are_unique_and_one_line(store: Store) -> None:
     first, second = store.create(name="plan"), store.create()
-    with pytest.raises(UsageError, match=r"^a session is called `plan` already$"):
+    with pytest.raises(UsageError, match=r"^there is already a session called `plan`$"):
         store.create(name="plan")
-    with pytest.raises(UsageError, match=r"^a session is called `plan` already$"):
+    with pytest.raises(UsageError, match=r"^there is already a session called `plan`$"):
         store.rename(second.id, "plan")
     for name, shown in (("", ""), ("a\nb", "a b"), ("\x1b[31m", "␛\\[31m"), ("x" * 101, "x" * 100)):
         with pytest.raises(UsageError, match=rf"^`{shown}` cannot be a session's name$"):
