@@ -85,7 +85,7 @@ def _download_or_clean(
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         partial.unlink(missing_ok=True)
-        hint = "what was fetched before it is kept; make room and try again, or set HF_HOME to a larger disk"
+        hint = "what was downloaded before is kept; make room and try again, or set HF_HOME to a larger disk"
         raise FileError(f"the disk is full: {file.name} was given up", hint=hint) from error
 
 
@@ -162,7 +162,7 @@ class _Transfer:
                     self.restart()
                     before = 0
                     if response.status_code != 200:
-                        raise BrokenOffError("it does not go on in the middle")
+                        raise BrokenOffError("it cannot resume in the middle")
                 for piece in response.iter_bytes():  # as they come: a chunk size would lose what is cut
                     self._write(piece)
         except BrokenOffError as error:

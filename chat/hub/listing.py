@@ -78,7 +78,7 @@ def read_listing(raw: bytes, repository: str) -> Listing:
         if raw.lstrip()[:1] == b"<":
             raise web_page(f"the list of {repository}") from error
         hint = f"is {endpoint()} a hub that gives sizes and checksums? HF_ENDPOINT says which hub is asked"
-        raise DataError(f"the hub's list of {repository} makes no sense", hint=hint) from error
+        raise DataError(f"the hub's list of {repository} is not valid", hint=hint) from error
 
 
 def _read(url: str, repository: str, revision: str | None) -> bytes:
@@ -106,5 +106,5 @@ def _remote_file(plain: dict[str, Any]) -> RemoteFile:
     if not (_SHA256 if large else _GIT_HASH).fullmatch(digest):
         raise ValueError("no checksum")
     if any(part in ("", ".", "..") for part in name.split("/")) or _ODD.search(name):
-        raise DataError(f"the hub lists a file {name!r}, which is no plain name inside a folder")
+        raise DataError(f"the hub lists a file {name!r}, which is not a plain name inside a folder")
     return RemoteFile(name, size, digest)

@@ -209,6 +209,6 @@ def _require_indexed(folder: Path) -> None:
         try:
             shards = set(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(f"{name}: is no index of weights") from error
+            raise DataError(f"{name}: is not an index of weights") from error
         if lacking := sorted(str(shard) for shard in shards if shard not in present):
             raise DataError(f"{name} names {lacking[0]}, which the repository lacks")

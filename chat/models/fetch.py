@@ -52,14 +52,14 @@ def pull(name: str, convert: Convert, *, discard: bool = False, say: Callable[[s
     asked = read_hub_name(name)
     here = gguf_here(asked)
     if here is not None:
-        say(f"{asked} is here already")
+        say(f"{asked} is already here")
     return here or pull_gguf(asked, say=say)
 
 
 def _pull_official(official: Official, convert: Convert, *, discard: bool, say: Callable[[str], None]) -> Path:
     target = models_folder() / f"{official.name}-{RECIPE}.gguf"
     if target.exists():
-        say(f"{official.name} is here already")
+        say(f"{official.name} is already here")
         return target
     whole, lacking = checkpoint_size(official.repository, say=say)
     _announce(official, whole, lacking, discard, say)

@@ -241,8 +241,8 @@ def only_model() -> Path:
         raise ModelError("no model is named", hint=WAYS_TO_A_MODEL)
     names = " or ".join(f"`-m {file.name}`" for file in ours[:3])
     raise ModelError(
-        f"no model is named, and {len(ours)} are here",
-        hint=f"say {names}; `export MISTRAL_CHAT_MODEL=NAME` names it for good",
+        f"no model is named, but there are {len(ours)} here",
+        hint=f"choose one with {names}; `export MISTRAL_CHAT_MODEL=NAME` names it for good",
     )
 
 
@@ -265,7 +265,7 @@ def _only(name: str, found: Sequence[LocalFile]) -> LocalFile | None:
     if len(found) > 1:
         shown = [file.name for file in found[:_CHOICES_SHOWN]]
         names = ", ".join([*shown, *(["..."] if len(found) > len(shown) else [])])
-        raise ModelError(f"`{name}` could be {len(found)} models: {names}", hint="write more of the name")
+        raise ModelError(f"`{name}` matches {len(found)} models: {names}", hint="type more of the name")
     return found[0] if found else None
 
 
@@ -312,7 +312,7 @@ def _unknown(name: str, *, is_folder: bool, files: Sequence[LocalFile]) -> Model
         sizes = f"downloads {size_text(official.download_bytes)}, makes {size_text(official.q4_bytes)} of it"
         hint = f"`mistral-chat models pull {name}` fetches it: {sizes}"
         if foreign := _near_foreign(name):
-            hint += f"; {foreign} is here already"
+            hint += f"; {foreign} is already here"
         return ModelError(f"{official.name} is not here yet", hint=hint)
     if is_repository(name):
         hint = f"on the hub it would be `{HubName(name)}` (GGUF files) or `mistral-chat convert {name}` (a checkpoint)"

@@ -36,7 +36,7 @@ def test_a_gguf_comes_as_it_is_into_the_hubs_cache(server: HubServer, gguf: Path
     assert path.is_relative_to(hub_cache())
     assert notices == [f"downloading 1 file of {HUB_NAME}, 1 MB"]
     assert pull(name, refuse, say=notices.append) == path
-    assert notices[1:] == [f"hf:{HUB_NAME} is here already"]
+    assert notices[1:] == [f"hf:{HUB_NAME} is already here"]
 
 
 def test_an_official_model_is_announced_with_sizes_then_converted(server: HubServer, gguf: Path) -> None:
@@ -57,7 +57,7 @@ def test_an_official_model_is_announced_with_sizes_then_converted(server: HubSer
         f"downloading 6 files of {OFFICIAL}, 4 MB",
     ]
     assert pull("mistral", refuse, say=notices.append) == path
-    assert notices[2:] == ["mistral-7b-instruct-v0.3 is here already"]
+    assert notices[2:] == ["mistral-7b-instruct-v0.3 is already here"]
 
 
 def test_a_checkpoint_can_be_discarded_after_its_conversion(server: HubServer, gguf: Path) -> None:

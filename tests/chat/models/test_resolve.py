@@ -51,8 +51,8 @@ def test_a_beginning_of_several_names_is_refused(pulled: Put) -> None:
     pulled("mine-b")
     assert refusal("mine") == (
         ExitCode.MODEL,
-        "`mine` could be 2 models: mine-a, mine-b",
-        "write more of the name",
+        "`mine` matches 2 models: mine-a, mine-b",
+        "type more of the name",
     )
 
 
@@ -91,8 +91,8 @@ def test_no_name_and_several_models_asks_for_one(pulled: Put) -> None:
     pulled("b")
     assert refusal(None) == (
         ExitCode.MODEL,
-        "no model is named, and 2 are here",
-        "say `-m a` or `-m b`; `export MISTRAL_CHAT_MODEL=NAME` names it for good",
+        "no model is named, but there are 2 here",
+        "choose one with `-m a` or `-m b`; `export MISTRAL_CHAT_MODEL=NAME` names it for good",
     )
 
 

@@ -164,7 +164,7 @@ def test_a_name_of_ollama_is_found_with_and_without_its_mark(ollama: Ollama, nam
 def test_a_name_with_several_tags_is_refused_with_the_choices(ollama: Ollama) -> None:
     ollama.add("registry.ollama.ai/library/qwen/7b")
     ollama.add("registry.ollama.ai/library/qwen/14b")
-    said = ("`{}` could be 2 models: ollama:qwen:14b, ollama:qwen:7b", "write more of the name")
+    said = ("`{}` matches 2 models: ollama:qwen:14b, ollama:qwen:7b", "type more of the name")
     assert refusal("qwen") == (said[0].format("qwen"), said[1])
     assert refusal("ollama:qwen") == (said[0].format("qwen"), said[1])
     assert refusal("ollama:qwne:7b") == (
@@ -179,14 +179,14 @@ def test_a_name_in_two_stores_is_refused_with_the_choices(
     monkeypatch.setattr("sys.platform", "linux")
     ollama.add("registry.ollama.ai/library/tiny/latest")
     touch(own_home / ".cache/llama.cpp/tiny.gguf")
-    assert refusal("tiny")[0] == "`tiny` could be 2 models: ollama:tiny:latest, tiny"
+    assert refusal("tiny")[0] == "`tiny` matches 2 models: ollama:tiny:latest, tiny"
 
 
 def test_a_name_of_the_catalogue_never_means_the_model_of_another_program(ollama: Ollama) -> None:
     ollama.add("registry.ollama.ai/library/mistral/latest")
     message, hint = refusal("mistral")
     assert message == "mistral-7b-instruct-v0.3 is not here yet"
-    assert (hint or "").endswith("; `-m ollama:mistral:latest` is here already")
+    assert (hint or "").endswith("; `-m ollama:mistral:latest` is already here")
 
 
 def test_ours_goes_before_other_programs(pulled: Put, ollama: Ollama) -> None:
