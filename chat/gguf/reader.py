@@ -252,7 +252,7 @@ def _places(
         if start + size > cursor.size:
             cursor.fail(f"{subject} ends at byte {start + size}, but the file ends at {cursor.size}", hint=INCOMPLETE)
         if start % TENSOR_ALIGNMENT:
-            cursor.fail(f"{subject} starts at byte {start}, which is no multiple of {TENSOR_ALIGNMENT}")
+            cursor.fail(f"{subject} starts at byte {start}, which is not a multiple of {TENSOR_ALIGNMENT}")
         tensors[name] = TensorInfo(name, shape, BLOCK_TYPES[kind].name, start, size)
         expected = align(offset + size, alignment)
     return tensors

@@ -64,7 +64,7 @@ def check_adapter_fits(adapter: GgufFile, base: GgufFile) -> None:
         ModelError: a tensor is not in the base, has another shape there or would be ignored, or the embedding of a tied
             base is changed.
     """
-    hint = f"the adapter belongs to another model than {base.path.name}"
+    hint = f"the adapter was made for another model than {base.path.name}"
     for name, (a, b) in lora_pairs(adapter).items():
         target = base.tensors.get(name)
         if target is None:

@@ -192,5 +192,5 @@ def select_drafter(
     if not context.model.can_rewind:
         difference = "a recurrent model"
     if difference:
-        return None, f"off: {difference} would not compute drafts bit for bit like single tokens"
+        return None, f"off: with {difference} it could change the answer"
     return PromptLookupDrafter(), "lookup"

@@ -97,7 +97,7 @@ class GrammarMask:
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)  # (vocabulary / 8,) rounded up
         allowed = np.unpackbits(bits, count=len(logits), bitorder="little").view(np.bool_) & self._textual
         if self._matcher.is_error() or not allowed.any():
-            raise EngineError(f"the constraint came to a dead end: {self._reason()}")
+            raise EngineError(f"the constraint reached a dead end: {self._reason()}")
         logits[~allowed] = -np.inf
 
     def consume(self, token: int) -> None:

@@ -73,7 +73,7 @@ def checked_grammar(constraint: Constraint, space: bool) -> str:
 def _too_slow(flag: str) -> UsageError:
     return UsageError(
         f"the constraint of `{flag}` is too complex: compiling takes over {SECONDS} seconds",
-        hint="make repetitions, numbers and alternatives in it fewer",
+        hint="use fewer repetitions, numbers and alternatives in it",
     )
 
 

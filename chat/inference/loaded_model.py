@@ -191,7 +191,7 @@ def _open(options: EngineOptions) -> tuple[GgufFile, Detected]:
     """Read and check the file, and find its prompt format."""
     file = read_gguf(Path(options.model_path))
     if file.is_adapter:
-        raise ModelError(f"{file.path}: is an adapter, not a model", hint="`-m MODEL --lora` adds it to its model")
+        raise ModelError(f"{file.path}: is an adapter, not a model", hint="`--lora FILE` adds it to its model")
     check_model(file)
     if options.prompt_format is None:
         try:
@@ -231,7 +231,7 @@ def _base_model_notice(detected: Detected) -> str:
     """A sentence for a user who has a conversation with a base model without having asked for the format raw."""
     if detected.name != "raw" or detected.reason == REQUESTED:
         return ""
-    return f"prompt format raw ({detected.reason}): this model goes on with a text and does not answer"
+    return "This is a base model: it continues text instead of answering."
 
 
 def _info(file: GgufFile, window: Window, prompt_format: str) -> ModelInfo:

@@ -21,9 +21,9 @@ def why_rows_differ(options: EngineOptions, file: GgufFile, plan: MemoryPlan) ->
     """Why several rows have other bits than one row at a time, as a noun phrase; empty where they have not."""
     kinds = {tensor.type for tensor in file.tensors.values() if len(tensor.shape) > 1}
     reasons = (
-        (plan.repack, "repacked rows"),
+        (plan.repack, "repacked weights"),
         (plan.gpu_layers > 0, "layers on a GPU"),
-        (options.flash_attention == "off", "attention without flash attention"),
-        (not kinds <= INVARIANT_TYPES, f"tensors of type {', '.join(sorted(kinds - INVARIANT_TYPES))}"),
+        (options.flash_attention == "off", "flash attention off"),
+        (not kinds <= INVARIANT_TYPES, f"{', '.join(sorted(kinds - INVARIANT_TYPES))} weights"),
     )
     return next((words for applies, words in reasons if applies), "")

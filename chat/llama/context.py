@@ -113,7 +113,7 @@ class LlamaContext:
         if settings.kv_type.startswith("q"):
             if flash == "off":
                 raise UsageError(
-                    f"a {settings.kv_type} cache needs flash attention", hint="leave `--flash-attention` on"
+                    f"a {settings.kv_type} cache needs flash attention", hint="leave out `--flash-attention`"
                 )
             flash = "on"
         params = api.llama_context_default_params()

@@ -219,7 +219,7 @@ def _gpu_layers(path: str, parts: Parts, options: EngineOptions, host: HostResou
     """
     wanted, free = options.gpu_layers, host.gpu_free_bytes
     if wanted not in ("auto", "all") and not (wanted.isascii() and wanted.isdigit()):
-        raise UsageError(f"`--gpu-layers {wanted}` is neither auto, all nor a number of layers")
+        raise UsageError(f"`--gpu-layers` must be auto, all or a number of layers, not `{wanted}`")
     if not options.wants_gpus:
         return 0, "everything on the processor" + (RAN_OUT if options.most_gpu_layers == 0 else "")
     if not free:

@@ -83,7 +83,7 @@ def choose_window(file: GgufFile, wanted: str) -> Window:
     if wanted == OFF:
         return Window(None, NO_WINDOW if file.architecture == WINDOWED_ARCHITECTURE else None) if own else Window()
     if not (wanted.isascii() and wanted.isdigit() and int(wanted) > 0):
-        raise UsageError(f"`--window {wanted}` is neither auto, off nor a number of tokens")
+        raise UsageError(f"`--window` must be auto, off or a number of tokens, not `{wanted}`")
     size = int(wanted)
     if own is None or file.architecture != WINDOWED_ARCHITECTURE:
         can_have = file.architecture == PLAIN_ARCHITECTURE
@@ -177,7 +177,7 @@ def missing_window_notice(file: GgufFile, wanted: str = AUTO, cells: int = 0) ->
         else f"this looks like Mistral 7B v0.1, whose sliding window of {window:,} tokens the file lacks"
     )
     if wanted == OFF:
-        return f"{fault}: past {window:,} tokens it sees further back than it was taught, and answers may go astray"
+        return f"{fault}: beyond {window:,} tokens it looks further back than in training, and answers may get worse"
     return f"{fault}: the context is kept to {window:,}; {missing_window_remedy(file)}"
 
 

@@ -21,7 +21,7 @@ def fault(schema: Any, path: str = "") -> str | None:
     if isinstance(schema, bool):
         return None
     if not isinstance(schema, dict):
-        return f"`{path or '/'}` is no schema"
+        return f"`{path or '/'}` is not a schema"
     for key, value in schema.items():
         check = _KEYWORDS.get(key)
         if check and (found := check(value, f"{path}/{key}")):

@@ -42,7 +42,7 @@ def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
         tools: functions, bare or as {"type": "function", "function": ...}; other keys are left out.
 
     Raises:
-        DataError: a tool without a valid name, or with parameters that are no JSON Schema of draft 7.
+        DataError: a tool without a valid name, or with parameters that are not a JSON Schema of draft 7.
     """
     return dumps([_tool(tool, f"tool {number}") for number, tool in enumerate(tools, 1)], "the tools")
 
@@ -64,7 +64,7 @@ def _tool(tool: Mapping[str, Any], where: str) -> dict[str, Any]:
     except RecursionError as error:
         raise DataError(f"{where}: the parameters of {name} are nested too deeply") from error
     if found:
-        raise DataError(f"{where}: the parameters of {name} are no JSON Schema of draft 7: {found}")
+        raise DataError(f"{where}: the parameters of {name} are not a JSON Schema of draft 7: {found}")
     return {
         "type": "function",
         "function": {"name": name, "description": description, "parameters": parameters},

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from chat.core.request import EngineOptions, Request
 
 PATIENCE_SECONDS, HURRY_SECONDS = 2.0, 0.3  # that the child gets to end by itself, normally and in a hurry
-NO_REPACKING = "this processor stops at an instruction of llama.cpp's code for repacked rows, so `--repack` is off now"
+NO_REPACKING = "this processor lacks an instruction that llama.cpp needs for repacked weights, so `--repack` is off now"
 
 
 class LocalBackend:

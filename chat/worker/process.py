@@ -144,4 +144,4 @@ def _reason(code: int) -> str:
         return "it was killed (SIGKILL), most likely because the system ran out of memory"
     if name == "SIGILL":
         return "SIGILL: this build of llama.cpp uses instructions that this processor does not have"
-    return f"it died of {name}"
+    return f"it crashed with {name}"

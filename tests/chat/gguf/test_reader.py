@@ -342,7 +342,7 @@ def test_a_tensor_off_the_boundary_that_llama_cpp_asserts_is_refused(tmp_path: P
     file.set("general.alignment", 4, 1)
     file.alignment = 1
     file.set("odd.name", STRING, "x")
-    assert "which is no multiple of 32" in refusal(written(tmp_path, file))
+    assert "which is not a multiple of 32" in refusal(written(tmp_path, file))
 
 
 def test_names_in_messages_cannot_steer_a_terminal(tmp_path: Path) -> None:

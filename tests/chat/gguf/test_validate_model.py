@@ -646,7 +646,7 @@ def test_an_adapter_fits_its_base_only(originals: dict[str, bytes], tmp_path: Pa
     (tmp_path / "other.gguf").write_bytes(other.pack())
     with pytest.raises(ModelError, match=r"tensor 'blk.7.attn_q.weight' is not in the model") as caught:
         check_adapter_fits(read_gguf(tmp_path / "other.gguf"), read_gguf(tmp_path / "llama.gguf"))
-    assert caught.value.hint == "the adapter belongs to another model than llama.gguf"
+    assert caught.value.hint == "the adapter was made for another model than llama.gguf"
     wide = sketch(originals["adapter"])
     shape("blk.0.attn_q.weight.lora_b", 4, 96)(wide)
     (tmp_path / "wide.gguf").write_bytes(wide.pack())

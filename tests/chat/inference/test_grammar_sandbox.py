@@ -38,7 +38,7 @@ def test_the_limit_is_of_processor_time_not_of_waiting(
     with pytest.raises(UsageError) as caught:
         checked_grammar(Constraint("regex", "[a-c]{3}"), False)
     assert caught.value.message == "the constraint of `--regex` is too complex: compiling takes over 0.02 seconds"
-    assert caught.value.hint == "make repetitions, numbers and alternatives in it fewer"
+    assert caught.value.hint == "use fewer repetitions, numbers and alternatives in it"
 
 
 @pytest.mark.slow

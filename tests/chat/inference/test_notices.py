@@ -16,7 +16,7 @@ from chat.worker.client import LocalBackend
 from tests.chat.conftest import PLAIN
 from tests.chat.tiny_models import Array, write_gguf
 
-BASE = "prompt format raw (the file names it): this model goes on with a text and does not answer"
+BASE = "This is a base model: it continues text instead of answering."
 CONVERSATION = Request(Prompt(messages=(Message("user", "the cat"),)), Sampling(temperature=0), max_tokens=3)
 
 

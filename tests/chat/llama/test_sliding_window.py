@@ -117,7 +117,7 @@ def test_who_asks_for_no_window_gets_the_whole_context_and_one_warning_past_it(f
     warning = missing_window_notice(file, "off", window + 1)
     assert warning is not None
     assert warning.endswith(
-        f": past {window:,} tokens it sees further back than it was taught, and answers may go astray"
+        f": beyond {window:,} tokens it looks further back than in training, and answers may get worse"
     )
 
 

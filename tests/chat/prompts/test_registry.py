@@ -327,7 +327,7 @@ def test_an_unknown_format_is_a_mistake_of_usage() -> None:
         ({"name": 7}, "tool 1: function name 7 is not"),
         ({"name": "f", "description": ["x"]}, "tool 1, description: text expected, not list"),
         ({"name": "f", "parameters": "x"}, "the parameters of f are not an object"),
-        ({"name": "f", "parameters": {"type": "thing"}}, "no JSON Schema of draft 7: `/type` is not a type"),
+        ({"name": "f", "parameters": {"type": "thing"}}, "not a JSON Schema of draft 7: `/type` is not a type"),
         (
             {"name": "f", "parameters": {"properties": {"a": {"minimum": "1"}}}},
             "`/properties/a/minimum` is not a number",

@@ -186,11 +186,11 @@ def test_a_bad_request_is_refused_and_the_next_one_answered(
     ("options", "kind", "message"),
     [
         ({"window": "65"}, UsageError, "`--window 65` is more than the 64 tokens the model was trained with"),
-        ({"window": "x"}, UsageError, "`--window x` is neither auto, off nor a number of tokens"),
+        ({"window": "x"}, UsageError, "`--window` must be auto, off or a number of tokens, not `x`"),
         ({"prompt_format": "v99"}, UsageError, "unknown prompt format `v99`"),
         ({"kv_type": "q4_0"}, UsageError, "a q4_0 cache needs flash attention"),
         ({"context": 32769}, UsageError, "`--context 32769` is more than the 32,768 the model knows"),
-        ({"gpu_layers": "x"}, UsageError, "`--gpu-layers x` is neither auto, all nor a number of layers"),
+        ({"gpu_layers": "x"}, UsageError, "`--gpu-layers` must be auto, all or a number of layers, not `x`"),
     ],
 )
 def test_invalid_options_are_refused_by_every_call(
