@@ -31,7 +31,7 @@ def system_load_warning(share: float | None) -> str | None:
     """The warning about it; None if none is needed."""
     if share is None or share < BUSY_SHARE:
         return None
-    return f"other programs keep {share:.0%} of the processors busy: times are unreliable, only ratios can be compared"
+    return f"Timings are unreliable on a busy machine. Other programs use {share:.0%} of the processors."
 
 
 def _ticks(stat: Path) -> list[int] | None:

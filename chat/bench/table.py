@@ -90,7 +90,7 @@ def _batches(batches: Sequence[RowTimes], sweet_spot: int) -> str:
 
 def _ahead(ahead: DraftGain) -> str:
     if ahead.repeating is None or ahead.unforeseen is None:
-        return f"Drafting is {ahead.reason}"
+        return f"Drafting is {ahead.reason}."
     return (
         f"Drafting ({ahead.reason}) is {ahead.repeating:.2f} times as fast if an answer repeats earlier text, "
         f"and {ahead.unforeseen:.2f} times if it does not"

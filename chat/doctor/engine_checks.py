@@ -116,7 +116,7 @@ def check_guide(found: Mapping[str, Any]) -> Finding:
         words = f"WRONG ANSWERS: the guide's stored answer has {len(known)} tokens, of which only {same} come out first"
         return Finding("guide", "problem", words, "install the version of llama-cpp-python named above")
     speed = f"{found['tokens_per_second']:,.0f} tokens a second"
-    words = f"its stored answer comes out, all {len(known)} tokens"
+    words = f"its answer is the stored one, all {len(known)} tokens"
     if found["tokens_per_second"] < SLOW_TOKENS_PER_SECOND:
         return Finding(
             "guide", "note", f"{words}, but at only {speed}: the machine is busy, or the build is a slow one"

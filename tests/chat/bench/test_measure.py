@@ -20,7 +20,7 @@ from tests.processes import children_of, ends
 from tests.program import run_command
 
 BUSY = re.compile("^note: other programs keep .*\n")
-NO_DRAFTS = "off: tensors of type F32 would not compute drafts bit for bit like single tokens"
+NO_DRAFTS = "off: with F32 weights it could change the answer"
 QUICK = ("-n", "16", "--contexts", "64,256,1024")
 
 
@@ -64,7 +64,7 @@ def test_a_model_without_a_window_gets_the_context_that_the_bench_needs(tiny_v3_
     assert lines[0].startswith(
         "mistral-v0.3.gguf (llama, F32, no window): 1 thread, batch 256, f16 cache, no GPU, not repacked; loaded in "
     )
-    assert lines[-1] == "Drafting is off: tensors of type F32 would not compute drafts bit for bit like single tokens"
+    assert lines[-1] == "Drafting is off: with F32 weights it could change the answer."
     firsts = [line.split("  ")[0] for line in lines[1:-1] if line]
     assert [first for first in firsts if first] == [
         *("reading 64 tokens", "decoding 4 tokens", firsts[3], "context", "64", "100"),
@@ -98,13 +98,13 @@ def test_what_looking_ahead_is_worth_is_measured_where_it_is_on(converted: Calla
 def test_contexts_beyond_what_the_model_knows_are_refused_before_anything_loads(tiny_v3_model: Path) -> None:
     done = bench("-m", str(tiny_v3_model), "-n", "4", "--contexts", "999999")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: `--contexts` and `-n` need 1,000,009 tokens of context, but ")
+    assert "error: `--contexts` and `-n` need 1,000,009 tokens of context, but " in done.stderr
 
 
 def test_contexts_are_sorted_and_each_is_measured_once() -> None:
     assert parse_contexts("512, 64,512") == [64, 512]
     for text in ("", "a", "64,,128", "-5", "64;128", "²²", "1e3", "9999999999"):
-        with pytest.raises(UsageError, match="--contexts needs numbers"):
+        with pytest.raises(UsageError, match="--contexts must be numbers"):
             parse_contexts(text)
     with pytest.raises(UsageError, match="33 numbers, and 32 is the limit"):
         parse_contexts(",".join(["64"] * 33))

@@ -47,5 +47,5 @@ def test_without_a_table_the_load_counts_and_without_a_load_nothing(
 def test_only_a_busy_machine_is_worth_words() -> None:
     assert [system_load_warning(share) for share in (None, 0.0, 0.19)] == [None] * 3
     assert system_load_warning(0.5) == (
-        "other programs keep 50% of the processors busy: times are unreliable, only ratios can be compared"
+        "Timings are unreliable on a busy machine. Other programs use 50% of the processors."
     )

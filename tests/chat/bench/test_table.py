@@ -50,8 +50,8 @@ def test_the_table_has_every_figure_in_its_column() -> None:
         "Drafting (lookup) is 1.83 times as fast if an answer repeats earlier text, and 0.99 times if it "
         "does not"
     )
-    off = replace(REPORT, ahead=DraftGain("off: layers on a GPU would not compute drafts alike", None, None))
-    assert table(off).endswith("\n\nDrafting is off: layers on a GPU would not compute drafts alike")
+    off = replace(REPORT, ahead=DraftGain("off: with layers on a GPU it could change the answer", None, None))
+    assert table(off).endswith("\n\nDrafting is off: with layers on a GPU it could change the answer.")
 
 
 def test_the_picture_holds_each_point_once_and_skips_what_was_not_measured() -> None:
