@@ -146,7 +146,7 @@ def _notes(report: ConversionReport) -> list[str]:
 
     notes = [f"warning: {warning}" for warning in report.warnings]
     if isinstance(report.details, ModelDetails) and report.details.filled_in:
-        notes.append(f"not said by the checkpoint, filled in: {', '.join(report.details.filled_in)}")
+        notes.append(f"missing in the checkpoint, filled in: {', '.join(report.details.filled_in)}")
     return notes
 
 

@@ -149,7 +149,7 @@ def text_names(names: Iterable[str], config: Mapping[str, Any]) -> TextNames:
             AUDIO.match(name) for name in given
         )  # its projector is called like one for images
         sense, kind = ("hear", "sound") if hears else ("see", "images")
-        warnings = (f"the model can {sense}, but this file can not: its {left_out} tensors for {kind} are left out",)
+        warnings = (f"the model can {sense}, but this file cannot: its {left_out} tensors for {kind} are left out",)
     return TextNames({own: name for own, name in given.items() if name is not None}, warnings)
 
 

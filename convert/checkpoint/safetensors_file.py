@@ -45,7 +45,7 @@ def _read_header(file: MappedFile) -> tuple[dict[str, Any], int]:
     if not 2 <= length <= HEADER_LIMIT_BYTES:
         raise DataError(
             f"{file.path}: the header's length is {length}, but must be between 2 and {HEADER_LIMIT_BYTES:,}",
-            hint="this is no safetensors file, or its beginning is damaged; download it again",
+            hint="this is not a safetensors file, or its beginning is damaged; download it again",
         )
     data_start = _LENGTH_BYTES + length
     if data_start > file.size:

@@ -66,7 +66,7 @@ def _find_root(path: Path, records: Mapping[str, ArchiveRecord]) -> str:
         folder, _, rest = name.partition("/")
         if folder != root or not (rest.startswith((".", "data/")) or rest in ("data.pkl", "byteorder", "version")):
             raise DataError(
-                f"{path}: the archive holds {name!r}, which is no part of a checkpoint",
+                f"{path}: the archive holds {name!r}, which is not part of a checkpoint",
                 hint="TorchScript models and archives of other files cannot be converted",
             )
     return root

@@ -131,7 +131,7 @@ def open_floats(tensors: Tensors, module: str, packed_name: str) -> Weight:
     is_nvfp4 = divisor is not None or factor is not None
     size = 16 if is_nvfp4 else 32
     if not columns or columns % size:
-        raise packed.fault(f"has {columns} inputs, which are no groups of {size}")
+        raise packed.fault(f"has {columns} inputs, which do not form groups of {size}")
     scales.need((count, columns // size), "F8_E4M3" if is_nvfp4 else "U8", *(() if is_nvfp4 else ("F8_E8M0",)))
     values = table("F8_E4M3") if is_nvfp4 else EXPONENTS
     if divisor is not None:

@@ -83,7 +83,7 @@ def open_float8(weight: Part, scale: Part, block: tuple[int, int]) -> Weight:
         block = (1, columns)
     elif own != (-(-rows // block[0]), -(-columns // block[1])):
         raise scale.fault(
-            f"has shape {list(shape)}, which is no scale for a weight of {_of(experts, outer)}{rows} x {columns} "
+            f"has shape {list(shape)}, which is not a scale for a weight of {_of(experts, outer)}{rows} x {columns} "
             f"in blocks of {block[0]} x {block[1]}"
         )
     if outer and scale.entry.elements > 1 and shape[0] != experts:

@@ -153,7 +153,7 @@ def _weights_path(path: Path) -> Path:
     if path.suffix == ".gguf":
         raise ModelError(f"{path}: is a GGUF, which cannot be merged", hint="name the adapter's own folder")
     if path.suffix not in (".safetensors", ".bin"):
-        raise ModelError(f"{path}: is no adapter", hint="name the adapter's folder")
+        raise ModelError(f"{path}: is not an adapter", hint="name the adapter's folder")
     return path
 
 

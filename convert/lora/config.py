@@ -105,7 +105,7 @@ def _patterns(path: Path, values: Mapping[str, Any], name: str) -> list[tuple[st
         try:
             re.compile(key)
         except re.error as error:
-            raise DataError(f"{path}: {key[:80]!r} in `{name}` is no pattern ({error})") from error
+            raise DataError(f"{path}: {key[:80]!r} in `{name}` is not a pattern ({error})") from error
     return list(found.items())
 
 

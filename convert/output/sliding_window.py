@@ -53,7 +53,7 @@ def apply_window_option(sizes: Hyperparameters, wanted: str) -> Hyperparameters:
         return sizes.with_window(None)
     if wanted.isascii() and wanted.isdigit() and 0 < int(wanted) < 1 << 31:
         return sizes.with_window(int(wanted))
-    raise UsageError(f"`--window {wanted}` is neither `auto`, `off` nor a number of tokens")
+    raise UsageError(f"`--window` must be `auto`, `off` or a number of tokens, not `{wanted}`")
 
 
 def choose_target(own: Hyperparameters, wanted: str) -> TargetModel:

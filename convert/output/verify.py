@@ -104,7 +104,7 @@ def try_out(path: Path) -> str | None:
         for _ in engine.reply(Request(Prompt(text="Hello"), Sampling(temperature=0.0), max_tokens=1)):
             pass
     except MemoryLimitError as error:
-        return f"the file was not tried out here: {error.message.replace(str(path), 'it')}"
+        return f"the file was not tried here: {error.message.replace(str(path), 'it')}"
     except ChatError as error:
         reason = error.message.replace(str(path), "it")
         raise DataError(

@@ -161,7 +161,7 @@ class _Legacy:
             DataError: the file ends before, or the count is over the limit.
         """
         if not 0 <= count <= min(limit, len(self.raw) - self.position):
-            raise DataError(f"{self.path}: is no importance matrix, or damaged at byte {self.position}")
+            raise DataError(f"{self.path}: is not an importance matrix, or damaged at byte {self.position}")
         self.position += count
         return self.raw[self.position - count : self.position]
 
@@ -181,7 +181,7 @@ class _Legacy:
         """
         count = self.number()
         if not 1 <= count <= MAX_ENTRIES:
-            raise DataError(f"{self.path}: is no importance matrix: it claims {count} entries")
+            raise DataError(f"{self.path}: is not an importance matrix: it claims {count} entries")
         values = dict(self.entry() for _ in range(count))
         chunks = self.number() if self.position < len(self.raw) else 0
         dataset = self.text() if self.position < len(self.raw) else ""

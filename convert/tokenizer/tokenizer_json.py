@@ -146,7 +146,7 @@ def _names(vocab: Mapping[str, int], added: Sequence[Mapping[str, Any]]) -> dict
     if not names or not all(isinstance(token, int) and 0 <= token < PIECE_LIMIT for token in names):
         raise ValueError(f"ids that are not whole numbers below {PIECE_LIMIT:,}")
     if not all(isinstance(name, str) for name in names.values()):
-        raise ValueError("a piece that is no text")
+        raise ValueError("a piece that is not text")
     for name in names.values():
         name.encode()
     return names

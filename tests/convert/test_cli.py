@@ -115,7 +115,7 @@ def test_values_that_the_checkpoint_does_not_give_are_reported(
     (folder / "added_tokens.json").write_text(json.dumps({"<far\x1b[2J>": 5000}))
     assert run(["convert", str(folder), "-o", str(tmp_path / "x.gguf")]) == 0
     err = capsys.readouterr().err
-    assert "not said by the checkpoint, filled in: rope theta 10000\n" in err
+    assert "missing in the checkpoint, filled in: rope theta 10000\n" in err
     assert "warning: added token `<far␛[2J>` has id 5000, but the model has rows for 512: left out\n" in err
 
 
@@ -123,7 +123,7 @@ def test_values_that_the_checkpoint_does_not_give_are_reported(
     ("arguments", "code", "words"),
     [
         (["{v01}", "-t", "Q3_K_M"], 2, "error: unknown type `Q3_K_M`\nhint: types are "),
-        (["{v01}", "--window", "wide"], 2, "error: `--window wide` is neither `auto`, `off` nor a number of tokens\n"),
+        (["{v01}", "--window", "wide"], 2, "error: `--window` must be `auto`, `off` or a number of tokens, not wide\n"),
         (["{tmp}/none"], 3, "error: {tmp}/none: no such folder\nhint: "),
         (["{tmp}/old.gguf"], 3, "error: {tmp}/old.gguf: is not a GGUF file but something that starts with "),
         (["{tmp}/weights.bin"], 3, "error: {tmp}/weights.bin: is not a folder\nhint: "),

@@ -347,7 +347,7 @@ def test_a_file_may_replace_itself(tmp_path: Path) -> None:
         ({}, UsageError, "is Q8_0 and has no window already: nothing to change"),
         ({"window": "off"}, UsageError, "is Q8_0 and has no window already: nothing to change"),
         ({"window": "99999"}, UsageError, "is Q8_0 and has no window already: nothing to change"),
-        ({"window": "wide"}, UsageError, "is neither `auto`, `off` nor a number of tokens"),
+        ({"window": "wide"}, UsageError, "must be `auto`, `off` or a number of tokens"),
         ({"type": "Q3_K"}, UsageError, "unknown type `Q3_K`"),
         ({"tensor_types": ("a=Q8_0",)}, UsageError, "`--tensor-type` needs a type for the rest of a GGUF"),
         ({"imatrix": Path("x")}, UsageError, "`--imatrix` needs a type for the rest of a GGUF"),

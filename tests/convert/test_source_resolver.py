@@ -228,7 +228,7 @@ def test_pickled_weights_have_no_header_to_plan_from(server: HubServer, capsys: 
         (Fault(body=(90_000_000).to_bytes(8, "little") * 1_000_000), 6, "the file ends inside its header"),
         (Fault(body=(300_000).to_bytes(8, "little") * 1_000_000), 6, "the header does not start with `{`"),
         (Fault(cut_after=99), 7, "no connection to "),
-        (Fault(status=500), 7, "the hub is out of order (status 500)"),
+        (Fault(status=500), 7, "the hub is not working (status 500)"),
     ],
 )
 def test_headers_may_be_anything(

@@ -71,7 +71,7 @@ def made_of(folder: Path, *adapters: Path) -> tuple[dict[str, bytes], tuple[str,
 def test_the_text_part_of_a_model_that_sees_is_converted_with_one_warning(spelling: str, tmp_path: Path) -> None:
     made, warnings = made_of(seeing(tmp_path / "seeing", spelling))
     assert made == made_of(make_checkpoint(tmp_path / "plain", SIZES))[0]
-    assert warnings == ("the model can see, but this file can not: its 2 tensors for images are left out",)
+    assert warnings == ("the model can see, but this file cannot: its 2 tensors for images are left out",)
 
 
 def test_the_text_part_of_a_model_that_hears_is_converted_with_one_warning(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_text_part_of_a_model_that_hears_is_converted_with_one_warning(tmp_p
     write_safetensors(folder / "model.safetensors", tensors)
     made, warnings = made_of(folder)
     assert made == made_of(make_checkpoint(tmp_path / "plain", SIZES))[0]
-    assert warnings == ("the model can hear, but this file can not: its 2 tensors for sound are left out",)
+    assert warnings == ("the model can hear, but this file cannot: its 2 tensors for sound are left out",)
 
 
 def test_eyes_of_an_original_checkpoint_are_left_out(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_eyes_of_an_original_checkpoint_are_left_out(tmp_path: Path) -> None:
     made, warnings = made_of(folder)
     assert len(made) == len(TENSORS)
     assert made == made_of(plain)[0]
-    assert warnings == ("the model can see, but this file can not: its 4 tensors for images are left out",)
+    assert warnings == ("the model can see, but this file cannot: its 4 tensors for images are left out",)
 
 
 def test_an_adapter_of_a_model_that_sees_changes_its_text_part(tmp_path: Path) -> None:

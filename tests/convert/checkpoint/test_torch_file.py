@@ -398,11 +398,11 @@ ARCHIVES: dict[str, tuple[bytes, str]] = {
     ),
     "an archive in the archive": (
         archive([*records("m", b"", {}), Part("m/inner.zip", GOOD)]),
-        "the archive holds 'm/inner.zip', which is no part of a checkpoint",
+        "the archive holds 'm/inner.zip', which is not part of a checkpoint",
     ),
     "code": (
         archive([*records("m", b"", {}), Part("m/code/__torch__.py", b"x")]),
-        "the archive holds 'm/code/__torch__.py', which is no part of a checkpoint",
+        "the archive holds 'm/code/__torch__.py', which is not part of a checkpoint",
     ),
     "big-endian": (two("m/byteorder", data=b"big"), "its numbers are in b'big' byte order, but must be in little"),
     "a pickle that is an archive": (two("m/data.pkl", data=GOOD), "data.pkl uses the opcode PERSID at byte 0"),

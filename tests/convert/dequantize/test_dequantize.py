@@ -399,7 +399,7 @@ def test_a_scale_that_fits_no_block_is_named(shape: tuple[int, ...], tmp_path: P
     }
     folder = folder_of(tmp_path / "model", tensors, {f"{UP}.weight": "F8_E4M3"})
     with pytest.raises(
-        DataError, match=rf"`{UP}.weight_scale` has shape .* which is no scale for a weight of 256 x 128"
+        DataError, match=rf"`{UP}.weight_scale` has shape .* which is not a scale for a weight of 256 x 128"
     ):
         make_draft(ConversionOptions(folder))
 

@@ -275,7 +275,7 @@ FAULTS = [
     (config(lora_alpha=1e300), DataError, "`lora_alpha` is 1e.300, but must be a number"),
     (config(r=8), DataError, "is of rank 4, but adapter_config.json says 8"),
     (config(rank_pattern={"(a+)+$": 4}), DataError, "is too complicated"),
-    (config(alpha_pattern={"[": 4}), DataError, "is no pattern"),
+    (config(alpha_pattern={"[": 4}), DataError, "is not a pattern"),
     (config(alpha_pattern=[1]), DataError, "`alpha_pattern` must be an object"),
     (without_config, DataError, "`adapter_config.json` is missing"),
     (cut, DataError, "but the file holds"),

@@ -151,7 +151,7 @@ def test_a_model_too_large_for_this_machine_is_written_all_the_same(
 
     monkeypatch.setattr("chat.worker.client.LocalBackend.reply", refuse)
     report = convert(ConversionOptions(V01, tmp_path / "out.gguf"))
-    assert report.warnings == ("the file was not tried out here: it needs 90 GiB of memory",)
+    assert report.warnings == ("the file was not tried here: it needs 90 GiB of memory",)
     assert (tmp_path / "out.gguf").is_file()
 
 

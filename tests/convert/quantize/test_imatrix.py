@@ -163,8 +163,8 @@ def legacy(count: int = 1, name: bytes = b"a", calls: int = 1, size: int = 1, da
 @pytest.mark.parametrize(
     ("raw", "error", "words"),
     [
-        (b"", DataError, "is no importance matrix, or damaged at byte 0"),
-        (b"PK\3\4" + bytes(100), DataError, "is no importance matrix: it claims 67324752 entries"),
+        (b"", DataError, "is not an importance matrix, or damaged at byte 0"),
+        (b"PK\3\4" + bytes(100), DataError, "is not an importance matrix: it claims 67324752 entries"),
         (legacy(count=0), DataError, "claims 0 entries"),
         (legacy(count=2), DataError, "damaged at byte 21"),
         (legacy(name=b"x" * 2000), DataError, "damaged at byte 8"),
