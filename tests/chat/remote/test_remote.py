@@ -295,9 +295,9 @@ def test_cancel_does_not_wait_for_the_server_and_keeps_what_came(reply: Reply) -
     ("url", "message"),
     [
         ("http://192.168.1.5:8000", "http to 192.168.1.5 would send everything in the open"),
-        ("ftp://localhost", "--remote must be an address like http://localhost:8000, not 'ftp://localhost'"),
-        ("http://me:secret@localhost", "--remote must be an address like http://localhost:8000, not 'localhost'"),
-        ("http://localhost:99999", "--remote must be an address like http://localhost:8000, not 'http://localhost:99999'"),
+        ("ftp://localhost", "--remote needs an address like http://localhost:8000, not 'ftp://localhost'"),
+        ("http://me:secret@localhost", "--remote needs an address like http://localhost:8000, not 'localhost'"),
+        ("http://localhost:99999", "--remote needs an address like http://localhost:8000, not 'http://localhost:99999'"),
     ],
 )  # fmt: skip
 def test_an_address_that_is_none_or_is_open_to_all_is_refused(url: str, message: str) -> None:
