@@ -12,6 +12,16 @@ from tests.sentences import LIST, sentences
 from tests.test_architecture import CONVERT_LAYERS, LAYERS
 
 TOP = ("chat", "convert", "tests")
+AWKWARD = {  # what a sentence for the user does not say, and what it says instead
+    r"\[Errno": "what `reason_text` makes of the error",
+    r"\btalk\b": "conversation",
+    r"\bgo(es|ing)? on with\b": "continue",
+    r"\bexclude each other\b": "cannot be used together",
+    r"(?<!here )\b(is|are) no (?!longer|more)\w": "is not a",
+    r"\bnear it\b": "similar names",
+    r"\bnot (im|un)\w+(ible|able)\b|\bnot without\b": "it without the double negative",
+    r"\b1 \w+s (of|were|are)\b": "the singular",
+}
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
 
@@ -48,3 +58,13 @@ def test_the_changelog_has_a_section_for_this_version() -> None:
 
 def test_the_list_of_sentences_is_up_to_date() -> None:
     assert LIST.read_text(encoding="utf-8") == sentences(), "run `python -m tests.sentences`"
+
+
+def test_sentences_are_plain() -> None:
+    found = [
+        f"{line.strip()}: say {better}"
+        for line in sentences().splitlines()
+        for pattern, better in AWKWARD.items()
+        if line.startswith(" ") and re.search(pattern, line)
+    ]
+    assert found == []

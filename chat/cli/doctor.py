@@ -43,9 +43,9 @@ def doctor(
     ] = None,
     online: Annotated[bool, typer.Option("--online", help="Also ask the hub whether it answers.")] = False,
 ) -> None:
-    """Say what this machine and this build can do, what would be chosen and why, and what is wrong.
+    """Show what this machine and this build can do, what would be chosen and why, and what is wrong.
 
-    Exits with 0 if there is no problem and with 1 if there is one; a note is no problem.
+    Exits with 1 if there is a problem, else with 0; notes do not count.
     """
     from chat.doctor.checks import examine
 
