@@ -123,7 +123,11 @@ def test_values_that_the_checkpoint_does_not_give_are_reported(
     ("arguments", "code", "words"),
     [
         (["{v01}", "-t", "Q3_K_M"], 2, "error: unknown type `Q3_K_M`\nhint: types are "),
-        (["{v01}", "--window", "wide"], 2, "error: `--window` must be `auto`, `off` or a number of tokens, not `wide`\n"),
+        (
+            ["{v01}", "--window", "wide"],
+            2,
+            "error: `--window` must be `auto`, `off` or a number of tokens, not `wide`\n",
+        ),
         (["{tmp}/none"], 3, "error: {tmp}/none: no such folder\nhint: "),
         (["{tmp}/old.gguf"], 3, "error: {tmp}/old.gguf: is not a GGUF file but something that starts with "),
         (["{tmp}/weights.bin"], 3, "error: {tmp}/weights.bin: is not a folder\nhint: "),

@@ -163,7 +163,7 @@ def test_a_persons_own_choice_wins_with_one_warning(
     assert run([*prompt, "--context", "512", "--window", "off"]) == 0
     shown = capsys.readouterr().err
     assert shown.count("sliding window") == 1
-    assert "this model's sliding window of 64 tokens was left out of the file: past 64 tokens it sees" in shown
+    assert "this model's sliding window of 64 tokens was left out of the file: beyond 64 tokens it looks" in shown
     assert run(["convert", str(model), "-o", str(tmp_path / "back.gguf"), "-q"]) == 0
     assert run([*prompt[:1], str(tmp_path / "back.gguf"), *prompt[2:]]) == 0
     assert "window" not in capsys.readouterr().err

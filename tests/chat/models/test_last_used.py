@@ -106,8 +106,9 @@ def test_one_shots_and_batches_use_the_last_model_and_say_so(tiny_model: Path, t
     records = tmp_path / "records"
     records.write_text('"hello"\n')
     assert ask("--batch", str(records))[::2] == (0, note)
-    assert ask("hello", "--session", "new")[::2] == (0, note)
-    assert ask("hello", "-c")[::2] == (0, "")  # the session has its own
+    cut = "note: the answer was cut after 1 token; `-n` allows more\n"
+    assert ask("hello", "--session", "new")[::2] == (0, note + cut)
+    assert ask("hello", "-c")[::2] == (0, cut)  # the session has its own
 
 
 def test_a_one_shot_says_that_the_last_model_is_gone() -> None:

@@ -72,7 +72,7 @@ def test_a_terminal_gets_columns(pulled: Put) -> None:
 def test_a_terminal_without_models_is_told_how_to_begin() -> None:
     assert on_terminal("models", "list") == (
         0,
-        "there are no models here yet; `mistral-chat models pull mistral` downloads a good one\n",
+        "there are no models here yet; `mistral-chat models pull mistral` downloads a\ngood one\n",
     )
 
 

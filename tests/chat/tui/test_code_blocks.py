@@ -94,7 +94,7 @@ def test_the_filter_prints_and_the_session_copies_the_same(
         environment={"DISPLAY": "", "WAYLAND_DISPLAY": ""},
     )
     for text, blocks in ALL.values():
-        for line, answer in (("next", " tok"), ("/copy code", "copied" if blocks else "the last answer has no code")):
+        for line, answer in (("next", " tok"), ("/copy code", "Copied" if blocks else "the last answer has no code")):
             terminal.say(line)
             terminal.wait(lambda line=line, answer=answer: answer in terminal.everything().rsplit(f"> {line}", 1)[-1])
         found = re.findall(rb"\x1b\]52;c;([^\x07]*)\x07", terminal.output)

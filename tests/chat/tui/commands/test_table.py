@@ -85,4 +85,4 @@ def test_sentences_wrap_between_words_in_a_narrow_terminal(start: Any, tmp_path:
     terminal.wait("The answer is empty. /regen\ntries again.")
     terminal.say("/edit")
     terminal.wait("Edit and send. An empty\nmessage changes nothing.")
-    assert "a-file-with-a-name.txt · 4,542\ncharacters, 1,135 tokens" in terminal.everything()
+    assert "a-file-with-a-name.txt · 4,500\ncharacters, 1,125 tokens" in terminal.everything()
