@@ -60,7 +60,12 @@ _SPACES = {",": " ", ";": " ", ":": " ", "!": "", " ": " ", "quad": "  ", "qquad
 _ROOTS = {"": "√", "2": "√", "3": "∛", "4": "∜"}
 _ACCENTS = {"hat": "\u0302", "bar": "\u0304", "vec": "\u20d7", "dot": "\u0307", "ddot": "\u0308", "tilde": "\u0303"}
 _LARGE = frozenset("∑∏∫∬∮")  # operators with limits
-_SPACE, _AFTER = "\ue000", "\ue001"  # a space of the source after a letter, and where what follows stands apart
+# Marks within texts: a space of the source after a letter, where what follows stands apart, and the end of a fraction or
+# root
+_SPACE, _AFTER, _PRODUCT = "\ue000", "\ue001", "\ue002"
+_PRIVATE = re.compile("[\ue000-\ue002]")
+_TOUCHES = re.compile(r"[\w(√∛∜]")  # what would become a part of the fraction before it
+_NUMBER_END = re.compile(r"[\w)]$")
 _UNSPACED = frozenset("√∂∇∞¬∀∃∅ℓ")  # symbols of mathematics that stand close to what follows
 _SINGLE = re.compile(
     r"\d[\d.]*|[d∂]?[^\W\d_][\u0300-\u036f\u20d7⁰¹²³⁴-₟ᵃ-ᶻ]*|√?\w|\([^()]*\)"
@@ -81,7 +86,7 @@ def formula_text(formula: str) -> str:
     """
     begin, end = next(pair for pair in DELIMITERS if formula.startswith(pair[0]))
     inner = formula.removeprefix(begin).removesuffix(end).strip()
-    if not inner or len(inner) > LONGEST or _SPACE in inner or _AFTER in inner:
+    if not inner or len(inner) > LONGEST or _PRIVATE.search(inner):
         return formula
     try:
         return _tidy(_text(_parsed(inner), has_words=begin != "$")) or formula
@@ -106,17 +111,27 @@ def _text(nodes: Sequence[Any], *, has_words: bool) -> str:
         has_words: bare words are variables; else what has one is a path or a price between two dollar signs.
     """
     text, space = "", ""  # the space after a function or a large operator, and its limits
+    fraction = ""  # or root, at the end of the text, that what follows must not become a part of
     items = list(_items(nodes, has_words=has_words))
     while items:
         item = items.pop(0)
-        if isinstance(item, str) and item in "^_":
+        is_script = isinstance(item, str) and item in "^_"
+        if is_script:
             if not items or not text:
                 raise _NoPlainForm
-            text += _script(items.pop(0), item, has_words=has_words)
-            continue
-        part = item if isinstance(item, str) else _node_text(item, has_words=has_words)
-        text += ("" if part == "(" else space) + part.removesuffix(_AFTER)
-        space = " " if part.endswith(_AFTER) else ""
+            part = _script(items.pop(0), item, has_words=has_words)
+        else:
+            part = item if isinstance(item, str) else _node_text(item, has_words=has_words)
+            part = ("" if part == "(" else space) + part
+            space = " " if part.endswith(_AFTER) else ""
+            part = part.removesuffix(_AFTER)
+        if fraction and (is_script or _TOUCHES.match(part)):
+            text = f"{text.removesuffix(fraction)}({fraction})"
+        fraction = part.removesuffix(_PRODUCT) if part.endswith(_PRODUCT) else ""
+        if fraction and fraction[0] not in "√∛∜" and _NUMBER_END.search(text):  # a mixed number, or a product
+            part = f" {fraction}" if fraction[0].isdigit() else f"({fraction})"
+            fraction = ""
+        text += part.removesuffix(_PRODUCT)
     return text
 
 
@@ -153,12 +168,12 @@ def _node_text(node: Any, *, has_words: bool) -> str:
         return inner[-1] if inner else ""  # else its argument follows as a group
     if name in ("frac", "dfrac", "tfrac") and len(inner) == 2:
         below = inner[1] if _SINGLE.fullmatch(inner[1]) else f"({inner[1]})"
-        return f"{_factor(inner[0])}/{below}"
+        return f"{_factor(inner[0])}/{below}{_PRODUCT}"
     if name == "sqrt" and inner:
         root = _ROOTS.get(inner[0] if len(inner) == 2 else "")
         if root is None:
             raise _NoPlainForm
-        return root + _factor(inner[-1])
+        return root + _factor(inner[-1]) + _PRODUCT
     if name in _ACCENTS and inner and len(inner[-1]) == 1:
         return unicodedata.normalize("NFC", inner[-1] + _ACCENTS[name])
     if name == "mathbb" and inner and len(inner[-1]) == 1:

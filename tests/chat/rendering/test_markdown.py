@@ -102,6 +102,9 @@ def test_a_formula_without_a_plain_form_is_shown_as_it_is_written(formula: str) 
         (r"$90^\circ$ and $f'(x)$", "90° and f'(x)"),
         (r"$\left( \vec{v} \cdot \hat{n} \right)$", "(v\u20d7 · n\u0302)"),
         (r"$\boxed{42}\,\mathrm{km}$", "42 km"),
+        (r"$\frac{1}{2}mv^2$ and $2\frac{1}{2}$", "(1/2)mv² and 2 1/2"),
+        (r"$\frac{a}{b}\frac{c}{d}^2 + \frac{a}{b}$", "(a/b)(c/d)² + a/b"),
+        (r"$\sqrt{2}\pi$ and $x\sqrt{y}$", "(√2)π and x√y"),
     ],
 )
 def test_a_formula_becomes_text(formula: str, text: str) -> None:
