@@ -61,19 +61,16 @@ class LiveReasoning:
         self._hint = hint
         self._clock = clock
         self._line_ends = io.IncrementalNewlineDecoder(None, translate=True)
+        self._parts: list[str] = []
         self._tail = ""  # enough of the end for all rows
-        self._words = 0
-        self._is_in_word = False
         self._began_at: float | None = None
 
     def feed(self, text: str) -> None:
         """Add text."""
         if self._began_at is None:
             self._began_at = self._clock()
+        self._parts.append(text)
         text = self._line_ends.decode(text)
-        words = len(text.split())
-        self._words += words - (1 if words and self._is_in_word and not text[0].isspace() else 0)
-        self._is_in_word = not text[-1].isspace() if text else self._is_in_word
         self._tail = (self._tail + text)[-REASONING_ROWS * max(self._screen.width, 80) :]
 
     @property
@@ -88,8 +85,10 @@ class LiveReasoning:
         """A sentence in place of the reasoning; nothing without reasoning, or when it has ended."""
         if self._began_at is None:
             return []
-        seconds, self._began_at, self._tail = self._clock() - self._began_at, None, ""
-        said = f"Thought for {duration(seconds)} ({counted(self._words, 'word')})."
+        words = counted(len("".join(self._parts).split()), "word")
+        said = f"Thought for {duration(self._clock() - self._began_at)} ({words})."
+        self._began_at, self._tail = None, ""
+        self._parts.clear()
         return _dim_lines(f"{said} {self._hint}".strip(), self._screen.width)
 
 
@@ -162,8 +161,9 @@ class MarkdownAnswer:
         self._size = screen.size
         self._split(before)
         if (pending := self._splitter.pending) is not None and pending.language is None:
+            line_ends = len(before) - len(before.rstrip("\n"))
             self._splitter = MarkdownSplitter()
-            self._splitter.feed(shown_again(pending.text))
+            self._splitter.feed(shown_again(pending.text, line_ends))
 
     def think(self, text: str) -> None:
         """Add text to the reasoning before the answer."""

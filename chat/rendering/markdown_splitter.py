@@ -59,20 +59,22 @@ class _Fence:
         return " " * (columns - self.indent) + line[index:]  # a tab that is wider leaves spaces
 
 
-def shown_again(text: str) -> str:
+def shown_again(text: str, line_ends: int) -> str:
     """What stands for an unfinished piece where the answer goes on below it: its end is on the screen already.
 
     An ellipsis for a paragraph, the last item of a list, and all of a table or a quote, whose rest needs its beginning.
 
     Args:
         text: of the piece, which is no code.
+        line_ends: how many follow it: what goes on begins a line of its own if there are any.
     """
+    after = "\n" * line_ends
     if [token.type for token in block_tokens(text) if token.level == 0] == ["paragraph_open", "paragraph_close"]:
-        return "…"
+        return "" if after else "…"
     lines = text.split("\n")
     items = [index for index, line in enumerate(lines) if ITEM.match(line) and not line.startswith(" ")]
     is_list = bool(items) and items[0] == 0
-    return "\n".join(lines[items[-1] :]) if is_list else text
+    return ("\n".join(lines[items[-1] :]) if is_list else text) + after
 
 
 class MarkdownSplitter:

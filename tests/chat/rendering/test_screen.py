@@ -174,6 +174,11 @@ def pieces_of(line: str, columns: int) -> list[str]:
         ("Shown\n\n- one\n- tw", "o\n- three", ["• two", "• three"]),
         ("```\na = 1\nb =", " 2\n```\nEnd.", ["b = 2", "```", "", "End."]),
         ("", "All.", ["All."]),
+        ("- one\n", "- two", ["• one", "• two"]),
+        ("- one\n\n", "End.", ["• one", "", "End."]),
+        ("Code:\n", "```py\nx = 1\n```\nEnd.", ["```py", "x = 1", "```", "", "End."]),
+        ("| a | b |\n|---|---|\n", "| 1 | 2 |\n", ["a  b", "─  ─", "1  2"]),
+        ("> said\n", "> more", ["│ said", "│ more"]),
     ],
 )
 def test_a_continued_answer_does_not_show_its_beginning_again(before: str, after: str, shown: list[str]) -> None:
@@ -182,6 +187,20 @@ def test_a_continued_answer_does_not_show_its_beginning_again(before: str, after
     view.feed(after)
     view.finish()
     assert [line.strip() for line in watched.shown()] == shown
+
+
+def test_each_reasoning_is_counted_by_itself() -> None:
+    watched = Watched()
+    view = MarkdownAnswer(watched.screen, clock=iter(range(100)).__next__)
+    for thought, text in (("one tw", ""), ("o three", "A.\n\n"), ("four", "B.")):
+        view.think(thought)
+        if text:
+            view.feed(text)
+    view.finish()
+    assert [line for line in watched.shown() if "Thought" in line] == [
+        "Thought for 1 s (3 words).",
+        "Thought for 1.0 s (1 word).",
+    ]
 
 
 def test_links_are_clickable_where_the_terminal_can() -> None:
