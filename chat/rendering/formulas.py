@@ -60,7 +60,7 @@ _SPACES = {",": " ", ";": " ", ":": " ", "!": "", " ": " ", "quad": "  ", "qquad
 _ROOTS = {"": "√", "2": "√", "3": "∛", "4": "∜"}
 _ACCENTS = {"hat": "\u0302", "bar": "\u0304", "vec": "\u20d7", "dot": "\u0307", "ddot": "\u0308", "tilde": "\u0303"}
 _LARGE = frozenset("∑∏∫∬∮")  # operators with limits
-# Marks within texts: a space of the source after a letter, where what follows stands apart, and the end of a fraction or
+# Marks within texts: a space of the source after a letter, where what follows stands apart, the end of a fraction or
 # root
 _SPACE, _AFTER, _PRODUCT = "\ue000", "\ue001", "\ue002"
 _PRIVATE = re.compile("[\ue000-\ue002]")

@@ -199,7 +199,7 @@ def test_each_reasoning_is_counted_by_itself() -> None:
     view.finish()
     assert [line for line in watched.shown() if "Thought" in line] == [
         "Thought for 1 s (3 words).",
-        "Thought for 1.0 s (1 word).",
+        "Thought for 1 s (1 word).",
     ]
 
 
