@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,7 +52,7 @@ class OutgoingRequest:
     sampling: dict[str, Any]
     volunteered: tuple[str, ...] = ()
     wrapping: Wrapping = "none"
-    continued: Message | None = field(default=None)
+    continued: Message | None = None
 
 
 def outgoing_request(
@@ -97,8 +97,7 @@ def outgoing_request(
     alternatives = (MANY_ALTERNATIVES if find_kind() == "llama-server" else ALTERNATIVES) if is_choice else 0
     if count := request.logprobs or alternatives:
         body |= {"logprobs": True, "top_logprobs": count} if is_chat else {"logprobs": count}
-    if "logprobs" in body and not request.logprobs:
-        volunteered += ["logprobs", "top_logprobs"]
+        volunteered += [] if request.logprobs else ["logprobs", "top_logprobs"]
     if not is_chat:
         body["prompt"] = whole_characters(prompt.text or "")
         return OutgoingRequest("/completions", body, sampling, tuple(volunteered), wrapping)
@@ -148,13 +147,7 @@ def json_object_request(outgoing: OutgoingRequest) -> OutgoingRequest:
     words = f"Answer with a JSON object that matches this JSON schema: {json.dumps(schema)}"
     *before, last = outgoing.body["messages"]
     messages = [*before, {**last, "content": f"{last['content']}{_JOIN}{words}"}]
-    return OutgoingRequest(
-        outgoing.path,
-        {**outgoing.body, "response_format": {"type": "json_object"}, "messages": messages},
-        outgoing.sampling,
-        outgoing.volunteered,
-        outgoing.wrapping,
-    )
+    return replace(outgoing, body={**outgoing.body, "response_format": {"type": "json_object"}, "messages": messages})
 
 
 def _sampling(request: Request) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chat.core.conversation import Message
 from chat.core.events import Completion, Notice, TextDelta
 from chat.core.request import Constraint, Prompt, Request
 from chat.errors import ChatError
@@ -85,6 +86,15 @@ def test_a_server_that_knows_no_schema_is_asked_for_any_object() -> None:
     assert second["messages"][-1]["content"].startswith(
         "hi\n\nAnswer with a JSON object that matches this JSON schema: {"
     )
+
+
+def test_a_server_without_schemas_still_has_its_repeated_beginning_dropped() -> None:
+    """The simpler request lost which answer it goes on with."""
+    refused = Reply(400, body=b'{"error": {"message": "response_format of type json_schema is not supported"}}')
+    script = Script([refused, Reply(chunks=words('{"a": 1}{"a": 2}'))])
+    begun = Message("assistant", '{"a": 1}', finish_reason="length")
+    prompt = Prompt(messages=(Message("user", "hi"), begun), continues=True)
+    assert ask(script, prompt, constraint=Constraint("schema", SCHEMA)).text == '{"a": 2}'
 
 
 def top(**values: float) -> dict[str, Any]:
