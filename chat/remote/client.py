@@ -46,7 +46,8 @@ class RemoteBackend:
         self._exchanges: set[Exchange] = set()  # those under way
         self._pool: RequestPool | None = None  # answers a batch
         self._asking = threading.Lock()  # for the kind
-        self._kind: ServerKind | None = None  # until the server was asked
+        by_host = kind_of_host(server)
+        self._kind: ServerKind | None = None if by_host == "unknown" else by_host  # until the server was asked
         self._refused: set[str] = set()  # fields that nobody asked for and the server does not take
         self._lacks_schemas = False  # whether the server refused a schema
 
@@ -81,7 +82,7 @@ class RemoteBackend:
 
     def _reply(self, request: Request, pool: RequestPool | None = None) -> Iterator[Event]:
         """The same; the requests of a pool, which tries again itself, are sent once."""
-        outgoing = outgoing_request(request, self.info().name, self._kind or kind_of_host(self._server), self.kind)
+        outgoing = outgoing_request(request, self.info().name, self._kind or "unknown", self.kind)
         outgoing = self._without_refused(outgoing)
         while True:
             answer = Answer(self._server, parts_marks=request.prompt.messages is not None, continued=outgoing.continued)
@@ -202,8 +203,6 @@ class RemoteBackend:
 
     def kind(self) -> ServerKind:
         """What the server is; asked once, if its host does not tell. One that does not list its models is unknown."""
-        if self._kind is None and (by_host := kind_of_host(self._server)) != "unknown":
-            self._kind = by_host
         with self._asking:
             if self._kind is None:
                 try:
@@ -223,8 +222,8 @@ class RemoteBackend:
         with self._exchange() as exchange:
             plain = exchange.json("GET", "/models")
             found = kind_of_models(plain, exchange.header)
-        by_host = kind_of_host(self._server)
-        self._kind = by_host if by_host != "unknown" else found
+        if self._kind in (None, "unknown"):
+            self._kind = found
         try:
             return tuple(str(each["id"]) for each in plain["data"])
         except (KeyError, TypeError) as error:
