@@ -68,6 +68,8 @@ class EchoServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._open.add(writer)
+        if self._server is None or not self._server.is_serving():  # it was accepted in the moment of the death
+            writer.transport.abort()
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while not writer.is_closing():
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
