@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.errors import DataError, UsageError
+from chat.system.characters import without_escaped_bytes
 from chat.system.text_files import read_bytes, read_text
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def compose(
     if not text.strip() and not may_be_empty:
         raise UsageError("the prompt is empty", hint='`mistral-chat "question"`, or pipe text in')
     warnings = tuple(warning for part in [*attached, piped] for warning in part.warnings)
-    return InputText(_without_surrogates(text), warnings)
+    return InputText(without_escaped_bytes(text), warnings)
 
 
 def attach(path: str, stdin: bytes) -> InputText:
@@ -207,8 +208,3 @@ def decode(data: bytes, name: str) -> InputText:
     except UnicodeDecodeError as error:
         return InputText(text, (f"{name} is not UTF-8 from byte {error.start} on; unreadable bytes became U+FFFD",))
     return InputText(text)
-
-
-def _without_surrogates(text: str) -> str:
-    """Arguments that are no UTF-8 arrive with lone surrogates; they become U+FFFD."""
-    return text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")

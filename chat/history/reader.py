@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from chat.errors import FileError
 from chat.history.connection import ResilientConnection
-from chat.history.records import SHORT_ID_LENGTH, storable
+from chat.history.records import SHORT_ID_LENGTH
 from chat.history.rows import NODE_COLUMNS, conversation_of, node_values, session_values
 from chat.history.schema import INSERT_SESSION, PUT_NODE
 from chat.history.search import find_hits
@@ -19,6 +19,7 @@ from chat.history.session_lookup import (
     missing_session_with_nearest,
     recent_questions,
 )
+from chat.system.characters import whole_characters
 
 if TYPE_CHECKING:
     import sqlite3
@@ -159,7 +160,7 @@ class HistoryReader:
         Raises:
             UsageError: several ids begin so.
         """
-        return self._connection.read(lambda connection: find_by_name_or_id(connection, storable(text.strip())))
+        return self._connection.read(lambda connection: find_by_name_or_id(connection, whole_characters(text.strip())))
 
     def find_named(self, text: str) -> SessionRecord | None:
         """Like `find`, for a text that may be the name of a new session.
@@ -169,8 +170,9 @@ class HistoryReader:
         Raises:
             UsageError: several ids begin so.
         """
+        name = whole_characters(text.strip())
         return self._connection.read(
-            lambda connection: find_by_name_or_id(connection, storable(text.strip()), min_prefix_length=SHORT_ID_LENGTH)
+            lambda connection: find_by_name_or_id(connection, name, min_prefix_length=SHORT_ID_LENGTH)
         )
 
     def get(self, text: str, *, list_command: str = "mistral-chat sessions list") -> SessionRecord:
@@ -206,7 +208,7 @@ class HistoryReader:
 
     def search(self, query: str, *, limit: int = 20) -> tuple[Hit, ...]:
         """Where the words of `query` occur in messages, titles, names and system prompts; the best first."""
-        return self._connection.read(lambda connection: find_hits(connection, storable(query), limit))
+        return self._connection.read(lambda connection: find_hits(connection, whole_characters(query), limit))
 
     def questions(self, limit: int = 1000) -> tuple[str, ...]:
         """The user's messages of all sessions, newest first, without repetitions."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import UsageError
+from chat.system.characters import whole_characters
 from chat.system.terminal_text import escape_line
 
 if TYPE_CHECKING:
@@ -84,20 +85,13 @@ def branch_title(record: SessionRecord, conversation: Conversation) -> str:
     return record.title if shown is None or shown is first else title_of(shown.message.content)
 
 
-def storable(text: str) -> str:
-    """The text as UTF-8 can hold it: surrogate pairs are joined, lone surrogates become U+FFFD."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def checked_name(name: str) -> str:
     """The name as it is stored.
 
     Raises:
         UsageError: it is empty, too long, or more than one line.
     """
-    name = storable(name.strip())
+    name = whole_characters(name.strip())
     if not name or len(name) > MAX_NAME_LENGTH or escape_line(name) != name:
         raise UsageError(
             f"`{escape_line(name[:MAX_NAME_LENGTH])}` cannot be a session's name",

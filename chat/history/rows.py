@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from chat.core.answer_details import AnswerDetails
 from chat.core.conversation import Conversation, FinishReason, Message, Node, Role, ToolCall, stored_reason
-from chat.history.records import SessionRecord, storable
+from chat.history.records import SessionRecord
+from chat.system.characters import whole_characters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ def session_values(record: SessionRecord) -> tuple[Any, ...]:
         **{column: getattr(record, column) for column in SESSION_COLUMNS},
         "settings": settings_json(record.settings),
     }
-    return tuple(storable(value) if isinstance(value, str) else value for value in values.values())
+    return tuple(whole_characters(value) if isinstance(value, str) else value for value in values.values())
 
 
 def record_of(row: tuple[Any, ...]) -> SessionRecord:
@@ -44,7 +45,7 @@ def record_of(row: tuple[Any, ...]) -> SessionRecord:
 
 def settings_json(settings: Mapping[str, Any]) -> str:
     """The settings as JSON text for their column."""
-    return storable(json.dumps(dict(settings), ensure_ascii=False, default=str))
+    return whole_characters(json.dumps(dict(settings), ensure_ascii=False, default=str))
 
 
 def node_values(node: Node) -> NodeValues:
@@ -56,13 +57,13 @@ def node_values(node: Node) -> NodeValues:
         node.id,
         node.parent,
         message.role,
-        storable(message.content),
-        storable(json.dumps(calls, ensure_ascii=False)) if calls else "",
-        storable(json.dumps(answers, ensure_ascii=False)) if answers else "",
+        whole_characters(message.content),
+        whole_characters(json.dumps(calls, ensure_ascii=False)) if calls else "",
+        whole_characters(json.dumps(answers, ensure_ascii=False)) if answers else "",
         _pack(message.ids),
         stored_reason(message.finish_reason),
-        storable(message.reasoning),
-        storable(json.dumps(node.details.to_json(), ensure_ascii=False, default=str)) if node.details else "",
+        whole_characters(message.reasoning),
+        whole_characters(json.dumps(node.details.to_json(), ensure_ascii=False, default=str)) if node.details else "",
     )
 
 

@@ -10,7 +10,8 @@ from typing import Any, cast, get_args
 from chat.core.answer_details import AnswerDetails
 from chat.core.conversation import STORED_REASONS, Conversation, FinishReason, Message, Node, Role, ToolCall
 from chat.errors import DataError
-from chat.history.records import SessionRecord, storable
+from chat.history.records import SessionRecord
+from chat.system.characters import whole_characters
 from chat.system.terminal_text import escape_line
 
 FORMAT = "mistral-chat session"
@@ -187,7 +188,7 @@ def _text(item: dict[str, Any], key: str, where: str) -> str:
         return ""
     if not isinstance(value, str):
         raise DataError(f"{_field(where, key)}: not a text")
-    return storable(value)
+    return whole_characters(value)
 
 
 def _typed(item: dict[str, Any], key: str, kind: type, where: str) -> Any:

@@ -11,10 +11,11 @@ from chat.core.conversation import Conversation, Node
 from chat.errors import FileError, UsageError
 from chat.history.history_file import make_private
 from chat.history.reader import HistoryReader
-from chat.history.records import SESSION_ID, SessionRecord, checked_name, storable, title_of
+from chat.history.records import SESSION_ID, SessionRecord, checked_name, title_of
 from chat.history.rows import node_values, session_values, settings_json
 from chat.history.schema import INSERT_SESSION, PUT_NODE
 from chat.history.session_lookup import by_id, missing_session
+from chat.system.characters import whole_characters
 from chat.system.terminal_text import escape_line
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Store(HistoryReader):
         Raises:
             UsageError: there is no session with this id.
         """
-        return self._change(session_id, {"system": None if system is None else storable(system)})
+        return self._change(session_id, {"system": None if system is None else whole_characters(system)})
 
     def set_model(self, session_id: str, model: str, model_path: str = "") -> SessionRecord:
         """Change the model and its file.
@@ -202,7 +203,7 @@ class Store(HistoryReader):
             UsageError: there is no session with this id.
         """
         columns = {"leaf": nodes[-1].id, **(_model_columns(*model) if model else {})}
-        return self._change(session_id, columns, nodes, title=storable(title) or _title_of(nodes))
+        return self._change(session_id, columns, nodes, title=whole_characters(title) or _title_of(nodes))
 
     def begin_answer(self, session_id: str, node: Node) -> SessionRecord:
         """Store an answer that is still being streamed; it becomes the leaf.
@@ -290,13 +291,13 @@ def _update_session(connection: sqlite3.Connection, session_id: str, values: Map
 
 
 def _model_columns(model: str, path: str) -> dict[str, str]:
-    return {"model": storable(model), "model_path": storable(path)}
+    return {"model": whole_characters(model), "model_path": whole_characters(path)}
 
 
 def _title_of(nodes: Iterable[Node]) -> str:
     """The title that the first question makes; empty without one."""
     questions = (node.message.content for node in nodes if node.message.role == "user")
-    return title_of(storable(next(questions, "")))
+    return title_of(whole_characters(next(questions, "")))
 
 
 def _name_taken(name: str) -> UsageError:

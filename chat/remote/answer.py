@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +14,7 @@ from chat.prompts.reasoning_splitter import ReasoningMarks, ReasoningSplitter
 from chat.prompts.segments import BEGIN_THINK_TEXT, END_THINK_TEXT
 from chat.remote.server_errors import EmptyStreamError, event_error
 from chat.remote.token_logprobs import token_logprobs
+from chat.system.characters import whole_characters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +32,6 @@ FINISH: dict[str, FinishReason] = {
     "content_filter": "content_filter",
     "refusal": "refusal",
 }  # every other reason is a stop
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKS = ReasoningMarks((), None, (), BEGIN_THINK_TEXT, END_THINK_TEXT)
 
 
@@ -265,13 +264,6 @@ class _Surrogates:
         """What stands for a half that stayed alone."""
         held, self._held = self._held, ""
         return whole_characters(held)
-
-
-def whole_characters(text: str) -> str:
-    """The text with U+FFFD for each half of a character, which no encoding has."""
-    if not _SURROGATE.search(text):
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _texts_of(content: Any) -> tuple[str, str]:

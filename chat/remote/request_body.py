@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chat.core.request import Sampling
 from chat.errors import UsageError
-from chat.remote.answer import whole_characters
 from chat.remote.server_kind import NAMES
+from chat.system.characters import whole_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

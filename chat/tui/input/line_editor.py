@@ -25,9 +25,10 @@ from prompt_toolkit.search import stop_search
 from prompt_toolkit.utils import suspend_to_background_supported
 
 from chat.errors import ChatError
+from chat.system.characters import without_escaped_bytes
 from chat.system.external_editor import edit_text
 from chat.tui.input.pastes import PasteKeys, Pastes
-from chat.tui.input.reader import PROMPT, Candidate, is_open_block, without_surrogates
+from chat.tui.input.reader import PROMPT, Candidate, is_open_block
 from chat.tui.input.toolkit_parts import (
     STYLE,
     CommandCompleter,
@@ -143,7 +144,7 @@ class LineEditor:
         text = self._session.prompt(
             default=self._pastes.fold(prefill, UNFOLDED_LINES), pre_run=self._begin, handle_sigint=False
         )
-        return without_surrogates(self._pastes.unfold(text))
+        return without_escaped_bytes(self._pastes.unfold(text))
 
     def use_vi(self, vi: bool) -> None:
         """Use vi keys, or emacs keys."""

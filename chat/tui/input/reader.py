@@ -6,6 +6,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from chat.system.characters import without_escaped_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -100,7 +102,7 @@ class PlainReader:
         except KeyboardInterrupt:  # the first one drops the line
             self._environment.print("\nCtrl+C again quits")
             text = self._line(PROMPT)
-        return without_surrogates(text)
+        return without_escaped_bytes(text)
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt if a line is read, else count it."""
@@ -143,8 +145,3 @@ def without_block_marks(text: str) -> str:
     if stripped.startswith(BLOCK_MARK) and not is_open_block(text):
         return stripped[len(BLOCK_MARK) : -len(BLOCK_MARK)].strip("\n")
     return text
-
-
-def without_surrogates(text: str) -> str:
-    """The text with lone surrogates, which stand for bytes that are not UTF-8, replaced by U+FFFD."""
-    return text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")

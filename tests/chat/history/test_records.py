@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chat.history.records import MAX_TITLE_LENGTH, storable, title_of
+from chat.history.records import MAX_TITLE_LENGTH, title_of
+from chat.system.characters import whole_characters
 
 
 @pytest.mark.parametrize(
@@ -42,5 +43,5 @@ def test_a_title_is_the_first_line_with_words(question: str, title: str) -> None
     ],
 )
 def test_text_becomes_valid_utf8(text: str, stored: str) -> None:
-    assert storable(text) == stored
+    assert whole_characters(text) == stored
     stored.encode()
