@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
 from chat.core.events import Completion, Notice, Seconds, TokenCounts
-from chat.errors import ChatError, ModelError
+from chat.errors import ChatError, ModelError, fault_text
 from chat.remote.server_errors import TemporaryError
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class RequestPool:
             except ChatError as error:
                 return error
             except Exception as error:
-                return ChatError(f"unexpected {type(error).__name__}: {error}")
+                return ChatError(f"unexpected: {fault_text(error)}")
 
     def _completion(self, request: Request) -> Completion:
         if self.is_cancelled:
