@@ -15,7 +15,7 @@ from convert.lora.adapter import open_adapters
 from convert.lora.merge import ChangedRows, merge_all
 from convert.output.key_changes import change_keys, merged_names
 from convert.output.metadata import short_name
-from convert.output.sliding_window import TargetModel, apply_window_option, choose_target, window_note
+from convert.output.sliding_window import TargetModel, apply_window_option, choose_target, no_window_error, window_note
 from convert.quantize.kernels import ALL_TYPES, BLOCK_TYPES, PackedRows
 from convert.quantize.recipes import Plan, place_tensors
 from convert.quantize.type_overrides import TypeOverrides, read_type_overrides
@@ -98,7 +98,7 @@ def _choose_target(source: GgufSource, wanted: str) -> TargetModel:
     if chosen.windows == source.applied_windows:
         return TargetModel(chosen, source.file.architecture, own.windows)
     if own.architecture != PLAIN_ARCHITECTURE:
-        raise UsageError(f"`--window {wanted}`: llama.cpp's {own.architecture} graph has no sliding window")
+        raise no_window_error(wanted, own.architecture)
     target = choose_target(own, wanted)
     if target.is_windowed:
         return target

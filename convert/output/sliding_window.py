@@ -56,6 +56,11 @@ def apply_window_option(sizes: Hyperparameters, wanted: str) -> Hyperparameters:
     raise UsageError(f"`--window` must be `auto`, `off` or a number of tokens, not `{wanted}`")
 
 
+def no_window_error(wanted: str, architecture: str) -> UsageError:
+    """The error for a window that a model cannot get, whatever its weights."""
+    return UsageError(f"`--window {wanted}`: llama.cpp runs {architecture} without a sliding window")
+
+
 def choose_target(own: Hyperparameters, wanted: str) -> TargetModel:
     """Decide what the new file computes; a window as long as the context is none.
 
@@ -73,7 +78,7 @@ def choose_target(own: Hyperparameters, wanted: str) -> TargetModel:
         return TargetModel(sizes.with_window(None), own.architecture, noted)
     if own.needs_yarn_architecture or own.architecture in (*LATENT_ARCHITECTURES, *QWEN_ARCHITECTURES):
         if own.window is None:
-            raise UsageError(f"`--window {wanted}`: llama.cpp's {own.architecture} graph has no sliding window")
+            raise no_window_error(wanted, own.architecture)
         what = (
             "a model of Qwen"
             if own.architecture in QWEN_ARCHITECTURES
