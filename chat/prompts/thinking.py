@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 # The variables by which templates are told: Qwen3, GLM and SmolLM3 read the first, DeepSeek-V3.1 and Granite the second
 VARIABLES = ("enable_thinking", "thinking")
-_READS_VARIABLE = re.compile(r"\benable_thinking\b|\bnot\s+thinking\b|\bif\s+thinking\b|\bthinking\s+is\b")
 OFF = "none"  # the effort that stands for an answer without reasoning
 
 
@@ -33,11 +31,19 @@ def thinking_control(
         efforts: the reasoning efforts of the model.
         system_prompt: the one that the model was released with.
     """
-    if prompt_format == "template" and _READS_VARIABLE.search(template):
+    if prompt_format == "template" and _reads_variable(template):
         return "template"
     if OFF in efforts and len(efforts) > 1:
         return "effort"
     return "system prompt" if BEGIN_THINK.piece in system_prompt else ""
+
+
+def _reads_variable(template: str) -> bool:
+    if not any(name in template for name in VARIABLES):  # most templates need not be compiled while a model is loaded
+        return False
+    from chat.prompts.jinja_sandbox import variables_of
+
+    return not variables_of(template).isdisjoint(VARIABLES)
 
 
 def with_release_defaults(prompt: Prompt, info: ModelInfo) -> Prompt:

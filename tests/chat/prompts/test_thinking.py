@@ -7,7 +7,13 @@ import pytest
 from chat.core.backend import ModelInfo
 from chat.core.conversation import Message
 from chat.core.request import Prompt
-from chat.prompts.thinking import refused_switch, thinking_control, with_release_defaults
+from chat.errors import ChatError
+from chat.prompts.render_template import render
+from chat.prompts.segments import ChatTemplate, PromptMessages
+from chat.prompts.thinking import VARIABLES, refused_switch, thinking_control, with_release_defaults
+from tests.chat.prompts.template_conversations import SPECIAL_TOKENS
+from tests.chat.prompts.test_template_references import references
+from tests.grids import FULL
 
 USER, SYSTEM = Message("user", "hi"), Message("system", "Be brief.")
 OWN = "Think as in [THINK]thoughts[/THINK] first."
@@ -23,8 +29,8 @@ def model(control: str, *, efforts: tuple[str, ...] = (), system: str = "") -> M
 @pytest.mark.parametrize(
     ("prompt_format", "template", "efforts", "system", "control"),
     [
-        ("template", "{% if enable_thinking is false %}", (), "", "template"),
-        ("template", "{% if not thinking %}", (), "", "template"),
+        ("template", "{% if enable_thinking is false %}{% endif %}", (), "", "template"),
+        ("template", "{% if not thinking %}{% endif %}", (), "", "template"),
         ("template", "{{ 'thinking hard' }}", (), "", ""),
         ("v13", "{% if enable_thinking %}", (), "", ""),
         ("v15", "", ("none", "high"), "", "effort"),
@@ -37,6 +43,29 @@ def test_what_switches_it_is_read_off_the_model(
     prompt_format: str, template: str, efforts: tuple[str, ...], system: str, control: str
 ) -> None:
     assert thinking_control(prompt_format, template, efforts, system) == control
+
+
+TEMPLATES = (
+    *("LFM2.5-8B-A1B", "MiniMax-M3", "NVIDIA-Nemotron-Nano-v2", "Qwen-Qwen3-0.6B"),
+    *("deepseek-ai-DeepSeek-V3.1", "ibm-granite-granite-3.3-2B-Instruct", "openai-gpt-oss-120b"),
+)
+
+
+@pytest.mark.parametrize("name", references() if FULL else TEMPLATES)
+def test_a_template_switches_it_if_its_prompts_differ(name: str) -> None:
+    """Names that a template sets itself, or that it spells in other words, were taken for the switch; Granite's not."""
+    template = references()[name]["template"]
+    on, off = (_written(template, thinks) for thinks in (True, False))
+    assert thinking_control("template", template, (), "") == ("template" if on != off else "")
+
+
+def _written(template: str, thinks: bool) -> str:
+    """The segments of a prompt, or why there is none."""
+    settings = dict.fromkeys(VARIABLES, thinks)
+    try:
+        return repr(render(PromptMessages((USER,), (), False, ChatTemplate(template, {}, SPECIAL_TOKENS), settings)))
+    except ChatError as error:
+        return error.message
 
 
 @pytest.mark.parametrize(
