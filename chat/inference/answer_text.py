@@ -102,6 +102,7 @@ class AnswerText:
             return shown
         self.reasoning_tokens += 1
         if self.marks is not None and self.marks.end is None:  # marks of text are known as such only at their ends
+            self.reasoning_tokens += len(self._ids)
             self._ids.clear()
         return shown
 

@@ -146,9 +146,11 @@ class ReasoningLimit:
 
     def consume(self, token: int) -> None:
         """Count an id that was drawn."""
-        if self._is_due:
+        if self._splitter.state != "reasoning":
+            self._ended = 0  # control pieces may mark reasoning again
+        elif self._is_due:
             self._ended += 1
-        elif self._splitter.state == "reasoning":
+        else:
             self._left -= 1
 
     @property

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from chat.core.conversation import Message
@@ -16,6 +17,7 @@ from chat.core.events import Completion, ReasoningDelta, TextDelta
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
 from chat.errors import UsageError
 from chat.inference.loaded_model import LoadedModel, load_model
+from chat.inference.reasoning import ReasoningLimit
 from chat.inference.response import ResponseBuilder, render, reply
 from chat.llama.sampler import Sampler
 from chat.prompts.reasoning_splitter import ReasoningMarks, ReasoningSplitter
@@ -195,6 +197,33 @@ def test_reasoning_ends_at_its_limit(loaded: LoadedModel, marked: LoadedModel, m
         assert ids[most : most + len(end)] == end
         assert done.tokens.reasoning == most + len(end)
         assert done.tokens.generated == len(ids)
+
+
+def test_the_limit_holds_for_all_reasoning_of_an_answer_together() -> None:
+    """It held once: a model that began to think again after the mark was free to go on."""
+    begin, end, other = 0, 1, 2
+    marks = ReasoningMarks((begin,), end, (end,), "[THINK]", "[/THINK]")
+    splitter = ReasoningSplitter(marks, "start", continues=False, drops_rest=False)
+    limit = ReasoningLimit(marks, splitter, 3)
+    ids = []
+    wanted = [begin, other, end, begin, other, other, other, other, begin, other]
+    for token in wanted:
+        logits = np.zeros(3, np.float32)
+        logits[token] = 1
+        limit.apply(logits)
+        ids.append(int(logits.argmax()))
+        limit.consume(ids[-1])
+        if splitter.is_mark(ids[-1]):
+            splitter.mark(ids[-1])
+    assert ids == [begin, other, end, begin, other, end, other, other, begin, end]
+
+
+def test_all_ids_of_a_mark_of_text_count_as_reasoning(marked: LoadedModel, say: Say) -> None:
+    """Those of the mark before it were left out but for the last one."""
+    thought, answer = Text("<think>Hm.</think>", joined=True), Text("Yes.")
+    _, done = say(marked, request(), thought, answer)
+    assert done.text == "Yes."
+    assert done.tokens.reasoning == len(marked.vocabulary.encode((thought,)))
 
 
 def test_reasoning_marked_by_text_is_not_sent_back(marked: LoadedModel, say: Say) -> None:
