@@ -237,7 +237,6 @@ def _base_model_notice(detected: Detected) -> str:
 def _info(file: GgufFile, window: Window, prompt_format: str) -> ModelInfo:
     trained = file.key(ModelKey.CONTEXT_LENGTH)
     efforts = reasoning_efforts(file.metadata, prompt_format)
-    values = efforts.values if efforts is not None else ()
     system = default_system_prompt(file.metadata, prompt_format, date.today())
     return ModelInfo(
         path=str(file.path),
@@ -250,8 +249,8 @@ def _info(file: GgufFile, window: Window, prompt_format: str) -> ModelInfo:
         prompt_format=prompt_format,
         name=str(file.metadata.get(GeneralKey.NAME, "")),
         system_prompt=system,
-        efforts=values,
-        thinking_control=thinking_control(prompt_format, ChatTemplate.of_metadata(file.metadata).text, values, system),
+        efforts=efforts.values if efforts is not None else (),
+        thinking_control=thinking_control(prompt_format, ChatTemplate.of_metadata(file.metadata).text, efforts, system),
     )
 
 

@@ -30,10 +30,12 @@ class ReasoningEfforts:
     Attributes:
         values: their names.
         default: the one that the model is told without a choice; empty where the chat template has its own.
+        is_stated: the model's file names them, so they are not all that are known.
     """
 
     values: tuple[str, ...]
     default: str
+    is_stated: bool
 
 
 def reasoning_efforts(metadata: Mapping[str, Any], prompt_format: str) -> ReasoningEfforts | None:
@@ -61,9 +63,10 @@ def _of_template(metadata: Mapping[str, Any], *, has_default: bool) -> Reasoning
     """The efforts that a chat template lists, else all that are known."""
     text = _template(metadata)
     listed, default = _LISTED.search(text), _DEFAULT.search(text)
-    values = (tuple(_WORD.findall(listed[1])) if listed else ()) or KNOWN_EFFORTS
+    stated = tuple(_WORD.findall(listed[1])) if listed else ()
+    values = stated or KNOWN_EFFORTS
     first = default[2] if default and default[2] in values else values[0]
-    return ReasoningEfforts(values, first if has_default else "")
+    return ReasoningEfforts(values, first if has_default else "", is_stated=bool(stated))
 
 
 def _template(metadata: Mapping[str, Any]) -> str:
@@ -106,6 +109,8 @@ def _stored_efforts(stored: str) -> ReasoningEfforts | None:
     """The efforts of tekken.json's `model_settings_builder`; None where it has none, or is damaged."""
     try:
         field = json.loads(stored).get(_NAME)
-        return None if field is None else ReasoningEfforts(tuple(map(str, field["values"])), str(field["default"]))
+        if field is None:
+            return None
+        return ReasoningEfforts(tuple(map(str, field["values"])), str(field["default"]), is_stated=True)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -12,6 +12,7 @@ from chat.prompts.segments import BEGIN_THINK
 if TYPE_CHECKING:
     from chat.core.backend import ModelInfo
     from chat.core.request import Prompt
+    from chat.prompts.model_settings import ReasoningEfforts
 
     ThinkingControl = Literal["", "template", "effort", "system prompt"]
 
@@ -21,19 +22,19 @@ OFF = "none"  # the effort that stands for an answer without reasoning
 
 
 def thinking_control(
-    prompt_format: str, template: str, efforts: tuple[str, ...], system_prompt: str
+    prompt_format: str, template: str, efforts: ReasoningEfforts | None, system_prompt: str
 ) -> ThinkingControl:
     """What switches the reasoning of a model; empty for nothing.
 
     Args:
         prompt_format: one of `FORMATS`.
         template: the chat template of the file; empty for none.
-        efforts: the reasoning efforts of the model.
+        efforts: the reasoning efforts of the model; None for none.
         system_prompt: the one that the model was released with.
     """
     if prompt_format == "template" and _reads_variable(template):
         return "template"
-    if OFF in efforts and len(efforts) > 1:
+    if efforts is not None and efforts.is_stated and OFF in efforts.values and len(efforts.values) > 1:
         return "effort"
     return "system prompt" if BEGIN_THINK.piece in system_prompt else ""
 

@@ -24,15 +24,18 @@ SHORT = """[MODEL_SETTINGS]{"reasoning_effort": "{{ reasoning_effort or 'high' }
 @pytest.mark.parametrize(
     ("metadata", "expected"),
     [
-        ({KEY: json.dumps(BUILDER), TEMPLATE: SHORT}, ReasoningEfforts(("low", "max"), "max")),
+        ({KEY: json.dumps(BUILDER), TEMPLATE: SHORT}, ReasoningEfforts(("low", "max"), "max", is_stated=True)),
         ({KEY: json.dumps({"reasoning_effort": None})}, None),
         ({KEY: "{}"}, None),
         ({KEY: "no json"}, None),
         ({KEY: '{"reasoning_effort": 7}'}, None),
-        ({TEMPLATE: mistral_template("v15", spm=False)}, ReasoningEfforts(("none", "high"), "high")),
-        ({TEMPLATE: SHORT}, ReasoningEfforts(KNOWN_EFFORTS, "high")),
-        ({TEMPLATE: "{{ reasoning_effort | default('low') }}"}, ReasoningEfforts(KNOWN_EFFORTS, "low")),
-        ({}, ReasoningEfforts(KNOWN_EFFORTS, "none")),
+        ({TEMPLATE: mistral_template("v15", spm=False)}, ReasoningEfforts(("none", "high"), "high", is_stated=True)),
+        ({TEMPLATE: SHORT}, ReasoningEfforts(KNOWN_EFFORTS, "high", is_stated=False)),
+        (
+            {TEMPLATE: "{{ reasoning_effort | default('low') }}"},
+            ReasoningEfforts(KNOWN_EFFORTS, "low", is_stated=False),
+        ),
+        ({}, ReasoningEfforts(KNOWN_EFFORTS, "none", is_stated=False)),
     ],
 )
 def test_the_efforts_of_a_model(metadata: dict[str, Any], expected: ReasoningEfforts | None) -> None:

@@ -8,6 +8,7 @@ from chat.core.backend import ModelInfo
 from chat.core.conversation import Message
 from chat.core.request import Prompt
 from chat.errors import ChatError
+from chat.prompts.model_settings import KNOWN_EFFORTS, ReasoningEfforts, reasoning_efforts
 from chat.prompts.render_template import render
 from chat.prompts.segments import ChatTemplate, PromptMessages
 from chat.prompts.thinking import VARIABLES, refused_switch, thinking_control, with_release_defaults
@@ -29,18 +30,19 @@ def model(control: str, *, efforts: tuple[str, ...] = (), system: str = "") -> M
 @pytest.mark.parametrize(
     ("prompt_format", "template", "efforts", "system", "control"),
     [
-        ("template", "{% if enable_thinking is false %}{% endif %}", (), "", "template"),
-        ("template", "{% if not thinking %}{% endif %}", (), "", "template"),
-        ("template", "{{ 'thinking hard' }}", (), "", ""),
-        ("v13", "{% if enable_thinking %}", (), "", ""),
-        ("v15", "", ("none", "high"), "", "effort"),
-        ("v15", "", ("none",), "", ""),
-        ("v13", "", (), OWN, "system prompt"),
-        ("v13", "", (), "Be kind.", ""),
+        ("template", "{% if enable_thinking is false %}{% endif %}", None, "", "template"),
+        ("template", "{% if not thinking %}{% endif %}", None, "", "template"),
+        ("template", "{{ 'thinking hard' }}", None, "", ""),
+        ("v13", "{% if enable_thinking %}", None, "", ""),
+        ("v15", "", ReasoningEfforts(("none", "high"), "high", is_stated=True), "", "effort"),
+        ("v15", "", ReasoningEfforts(KNOWN_EFFORTS, "none", is_stated=False), "", ""),
+        ("v15", "", ReasoningEfforts(("none",), "none", is_stated=True), "", ""),
+        ("v13", "", None, OWN, "system prompt"),
+        ("v13", "", None, "Be kind.", ""),
     ],
 )
 def test_what_switches_it_is_read_off_the_model(
-    prompt_format: str, template: str, efforts: tuple[str, ...], system: str, control: str
+    prompt_format: str, template: str, efforts: ReasoningEfforts | None, system: str, control: str
 ) -> None:
     assert thinking_control(prompt_format, template, efforts, system) == control
 
@@ -56,7 +58,16 @@ def test_a_template_switches_it_if_its_prompts_differ(name: str) -> None:
     """Names that a template sets itself, or that it spells in other words, were taken for the switch; Granite's not."""
     template = references()[name]["template"]
     on, off = (_written(template, thinks) for thinks in (True, False))
-    assert thinking_control("template", template, (), "") == ("template" if on != off else "")
+    assert thinking_control("template", template, None, "") == ("template" if on != off else "")
+
+
+@pytest.mark.parametrize("name", ["openai-gpt-oss-120b", "Cohere2MoE", "upstage-Solar-Open-100B"])
+def test_efforts_that_a_template_does_not_list_switch_nothing(name: str) -> None:
+    """All efforts that are known were taken for its own, so `none` was written into the prompt."""
+    template = references()[name]["template"]
+    efforts = reasoning_efforts({"tokenizer.chat_template": template}, "template")
+    assert efforts == ReasoningEfforts(KNOWN_EFFORTS, "", is_stated=False)
+    assert thinking_control("template", template, efforts, "") == ""
 
 
 def _written(template: str, thinks: bool) -> str:
