@@ -10,7 +10,7 @@ from convert.architecture.hyperparameters import read_hyperparameters
 from convert.checkpoint.folder import open_checkpoint
 from convert.draft import ConversionDraft, ModelDetails, make_jobs, plan_model
 from convert.lora.adapter import open_adapters
-from convert.lora.merge import merge_all, tied_warning
+from convert.lora.merge import merge_all, need_own_ends, tied_warnings
 from convert.output.metadata import Origin, fingerprint, fingerprint_with, make_keys
 from convert.output.sliding_window import choose_target
 from convert.quantize.type_overrides import read_type_overrides
@@ -37,12 +37,12 @@ def draft_checkpoint(options: ConversionOptions) -> ConversionDraft:
     model = read_text_model(checkpoint)
     stated = read_hyperparameters(checkpoint.config_path, model.config, shape_finder(model.tensors))
     settled = settle_output(model.tensors, stated)
-    tensors, own = settled.tensors, settled.sizes
     adapters = open_adapters(options.adapters)
-    if any(adapter.has_own_ends for adapter, _ in adapters):
-        tensors, own = untie(tensors, own)
+    # before the vocabulary: sizes that no tensor has must not fill one
+    outputs, own = lay_out(settled.tensors, settled.sizes), settled.sizes
+    if need_own_ends(adapters):
+        outputs, own = untie(outputs, own)
     target = choose_target(own, options.window)
-    outputs = lay_out(tensors, own)  # before the vocabulary: sizes that no tensor has must not fill one
     vocabulary = read_vocabulary(checkpoint.folder, own.vocabulary)
     if not options.adapters:  # which may have taught the model to answer
         vocabulary = _as_base_model(vocabulary, checkpoint.name)
@@ -76,11 +76,7 @@ def draft_checkpoint(options: ConversionOptions) -> ConversionDraft:
             *model.warnings,
             *settled.warnings,
             *(warning for adapter, _ in adapters for warning in adapter.warnings),
-            *(
-                tied_warning(adapter)
-                for adapter, _ in adapters
-                if settled.sizes.is_tied and (adapter.has_own_ends or (own.is_tied and adapter.changes_ends))
-            ),
+            *(tied_warnings(adapters) if settled.sizes.is_tied else ()),
             *types.warnings(plan),
             *vocabulary.warnings,
         ),

@@ -12,14 +12,14 @@ from chat.gguf.keys import PLAIN_ARCHITECTURE, MistralChatKey
 from convert.draft import ConversionDraft, ModelDetails, make_jobs, plan_model
 from convert.gguf_source import GgufSource, check_plain, open_gguf
 from convert.lora.adapter import open_adapters
-from convert.lora.merge import ChangedRows, merge_all
+from convert.lora.merge import ChangedRows, merge_all, need_own_ends, tied_warnings
 from convert.output.key_changes import change_keys, merged_names
 from convert.output.metadata import short_name
 from convert.output.sliding_window import TargetModel, apply_window_option, choose_target, no_window_error, window_note
 from convert.quantize.kernels import ALL_TYPES, BLOCK_TYPES, PackedRows
 from convert.quantize.recipes import Plan, place_tensors
 from convert.quantize.type_overrides import TypeOverrides, read_type_overrides
-from convert.tensors.layout import OutputTensor, count_parameters, sinks
+from convert.tensors.layout import OutputTensor, count_parameters, sinks, untie
 from convert.tokenizer.prompt_formats import RAW
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def draft_gguf(options: ConversionOptions) -> ConversionDraft:
     if types is None and not adapters and not is_window_new:
         raise _nothing_to_change(source, target)
     tensors = source.tensors(as_floats=bool(types or adapters))
+    if need_own_ends(adapters):
+        tensors, sizes = untie(tensors, target.sizes)
+        target = replace(target, sizes=sizes)
     tensors = merge_all(tensors, adapters, target.sizes)
     outputs = (*tensors, *_sinks(source, target))
     plan = plan_model(outputs, target.sizes, types) if types else _plan_as_it_is(source, outputs)
@@ -76,6 +79,7 @@ def draft_gguf(options: ConversionOptions) -> ConversionDraft:
             *_loss_warnings(source, jobs),
             *(types.warnings(plan) if types else ()),
             *(warning for adapter, _ in adapters for warning in adapter.warnings),
+            *(tied_warnings(adapters) if source.sizes.is_tied else ()),
             *_format_warnings(source, adapters),
         ),
     )
@@ -125,6 +129,7 @@ def _sinks(source: GgufSource, target: TargetModel) -> tuple[OutputTensor, ...]:
 def _plan_as_it_is(source: GgufSource, outputs: Sequence[OutputTensor]) -> Plan:
     """Place the tensors with the types that they have in the source."""
     types = {info.name: ALL_TYPES[info.type] for info in source.file.tensors.values()}
+    types.setdefault("output.weight", types["token_embd.weight"])  # of a tied model, where an adapter needs its own
     placed = [(tensor.name, tensor.shape, types.get(tensor.name, ALL_TYPES["F32"])) for tensor in outputs]
     return place_tensors(source.file.type_name, placed)
 

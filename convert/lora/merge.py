@@ -170,8 +170,20 @@ def merge_all(
     return tuple(outputs)
 
 
-def tied_warning(adapter: Adapter) -> str:
-    """What to say of an adapter that replaces or changes an end of a model that ties its two ends, `ENDS`."""
+def need_own_ends(adapters: Sequence[tuple[Adapter, float]]) -> bool:
+    """Whether a tied model no longer is with the adapters; see `untie`."""
+    return any(adapter.has_own_ends for adapter, _ in adapters)
+
+
+def tied_warnings(adapters: Sequence[tuple[Adapter, float]]) -> tuple[str, ...]:
+    """What to say of adapters that replace or change an end of a model that ties its two ends, `ENDS`."""
+    unties = need_own_ends(adapters)
+    return tuple(
+        _tied_warning(adapter) for adapter, _ in adapters if (adapter.has_own_ends if unties else adapter.changes_ends)
+    )
+
+
+def _tied_warning(adapter: Adapter) -> str:
     what = f"{adapter.path}: the model uses its embedding as the output layer too"
     if adapter.has_own_ends:
         if adapter.wholes:

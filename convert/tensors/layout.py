@@ -90,18 +90,6 @@ def settle_output(sources: Sequence[SourceTensor], hparams: Hyperparameters) -> 
     return SettledModel(tuple(sources), replace(hparams, is_tied=False), (warning,))
 
 
-def untie(
-    sources: Sequence[SourceTensor], hparams: Hyperparameters
-) -> tuple[tuple[SourceTensor, ...], Hyperparameters]:
-    """Give a tied model an output layer of its own, with the numbers of its embedding; others stay as they are."""
-    embedding = _first(sources, "token_embd")
-    if not hparams.is_tied or embedding is None:
-        return tuple(sources), hparams
-    others = [source for source in sources if source.meaning.part != "output"]
-    output = replace(embedding, meaning=replace(embedding.meaning, part="output"))
-    return (*others, output), replace(hparams, is_tied=False)
-
-
 def _first(sources: Sequence[SourceTensor], part: str) -> SourceTensor | None:
     return next((source for source in sources if source.meaning.part == part), None)
 
@@ -151,6 +139,16 @@ def lay_out(sources: Sequence[SourceTensor], hparams: Hyperparameters) -> tuple[
         OutputTensor(name, shape, made[name]) if name in made else _assemble(name, shape, parts[name], hparams)
         for name, shape in expected.items()
     )
+
+
+def untie(
+    outputs: Sequence[OutputTensor], hparams: Hyperparameters
+) -> tuple[tuple[OutputTensor, ...], Hyperparameters]:
+    """Give a tied model an output layer of its own, with the numbers of its embedding; others stay as they are."""
+    embedding = next((tensor for tensor in outputs if tensor.name == "token_embd.weight"), None)
+    if not hparams.is_tied or embedding is None:
+        return tuple(outputs), hparams
+    return (*outputs, replace(embedding, name="output.weight")), replace(hparams, is_tied=False)
 
 
 def _check_without_effect(source: SourceTensor) -> None:

@@ -29,6 +29,7 @@ from tests.convert.samples import (
     V01,
     V03,
     Sizes,
+    bfloat16,
     hugging_face_tensors,
     make_checkpoint,
     read_safetensors,
@@ -286,6 +287,50 @@ def test_an_adapter_is_merged_into_a_full_file_as_into_its_checkpoint(sizes: Siz
     kept = made(full, tmp_path / "kept.gguf", adapters=adapters)
     assert kept.read_bytes() == (tmp_path / "direct-F32.gguf").read_bytes()
     assert read_gguf(kept).metadata["general.name"] == "model+poet"
+
+
+def test_an_adapter_of_an_end_unties_a_full_file_as_its_checkpoint(tmp_path: Path) -> None:
+    """A GGUF without an output layer was refused, with the hint to merge; a whole embedding changed both ends."""
+    sizes = Sizes(layers=1, is_tied=True)
+    tensors = with_few_rows(hugging_face_tensors(sizes))
+    folder = make_checkpoint(tmp_path / "model", sizes, tensors)
+    full = made(folder, tmp_path / "full.gguf", "F32")
+    embedding = tensors["model.embed_tokens.weight"]
+    head = write_peft(tmp_path / "head", pairs_for({"lm_head.weight": embedding}, ["lm_head"]))
+    half = bfloat16(np.full(embedding.shape, 0.5, np.float32))
+    whole = write_peft(tmp_path / "whole", {}, {"model.embed_tokens.weight": half})
+    for adapter in (head, whole):
+        for kind in ("F32", "Q4_K_M", None):
+            merge: dict[str, Any] = {"adapters": ((adapter, 1.0),), "overwrite": True}
+            direct = convert(ConversionOptions(folder, tmp_path / "direct.gguf", kind or "F32", **merge))
+            report = convert(ConversionOptions(full, tmp_path / "out.gguf", kind, **merge))
+            (file, tensors_made), (other, expected) = map(
+                tensor_bytes, (tmp_path / "out.gguf", tmp_path / "direct.gguf")
+            )
+            assert tensors_made == expected
+            assert "output.weight" in expected
+            label = {"general.size_label": file.metadata["general.size_label"]}  # stays that of the source
+            assert dict(file.metadata) == {**other.metadata, **label}
+            assert report.warnings == direct.warnings
+            assert len(report.warnings) == 1
+
+
+def test_the_output_layer_that_an_adapter_unties_has_the_embeddings_type(tmp_path: Path) -> None:
+    sizes = Sizes(layers=1, is_tied=True)
+    tensors = with_few_rows(hugging_face_tensors(sizes))
+    source = made(make_checkpoint(tmp_path / "model", sizes, tensors), tmp_path / "x.gguf", "Q4_K_M")
+    pairs = pairs_for({"lm_head.weight": tensors["model.embed_tokens.weight"]}, ["lm_head"])
+    adapters = ((write_peft(tmp_path / "head", pairs), 1.0),)
+    report = convert(ConversionOptions(source, tmp_path / "out.gguf", adapters=adapters))
+    before, before_bytes = tensor_bytes(source)
+    after, after_bytes = tensor_bytes(tmp_path / "out.gguf")
+    assert after.tensors["output.weight"].type == before.tensors["token_embd.weight"].type == "Q6_K"
+    assert {name: after_bytes[name] for name in before_bytes} == before_bytes
+    assert after_bytes["output.weight"] != before_bytes["token_embd.weight"]
+    assert [warning.partition(": ")[0] for warning in report.warnings] == [
+        "1 tensors of Q4_K_M are quantized a second time, which costs quality",
+        f"{tmp_path}/head/adapter_model.safetensors",
+    ]
 
 
 def test_an_adapter_in_a_quantized_file_is_quantized_again_where_it_changes_something(tmp_path: Path) -> None:
