@@ -69,11 +69,9 @@ class LoadedVocabulary:
         """Texts that end an answer where the vocabulary has no control piece for them."""
         return stop_texts(self.prompt_format, self.vocabulary.template, self.vocabulary.special_names)
 
-    @property
-    def current_info(self) -> ModelInfo:
-        """What is known of the model, with the dates of today in the system prompt that it was released with."""
-        text = default_system_prompt(self.file.metadata, self.prompt_format, date.today())
-        return replace(self.info, system_prompt=text)
+    def own_system_prompt(self) -> str:
+        """The system prompt that the model was released with, with the dates of today; empty for none."""
+        return default_system_prompt(self.file.metadata, self.prompt_format, date.today())
 
     def close(self) -> None:
         """Free the model."""

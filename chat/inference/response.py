@@ -68,14 +68,13 @@ class ResponseBuilder:
             DataError: the prompt breaks a rule of its format.
             UsageError: a value is out of range, the constraint does not compile, or the format has no tools.
         """
-        request = replace(request, prompt=with_release_defaults(request.prompt, loaded.current_info))
+        request = _prepared(loaded, request)
         self.loaded = loaded
         self.request = request
         self.sampling: Sampling = settle(request.sampling)
         self.prompt: BuiltPrompt = build_prompt(
             request, loaded.vocabulary, loaded.prompt_format, loaded.limit, loaded.options.overflow == "drop"
         )
-        _require_tools(loaded, request)
         self.choices = _choices(request)
         self.cached = 0
         self.ids: list[int] = []
@@ -308,8 +307,7 @@ def render(loaded: LoadedVocabulary, request: Request) -> Rendered:
         DataError: the prompt breaks a rule of its format.
         UsageError: the format has no tools.
     """
-    _require_tools(loaded, request)
-    request = replace(request, prompt=with_release_defaults(request.prompt, loaded.current_info))
+    request = _prepared(loaded, request)
     drops = loaded.options.overflow == "drop"
     limit = loaded.limit if drops else None
     try:
@@ -341,10 +339,11 @@ def ids_sha256(ids: Sequence[int]) -> str:
     return hashlib.sha256(numbers.tobytes()).hexdigest()
 
 
-def _require_tools(loaded: LoadedVocabulary, request: Request) -> None:
-    """Refuse functions where the prompt format has no place for them."""
+def _prepared(loaded: LoadedVocabulary, request: Request) -> Request:
+    """A request with the defaults of the model's release; refuses functions for which its format has no place."""
     if not request.prompt.tools or takes_tools(loaded.prompt_format, loaded.vocabulary.template):
-        return
+        defaults = with_release_defaults(request.prompt, loaded.info, loaded.own_system_prompt)
+        return replace(request, prompt=defaults)
     if loaded.prompt_format == "template":
         raise UsageError("the model's chat template has no place for functions", hint="leave out `--tools`")
     raise UsageError(

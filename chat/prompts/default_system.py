@@ -13,7 +13,7 @@ from chat.prompts.mistral_versions import MISTRAL_VERSIONS
 from chat.prompts.segments import ChatTemplate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import date
 
     from chat.core.request import Prompt
@@ -59,14 +59,14 @@ def _of_template(template: ChatTemplate) -> str:
     return str(found[1]) if found else ""
 
 
-def with_default_system(prompt: Prompt, system: str) -> Prompt:
+def with_default_system(prompt: Prompt, system: Callable[[], str]) -> Prompt:
     """A prompt whose messages begin with the model's own system prompt, where the user left that to the model.
 
     Args:
         prompt: a prompt of any kind.
-        system: of the model; empty for none.
+        system: gives that of the model, empty for none; called where it is needed, since a template may have to be run.
     """
     messages = prompt.messages
-    if not (system and prompt.default_system and messages) or messages[0].role == "system":
+    if not (prompt.default_system and messages) or messages[0].role == "system" or not (text := system()):
         return prompt
-    return replace(prompt, messages=(Message("system", system), *messages))
+    return replace(prompt, messages=(Message("system", text), *messages))

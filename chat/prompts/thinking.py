@@ -10,6 +10,8 @@ from chat.prompts.default_system import with_default_system
 from chat.prompts.segments import BEGIN_THINK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chat.core.backend import ModelInfo
     from chat.core.request import Prompt
     from chat.prompts.model_settings import ReasoningEfforts
@@ -47,7 +49,7 @@ def _reads_variable(template: str) -> bool:
     return not variables_of(template).isdisjoint(VARIABLES)
 
 
-def with_release_defaults(prompt: Prompt, info: ModelInfo) -> Prompt:
+def with_release_defaults(prompt: Prompt, info: ModelInfo, own_system: Callable[[], str]) -> Prompt:
     """A prompt with the model's own system prompt where the user left that to the model, and its reasoning switched.
 
     A model that reads about its reasoning in the system prompt gets one without a word of it where it is not to think.
@@ -56,22 +58,26 @@ def with_release_defaults(prompt: Prompt, info: ModelInfo) -> Prompt:
     Args:
         prompt: `thinks` tells whether the model is to think.
         info: of the model.
+        own_system: gives the model's own system prompt, with the dates of today.
     """
-    control, thinks, messages = info.thinking_control, prompt.thinks, prompt.messages
-    if thinks is None or not control or not messages:
-        return with_default_system(prompt, info.system_prompt)
-    if control == "effort" and prompt.effort is None:
-        prompt = replace(prompt, effort=_most(info.efforts) if thinks else OFF)
-    if control != "system prompt":
-        return with_default_system(prompt, info.system_prompt)
-    if not thinks:
+    control, thinks = info.thinking_control, prompt.thinks
+    if not prompt.messages:
         return prompt
+    if control == "system prompt" and thinks is not None:
+        return _with_thoughts(prompt, prompt.messages, own_system()) if thinks else prompt
+    if control == "effort" and thinks is not None and prompt.effort is None:
+        prompt = replace(prompt, effort=_most(info.efforts) if thinks else OFF)
+    return with_default_system(prompt, own_system)
+
+
+def _with_thoughts(prompt: Prompt, messages: tuple[Message, ...], own: str) -> Prompt:
+    """A prompt in whose system prompt the model reads that it is to think: its own, after that of the user."""
     head, *rest = messages
     if head.role != "system":
-        return replace(prompt, messages=(Message("system", info.system_prompt), *messages))
+        return replace(prompt, messages=(Message("system", own), *messages))
     if BEGIN_THINK.piece in head.content:
         return prompt
-    system = "\n\n".join(text for text in (head.content, info.system_prompt) if text)
+    system = "\n\n".join(text for text in (head.content, own) if text)
     return replace(prompt, messages=(Message("system", system), *rest))
 
 

@@ -45,8 +45,10 @@ def test_formats_of_other_families_get_none(name: str) -> None:
     ],
 )
 def test_only_messages_without_a_decision_get_it(prompt: Prompt, messages: tuple[Message, ...] | None) -> None:
-    assert with_default_system(prompt, "own").messages == messages
-    assert with_default_system(prompt, "") == prompt
+    called: list[None] = []
+    assert with_default_system(prompt, lambda: called.append(None) or "own").messages == messages
+    assert bool(called) == (messages == (OWN, USER)), "a template is run only where its system prompt is needed"
+    assert with_default_system(prompt, str) == prompt
 
 
 @pytest.mark.parametrize(

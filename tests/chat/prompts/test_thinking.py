@@ -20,10 +20,10 @@ USER, SYSTEM = Message("user", "hi"), Message("system", "Be brief.")
 OWN = "Think as in [THINK]thoughts[/THINK] first."
 
 
-def model(control: str, *, efforts: tuple[str, ...] = (), system: str = "") -> ModelInfo:
+def model(control: str, *, efforts: tuple[str, ...] = ()) -> ModelInfo:
     return ModelInfo(
         path="", size=0, type="", architecture="llama", window=None, context=1, trained_context=1, prompt_format="v13",
-        system_prompt=system, efforts=efforts, thinking_control=control,  # type: ignore[arg-type]
+        efforts=efforts, thinking_control=control,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -85,12 +85,12 @@ def _written(template: str, thinks: bool) -> str:
 )
 def test_an_effort_stands_for_it_unless_one_was_chosen(thinks: bool | None, chosen: str | None, told: str) -> None:
     info = model("effort", efforts=("none", "low", "high", "max"))
-    assert with_release_defaults(Prompt((USER,), thinks=thinks, effort=chosen), info).effort == told
+    assert with_release_defaults(Prompt((USER,), thinks=thinks, effort=chosen), info, str).effort == told
 
 
 def test_without_high_the_last_effort_is_the_most() -> None:
     info = model("effort", efforts=("none", "low"))
-    assert with_release_defaults(Prompt((USER,), thinks=True), info).effort == "low"
+    assert with_release_defaults(Prompt((USER,), thinks=True), info, str).effort == "low"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_system_prompt_about_it_is_added_or_left_out(
     thinks: bool | None, messages: tuple[Message, ...], expected: tuple[Message, ...]
 ) -> None:
     prompt = Prompt(messages, default_system=True, thinks=thinks)
-    assert with_release_defaults(prompt, model("system prompt", system=OWN)).messages == expected
+    assert with_release_defaults(prompt, model("system prompt"), lambda: OWN).messages == expected
 
 
 def test_a_wish_that_the_model_cannot_follow_is_told() -> None:
