@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from chat.core.request import Request
     from chat.errors import ChatError
 
+ThinkingControl = Literal["", "template", "effort", "system prompt"]
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -47,7 +49,7 @@ class ModelInfo:
     name: str = ""
     system_prompt: str = ""
     efforts: tuple[str, ...] = ()
-    thinking_control: Literal["", "template", "effort", "system prompt"] = ""
+    thinking_control: ThinkingControl = ""
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -11,7 +11,6 @@ from chat.errors import ChatError, DataError
 from chat.prompts.model_settings import settings_of
 from chat.prompts.registry import FORMATS, render
 from chat.prompts.segments import Mark, Segment, Text
-from chat.prompts.thinking import VARIABLES
 from chat.prompts.truncation import answer_reserve, check_fits, dropped_turns, split_turns
 
 if TYPE_CHECKING:
@@ -108,9 +107,7 @@ def encode(prompt: Prompt, tokenizer: Encoder, prompt_format: str) -> tuple[int,
     if prompt.text is not None:
         return tuple(tokenizer.encode((Mark("bos"), Text(prompt.text, joined=True))))
     messages = prompt.messages or ()
-    settings = settings_of(prompt.effort, tokenizer.efforts(prompt_format))
-    if prompt.thinks is not None and prompt_format == "template":
-        settings |= dict.fromkeys(VARIABLES, prompt.thinks)
+    settings = settings_of(prompt, prompt_format, tokenizer.efforts(prompt_format))
     for heads in ((_NO_SYSTEM,), ()) if _declines_default(prompt, prompt_format) else ((),):
         try:
             segments = render(

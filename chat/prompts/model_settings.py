@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import UsageError
-from chat.gguf.keys import MistralChatKey, TokenizerKey
+from chat.gguf.keys import MistralChatKey
 from chat.prompts.mistral_versions import MISTRAL_VERSIONS
-from chat.prompts.segments import decoded
+from chat.prompts.segments import ChatTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chat.core.request import Prompt
+
 # All that mistral-common knows (`ReasoningEffort`), for a model that does not say which it was trained on
 KNOWN_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+# By which templates are told whether to think: Qwen3, GLM and SmolLM3 read the first, DeepSeek-V3.1, Granite the other
+THINKING_VARIABLES = ("enable_thinking", "thinking")
 _NAME = "reasoning_effort"
 _LISTED = re.compile(r"reasoning_effort\s+not\s+in\s+[\[(]([^\])]*)[\])]")
 _DEFAULT = re.compile(r"reasoning_effort\s*(?:or\s+|=\s*|\|\s*default\(\s*)(['\"])(\w+)\1")
@@ -50,28 +54,23 @@ def reasoning_efforts(metadata: Mapping[str, Any], prompt_format: str) -> Reason
     """
     version = MISTRAL_VERSIONS.get(prompt_format)
     if prompt_format == "template":
-        return _of_template(metadata, has_default=False) if _NAME in _template(metadata) else None
+        text = ChatTemplate.of_metadata(metadata).text
+        return _of_template(text, has_default=False) if _NAME in text else None
     if version is None or not version.settings:
         return None
     stored = metadata.get(MistralChatKey.MODEL_SETTINGS)
     if isinstance(stored, str):
         return _stored_efforts(stored)
-    return _of_template(metadata, has_default=True)
+    return _of_template(ChatTemplate.of_metadata(metadata).text, has_default=True)
 
 
-def _of_template(metadata: Mapping[str, Any], *, has_default: bool) -> ReasoningEfforts:
+def _of_template(text: str, *, has_default: bool) -> ReasoningEfforts:
     """The efforts that a chat template lists, else all that are known."""
-    text = _template(metadata)
     listed, default = _LISTED.search(text), _DEFAULT.search(text)
     stated = tuple(_WORD.findall(listed[1])) if listed else ()
     values = stated or KNOWN_EFFORTS
     first = default[2] if default and default[2] in values else values[0]
     return ReasoningEfforts(values, first if has_default else "", is_stated=bool(stated))
-
-
-def _template(metadata: Mapping[str, Any]) -> str:
-    text = metadata.get(TokenizerKey.CHAT_TEMPLATE)
-    return decoded(text) if isinstance(text, str | bytes) else ""
 
 
 def check_effort(effort: str, values: tuple[str, ...]) -> None:
@@ -93,16 +92,24 @@ def check_effort(effort: str, values: tuple[str, ...]) -> None:
         raise UsageError(f"the model has no reasoning effort {effort!r}", hint=f"one of {', '.join(values)}")
 
 
-def settings_of(effort: str | None, efforts: ReasoningEfforts | None) -> dict[str, Any]:
+def settings_of(prompt: Prompt, prompt_format: str, efforts: ReasoningEfforts | None) -> dict[str, str | bool]:
     """The settings to write into a prompt; empty for a model without any.
+
+    Args:
+        prompt: its effort, and whether the model is to think.
+        prompt_format: one of `FORMATS`.
+        efforts: the reasoning efforts of the model; None for none.
 
     Raises:
         UsageError: the model does not know the effort.
     """
-    if effort is not None:
-        check_effort(effort, efforts.values if efforts is not None else ())
-    told = effort or (efforts.default if efforts is not None else "")
-    return {_NAME: told} if told else {}
+    if prompt.effort is not None:
+        check_effort(prompt.effort, efforts.values if efforts is not None else ())
+    told = prompt.effort or (efforts.default if efforts is not None else "")
+    settings: dict[str, str | bool] = {_NAME: told} if told else {}
+    if prompt.thinks is not None and prompt_format == "template":
+        settings |= dict.fromkeys(THINKING_VARIABLES, prompt.thinks)
+    return settings
 
 
 def _stored_efforts(stored: str) -> ReasoningEfforts | None:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from chat.core.conversation import Message
 from chat.prompts.default_system import with_default_system
+from chat.prompts.model_settings import THINKING_VARIABLES
 from chat.prompts.segments import BEGIN_THINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chat.core.backend import ModelInfo
+    from chat.core.backend import ModelInfo, ThinkingControl
     from chat.core.request import Prompt
     from chat.prompts.model_settings import ReasoningEfforts
 
-    ThinkingControl = Literal["", "template", "effort", "system prompt"]
-
-# The variables by which templates are told: Qwen3, GLM and SmolLM3 read the first, DeepSeek-V3.1 and Granite the second
-VARIABLES = ("enable_thinking", "thinking")
 OFF = "none"  # the effort that stands for an answer without reasoning
 
 
@@ -42,11 +39,13 @@ def thinking_control(
 
 
 def _reads_variable(template: str) -> bool:
-    if not any(name in template for name in VARIABLES):  # most templates need not be compiled while a model is loaded
+    if not any(
+        name in template for name in THINKING_VARIABLES
+    ):  # most templates need not be compiled while a model is loaded
         return False
     from chat.prompts.jinja_sandbox import variables_of
 
-    return not variables_of(template).isdisjoint(VARIABLES)
+    return not variables_of(template).isdisjoint(THINKING_VARIABLES)
 
 
 def with_release_defaults(prompt: Prompt, info: ModelInfo, own_system: Callable[[], str]) -> Prompt:

@@ -35,6 +35,10 @@ SHORT = """[MODEL_SETTINGS]{"reasoning_effort": "{{ reasoning_effort or 'high' }
             {TEMPLATE: "{{ reasoning_effort | default('low') }}"},
             ReasoningEfforts(KNOWN_EFFORTS, "low", is_stated=False),
         ),
+        (
+            {f"{TEMPLATE}s": ["default"], f"{TEMPLATE}.default": SHORT},
+            ReasoningEfforts(KNOWN_EFFORTS, "high", is_stated=False),
+        ),
         ({}, ReasoningEfforts(KNOWN_EFFORTS, "none", is_stated=False)),
     ],
 )

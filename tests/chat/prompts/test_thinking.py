@@ -8,10 +8,10 @@ from chat.core.backend import ModelInfo
 from chat.core.conversation import Message
 from chat.core.request import Prompt
 from chat.errors import ChatError
-from chat.prompts.model_settings import KNOWN_EFFORTS, ReasoningEfforts, reasoning_efforts
+from chat.prompts.model_settings import KNOWN_EFFORTS, THINKING_VARIABLES, ReasoningEfforts, reasoning_efforts
 from chat.prompts.render_template import render
 from chat.prompts.segments import ChatTemplate, PromptMessages
-from chat.prompts.thinking import VARIABLES, refused_switch, thinking_control, with_release_defaults
+from chat.prompts.thinking import refused_switch, thinking_control, with_release_defaults
 from tests.chat.prompts.template_conversations import SPECIAL_TOKENS
 from tests.chat.prompts.test_template_references import references
 from tests.grids import FULL
@@ -72,7 +72,7 @@ def test_efforts_that_a_template_does_not_list_switch_nothing(name: str) -> None
 
 def _written(template: str, thinks: bool) -> str:
     """The segments of a prompt, or why there is none."""
-    settings = dict.fromkeys(VARIABLES, thinks)
+    settings = dict.fromkeys(THINKING_VARIABLES, thinks)
     try:
         return repr(render(PromptMessages((USER,), (), False, ChatTemplate(template, {}, SPECIAL_TOKENS), settings)))
     except ChatError as error:
