@@ -34,12 +34,12 @@ from chat.prompts.model_settings import reasoning_efforts
 from chat.prompts.own_template import confirmed
 from chat.prompts.registry import FORMATS, stop_texts
 from chat.prompts.segments import ChatTemplate
-from chat.prompts.thinking import thinking_control
+from chat.prompts.thinking import refused_wishes, thinking_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chat.core.request import EngineOptions
+    from chat.core.request import EngineOptions, Request
     from chat.gguf.reader import GgufFile
     from chat.prompts.builder import BuiltPrompt
 
@@ -85,7 +85,7 @@ class PendingReports:
     notices: list[str]  # with the next answer
     base_model_notice: str  # with the first conversation; empty: none
     load_seconds: float
-    refused_switch: str = ""  # the last sentence about a wish for reasoning that the model cannot follow
+    refused_wishes: tuple[str, ...] = ()  # the last sentences about wishes for reasoning that the model cannot follow
     is_beyond_training: bool = False  # the user has been warned of a prompt longer than the model was trained on
 
 
@@ -102,17 +102,26 @@ class LoadedModel(LoadedVocabulary):
         """Compiles constraints; made at first use, since its table of pieces takes a moment."""
         return GrammarCompiler(self.vocabulary)
 
-    def take_notices(self, prompt: BuiltPrompt, *, is_conversation: bool) -> list[str]:
-        """The sentences about the model that the user has not seen and that matter with this prompt."""
+    def take_notices(self, request: Request, prompt: BuiltPrompt, *, has_marks: bool) -> list[str]:
+        """The sentences about the model that the user has not seen and that matter with this request.
+
+        Args:
+            request: the request.
+            prompt: its ids.
+            has_marks: the model marks any reasoning.
+        """
         reports = self.reports
         notices, reports.notices = reports.notices, []
-        if is_conversation and reports.base_model_notice:
+        if request.prompt.messages is not None and reports.base_model_notice:
             notices.append(reports.base_model_notice)
             reports.base_model_notice = ""
         length, trained = len(prompt.ids), self.info.trained_context
         if self.limit is None and length > trained and not reports.is_beyond_training:
             notices.append(f"the prompt has {length:,} tokens, more than the {trained:,} the model was trained on")
             reports.is_beyond_training = True
+        refused = refused_wishes(request, self.info, has_marks=has_marks)
+        notices += [sentence for sentence in refused if sentence not in reports.refused_wishes]
+        reports.refused_wishes = refused
         return notices
 
     def take_load_seconds(self) -> float:

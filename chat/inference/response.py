@@ -32,7 +32,7 @@ from chat.prompts.builder import BuiltPrompt, build_prompt, encode, stable_prefi
 from chat.prompts.mistral_versions import MISTRAL_VERSIONS
 from chat.prompts.registry import takes_tools
 from chat.prompts.segments import Ids, Text
-from chat.prompts.thinking import refused_switch, with_release_defaults
+from chat.prompts.thinking import with_release_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -135,12 +135,8 @@ class ResponseBuilder:
 
     def notices(self) -> list[str]:
         """Sentences for the user about this prompt, and those about the model that were not given yet."""
-        loaded, prompt = self.loaded, self.request.prompt
-        notices = loaded.take_notices(self.prompt, is_conversation=prompt.messages is not None)
-        refused = refused_switch(prompt, loaded.info, has_marks=self._answer.marks is not None)
-        if refused and loaded.reports.refused_switch != refused:
-            notices.append(refused)
-        loaded.reports.refused_switch = refused
+        has_marks = self._answer.marks is not None
+        notices = self.loaded.take_notices(self.request, self.prompt, has_marks=has_marks)
         if self.prompt.dropped:
             notices.append(
                 f"the first {self.prompt.dropped} of {self.prompt.turns} turns no longer fit the context of "

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chat.core.backend import ModelInfo, ThinkingControl
-    from chat.core.request import Prompt
+    from chat.core.request import Prompt, Request
     from chat.prompts.model_settings import ReasoningEfforts
 
 OFF = "none"  # the effort that stands for an answer without reasoning
@@ -85,16 +85,27 @@ def _most(efforts: tuple[str, ...]) -> str:
     return "high" if "high" in efforts else efforts[-1]
 
 
-def refused_switch(prompt: Prompt, info: ModelInfo, *, has_marks: bool) -> str:
-    """A sentence for the user whose wish the model cannot follow; empty where it does.
+def refused_wishes(request: Request, info: ModelInfo, *, has_marks: bool) -> tuple[str, ...]:
+    """Sentences for the user whose wishes for the reasoning the model cannot follow; none where it does.
 
     Args:
-        prompt: `thinks` is the wish.
+        request: whether the model is to think, and how long at most.
         info: of the model.
         has_marks: whether the model marks any reasoning, and so may think.
     """
-    if prompt.thinks is None or info.thinking_control or prompt.messages is None:
-        return ""
-    if prompt.thinks:
-        return "" if has_marks else "this model does not think before it answers, so --think on changes nothing"
-    return "this model cannot be told not to think; --think hide keeps its thoughts off the screen" if has_marks else ""
+    if request.prompt.messages is None:
+        return ()
+    limited = request.max_thinking_tokens is not None and not has_marks
+    sentences = (
+        "" if info.thinking_control else _refused_switch(request.prompt.thinks, has_marks=has_marks),
+        "this model does not mark its reasoning, so --think-limit changes nothing" if limited else "",
+    )
+    return tuple(filter(None, sentences))
+
+
+def _refused_switch(thinks: bool | None, *, has_marks: bool) -> str:
+    if thinks and not has_marks:
+        return "this model does not think before it answers, so --think on changes nothing"
+    if thinks is False and has_marks:
+        return "this model cannot be told not to think; --think hide keeps its thoughts off the screen"
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,18 @@ def test_a_batch_gives_the_notice_too(base_model: Path) -> None:
     engine.close()
     assert [isinstance(outcome, Completion) for _, outcome in outcomes] == [True, True]
     assert received == [BASE]
+
+
+def test_a_wish_that_changes_nothing_is_told_once_until_it_is_taken_back(plain_file: Path) -> None:
+    """A limit of the reasoning was ignored without a word by a model that does not mark any."""
+    limited = replace(CONVERSATION, max_thinking_tokens=9)
+    both = replace(limited, prompt=replace(limited.prompt, thinks=True))
+    engine = LocalBackend(EngineOptions(str(plain_file), threads=1))
+    limit = "this model does not mark its reasoning, so --think-limit changes nothing"
+    on = "this model does not think before it answers, so --think on changes nothing"
+    asked = (limited, limited, both, CONVERSATION, limited)
+    assert [notices(engine, request) for request in asked] == [[limit], [], [on], [], [limit]]
+    engine.close()
 
 
 class Requests:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from chat.core.backend import ModelInfo
 from chat.core.conversation import Message
-from chat.core.request import Prompt
+from chat.core.request import Prompt, Request
 from chat.errors import ChatError
 from chat.prompts.model_settings import KNOWN_EFFORTS, THINKING_VARIABLES, ReasoningEfforts, reasoning_efforts
 from chat.prompts.render_template import render
 from chat.prompts.segments import ChatTemplate, PromptMessages
-from chat.prompts.thinking import refused_switch, thinking_control, with_release_defaults
+from chat.prompts.thinking import refused_wishes, thinking_control, with_release_defaults
 from tests.chat.prompts.template_conversations import SPECIAL_TOKENS
 from tests.chat.prompts.test_template_references import references
 from tests.grids import FULL
@@ -113,14 +115,22 @@ def test_a_system_prompt_about_it_is_added_or_left_out(
 
 
 def test_a_wish_that_the_model_cannot_follow_is_told() -> None:
-    said = {
-        (thinks, has_marks): refused_switch(Prompt((USER,), thinks=thinks), model(""), has_marks=has_marks)
-        for thinks in (None, True, False)
-        for has_marks in (True, False)
+    def said(thinks: bool | None, has_marks: bool, limit: int | None, control: str = "") -> tuple[str, ...]:
+        asked = Request(Prompt((USER,), thinks=thinks), max_thinking_tokens=limit)
+        return refused_wishes(asked, model(control), has_marks=has_marks)
+
+    found = {key: said(*key) for key in itertools.product((None, True, False), (True, False), (None, 9))}
+    on = "this model does not think before it answers, so --think on changes nothing"
+    off = "this model cannot be told not to think; --think hide keeps its thoughts off the screen"
+    limit = "this model does not mark its reasoning, so --think-limit changes nothing"
+    assert {key: sentences for key, sentences in found.items() if sentences} == {
+        (None, False, 9): (limit,),
+        (True, False, None): (on,),
+        (True, False, 9): (on, limit),
+        (False, True, None): (off,),
+        (False, True, 9): (off,),
+        (False, False, 9): (limit,),
     }
-    refused = {key: sentence for key, sentence in said.items() if sentence}
-    assert refused == {
-        (True, False): "this model does not think before it answers, so --think on changes nothing",
-        (False, True): "this model cannot be told not to think; --think hide keeps its thoughts off the screen",
-    }
-    assert refused_switch(Prompt((USER,), thinks=False), model("template"), has_marks=True) == ""
+    assert said(False, True, None, "template") == ()
+    assert said(True, False, 9, "effort") == (limit,), "a model may think without marks"
+    assert refused_wishes(Request(Prompt(text="x"), max_thinking_tokens=9), model(""), has_marks=False) == ()
