@@ -30,6 +30,7 @@ class AnswerText:
         splitter: knows what the next id belongs to.
         calls_id: the id that begins tool calls; None for a format without any.
         reasoning_tokens: how many ids belong to the reasoning, its marks included.
+        parsed: the whole answer, its tool calls parsed; only after `finish`.
     """
 
     def __init__(self, loaded: LoadedModel, request: Request, prompt: Sequence[int], *, continues: bool) -> None:
@@ -54,13 +55,13 @@ class AnswerText:
         self.reasoning_tokens = 0
         is_template = self._format == "template" and not is_constrained
         self._text_calls = text_calls(self._vocabulary.template, request.prompt.tools) if is_template else None
-        self._holder = CallHolder(self._text_calls) if self._text_calls is not None else None
-        ids = {self._vocabulary.control_id(mark): mark for mark in MARKS} if self._holder is not None else {}
+        self._holder = CallHolder(self._text_calls)
+        ids = {self._vocabulary.control_id(mark): mark for mark in MARKS} if self._text_calls is not None else {}
         self._call_marks = {token: mark for token, mark in ids.items() if token is not None}
         self._reasoning: list[str] = []
         self._texts: list[str] = []
         self._ids: list[int] = []  # of the answer itself
-        self._withheld: list[str] | None = None  # the text since the start of what may be tool calls
+        self.parsed = ParsedAnswer("")
 
     @property
     def is_stopped(self) -> bool:
@@ -84,11 +85,11 @@ class AnswerText:
             What to show now: nothing of what may become a stop string or is part of a tool call.
         """
         shown: list[Delta] = []
-        if token == self.calls_id and self._withheld is None:
+        if token == self.calls_id and token not in self._ids:
             shown += self._end_part()
             self.splitter.state = "answer"
             shown += self.add(self._stops.flush())
-            self._withheld = []
+            self._holder.hold()
         before = self.splitter.state
         if self.splitter.is_mark(token):
             shown += self._end_part()
@@ -116,12 +117,8 @@ class AnswerText:
     def add(self, text: str) -> list[Delta]:
         """Add text to the answer; what of it may be shown."""
         self._texts.append(text)
-        if self._holder is not None:
-            text = self._holder.push(text)
-        if self._withheld is None:
-            return [TextDelta(text)] if text else []
-        self._withheld.append(text)
-        return []
+        passing = self._holder.push(text)
+        return [TextDelta(passing)] if passing else []
 
     def finish(self, salt: str) -> list[Delta]:
         """End the text: no id follows.
@@ -137,12 +134,11 @@ class AnswerText:
             shown += self._end_part()
             shown += self._add_reasoning(self._reasoning_stops.flush())
             shown += self.add(self._stops.flush())
-        held = [] if self._holder is None else [self._holder.flush()]
-        withheld = "" if self.parsed(salt).calls else "".join(self._withheld or held)
-        return [*shown, TextDelta(withheld)] if withheld else shown
+        self.parsed = self._parse(salt)
+        held = self._holder.flush()
+        return [*shown, TextDelta(held)] if held and not self.parsed.calls else shown
 
-    def parsed(self, salt: str) -> ParsedAnswer:
-        """The whole answer, its tool calls parsed; only at the end."""
+    def _parse(self, salt: str) -> ParsedAnswer:
         if self._text_calls is not None:
             return parse_text_calls(self.text, self._text_calls, salt)
         if self.calls_id not in self._ids:

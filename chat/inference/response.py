@@ -205,11 +205,10 @@ class ResponseBuilder:
         if not self._is_finished:
             self.finish()
         answer, run, now = self._answer, self.run, time.perf_counter()
-        parsed = answer.parsed(self._prompt_sha256)
         generation_started = self._generation_started or now
         prefill_started = self._prefill_started or generation_started
         return Completion(
-            text=parsed.text if parsed.calls else answer.text,
+            text=answer.parsed.text if answer.parsed.calls else answer.text,
             finish_reason=run.finish_reason or "stop",
             ids=tuple(self.ids),
             prompt_ids_sha256=self._prompt_sha256,
@@ -221,7 +220,7 @@ class ResponseBuilder:
             ),
             sampling=asdict(self.sampling),
             choice=self._probabilities,
-            tool_calls=parsed.calls,
+            tool_calls=answer.parsed.calls,
             logprobs=tuple(self._logprobs.tokens) if self._logprobs else (),
             reasoning=answer.reasoning,
         )

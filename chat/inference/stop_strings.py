@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from chat.prompts.reasoning_splitter import partial_length
+
 
 class StopFilter:
     """Passes text through, but never the start of a stop string until it is certain not to be one.
@@ -27,7 +29,7 @@ class StopFilter:
             self.stopped = True
             shown, self._held = self._held[: min(found)], ""
             return shown
-        passing = len(self._held) - self._partial_stop_length()
+        passing = len(self._held) - partial_length(self._held, self._stops)
         shown, self._held = self._held[:passing], self._held[passing:]
         return shown
 
@@ -35,12 +37,3 @@ class StopFilter:
         """The text still held back; only when no more text can come."""
         shown, self._held = self._held, ""
         return shown
-
-    def _partial_stop_length(self) -> int:
-        """The length of the longest suffix of the held text that is the start of a stop string."""
-        longest = max(len(stop) for stop in self._stops) - 1
-        for length in range(min(longest, len(self._held)), 0, -1):
-            end = self._held[-length:]
-            if any(stop.startswith(end) for stop in self._stops):
-                return length
-        return 0

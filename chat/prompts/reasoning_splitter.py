@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Part = Literal["reasoning", "answer"]
 State = Literal["start", "reasoning", "answer"]
@@ -26,6 +29,21 @@ class ReasoningMarks:
     end_ids: tuple[int, ...]
     begin_text: str
     end_text: str
+
+
+def partial_length(text: str, marks: Sequence[str]) -> int:
+    """The length of the longest end of a text that is the start of a mark, and so may become it.
+
+    Args:
+        text: without a whole mark.
+        marks: one or more.
+    """
+    longest = max(map(len, marks)) - 1
+    for size in range(min(longest, len(text)), 0, -1):
+        end = text[-size:]
+        if any(mark.startswith(end) for mark in marks):
+            return size
+    return 0
 
 
 class ReasoningSplitter:
@@ -97,8 +115,7 @@ class ReasoningSplitter:
             self.state, self._held, self._strips_line_ends = "answer", "" if self._drops_rest else after, True
             passing = before.rstrip("\n")
         else:
-            partial = next((size for size in range(len(end) - 1, 0, -1) if text.endswith(end[:size])), 0)
-            passing = text[: len(text) - partial].rstrip("\n")
+            passing = text[: len(text) - partial_length(text, (end,))].rstrip("\n")
             self._held = text[len(passing) :]
         return [("reasoning", passing)] if passing else []
 

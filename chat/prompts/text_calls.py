@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chat.core.conversation import Message, ToolCall
 from chat.errors import ChatError
+from chat.prompts.reasoning_splitter import partial_length
 from chat.prompts.segments import ChatTemplate, Markup, PromptMessages, Text
 from chat.prompts.tool_call_parser import ParsedAnswer, as_calls
 
@@ -37,11 +38,11 @@ class TextCalls:
     Attributes:
         style: `marked` are JSON objects, each between `<tool_call>` and `</tool_call>`; `bare` is an answer of JSON
             objects alone.
-        names: the functions on offer. A bare object is a call only if it names one of them.
+        names: the functions on offer, of which a bare object must name one to be a call; None: a marked one need not.
     """
 
     style: Style
-    names: frozenset[str]
+    names: frozenset[str] | None = None
 
 
 def text_calls(template: ChatTemplate, tools: Sequence[dict[str, Any]]) -> TextCalls | None:
@@ -49,8 +50,9 @@ def text_calls(template: ChatTemplate, tools: Sequence[dict[str, Any]]) -> TextC
     if not tools:
         return None
     style = _style(template.for_tools(True), tuple(sorted(template.tokens.items())))
-    names = (tool.get("function", tool).get("name") for tool in tools)
-    return TextCalls(style, frozenset(map(str, names))) if style is not None else None
+    if style == "bare":
+        return TextCalls(style, frozenset(str(tool.get("function", tool).get("name")) for tool in tools))
+    return TextCalls(style) if style is not None else None
 
 
 @lru_cache(maxsize=8)
@@ -69,7 +71,7 @@ def _style(template: str, tokens: tuple[tuple[str, str], ...]) -> Style | None:
     if after.startswith(asked):
         answer = after[len(asked) :]
     for style in ("marked", "bare"):
-        end = answer.find(END_CALL) + len(END_CALL) if style == "marked" else answer.rfind("}", 0, _end(answer)) + 1
+        end = answer.find(END_CALL) + len(END_CALL) if style == "marked" else _end(answer)
         found = _read(answer[:end], style)
         if [(name, json.loads(arguments)) for name, arguments, _ in found[1]] == [(_NAME, _ARGUMENTS)]:
             return style
@@ -100,7 +102,7 @@ def parse_text_calls(text: str, calls: TextCalls, salt: str = "") -> ParsedAnswe
         calls: how the model writes calls.
         salt: differs between answers, and so makes the ids of their calls differ.
     """
-    rest, raw = _read(text, calls.style, calls.names if calls.style == "bare" else None)
+    rest, raw = _read(text, calls.style, calls.names)
     found = as_calls(raw, salt) if raw else ()
     return ParsedAnswer(rest, found) if found else ParsedAnswer(text)
 
@@ -162,22 +164,27 @@ def _call(value: Any) -> tuple[str, str, str] | None:
 
 
 class CallHolder:
-    """Passes the text of an answer through, but nothing that may be a call.
+    """Passes the text of an answer through, but nothing that may be a call."""
 
-    Attributes:
-        holds_all: text that may be calls has begun: nothing passes any more.
-    """
+    def __init__(self, calls: TextCalls | None) -> None:
+        """Start an answer.
 
-    def __init__(self, calls: TextCalls) -> None:
-        self._style = calls.style
+        Args:
+            calls: how the model writes calls as text; None: nothing is held back before `hold`.
+        """
+        self._style = calls.style if calls is not None else None
         self._held = ""
         self._is_start = True
-        self.holds_all = False
+        self._holds_all = False  # text that may be calls has begun: nothing passes any more
+
+    def hold(self) -> None:
+        """Let no more text pass: what follows are calls."""
+        self._holds_all = True
 
     def push(self, text: str) -> str:
         """Add text; the return value is the text that may be shown."""
         self._held += text
-        passing = 0 if self.holds_all else self._passing()
+        passing = 0 if self._holds_all else self._passing()
         shown, self._held = self._held[:passing], self._held[passing:]
         return shown
 
@@ -187,19 +194,19 @@ class CallHolder:
         return shown
 
     def _passing(self) -> int:
-        """How many of the held characters cannot belong to a call; sets `holds_all`."""
+        """How many of the held characters cannot belong to a call; sets `_holds_all`."""
         held = self._held
+        if self._style is None:
+            return len(held)
         if self._style == "bare":
             start = held.lstrip()
-            is_object = start.startswith(("{", PYTHON_TAG))
-            self.holds_all = self._is_start and is_object
+            self._holds_all = self._is_start and start.startswith(("{", PYTHON_TAG))
             if self._is_start and PYTHON_TAG.startswith(start):
                 return 0  # not certain yet
-            self._is_start = self._is_start and not start
-            return 0 if self.holds_all else len(held)
+            self._is_start = False
+            return 0 if self._holds_all else len(held)
         at = held.find(BEGIN_CALL)
-        self.holds_all = at >= 0
+        self._holds_all = at >= 0
         if at < 0:
-            sizes = range(len(BEGIN_CALL) - 1, 0, -1)
-            at = len(held) - next((size for size in sizes if held.endswith(BEGIN_CALL[:size])), 0)
+            at = len(held) - partial_length(held, (BEGIN_CALL,))
         return len(held[:at].rstrip())

@@ -30,7 +30,7 @@ MARKED = (
 BARE = tuple(f"meta-llama-Llama-{name}-Instruct" for name in ("3.1-8B", "3.2-3B", "3.3-70B"))
 WEATHER = ToolCall("get_weather", '{"city": "Z\u00fcrich </b> \\"x\\"\\n", "unit": null}', new_call_id("", 0))
 ADD = ToolCall("add", '{"a": 1, "b": [2.5, {}]}', new_call_id("", 1))
-MARKED_CALLS = TextCalls("marked", frozenset({"get_weather", "add"}))
+MARKED_CALLS = TextCalls("marked")
 BARE_CALLS = TextCalls("bare", frozenset({"get_weather", "add"}))
 
 
