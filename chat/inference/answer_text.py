@@ -102,7 +102,7 @@ class AnswerText:
             self._ids.append(token)
             return shown
         self.reasoning_tokens += 1
-        if self.marks is not None and self.marks.end is None:  # marks of text are known as such only at their ends
+        if self.marks is not None and not self.marks.is_control:  # marks of text are known as such only at their ends
             self.reasoning_tokens += len(self._ids)
             self._ids.clear()
         return shown

@@ -35,12 +35,12 @@ def reasoning_marks(vocabulary: Tokenizer, prompt: Prompt) -> ReasoningMarks | N
     for begin, end in _MARKS:
         ids = [vocabulary.control_id(piece) for piece in (begin, end)]
         if ids[0] is not None and ids[1] is not None and not any(map(vocabulary.piece_bytes, filter(None, ids))):
-            return ReasoningMarks((ids[0],), ids[1], (ids[1],), begin, end)
+            return ReasoningMarks(begin, end, (ids[0],), (ids[1],), is_control=True)
     template = vocabulary.template.text
     if prompt.messages is None or BEGIN_THINK_TEXT not in template or END_THINK_TEXT not in template:
         return None
     begin_ids, end_ids = (_ids_of(vocabulary, mark) for mark in (BEGIN_THINK_TEXT, END_THINK_TEXT))
-    return ReasoningMarks(begin_ids, None, end_ids, BEGIN_THINK_TEXT, END_THINK_TEXT)
+    return ReasoningMarks(BEGIN_THINK_TEXT, END_THINK_TEXT, begin_ids, end_ids)
 
 
 def _ids_of(vocabulary: Tokenizer, mark: str) -> tuple[int, ...]:
@@ -66,9 +66,9 @@ def first_state(marks: ReasoningMarks | None, vocabulary: Tokenizer, prompt: Pro
 
 def _is_reasoning_open(marks: ReasoningMarks, vocabulary: Tokenizer, prompt: Prompt, ids: Sequence[int]) -> bool:
     """Whether a prompt ends within reasoning."""
-    if marks.end is not None:
+    if marks.is_control:
         last_control = next((token for token in reversed(ids) if vocabulary.is_control(token)), None)
-        return last_control in marks.begin
+        return last_control in marks.begin_ids
     if prompt.continues and prompt.messages:
         return prompt.messages[-1].is_unfinished_reasoning
     return vocabulary.text_of(ids[-TAIL_IDS:]).rstrip().endswith(marks.begin_text)
@@ -106,11 +106,7 @@ class OneOf:
 
     def apply(self, logits: NDArray[np.float32]) -> None:
         """Make every other id impossible; `logits` are (vocabulary,) float32, changed in place."""
-        import numpy as np
-
-        kept = logits[self._ids]
-        logits[:] = -np.inf
-        logits[self._ids] = kept
+        _allow_only(logits, self._ids)
 
     def consume(self, token: int) -> None:
         """Nothing changes."""
@@ -118,6 +114,14 @@ class OneOf:
     def is_complete(self) -> bool:
         """Never."""
         return False
+
+
+def _allow_only(logits: NDArray[np.float32], ids: Sequence[int]) -> None:
+    """Make every id but some impossible; `logits` are (vocabulary,) float32, changed in place."""
+    indexes = list(ids)
+    kept = logits[indexes]
+    logits[:] = -math.inf
+    logits[indexes] = kept
 
 
 class ReasoningLimit:
@@ -141,8 +145,7 @@ class ReasoningLimit:
             logits: (vocabulary,) float32, changed in place.
         """
         if self._is_due:
-            logits[:] = -math.inf
-            logits[self._end[self._ended]] = 0.0
+            _allow_only(logits, self._end[self._ended : self._ended + 1])
 
     def consume(self, token: int) -> None:
         """Count an id that was drawn."""
@@ -175,11 +178,11 @@ class ReasoningGate:
             ends: ids that may not come in the reasoning, for the answer would be missing.
         """
         self._mask = mask
-        self._begin = marks.begin
+        self._begin = marks.begin_ids
         self._splitter = splitter
         self._ends = list(ends)
         # ids of the mark before the reasoning so far
-        self._begun = len(marks.begin) if splitter.state == "reasoning" else 0
+        self._begun = len(marks.begin_ids) if splitter.state == "reasoning" else 0
         self._is_begin_allowed = False  # by the constraint, as the next id of the answer
         self.has_answered = splitter.state == "answer"
 
@@ -198,10 +201,7 @@ class ReasoningGate:
             logits[self._ends] = -np.inf
             return
         if 0 < self._begun < len(self._begin):
-            next_id = self._begin[self._begun]
-            kept = logits[next_id]
-            logits[:] = -np.inf
-            logits[next_id] = kept
+            _allow_only(logits, self._begin[self._begun : self._begun + 1])
             return
         kept = logits[self._begin[0]]
         self._mask.apply(logits)

@@ -17,18 +17,18 @@ class ReasoningMarks:
     """How a model marks its reasoning.
 
     Attributes:
-        begin: the ids of the mark before it, as the model writes them.
-        end: the id of the control piece after it; None where the marks are text.
-        end_ids: the ids of the mark after it.
         begin_text: the mark before it.
         end_text: the mark after it.
+        begin_ids: those of the mark before it, as the model writes them.
+        end_ids: those of the mark after it.
+        is_control: the marks are control pieces, of one id each; else text.
     """
 
-    begin: tuple[int, ...]
-    end: int | None
-    end_ids: tuple[int, ...]
     begin_text: str
     end_text: str
+    begin_ids: tuple[int, ...] = ()
+    end_ids: tuple[int, ...] = ()
+    is_control: bool = False
 
 
 def partial_length(text: str, marks: Sequence[str]) -> int:
@@ -73,15 +73,15 @@ class ReasoningSplitter:
     def is_mark(self, token: int) -> bool:
         """Whether an id is a control piece around reasoning."""
         marks = self._marks
-        return marks is not None and marks.end is not None and token in (*marks.begin, marks.end)
+        return marks is not None and marks.is_control and token in marks.begin_ids + marks.end_ids
 
     def mark(self, token: int) -> None:
         """Go on after a control piece around reasoning."""
-        self.state = "answer" if self._marks is not None and token == self._marks.end else "reasoning"
+        self.state = "answer" if self._marks is not None and token in self._marks.end_ids else "reasoning"
 
     def push(self, text: str) -> list[tuple[Part, str]]:
         """Add text of the answer; what is returned is certain to belong to its part."""
-        if self._marks is None or self._marks.end is not None:
+        if self._marks is None or self._marks.is_control:
             return [("reasoning" if self.state == "reasoning" else "answer", text)] if text else []
         self._held += text
         if self.state == "start":

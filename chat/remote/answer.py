@@ -32,7 +32,7 @@ FINISH: dict[str, FinishReason] = {
     "content_filter": "content_filter",
     "refusal": "refusal",
 }  # every other reason is a stop
-_MARKS = ReasoningMarks((), None, (), BEGIN_THINK_TEXT, END_THINK_TEXT)
+_MARKS = ReasoningMarks(BEGIN_THINK_TEXT, END_THINK_TEXT)
 
 
 class Answer:

@@ -202,7 +202,7 @@ def test_reasoning_ends_at_its_limit(loaded: LoadedModel, marked: LoadedModel, m
 def test_the_limit_holds_for_all_reasoning_of_an_answer_together() -> None:
     """It held once: a model that began to think again after the mark was free to go on."""
     begin, end, other = 0, 1, 2
-    marks = ReasoningMarks((begin,), end, (end,), "[THINK]", "[/THINK]")
+    marks = ReasoningMarks("[THINK]", "[/THINK]", (begin,), (end,), is_control=True)
     splitter = ReasoningSplitter(marks, "start", continues=False, drops_rest=False)
     limit = ReasoningLimit(marks, splitter, 3)
     ids = []
@@ -237,7 +237,7 @@ def test_reasoning_marked_by_text_is_not_sent_back(marked: LoadedModel, say: Say
     assert (rest.reasoning, rest.text) == (" So", "Yes.")
 
 
-MARKS = ReasoningMarks((1, 2), None, (3, 4), "<think>", "</think>")
+MARKS = ReasoningMarks("<think>", "</think>", (1, 2), (3, 4))
 WHOLE = "\n <think>\n\na < b\n\n</thin\n</think>\n\n\nc\n</think>d\n"
 
 
