@@ -57,6 +57,16 @@ class ContextSettings:
     offload_cache: bool = True
     sequences: int = 1
 
+    @property
+    def has_quantized_cache(self) -> bool:
+        """Whether numbers of the cache share scales, which only flash attention can read."""
+        return self.kv_type.startswith("q")
+
+    @property
+    def needed_flash_attention(self) -> Switch:
+        """The flash attention that is asked of llama.cpp."""
+        return "on" if self.has_quantized_cache else self.flash_attention
+
 
 class LlamaContext:
     """A context of a model. Methods without a `seq_id` argument work on sequence 0.
@@ -86,7 +96,7 @@ class LlamaContext:
         self.pointer: Any = api.llama_init_from_model(model.pointer, self._parameters())
         if not self.pointer:
             reason = LOG.last_error() or "no reason given"
-            if settings.kv_type.startswith("q") and "with block size" in reason:
+            if settings.has_quantized_cache and "with block size" in reason:
                 raise UsageError(
                     f"a {settings.kv_type} cache needs heads whose size is a multiple of 32, which this model's is not",
                     hint="leave out `--kv-type`",
@@ -109,20 +119,15 @@ class LlamaContext:
 
     def _parameters(self) -> Any:
         settings, api = self.settings, self._api
-        flash = settings.flash_attention
-        if settings.kv_type.startswith("q"):
-            if flash == "off":
-                raise UsageError(
-                    f"a {settings.kv_type} cache needs flash attention", hint="leave out `--flash-attention`"
-                )
-            flash = "on"
+        if settings.has_quantized_cache and settings.flash_attention == "off":
+            raise UsageError(f"a {settings.kv_type} cache needs flash attention", hint="leave out `--flash-attention`")
         params = api.llama_context_default_params()
         params.n_ctx = settings.cells * settings.sequences
         params.n_seq_max = settings.sequences
         params.n_batch = params.n_ubatch = settings.batch
         params.n_outputs_max = min(settings.outputs, settings.batch)
         params.n_threads = params.n_threads_batch = settings.threads
-        params.flash_attn_type = FLASH_ATTENTION[flash]
+        params.flash_attn_type = FLASH_ATTENTION[settings.needed_flash_attention]
         params.type_k = params.type_v = GGML_TYPES[settings.kv_type]
         params.swa_full = False
         params.offload_kqv = settings.offload_cache
@@ -134,8 +139,8 @@ class LlamaContext:
 
     def _uses_flash_attention(self) -> bool | None:
         """Whether flash attention is on; of `auto` only the log of llama.cpp tells (llama-context.cpp)."""
-        if self.settings.flash_attention != "auto" or self.settings.kv_type.startswith("q"):
-            return self.settings.flash_attention != "off"
+        if self.settings.needed_flash_attention != "auto":
+            return self.settings.needed_flash_attention == "on"
         told = [text for _, text in LOG.lines if "Flash Attention enabled" in text or "Flash Attention not" in text]
         return told[-1].endswith("enabled") if told else None
 

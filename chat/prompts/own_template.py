@@ -9,10 +9,10 @@ from chat.core.conversation import Message
 from chat.prompts.detect import Detected
 from chat.prompts.mistral_versions import MISTRAL_VERSIONS
 from chat.prompts.registry import FORMATS
-from chat.prompts.segments import ChatTemplate, Control, Markup, PromptMessages, Segment, Text
+from chat.prompts.segments import ChatTemplate, PromptMessages, texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
 _SYSTEM, _USER, _ANSWER, _NEXT = (
@@ -58,18 +58,8 @@ def _agrees(name: str, template: ChatTemplate) -> bool:
             if error.refuses and messages in _WITH_SYSTEM:
                 continue
             return False
-        ours = _text(FORMATS[name].render(PromptMessages(messages)))
+        ours = "".join(texts_of(FORMATS[name].render(PromptMessages(messages))))
         unasked = _SETTINGS if messages in _WITH_SYSTEM else _UNASKED
         if "".join(unasked.sub("", theirs).split()) != "".join(unasked.sub("", ours).split()):
             return False
     return True
-
-
-def _text(segments: Iterable[Segment]) -> str:
-    texts: list[str] = []
-    for segment in segments:
-        if isinstance(segment, Control):
-            texts.append(segment.piece)
-        elif isinstance(segment, Text | Markup):
-            texts.append(segment.text)
-    return "".join(texts)

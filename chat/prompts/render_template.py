@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chat.core.conversation import Message
 from chat.errors import ChatError, DataError, ModelError
-from chat.prompts.segments import BEGIN_THINK_TEXT, ChatTemplate, Ids, Markup, PromptMessages, Segment, Text
+from chat.prompts.segments import BEGIN_THINK_TEXT, ChatTemplate, Ids, Markup, PromptMessages, Segment, Text, texts_of
 from chat.prompts.tools_json import loads, tools_text
 from chat.prompts.traced_text import DATA, FIRST_PART, TEMPLATE, TracedText
 from chat.prompts.validate import check_ending, check_values
@@ -109,7 +109,7 @@ def stop_texts(template: ChatTemplate, special_names: re.Pattern[str]) -> tuple[
         )
     except ChatError:  # the first prompt reports it
         return ()
-    texts = [part.text for part in parts if isinstance(part, Markup | Text)]
+    texts = texts_of(parts)
     if texts.count("A") != 1 or "V" not in texts[texts.index("A") :]:
         return ()
     between = "".join(texts[texts.index("A") + 1 : texts.index("V")])

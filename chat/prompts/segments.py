@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -160,6 +160,15 @@ BEGIN_THINK_TEXT = "<think>"  # how other families mark it in the text of an ans
 END_THINK_TEXT = "</think>"
 
 Segment = Control | Text | Ids | Mark | Markup | IfPieces
+
+
+def texts_of(segments: Iterable[Segment]) -> list[str]:
+    """The texts of segments as they are written, names of control pieces among them; other segments have none."""
+    return [
+        segment.piece if isinstance(segment, Control) else segment.text
+        for segment in segments
+        if isinstance(segment, Control | Text | Markup)
+    ]
 
 
 def joined_content(message: Message, continues: bool = False) -> Text | Ids:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from chat.core.conversation import Message, ToolCall
 from chat.errors import ChatError
 from chat.prompts.reasoning_splitter import partial_length
-from chat.prompts.segments import ChatTemplate, Markup, PromptMessages, Text
+from chat.prompts.segments import ChatTemplate, PromptMessages, texts_of
 from chat.prompts.tool_call_parser import ParsedAnswer, as_calls
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def _end(answer: str) -> int:
 def _written(messages: tuple[Message, ...], template: ChatTemplate) -> str:
     from chat.prompts.render_template import render
 
-    parts = render(PromptMessages(messages, (_TOOL,), template=template))
-    return "".join(part.text for part in parts if isinstance(part, Markup | Text))
+    return "".join(texts_of(render(PromptMessages(messages, (_TOOL,), template=template))))
 
 
 def parse_text_calls(text: str, calls: TextCalls, salt: str = "") -> ParsedAnswer:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chat.gguf.reader import GgufFile, read_gguf
+from tests import grids
 from tests.folders import CHECKPOINTS
 
 V01 = CHECKPOINTS / "mistral-v0.1"
@@ -174,6 +175,12 @@ def make_checkpoint(
     (folder / "config.json").write_text(json.dumps(values))
     shutil.copy(V01 / "tokenizer.model", folder / "tokenizer.model")
     return folder
+
+
+def quantizable_checkpoint(folder: Path, sizes: Sizes) -> Path:
+    """A Hugging Face folder whose weights are quantized fast; with `--full` of weights that are all random."""
+    tensors = hugging_face_tensors(sizes)
+    return make_checkpoint(folder, sizes, tensors if grids.FULL else with_few_rows(tensors))
 
 
 def copy_checkpoint(source: Path, folder: Path) -> Path:

@@ -19,7 +19,7 @@ from convert.quantize.imatrix import read_imatrix
 from convert.quantize.recipes import RECIPES
 from convert.quantize.type_overrides import read_override
 from tests.convert.imatrix_files import Measured, measure, plain_means, write_gguf, write_legacy
-from tests.convert.samples import Sizes, hugging_face_tensors, make_checkpoint, tensor_bytes, with_few_rows
+from tests.convert.samples import Sizes, make_checkpoint, quantizable_checkpoint, tensor_bytes
 from tests.grids import FULL
 from tests.program import run_command
 
@@ -79,8 +79,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.slow
 def test_every_recipe_gives_the_bytes_of_llama_quantize_with_the_same_matrix(model: str, tmp_path: Path) -> None:
-    tensors = hugging_face_tensors(MODELS[model])
-    folder = make_checkpoint(tmp_path / "model", MODELS[model], tensors if FULL else with_few_rows(tensors))
+    folder = quantizable_checkpoint(tmp_path / "model", MODELS[model])
     full = tmp_path / "full.gguf"
     convert(ConversionOptions(folder, full, "BF16", verify=False))
     measured = measure(full)
@@ -215,8 +214,7 @@ OVERRIDES = {
 @pytest.mark.parametrize("model", ["nine layers, wide groups", "eight experts", "columns of 32 but not of 256"])
 @pytest.mark.slow
 def test_types_of_ones_own_give_the_bytes_of_llama_quantize(model: str, tmp_path: Path) -> None:
-    tensors = hugging_face_tensors(MODELS[model])
-    folder = make_checkpoint(tmp_path / "model", MODELS[model], tensors if FULL else with_few_rows(tensors))
+    folder = quantizable_checkpoint(tmp_path / "model", MODELS[model])
     full = tmp_path / "full.gguf"
     convert(ConversionOptions(folder, full, "BF16", verify=False))
     for number, texts in enumerate(OVERRIDES.values()):

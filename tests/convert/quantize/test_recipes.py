@@ -15,7 +15,7 @@ from convert.pipeline import convert
 from convert.quantize.kernels import BLOCK_TYPES
 from convert.quantize.recipes import RECIPES, Facts, Override, find_recipe, make_plan
 from convert.tensors.layout import expected_shapes
-from tests.convert.samples import Sizes, hugging_face_tensors, make_checkpoint, tensor_bytes, with_few_rows
+from tests.convert.samples import Sizes, quantizable_checkpoint, tensor_bytes
 from tests.grids import FULL
 from tests.program import run_command
 
@@ -48,8 +48,7 @@ for source, target, file_type in zip(*[iter(sys.argv[1:])] * 3):
 @pytest.mark.slow
 def test_every_recipe_gives_the_bytes_of_llama_quantize(model: str, tmp_path: Path) -> None:
     """Our BF16 file, quantized by llama.cpp, equals our quantized file: types, order, every byte."""
-    tensors = hugging_face_tensors(MODELS[model])
-    folder = make_checkpoint(tmp_path / "model", MODELS[model], tensors if FULL else with_few_rows(tensors))
+    folder = quantizable_checkpoint(tmp_path / "model", MODELS[model])
     full = tmp_path / "full.gguf"
     convert(ConversionOptions(folder, full, "BF16", verify=False))
     arguments: list[str] = []
