@@ -115,7 +115,15 @@ def read_settings_file(path: Path | None) -> SettingsFile:
         FileError: it cannot be read.
         UsageError: it is no TOML, or its presets are no tables.
     """
-    text = "" if path is None else _read(path)
+    return _parsed(path, "" if path is None else _read(path))
+
+
+def _parsed(path: Path | None, text: str) -> SettingsFile:
+    """The settings file with this text.
+
+    Raises:
+        UsageError: it is no TOML, or its presets are no tables.
+    """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -220,8 +228,15 @@ def changed_text(file: SettingsFile, name: str, value: Any) -> str:
         value: None removes the setting.
 
     Raises:
-        UsageError: the value is written in a way that only a person can change, such as over several lines.
+        UsageError: the value is written in a way that only a person can change, such as over several lines, or it is
+            the default server of a file that names servers.
     """
+    if name == REMOTES and value is not None and file.servers:
+        first = next(iter(file.servers))  # TOML does not take both a value and tables of one name
+        raise UsageError(
+            f"{file.place(REMOTES)}: `{REMOTES}` cannot be set in a file with [{REMOTES}.{first}]",
+            hint=f"`export MISTRAL_CHAT_{REMOTES.upper()}=NAME` names it for good",
+        )
     lines = file.text.splitlines(keepends=True)
     written = next((key for key in file.table if key.replace("-", "_") == name), None)
     entry = [] if value is None else [f"{name} = {toml_value(value)}\n"]
@@ -243,13 +258,13 @@ def changed_text(file: SettingsFile, name: str, value: Any) -> str:
     expected = {key: old for key, old in file.table.items() if key != written} | (
         {} if value is None else {name: value}
     )
+    spans = UsageError(f"{file.path}: `{name}` spans several lines", hint=_EDIT_HINT)
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        table = {PRESETS: None}
-    presets = table.pop(PRESETS, {})
-    if table != expected or presets != file.presets:
-        raise UsageError(f"{file.path}: `{name}` spans several lines", hint=_EDIT_HINT)
+        changed = _parsed(file.path, text)
+    except UsageError as error:
+        raise spans from error
+    if (changed.table, changed.presets, changed.servers) != (expected, file.presets, file.servers):
+        raise spans
     return text
 
 

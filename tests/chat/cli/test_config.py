@@ -99,15 +99,43 @@ def test_set_appends_to_a_file_without_a_last_line_break() -> None:
     assert file.read_text() == "seed = 7\nquiet = true\n"
 
 
+def test_set_changes_a_file_with_servers_and_presets() -> None:
+    """Once a file named a server, every change was refused as one that spans several lines."""
+    file = config_folder() / "config.toml"
+    file.parent.mkdir(parents=True)
+    tables = '[remote.lab]\nurl = "http://localhost:8000"\nmodel = "m"\n[preset.a]\ntop_k = 3\n'
+    file.write_text(tables)
+    assert [change("model", "m.gguf"), change("seed", "7"), change("model", "n.gguf")] == [(0, "")] * 3
+    assert file.read_text() == f'model = "n.gguf"\nseed = 7\n{tables}'
+    assert [change("model", "default"), change("seed", "default"), change("remote", "default")] == [(0, "")] * 3
+    assert file.read_text() == tables
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "error"),
     [
+        (
+            '[remote.lab]\nurl = "http://localhost:8000"\n',
+            ("remote", "lab"),
+            "error: {}, line 1: `remote` cannot be set in a file with [remote.lab]\n"
+            "hint: `export MISTRAL_CHAT_REMOTE=NAME` names it for good\n",
+        ),
         ("", ("modle", "x"), "error: config set: unknown setting `modle`\nhint: did you mean `model`?\n"),
         ("", ("json", "true"), "error: config set: `json` can only be given on the command line\nhint: use `--json`\n"),
         ("", ("temperature", "900"), "error: --temperature must be at most 100, not 900\n"),
         ("", ("stop", "x"), "error: `stop` takes several values\nhint: `mistral-chat config edit` opens the file\n"),
         (
             'model = """\nmine"""\n',
+            ("model", "x"),
+            "error: {}: `model` spans several lines\nhint: `mistral-chat config edit` opens it\n",
+        ),
+        (
+            'model = """\nmine"""\n',
+            ("model", "default"),
+            "error: {}: `model` spans several lines\nhint: `mistral-chat config edit` opens it\n",
+        ),
+        (  # without its first line the rest is a server
+            'model = """\n[remote.lab]\nurl = "http://localhost:8000" #"""\n',
             ("model", "x"),
             "error: {}: `model` spans several lines\nhint: `mistral-chat config edit` opens it\n",
         ),
