@@ -141,7 +141,7 @@ def rm(
         names = ", ".join(f"`{similar}`" for similar in near)
         hint = f"similar names: {names}" if near else "`mistral-chat models list` names them"
         raise ModelError(f"no model here is called {name}", hint=hint)
-    question = f"remove {file.name} ({size_text(file.path.stat().st_size)})?"
+    question = f"remove {file.name} ({size_text(file.size)})?"
     if not yes and not environment.confirm(question, "removes"):
         return ExitCode.UNEXPECTED
     environment.notify(f"removed {file.name}: {size_text(inventory.remove(file))} are free again")

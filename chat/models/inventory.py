@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ChatError, FileError, ModelError
@@ -33,6 +34,7 @@ from chat.models.stores import (
     found_files,
     local_files,
     ollama_files,
+    pulled_files,
 )
 from chat.system.terminal_text import size_text
 
@@ -183,7 +185,7 @@ def _plain(value: Any) -> Any:
 
 
 def remove(file: LocalFile) -> int:
-    """Remove a file, in the hub's cache its bytes too.
+    """Remove a file, in the hub's cache its bytes too; of a split model all parts, the first one last.
 
     Returns:
         The bytes that were freed.
@@ -191,13 +193,19 @@ def remove(file: LocalFile) -> int:
     Raises:
         FileError: it cannot be removed.
     """
+    paths = (*reversed(file.further_parts), file.path)
     if file.repository:
-        return remove_cached(CachedRepository(file.repository), file.repository_file)
+        repository, folder = CachedRepository(file.repository), PurePosixPath(file.repository_file).parent
+        return sum(remove_cached(repository, str(folder / path.name)) for path in paths)
+    return sum(map(_remove_file, paths))
+
+
+def _remove_file(path: Path) -> int:
     try:
-        size = 0 if file.path.is_symlink() else file.path.stat().st_size
-        file.path.unlink()
+        size = 0 if path.is_symlink() else path.stat().st_size
+        path.unlink()
     except OSError as error:
-        raise FileError(f"{file.path}: cannot be removed: {error.strerror}") from error
+        raise FileError(f"{path}: cannot be removed: {error.strerror}") from error
     return size
 
 
@@ -232,7 +240,7 @@ def only_model() -> Path:
     Raises:
         ModelError: there are several, or nothing at all; the hint says what to do.
     """
-    ours = [file for file in local_files() if file.where == "models"]
+    ours = pulled_files()
     if len(ours) == 1:
         return ours[0].path
     if not ours and GUIDE_FILE.exists():

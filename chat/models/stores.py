@@ -54,13 +54,18 @@ class LocalFile:
         return sum(_size(path) for path in (self.path, *self.further_parts))
 
 
-def local_files() -> tuple[LocalFile, ...]:
-    """Every GGUF in the models folder and in the hub's cache."""
+def pulled_files() -> tuple[LocalFile, ...]:
+    """Every GGUF in the models folder, a split model as one."""
     try:
         ours = sorted(path for path in models_folder().glob(f"*{SUFFIX}") if path.is_file())
     except OSError:
         ours = []
-    return (*(LocalFile(path.stem, path, "models") for path in ours), *_cached())
+    return tuple(_joined(LocalFile(path.stem, path, "models") for path in ours))
+
+
+def local_files() -> tuple[LocalFile, ...]:
+    """Every GGUF in the models folder and in the hub's cache, a split model as one."""
+    return (*pulled_files(), *_joined(_cached()))
 
 
 def found_files() -> tuple[LocalFile, ...]:
@@ -69,10 +74,9 @@ def found_files() -> tuple[LocalFile, ...]:
         own = local_files()
     except FileError:  # without a home folder
         own = ()
-    files = _joined([*own, *foreign_files()])
     seen: set[str] = set()
     unique = []
-    for file in files:
+    for file in (*own, *foreign_files()):
         real = os.path.realpath(file.path)
         if real not in seen and "mmproj" not in file.path.name.lower():
             seen.add(real)
@@ -81,7 +85,7 @@ def found_files() -> tuple[LocalFile, ...]:
 
 
 def foreign_files() -> tuple[LocalFile, ...]:
-    """Every GGUF in the current folder and in the stores of other programs.
+    """Every GGUF in the current folder and in the stores of other programs, a split model as one.
 
     Those of LM Studio and llama.cpp are named after the file, or by the path where several files have that name.
     """
@@ -94,7 +98,7 @@ def foreign_files() -> tuple[LocalFile, ...]:
     ]
     counts = Counter(file.name.lower() for file in named)
     named = [file if counts[file.name.lower()] == 1 else replace(file, name=_shown(file.path)) for file in named]
-    return (*current, *ollama_files(), *named)
+    return (*_joined(current), *ollama_files(), *_joined(named))
 
 
 def ollama_files() -> tuple[LocalFile, ...]:
@@ -212,14 +216,15 @@ def _cached() -> Sequence[LocalFile]:
 
 def _joined(files: Iterable[LocalFile]) -> list[LocalFile]:
     """The files, of a split model the first one with the paths of the others; parts without a first are left out."""
-    parts: dict[tuple[Path, str, str], dict[int, LocalFile]] = {}
+    parts: dict[tuple[str, Path, str, str], dict[int, LocalFile]] = {}
     whole = []
     for file in files:
         found = _PART.fullmatch(file.path.name)
         if found is None:
             whole.append(file)
             continue
-        group = parts.setdefault((file.path.parent, found[1], found[3]), {})
+        name = Path(file.repository_file) if file.repository else file.path  # the parts may lie in several snapshots
+        group = parts.setdefault((file.repository, name.parent, found[1], found[3]), {})
         group[int(found[2])] = file
         if int(found[2]) == 1:
             whole.append(file)

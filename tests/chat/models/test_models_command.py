@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from chat.cli.main import run
-from chat.hub import hub_cache
+from chat.hub import CachedRepository, hub_cache
 from chat.hub.names import CATALOGUE
 from chat.system.paths import models_folder
 from tests.chat.models.conftest import HUB_NAME, Said
@@ -239,6 +239,26 @@ def test_rm_frees_the_bytes_in_the_hubs_cache_too(command: Command, server: HubS
         0, "", f"removed hf:{HUB_NAME}:Q4_K_M: 1 MB are free again\n"
     )
     assert not list(hub_cache().glob("models--*"))
+
+
+def test_rm_removes_all_parts_of_a_split_model(command: Command, pulled: Put) -> None:
+    """Once only the first part went, and the others stayed as files that no list showed."""
+    other = pulled("big-00001-of-00002")  # an unfinished split of the same name
+    for number in (1, 2, 3):
+        (models_folder() / f"big-0000{number}-of-00003.gguf").write_bytes(b"x" * number)
+    repository = CachedRepository("a/b")
+    for number, commit in ((1, "1" * 40), (2, "2" * 40)):  # the second is only in an older commit
+        blob = repository.blob(str(number))
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(b"x" * number)
+        repository.link(f"Q8_0/b-0000{number}-of-00002.gguf", commit, str(number))
+    assert command("models", "rm", "big-00001-of-00003", "-y") == Said(
+        0, "", "removed big-00001-of-00003: 6 bytes are free again\n"
+    )
+    assert list(models_folder().iterdir()) == [other]
+    name = "hf:a/b:Q8_0/b-00001-of-00002.gguf"
+    assert command("models", "rm", name, "-y") == Said(0, "", f"removed {name}: 3 bytes are free again\n")
+    assert not repository.folder.exists()
 
 
 def test_rm_needs_the_whole_name(command: Command, pulled: Put) -> None:

@@ -76,6 +76,12 @@ def test_no_name_means_the_only_model(pulled: Put) -> None:
     assert resolve(None) == path
 
 
+def test_a_split_model_counts_as_one(pulled: Put) -> None:
+    path = pulled("mine-00001-of-00002")
+    pulled("mine-00002-of-00002")
+    assert resolve(None) == resolve("mine") == path
+
+
 def test_no_name_and_no_model_means_the_guide() -> None:
     assert resolve(None) == resolve("guide") == GUIDE_FILE
 
