@@ -12,6 +12,7 @@ import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +21,7 @@ from chat.hub import HubName, cached_gguf_files, quant_of
 from chat.system.paths import models_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Where = Literal["models", "hub cache", "current folder", "Ollama", "LM Studio", "llama.cpp", "elsewhere"]
 OWN: tuple[Where, ...] = ("models", "hub cache")  # only these are ever removed
@@ -141,35 +142,33 @@ def _in_home(folder: str) -> tuple[Path, ...]:
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    """The regular files below a folder, by name, at most `depth` folders deep and `MAX_ENTRIES` entries."""
+    """The regular files below a folder, each folder's by name.
+
+    Args:
+        depth: how many folders deep; below them and after `MAX_ENTRIES` entries nothing more is read.
+    """
     waiting = [(folder, depth)]
     left = MAX_ENTRIES
-    while waiting:
+    while waiting and left > 0:
         current, levels = waiting.pop()
         try:
             with os.scandir(current) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)[:left]
+                found = sorted(islice(entries, left), key=lambda entry: entry.name)
         except OSError:
             continue
         left -= len(found)
         for entry in found:
-            if _is_folder(entry):
+            if _holds(entry.is_dir):
                 if levels > 1:
                     waiting.append((Path(entry.path), levels - 1))
-            elif _is_file(entry):
+            elif _holds(entry.is_file):
                 yield Path(entry.path)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _holds(test: Callable[[], bool]) -> bool:
+    """The result of a test of an entry; False where the entry cannot be read."""
     try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
+        return test()
     except OSError:
         return False
 

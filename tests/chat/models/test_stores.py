@@ -219,7 +219,22 @@ def test_a_folder_of_too_many_files_is_not_searched_to_its_end(tmp_path: Path, m
     monkeypatch.setattr(stores, "MAX_ENTRIES", 3)
     for number in range(5):
         touch(tmp_path / f"{number}.gguf")
-    assert [file.name for file in stores.found_files()] == ["0.gguf", "1.gguf", "2.gguf"]
+    names = [file.name for file in stores.found_files()]
+    assert len(names) == 3
+    assert names == sorted(names)
+
+
+def test_after_the_most_entries_no_other_folder_is_opened(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once each waiting folder was still read whole and sorted, only to keep none of its entries."""
+    store = own_home / ".lmstudio/models"
+    for number in range(4):
+        touch(store / f"maker{number}/repo/{number}.gguf")
+    opened: list[Path] = []
+    scandir = os.scandir
+    monkeypatch.setattr(stores, "MAX_ENTRIES", 4)
+    monkeypatch.setattr(os, "scandir", lambda path: (opened.append(Path(path)), scandir(path))[1])
+    assert stores.found_files() == ()
+    assert [path for path in opened if path.is_relative_to(store)] == [store]
 
 
 def test_a_removed_folder_and_a_missing_home_leave_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
