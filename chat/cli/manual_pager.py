@@ -11,8 +11,10 @@ import textwrap
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from chat.errors import ExitCode
+from chat.config.resolve import resolve_settings
+from chat.errors import ChatError, ExitCode
 from chat.system.interrupts import signal_handlers
+from chat.system.secrets import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +38,8 @@ def show_manual(roff: str, environment: Environment) -> None:
     if not _has_terminal(environment):  # a terminal in memory
         environment.print(overstruck(roff, environment.columns()), end="")
         return
+    with suppress(ChatError):  # names the variables of the servers' keys
+        resolve_settings({}, environment.variables, file=environment.config_file)
     environment.stdout.flush()
     path = environment.variables.get("PATH")
     has_manual = any(shutil.which(name, path=path) for name in FORMATTERS)
@@ -171,7 +175,7 @@ def _run(command: Sequence[str], text: str, environment: Environment) -> bool:
                 [program, *command[1:]],
                 input=text.encode(),
                 stdout=environment.stdout.fileno(),
-                env=dict(environment.variables),
+                env=child_environment(environment.variables),
                 check=False,
             )
         except OSError:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HOST_KEYS = {"api.mistral.ai": "MISTRAL_API_KEY", "api.openai.com": "OPENAI_API_KEY"}  # by the host they belong to
 _SECRETS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MISTRAL_CHAT_REMOTE_KEY", *HOST_KEYS.values()}
@@ -13,6 +17,10 @@ def withhold(*names: str | None) -> None:
     _SECRETS.update(name for name in names if name)
 
 
-def child_environment() -> dict[str, str]:
-    """The process's own environment without keys."""
-    return {name: value for name, value in os.environ.items() if name not in _SECRETS}
+def child_environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment variables without keys.
+
+    Args:
+        variables: the process's own by default.
+    """
+    return {name: value for name, value in variables.items() if name not in _SECRETS}

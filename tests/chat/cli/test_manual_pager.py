@@ -79,6 +79,19 @@ def test_the_first_program_that_works_shows_the_page(
         assert (tmp_path / "screen").read_text().startswith(shown)
 
 
+def test_the_pager_gets_no_keys(tmp_path: Path) -> None:
+    """Once it got all variables, and whatever it starts could read them."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.toml").write_text('[remote.lab]\nurl = "http://localhost"\nkey_variable = "LAB_KEY"\n')
+    (tmp_path / "less").write_text("#!/bin/sh\necho $KIND $LAB_KEY $MISTRAL_API_KEY\n")
+    (tmp_path / "less").chmod(0o755)
+    keys = {"LAB_KEY": "secret", "MISTRAL_API_KEY": "secret"}
+    variables = {"PATH": str(tmp_path), "MISTRAL_CHAT_HOME": str(tmp_path), "KIND": "mine", **keys}
+    with (tmp_path / "screen").open("wb") as file, TerminalFile(file, encoding="utf-8") as stdout:
+        assert run(["--man"], Environment(stdout=stdout, variables=variables)) == 0
+    assert (tmp_path / "screen").read_text() == "mine\n"
+
+
 def test_a_pipe_gets_the_source_and_a_screen_in_memory_the_text() -> None:
     piped, screen = pipes(), terminal(columns=60)
     assert run(["--man"], piped) == run(["--man"], screen) == 0
