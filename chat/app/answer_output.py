@@ -12,7 +12,7 @@ from chat.app.json_report import json_line, reply_report, wanted_block
 from chat.core.events import Completion, LoadProgress, Notice, ReasoningDelta, TextDelta
 from chat.errors import ChatError, ExitCode
 from chat.models.last_used import ORIGIN as LAST_SESSION
-from chat.models.last_used import missing_last_model, short_name
+from chat.models.last_used import short_name
 from chat.system.terminal_text import escape_control_characters
 
 if TYPE_CHECKING:
@@ -164,8 +164,8 @@ class AnswerOutput:
         if resolved.origins.get("model") == LAST_SESSION:
             name = short_name(resolved.settings.model or "")
             self.note(f"using {name}, the model of your last session; `-m FILE` chooses another")
-        if (gone := missing_last_model(resolved)) is not None:
-            self.note(f"the model of your last session is gone: {gone}")
+        if resolved.missing_model is not None:
+            self.note(f"the model of your last session is gone: {resolved.missing_model}")
         if answers_as_guide(resolved.settings):
             from chat.guide.backend import guide_notice
 

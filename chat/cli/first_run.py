@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from chat.models.resolve import resolve
 from chat.system.paths import expand_path
 from chat.system.python_child import python_child
 from chat.system.terminal_text import escape_line, size_text
+from chat.system.text_files import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +99,7 @@ def _description(model: LocalModel) -> str:
 def _by_name(typed: str, last: int, environment: Environment) -> str | None:
     """The model that was typed instead of a number: a path, a name from the list or of the catalogue, a hub's name."""
     path = expand_path(typed)
-    if path.name.lower().endswith(".gguf") or typed.startswith(("/", "~", "./", "../")) or _is_file(path):
+    if path.name.lower().endswith(".gguf") or typed.startswith(("/", "~", "./", "../")) or is_file(str(path)):
         return _by_path(typed, environment)
     try:
         if typed == GUIDE:
@@ -123,7 +123,7 @@ def _by_name(typed: str, last: int, environment: Environment) -> str | None:
 
 def _by_path(typed: str, environment: Environment) -> str | None:
     path = expand_path(typed)
-    if not typed or not _is_file(path):
+    if not typed or not is_file(str(path)):
         environment.print(f"There is no file {escape_line(str(path))}." if typed else "No file was named.")
         return None
     return _checked(str(path), environment)
@@ -171,13 +171,6 @@ def _print_filled(text: str, environment: Environment, indent: int = 0) -> None:
     """Print text in lines that break between words only, further lines indented."""
     width = max(environment.columns() - 1, 1)
     environment.print(fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False))
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long for a path, or with a NUL
-        return False
 
 
 def completions(typed: str, names: Sequence[str]) -> list[str]:

@@ -9,7 +9,6 @@ from chat.app.backends import session_backend, state_folder_of
 from chat.app.sessions import find_session, load_conversation
 from chat.errors import ExitCode, ModelError
 from chat.guide import PATH as GUIDE_FILE
-from chat.models.last_used import missing_last_model
 from chat.models.resolve import resolve
 
 if TYPE_CHECKING:
@@ -37,8 +36,8 @@ def enter_session(resolved: ResolvedSettings, modes: TtyModes, environment: Envi
     with open_history(enabled=not resolved.settings.no_history) as store:
         base = resolved
         record, resolved = find_session(store, base)
-        if (gone := missing_last_model(resolved)) is not None:
-            environment.notify(f"note: the model of your last session is gone: {gone}")
+        if resolved.missing_model is not None:
+            environment.notify(f"note: the model of your last session is gone: {resolved.missing_model}")
         if _needs_choice(resolved.settings):
             from chat.cli.first_run import choose_model
 

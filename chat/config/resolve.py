@@ -28,11 +28,13 @@ class ResolvedSettings:
         settings: their values; `settings.given` holds the names in `origins`.
         origins: where each value that is no default came from, in words, by the setting's name.
         presets: the names of the presets in the settings file.
+        missing_model: the model of the last session, where nothing names another one and its file is gone.
     """
 
     settings: Settings
     origins: Mapping[str, str]
     presets: tuple[str, ...] = ()
+    missing_model: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", replace(self.settings, given=frozenset(self.origins)))

@@ -24,8 +24,8 @@ from chat.hub import (
     remove_cached,
 )
 from chat.hub.names import DEFAULT, Official, find_official, official_names
+from chat.models import OLLAMA_PREFIX
 from chat.models.stores import (
-    OLLAMA_PREFIX,
     OWN,
     SUFFIX,
     LocalFile,
@@ -33,6 +33,7 @@ from chat.models.stores import (
     foreign_files,
     found_files,
     local_files,
+    ollama_file,
     ollama_files,
     pulled_files,
 )
@@ -299,6 +300,8 @@ def _in_ollama(name: str) -> LocalFile:
     Raises:
         ModelError: there is none, or there are several.
     """
+    if exact := ollama_file(name):
+        return exact
     bare = name.removeprefix(OLLAMA_PREFIX)
     files = ollama_files()
     if found := _foreign(bare, files):

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 from chat.errors import ChatError, FileError
 from chat.guide import PATH as GUIDE_FILE
+from chat.models import OLLAMA_PREFIX
 from chat.system.paths import data_folder, make_private_folder
+from chat.system.text_files import is_file, write_file
 
 if TYPE_CHECKING:
     from chat.config.resolve import ResolvedSettings
@@ -38,8 +40,6 @@ def remember_model(path: Path) -> None:
     name = model_name(str(path))
     if name == last_model():
         return
-    from chat.system.text_files import write_file
-
     with suppress(ChatError, OSError):
         file = data_folder() / FILE_NAME
         make_private_folder(file.parent)
@@ -57,22 +57,19 @@ def last_model() -> str | None:
 
 
 def with_last_model(resolved: ResolvedSettings) -> ResolvedSettings:
-    """The settings with the model of the last session, if they name neither a model nor a server and it is here."""
+    """The settings with the model of the last session, if they name neither a model nor a server.
+
+    Where that model is gone, the result has its name as `missing_model`.
+    """
     settings = resolved.settings
     if settings.model is not None or settings.remote:
         return resolved
     name = last_model()
-    if name is None or not _is_here(name):
+    if name is None:
         return resolved
+    if not _is_here(name):
+        return replace(resolved, missing_model=name)
     return replace(resolved, settings=replace(settings, model=name), origins={**resolved.origins, "model": ORIGIN})
-
-
-def missing_last_model(resolved: ResolvedSettings) -> str | None:
-    """The model of the last session if it would be used, but is gone."""
-    if resolved.settings.model is not None or resolved.settings.remote:
-        return None
-    name = last_model()
-    return name if name is not None and not _is_here(name) else None
 
 
 @lru_cache(maxsize=64)
@@ -88,15 +85,12 @@ def model_name(path: str) -> str:
 def short_name(path: str) -> str:
     """A model for the screen: its file's name without `.gguf`, or Ollama's name of it."""
     name = model_name(path)
-    return Path(path).stem if name == path else name
+    return Path(path).stem if name == path and not path.startswith(OLLAMA_PREFIX) else name
 
 
 def _is_here(name: str) -> bool:
-    from chat.models.stores import OLLAMA_PREFIX, ollama_files
+    if not name.startswith(OLLAMA_PREFIX):
+        return is_file(name)
+    from chat.models.stores import ollama_file
 
-    if name.startswith(OLLAMA_PREFIX):
-        return any(file.name == name for file in ollama_files())
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):  # too long for a path, or with a NUL
-        return False
+    return ollama_file(name) is not None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from chat.errors import FileError
 from chat.hub import HubName, cached_gguf_files, quant_of
+from chat.models import OLLAMA_PREFIX
 from chat.system.paths import models_folder
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 Where = Literal["models", "hub cache", "current folder", "Ollama", "LM Studio", "llama.cpp", "elsewhere"]
 OWN: tuple[Where, ...] = ("models", "hub cache")  # only these are ever removed
 SUFFIX = ".gguf"
-OLLAMA_PREFIX = "ollama:"
 OLLAMA_SYSTEM_STORE = Path("/usr/share/ollama/.ollama/models")  # of Ollama's service on Linux
 MAX_ENTRIES = 5000  # of one store that are looked at
 MAX_MANIFEST_BYTES = 1 << 20
 _LM_STUDIO_DEPTH = 3  # publisher/repository/file
 _MANIFEST_DEPTH = 5  # registry/owner/name/tag; one more where the name has a slash
+_LEAST_PARTS = 3
 _MODEL_LAYER, _ADAPTER_LAYER = "application/vnd.ollama.image.model", "application/vnd.ollama.image.adapter"
 _DEFAULT_REGISTRY, _DEFAULT_OWNER = "registry.ollama.ai", "library"
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
@@ -108,11 +109,26 @@ def ollama_files() -> tuple[LocalFile, ...]:
     for store in ollama_stores():
         for manifest in _walk(store / "manifests", _MANIFEST_DEPTH):
             parts = manifest.relative_to(store / "manifests").parts
-            blob = _model_blob(manifest, store) if len(parts) >= 3 else None
+            blob = _model_blob(manifest, store) if len(parts) >= _LEAST_PARTS else None
             if blob is not None:
                 name = OLLAMA_PREFIX + _ollama_name(parts)
                 files.setdefault(name, LocalFile(name, blob, "Ollama"))
     return tuple(sorted(files.values(), key=lambda file: file.name))
+
+
+def ollama_file(name: str) -> LocalFile | None:
+    """The model of exactly this name, with `ollama:` and its tag; only its own manifest is read."""
+    place, _, tag = name.removeprefix(OLLAMA_PREFIX).rpartition(":")
+    owned = (*place.split("/"), tag)
+    if not {"", ".", ".."}.isdisjoint(owned):
+        return None
+    for store in ollama_stores():
+        for parts in ((_DEFAULT_REGISTRY, _DEFAULT_OWNER, *owned), (_DEFAULT_REGISTRY, *owned), owned):
+            if len(parts) < _LEAST_PARTS or OLLAMA_PREFIX + _ollama_name(parts) != name:
+                continue
+            if blob := _model_blob(store.joinpath("manifests", *parts), store):
+                return LocalFile(name, blob, "Ollama")
+    return None
 
 
 def ollama_stores() -> tuple[Path, ...]:

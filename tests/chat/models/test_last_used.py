@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from chat.cli.main import run
 from chat.config.resolve import resolve_settings
 from chat.guide import PATH as GUIDE_FILE
-from chat.models import last_used
-from chat.models.last_used import last_model, missing_last_model, remember_model, short_name, with_last_model
+from chat.models import last_used, stores
+from chat.models.last_used import last_model, remember_model, short_name, with_last_model
+from chat.models.resolve import resolve
 from chat.system.paths import data_folder
 from tests.chat.models.test_stores import Ollama
 from tests.environments import pipes
@@ -27,7 +29,7 @@ def ask(*arguments: str, stdin: bytes = b"") -> Said:
 
 def test_nothing_is_remembered_at_first() -> None:
     resolved = resolve_settings({})
-    assert (last_model(), with_last_model(resolved), missing_last_model(resolved)) == (None, resolved, None)
+    assert (last_model(), with_last_model(resolved), resolved.missing_model) == (None, resolved, None)
 
 
 def test_the_last_model_is_used_where_nothing_names_one(tmp_path: Path) -> None:
@@ -52,9 +54,8 @@ def test_the_last_model_is_used_where_nothing_names_one(tmp_path: Path) -> None:
 def test_a_file_that_is_gone_is_known() -> None:
     remember_model(Path("/nowhere/mine.gguf"))
     resolved = resolve_settings({})
-    assert with_last_model(resolved) == resolved
-    assert missing_last_model(resolved) == "/nowhere/mine.gguf"
-    assert missing_last_model(resolve_settings({"model": "x"})) is None
+    assert with_last_model(resolved) == replace(resolved, missing_model="/nowhere/mine.gguf")
+    assert with_last_model(resolve_settings({"model": "x"})).missing_model is None
 
 
 def test_the_guide_is_not_remembered() -> None:
@@ -73,7 +74,7 @@ def test_a_name_that_no_file_can_have_is_gone() -> None:
     data_folder().mkdir(parents=True)
     for name in ("a\0b", "x" * 5000):
         (data_folder() / last_used.FILE_NAME).write_text(json.dumps({"model": name}))
-        assert missing_last_model(resolve_settings({})) == name
+        assert with_last_model(resolve_settings({})).missing_model == name
 
 
 def test_a_folder_that_cannot_be_written_is_no_error() -> None:
@@ -91,8 +92,23 @@ def test_a_model_of_ollama_is_remembered_by_its_name(own_home: Path) -> None:
     assert (last_model(), short_name(str(blob))) == ("ollama:mistral:7b", "ollama:mistral:7b")
     assert with_last_model(resolve_settings({})).settings.model == "ollama:mistral:7b"
     (own_home / "ollama/manifests/registry.ollama.ai/library/mistral/7b").unlink()
-    assert missing_last_model(resolve_settings({})) == "ollama:mistral:7b"
+    assert with_last_model(resolve_settings({})).missing_model == "ollama:mistral:7b"
     assert short_name(str(own_home / "blobs" / "other")) == "other"
+    assert short_name("ollama:qwen2.5:7b") == "ollama:qwen2.5:7b"  # no suffix of a file
+
+
+def test_a_model_of_ollama_is_found_by_one_manifest(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a start read the manifests of all models three times."""
+    store = Ollama(own_home / "ollama")
+    blob = store.add("registry.ollama.ai/library/mistral/7b")
+    store.add("registry.ollama.ai/library/other/7b")
+    remember_model(blob)
+    read: list[Path] = []
+    of_manifest = stores._model_blob
+    monkeypatch.setattr(stores, "_model_blob", lambda path, folder: (read.append(path), of_manifest(path, folder))[1])
+    name = with_last_model(resolve_settings({})).settings.model
+    assert (name, resolve(name)) == ("ollama:mistral:7b", blob)
+    assert read == [own_home / "ollama/manifests/registry.ollama.ai/library/mistral/7b"] * 2
 
 
 @pytest.mark.slow

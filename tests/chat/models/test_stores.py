@@ -118,6 +118,17 @@ def test_variables_move_the_stores(own_home: Path, tmp_path: Path, monkeypatch: 
     assert [file.name for file in stores.ollama_files()] == ["ollama:a:1b", "ollama:b:1b"]
 
 
+def test_an_exact_name_of_ollama_leads_to_its_manifest(ollama: Ollama) -> None:
+    for name in ("library/mistral/7b", "someone/tuned/latest", "bare/1b"):
+        ollama.add(f"registry.ollama.ai/{name}")
+    ollama.add("hf.co/bartowski/Tiny-GGUF/Q4_K_M")
+    found = stores.ollama_files()
+    assert len(found) == 4
+    assert [stores.ollama_file(file.name) for file in found] == list(found)
+    for name in ("mistral", "mistral:", "library/mistral:7b", "../manifests/registry.ollama.ai/bare:1b", "a\0b:1"):
+        assert stores.ollama_file(f"ollama:{name}") is None
+
+
 def test_manifests_that_name_no_whole_gguf_are_passed_over(ollama: Ollama) -> None:
     """A digest with `..` in it must not lead out of the store."""
     layer = {"mediaType": MODEL, "digest": "sha256:../../../etc/passwd"}
