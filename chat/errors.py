@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 
-_NUMBER = re.compile(r"\[(?:Errno|WinError|SSL)[^\]]*\] ?| \(_ssl\.c:\d+\)")
+_NUMBER = r"\[(?:Errno|WinError|SSL)[^\]]*\] ?| \(_ssl\.c:\d+\)"  # not compiled at each start
 
 
 class ExitCode(IntEnum):
@@ -98,12 +98,12 @@ class EngineError(ChatError):
 def reason_text(error: BaseException | str) -> str:
     """What an error of the system or a library says, without numbers that only a programmer knows."""
     reason = error.strerror if isinstance(error, OSError) else None
-    return _NUMBER.sub("", str(reason or error)) or type(error).__name__
+    return re.sub(_NUMBER, "", str(reason or error)) or type(error).__name__
 
 
 def fault_text(error: BaseException) -> str:
     """An error that nobody expected: its class, and what it says."""
-    return f"{type(error).__name__}: {_NUMBER.sub('', str(error))}"
+    return f"{type(error).__name__}: {re.sub(_NUMBER, '', str(error))}"
 
 
 ERROR_OF_CODE: dict[ExitCode, type[ChatError]] = {

@@ -220,7 +220,10 @@ def test_the_parent_process_never_loads_the_engine_library(module: str) -> None:
 
 
 def test_the_command_line_is_loaded_without_any_heavy_library() -> None:
-    """What runs before we know what is asked stays light; importing it prints nothing."""
+    """What runs before we know what is asked stays light; importing it prints nothing.
+
+    Nor are modules of ours loaded that only a server, a stored session or a terminal needs, or only an export.
+    """
     light = [
         "chat.cli.main",
         "chat.config.resolve",
@@ -230,12 +233,14 @@ def test_the_command_line_is_loaded_without_any_heavy_library() -> None:
         "chat.models.resolve",
     ]
     heavy = {"numpy", "llama_cpp", "huggingface_hub", "tiktoken", "llguidance", "rich", "prompt_toolkit", "sqlite3"}
+    heavy |= {"chat.config.remotes", "chat.app.remotes", "chat.core.answer_details", "chat.rendering.styled_text"}
     code = (
         f"import importlib, sys\nfor name in {light!r}: importlib.import_module(name)\n"
-        f"print(sorted({heavy!r} & set(sys.modules)))"
+        f"print(sorted({heavy!r} & set(sys.modules)))\n"
+        f"import chat.cli.sessions\nprint(sorted(name for name in sys.modules if name.startswith('chat.rendering')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert (done.stdout, done.stderr) == ("[]\n[]\n", "")
 
 
 def test_help_loads_neither_numpy_nor_llama_cpp_nor_the_command_line_library() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from chat.app import request_builder
-from chat.app.remotes import RemoteOptions, remote_options
+from chat.core.request import EngineOptions
 from chat.errors import FileError
 from chat.guide import PATH as GUIDE_FILE
 from chat.models.resolve import resolve
@@ -18,9 +18,10 @@ from chat.system.interrupts import signal_handlers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from chat.app.remotes import RemoteOptions
     from chat.config.options import Settings
     from chat.core.backend import ChatBackend
-    from chat.core.request import EngineOptions, Prompt
+    from chat.core.request import Prompt
 
     BackendOptions: TypeAlias = EngineOptions | RemoteOptions
     Cancellable = Callable[[Iterator[Any]], Iterator[Any]]
@@ -40,9 +41,12 @@ def open_backend(
         UsageError: options contradict each other.
         ModelError: the model is missing.
     """
-    backend = (
-        _remote(remote_options(settings)) if settings.remote else _local(settings, prompt, keeps_states=keeps_states)
-    )
+    if settings.remote:
+        from chat.app.remotes import remote_options
+
+        backend = _remote(remote_options(settings))
+    else:
+        backend = _local(settings, prompt, keeps_states=keeps_states)
     try:
         yield backend
     finally:
@@ -51,7 +55,7 @@ def open_backend(
 
 def session_backend(options: BackendOptions, settings: Settings) -> ChatBackend:
     """Start the backend of a terminal session: the server or the engine of these options."""
-    if isinstance(options, RemoteOptions):
+    if not isinstance(options, EngineOptions):
         return _remote(options)
     from chat.worker.client import LocalBackend
 

@@ -6,8 +6,6 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from chat.rendering.code_blocks import code_blocks
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -53,6 +51,8 @@ def rendered_report(rendered: Rendered) -> dict[str, Any]:
 
 def wanted_block(text: str, settings: Settings) -> str | None:
     """The code block of an answer that `-x` or `--xl` asks for; None if there is none."""
+    from chat.rendering.code_blocks import code_blocks
+
     blocks = code_blocks(text)
     return blocks[-1 if settings.extract_last else 0] if blocks else None
 

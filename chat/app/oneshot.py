@@ -11,13 +11,11 @@ from chat.app.answer_output import AnswerOutput
 from chat.app.backends import cancelling, open_backend
 from chat.app.json_report import rendered_report
 from chat.app.prompt_input import InputText, read_prompt, read_token_ids
-from chat.app.remotes import answered_by, remote_options
 from chat.app.sessions import open_named_session
 from chat.core.conversation import Conversation, Message
 from chat.core.request import Prompt
 from chat.core.tool_results import check_no_pending_calls, result_messages
 from chat.errors import ChatError, ExitCode, UsageError
-from chat.history.open_session import AnswerWriter
 from chat.models.last_used import with_last_model
 
 if TYPE_CHECKING:
@@ -25,9 +23,9 @@ if TYPE_CHECKING:
 
     from chat.config.options import Settings
     from chat.config.resolve import ResolvedSettings
-    from chat.core.backend import ChatBackend
+    from chat.core.backend import ChatBackend, ModelInfo
     from chat.core.request import Request
-    from chat.history.open_session import OpenSession
+    from chat.history.open_session import AnswerWriter, OpenSession
     from chat.system.environment import Environment
 
 
@@ -93,6 +91,8 @@ def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output:
                 prompt = Prompt.of_conversation(reduce(Conversation.add, messages, session.conversation))
                 return _answer(backend, request_builder.build_request(prompt, settings, tools=tools), output, None)
             if settings.remote:
+                from chat.app.remotes import answered_by, remote_options
+
                 session.note_model(answered_by(remote_options(settings), backend.info().name), "")
             else:
                 session.note_model(settings.model or "", str(Path(backend.info().path).absolute()))
@@ -129,6 +129,13 @@ def _new_messages(
     return results
 
 
+def _writer(session: OpenSession, info: ModelInfo) -> AnswerWriter:
+    """The writer of an answer into a session."""
+    from chat.history.open_session import AnswerWriter
+
+    return AnswerWriter(session, model=lambda: info)
+
+
 def _answer(backend: ChatBackend, request: Request, output: AnswerOutput, session: OpenSession | None) -> int:
     """Print the answer, or the rendered prompt of a dry run, and store it in the session if there is one."""
     if output.settings.dry_run:
@@ -136,7 +143,7 @@ def _answer(backend: ChatBackend, request: Request, output: AnswerOutput, sessio
         return ExitCode.DONE
     with output.waiting():
         info = backend.info(output.note_loading)  # before this returns, Ctrl+C ends the program at once
-        writer = AnswerWriter(session, model=lambda: info) if session else None
+        writer = _writer(session, info) if session else None
         with cancelling(backend) as cancellable:
             try:
                 events = cancellable(backend.reply(request))

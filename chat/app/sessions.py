@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from chat.app import request_builder
 from chat.config.option_types import checked, option_specs
 from chat.config.options import Group
-from chat.config.remotes import public_address
 from chat.core.conversation import Conversation
 from chat.errors import ModelError, UsageError
 from chat.models.last_used import with_last_model
@@ -121,6 +120,8 @@ def _options(resolved: ResolvedSettings, stored: Mapping[str, Any]) -> dict[str,
 def _json_value(name: str, value: Any) -> Any:
     """The value of an option in JSON types."""
     if name == "remote" and value:
+        from chat.config.remotes import public_address
+
         return public_address(value)
     if name == "lora":
         return [_absolute_adapter(adapter) for adapter in value]

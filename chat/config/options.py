@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from chat.config.remotes import Remote
+if TYPE_CHECKING:
+    from chat.config.remotes import Remote
 
 
 class Group(Enum):

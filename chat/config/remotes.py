@@ -13,7 +13,6 @@ from chat.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-REMOTES = "remote"  # the table of the servers
 PUBLIC_QUERY = ("api-version",)  # parameters that are no secrets; without it Azure answers nothing
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -98,7 +97,7 @@ def _remote(name: str, table: Any, place: Callable[..., str]) -> Remote:
     if not _NAME.fullmatch(name):
         raise UsageError(f"{place(name)}: a server's name has only letters, digits, `-`, `_` and `.`")
     if not isinstance(table, dict):
-        raise UsageError(f"{place(name)}: [{REMOTES}.{name}] is not a table")
+        raise UsageError(f"{place(name)}: [remote.{name}] is not a table")
     values: dict[str, Any] = {}
     for written, value in table.items():
         key, at = written.replace("-", "_"), place(name, written)
@@ -111,7 +110,7 @@ def _remote(name: str, table: Any, place: Callable[..., str]) -> Remote:
             raise UsageError(f"{at}: `{written}` is {words}")
         values[key] = value
     if "url" not in values:
-        raise UsageError(f"{place(name)}: [{REMOTES}.{name}] needs a `url`")
+        raise UsageError(f"{place(name)}: [remote.{name}] needs a `url`")
     if not _VARIABLE.fullmatch(values.get("key_variable", "_")):
         at = place(name, "key_variable" if "key_variable" in table else "key-variable")
         raise UsageError(f"{at}: `key_variable` is {_KINDS['key_variable'][1]}, and not the key itself")

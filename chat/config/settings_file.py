@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from chat.config.option_types import checked, option_specs
 from chat.config.options import Group
-from chat.config.remotes import REMOTES, read_remotes
 from chat.errors import FileError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from chat.config.remotes import Remote
 
 LARGEST_BYTES = 1 << 20
+REMOTES = "remote"  # the table of the servers
 PRESETS = "preset"  # the table of the presets; $MISTRAL_CHAT_PRESET, no key of the file, sets a default preset
 _EDIT_HINT = "`mistral-chat config edit` opens it"
 
@@ -88,6 +88,10 @@ class SettingsFile:
         Raises:
             UsageError: an unknown key or a wrong value; the message says on which line.
         """
+        if not self.servers:
+            return ()
+        from chat.config.remotes import read_remotes
+
         return read_remotes(self.servers, lambda *keys: self.place(REMOTES, *keys))
 
     def place(self, *keys: str) -> str:

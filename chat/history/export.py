@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from chat.config.option_types import option_specs
 from chat.errors import UsageError
-from chat.history.html_page import PageSection, render_page
 from chat.history.records import SessionRecord, branch_title
 from chat.history.session_json import iso_time, one_line, to_json, to_json_line
-from chat.rendering.code_blocks import with_plain_line_ends
-from chat.rendering.markdown import markdown_lines
-from chat.rendering.styled_text import cell_width, text_of
 from chat.system.terminal_text import escape_control_characters
 
 if TYPE_CHECKING:
@@ -104,6 +100,8 @@ def _markdown(record: SessionRecord, conversation: Conversation) -> str:
 
 def _text(record: SessionRecord, conversation: Conversation) -> str:
     """Plain text: answers as the screen shows them, without colours."""
+    from chat.rendering.styled_text import cell_width
+
     title = _title(record, conversation)
     parts = [f"{title}\n{_about(record, conversation)}"]
     for message, source in _messages(conversation):
@@ -118,11 +116,17 @@ def _text(record: SessionRecord, conversation: Conversation) -> str:
 
 
 def _as_on_screen(text: str) -> str:
+    from chat.rendering.code_blocks import with_plain_line_ends
+    from chat.rendering.markdown import markdown_lines
+    from chat.rendering.styled_text import text_of
+
     lines = markdown_lines(escape_control_characters(with_plain_line_ends(text)), TEXT_WIDTH)
     return "\n".join(text_of(line).rstrip() for line in lines)
 
 
 def _html(record: SessionRecord, conversation: Conversation) -> str:
+    from chat.history.html_page import PageSection, render_page
+
     sections = [
         PageSection(
             message.role,
