@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from chat.app.json_report import json_line
 from chat.errors import FileError, UsageError
-from chat.system.text_files import sync_folder
+from chat.system.text_files import replaced_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -133,20 +133,12 @@ def _remove_failed(path: Path) -> None:
     if not failed:
         return
     path = path.resolve()  # a link stays
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    try:
-        with path.open("rb") as old, temporary.open("xb") as new:
-            shutil.copymode(path, temporary)
-            for line in old:
-                plain = _result(line)
-                if plain is None or id_key(plain.get("id")) not in failed:
-                    new.write(line)
-            new.flush()
-            os.fsync(new.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with path.open("rb") as old, replaced_file(path) as new:
+        shutil.copymode(path, new.name)
+        for line in old:
+            plain = _result(line)
+            if plain is None or id_key(plain.get("id")) not in failed:
+                new.write(line)
 
 
 def _cut_torn_line(path: Path) -> None:

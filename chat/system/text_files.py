@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from chat.errors import DataError, FileError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def read_text(path: Path) -> str:
@@ -53,20 +57,33 @@ def write_file(path: Path, text: str, *, overwrite: bool = False) -> None:
     """
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists", hint="choose another name, or add `--overwrite`")
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replaced_file(path) as file:
+            file.write(text.encode("utf-8", "replace"))
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file that takes the name `path` when it is complete; after an error the earlier file stays.
+
+    Yields:
+        The new file, which only its owner may read.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    try:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chat.errors import FileError, UsageError
-from chat.system.text_files import write_file
+from chat.system.text_files import replaced_file, write_file
 
 
 def test_a_file_is_private_and_replaces_another_only_if_asked(tmp_path: Path) -> None:
@@ -28,3 +28,12 @@ def test_a_file_is_private_and_replaces_another_only_if_asked(tmp_path: Path) ->
         write_file(tmp_path / "folder.md", "x", overwrite=True)
     assert sorted(file.name for file in tmp_path.glob("*.md")) == ["folder.md", "talk.md"]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="torn"), replaced_file(path) as file:
+        file.write(b"new")
+        raise ValueError("torn")
+    assert (path.read_text(), [each.name for each in tmp_path.iterdir()]) == ("old", ["results.jsonl"])
