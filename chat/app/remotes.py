@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from chat.config.options import Settings
     from chat.config.remotes import Remote
     from chat.remote.server_address import ServerAddress
+    from chat.system.environment import Environment
 
 LIST_SECONDS = 10.0  # the longest wait for a list of models
 
@@ -63,23 +64,28 @@ def remote_options(settings: Settings, variables: Mapping[str, str] = os.environ
     return RemoteOptions(server, settings.remote_model or named.model)
 
 
-def named_options(name: str | None, settings: Settings, model: str | None = None) -> RemoteOptions:
+def named_options(name: str | None, environment: Environment, model: str | None = None) -> RemoteOptions:
     """The server that a command names; without a name that of the settings, or their only one.
 
     Args:
         name: of the settings file, or an address.
+        environment: its variables and its settings file hold the settings.
         model: one of the server's models.
 
     Raises:
-        UsageError: none is named, or it cannot be used.
+        FileError: the settings file cannot be read.
+        UsageError: none is named, or it cannot be used, or the settings have a fault.
     """
+    from chat.config.resolve import resolve_settings
+
+    settings = resolve_settings({}, environment.variables, file=environment.config_file).settings
     only = settings.remotes[0].name if len(settings.remotes) == 1 else None
     chosen = name or settings.remote or only
     if chosen is None:
         names = ", ".join(remote.name for remote in settings.remotes)
         raise UsageError("`--remote` needs a server", hint=f"servers: {names}" if names else "its name or address")
     own_model = settings.remote_model if chosen == settings.remote else None
-    return remote_options(replace(settings, remote=chosen, remote_model=model or own_model))
+    return remote_options(replace(settings, remote=chosen, remote_model=model or own_model), environment.variables)
 
 
 def server_of(remote: Remote, key: str | None, *, insecure: bool = False) -> ServerAddress:

@@ -12,9 +12,9 @@ from chat.config.option_types import checked, option_specs
 from chat.config.remotes import public_address
 from chat.config.resolve import ResolvedSettings, check_presets, resolve_settings
 from chat.config.settings_file import changed_text, initial_text, read_settings_file, spec_of, toml_value
-from chat.errors import FileError, UsageError
+from chat.errors import UsageError
 from chat.system.external_editor import open_editor
-from chat.system.paths import make_private_folder
+from chat.system.paths import require_private_folder
 from chat.system.table_output import print_table
 from chat.system.text_files import write_file
 
@@ -69,10 +69,7 @@ def init(context: typer.Context) -> None:
     file = environment.config_file
     if file.exists():
         raise UsageError(f"{file} exists", hint="`mistral-chat config edit` opens it")
-    try:
-        make_private_folder(file.parent)
-    except OSError as error:
-        raise FileError(f"{file.parent}: cannot be made: {error.strerror}") from error
+    require_private_folder(file.parent)
     write_file(file, initial_text())
     environment.print(str(file))
 
@@ -103,10 +100,7 @@ def set_value(
         raise UsageError(f"`{name}` takes several values", hint="`mistral-chat config edit` opens the file")
     wanted = None if value == "default" else checked(spec, value)
     text = changed_text(file, spec.name, wanted)
-    try:
-        make_private_folder(path.parent)
-    except OSError as error:
-        raise FileError(f"{path.parent}: cannot be made: {error.strerror}") from error
+    require_private_folder(path.parent)
     write_file(path.resolve(), text, overwrite=True)
 
 

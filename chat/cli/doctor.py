@@ -74,11 +74,9 @@ def doctor(
 
 def _examine_remote(server: str | None, model: str | None, environment: Environment) -> Iterator[Finding]:
     from chat.app.remotes import named_options
-    from chat.config.resolve import resolve_settings
     from chat.doctor.remote_checks import examine_remote
 
-    settings = resolve_settings({}, environment.variables, file=environment.config_file).settings
-    return examine_remote(named_options(server, settings, model))
+    return examine_remote(named_options(server, environment, model))
 
 
 def finding_text(finding: Finding, width: int) -> str:

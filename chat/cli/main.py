@@ -301,7 +301,5 @@ def _report(error: ChatError, environment: Environment, tracebacks: _Tracebacks)
         import traceback
 
         traceback.print_exception(error, file=environment.stderr)
-    environment.notify(f"error: {error.message}")
-    if error.hint:
-        environment.notify(f"hint: {error.hint}")
+    environment.report(error)
     return error.exit_code

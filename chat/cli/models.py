@@ -226,10 +226,8 @@ def _list_remote(server: str | None, as_json: bool, environment: Environment) ->
         ChatError: no server is named, or it does not answer.
     """
     from chat.app.remotes import named_options, server_models
-    from chat.config.resolve import resolve_settings
 
-    settings = resolve_settings({}, environment.variables, file=environment.config_file).settings
-    options = named_options(server, settings)
+    options = named_options(server, environment)
     names = server_models(options)
     if as_json:
         return environment.print(json.dumps([{"name": name, "server": options.server.url} for name in names]))

@@ -170,9 +170,7 @@ def import_sessions(
             for exported in read_exports(file, environment):
                 if isinstance(exported, ChatError):
                     errors.append(exported)
-                    environment.notify(f"error: {exported.message}")
-                    if exported.hint:
-                        environment.notify(f"hint: {exported.hint}")
+                    environment.report(exported)
                     continue
                 created = take_in(store, *exported, environment)
                 store.check(writes=True)

@@ -263,15 +263,13 @@ def server_model_names(words: Sequence[str], environment: Environment) -> tuple[
         words: the words of the command line.
     """
     from chat.app.remotes import named_options, server_models
-    from chat.config.resolve import resolve_settings
     from chat.errors import ChatError
 
     parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--remote=") else [word])]
     parts = [part for part in parts if part != "="]  # bash has it as a word
     after = [part for before, part in pairwise(parts) if before == "--remote"]
     try:
-        settings = resolve_settings({}, environment.variables, file=environment.config_file).settings
-        return server_models(named_options(after[-1] if after else None, settings), MODELS_SECONDS)
+        return server_models(named_options(after[-1] if after else None, environment), MODELS_SECONDS)
     except ChatError:
         return ()
 

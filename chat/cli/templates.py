@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chat.errors import FileError, UsageError
+from chat.errors import UsageError
 from chat.system.external_editor import open_editor
-from chat.system.paths import make_private_folder
+from chat.system.paths import require_private_folder
 from chat.system.table_output import print_table
 from chat.system.text_files import write_file
 from chat.templates import store
@@ -56,10 +56,7 @@ def edit(name: Name) -> None:
     path = store.own_path(name)
     if not path.exists():
         text = store.text_of(name) if name in store.names() else 'prompt = """\n$input"""\n'
-        try:
-            make_private_folder(path.parent)
-        except OSError as error:
-            raise FileError(f"{path.parent}: cannot be made: {error.strerror}") from error
+        require_private_folder(path.parent)
         write_file(path, text)
     open_editor(path)
     store.load(name)

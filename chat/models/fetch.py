@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chat.errors import FileError, ModelError
+from chat.errors import ModelError
 from chat.hub import (
     PREFIX,
     CachedRepository,
@@ -19,7 +19,7 @@ from chat.hub import (
 )
 from chat.hub.names import DEFAULT, Official, find_official, near_names
 from chat.system.environment import notify
-from chat.system.paths import make_private_folder, models_folder
+from chat.system.paths import models_folder, require_private_folder
 from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
@@ -64,10 +64,7 @@ def _pull_official(official: Official, convert: Convert, *, discard: bool, say: 
     whole, lacking = checkpoint_size(official.repository, say=say)
     _announce(official, whole, lacking, discard, say)
     require_room(official.q4_bytes, target.parent, f"the {RECIPE} of {official.name}", "MISTRAL_CHAT_HOME")
-    try:
-        make_private_folder(target.parent)
-    except OSError as error:
-        raise FileError(f"{target.parent}: cannot be made: {error.strerror}") from error
+    require_private_folder(target.parent)
     convert([str(checkpoint_files(official.repository, say=say)), "-o", str(target), "-t", RECIPE])
     if discard:
         say(f"removed the checkpoint: {size_text(_discard(official.repository))} are free again")

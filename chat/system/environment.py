@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from chat.errors import ChatError
+
 # Name, flags to open a missing one with, mode
 _STREAMS = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
 
@@ -142,6 +144,12 @@ class Environment:
 
             line = fill(line, self._error_columns(), break_long_words=False, break_on_hyphens=False)
         self.print_error(line)
+
+    def report(self, error: ChatError) -> None:
+        """Write an error and its hint to stderr."""
+        self.notify(f"error: {error.message}")
+        if error.hint:
+            self.notify(f"hint: {error.hint}")
 
     def _error_columns(self) -> int:
         """The width of the terminal at stderr; stdout may be a pipe."""

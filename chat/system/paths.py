@@ -72,6 +72,18 @@ def make_private_folder(folder: Path) -> None:
         parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
+def require_private_folder(folder: Path) -> None:
+    """Make `folder` as `make_private_folder` does, for what cannot be done without it.
+
+    Raises:
+        FileError: it cannot be made.
+    """
+    try:
+        make_private_folder(folder)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
 def expand_path(text: str) -> Path:
     """The path that a user wrote, with `~` replaced; a `~` that names no user's home stays as it is."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from stat import S_IMODE
 from typing import TYPE_CHECKING
 
 import platformdirs
@@ -56,3 +57,11 @@ def test_a_missing_home_is_one_error(found: Callable[..., Path], monkeypatch: py
     with pytest.raises(FileError, match=r"^there is no home folder for the data of mistral-chat$") as caught:
         paths.data_folder()
     assert caught.value.hint == "set MISTRAL_CHAT_HOME to a folder of your own"
+
+
+def test_a_folder_is_made_for_its_owner_or_the_error_names_it(tmp_path: Path) -> None:
+    paths.require_private_folder(tmp_path / "a" / "b")
+    assert [S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [0o700, 0o700]
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"file/c: cannot be made: Not a directory$"):
+        paths.require_private_folder(tmp_path / "file" / "c")
