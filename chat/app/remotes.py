@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from chat.config.remotes import is_url, public_address
+from chat.config.remotes import is_url
 from chat.errors import ChatError, EngineError, UsageError
 from chat.system.secrets import HOST_KEYS
 
@@ -108,11 +108,6 @@ def server_of(remote: Remote, key: str | None, *, insecure: bool = False) -> Ser
     except UsageError as error:
         hint = error.hint.replace("add `--insecure`", "set `insecure = true` there") if error.hint else None
         raise UsageError(f"{remote.place}: {error.message}", hint=hint) from error
-
-
-def remote_label(settings: Settings) -> str:
-    """The server's name in the settings file, or its address without secrets, as it may be shown."""
-    return public_address(settings.remote or "")
 
 
 def answered_by(options: RemoteOptions, model: str = "") -> str:

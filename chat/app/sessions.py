@@ -119,13 +119,11 @@ def _options(resolved: ResolvedSettings, stored: Mapping[str, Any]) -> dict[str,
 
 def _json_value(name: str, value: Any) -> Any:
     """The value of an option in JSON types."""
-    if name == "remote" and value:
-        from chat.config.remotes import public_address
+    from chat.config.remotes import public_value
 
-        return public_address(value)
     if name == "lora":
         return [_absolute_adapter(adapter) for adapter in value]
-    return list(value) if isinstance(value, tuple) else value
+    return list(value) if isinstance(value, tuple) else public_value(name, value)
 
 
 def _absolute_adapter(adapter: str) -> str:

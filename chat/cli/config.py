@@ -9,7 +9,7 @@ import typer
 
 from chat.app.remotes import server_of
 from chat.config.option_types import checked, option_specs
-from chat.config.remotes import public_address
+from chat.config.remotes import public_value
 from chat.config.resolve import ResolvedSettings, check_presets, resolve_settings
 from chat.config.settings_file import changed_text, initial_text, read_settings_file, spec_of, toml_value
 from chat.errors import UsageError
@@ -44,12 +44,10 @@ def show(
     environment: Environment = context.obj
     resolved = _checked(environment)
     rows = {
-        name: (getattr(resolved.settings, name), resolved.origins.get(name, "default"))
+        name: (public_value(name, getattr(resolved.settings, name)), resolved.origins.get(name, "default"))
         for name, spec in option_specs().items()
         if spec.option.persistent
     }
-    if resolved.settings.remote:
-        rows["remote"] = (public_address(resolved.settings.remote), rows["remote"][1])
     for remote in resolved.settings.remotes:
         rows |= {f"remote.{remote.name}.{key}": (value, remote.place) for key, value in remote.public_values().items()}
     if as_json:

@@ -80,6 +80,11 @@ def is_url(text: str) -> bool:
     return "/" in text or ":" in text
 
 
+def public_value(name: str, value: Any) -> Any:
+    """The value of an option as it may be stored and shown: that of `--remote` without secrets."""
+    return public_address(value) if name == "remote" and value else value
+
+
 def public_address(text: str) -> str:
     """A value of `--remote` as it may be stored and shown: without a password, and without secrets in its query."""
     try:

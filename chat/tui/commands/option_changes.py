@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.config.option_types import checked, option_specs
 from chat.config.options import Group
-from chat.config.remotes import public_address
+from chat.config.remotes import public_value
 from chat.errors import ChatError, UsageError
 from chat.prompts.model_settings import check_effort
 from chat.rendering.status_text import loading_line
@@ -180,8 +180,7 @@ def option_table(state: SessionState, specs: Sequence[OptionSpec], least_name_ce
 def effective_value(state: SessionState, spec: OptionSpec) -> str:
     """An option's value; where the engine chose it, with that in parentheses: `auto (8)`."""
     value = state.session.conversation.system if spec.name == "system" else getattr(state.settings, spec.name)
-    if spec.name == "remote" and value:
-        value = public_address(value)
+    value = public_value(spec.name, value)
     info = state.backend.info
     chosen = _chosen_by_engine(info).get(spec.name) if info is not None and info.size else None
     if chosen is None or value not in (None, "auto", "all"):
