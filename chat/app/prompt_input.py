@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.errors import DataError, UsageError
-from chat.system.characters import without_escaped_bytes
+from chat.system.characters import fence_around, without_escaped_bytes
 from chat.system.text_files import read_bytes, read_text
 
 if TYPE_CHECKING:
@@ -180,8 +179,7 @@ def file_text(path: str, stdin: bytes = b"") -> InputText:
 def fenced(path: str, text: str) -> str:
     """The text of a file as a block with its name, in a fence that is longer than any in the text."""
     name = _name_of(path)
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
+    fence = fence_around(text)
     body = text if text.endswith("\n") else text + "\n"
     suffix = Path(name).suffix.removeprefix(".")
     language = suffix if suffix.isalnum() else ""

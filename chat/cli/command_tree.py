@@ -74,7 +74,7 @@ def main_flags() -> tuple[FlagSpec, ...]:
             spec.kind is not bool,
             spec.option.metavar or "|".join(spec.choices),
             spec.choices,
-            is_file="FILE" in (spec.option.metavar or "") or spec.name in ("model", "lora"),
+            is_file=spec.names_file or spec.name == "model",
             names=NAMES_OF_OPTIONS.get(spec.name, ""),
         )
         for spec in option_specs().values()

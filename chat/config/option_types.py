@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from functools import cache
 from types import NoneType, UnionType
@@ -28,6 +29,11 @@ class OptionSpec:
     default: Any
     many: bool = False
     choices: tuple[str, ...] = ()
+
+    @property
+    def names_file(self) -> bool:
+        """Whether a value may be the path of a file."""
+        return not {"FILE", "PATH"}.isdisjoint(re.findall(r"\w+", self.option.metavar or ""))
 
 
 @cache

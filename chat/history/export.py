@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -12,6 +11,7 @@ from chat.config.option_types import option_specs
 from chat.errors import UsageError
 from chat.history.records import SessionRecord, branch_title
 from chat.history.session_json import iso_time, one_line, to_json, to_json_line
+from chat.system.characters import fence_around
 from chat.system.terminal_text import escape_control_characters
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.core.conversation import Conversation, Message
+    from chat.history.html_page import PageSection
 
 ExportFormat = Literal["markdown", "text", "json", "jsonl", "html", "sharegpt"]
 R = TypeVar("R", bound=SessionRecord)
@@ -46,14 +47,12 @@ def export_text(
 
 def without_paths(record: R) -> R:
     """The record with the last parts of absolute paths in place of them, and without the model's file."""
-    settings = {name: _shortened(value) if _names_file(name) else value for name, value in record.settings.items()}
+    specs = option_specs()
+    settings = {
+        name: _shortened(value) if name in specs and specs[name].names_file else value
+        for name, value in record.settings.items()
+    }
     return replace(record, model=_shortened(record.model), model_path="", settings=settings)
-
-
-def _names_file(name: str) -> bool:
-    """Whether an option takes the path of a file."""
-    spec = option_specs().get(name)
-    return spec is not None and bool({"FILE", "PATH"} & set(re.findall(r"\w+", spec.option.metavar or "")))
 
 
 def _shortened(value: Any) -> Any:
@@ -90,11 +89,11 @@ def format_of_suffix(path: Path, *, every: bool = False) -> ExportFormat:
 
 def _markdown(record: SessionRecord, conversation: Conversation) -> str:
     parts = [f"# {_title(record, conversation)}", _about(record, conversation)]
-    for message, source in _messages(conversation):
-        heading = f"{_heading(message)} ({source})" if source else _heading(message)
-        parts += [f"## {heading}", _folded_reasoning(message), message.content]
-        parts += [_fenced(call) for call in _calls(message)]
-        parts += [f"*{note}*" if (note := _NOTES.get(message.finish_reason or "", "")) else ""]
+    for section in _sections(conversation):
+        reasoning = f"<details>\n<summary>Reasoning</summary>\n\n{section.reasoning}\n\n</details>"  # folded away
+        parts += [f"## {section.title}", reasoning if section.reasoning else "", section.text]
+        parts += map(_fenced, section.calls)
+        parts += [f"*{section.note}*" if section.note else ""]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -104,14 +103,12 @@ def _text(record: SessionRecord, conversation: Conversation) -> str:
 
     title = _title(record, conversation)
     parts = [f"{title}\n{_about(record, conversation)}"]
-    for message, source in _messages(conversation):
-        heading = f"{_heading(message)} ({source})" if source else _heading(message)
-        parts.append(f"{heading}\n{'-' * min(cell_width(heading), TEXT_WIDTH)}")
-        if message.reasoning:
-            parts.append("\n".join(f"  | {line}".rstrip() for line in message.reasoning.strip("\n").splitlines()))
-        parts.append(_as_on_screen(message.content) if message.role == "assistant" else message.content)
-        parts += [_fenced(call) for call in _calls(message)]
-        parts.append(_NOTES.get(message.finish_reason or "", ""))
+    for section in _sections(conversation):
+        parts.append(f"{section.title}\n{'-' * min(cell_width(section.title), TEXT_WIDTH)}")
+        if section.reasoning:
+            parts.append("\n".join(f"  | {line}".rstrip() for line in section.reasoning.strip("\n").splitlines()))
+        parts.append(_as_on_screen(section.text) if section.role == "assistant" else section.text)
+        parts += [*map(_fenced, section.calls), section.note]
     return escape_control_characters("\n\n".join(part.strip("\n") for part in parts if part.strip("\n"))) + "\n"
 
 
@@ -125,12 +122,18 @@ def _as_on_screen(text: str) -> str:
 
 
 def _html(record: SessionRecord, conversation: Conversation) -> str:
-    from chat.history.html_page import PageSection, render_page
+    from chat.history.html_page import render_page
 
-    sections = [
+    return render_page(_title(record, conversation), _about(record, conversation), _sections(conversation))
+
+
+def _sections(conversation: Conversation) -> list[PageSection]:
+    from chat.history.html_page import PageSection
+
+    return [
         PageSection(
             message.role,
-            _heading(message),
+            f"{_HEADINGS[message.role]} `{message.name}`" if message.name else _HEADINGS[message.role],
             source,
             message.reasoning,
             message.content,
@@ -139,7 +142,6 @@ def _html(record: SessionRecord, conversation: Conversation) -> str:
         )
         for message, source in _messages(conversation)
     ]
-    return render_page(_title(record, conversation), _about(record, conversation), sections)
 
 
 def _sharegpt(record: SessionRecord, conversation: Conversation) -> str:
@@ -153,13 +155,6 @@ def _sharegpt(record: SessionRecord, conversation: Conversation) -> str:
         turns += [{"from": "function_call", "value": call} for call in calls]
     title = branch_title(record, conversation)
     return one_line({"id": record.id, "model": record.model, "title": title, "conversations": turns})
-
-
-def _folded_reasoning(message: Message) -> str:
-    """The reasoning of an answer as a part that readers of Markdown fold away."""
-    if not message.reasoning:
-        return ""
-    return f"<details>\n<summary>Reasoning</summary>\n\n{message.reasoning}\n\n</details>"
 
 
 def _messages(conversation: Conversation) -> list[tuple[Message, str]]:
@@ -181,11 +176,6 @@ def _about(record: SessionRecord, conversation: Conversation) -> str:
     return " · ".join(part for part in (", ".join(sources) or record.model, count, iso_time(record.updated)) if part)
 
 
-def _heading(message: Message) -> str:
-    heading = _HEADINGS[message.role]
-    return f"{heading} `{message.name}`" if message.name else heading
-
-
 def _calls(message: Message) -> list[str]:
     return [
         json.dumps({"name": call.name, "arguments": _parsed(call.arguments)}, ensure_ascii=False)
@@ -200,10 +190,9 @@ def _parsed(arguments: str) -> object:
         return arguments
 
 
-def _fenced(text: str) -> str:
-    """A fenced block of JSON; the fence is longer than any in the text."""
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 3)
-    return f"{fence}json\n{text}\n{fence}"
+def _fenced(call: str) -> str:
+    fence = fence_around(call)
+    return f"{fence}json\n{call}\n{fence}"
 
 
 _WRITERS: dict[ExportFormat, Callable[[SessionRecord, Conversation], str]] = {

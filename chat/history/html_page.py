@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from chat.rendering.markdown_html import code_html, markdown_html, plain_html, text_html
 from chat.system.terminal_text import escape_line
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ _POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none
 
 @dataclass(frozen=True)
 class PageSection:
-    """One message of a page.
+    """One message of a page, or of an export as text.
 
     Attributes:
         role: who wrote it; an answer is Markdown, another text is shown as it was written.
@@ -101,6 +100,11 @@ class PageSection:
     text: str = ""
     calls: tuple[str, ...] = ()
     note: str = ""
+
+    @property
+    def title(self) -> str:
+        """The heading with the source, as one text."""
+        return f"{self.heading} ({self.source})" if self.source else self.heading
 
 
 def render_page(title: str, about: str, sections: Sequence[PageSection]) -> str:
@@ -121,6 +125,8 @@ def render_page(title: str, about: str, sections: Sequence[PageSection]) -> str:
 
 
 def _section(section: PageSection) -> str:
+    from chat.rendering.markdown_html import code_html, markdown_html, plain_html, text_html
+
     source = f" <span>{escape(escape_line(section.source))}</span>" if section.source else ""
     parts = [f"<h2>{escape(escape_line(section.heading))}{source}</h2>"]
     if section.reasoning:

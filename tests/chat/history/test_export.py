@@ -116,6 +116,12 @@ def test_invalid_arguments_of_a_call_are_exported_unchanged(arguments: str) -> N
     assert from_json(to_json(RECORD, conversation))[1] == conversation
 
 
+def test_the_fence_of_a_call_is_longer_than_any_in_it() -> None:
+    conversation = Conversation().add(Message("assistant", "", tool_calls=(ToolCall("f", "a````"),)))
+    block = '`````json\n{"name": "f", "arguments": "a````"}\n`````'
+    assert all(f"\n{block}\n" in export_text(RECORD, conversation, kind) for kind in ("markdown", "text"))
+
+
 def test_plain_text_is_what_the_screen_shows() -> None:
     text = (
         "# Head\n\n- a\n  - [b](https://b.example)\n\n| x | y |\n|--|-:|\n| **1** | 2 |\n\n```sh\nls\x1b\n```\n"
