@@ -134,14 +134,15 @@ class Conversation:
     leaf: str | None = None
     nodes: Mapping[str, Node] = field(default_factory=lambda: MappingProxyType({}))
 
-    def add(self, message: Message, node_id: str | None = None) -> Conversation:
+    def add(self, message: Message, node_id: str | None = None, details: AnswerDetails | None = None) -> Conversation:
         """The conversation with `message` after the leaf; it becomes the leaf.
 
         Args:
             message: the message.
             node_id: the id of its node; None makes a new one.
+            details: how it came about, if it is an answer.
         """
-        node = Node(node_id or uuid.uuid4().hex, self.leaf, message)
+        node = Node(node_id or uuid.uuid4().hex, self.leaf, message, details)
         return replace(self, leaf=node.id, nodes=MappingProxyType({**self.nodes, node.id: node}))
 
     def with_leaf(self, leaf: str | None) -> Conversation:

@@ -167,8 +167,8 @@ class OpenSession:
 
     def _add(self, message: Message, details: AnswerDetails | None) -> Node:
         """Put an answer after the leaf."""
-        self.conversation = self.conversation.add(message)
-        return self._replace(self.conversation.path()[-1].id, message, details)
+        self.conversation = self.conversation.add(message, details=details)
+        return self.conversation.path()[-1]
 
     def _replace(self, node_id: str, message: Message, details: AnswerDetails | None) -> Node:
         """Put an answer in the place of the one at a node."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chat.core.answer_details import AnswerDetails
 from chat.core.conversation import Conversation, Message, ToolCall
 from chat.core.request import Prompt
 
@@ -13,7 +14,8 @@ QUESTION, ANSWER = Message("user", "one"), Message("assistant", "two", (1, 2), "
 def test_a_message_goes_after_the_leaf_and_the_old_value_stays() -> None:
     before = Conversation("Be brief.")
     first = before.add(QUESTION, "q")
-    second = first.add(ANSWER, "a")
+    second = first.add(ANSWER, "a", AnswerDetails("7B"))
+    assert [node.details for node in second.path()] == [None, AnswerDetails("7B")]
     assert [node.parent for node in second.path()] == [None, "q"]
     assert second.messages() == (Message("system", "Be brief."), QUESTION, ANSWER)
     assert (before.messages(), first.messages()) == (second.messages()[:1], second.messages()[:2])
