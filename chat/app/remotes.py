@@ -111,9 +111,10 @@ def server_of(remote: Remote, key: str | None, *, insecure: bool = False) -> Ser
 
 
 def answered_by(options: RemoteOptions, model: str = "") -> str:
-    """The model and the server in words, as histories and exports name them: without a key, path or query."""
-    model = model or options.model or ""
-    return f"{model} on {options.server.authority}" if model else options.server.authority
+    """The model and the server in words, as histories and exports name them."""
+    from chat.core.answer_details import AnswerDetails
+
+    return AnswerDetails(model or options.model or "", options.server.name).source
 
 
 def server_models(options: RemoteOptions, seconds: float = LIST_SECONDS) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from chat.core.events import Seconds, TokenCounts
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from chat.core.backend import ModelInfo
     from chat.core.events import Completion
 
-_PORTS = {"http": 80, "https": 443}
-
 
 @dataclass(frozen=True)
 class AnswerDetails:
@@ -24,7 +21,7 @@ class AnswerDetails:
 
     Attributes:
         model: the stem of the model's file, or the name that a server reports.
-        server: the host and port of a server; empty for a model on this machine.
+        server: the host of a server, with its port unless that is the usual one; empty for a model on this machine.
         type: the type of most tensors, e.g. Q4_K_M.
         sampling: every sampling value in force, the seed included.
         tokens: numbers of tokens.
@@ -107,27 +104,19 @@ def details_of(info: ModelInfo | None, completion: Completion | None, finished: 
         completion: the last event of the answer; None if it was cut off before.
         finished: when it ended, in seconds since 1970.
     """
-    path = info.path if info else ""
-    is_remote = "://" in path
+    path, server = (info.path, info.server) if info else ("", "")
     name = (completion.model if completion else "") or (info.name if info else "")
     if name.startswith("/"):  # some servers report a file of theirs
         name = Path(name).name
     details = AnswerDetails(
-        model=name if is_remote or not path else Path(path).stem,
-        server=_host(path) if is_remote else "",
+        model=name if server or not path else Path(path).stem,
+        server=server,
         type=info.type if info else "",
         finished=finished,
     )
     if completion is None:
         return details
     return replace(details, sampling=completion.sampling, tokens=completion.tokens, seconds=completion.seconds)
-
-
-def _host(url: str) -> str:
-    """The host of a server, with its port unless that is the usual one."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return host.removesuffix(f":{_PORTS.get(parts.scheme)}")
 
 
 def _numbers(plain: Mapping[str, object], kind: type, number: type) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class ModelInfo:
         system_prompt: the one that the model was released with; empty for none.
         efforts: the reasoning efforts that it can be told; empty for none.
         thinking_control: what switches its reasoning on and off; empty for nothing.
+        server: the name of a server as histories have it; empty for a model on this machine.
         details: device, layers offloaded, threads, bytes of the cache and so on, for `--json`.
     """
 
@@ -50,6 +51,7 @@ class ModelInfo:
     system_prompt: str = ""
     efforts: tuple[str, ...] = ()
     thinking_control: ThinkingControl = ""
+    server: str = ""
     details: dict[str, Any] = field(default_factory=dict)
 
 

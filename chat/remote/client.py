@@ -69,6 +69,7 @@ class RemoteBackend:
                 trained_context=0,
                 prompt_format="",
                 name=model,
+                server=self._server.name,
             )
         return self._info
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LONGEST_TEXT = 300  # characters of a text from the server
 KEY_VARIABLE = "MISTRAL_CHAT_REMOTE_KEY"
+USUAL_PORTS = {"https": 443, "http": 80}
 SHORTEST_SECRET = 8  # characters; a shorter header is a word that any text may have
 OWN_HEADERS = ("host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding")
 MOST_LEVELS = 6  # of an error that are read
@@ -56,6 +57,11 @@ class ServerAddress:
     def authority(self) -> str:
         """Host and port as a URL has them."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def name(self) -> str:
+        """Host and port as histories and exports have them: without a usual port, key, path or query."""
+        return self.authority.removesuffix(f":{USUAL_PORTS[self.scheme]}")
 
     @property
     def url(self) -> str:
@@ -121,7 +127,7 @@ def server_at(
     wrong = UsageError(f"--remote needs an address like http://localhost:8000, not {_without_secrets(url)!r}")
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+        port = parts.port or USUAL_PORTS.get(parts.scheme, 0)
     except ValueError as error:
         raise wrong from error
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chat.app.remotes import remote_options, server_models
+from chat.app.remotes import RemoteOptions, answered_by, remote_options, server_models
 from chat.app.sessions import persisted_options
 from chat.cli.main import run
 from chat.config.resolve import resolve_settings
+from chat.core.answer_details import AnswerDetails, details_of
 from chat.errors import ChatError, EngineError, UsageError
+from chat.remote.client import RemoteBackend
+from chat.remote.server_address import server_at
 from chat.system.external_editor import open_editor
 from chat.system.secrets import child_environment
 from chat.worker.process import WorkerProcess
@@ -173,3 +177,22 @@ def test_models_are_listed_within_bounded_time(tmp_path: Path) -> None:
         assert server_models(options(tmp_path, "", remote=script.url)) == ("one", "two")
     with pytest.raises(ChatError):
         server_models(options(tmp_path, "", remote=script.url))
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://h.example.org/v1?key=secret", "h.example.org"),
+        ("https://h.example.org:80", "h.example.org:80"),
+        ("http://localhost:80", "localhost"),
+        ("http://[::1]:8000", "[::1]:8000"),
+        ("http://[::1]", "[::1]"),
+    ],
+)
+def test_a_session_and_its_answers_name_a_server_alike(url: str, name: str) -> None:
+    """Once a session's model had the usual port, and the details of its answers had not."""
+    options = RemoteOptions(server_at(url, None, insecure=False), "small")
+    info = RemoteBackend(options.server, options.model).info()
+    assert details_of(info, None, 1.0) == AnswerDetails("small", name, finished=1.0)
+    assert answered_by(options, info.name) == f"small on {name}"
+    assert answered_by(replace(options, model=None)) == name

@@ -168,7 +168,7 @@ def test_a_continued_answer_replaces_the_one_that_was_cut_off(store: Store, stat
 
 
 INFO = ModelInfo("/models/7B-Q4_K_M.gguf", 0, "Q4_K_M", "llama", None, 4096, 4096, "v3", name="Mistral 7B")
-SERVER = ModelInfo("https://api.example.org:443/v1", 0, "", "", None, 0, 0, "", name="small")
+SERVER = ModelInfo("https://api.example.org:443/v1", 0, "", "", None, 0, 0, "", name="small", server="api.example.org")
 
 
 def test_every_answer_keeps_its_model_sampling_times_and_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
