@@ -27,12 +27,19 @@ def test_a_notice_is_one_line_without_control_characters() -> None:
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
 def test_a_notice_breaks_between_words_on_a_terminal(columns: int) -> None:
     """A terminal breaks a line at its last column, which may be inside a word."""
-    sentence = "error: there is no file /srv/a-long-name.gguf; `mistral-chat models list` shows what is here"
+    sentence = "error: there is no file /srv/long.gguf; `mistral-chat models list` shows what is here"
     environment = terminal(columns=columns)
     environment.notify(sentence)
     lines = environment.err.splitlines()
     assert " ".join(lines) == sentence
-    assert all(len(line) <= columns or " " not in line for line in lines)
+    assert all(len(line) <= columns for line in lines)
+
+
+def test_a_word_longer_than_a_row_begins_behind_the_one_before() -> None:
+    """A path left `error:` alone in its row."""
+    environment = terminal(columns=20)
+    environment.notify("error: /srv/models/a-long-name.gguf: is a folder, not a GGUF file")
+    assert environment.err == "error: /srv/models/a-long-name.gguf: is\na folder, not a GGUF\nfile\n"
 
 
 @pytest.mark.parametrize(
