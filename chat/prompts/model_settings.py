@@ -84,10 +84,7 @@ def check_effort(effort: str, values: tuple[str, ...]) -> None:
         UsageError: it knows none, or others.
     """
     if not values:
-        raise UsageError(
-            "the model has no reasoning effort to choose",
-            hint="leave out `--effort`, or `/set effort default` in a session",
-        )
+        raise UsageError("the model has no reasoning effort to choose", hint="leave out `--effort`")
     if effort not in values:
         raise UsageError(f"the model has no reasoning effort {effort!r}", hint=f"one of {', '.join(values)}")
 

@@ -11,6 +11,7 @@ from chat.config.resolve import ResolvedSettings
 from chat.models.last_used import remember_model, short_name
 from chat.rendering.styled_text import Line, Span, plain, wrap
 from chat.system.terminal_text import escape_control_characters, escape_line
+from chat.tui.commands.session_options import session_hint
 from chat.tui.signals import Signals, Terminated
 
 if TYPE_CHECKING:
@@ -191,8 +192,6 @@ class SessionState:
         """Show an error with its hint, and an empty line."""
         self.show(*self.wrapped(f"error: {error.message}", "red"))
         if error.hint:
-            from chat.tui.commands.option_changes import session_hint
-
             self.show(*self.wrapped(f"hint: {session_hint(error.hint)}"))
         self.show(())
 

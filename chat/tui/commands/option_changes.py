@@ -1,23 +1,20 @@
-"""Find the option that the user means, and put new values in force; some of them need the model loaded again."""
+"""Put new values of options in force, some of which need the model loaded again, and show what is in force."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from chat.config.option_types import checked, option_specs
-from chat.config.options import Group
+from chat.config.option_types import option_specs
 from chat.config.remotes import public_value
-from chat.errors import ChatError, UsageError
+from chat.errors import ChatError
 from chat.prompts.model_settings import check_effort
 from chat.rendering.status_text import loading_line
 from chat.rendering.styled_text import Span, cell_width, cut, cut_start
 from chat.system.terminal_text import escape_control_characters, escape_line
 from chat.tui import exchange
 from chat.tui.background_backend import session_backend_options
-from chat.tui.commands.lookup import unquoted
+from chat.tui.commands.session_options import LOADING_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,72 +25,12 @@ if TYPE_CHECKING:
     from chat.rendering.styled_text import Line
     from chat.tui.state import SessionState
 
-LOADING_GROUPS = (Group.MODEL, Group.ENGINE)  # their options take effect when the model is loaded
-FIXED = ("parallel",)
 OF_PATHS = ("model", "lora", "draft")
 LEAST_VALUE_CELLS = 14  # of a value, before its origin is cut
 LINE_NAME_CELLS = 17  # of a single option
 NARROW = 60  # columns of a terminal
 POLL_SECONDS = 0.1
-_FLAG = re.compile(r"(leave out )?((?:a )?(?:smaller|larger|fewer) )?`(--?[a-z][a-z-]*)( [^`]+)?`")
 PATIENCE_SECONDS = 1.0  # until a wait is shown
-
-
-def changeable_options() -> dict[str, OptionSpec]:
-    """The options that a session may change, by their names."""
-    return {name: spec for name, spec in option_specs().items()
-            if name not in FIXED and (spec.option.live or spec.option.group in LOADING_GROUPS)}  # fmt: skip
-
-
-def find_option(name: str) -> OptionSpec:
-    """The option with this name or flag, written with dashes or underscores.
-
-    Raises:
-        UsageError: there is none; the hint names the nearest.
-    """
-    normalized = name.lstrip("-").replace("-", "_").lower()
-    spellings = {
-        flag.lstrip("-").replace("-", "_"): spec
-        for spec in option_specs().values()
-        for flags in spec.option.flags
-        for flag in flags.split("/")
-    }
-    found = option_specs().get(normalized) or spellings.get(normalized)
-    if found is None:
-        near = get_close_matches(normalized, changeable_options(), n=1)
-        raise UsageError(
-            f"there is no option `{escape_line(name)}`", hint=f"did you mean `{near[0]}`?" if near else None
-        )
-    return found
-
-
-def session_hint(hint: str) -> str:
-    """A hint for a session: what it says of the flags of a shell, said of `/model` and `/set`."""
-    return _FLAG.sub(_as_command, hint)
-
-
-def _as_command(found: re.Match[str]) -> str:
-    left_out, amount, flag, value = (each or "" for each in found.groups())
-    name = next((name for name, spec in changeable_options().items() if flag in spec.option.flags), "")
-    if not name:
-        return found[0]
-    if name == "model":
-        return f"{amount}`/model{value}`"
-    name = name.replace("_", "-")  # as they are listed
-    if left_out:
-        return f"use `/set {name} default`"
-    return f"{amount}{name} (`/set {name} N`)" if amount else f"`/set {name}{value}`"
-
-
-def parse_value(spec: OptionSpec, text: str) -> Any:
-    """A value as the user types it: `default` is the default, and quotes keep spaces.
-
-    Raises:
-        UsageError: the option does not allow it.
-    """
-    if text == "default":
-        return spec.default
-    return checked(spec, unquoted(text))
 
 
 def apply_options(state: SessionState, values: dict[str, Any], origin: str) -> None:

@@ -25,13 +25,11 @@ from chat.tui.commands.lookup import unquoted
 from chat.tui.commands.option_changes import (
     apply_options,
     change_options,
-    changeable_options,
-    find_option,
     is_changed,
     option_line,
     option_table,
-    parse_value,
 )
+from chat.tui.commands.session_options import changeable_options, find_option, parse_value
 from chat.tui.transcript import show_reasoning
 
 if TYPE_CHECKING:

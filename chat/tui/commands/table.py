@@ -17,7 +17,7 @@ from chat.tui.commands import (
     tree_commands,
 )
 from chat.tui.commands.lookup import SlashCommand, by_any_name, check_argument, find_command, split_command
-from chat.tui.commands.option_changes import changeable_options
+from chat.tui.commands.session_options import changeable_options
 
 if TYPE_CHECKING:
     from chat.rendering.styled_text import Line

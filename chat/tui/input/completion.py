@@ -12,7 +12,7 @@ from chat.errors import ChatError
 from chat.models.inventory import usable_models
 from chat.system.paths import expand_path
 from chat.system.terminal_text import escape_line
-from chat.tui.commands.option_changes import changeable_options, find_option
+from chat.tui.commands.session_options import changeable_options, find_option
 from chat.tui.commands.table import COMMANDS, NAMES
 from chat.tui.input.reader import Candidate
 

@@ -16,7 +16,7 @@ from tests.chat.prompts.test_detect import mistral_template
 from tests.chat.vocabulary_files import case
 
 BUILDER = {"reasoning_effort": {"type": "enum", "values": ["low", "max"], "default": "max"}}
-LEAVE_OUT = "leave out `--effort`, or `/set effort default` in a session"
+LEAVE_OUT = "leave out `--effort`"
 KEY, TEMPLATE = "mistral_chat.model_settings", "tokenizer.chat_template"
 SHORT = """[MODEL_SETTINGS]{"reasoning_effort": "{{ reasoning_effort or 'high' }}"}[/MODEL_SETTINGS]"""
 

@@ -15,8 +15,9 @@ from chat.config.conflicts import has_effect
 from chat.config.resolve import resolve_settings
 from chat.core.backend import ModelInfo
 from chat.system.paths import models_folder
-from chat.tui.commands.option_changes import changeable_options, session_hint
+from chat.tui.commands.session_options import changeable_options, find_option, parse_value, session_hint
 from chat.tui.commands.setting_commands import MODEL_HINT, model_facts, show_options, switch_model
+from tests.folders import ROOT
 
 
 @pytest.mark.parametrize(
@@ -31,10 +32,31 @@ from chat.tui.commands.setting_commands import MODEL_HINT, model_facts, show_opt
         ("`-m` takes models, `--lora` adapters", "`/model` takes models, `/set lora` adapters"),
         ("`mistral-chat convert CHECKPOINT -t Q4_K_M`", "`mistral-chat convert CHECKPOINT -t Q4_K_M`"),
         ("`--no-history` keeps nothing", "`--no-history` keeps nothing"),
+        ("use https, or add `--insecure`", "use https, or use `/set insecure on`"),
+        ("`--no-markdown` shows the marks", "`/set markdown off` shows the marks"),
+        ("`-n` allows more", "`/set max-tokens` allows more"),
+        ("add `--overwrite`", "add `--overwrite`"),
     ],
 )
 def test_a_hint_names_what_a_session_takes(in_a_shell: str, in_a_session: str) -> None:
     assert session_hint(in_a_shell) == in_a_session
+
+
+def test_every_hint_of_the_list_names_commands_that_a_session_takes() -> None:
+    """One named the same command twice, and another one `/set insecure`, which changes nothing."""
+    sentences = (ROOT / "tests/sentences.txt").read_text(encoding="utf-8").splitlines()
+    hints = [hint for text in sentences if (hint := session_hint(text)) != text]
+    assert len(hints) > 20
+    for hint in hints:
+        commands = re.findall(r"`/set ([a-z-]+)(?: ([^`]+))?`", hint)
+        assert len({*commands}) == len(commands), hint
+        assert "add `/set" not in hint
+        for name, value in commands:
+            spec = find_option(name)
+            assert spec.name in changeable_options()
+            assert value or spec.kind is not bool, hint
+            if value and not value.isupper() and "{" not in value:
+                parse_value(spec, value)
 
 
 def test_facts_are_readable_and_leave_out_details_for_reports() -> None:
