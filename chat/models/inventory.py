@@ -72,13 +72,24 @@ class LocalModel:
     @property
     def summary(self) -> str:
         """Size, type and window in a few words; only the size where the header was not read."""
-        if not self.type:
-            return size_text(self.size)
-        return ", ".join([size_text(self.size), self.type, *([f"window {self.window:,}"] if self.window else [])])
+        return summary(self.size, self.type, self.window)
 
     def to_json(self) -> dict[str, Any]:
         """The model as plain values."""
         return dict(vars(self))
+
+
+def summary(size: int, quantization: str, window: int | None) -> str:
+    """A model in a few words.
+
+    Args:
+        size: bytes.
+        quantization: its name; empty where it is unknown, and then the window is too.
+        window: tokens; None for none.
+    """
+    if not quantization:
+        return size_text(size)
+    return ", ".join([size_text(size), quantization, *([f"window {window:,}"] if window else [])])
 
 
 def find_local(name: str, files: Sequence[LocalFile]) -> LocalFile | None:

@@ -15,6 +15,7 @@ from chat.tui.commands.session_options import session_hint
 from chat.tui.signals import Signals, Terminated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from chat.app.request_builder import Tool
@@ -187,6 +188,18 @@ class SessionState:
     def report(self, sentence: str) -> None:
         """Show a dim sentence, such as a confirmation, and an empty line."""
         self.show(*self.wrapped(sentence, "dim"), ())
+
+    def show_facts(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Show values behind their labels, in columns, and an empty line.
+
+        Args:
+            rows: labels and values, at least one.
+        """
+        cells = max(len(label) for label, _ in rows) + 2
+        for label, value in rows:
+            lines = self.wrapped(value, indent=" " * cells)
+            self.show((Span(f"{label:<{cells}}", "dim"), *lines[0][1:]), *lines[1:])
+        self.show(())
 
     def show_error(self, error: ChatError) -> None:
         """Show an error with its hint, and an empty line."""

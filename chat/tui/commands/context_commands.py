@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from chat.rendering.styled_text import Line
     from chat.tui.state import SessionState
 
-LABEL_CELLS = 13
-
 
 def show_context(state: SessionState, argument: str) -> None:
     """`/context`"""
@@ -80,10 +78,7 @@ def show_stats(state: SessionState, argument: str) -> None:
         ("read", f"{totals.prompt_tokens:,} tokens, {read_rate}/s; {totals.cached_tokens:,} were cached"),
         ("generated", f"{totals.generated_tokens:,} tokens, {generate_rate}/s"),
     ]
-    for name, value in rows:
-        lines = state.wrapped(value, indent=" " * LABEL_CELLS)
-        state.show((Span(f"{name:<{LABEL_CELLS}}", "dim"), *lines[0][1:]), *lines[1:])
-    return state.show(())
+    return state.show_facts(rows)
 
 
 def _last_answer_rows(state: SessionState) -> list[tuple[str, str]]:
@@ -93,7 +88,6 @@ def _last_answer_rows(state: SessionState) -> list[tuple[str, str]]:
     tokens, seconds = completion.tokens, completion.seconds
     rows = [
         ("last prompt", f"{tokens.prompt:,} tokens, {tokens.cached:,} of them cached, {duration(seconds.prompt)}"),
-        ("first token", f"after {duration(seconds.prompt)}"),
         ("last answer", f"{tokens.generated:,} tokens, {duration(seconds.generate)}, "
                         f"{rate(tokens.generated, seconds.generate)}/s"),
         ("sampling", ", ".join(f"{name} {value}" for name, value in completion.sampling.items())),

@@ -13,6 +13,7 @@ from chat.tui.commands import (
     context_commands,
     export_commands,
     history_commands,
+    model_commands,
     setting_commands,
     tree_commands,
 )
@@ -152,7 +153,7 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
                 "Lists models, or continues the same conversation with another one: a GGUF file, a name of the list or "
                 "of the catalogue, a model of the server that answers, or another server (its name or address, and a "
                 "model of it). `/model info` shows the details of the current one.",
-                setting_commands.switch_model, "[NAME|info]", (), "model"),
+                model_commands.switch_model, "[NAME|info]", (), "model"),
         SlashCommand("think", "thinking before an answer",
                 "`/think show` prints what the model thought (Ctrl+T too). `on` and `off` tell it to think or not, "
                 "`auto` leaves that to the model, `hide` keeps it off the screen, `limit N` sets the most tokens.",

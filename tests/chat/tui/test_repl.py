@@ -47,6 +47,20 @@ def test_a_session_in_a_pipe_is_a_plain_transcript() -> None:
     )
 
 
+def test_stats_has_each_figure_once() -> None:
+    figures = [["figures", 1234, 34, 5, 2.0, 0.5], ["text", "Yes."]]
+    output = transcript("Is it?", "/stats", scripts=[figures])[1]
+    assert output.partition("Yes.\n\n> ")[2] == (
+        "last prompt  1,234 tokens, 34 of them cached, 2.0 s\n"
+        "last answer  5 tokens, 0.5 s, 10.0/s\n"
+        "sampling     temperature 0.7\n"
+        "answers      1\n"
+        "read         1,200 tokens, 600/s; 34 were cached\n"
+        "generated    5 tokens, 10.0/s\n"
+        "\n> \n"
+    )
+
+
 @pytest.mark.slow
 def test_several_turns_are_answered_and_bye_leaves(start: Any) -> None:
     terminal = start([["text", "First *answer*."]], [["text", "Second."]])

@@ -15,8 +15,9 @@ from chat.config.conflicts import has_effect
 from chat.config.resolve import resolve_settings
 from chat.core.backend import ModelInfo
 from chat.system.paths import models_folder
+from chat.tui.commands.model_commands import MODEL_HINT, model_facts, switch_model
 from chat.tui.commands.session_options import changeable_options, find_option, parse_value, session_hint
-from chat.tui.commands.setting_commands import MODEL_HINT, model_facts, show_options, switch_model
+from chat.tui.commands.setting_commands import show_options
 from tests.folders import ROOT
 
 
