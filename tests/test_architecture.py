@@ -243,6 +243,13 @@ def test_the_command_line_is_loaded_without_any_heavy_library() -> None:
     assert (done.stdout, done.stderr) == ("[]\n[]\n", "")
 
 
+def test_a_session_is_loaded_without_the_hub() -> None:
+    """`/model` and its completion need it; to import it at each start took 65 ms."""
+    code = "import chat.tui.repl, sys; print([name for name in sys.modules if name.startswith('chat.hub')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 def test_help_loads_neither_numpy_nor_llama_cpp_nor_the_command_line_library() -> None:
     code = (
         "import sys; from chat.cli.main import run; run(['--help']); "

@@ -12,6 +12,7 @@ from chat.models.last_used import remember_model, short_name
 from chat.rendering.styled_text import Line, Span, plain, wrap
 from chat.system.terminal_text import escape_control_characters, escape_line
 from chat.tui.commands.session_options import session_hint
+from chat.tui.model_lists import ModelLists
 from chat.tui.signals import Signals, Terminated
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class SessionState:
         last_completion: the last answer.
         used_tokens: tokens of the context after the last answer; 0 if unknown.
         totals: sums over all answers.
-        server_models: the models that servers listed for completion.
+        model_lists: the models that servers and this machine offer.
     """
 
     screen: Screen
@@ -118,7 +119,7 @@ class SessionState:
     last_completion: Completion | None = None
     used_tokens: int = 0
     totals: Totals = field(default_factory=Totals)
-    server_models: dict[RemoteOptions, tuple[str, ...]] = field(default_factory=dict)
+    model_lists: ModelLists = field(default_factory=ModelLists)
 
     def wait_for_load(self) -> None:
         """Wait until the model is loaded, or cannot be used.

@@ -8,10 +8,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat.app.remotes import RemoteOptions, server_models
+from chat.app.remotes import RemoteOptions
 from chat.errors import ChatError, ModelError
 from chat.models.resolve import resolve
 from chat.rendering.styled_text import plain
+from chat.system.paths import expand_path
 from chat.system.table_output import table_lines
 from chat.system.terminal_text import escape_line, size_text
 from chat.tui.commands.lookup import unquoted
@@ -91,21 +92,28 @@ def _meant_by(state: SessionState, name: str) -> dict[str, Any]:
     """The settings that `/model NAME` changes: a server, a model of the present server, or a local model.
 
     Raises:
-        ChatError: nothing has this name.
+        ChatError: nothing has this name, or the server does not list its models and no local one has it.
     """
     names = {remote.name for remote in state.settings.remotes}
     server, _, model = name.partition(" ")
     if server in names or "://" in server:
         return {"remote": server, "remote_model": model.strip() or None}
     options = state.backend.options
-    if not isinstance(options, RemoteOptions):
+    if not isinstance(options, RemoteOptions) or _is_file(name):
         return {"model": name}
-    offered = server_models(options)
+    offered: tuple[str, ...] = ()
+    fault: ChatError | None = None
+    try:
+        offered = state.model_lists.ask_server(options)
+    except ChatError as error:
+        fault = error
     if name in offered:
         return {"remote_model": name}
     try:
         resolve(name)
     except ChatError as error:
+        if fault is not None:
+            raise fault from error
         near = get_close_matches(name, [*offered, *names], 1)
         raise ModelError(
             f"neither {options.server.url} nor this machine has a model {escape_line(name)}",
@@ -114,13 +122,20 @@ def _meant_by(state: SessionState, name: str) -> dict[str, Any]:
     return {"model": name}
 
 
+def _is_file(name: str) -> bool:
+    try:
+        return expand_path(name).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a NUL
+        return False
+
+
 def show_choices(state: SessionState) -> None:
     """List the models of the present server, and the servers of the settings file."""
     options, rows = state.backend.options, []
     if isinstance(options, RemoteOptions):
         rows.append(("server", options.server.url))
         try:
-            rows.append(("models", ", ".join(map(escape_line, server_models(options)))))
+            rows.append(("models", ", ".join(map(escape_line, state.model_lists.ask_server(options)))))
         except ChatError as error:
             state.show_error(error)
     if state.settings.remotes:

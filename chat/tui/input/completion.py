@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from chat.app.remotes import RemoteOptions, server_models
+from chat.app.remotes import RemoteOptions
 from chat.config.conflicts import has_effect
 from chat.config.option_types import option_specs
 from chat.errors import ChatError
-from chat.models.inventory import usable_models
 from chat.system.paths import expand_path
 from chat.system.terminal_text import escape_line
 from chat.tui.commands.session_options import changeable_options, find_option
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from chat.tui.state import SessionState
 
 MAX_CANDIDATES = 50
-HEADER_SECONDS = 0.2  # for reading what models are, while the user types; what was read is known the next time
-COMPLETION_SECONDS = 1.0  # for a server to list its models
 
 
 def candidates(state: SessionState, text: str) -> list[Candidate]:
@@ -119,15 +116,11 @@ def _models(state: SessionState, argument: str) -> Iterator[Candidate]:
     """Models of the server, servers, models on this machine by any part of their names, then folders and GGUF files."""
     options = state.backend.options
     if isinstance(options, RemoteOptions):
-        if options not in state.server_models:
-            try:
-                state.server_models[options] = server_models(options, COMPLETION_SECONDS)
-            except ChatError:
-                state.server_models[options] = ()
-        yield from _matching(filter(str.isprintable, state.server_models[options]), argument)
+        offered = state.model_lists.completed_of_server(options)
+        yield from _matching(filter(str.isprintable, offered), argument)
     yield from _matching((remote.name for remote in state.settings.remotes), argument)
     names = set()
-    for model in usable_models(HEADER_SECONDS):
+    for model in state.model_lists.completed_here():
         if argument.lower() in model.name.lower() and model.name.isprintable():
             names.add(model.name)
             yield Candidate(model.name, len(argument), model.summary)

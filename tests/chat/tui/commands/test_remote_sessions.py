@@ -13,10 +13,13 @@ from chat.app.backends import session_backend
 from chat.app.remotes import RemoteOptions, remote_options
 from chat.app.sessions import find_session
 from chat.config.resolve import resolve_settings
+from chat.errors import EngineError
 from chat.history.export import export_text
 from chat.history.store import open_store
 from chat.system.environment import Environment
+from chat.system.paths import models_folder
 from chat.tui.input.completion import candidates
+from chat.tui.model_lists import RETRY_SECONDS, ModelLists
 from chat.tui.repl import Opening, run_session
 from chat.tui.tty_modes import TtyModes
 from tests.chat.remote.stub_server import Reply, Script, serving, words
@@ -121,10 +124,54 @@ def test_a_server_that_is_not_there_leaves_the_session_as_it_was(tmp_path: Path,
 def test_the_servers_models_complete_and_a_dead_one_is_silent(lab: Script) -> None:
     settings = resolve_settings({"remote": lab.url}, {}, None).settings
     backend = SimpleNamespace(options=remote_options(settings))
-    state: Any = SimpleNamespace(server_models={}, settings=settings, backend=backend)
+    state: Any = SimpleNamespace(model_lists=ModelLists(), settings=settings, backend=backend)
     assert [each.text for each in candidates(state, "/model s")][:1] == ["small"]
     state.backend.options = remote_options(resolve_settings({"remote": "http://127.0.0.1:9"}, {}, None).settings)
     assert [each.text for each in candidates(state, "/model sm")] == []
+
+
+def test_a_server_that_did_not_list_its_models_is_asked_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one failure nothing was completed until the program ended."""
+    answers: list[Any] = [EngineError("busy"), ("small",), AssertionError("asked without need")]
+    now = 0.0
+    options = remote_options(resolve_settings({"remote": "http://127.0.0.1:9"}, {}, None).settings)
+    monkeypatch.setattr("chat.tui.model_lists.server_models", lambda *_: raised_or_returned(answers.pop(0)))
+    lists = ModelLists(lambda: now)
+    assert lists.completed_of_server(options) == ()
+    assert lists.completed_of_server(options) == ()
+    assert len(answers) == 2
+    now = RETRY_SECONDS
+    assert lists.completed_of_server(options) == ("small",)
+    assert lists.completed_of_server(options) == ("small",)
+
+
+def raised_or_returned(answer: Any) -> Any:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def test_a_dead_server_can_be_left_for_a_file_or_a_local_name(
+    tmp_path: Path, lab: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`/model FILE` asked the server first whether it has such a model, and ended with its error."""
+    asked: list[Any] = []
+
+    def ask(options: RemoteOptions) -> tuple[str, ...]:
+        asked.append(options)
+        raise EngineError(f"{options.server.url} cannot be reached")
+
+    monkeypatch.setattr("chat.tui.model_lists.server_models", ask)
+    models_folder().mkdir(parents=True)
+    (models_folder() / "mine.gguf").touch()
+    output, _ = session(
+        tmp_path, lab, "one", f"/model {tmp_path / 'local.gguf'}", "two", "/model lab", "/model mine", "/model lab",
+        "/model neither", session="s",
+    )  # fmt: skip
+    assert "Now using local (" in output and "You said: two" in output
+    assert "Now using mine (" in output
+    assert output.rstrip("> \n").endswith(f"error: {lab.url}/v1 cannot be reached")
+    assert len(asked) == 2
 
 
 def test_the_context_of_a_server_is_listed_with_its_own_count(tmp_path: Path, lab: Script) -> None:

@@ -12,8 +12,10 @@ from chat.config.options import Settings
 from chat.core.conversation import Conversation, Message
 from chat.core.request import EngineOptions
 from chat.history.store import open_store
+from chat.models.inventory import LocalModel
 from chat.tui.input.completion import candidates
 from chat.tui.input.reader import Candidate
+from chat.tui.model_lists import KEPT_SECONDS, ModelLists
 
 
 @pytest.fixture
@@ -32,6 +34,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         resolved=SimpleNamespace(presets=("code", "cook")),
         settings=Settings(),
         backend=SimpleNamespace(options=EngineOptions("")),
+        model_lists=ModelLists(),
     )
 
 
@@ -72,9 +75,28 @@ def test_candidates_replace_only_the_word_that_they_complete(state: Any) -> None
 def test_models_are_completed_by_any_part_of_their_names(
     state: Any, tiny_model: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chat.tui.input.completion.HEADER_SECONDS", 60)
+    monkeypatch.setattr("chat.tui.model_lists.HEADER_SECONDS", 60)
     folder = own_home / ".lmstudio/models/a/b"
     folder.mkdir(parents=True)
     (folder / "Mistral-7B.gguf").symlink_to(tiny_model)
     assert candidates(state, "/model 7b") == [Candidate("Mistral-7B", 2, "8 MB, F32, window 64")]
     assert next(candidate.text for candidate in candidates(state, "/model ")) == "Mistral-7B"
+
+
+def test_models_are_searched_for_once_in_a_while_not_at_each_key(state: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each key searched all folders again, and Tab did it twice, while the prompt could not be used."""
+    searches, now = [], 0.0
+
+    def search(seconds: float) -> list[LocalModel]:
+        searches.append(seconds)
+        return [LocalModel("mistral-7b", "/m/mistral-7b.gguf", "models", 7_000_000)]
+
+    monkeypatch.setattr("chat.models.inventory.usable_models", search)
+    state.model_lists = ModelLists(lambda: now)
+    typed = "/model mis"
+    texts = [[each.text for each in candidates(state, typed[:length])] for length in range(7, len(typed) + 1)]
+    assert texts == [["mistral-7b", "info", "more/", "tiny.gguf"], ["mistral-7b", "more/"], *[["mistral-7b"]] * 2]
+    assert len(searches) == 1
+    now = KEPT_SECONDS
+    candidates(state, typed)
+    assert len(searches) == 2
