@@ -26,39 +26,40 @@ if TYPE_CHECKING:
 RESULT_USAGE = "/result TEXT"
 
 
-def send_message(state: SessionState, text: str) -> str | None:
+def send_message(state: SessionState, text: str) -> bool:
     """Store a message of the user, preceded by the attached files, and answer it.
 
     Returns:
-        The message, to be edited, if Ctrl+C stopped it before anything was generated: then the conversation is as
-        before, and its files are attached again.
+        Whether Ctrl+C stopped it before anything was generated: then the conversation is as before, its files are
+        attached again, and the message can be edited.
 
     Raises:
         ChatError: the model cannot be used.
         Terminated: the program ends; what was generated is stored.
     """
-    if state.branch_point is None:
+    leaf, branch_point, attachments = state.session.conversation.leaf, state.branch_point, tuple(state.attachments)
+    if branch_point is None:
         try:
             check_no_pending_calls(state.session.conversation, RESULT_USAGE)
         except UsageError as error:
             state.show_error(error)
-            return None
+            return False
     else:
-        state.session.set_leaf(state.branch_point[0])
-    leaf, attachments = state.session.conversation.leaf, tuple(state.attachments)
+        state.session.set_leaf(branch_point[0])
     files = [attachment.sent for attachment in attachments]
     title = title_of(text) if files else ""  # else the first file would give it
     state.session.ask(Message("user", "\n\n".join([*files, text])), title=title)
     state.branch_point = None
     state.attachments.clear()
     state.show_notices()
-    if not _answer(state, AnswerWriter(state.session, model=lambda: state.backend.info)):
-        return None
+    if not _answer(state):
+        return False
     state.session.set_leaf(leaf)
+    state.branch_point = branch_point
     state.attachments[:] = attachments
     update_used_tokens(state)
     state.report("Stopped before the answer began. Your message is back in the editor.")
-    return text
+    return True
 
 
 def send_tool_result(state: SessionState, text: str) -> None:
@@ -87,7 +88,7 @@ def answer_last_message(state: SessionState) -> None:
         ChatError: the model cannot be used.
         Terminated: the program ends; what was generated is stored.
     """
-    if _answer(state, AnswerWriter(state.session, model=lambda: state.backend.info)):
+    if _answer(state):
         state.report("Stopped. /regen tries again.")
 
 
@@ -122,7 +123,7 @@ def continue_answer(state: SessionState) -> None:
         return answer_last_message(state)
     if last is None or last.message.finish_reason not in CUT_REASONS:
         raise UsageError("there is no answer that was cut off", hint="`/regen` answers again")
-    if _answer(state, AnswerWriter(state.session, last.id, model=lambda: state.backend.info)):
+    if _answer(state, last.id):
         state.report("Stopped. /continue resumes.")
     return None
 
@@ -158,8 +159,21 @@ def _build_request(state: SessionState, *, continues: bool) -> Request:
     return replace(request, session=record.id if record and not state.settings.no_history else None)
 
 
-def _answer(state: SessionState, writer: AnswerWriter) -> bool:
-    """Show one answer as it comes, and store it; True if Ctrl+C stopped it before anything was generated."""
+def _answer(state: SessionState, continued: str | None = None) -> bool:
+    """Show one answer as it comes, and store it.
+
+    Args:
+        state: the session.
+        continued: the id of the node whose answer is continued; None for a new answer.
+
+    Returns:
+        Whether Ctrl+C stopped it before anything was generated.
+
+    Raises:
+        ChatError: the model cannot be used.
+        Terminated: the program ends; what was generated is stored.
+    """
+    writer = AnswerWriter(state.session, continued, model=lambda: state.backend.info)
     before = writer.before
     try:
         request = _build_request(state, continues=bool(before.content or before.reasoning))

@@ -200,8 +200,8 @@ class _Repl:
             return run_command(state, text)
         if text is line and self._is_probably_command(text):
             return None
-        stopped = exchange.send_message(state, text[1:] if text.startswith("//") else text)
-        return None if stopped is None else line
+        is_stopped = exchange.send_message(state, text[1:] if text.startswith("//") else text)
+        return line if is_stopped else None
 
     def _is_probably_command(self, text: str) -> bool:
         """Ask whether a command was meant, unless the same text has just been typed before, or begins with a space."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,24 @@ def test_stats_has_each_figure_once() -> None:
         "read         1,200 tokens, 600/s; 34 were cached\n"
         "generated    5 tokens, 10.0/s\n"
         "\n> \n"
+    )
+
+
+def test_an_edited_message_that_is_stopped_leaves_the_conversation_as_before() -> None:
+    """The conversation ended before the edited message then, and a message that was sent next lost that turn."""
+    stopped = [["kill", signal.SIGINT], ["wait"]]
+    scripts = [[["text", "First."]], stopped, stopped, [["text", "Second."]]]
+    output = transcript("one", "/edit", "uno", "un", "", "two", "/context", scripts=scripts)[1]
+    assert output == (
+        "> First.\n\n"
+        "> Edit and send. An empty message changes nothing.\none\n"
+        "> Stopped before the answer began. Your message is back in the editor.\n\nuno\n"
+        "> Stopped before the answer began. Your message is back in the editor.\n\nun\n"
+        "> nothing was changed\n\n"
+        "> Second.\n\n"
+        ">   1 user            0  one\n    assistant       1  First.\n  2 user            0  two\n"
+        "    assistant       1  Second.\n\n"
+        "13 / 32,768, with what the format adds\n\n> \n"
     )
 
 
