@@ -147,5 +147,6 @@ class BackgroundBackend:
             fault = error if isinstance(error, ChatError) else ChatError(f"unexpected: {fault_text(error)}")
             if backend is self._backend:
                 self.fault = fault
+        self._events.post(SessionEvent.LOAD_ENDED)  # first, so that it comes before the prompt after a command
         load_ended.set()
-        self._events.post(SessionEvent.LOAD_ENDED)
+        self._events.post(SessionEvent.LOAD_PROGRESSED)  # shows that it has ended

@@ -43,7 +43,6 @@ def switch_model(state: SessionState, argument: str) -> None:
     from chat.models.inventory import summary
 
     change_options(state, _meant_by(state, name), "/model")
-    state.remember_model()
     info = state.backend.info
     about = f" ({summary(info.size, info.type, info.window)})" if info and info.size else ""
     return state.report(f"Now using {state.model_name}{about}.")

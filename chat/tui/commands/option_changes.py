@@ -12,7 +12,6 @@ from chat.prompts.model_settings import check_effort
 from chat.rendering.status_text import loading_line
 from chat.rendering.styled_text import Span, cell_width, cut, cut_start
 from chat.system.terminal_text import escape_control_characters, escape_line
-from chat.tui import exchange
 from chat.tui.background_backend import session_backend_options
 from chat.tui.commands.session_options import LOADING_GROUPS
 
@@ -62,10 +61,9 @@ def change_options(state: SessionState, values: dict[str, Any], origin: str) -> 
     if is_reloaded:
         _reload(state, replace(state.settings, **changed))
     state.change_settings(origin, **values)
-    state.store_model()
     if is_reloaded:
+        state.store_model()  # before the user reads that it is in use
         state.last_completion = None  # its figures are another model's
-        exchange.update_used_tokens(state)
     if "markdown" in values:
         state.shows_markdown = values["markdown"] is not False
     if "keys" in values:

@@ -20,17 +20,28 @@ from tests.chat.tui.pseudo_terminal import ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, EN
 from tests.chat.tui.scripted import Scripted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from chat.core.backend import Rendered
+    from chat.core.request import Request
 
 
-def transcript(*lines: str, scripts: Sequence[Any] = ()) -> tuple[int, str]:
-    """The exit code and the output of a session in this process, whose stdin and stdout are no terminals."""
+def transcript(
+    *lines: str, scripts: Sequence[Any] = (), make: Callable[[Any], Scripted] | None = None
+) -> tuple[int, str]:
+    """The exit code and the output of a session in this process, whose stdin and stdout are no terminals.
+
+    Args:
+        lines: what is typed.
+        scripts: of the engine.
+        make: makes an engine for options, in place of one that has these scripts.
+    """
     stdin = io.StringIO("".join(f"{line}\n" for line in lines))
     environment = Environment(stdin=stdin, stdout=io.StringIO(), variables={})
     resolved = resolve_settings({"model": __file__, "quiet": True}, {}, None)
     opening = Opening(open_store(None), None, Conversation(), environment=environment)
     with TtyModes(environment).raw_between_prompts() as modes:
-        code = run_session(lambda options: Scripted(scripts), resolved, opening, modes)
+        code = run_session(make or (lambda _: Scripted(scripts)), resolved, opening, modes)
     return code, environment.stdout.getvalue()
 
 
@@ -78,6 +89,30 @@ def test_an_edited_message_that_is_stopped_leaves_the_conversation_as_before() -
         "    assistant       1  Second.\n\n"
         "13 / 32,768, with what the format adds\n\n> \n"
     )
+
+
+def test_a_model_that_is_loaded_again_counts_the_conversation_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reload rendered the conversation twice, and looked twice which model is remembered."""
+    other = tmp_path / "other.gguf"
+    other.touch()
+    counts: list[int] = []
+
+    class Counted(Scripted):
+        def render(self, request: Request) -> Rendered:
+            counts[-1] += 1
+            return super().render(request)
+
+    def make(_options: Any) -> Scripted:
+        counts.append(0)
+        return Counted()
+
+    remembered: list[Path] = []
+    monkeypatch.setattr("chat.tui.state.remember_model", remembered.append)
+    transcript("one", "/set context 4096", f"/model {other}", make=make)
+    assert counts[1:] == [1, 1]  # the first load may end before there is a conversation
+    assert remembered == [Path(__file__), Path(__file__), other]
 
 
 @pytest.mark.slow
