@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
-from prompt_toolkit.buffer import CompletionState
-from prompt_toolkit.completion import CompleteEvent, get_common_complete_suffix
 from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.filters import Condition, emacs_mode, is_searching
+from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
-from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.search import stop_search
@@ -27,6 +23,7 @@ from prompt_toolkit.utils import suspend_to_background_supported
 from chat.errors import ChatError
 from chat.system.characters import without_escaped_bytes
 from chat.system.external_editor import edit_text
+from chat.tui.input.keys import editing_keys
 from chat.tui.input.pastes import PasteKeys, Pastes
 from chat.tui.input.reader import PROMPT, Candidate, is_open_block
 from chat.tui.input.toolkit_parts import (
@@ -44,22 +41,11 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
     from prompt_toolkit.buffer import Buffer
-    from prompt_toolkit.completion import Completion
     from prompt_toolkit.key_binding import KeyPressEvent
 
 TYPED_AHEAD_SECONDS = 0.3  # after a prompt begins; keys that come together by then were typed before it
 UNFOLDED_LINES = 100  # of a text to edit, before it is folded
 LEAVE_SECONDS = 2.0  # within which a second Ctrl+C at an empty prompt leaves
-# Keys of emacs after which what is typed is lost, or sent too early: a selection that typing replaces, a search for one
-# character, numbers that repeat a key (0 times, say), a comment, and sending to get the next message
-IGNORED_KEYS = (("c-@",), ("c-]",), ("escape", "c-]"), ("c-o",), ("escape", "#"), ("escape", "-"),
-                *(("escape", digit) for digit in "0123456789"))  # fmt: skip
-# Keys that select while they move, with those that only move
-MOVING_KEYS = {
-    "s-left": Keys.Left, "s-right": Keys.Right, "s-up": Keys.Up, "s-down": Keys.Down, "s-home": Keys.Home,
-    "s-end": Keys.End, "c-s-left": Keys.ControlLeft, "c-s-right": Keys.ControlRight, "c-s-home": Keys.ControlHome,
-    "c-s-end": Keys.ControlEnd,
-}  # fmt: skip
 ERROR_SECONDS = 5.0  # that an error stands in place of the toolbar
 
 
@@ -125,7 +111,7 @@ class LineEditor:
         self._is_terminated = False
         self._is_suspended = False  # by Ctrl+Z
         paste_keys = PasteKeys(self._pastes, self._session.default_buffer)
-        self._session.key_bindings = merge_key_bindings([self._bindings(), paste_keys.bindings()])
+        self._session.key_bindings = merge_key_bindings([editing_keys(), self._bindings(), paste_keys.bindings()])
         self._session.app.renderer = RewrapRenderer(self._session.app)
         store_typeahead(self._session.input, key_presses(early_keys))
 
@@ -215,18 +201,11 @@ class LineEditor:
     def _bindings(self) -> KeyBindings:
         keys = KeyBindings()
         keys.add("enter", filter=~is_searching)(self._on_enter)
-        keys.add("c-j", filter=~is_searching)(_insert_newline)
-        keys.add("escape", "enter", filter=~is_searching)(_insert_newline)
-        keys.add("tab", filter=~is_searching)(_complete)
         keys.add("c-g", filter=~is_searching)(self._on_ctrl_g)
         keys.add("c-t")(lambda _: run_in_terminal(self._show_reasoning))
         keys.add("c-c")(self._on_ctrl_c)
         keys.add("c-z", filter=Condition(suspend_to_background_supported))(self._on_ctrl_z)
         keys.add("<sigint>")(self._on_ctrl_c)
-        for pressed in IGNORED_KEYS:
-            keys.add(*pressed, filter=emacs_mode, eager=True)(lambda _: None)
-        for selecting, moving in MOVING_KEYS.items():
-            keys.add(selecting, filter=emacs_mode)(partial(_press, moving))
         return keys
 
     def _on_enter(self, event: KeyPressEvent) -> None:
@@ -291,36 +270,3 @@ class LineEditor:
         self._external_editor = process
         if self._is_terminated:  # before the process was known
             process.terminate()
-
-
-def _complete(event: KeyPressEvent) -> None:
-    """Take the only completion, so that the next Tab continues after it, in a folder; else select the next one.
-
-    Where none is shown yet they are found now: the next keys may be there already, and would change the text first.
-    """
-    buffer = event.current_buffer
-    state = buffer.complete_state
-    if state is not None and len(state.completions) > 1:
-        return buffer.complete_next()
-    found = _completions(buffer)
-    if len(found) == 1:
-        return buffer.apply_completion(found[0])
-    if common := get_common_complete_suffix(buffer.document, found):
-        buffer.insert_text(common)
-        found = _completions(buffer)
-    if found:
-        buffer.complete_state = CompletionState(buffer.document, found)
-        buffer.on_completions_changed.fire()
-    return None
-
-
-def _completions(buffer: Buffer) -> list[Completion]:
-    return list(buffer.completer.get_completions(buffer.document, CompleteEvent(completion_requested=True)))
-
-
-def _press(key: Keys, event: KeyPressEvent) -> None:
-    event.key_processor.feed(KeyPress(key), first=True)
-
-
-def _insert_newline(event: KeyPressEvent) -> None:
-    event.current_buffer.newline(copy_margin=False)

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prompt_toolkit.application import create_app_session
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.input.ansi_escape_sequences import ANSI_SEQUENCES
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import DummyOutput
 
+from chat.tui.input.keys import editing_keys
 from chat.tui.input.line_editor import LineEditor
 from tests.grids import FULL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prompt_toolkit.document import Document
 
 # What deletes (Backspace, Ctrl+U, Ctrl+W, and Escape, since it makes Alt+D of the next key), ends the line or the
 # program, undoes, searches, marks a paste that does not end, or is the beginning of another key
@@ -90,3 +100,25 @@ def test_no_burst_of_keys_and_characters_of_any_plane_loses_letters() -> None:
             burst.insert(place, letter)
         text = "".join(burst)
         assert set("RSTUVW") <= set(sent(text)), repr(text)
+
+
+def test_tab_looks_for_completions_once() -> None:
+    """It looked for them again after it had added what they share, which searches all folders of models."""
+    searches: list[str] = []
+
+    class Models(Completer):
+        def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+            searches.append(document.text)
+            for name in ("mistral-7b", "mistral-small"):
+                yield Completion(name, -len(document.text))
+
+    buffer = Buffer(completer=Models())
+    buffer.insert_text("mi")
+    (tab,) = editing_keys().get_bindings_for_keys((Keys.Tab,))
+    event: Any = SimpleNamespace(current_buffer=buffer)
+    texts = []
+    for _ in range(4):
+        tab.handler(event)
+        texts.append(buffer.text)
+    assert texts == ["mistral-", "mistral-7b", "mistral-small", "mistral-"]
+    assert searches == ["mi"]
