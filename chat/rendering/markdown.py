@@ -30,8 +30,9 @@ BULLETS = ("•", "◦", "▪")
 TASK_BOXES = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}
 MAX_DEPTH = 20  # of lists and quotes that are indented
 GAP = 2  # columns between columns
-LINKED = re.compile(r"(?:https?://|mailto:)[!-~]+")  # addresses that are clickable
 LEGIBLE_CELLS = 12  # a column may break words from this width on
+_LINKED = re.compile(r"(?:https?://|mailto:)[!-~]+", re.IGNORECASE)
+_MAILTO = re.compile(r"^mailto:", re.IGNORECASE)
 
 
 def markdown_lines(text: str, width: int) -> list[Line]:
@@ -170,6 +171,21 @@ def _unknown(node: SyntaxTreeNode, width: int, depth: int) -> list[Line]:
     return wrap((Span(node.content or "".join(text_of(_inline(child, "")) for child in node.children)),), width)
 
 
+def is_linked(address: str) -> bool:
+    """Whether a link to this address is clickable: it is on the web or an e-mail address, in printable ASCII."""
+    return _LINKED.fullmatch(address) is not None
+
+
+def is_named(address: str, text: str) -> bool:
+    """Whether the text of a link does not tell its address."""
+    return _MAILTO.sub("", address) != text
+
+
+def link_text(node: SyntaxTreeNode) -> str:
+    """The text of a link, as the screen shows it without the address."""
+    return "".join(text_of(_inline(child, "")) for child in node.children)
+
+
 def _inline(node: SyntaxTreeNode, style: str) -> Line:
     return tuple(_spans(node, style))
 
@@ -186,12 +202,12 @@ def _spans(node: SyntaxTreeNode, style: str) -> Iterator[Span]:
         yield Span(f"[{node.content}]({node.attrs.get('src', '')})", style)
     else:
         address = str(node.attrs.get("href", "")) if node.type == "link" else ""
-        if LINKED.fullmatch(address):
+        if is_linked(address):
             style = f"{style} link {address}".strip()
         inner = f"{style} {INLINE_STYLES.get(node.type, '')}".strip()
         inside = [span for child in node.children for span in _spans(child, inner)]
         yield from inside
-        if node.type == "link" and address.removeprefix("mailto:") != text_of(tuple(inside)):
+        if node.type == "link" and is_named(address, text_of(tuple(inside))):
             yield Span(f" ({address})", f"{style} dim".strip())
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from html import escape
 from typing import TYPE_CHECKING
 
 from chat.rendering.code_blocks import split_at_code, with_plain_line_ends
-from chat.rendering.markdown import task_box
+from chat.rendering.markdown import is_linked, is_named, link_text, task_box
 from chat.rendering.styled_text import highlight, parse_markdown, text_of
 from chat.system.terminal_text import escape_control_characters
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 INLINE_TAGS = {"strong": "strong", "em": "em", "s": "s"}
 HEADING_TAGS = {"h1": "h3", "h2": "h4", "h3": "h5"}  # the page has the first two levels
-LINKED = re.compile(r"(https?://|mailto:)", re.IGNORECASE)
 
 
 def markdown_html(text: str) -> str:
@@ -153,16 +151,17 @@ def _inline(node: SyntaxTreeNode) -> str:
         return _escaped(f"[{node.content}]({node.attrs.get('src', '')})")
     inside = _inlines(node.children) if node.children else ""
     if node.type == "link":
-        return _link(str(node.attrs.get("href", "")), inside)
+        return _link(node, inside)
     tag = INLINE_TAGS.get(node.type)
     return f"<{tag}>{inside}</{tag}>" if tag else inside or _escaped(node.content)
 
 
-def _link(address: str, inside: str) -> str:
-    is_named = _escaped(address.removeprefix("mailto:")) != inside
-    if not LINKED.match(address):
-        return f"{inside} ({_escaped(address)})" if is_named else inside
-    kind = ' class="named"' if is_named else ""
+def _link(node: SyntaxTreeNode, inside: str) -> str:
+    address = str(node.attrs.get("href", ""))
+    has_name = is_named(address, link_text(node))
+    if not is_linked(address):
+        return f"{inside} ({_escaped(address)})" if has_name else inside
+    kind = ' class="named"' if has_name else ""
     return f'<a{kind} href="{_escaped(address)}" rel="noopener noreferrer nofollow">{inside}</a>'
 
 

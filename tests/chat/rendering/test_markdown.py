@@ -8,6 +8,7 @@ import time
 import pytest
 
 from chat.rendering.markdown import CodeHighlighter, close_open_marks, markdown_lines
+from chat.rendering.markdown_html import markdown_html
 from chat.rendering.styled_text import Line, Span, highlight, line_width, text_of
 from tests.chat.tui.samples import document
 
@@ -63,6 +64,35 @@ def test_single_line_breaks_are_kept() -> None:
 
 def test_links_show_their_address_without_escapes() -> None:
     assert shown("[here](https://e.org/) <https://f.org>", 60) == ["here (https://e.org/) https://f.org"]
+
+
+@pytest.mark.parametrize(
+    ("link", "shown_text", "is_clickable", "has_name"),
+    [
+        ("[a](https://e.org/)", "a (https://e.org/)", True, True),
+        ("<https://e.org/>", "https://e.org/", True, False),
+        ("[HTTPS://e.org/](HTTPS://e.org/)", "HTTPS://e.org/", True, False),
+        ("[a](MAILTO:a@e.org)", "a (MAILTO:a@e.org)", True, True),
+        ("[a@e.org](MAILTO:a@e.org)", "a@e.org", True, False),
+        ("<a@e.org>", "a@e.org", True, False),
+        ("[*https://e.org*](https://e.org)", "https://e.org", True, False),
+        ("[`https://e.org`](https://e.org)", "https://e.org", True, False),
+        ("[a](ftp://e.org)", "a (ftp://e.org)", False, True),
+        ("[a](file.md)", "a (file.md)", False, True),
+        ("[file.md](file.md)", "file.md", False, False),
+        ("[a](https:e.org)", "a (https:e.org)", False, True),
+    ],
+)
+def test_a_link_is_clickable_and_named_on_the_screen_as_on_a_page(
+    link: str, shown_text: str, is_clickable: bool, has_name: bool
+) -> None:
+    """`HTTPS://` was clickable on a page alone, and a styled address was called a name there."""
+    (line,) = markdown_lines(link, 80)
+    assert text_of(line) == shown_text
+    assert any(" link " in f" {span.style}" for span in line) is is_clickable
+    page = markdown_html(link)
+    assert ("<a" in page) is is_clickable
+    assert ('class="named"' in page or " (" in page) is has_name
 
 
 @pytest.mark.parametrize(
