@@ -103,10 +103,11 @@ class PrintedReasoning:
 
     def feed(self, text: str) -> list[Line]:
         """The lines that are complete with more text."""
+        width = self._screen.width
         self._has_begun = True
         *complete, self._open = (self._open + self._line_ends.decode(text)).split("\n")
-        lines = [line for text in complete for line in self._wrapped(text)]
-        *full, last = self._wrapped(self._open)
+        lines = [line for text in complete for line in _dim_lines(text, width)]
+        *full, last = _dim_lines(self._open, width)
         if full:  # lines lose the spaces at their ends
             spaces = self._open[len(self._open.rstrip(" ")) :]
             self._open = "".join(span.text for span in last).rstrip(" ") + spaces
@@ -114,13 +115,10 @@ class PrintedReasoning:
 
     def end(self) -> list[Line]:
         """The last line and an empty one, before the answer; nothing without reasoning, or when it has ended."""
-        open_line = self._wrapped(self._open) if self._open else []
+        open_line = _dim_lines(self._open, self._screen.width) if self._open else []
         lines = [*open_line, ()] if self._has_begun else []
         self._open, self._has_begun = "", False
         return lines
-
-    def _wrapped(self, text: str) -> list[Line]:
-        return _dim_lines(text, self._screen.width)
 
 
 def _dim_lines(text: str, width: int) -> list[Line]:

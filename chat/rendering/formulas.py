@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DELIMITERS = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$"))
+# TeX as models write it; by pandoc's rule `$5 to $10` is no formula
+FORMULA = re.compile(
+    "|".join(rf"{re.escape(begin)}.{{1,999}}?{re.escape(end)}" for begin, end in DELIMITERS[:-1])
+    + r"|\$(?=\S)[^$`\n]*?(?<=[^\s\\])\$(?!\d)",
+    re.DOTALL,
+)
 LONGEST = 400  # characters of a formula that is parsed
 _PLAIN_DIGITS = "0123456789+-=()"
 _SUPERSCRIPTS = str.maketrans(

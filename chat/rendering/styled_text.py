@@ -6,12 +6,11 @@ dark terminals.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from chat.rendering.formulas import formula_text
+from chat.rendering.formulas import FORMULA, formula_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,10 +39,6 @@ Line = tuple[Span, ...]
 
 MULTILINE_TOKENS = ("Token.Literal.String", "Token.Comment")
 MAX_NESTING = 60  # levels that are parsed
-# TeX as models write it; by pandoc's rule `$5 to $10` is no formula
-FORMULA = re.compile(
-    r"\\\(.{1,999}?\\\)|\\\[.{1,999}?\\\]|\$\$.{1,999}?\$\$|\$(?=\S)[^$`\n]*?(?<=[^\s\\])\$(?!\d)", re.DOTALL
-)
 TOKEN_STYLES = {  # pygments' token names, the most general of each family
     "Comment": "dim italic",
     "Keyword": "magenta",

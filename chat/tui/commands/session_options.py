@@ -53,6 +53,11 @@ def parse_value(spec: OptionSpec, text: str) -> Any:
     return checked(spec, unquoted(text))
 
 
+def think_words() -> tuple[str, ...]:
+    """The words that `/think` takes, `limit` with a number after it."""
+    return ("show", *option_specs()["think"].choices, "limit")
+
+
 def session_hint(hint: str) -> str:
     """A hint for a session: what it says of the flags of a shell, said of `/model` and `/set`."""
     return _FLAG.sub(_as_command, hint)

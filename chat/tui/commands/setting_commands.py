@@ -20,7 +20,7 @@ from chat.tui.commands.option_changes import (
     option_line,
     option_table,
 )
-from chat.tui.commands.session_options import changeable_options, find_option, parse_value
+from chat.tui.commands.session_options import changeable_options, find_option, parse_value, think_words
 from chat.tui.transcript import show_reasoning
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def show_groups(state: SessionState, specs: Sequence[OptionSpec]) -> None:
 
 
 def think(state: SessionState, argument: str) -> None:
-    """`/think [show | auto | on | off | hide | limit N]`
+    """`/think [show | limit N | CHOICE]`: a choice of `--think`.
 
     Raises:
         UsageError: the argument is none of these.
@@ -109,7 +109,7 @@ def think(state: SessionState, argument: str) -> None:
     if word not in choice.choices or value:
         raise UsageError(
             f"`/think` does not take `{escape_line(argument.strip())}`",
-            hint="use show, auto, on, off, hide, or `limit` and a number of tokens",
+            hint=f"use {', '.join(think_words()[:-1])}, or `limit` and a number of tokens",
         )
     return apply_options(state, {choice.name: word}, "/think")
 

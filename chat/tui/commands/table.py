@@ -18,7 +18,7 @@ from chat.tui.commands import (
     tree_commands,
 )
 from chat.tui.commands.lookup import SlashCommand, by_any_name, check_argument, find_command, split_command
-from chat.tui.commands.session_options import changeable_options
+from chat.tui.commands.session_options import changeable_options, think_words
 
 if TYPE_CHECKING:
     from chat.rendering.styled_text import Line
@@ -157,11 +157,11 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
         SlashCommand("think", "thinking before an answer",
                 "`/think show` prints what the model thought (Ctrl+T too). `on` and `off` tell it to think or not, "
                 "`auto` leaves that to the model, `hide` keeps it off the screen, `limit N` sets the most tokens.",
-                setting_commands.think, "[show|auto|on|off|hide|limit N]", ("thinking", "reasoning"), "think"),
+                setting_commands.think, f"[{'|'.join(think_words())} N]", ("thinking", "reasoning"), "think"),
         SlashCommand("set", "change an option",
                 "`/set temperature 0.2`; `default` restores the default. Options of the engine load the model again.",
                 setting_commands.set_option, "OPTION VALUE", (), "option"),
-        SlashCommand("show", "show all options",
+        SlashCommand("show", "show changed options",
                 "Shows the options that are not at their defaults, with their values and origins. `/show all` shows "
                 "every option that a session may change, `/show OPTION` one with its help.",
                 setting_commands.show_options, "[OPTION|all]", ("options", "config"), "shown"),

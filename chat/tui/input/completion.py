@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from chat.app.remotes import RemoteOptions
 from chat.config.conflicts import has_effect
-from chat.config.option_types import option_specs
 from chat.errors import ChatError
 from chat.system.paths import expand_path
 from chat.system.terminal_text import escape_line
-from chat.tui.commands.session_options import changeable_options, find_option
+from chat.tui.commands.session_options import changeable_options, find_option, think_words
 from chat.tui.commands.table import COMMANDS, NAMES
 from chat.tui.input.reader import Candidate
 
@@ -78,7 +77,7 @@ def _copied_parts(state: SessionState, argument: str) -> Iterator[Candidate]:
 
 
 def _thinking(state: SessionState, argument: str) -> Iterator[Candidate]:
-    return _matching(("show", *option_specs()["think"].choices, "limit"), argument)
+    return _matching(think_words(), argument)
 
 
 def _command_names(state: SessionState, argument: str) -> Iterator[Candidate]:

@@ -57,6 +57,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("/load g", ["garden"]),
         ("/preset co", ["code", "cook"]),
         ("/copy ", ["code", "all"]),
+        ("/think ", ["show", "auto", "on", "off", "hide", "limit"]),
         ("/help bra", ["branches"]),
         ("/nonsense x", []),
         ("/undo ", []),
