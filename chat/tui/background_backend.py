@@ -69,7 +69,7 @@ class BackgroundBackend:
     @property
     def is_loading(self) -> bool:
         """Whether the model is neither ready nor refused yet."""
-        return not self._load_ended.is_set()
+        return self.info is None and self.fault is None
 
     def wait_for_load(self, seconds: float | None = None) -> bool:
         """Wait until loading has ended; False if the time is over before."""
@@ -147,6 +147,5 @@ class BackgroundBackend:
             fault = error if isinstance(error, ChatError) else ChatError(f"unexpected: {fault_text(error)}")
             if backend is self._backend:
                 self.fault = fault
-        self._events.post(SessionEvent.LOAD_ENDED)  # first, so that it comes before the prompt after a command
+        self._events.post(SessionEvent.LOAD_ENDED)  # first: who waits for the end finds it in the queue
         load_ended.set()
-        self._events.post(SessionEvent.LOAD_PROGRESSED)  # shows that it has ended
