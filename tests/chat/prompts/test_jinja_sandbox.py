@@ -132,7 +132,7 @@ def test_time_is_limited_where_steps_are_few(monkeypatch: pytest.MonkeyPatch) ->
         ("{{ 'x'.encode() * 10**10 }}", "access to attribute 'encode' of 'str' object is unsafe"),
         ("{{ (1).to_bytes(10**10) }}", "access to attribute 'to_bytes' of 'int' object is unsafe"),
         ("{{ missing.name }}", "line 1: 'missing' is undefined"),
-        ("{{ 1 // 0 }}", "line 1: integer division or modulo by zero"),
+        ("{{ 1 // 0 }}", "by zero"),
         ("{% if x %}", "line 1: Unexpected end of template"),
         ("{% nonsense %}", "line 1: Encountered unknown tag 'nonsense'"),
         ("{{ 1 | nonsense }}", "line 1: No filter named 'nonsense'"),
