@@ -13,7 +13,7 @@ from chat.core.events import Completion, LoadProgress, Notice, ReasoningDelta, T
 from chat.errors import ChatError, ExitCode
 from chat.models.last_used import ORIGIN as LAST_SESSION
 from chat.models.last_used import short_name
-from chat.system.terminal_text import escape_control_characters
+from chat.system.terminal_text import counted, escape_control_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -132,7 +132,7 @@ class AnswerOutput:
         if ended and not self.settings.fails_when_cut:
             self.note(ended)
         if done.finish_reason == "length" and not (self.settings.fails_when_cut or self.settings.json):
-            self.note(_reached_limit(done, info, self.settings))  # a record has its own field for this
+            self.note("; ".join(filter(None, _reached_limit(done, info, self.settings))))  # a record has its own field
         if self.settings.stats:
             self._print_stats(done)
         if done.finish_reason == "interrupted":
@@ -143,9 +143,8 @@ class AnswerOutput:
         if ended and self.settings.fails_when_cut:
             raise ChatError(ended)
         if done.finish_reason == "length" and self.settings.fails_when_cut:
-            raise ChatError(
-                f"the answer was cut after {done.tokens.generated or 'too many'} tokens", hint="`-n` allows more"
-            )
+            fact, way_out = _reached_limit(done, info, self.settings)
+            raise ChatError(fact, hint=way_out or None)
         return ExitCode.DONE
 
     def print_json(self, plain: Mapping[str, Any]) -> None:
@@ -232,13 +231,11 @@ class AnswerOutput:
         return Screen(stream, is_live=is_live, colour=colour, links=links, size=environment.size)
 
 
-def _reached_limit(done: Completion, info: ModelInfo, settings: Settings) -> str:
-    """A sentence about the limit that cut an answer."""
-    from chat.rendering.status_text import counted
-
+def _reached_limit(done: Completion, info: ModelInfo, settings: Settings) -> tuple[str, str]:
+    """A sentence about the limit that cut an answer, and what allows more; empty if nothing here does."""
     limit, count = settings.max_tokens, done.tokens.generated
     if limit is not None and (count >= limit or not done.tokens.are_known):
-        return f"the answer was cut after {counted(limit, 'token')}; `-n` allows more"
+        return f"the answer was cut after {counted(limit, 'token')}", "`-n` allows more"
     if settings.remote:
-        return "the server cut the answer at its own limit"
-    return f"the answer was cut because the context of {info.context:,} tokens is full; `--context` makes it larger"
+        return "the server cut the answer at its own limit", ""
+    return f"the answer was cut because the context of {info.context:,} tokens is full", "`--context` makes it larger"

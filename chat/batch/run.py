@@ -14,8 +14,9 @@ from chat.batch.files import finished_ids, id_key, open_lines, result_writer
 from chat.batch.records import RecordReader
 from chat.errors import ChatError, ExitCode
 from chat.models.last_used import with_last_model
-from chat.rendering.status_text import counted, duration, rate
+from chat.rendering.status_text import duration, rate
 from chat.system.progress import count_bar
+from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
     from collections import Counter

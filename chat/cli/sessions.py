@@ -15,7 +15,7 @@ from chat.history.export import ExportFormat, export_text, format_of_suffix, wit
 from chat.history.records import SHORT_ID_LENGTH
 from chat.history.session_json import iso_time
 from chat.system.paths import data_folder
-from chat.system.terminal_text import escape_control_characters, escape_line
+from chat.system.terminal_text import counted, escape_control_characters, escape_line
 from chat.system.text_files import write_file
 
 if TYPE_CHECKING:
@@ -177,8 +177,7 @@ def import_sessions(
                 environment.print(created.id)
                 count += 1
     if errors and count:
-        sessions = "1 session was" if count == 1 else f"{count} sessions were"
-        environment.notify(f"{sessions} imported, {len(errors)} could not be read")
+        environment.notify(f"imported {counted(count, 'session')}; {len(errors)} could not be read")
     return errors[0].exit_code if errors else ExitCode.DONE
 
 

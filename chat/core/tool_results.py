@@ -24,7 +24,7 @@ def result_messages(conversation: Conversation, results: Sequence[str]) -> tuple
         if not calls:
             raise UsageError("no function call is waiting for a result")
         waiting = "1 function call is" if len(calls) == 1 else f"{len(calls)} function calls are"
-        raise UsageError(f"{len(results)} results were given, but only {waiting} waiting")
+        raise UsageError(f"there are {len(results)} results, but only {waiting} waiting")
     return tuple(
         Message("tool", text, tool_call_id=call.id, name=call.name) for call, text in zip(calls, results, strict=False)
     )

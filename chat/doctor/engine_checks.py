@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.doctor.machine_checks import Finding
-from chat.system.terminal_text import size_text
+from chat.system.terminal_text import counted, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,7 +48,10 @@ def check_build(found: Mapping[str, Any]) -> Finding:
 
 def check_threads(found: Mapping[str, int]) -> Finding:
     """How many threads decode, and why."""
-    words = f"{found['chosen']}: {found['physical']} physical cores among {found['allowed']} allowed processors"
+    words = (
+        f"{found['chosen']}: {counted(found['physical'], 'physical core')}"
+        f" among {counted(found['allowed'], 'allowed processor')}"
+    )
     if found["quota"] < found["allowed"]:
         words += f", within the container's quota of {found['quota']}"
     return Finding("threads", "ok", words)
@@ -80,7 +83,7 @@ def check_devices(found: Mapping[str, Any], seen_gpu: str | None, version: str) 
 def check_choice(found: Mapping[str, Any]) -> Finding:
     """How the model would be loaded, by the arithmetic that the engine itself uses."""
     repack = "rows repacked" if found["repack"] else "rows not repacked unless the prompt is long"
-    threads = f"{found['threads']} {'thread' if found['threads'] == 1 else 'threads'}"
+    threads = counted(found["threads"], "thread")
     words = (
         f"{Path(found['path']).name} ({found['type']}) with {threads}: {found['reason']}; {repack}; "
         f"needs {size_text(found['host_bytes'])} of {size_text(found['free_bytes'])} free"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from chat.errors import ChatError, reason_text
 from chat.system.paths import cache_folder, config_folder, data_folder
-from chat.system.terminal_text import size_text
+from chat.system.terminal_text import counted, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -176,7 +176,7 @@ def check_history(path: Path) -> Finding:
     except ChatError as error:
         hint = "the next chat moves a damaged history aside and reads what can be read"
         return Finding("history", "problem", error.message, hint)
-    return Finding("history", "ok", f"{path}, {count} {'session' if count == 1 else 'sessions'}")
+    return Finding("history", "ok", f"{path}, {counted(count, 'session')}")
 
 
 def check_hub(*, online: bool) -> Finding:
@@ -190,7 +190,7 @@ def check_hub(*, online: bool) -> Finding:
     except (ChatError, OSError) as error:
         return Finding("hub", "problem", getattr(error, "message", reason_text(error)), getattr(error, "hint", None))
     shown = address.rpartition("@")[2]
-    words = f"cache {hub_cache()} with {count} GGUF {'file' if count == 1 else 'files'}, address {shown}"
+    words = f"cache {hub_cache()} with {counted(count, 'GGUF file')}, address {shown}"
     if not online:
         return Finding("hub", "ok", f"{words} (not asked; `--online` does)")
     problem = _ask(address)

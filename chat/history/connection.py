@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chat.core.events import Notice
 from chat.history.history_file import file_identity, open_file
 from chat.history.schema import RefusedError, connect_memory, copy_to_memory, is_damage, primary_code, run_transaction
+from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,6 +173,6 @@ def _reason(error: Exception) -> str:
 
 def _recovery_text(recovered: Recovered) -> str:
     return (
-        f"the history was damaged: {recovered.messages} messages of {recovered.sessions} sessions were recovered,"
-        f" the damaged file is kept as {recovered.damaged_file.name}"
+        f"the history was damaged: recovered {counted(recovered.messages, 'message')}"
+        f" of {counted(recovered.sessions, 'session')}; the damaged file is kept as {recovered.damaged_file.name}"
     )

@@ -12,7 +12,7 @@ from chat.errors import UsageError
 from chat.history.records import SessionRecord, branch_title
 from chat.history.session_json import iso_time, one_line, to_json, to_json_line
 from chat.system.characters import fence_around
-from chat.system.terminal_text import escape_control_characters
+from chat.system.terminal_text import counted, escape_control_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,7 +172,7 @@ def _about(record: SessionRecord, conversation: Conversation) -> str:
     """The models that answered, the number of messages and the time."""
     path = conversation.path()
     sources = dict.fromkeys(node.details.source for node in path if node.details and node.details.source)
-    count = f"{len(path)} message{'' if len(path) == 1 else 's'}"
+    count = counted(len(path), "message")
     return " · ".join(part for part in (", ".join(sources) or record.model, count, iso_time(record.updated)) if part)
 
 

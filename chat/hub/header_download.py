@@ -19,7 +19,7 @@ from chat.hub.listing import list_files
 from chat.hub.pull import checkpoint_files, pull_listed
 from chat.hub.select import is_model_weights, needed_for_conversion
 from chat.system.environment import notify
-from chat.system.terminal_text import size_text
+from chat.system.terminal_text import counted, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -89,7 +89,7 @@ def _fill(folder: Path, small: Mapping[Path, Path], listing: Listing, weights: l
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(path, folder / name)
     size = size_text(sum(file.size for file in weights))
-    count = "1 file" if len(weights) == 1 else f"{len(weights)} files"
+    count = counted(len(weights), "file")
     say(f"reading the headers of {count} of {listing.repository}; the {size} of weights are not downloaded")
     for file in weights:
         with (folder / file.name).open("wb") as sparse_file:

@@ -17,7 +17,7 @@ from chat.hub.names import HubName, read_hub_name
 from chat.hub.select import choose_gguf, needed_for_conversion
 from chat.system.environment import notify
 from chat.system.progress import byte_bar
-from chat.system.terminal_text import size_text
+from chat.system.terminal_text import counted, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,7 +142,7 @@ def pull_gguf(asked: HubName, *, say: Say = notify) -> Path:
 def _fetch_all(listing: Listing, files: Sequence[RemoteFile], cache: CachedRepository, say: Say) -> None:
     total = sum(file.size for file in files)
     here = sum(bytes_here(file, cache) for file in files)
-    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    count = counted(len(files), "file")
     already = f", of which {size_text(here)} are here" if here else ""
     say(f"downloading {count} of {listing.repository}, {size_text(total)}{already}")
     try:

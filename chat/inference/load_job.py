@@ -14,6 +14,7 @@ from chat.llama.memory_estimate import OUTPUTS, sizes_of
 from chat.llama.memory_plan import MemoryPlan, plan_memory
 from chat.llama.model import Adapters, LoadSettings, Model
 from chat.llama.sliding_window import Window, choose_window, missing_window, missing_window_remedy
+from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,9 @@ class LoadJob:
                     raise MemoryLimitError(error.message, hint=hint) from error
                 fewer = plan.gpu_layers * 3 // 4
                 plan = self._plan(replace(options, most_gpu_layers=fewer))
-                notices = (f"the GPU's memory ran out: {fewer} layers are on it now, the others on the processor",)
+                notices = (
+                    f"the GPU's memory ran out: it now holds {counted(fewer, 'layer')}, the processor the others",
+                )
 
     def _missing_gpu_notices(self) -> tuple[str, ...]:
         """A sentence for a user who asked for layers on a GPU where there is none."""

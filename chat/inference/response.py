@@ -33,6 +33,7 @@ from chat.prompts.mistral_versions import MISTRAL_VERSIONS
 from chat.prompts.registry import takes_tools
 from chat.prompts.segments import Ids, Text
 from chat.prompts.thinking import with_release_defaults
+from chat.prompts.truncation import left_out_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -137,11 +138,8 @@ class ResponseBuilder:
         """Sentences for the user about this prompt, and those about the model that were not given yet."""
         has_marks = self._answer.marks is not None
         notices = self.loaded.take_notices(self.request, self.prompt, has_marks=has_marks)
-        if self.prompt.dropped:
-            notices.append(
-                f"the first {self.prompt.dropped} of {self.prompt.turns} turns no longer fit the context of "
-                f"{self.loaded.limit:,} tokens and are left out of this prompt"
-            )
+        if self.prompt.dropped and self.loaded.limit is not None:
+            notices.append(left_out_text(self.prompt.dropped, self.loaded.limit))
         return notices
 
     def start_prefill(self) -> None:

@@ -33,6 +33,13 @@ def split_turns(messages: Sequence[Message]) -> tuple[tuple[Message, ...], tuple
     return tuple(messages[:head]), tuple(tuple(messages[start:stop]) for start, stop in pairwise(bounds))
 
 
+def left_out_text(dropped: int, context: int) -> str:
+    """A sentence that the oldest turns are left out, of which there are `dropped`."""
+    if dropped == 1:
+        return f"the oldest turn no longer fits the context of {context:,} tokens and is left out"
+    return f"the {dropped:,} oldest turns no longer fit the context of {context:,} tokens and are left out"
+
+
 def dropped_turns(turn_tokens: Sequence[int], head_tokens: int, available_tokens: int) -> int:
     """How many of the oldest turns to leave out; the last turn is never one of them.
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from chat.rendering.markdown import CodeHighlighter, close_open_marks, markdown_lines
 from chat.rendering.markdown_splitter import MarkdownPiece, MarkdownSplitter, shown_again
-from chat.rendering.status_text import counted, duration
+from chat.rendering.status_text import duration
 from chat.rendering.styled_text import Line, plain, wrap
-from chat.system.terminal_text import escape_control_characters
+from chat.system.terminal_text import counted, escape_control_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

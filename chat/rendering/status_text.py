@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.rendering.styled_text import Line, Span, cell_width, cut, plain
+from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
     from chat.core.backend import ModelInfo
@@ -33,12 +34,7 @@ def rate(count: int, seconds: float) -> str:
     if seconds <= 0:
         return "-"
     speed = count / seconds
-    return f"{speed:.1f}" if speed < 100 else f"{speed:.0f}"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: `1 token`, `1,234 tokens`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{speed:.1f}" if speed < 100 else f"{speed:,.0f}"
 
 
 def reading_line(event: PrefillProgress, since: float, width: int) -> Line:
@@ -107,8 +103,8 @@ def stats_line(completion: Completion) -> Line:
 def context_usage(info: ModelInfo, used_tokens: int) -> str:
     """Tokens used of the context, or next to the sliding window if that is smaller."""
     if info.window and info.window < info.context:
-        return f"{used_tokens:,} tokens · window {info.window:,}"
-    return f"{used_tokens:,} / {info.context:,}" if info.context else f"{used_tokens:,} tokens"
+        return f"{counted(used_tokens, 'token')} · window {info.window:,}"
+    return f"{used_tokens:,} / {info.context:,}" if info.context else counted(used_tokens, "token")
 
 
 def greeting(name: str, width: int) -> str:

@@ -54,6 +54,11 @@ def size_text(byte_count: int) -> str:
     return f"{byte_count} bytes" if byte_count != 1 else "1 byte"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: `1 token`, `1,234 tokens`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def count_text(count: int) -> str:
     """A count: `7.25 billion`, `1.94 million`, `65,536`."""
     for limit, unit in ((1e9, "billion"), (1e6, "million")):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.rendering.answer_view import AnswerView, MarkdownAnswer, PlainAnswer
-from chat.rendering.status_text import completion_line, counted
+from chat.rendering.status_text import completion_line
 from chat.rendering.styled_text import Span, plain
+from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,12 +97,12 @@ def show_turn(state: SessionState, node_id: str) -> None:
 
 def _show_part(state: SessionState, path: tuple[Node, ...], begin: int, end: int) -> None:
     if begin:
-        state.show(plain(f"… {begin} earlier message{'s' if begin > 1 else ''}", "dim"), ())
+        state.show(plain(f"… {counted(begin, 'earlier message')}", "dim"), ())
     for node in path[begin:end]:
         _show_message(state, node.message)
     later = len(path) - end
     if later:
-        sentence = f"… {later} later message{'s' if later > 1 else ''}; your message goes after the last one"
+        sentence = f"… {counted(later, 'later message')}; your message goes after the last one"
         state.show(*state.wrapped(sentence, "dim"), ())
 
 
@@ -127,7 +128,7 @@ def _question_lines(state: SessionState, text: str) -> list[Line]:
     lines = state.wrapped(text, indent="  ")
     left_out = len(lines) - 2 * QUESTION_LINES
     if left_out > 1:
-        lines[QUESTION_LINES:-QUESTION_LINES] = [plain(f"  … {left_out:,} more lines", "dim")]
+        lines[QUESTION_LINES:-QUESTION_LINES] = [plain(f"  … {counted(left_out, 'more line')}", "dim")]
     return [(Span("> ", "bold"), *lines[0][1:]), *lines[1:]]
 
 

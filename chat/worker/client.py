@@ -22,6 +22,7 @@ from chat.core.events import (
     outcome_of,
 )
 from chat.errors import ChatError, EngineError
+from chat.system.terminal_text import counted
 from chat.worker.process import GpuMemoryError, IllegalInstructionError, WorkerProcess
 from chat.worker.protocol import build, from_line, to_line, unpack_error, unpack_event
 from chat.worker.request_feed import RequestFeed
@@ -358,7 +359,7 @@ class LocalBackend:
         if isinstance(error, GpuMemoryError) and self.options.gpu_layers == "auto" and layers is not None:
             self.options = replace(self.options, most_gpu_layers=layers)
             self._notices = [
-                f"the GPU's memory ran out: at most {layers} layers are on it now, the others on the processor"
+                f"the GPU's memory ran out: it now holds {counted(layers, 'layer')} at most, the processor the others"
             ]
         if isinstance(error, IllegalInstructionError) and self.options.repack == "auto":
             self.options = replace(self.options, repack="off")

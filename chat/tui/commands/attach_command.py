@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from chat.app.prompt_input import fenced, file_text
 from chat.core.conversation import Message
 from chat.errors import FileError, UsageError
-from chat.rendering.status_text import counted
 from chat.rendering.styled_text import plain
 from chat.system.paths import expand_path
-from chat.system.terminal_text import escape_line
+from chat.system.terminal_text import counted, escape_line
 from chat.tui.state import Attachment
 
 if TYPE_CHECKING:

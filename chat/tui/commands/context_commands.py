@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from chat.core.conversation import Message
 from chat.errors import ChatError
+from chat.prompts.truncation import left_out_text
 from chat.rendering.status_text import context_usage, duration, rate
 from chat.rendering.styled_text import Span, cut
-from chat.system.terminal_text import escape_control_characters
+from chat.system.terminal_text import counted, escape_control_characters
 from chat.tui.exchange import render_context
 from chat.tui.transcript import describe_call
 
@@ -29,9 +30,8 @@ def show_context(state: SessionState, argument: str) -> None:
     if state.backend.info is None:
         return state.show(*_message_lines(state, messages, counts), ())
     if not state.model_path:
-        used = (
-            f"{state.used_tokens:,} tokens by the server's count" if state.used_tokens else "the server counts tokens"
-        )
+        tokens = counted(state.used_tokens, "token")
+        used = f"{tokens} by the server's count" if state.used_tokens else "the server counts tokens"
         return state.show(*_message_lines(state, messages, counts), (), *state.wrapped(used, "dim"), ())
     try:
         rendered = render_context(state)
@@ -41,7 +41,7 @@ def show_context(state: SessionState, argument: str) -> None:
     state.used_tokens = len(rendered.ids)
     sentence = f"{context_usage(state.backend.info, state.used_tokens)}, with what the format adds"
     if rendered.dropped:
-        sentence += f"; the first {rendered.dropped} turns no longer fit and are left out"
+        sentence += f"; {left_out_text(rendered.dropped, state.backend.info.context)}"
     return state.show(
         *_message_lines(state, messages, counts, rendered.dropped), (), *state.wrapped(sentence, "dim"), ()
     )
@@ -72,11 +72,12 @@ def show_stats(state: SessionState, argument: str) -> None:
         return state.report("There are no answers yet.")
     read_rate = rate(totals.prompt_tokens, totals.prompt_seconds)
     generate_rate = rate(totals.generated_tokens, totals.generate_seconds)
+    read = f"{counted(totals.prompt_tokens, 'token')}, {read_rate}/s"
     rows = [
         *_last_answer_rows(state),
         ("answers", f"{totals.answers:,}"),
-        ("read", f"{totals.prompt_tokens:,} tokens, {read_rate}/s; {totals.cached_tokens:,} were cached"),
-        ("generated", f"{totals.generated_tokens:,} tokens, {generate_rate}/s"),
+        ("read", f"{read}; {totals.cached_tokens:,} more from the cache"),
+        ("generated", f"{counted(totals.generated_tokens, 'token')}, {generate_rate}/s"),
     ]
     return state.show_facts(rows)
 
@@ -86,12 +87,13 @@ def _last_answer_rows(state: SessionState) -> list[tuple[str, str]]:
     if completion is None:
         return []
     tokens, seconds = completion.tokens, completion.seconds
+    prompt, answer = counted(tokens.prompt, "token"), counted(tokens.generated, "token")
+    answer_rate = rate(tokens.generated, seconds.generate)
     rows = [
-        ("last prompt", f"{tokens.prompt:,} tokens, {tokens.cached:,} of them cached, {duration(seconds.prompt)}"),
-        ("last answer", f"{tokens.generated:,} tokens, {duration(seconds.generate)}, "
-                        f"{rate(tokens.generated, seconds.generate)}/s"),
+        ("last prompt", f"{prompt}, {tokens.cached:,} from the cache, {duration(seconds.prompt)}"),
+        ("last answer", f"{answer}, {duration(seconds.generate)}, {answer_rate}/s"),
         ("sampling", ", ".join(f"{name} {value}" for name, value in completion.sampling.items())),
-    ]  # fmt: skip
+    ]
     if tokens.drafted:
         rows.append(("drafts", f"{tokens.accepted:,} of {tokens.drafted:,} accepted"))
     return rows

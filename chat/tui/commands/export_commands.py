@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from chat.errors import ChatError, UsageError
 from chat.history.export import export_text, format_of_suffix
 from chat.rendering.code_blocks import code_blocks
-from chat.rendering.status_text import counted
 from chat.system.paths import expand_path
 from chat.system.secrets import child_environment
+from chat.system.terminal_text import counted
 from chat.system.text_files import write_file
 from chat.tui.commands.lookup import unquoted
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
 from chat.rendering.styled_text import Span, cut
-from chat.system.terminal_text import escape_control_characters, escape_line
+from chat.system.terminal_text import counted, escape_control_characters, escape_line
 from chat.tui import exchange
 from chat.tui.transcript import show_end
 
@@ -98,7 +98,7 @@ def _few_turns(turns: int) -> str:
     """How many turns can be undone, if more were to be."""
     if turns == 0:
         return "There is nothing to undo."
-    return "There is only 1 turn to undo." if turns == 1 else f"There are only {turns} turns to undo."
+    return f"There {'is' if turns == 1 else 'are'} only {counted(turns, 'turn')} to undo."
 
 
 def edit(state: SessionState, argument: str) -> str:
@@ -183,9 +183,9 @@ def _parse_number(argument: str, meaning: str) -> int:
 def _branch_line(state: SessionState, number: int, branch: ConversationBranch) -> Line:
     """A branch: the turn in which it leaves the open one, the question there, and its end."""
     before = f"{number:>3} {'▸' if branch.is_open else ' '} "
-    text = f"turn {branch.turn}" if branch.fork is not None else "here"
-    if branch.turns > branch.turn:
-        text += f" to {branch.turns}"
+    is_long = branch.turns > branch.turn
+    turns = f"turns {branch.turn} to {branch.turns}" if is_long else f"turn {branch.turn}"
+    text = turns if branch.fork is not None else f"here to turn {branch.turns}" if is_long else "here"
     quotes = [escape_control_characters(quote) for quote in (branch.question, branch.ending) if quote]
     cells = (state.screen.width - len(before) - len(text) - 1 - 5 * len(quotes)) // max(1, len(quotes))
     if quotes and cells >= LEAST_QUOTE_CELLS:

@@ -36,7 +36,7 @@ def test_extract_last_prints_the_last_block(tiny_model: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"pwd\n", b"")
 
 
-DROPPED = b"note: the first 1 of 3 turns no longer fit the context of 256 tokens and are left out of this prompt\n"
+DROPPED = b"note: the oldest turn no longer fits the context of 256 tokens and is left out\n"
 
 
 @pytest.mark.parametrize(("overflow", "code", "said"), [("error", 1, b""), ("drop", 0, DROPPED)])

@@ -277,7 +277,7 @@ def test_what_cannot_be_imported_is_named_and_the_rest_is_taken_in(store: Store,
         "hint: `mistral-chat sessions export SESSION -o FILE.json` writes one",
         f"error: {tmp_path}/n␛]0;x.json: cannot be read: No such file or directory",
         "there is already a session called `buffer`, so this one has no name",
-        "3 sessions were imported, 3 could not be read",
+        "imported 3 sessions; 3 could not be read",
     ]
     assert sessions("import", str(missing), str(many))[0] == 7
 

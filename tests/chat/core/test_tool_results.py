@@ -70,12 +70,12 @@ def test_a_one_shot_gives_results_to_a_stored_session(tiny_v3_model: Path) -> No
         ((*session, "and?"), 'no result yet for weather({"city": "Paris"}) and 1 more'),
         ((*session, "--tool-result", "20"), "no result yet for now({})"),
         ((*session, "--tool-result", "20", "and?"), "a prompt cannot be used together with `--tool-result`"),
-        ((*session, *("--tool-result", "20") * 3), "3 results were given, but only 2 function calls are waiting"),
+        ((*session, *("--tool-result", "20") * 3), "there are 3 results, but only 2 function calls are waiting"),
         (("-m", tiny_v3_model, "--tool-result", "20"), "--tool-result needs --continue or --session"),
     ):
         done = run(*arguments)
         assert (done.returncode, done.stdout) == (2, b"")
-        assert done.stderr.decode().startswith(f"error: {words}\nhint: " if "given" not in words else "error: ")
+        assert done.stderr.decode().startswith(f"error: {words}\nhint: " if "3 results" not in words else "error: ")
     results = ("--tool-result", "20", "--tool-result", "noon")
     shown = json.loads(run(*session, *results, "--dry-run").stdout)["text"]
     assert shown.endswith(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MUTANTS = 200 if FULL else 20
 NOTICE = re.compile(
-    r"the history was damaged: (\d+) messages of (\d+) sessions were recovered, the damaged file is kept as "
+    r"the history was damaged: recovered (\d+) messages? of (\d+) sessions?; the damaged file is kept as "
     r"(history\.db\.corrupt-\d{8}T\d{6}(-\d+)?)"
 )
 

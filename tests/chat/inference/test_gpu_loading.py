@@ -40,7 +40,7 @@ def test_if_a_gpu_takes_fewer_layers_than_it_reported_memory_is_planned_again(
     asked = load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="2"))
     loaded.close()
     asked.close()
-    assert loaded.reports.notices == ["the GPU's memory ran out: 2 layers are on it now, the others on the processor"]
+    assert loaded.reports.notices == ["the GPU's memory ran out: it now holds 2 layers, the processor the others"]
     assert details["reason"] == (
         "a context of 512 tokens, as asked; 2 of 3 layers (the output is one) on the GPU: "
         "the GPU's memory ran out with more"

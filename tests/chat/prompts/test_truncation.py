@@ -8,7 +8,7 @@ import pytest
 
 from chat.core.conversation import Message
 from chat.errors import ContextError, ExitCode
-from chat.prompts.truncation import answer_reserve, check_fits, dropped_turns, split_turns
+from chat.prompts.truncation import answer_reserve, check_fits, dropped_turns, left_out_text, split_turns
 
 S, U, A, T = (Message(role, role) for role in ("system", "user", "assistant", "tool"))  # type: ignore[arg-type]
 
@@ -71,3 +71,8 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers() -> None:
     )
     assert caught.value.hint == "shorten it, or load the model with `--context 5120`"
     assert caught.value.exit_code == ExitCode.CONTEXT == 5
+
+
+def test_what_is_left_out_is_counted_in_the_singular_too() -> None:
+    assert left_out_text(1, 256) == "the oldest turn no longer fits the context of 256 tokens and is left out"
+    assert left_out_text(3, 8192) == "the 3 oldest turns no longer fit the context of 8,192 tokens and are left out"

@@ -241,7 +241,7 @@ def test_context_shows_which_turns_no_longer_fit(begin: Begin, tiny_v3_model: Pa
     terminal.wait("with what the format adds")
     terminal.wait_for_prompt()
     shown = terminal.text().rsplit("/context", 1)[1]
-    left_out = re.search(r"the first (\d) turns no longer fit", " ".join(shown.split()))
+    left_out = re.search(r"the (\d) oldest turns no longer fit", " ".join(shown.split()))
     used = re.search(r"^(\d+) / 256, with what the format adds", shown, re.MULTILINE)
     assert left_out and used and 0 < int(used[1]) <= 256
     rows = re.findall(r"^ +(\d) user +(out|\d+) ", shown, re.MULTILINE)

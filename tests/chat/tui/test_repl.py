@@ -45,6 +45,11 @@ def transcript(
     return code, environment.stdout.getvalue()
 
 
+def test_a_branch_of_several_turns_has_them_in_the_plural() -> None:
+    _, shown = transcript("one", "two", "/undo 2", "other", "/branches")
+    assert "  1   turns 1 to 2: “one” → “You said: two”\n" in shown
+
+
 def test_a_session_in_a_pipe_is_a_plain_transcript() -> None:
     scripts = [[["text", "# First\n"]], [["text", "sec"], ["length"]], [["text", "ond"]], [["die"]]]
     assert transcript("one", '"""two', 'lines"""', "/continue", "/undo 9", "", "//three", scripts=scripts) == (
@@ -63,11 +68,11 @@ def test_stats_has_each_figure_once() -> None:
     figures = [["figures", 1234, 34, 5, 2.0, 0.5], ["text", "Yes."]]
     output = transcript("Is it?", "/stats", scripts=[figures])[1]
     assert output.partition("Yes.\n\n> ")[2] == (
-        "last prompt  1,234 tokens, 34 of them cached, 2.0 s\n"
+        "last prompt  1,234 tokens, 34 from the cache, 2.0 s\n"
         "last answer  5 tokens, 0.5 s, 10.0/s\n"
         "sampling     temperature 0.7\n"
         "answers      1\n"
-        "read         1,200 tokens, 600/s; 34 were cached\n"
+        "read         1,200 tokens, 600/s; 34 more from the cache\n"
         "generated    5 tokens, 10.0/s\n"
         "\n> \n"
     )

@@ -157,7 +157,7 @@ def test_overflow_drops_the_oldest_turns_with_a_notice(plain_file: Path, open_en
     engine.info()
     notice, *_, last = engine.reply(Request(Prompt(messages=messages), GREEDY, max_tokens=8))
     assert getattr(notice, "text", "").endswith(
-        "of 13 turns no longer fit the context of 256 tokens and are left out of this prompt"
+        " oldest turns no longer fit the context of 256 tokens and are left out"
     )
     assert isinstance(last, Completion) and last.tokens.prompt <= 256 - 8
 

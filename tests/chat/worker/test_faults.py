@@ -212,7 +212,7 @@ def test_the_program_prints_one_sentence_when_its_engine_is_killed(
     assert bool(output) == (phase == "decoding")  # the text so far stays
 
 
-NO_GPU_MEMORY = "the GPU's memory ran out: at most {} layers are on it now, the others on the processor"
+NO_GPU_MEMORY = "the GPU's memory ran out: it now holds {} layers at most, the processor the others"
 
 
 @pytest.mark.slow
