@@ -70,7 +70,7 @@ IMPORTERS = {  # outside library -> the modules that may import it; a name that 
     "llguidance": ("chat.inference.grammar", "chat.inference.grammar_sandbox", "chat.remote.constraint_check"),
     "tiktoken": ("chat.llama.tokenizer.",),
     "jinja2": ("chat.prompts.jinja_compiler", "chat.prompts.jinja_sandbox", "convert.tokenizer.default_system"),
-    "rich": ("chat.rendering.", "chat.tui.", "chat.system.progress", "chat.cli.sessions"),
+    "rich": ("chat.rendering.", "chat.tui.", "chat.system.progress", "chat.system.terminal_text", "chat.cli.sessions"),
     "prompt_toolkit": ("chat.tui.",),
     "huggingface_hub": ("chat.hub.",),
     "platformdirs": ("chat.system.paths",),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chat.errors import ExitCode, UsageError
-from chat.system.terminal_text import escape_line
+from chat.system.terminal_text import counted, escape_line, filled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,18 +93,11 @@ def finding_text(finding: Finding, width: int) -> str:
 
 def _filled(head: str, words: str, width: int) -> str:
     indent = " " * INDENT if width >= 60 else "  "
-    return textwrap.fill(
-        escape_line(words),
-        max(width, 20),
-        initial_indent=head,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return filled(escape_line(words), max(width, 20), head=head, indent=indent)
 
 
 def summary(found: list[Finding]) -> str:
     """The counts of problems and notes in words."""
     counts = {state: sum(finding.state == state for finding in found) for state in ("problem", "note")}
-    named = [f"{count} {state}{'s' if count > 1 else ''}" for state, count in counts.items() if count]
+    named = [counted(count, state) for state, count in counts.items() if count]
     return " and ".join(named) if named else "everything is fine"

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 from chat.errors import ChatError
@@ -19,7 +18,7 @@ from chat.models.inventory import read_checked, usable_models
 from chat.models.resolve import resolve
 from chat.system.paths import expand_path
 from chat.system.python_child import python_child
-from chat.system.terminal_text import escape_line, size_text
+from chat.system.terminal_text import escape_line, filled, size_text
 from chat.system.text_files import is_file
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ def _explain(error: ChatError, environment: Environment) -> None:
 def _print_filled(text: str, environment: Environment, indent: int = 0) -> None:
     """Print text in lines that break between words only, further lines indented."""
     width = max(environment.columns() - 1, 1)
-    environment.print(fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False))
+    environment.print(filled(text, width, indent=" " * indent))
 
 
 def completions(typed: str, names: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from chat.history.export import ExportFormat, export_text, format_of_suffix, wit
 from chat.history.records import SHORT_ID_LENGTH
 from chat.history.session_json import iso_time
 from chat.system.paths import data_folder
-from chat.system.terminal_text import counted, escape_control_characters, escape_line
+from chat.system.terminal_text import cell_width, counted, escape_control_characters, escape_line
 from chat.system.text_files import write_file
 
 if TYPE_CHECKING:
@@ -304,7 +304,6 @@ def _print_table(records: Sequence[ListedSession], environment: Environment) -> 
 
     A narrow one has shorter titles, and no counts and times of day.
     """
-    from rich.cells import cell_len
     from rich.text import Text
 
     console = _console(environment)
@@ -318,7 +317,7 @@ def _print_table(records: Sequence[ListedSession], environment: Environment) -> 
         )
         for record in records
     ]
-    label_width, count_width, time_width = (max(map(cell_len, column)) for column in zip(head, *sides, strict=True))
+    label_width, count_width, time_width = (max(map(cell_width, column)) for column in zip(head, *sides, strict=True))
     label_width = min(label_width, _MAX_LABEL_WIDTH)
     count_width = count_width if is_wide else 0
     title_width = max(console.width - label_width - count_width - time_width - 6, _MIN_TITLE_WIDTH)

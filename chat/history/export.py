@@ -12,7 +12,7 @@ from chat.errors import UsageError
 from chat.history.records import SessionRecord, branch_title
 from chat.history.session_json import iso_time, one_line, to_json, to_json_line
 from chat.system.characters import fence_around
-from chat.system.terminal_text import counted, escape_control_characters
+from chat.system.terminal_text import cell_width, counted, escape_control_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,8 +99,6 @@ def _markdown(record: SessionRecord, conversation: Conversation) -> str:
 
 def _text(record: SessionRecord, conversation: Conversation) -> str:
     """Plain text: answers as the screen shows them, without colours."""
-    from chat.rendering.styled_text import cell_width
-
     title = _title(record, conversation)
     parts = [f"{title}\n{_about(record, conversation)}"]
     for section in _sections(conversation):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from chat.rendering.styled_text import (
     Line,
     Span,
-    cell_width,
     highlight,
     line_width,
     parse_markdown,
@@ -17,6 +16,7 @@ from chat.rendering.styled_text import (
     text_of,
     wrap,
 )
+from chat.system.terminal_text import cell_width
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chat.rendering.styled_text import Line, Span, cell_width, cut, plain
-from chat.system.terminal_text import counted
+from chat.rendering.styled_text import Line, Span, cut, plain
+from chat.system.terminal_text import cell_width, counted
 
 if TYPE_CHECKING:
     from chat.core.backend import ModelInfo

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from chat.rendering.formulas import FORMULA, formula_text
+from chat.system.terminal_text import cell_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,13 +66,6 @@ def plain(text: str, style: str = "") -> Line:
 def text_of(line: Line) -> str:
     """The line's characters."""
     return "".join(span.text for span in line)
-
-
-def cell_width(text: str) -> int:
-    """Columns that `text` takes on a terminal; CJK characters and emoji take two."""
-    from rich.cells import cell_len
-
-    return cell_len(text)
 
 
 def line_width(line: Line) -> int:

@@ -136,11 +136,11 @@ class Environment:
 
     def notify(self, sentence: str) -> None:
         """Write a sentence to stderr without control characters: in one line, or on a terminal broken between words."""
-        from chat.system.terminal_text import escape_line
+        from chat.system.terminal_text import escape_line, filled
 
         line = escape_line(sentence)
         if self.stderr.isatty():
-            line = _broken_between_words(line, self._error_columns())
+            line = filled(line, self._error_columns())
         self.print_error(line)
 
     def report(self, error: ChatError) -> None:
@@ -156,17 +156,6 @@ class Environment:
             with suppress(OSError, ValueError):
                 width = os.get_terminal_size(self.stderr.fileno()).columns
         return max(self.columns(width), 1)
-
-
-def _broken_between_words(line: str, width: int) -> str:
-    """A line in rows of at most `width` characters; only a word longer than that, such as a path, runs over the end."""
-    text, used = "", 0
-    for word in line.split(" "):
-        gap = "" if not text else "\n" if used + 1 + len(word) > width >= len(word) else " "
-        text += gap + word
-        used = len(word) if gap != " " else used + 1 + len(word)
-        used = (used - 1) % width + 1 if used else 0
-    return text
 
 
 def notify(sentence: str) -> None:

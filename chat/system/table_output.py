@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
-from chat.system.terminal_text import escape_line
+from chat.system.terminal_text import cell_width, escape_line, filled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,13 +37,14 @@ def table_lines(rows: Sequence[Sequence[str]], width: int) -> list[str]:
         width: columns of the terminal.
     """
     columns = zip(*rows, strict=True)
-    widths = [max((len(cell) for cell in column if len(cell) <= width // 2), default=0) for column in columns]
+    widths = [max((size for size in map(cell_width, column) if size <= width // 2), default=0) for column in columns]
     lines = []
     for row in rows:
         shown = _fitting(row, widths, width)
-        lines.append("  ".join(cell.ljust(size) for cell, size in zip(row[:shown], widths, strict=False)).rstrip())
-        rest = "  ".join(cell for cell in row[shown:] if cell)
-        lines += textwrap.wrap(rest, max(width, 20), initial_indent=_INDENT, subsequent_indent=_INDENT)
+        cells = (cell + " " * (size - cell_width(cell)) for cell, size in zip(row[:shown], widths, strict=False))
+        lines.append("  ".join(cells).rstrip())
+        if rest := "  ".join(cell for cell in row[shown:] if cell):
+            lines += filled(rest, max(width, 20), head=_INDENT, indent=_INDENT).split("\n")
     return lines
 
 
@@ -52,9 +52,9 @@ def _fitting(row: Sequence[str], widths: Sequence[int], width: int) -> int:
     """How many cells of a row stand in their columns on one line; the first always does."""
     column = 0
     for number, (cell, size) in enumerate(zip(row, widths, strict=True)):
-        if number and column + len(cell) > width:
+        if number and column + cell_width(cell) > width:
             return number
-        if len(cell) > size:
+        if cell_width(cell) > size:
             return number + 1
         column += size + len("  ")
     return len(row)

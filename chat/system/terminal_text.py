@@ -1,6 +1,8 @@
-"""Text for the terminal: visible symbols for control characters, sizes and counts in words."""
+"""Text for the terminal: visible symbols for control characters, lines of a width, sizes and counts in words."""
 
 from __future__ import annotations
+
+import re
 
 # Not LRM, RLM and ALM: Hebrew and Arabic text needs them, and they affect only the characters beside them.
 _DIRECTIONS = {
@@ -27,6 +29,11 @@ def _table() -> dict[int, str]:
     return table
 
 
+# CJK punctuation, kana, ideographs and hangul; closing punctuation stays at the character before it
+_WIDE_CHARACTER = (
+    "([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\U00020000-\U0003ffff][、。」』】）！，：；？]*)"
+)
+
 _TABLE = _table()
 _LINE_TABLE = _TABLE | {0x0A: " ", 0x09: " "}
 
@@ -44,6 +51,51 @@ def escape_control_characters(text: str) -> str:
 def escape_line(text: str) -> str:
     """The text on one line, for a title, a name or a table cell: as above, and newlines and tabs become spaces."""
     return text.translate(_LINE_TABLE)
+
+
+def cell_width(text: str) -> int:
+    """Columns that `text` takes on a terminal; CJK characters and emoji take two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def filled(text: str, width: int, *, head: str = "", indent: str = "") -> str:
+    """A text in rows of at most `width` columns, broken between words and around CJK characters.
+
+    Only a word longer than a row, such as a path, runs over the end, so that it can be copied.
+
+    Args:
+        text: without newlines.
+        width: columns.
+        head: stands before the text in the first row.
+        indent: stands before it in the others.
+    """
+    rows, used, is_begun = head, cell_width(head), False
+    least = cell_width(indent)
+    for gap, word in _words(text):
+        size = cell_width(word)
+        if (is_begun or used > least) and used + len(gap) + size > width >= least + size:
+            rows, used = rows.rstrip(" ") + "\n" + indent, least
+        elif is_begun:
+            rows, used = rows + gap, used + len(gap)
+        rows, used, is_begun = rows + word, used + size, True
+        used = (used - 1) % width + 1 if used else 0
+    return rows
+
+
+def _words(text: str) -> list[tuple[str, str]]:
+    """The parts between which a row may break, each with the space before it; a CJK character is one by itself."""
+    parts: list[tuple[str, str]] = []
+    for number, word in enumerate(text.split(" ")):
+        gap = " " if number else ""
+        pieces = [word] if word.isascii() else filter(None, re.split(_WIDE_CHARACTER, word))
+        for piece in pieces:
+            parts.append((gap, piece))
+            gap = ""
+    return parts
 
 
 def size_text(byte_count: int) -> str:

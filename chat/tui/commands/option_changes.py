@@ -10,8 +10,8 @@ from chat.config.remotes import public_value
 from chat.errors import ChatError
 from chat.prompts.model_settings import check_effort
 from chat.rendering.status_text import loading_line
-from chat.rendering.styled_text import Span, cell_width, cut, cut_start
-from chat.system.terminal_text import escape_control_characters, escape_line
+from chat.rendering.styled_text import Span, cut, cut_start
+from chat.system.terminal_text import cell_width, escape_control_characters, escape_line
 from chat.tui.background_backend import session_backend_options
 from chat.tui.commands.session_options import LOADING_GROUPS
 

@@ -47,3 +47,8 @@ def test_a_pipe_gets_tabs_and_no_head_and_no_control_characters() -> None:
     environment = pipes()
     print_table(("A", "B"), [("x\x1b[31m", "y\tz"), ("", "")], environment)
     assert environment.out == "x␛[31m\ty z\n\t\n"
+
+
+def test_wide_characters_take_two_columns() -> None:
+    rows = [["NAME", "SIZE"], ["日本語.gguf", "1 GB"], ["model.gguf", "2 GB"]]
+    assert table_lines(rows, 40) == ["NAME         SIZE", "日本語.gguf  1 GB", "model.gguf   2 GB"]

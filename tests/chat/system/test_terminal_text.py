@@ -7,7 +7,15 @@ import random
 import pyte
 import pytest
 
-from chat.system.terminal_text import count_text, escape_control_characters, escape_line, size_text
+from chat.system.terminal_text import (
+    cell_width,
+    count_text,
+    counted,
+    escape_control_characters,
+    escape_line,
+    filled,
+    size_text,
+)
 from tests.grids import FULL
 
 SPLITS = 10_000 if FULL else 1_000
@@ -109,3 +117,26 @@ def test_a_line_stays_one_line() -> None:
 )
 def test_large_counts_have_the_largest_unit_that_fits(count: int, size: str, number: str) -> None:
     assert (size_text(count), count_text(count)) == (size, number)
+
+
+def test_one_thing_is_counted_in_the_singular() -> None:
+    assert [counted(count, "token") for count in (0, 1, 2, 1234)] == ["0 tokens", "1 token", "2 tokens", "1,234 tokens"]
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_rows_have_at_most_as_many_columns_as_the_terminal(width: int) -> None:
+    """Rows were counted in characters, though a CJK one takes two columns: the terminal broke them inside of words."""
+    text = "error: 日本語の長いファイル名のとても長いもの.txt、다음 파일: there is no 🎉🎉 such file, naïve 名前。"
+    rows = filled(text, width, indent="  ").split("\n")
+    assert all(cell_width(row) <= width for row in rows)
+    assert "".join(row.strip() for row in rows).replace(" ", "") == text.replace(" ", "")
+    assert not any(row.strip().startswith(("、", "。")) for row in rows)
+    assert len(rows) <= 1 + cell_width(text) // (width - 6)  # none is broken early
+
+
+def test_rows_break_behind_their_head_and_keep_spaces() -> None:
+    assert filled("llama-cpp-python 1.0  x", 24, head="ok   library  ", indent="  ") == (
+        "ok   library\n  llama-cpp-python 1.0\n  x"
+    )
+    assert filled("a  b", 10) == "a  b"
+    assert (filled("", 10), filled("", 10, head="x ")) == ("", "x ")
