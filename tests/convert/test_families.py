@@ -255,6 +255,7 @@ def write_packed(path: Path, tensors: dict[str, Array]) -> None:
     write_tensors(path, tensors, {name: "F8_E4M3" for name, array in tensors.items() if array.dtype == np.int8})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ministral3", "mistral4"])
 def test_fp8_as_shipped_is_bytes_times_scales_without_advice(name: str, tmp_path: Path) -> None:
     """Stacked experts have a scale each: (experts, 1, 1). FP8 is the release itself, so nothing is warned."""

@@ -92,6 +92,7 @@ def test_a_choice_is_one_of_the_options_with_their_probabilities(model: Path) ->
     assert answer["text"] == max(answer["choice"], key=answer["choice"].get)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

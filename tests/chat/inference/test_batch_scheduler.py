@@ -119,6 +119,7 @@ def test_answers_are_those_of_each_alone_in_an_engine_of_its_own(
     assert ids(together) == [lone_ids(each) for each in requests]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "parallel", "expected"), [(12, 9, 1), (5, 9, 0), (12, None, 0), (12, 7, 0)])
 def test_more_sequences_than_are_batch_invariant_give_one_notice_if_asked_for(
     count: int, parallel: int | None, expected: int, any_model: Path, open_engine: Open
@@ -195,6 +196,7 @@ def test_a_bad_request_fails_alone(engine: LocalBackend) -> None:
     assert "`--top-p 7` is out of range" in str(outcomes[3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", [2, 4])
 def test_a_common_prefix_is_read_once(parallel: int, model: Path, open_engine: Open) -> None:
     system = "You are a careful clerk. " * 4

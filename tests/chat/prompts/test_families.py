@@ -48,6 +48,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return run_command(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_answers_in_its_own_format_until_its_end_of_turn(name: str, folder: Path) -> None:
     family = FAMILIES[name]

@@ -60,6 +60,7 @@ def test_conversations_have_the_reference_ids_or_are_refused_by_both(name: str) 
     assert refused < CONVERSATIONS * 0.6, "most conversations are in order, else nothing was compared"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_odd_texts_alone_have_the_reference_ids(name: str) -> None:
     here = case(name)

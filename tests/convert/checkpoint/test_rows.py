@@ -71,6 +71,7 @@ def test_the_rotary_order_pairs_the_halves_of_each_head() -> None:
     assert np.array_equal(weights[rotary_order(48, 16)], expected)
 
 
+@pytest.mark.slow
 def test_pages_that_were_read_are_given_back(tmp_path: Path) -> None:
     smaps = Path("/proc/self/smaps")
     if not smaps.exists():

@@ -163,6 +163,7 @@ def test_rows_are_the_same_however_they_are_cut(tmp_path: Path, monkeypatch: pyt
             assert made_of(folder)[0] == made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bits", "group", "has_zeros", "is_sorted"),
     [(4, 32, False, False), (4, 128, True, False), (8, 64, True, False), (2, 32, False, True), (4, 16, True, True)],
@@ -181,6 +182,7 @@ def test_packed_integers_mean_what_their_formula_says(
     assert warnings[0].startswith("the checkpoint is quantized already (packed integers)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheme", "settings"),
     [

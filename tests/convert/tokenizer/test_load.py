@@ -59,6 +59,7 @@ def test_the_prompt_format_is_known_by_name(suffix: str, expected: str, tmp_path
     assert read_vocabulary(tmp_path, 520).prompt_format == expected
 
 
+@pytest.mark.slow
 def test_a_versioned_copy_of_the_same_file_names_its_format(tmp_path: Path) -> None:
     """The v0.3 folder of the hub has both; the tiny one's pieces alone could also be v2's."""
     assert read_vocabulary(V03, 520).prompt_format == "v3"

@@ -115,6 +115,7 @@ OLD_PATTERN = (  # of Small 3.1's tokenizer.json and its relatives
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step",
     [
