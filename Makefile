@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: all setup format check fast test
+.PHONY: all setup kernels format check fast test
 
 all: check test
 
@@ -12,6 +12,9 @@ $(BIN)/pytest: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -e '.[test]'
 	touch $@
+
+kernels: setup  ## compile the fast kernels of `convert` again
+	$(BIN)/pip install --no-deps -e .
 
 format: setup  ## format the code and sort its imports
 	$(BIN)/ruff check --fix

@@ -15,7 +15,7 @@ from convert.lora.adapter import is_adapter
 from convert.output import gguf_writer
 from convert.output.tensor_writer import usable_cpus, write_tensors
 from convert.output.verify import try_out, verify
-from convert.quantize.kernels import load_library
+from convert.quantize.kernels import load_library, slow_types
 
 if TYPE_CHECKING:
     from chat.system.environment import Environment
@@ -77,7 +77,16 @@ def _write(
     report = draft.report()
     return replace(
         report,
-        warnings=(*report.warnings, *([untried] if untried else [])),
+        warnings=(*report.warnings, *_slow_packing(draft), *([untried] if untried else [])),
         verified=options.verify,
         seconds={part: round(value, 3) for part, value in seconds.items()},
     )
+
+
+def _slow_packing(draft: ConversionDraft) -> tuple[str, ...]:
+    """A word for the types that the fast kernels are built for, but could not pack."""
+    packed = {(job.tensor.type, job.importance is not None) for job in draft.jobs if not job.copied}
+    slow = slow_types(packed)
+    if not slow:
+        return ()
+    return (f"{', '.join(slow)} was packed with llama.cpp's own, slower kernels, as this build of it rounds otherwise",)

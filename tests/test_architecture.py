@@ -42,6 +42,7 @@ LAYERS = (
     "chat.cli",
 )
 CONVERT_LAYERS = (
+    "convert.native",
     "convert.checkpoint",
     "convert.architecture",
     "convert.dequantize",

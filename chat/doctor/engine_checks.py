@@ -80,6 +80,19 @@ def check_devices(found: Mapping[str, Any], seen_gpu: str | None, version: str) 
     return lines
 
 
+def check_kernels(found: Mapping[str, Any]) -> Finding:
+    """Whether `convert` packs weights with its own kernels, and with llama.cpp's bytes."""
+    if found["instruction_set"] is None:
+        words = "`convert` packs weights with llama.cpp's own kernels, which take about ten times as long"
+        hint = "install a C++ compiler, then this program again"
+        return Finding("kernels", "note", words, hint)
+    words = f"`convert` packs weights with {found['instruction_set']}, and llama.cpp's bytes"
+    if found["slow"]:
+        words += f"; but {', '.join(found['slow'])} with llama.cpp's own kernels, as this build of it rounds otherwise"
+        return Finding("kernels", "note", words)
+    return Finding("kernels", "ok", words)
+
+
 def check_choice(found: Mapping[str, Any]) -> Finding:
     """How the model would be loaded, by the arithmetic that the engine itself uses."""
     repack = "rows repacked" if found["repack"] else "rows not repacked unless the prompt is long"
@@ -130,6 +143,7 @@ def check_guide(found: Mapping[str, Any]) -> Finding:
 CHECKS: dict[str, Callable[[Mapping[str, Any]], Finding]] = {
     "build": check_build,
     "threads": check_threads,
+    "kernels": check_kernels,
     "choice": check_choice,
     "exactness": check_exactness,
     "guide": check_guide,

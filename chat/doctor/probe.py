@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,12 @@ GUIDE_ROUNDS = 4  # answers of the guide, to measure its speed
 
 def answer(question: Message, send: Callable[[Message], None]) -> None:
     """Find out everything; `question` may hold the `options` of a model."""
-    for stage, find in (("build", _build), ("threads", _threads), ("devices", _devices)):
+    for stage, find in (
+        ("build", _build),
+        ("threads", _threads),
+        ("devices", _devices),
+        ("kernels", _kernels),
+    ):
         send({"stage": stage, "found": find()})
     if question.get("options"):
         send({"stage": "choice", **_choice(build(EngineOptions, question["options"]))})
@@ -100,6 +106,12 @@ def _threads() -> dict[str, int]:
 
 def _devices() -> dict[str, Any]:
     return {"free_bytes": host_free_bytes(), "list": [asdict(device) for device in devices()]}
+
+
+def _kernels() -> dict[str, Any]:
+    """How `convert` packs blocks here."""
+    found: dict[str, Any] = import_module("convert.quantize.kernels").kernel_state()
+    return found
 
 
 def _choice(options: EngineOptions) -> Message:

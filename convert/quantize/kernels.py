@@ -1,4 +1,4 @@
-"""Pack float rows into ggml blocks, and unpack them, with llama.cpp's own library libggml-base."""
+"""Pack float rows into ggml blocks, and unpack them, with llama.cpp's own library libggml-base or our fast kernels."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chat.errors import ChatError, DataError
 from chat.gguf import types
 from convert.checkpoint.rows import READ_AHEAD
+from convert.native.packers import PACKED_TYPES, Packer, packers, sample
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -131,14 +132,68 @@ def quantize(
         raise ValueError(f"{name}: rows of {columns} cannot be packed as {kind.name}")
     if not _fits_float16(rows):
         _check_large(rows, kind, name, first_row)
+    packer = packer_of(kind, has_importance=importance is not None)
+    if packer is None:
+        return _pack_with_ggml(rows, kind, importance)
+    packed = np.empty((count, kind.row_bytes(columns)), dtype=np.uint8)
+    packer.pack(kind.ggml_id, rows, packed, importance, _quantize_address())
+    return packed
+
+
+def _pack_with_ggml(rows: Floats, kind: TensorType, importance: Floats | None) -> npt.NDArray[np.uint8]:
+    count, columns = rows.shape
     packed = np.empty((count, kind.row_bytes(columns)), dtype=np.uint8)
     weights = None if importance is None else importance.ctypes.data
     written = library().ggml_quantize_chunk(
         kind.ggml_id, rows.ctypes.data, packed.ctypes.data, 0, count, columns, weights
     )
     if written != packed.nbytes:
-        raise ChatError(f"{name}: llama.cpp packed {written} bytes as {kind.name} where {packed.nbytes} were expected")
+        raise ChatError(f"llama.cpp packed {written} bytes as {kind.name} where {packed.nbytes} were expected")
     return packed
+
+
+def _quantize_address() -> int:
+    return ctypes.cast(library().ggml_quantize_chunk, ctypes.c_void_p).value or 0
+
+
+@cache
+def packer_of(kind: TensorType, *, has_importance: bool) -> Packer | None:
+    """The fast kernels for a type, if there are any whose bytes are those of this build of ggml."""
+    if kind.name not in PACKED_TYPES:
+        return None
+    rows, columns = sample()
+    importance = columns if has_importance else None
+    expected = _pack_with_ggml(rows, kind, importance)
+    for packer in packers():
+        packed = np.empty_like(expected)
+        packer.pack(kind.ggml_id, rows, packed, importance, _quantize_address())
+        if np.array_equal(packed, expected):
+            return packer
+    return None
+
+
+def slow_types(kinds: Iterable[tuple[TensorType, bool]]) -> list[str]:
+    """Which types have fast kernels that were built, but give other bytes than this build of ggml.
+
+    Args:
+        kinds: types, each with whether an importance matrix is used.
+    """
+    if not packers():
+        return []
+    slow = {kind.name for kind, has in kinds if kind.name in PACKED_TYPES and not packer_of(kind, has_importance=has)}
+    return sorted(slow)
+
+
+def kernel_state() -> dict[str, Any]:
+    """What `doctor` reports: the instruction set of the fast kernels, if there are any, and the types they do not pack.
+
+    Raises:
+        ChatError: libggml-base is not installed.
+        OSError: it cannot be loaded.
+    """
+    best = packers()[:1]
+    kinds = [(BLOCK_TYPES[name], has_importance) for name in PACKED_TYPES for has_importance in (False, True)]
+    return {"instruction_set": best[0].instruction_set if best else None, "slow": slow_types(kinds)}
 
 
 def dequantize(raw: bytes, kind: TensorType, count: int, columns: int) -> Floats:

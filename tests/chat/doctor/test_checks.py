@@ -31,6 +31,7 @@ USUAL = [
     "build",
     "threads",
     "device",
+    "kernels",
     "exactness",
     "guide",
 ]

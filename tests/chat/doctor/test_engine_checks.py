@@ -18,6 +18,7 @@ from chat.doctor.engine_checks import (
     check_devices,
     check_exactness,
     check_guide,
+    check_kernels,
     check_threads,
 )
 from chat.doctor.machine_checks import Finding
@@ -43,6 +44,22 @@ def test_a_difference_over_the_limit_is_a_loud_problem(difference: float) -> Non
     assert finding.words == (
         f"WRONG ANSWERS: logits of 270 tokens through a window of 64 differ by {difference:.0e} at most, "
         "and 0.002 is the limit"
+    )
+
+
+def test_who_packs_weights_is_told() -> None:
+    words = "`convert` packs weights with AVX2, and llama.cpp's bytes"
+    assert check_kernels({"instruction_set": "AVX2", "slow": []}) == Finding("kernels", "ok", words)
+    assert check_kernels({"instruction_set": "AVX2", "slow": ["Q4_K", "Q6_K"]}) == Finding(
+        "kernels",
+        "note",
+        f"{words}; but Q4_K, Q6_K with llama.cpp's own kernels, as this build of it rounds otherwise",
+    )
+    assert check_kernels({"instruction_set": None, "slow": []}) == Finding(
+        "kernels",
+        "note",
+        "`convert` packs weights with llama.cpp's own kernels, which take about ten times as long",
+        "install a C++ compiler, then this program again",
     )
 
 
