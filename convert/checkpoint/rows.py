@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from chat.errors import DataError
+from convert.native.widen import widen_float16
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,12 +42,16 @@ def _from_bfloat16(raw: memoryview) -> Floats:
     return words.view(np.float32)
 
 
+def _from_float16(raw: memoryview) -> Floats:
+    return widen_float16(np.frombuffer(raw, dtype="<f2"))
+
+
 def _plain(dtype: str) -> Callable[[memoryview], Floats]:
     return lambda raw: np.frombuffer(raw, dtype=dtype).astype(np.float32)
 
 
 DECODERS: Mapping[str, Callable[[memoryview], Floats]] = MappingProxyType(
-    {"BF16": _from_bfloat16, "F16": _plain("<f2"), "F32": _plain("<f4"), "F64": _plain("<f8")}
+    {"BF16": _from_bfloat16, "F16": _from_float16, "F32": _plain("<f4"), "F64": _plain("<f8")}
 )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from convert.checkpoint.mapped_file import TensorEntry
 from convert.dequantize.parts import Part, Weight
+from convert.native.widen import widen_bytes
 
 if TYPE_CHECKING:
     from convert.checkpoint.rows import Floats
@@ -46,7 +47,7 @@ class Float8Rows:
         """Rows [start, stop)."""
         offset, nbytes = self.weight.entry.offset + start * self.columns, (stop - start) * self.columns
         codes = np.frombuffer(self.weight.file.file.view(offset, nbytes), dtype=np.uint8)
-        numbers = table(self.weight.entry.dtype)[codes].reshape(stop - start, self.columns)
+        numbers = widen_bytes(codes, table(self.weight.entry.dtype)).reshape(stop - start, self.columns)
         self.weight.file.file.release(offset, nbytes)
         block_rows, width = self.block
         expert, row = np.divmod(np.arange(start, stop), self.height)
