@@ -1,11 +1,15 @@
 // Quantization of float32 rows to ggml blocks, many at a time, byte for byte as ggml-quants.c of llama.cpp does it.
 //
 // The kernels are compiled once for each instruction set. Whether a multiplication and an addition may be contracted is
-// a flag of the compiler (-ffp-contract), as it is for ggml.
+// a flag of the compiler (-ffp-contract), as it is for ggml. Clang, whose default lets it contract within an expression,
+// makes the same choices as in ggml where the expressions are the same.
 
 #include <stdint.h>
 #include <string.h>
 #if defined(__GNUC__) && !defined(__clang__)
+#if defined(CONTRACTED)
+#pragma GCC optimize("fp-contract=fast")  // its default; to GCC -ffp-contract=on means off
+#endif
 #pragma GCC diagnostic ignored "-Wpsabi"                // every function with vectors is inlined
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in immintrin.h itself
 #endif

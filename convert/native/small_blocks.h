@@ -57,7 +57,8 @@ INLINE bool quantize_q4_0(const float *x, uint8_t *block) {
     int quants[SMALL];
     memcpy(block, &half, 2);
     for (int i = 0; i < SMALL; i++) {
-        int quant = (int)(x[i] * inverse + 8.5f);
+        float value = x[i] * inverse;  // a statement of its own, as in ggml: that decides about contraction
+        int quant = (int)(value + 8.5f);
         quants[i] = quant < 15 ? quant : 15;
     }
     for (int i = 0; i < SMALL / 2; i++) block[2 + i] = (uint8_t)(quants[i] | quants[i + SMALL / 2] << 4);

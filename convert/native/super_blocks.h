@@ -120,12 +120,15 @@ template <int MOST, int STEPS>
 INLINE void search_both(const Floats *x, const Floats *weights, float first, float step, Found *found) {
     Pair both_x[SUB], both_weights[SUB];
     for (int i = 0; i < SUB; i++) {
-        both_x[i] = {x[i], x[SUB + i]};
-        both_weights[i] = {weights[i], weights[SUB + i]};
+        both_x[i] = pair_of(x[i], x[SUB + i]);
+        both_weights[i] = pair_of(weights[i], weights[SUB + i]);
     }
     ScaleAndMin both = search_scale_and_min<SUB, MOST, STEPS>(both_x, both_weights, first, step);
-    found[0] = {both.scale.a, both.min.a, both.inverse.a, both.offset.a};
-    found[1] = {both.scale.b, both.min.b, both.inverse.b, both.offset.b};
+    for (int half = 0; half < 2; half++) {
+        found[half] = {
+            half_of(both.scale, half), half_of(both.min, half), half_of(both.inverse, half),
+            half_of(both.offset, half)};
+    }
 }
 
 template <int MOST, int STEPS>
