@@ -53,8 +53,8 @@ def engine_options(settings: Settings, model_path: Path, *, session: bool, state
     """
     if settings.kv_type in ("q8_0", "q4_0") and settings.flash_attention == "off":
         raise UsageError(
-            f"--kv-type {settings.kv_type} needs flash attention, but --flash-attention is off",
-            hint="leave out `--flash-attention off`, or use `--kv-type f16`",
+            f"`--kv-type {settings.kv_type}` needs flash attention, but `--flash-attention` is off",
+            hint="leave out `--flash-attention off` or use `--kv-type f16`",
         )
     _require_number_or(settings.window, "--window", ("auto", "off"))
     _require_number_or(settings.gpu_layers, "--gpu-layers", ("auto", "all"))

@@ -73,8 +73,9 @@ class ResponseBuilder:
         self.loaded = loaded
         self.request = request
         self.sampling: Sampling = settle(request.sampling)
+        drops = loaded.options.overflow == "drop"
         self.prompt: BuiltPrompt = build_prompt(
-            request, loaded.vocabulary, loaded.prompt_format, loaded.limit, loaded.options.overflow == "drop"
+            request, loaded.vocabulary, loaded.prompt_format, loaded.limit, drops, loaded.info.trained_context
         )
         self.choices = _choices(request)
         self.cached = 0

@@ -62,7 +62,7 @@ class BuiltPrompt:
 
 
 def build_prompt(
-    request: Request, tokenizer: Encoder, prompt_format: str, limit: int | None, drop: bool
+    request: Request, tokenizer: Encoder, prompt_format: str, limit: int | None, drop: bool, most: int | None = None
 ) -> BuiltPrompt:
     """The ids of the request's prompt, within a limit.
 
@@ -72,6 +72,7 @@ def build_prompt(
         prompt_format: one of `FORMATS`.
         limit: tokens of prompt and answer together; None for no limit.
         drop: leave out the oldest whole turns of a conversation that is too long, rather than refuse it.
+        most: the largest context that the model can have; None if that is unknown.
 
     Raises:
         ContextError: it does not fit.
@@ -86,8 +87,10 @@ def build_prompt(
         return BuiltPrompt(ids)
     available = limit - answer_reserve(limit, request.max_tokens)
     if drop and request.prompt.messages is not None and len(ids) > available:
-        return _build_shorter(request.prompt, tokenizer, prompt_format, limit, available)
-    check_fits(len(ids), limit)
+        shorter = _build_shorter(request.prompt, tokenizer, prompt_format, available)
+        check_fits(len(shorter.ids), limit, most)
+        return shorter
+    check_fits(len(ids), limit, most)
     return BuiltPrompt(ids)
 
 
@@ -153,8 +156,8 @@ def stable_prefix_length(prompt: Prompt, ids: Sequence[int], tokenizer: Encoder,
         return len(ids)
 
 
-def _build_shorter(prompt: Prompt, tokenizer: Encoder, prompt_format: str, limit: int, available: int) -> BuiltPrompt:
-    """The prompt of a conversation without its oldest turns.
+def _build_shorter(prompt: Prompt, tokenizer: Encoder, prompt_format: str, available: int) -> BuiltPrompt:
+    """The prompt of a conversation without its oldest turns; the last one alone may still be too long.
 
     The turns to leave out are estimated from the tokens of their texts, and then counted in the rendered prompt.
     """
@@ -167,9 +170,6 @@ def _build_shorter(prompt: Prompt, tokenizer: Encoder, prompt_format: str, limit
     while True:
         kept = head + tuple(message for turn in turns[dropped:] for message in turn)
         ids = encode(replace(prompt, messages=kept), tokenizer, prompt_format)
-        is_last_turn = dropped >= len(turns) - 1
-        if len(ids) < limit and (len(ids) <= available or is_last_turn):
+        if dropped >= len(turns) - 1 or len(ids) <= available:
             return BuiltPrompt(ids, dropped, len(turns))
-        if is_last_turn:
-            check_fits(len(ids), limit)
         dropped += 1

@@ -98,14 +98,14 @@ def refused_wishes(request: Request, info: ModelInfo, *, has_marks: bool) -> tup
     limited = request.max_thinking_tokens is not None and not has_marks
     sentences = (
         "" if info.thinking_control else _refused_switch(request.prompt.thinks, has_marks=has_marks),
-        "this model does not mark its reasoning, so --think-limit changes nothing" if limited else "",
+        "this model does not mark its reasoning, so `--think-limit` changes nothing" if limited else "",
     )
     return tuple(filter(None, sentences))
 
 
 def _refused_switch(thinks: bool | None, *, has_marks: bool) -> str:
     if thinks and not has_marks:
-        return "this model does not think before it answers, so --think on changes nothing"
+        return "this model does not think before it answers, so `--think on` changes nothing"
     if thinks is False and has_marks:
-        return "this model cannot be told not to think; --think hide keeps its thoughts off the screen"
+        return "this model cannot be told not to think; `--think hide` keeps its thoughts off the screen"
     return ""

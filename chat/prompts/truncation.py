@@ -64,12 +64,13 @@ def dropped_turns(turn_tokens: Sequence[int], head_tokens: int, available_tokens
     return dropped
 
 
-def check_fits(prompt_tokens: int, context: int) -> None:
+def check_fits(prompt_tokens: int, context: int, most: int | None = None) -> None:
     """Refuse a prompt that leaves no space for a single token of an answer.
 
     Args:
         prompt_tokens: of the whole prompt.
         context: tokens that it holds.
+        most: the largest context that the model can have; None if that is unknown.
 
     Raises:
         ContextError: with both numbers.
@@ -77,10 +78,13 @@ def check_fits(prompt_tokens: int, context: int) -> None:
     if prompt_tokens >= context:
         raise ContextError(
             f"the prompt has {prompt_tokens:,} tokens, but the context holds {context:,} and the answer needs room too",
-            hint=f"shorten it, or load the model with `--context {_larger_context(prompt_tokens)}`",
+            hint=_way_out(prompt_tokens, most),
         )
 
 
-def _larger_context(tokens: int) -> int:
-    """A context with space for a prompt and an answer, in whole thousands of 1024 tokens."""
-    return -(-(tokens + 1024) // 1024) * 1024
+def _way_out(prompt_tokens: int, most: int | None) -> str:
+    """What to do about a prompt that is too long: a context with space for it and an answer, if the model has one."""
+    larger = -(-(prompt_tokens + 1024) // 1024) * 1024
+    if most is not None and prompt_tokens >= most:
+        return f"shorten it; {most:,} tokens are the most that this model can read"
+    return f"shorten it, or use `--context {larger if most is None else min(larger, most)}`"

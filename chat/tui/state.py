@@ -11,7 +11,7 @@ from chat.config.resolve import ResolvedSettings
 from chat.models.last_used import remember_model, short_name
 from chat.rendering.styled_text import Line, Span, plain, wrap
 from chat.system.terminal_text import escape_control_characters, escape_line
-from chat.tui.commands.session_options import session_hint
+from chat.tui.commands.session_options import session_hint, session_sentence
 from chat.tui.model_lists import ModelLists
 from chat.tui.signals import Signals, Terminated
 
@@ -204,7 +204,7 @@ class SessionState:
 
     def show_error(self, error: ChatError) -> None:
         """Show an error with its hint, and an empty line."""
-        self.show(*self.wrapped(f"error: {error.message}", "red"))
+        self.show(*self.wrapped(f"error: {session_sentence(error.message)}", "red"))
         if error.hint:
             self.show(*self.wrapped(f"hint: {session_hint(error.hint)}"))
         self.show(())

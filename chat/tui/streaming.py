@@ -13,6 +13,7 @@ from chat.errors import ChatError
 from chat.rendering.styled_text import Line, plain, wrap
 from chat.rendering.wait_indicator import PATIENCE_SECONDS, SILENCE_SECONDS, WaitState
 from chat.system.terminal_text import escape_line
+from chat.tui.commands.session_options import session_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +161,9 @@ class StreamingReply:
             if self.shows_reasoning:
                 self.view.think(event.text)
         elif isinstance(event, Notice):
-            self.view.note(*wrap(plain(f"note: {escape_line(event.text)}", "magenta"), self.screen.width), ())
+            self.view.note(
+                *wrap(plain(f"note: {escape_line(session_sentence(event.text))}", "magenta"), self.screen.width), ()
+            )
         elif isinstance(event, Completion):
             self.outcome.completion = event
         return True

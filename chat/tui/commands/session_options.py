@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 LOADING_GROUPS = (Group.MODEL, Group.ENGINE)  # their options take effect when the model is loaded
 FIXED = ("parallel",)
-_FLAG = re.compile(r"(leave out |add )?((?:a )?(?:smaller|larger|fewer) )?`(--?[a-z][a-z-]*)( [^`]+)?`")
+_FLAG = re.compile(r"(leave out |add |use )?((?:a )?(?:smaller|larger|fewer) )?`(--?[a-z][a-z-]*)( [^`]+)?`")
+_BARE_FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
+_COMMANDS = {"model": "/model", "remote_model": "/model", "think": "/think", "think_limit": "/think limit"}
 
 
 def changeable_options() -> dict[str, OptionSpec]:
@@ -60,21 +62,43 @@ def think_words() -> tuple[str, ...]:
 
 def session_hint(hint: str) -> str:
     """A hint for a session: what it says of the flags of a shell, said of `/model` and `/set`."""
-    return _FLAG.sub(_as_command, hint)
+    return _FLAG.sub(_as_command, hint).replace("`mistral-chat models list`", "`/model`")
+
+
+def session_sentence(sentence: str) -> str:
+    """A note or an error for a session: `--context 99` is `/set context 99` there, and `--context` is `context`.
+
+    Commands of a shell, such as `mistral-chat convert FILE --window 4096`, stay as they are.
+    """
+    parts = sentence.split("`")
+    for number, part in enumerate(parts):
+        if number % 2 == 0:
+            parts[number] = _BARE_FLAG.sub(lambda found: _as_name(found[0], "`"), part)
+        elif part.startswith("-"):
+            is_command = " " in part or part.startswith("--no-")
+            parts[number] = session_hint(f"`{part}`").strip("`") if is_command else _as_name(part)
+    return "`".join(parts)
+
+
+def _as_name(flag: str, quote: str = "") -> str:
+    """An option's name in a session; the flag itself if a session cannot change it."""
+    spec = _named(flag)
+    is_known = spec is not None and spec.name in changeable_options()
+    return f"{quote}{spec.name.replace('_', '-')}{quote}" if spec is not None and is_known else flag
 
 
 def _as_command(found: re.Match[str]) -> str:
     verb, amount, flag, value = (each or "" for each in found.groups())
     spec = _named(flag)
+    if spec is not None and spec.name in _COMMANDS and not (amount or verb == "leave out "):
+        return f"{verb and 'use '}`{_COMMANDS[spec.name]}{value}`"
     if spec is None or spec.name not in changeable_options():
         return found[0]
-    if spec.name == "model":
-        return f"{amount}`/model{value}`"
     name = spec.name.replace("_", "-")  # as they are listed
     if verb == "leave out ":
         return f"use `/set {name} default`"
     if amount:
-        return f"{amount}{name} (`/set {name} N`)"
+        return f"{verb}{amount}{name} (`/set {name} N`)"
     if spec.kind is bool and not value:
         value = " off" if flag.startswith("--no-") else " on"
     return f"{verb and 'use '}`/set {name}{value}`"

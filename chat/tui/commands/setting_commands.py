@@ -92,7 +92,7 @@ def show_groups(state: SessionState, specs: Sequence[OptionSpec]) -> None:
 
 
 def think(state: SessionState, argument: str) -> None:
-    """`/think [show | limit N | CHOICE]`: a choice of `--think`.
+    """`/think [show | limit [N|off] | CHOICE]`: a choice of `--think`.
 
     Raises:
         UsageError: the argument is none of these.
@@ -103,8 +103,10 @@ def think(state: SessionState, argument: str) -> None:
         return show_reasoning(state)
     if not word:
         return state.show(*(option_line(state, spec) for spec in (choice, limit)), ())
+    if word == "limit" and not value.strip():
+        return show_options(state, limit.name)
     if word == "limit":
-        text = "default" if value.strip() in ("", "off", "none") else value.strip()
+        text = "default" if value.strip() in ("off", "none") else value.strip()
         return apply_options(state, {limit.name: parse_value(limit, text)}, "/think")
     if word not in choice.choices or value:
         raise UsageError(

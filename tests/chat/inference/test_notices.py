@@ -58,8 +58,8 @@ def test_a_wish_that_changes_nothing_is_told_once_until_it_is_taken_back(plain_f
     limited = replace(CONVERSATION, max_thinking_tokens=9)
     both = replace(limited, prompt=replace(limited.prompt, thinks=True))
     engine = LocalBackend(EngineOptions(str(plain_file), threads=1))
-    limit = "this model does not mark its reasoning, so --think-limit changes nothing"
-    on = "this model does not think before it answers, so --think on changes nothing"
+    limit = "this model does not mark its reasoning, so `--think-limit` changes nothing"
+    on = "this model does not think before it answers, so `--think on` changes nothing"
     asked = (limited, limited, both, CONVERSATION, limited)
     assert [notices(engine, request) for request in asked] == [[limit], [], [on], [], [limit]]
     engine.close()

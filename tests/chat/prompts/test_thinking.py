@@ -120,9 +120,9 @@ def test_a_wish_that_the_model_cannot_follow_is_told() -> None:
         return refused_wishes(asked, model(control), has_marks=has_marks)
 
     found = {key: said(*key) for key in itertools.product((None, True, False), (True, False), (None, 9))}
-    on = "this model does not think before it answers, so --think on changes nothing"
-    off = "this model cannot be told not to think; --think hide keeps its thoughts off the screen"
-    limit = "this model does not mark its reasoning, so --think-limit changes nothing"
+    on = "this model does not think before it answers, so `--think on` changes nothing"
+    off = "this model cannot be told not to think; `--think hide` keeps its thoughts off the screen"
+    limit = "this model does not mark its reasoning, so `--think-limit` changes nothing"
     assert {key: sentences for key, sentences in found.items() if sentences} == {
         (None, False, 9): (limit,),
         (True, False, None): (on,),

@@ -69,10 +69,26 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers() -> None:
     assert caught.value.message == (
         "the prompt has 4,096 tokens, but the context holds 4,096 and the answer needs room too"
     )
-    assert caught.value.hint == "shorten it, or load the model with `--context 5120`"
+    assert caught.value.hint == "shorten it, or use `--context 5120`"
     assert caught.value.exit_code == ExitCode.CONTEXT == 5
 
 
 def test_what_is_left_out_is_counted_in_the_singular_too() -> None:
     assert left_out_text(1, 256) == "the oldest turn no longer fits the context of 256 tokens and is left out"
     assert left_out_text(3, 8192) == "the 3 oldest turns no longer fit the context of 8,192 tokens and are left out"
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "most", "hint"),
+    [
+        (39_047, 8192, "shorten it; 8,192 tokens are the most that this model can read"),
+        (8192, 8192, "shorten it; 8,192 tokens are the most that this model can read"),
+        (8000, 8192, "shorten it, or use `--context 8192`"),
+        (5000, 32_768, "shorten it, or use `--context 6144`"),
+    ],
+)
+def test_no_hint_names_a_context_that_the_model_cannot_have(prompt_tokens: int, most: int, hint: str) -> None:
+    """`--context 40960` was proposed for a model of 8,192 tokens, which then refused it."""
+    with pytest.raises(ContextError) as caught:
+        check_fits(prompt_tokens, 4096, most)
+    assert caught.value.hint == hint

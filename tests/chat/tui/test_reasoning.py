@@ -47,6 +47,7 @@ def test_think_changes_its_options(start: Any) -> None:
     terminal.run("/think show", "No answer here has any thinking.")
     terminal.run("/think off", "think            off  /think")
     terminal.run("/think limit 100", "think-limit      100  /think")
+    terminal.run("/think limit", "Most tokens of thinking")  # this once removed the limit
     terminal.run("/think limit off", "think-limit      -  /think")
     terminal.run("/think", "think            off  /think")
     terminal.run("/think limit many", "error: ")

@@ -67,8 +67,8 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_options_of_the_engine_are_refused_as_on_the_command_line(tmp_path: Path, lab: Script) -> None:
     """Once `/set gpu_layers` was taken, connected again and changed nothing."""
     output, _ = session(tmp_path, lab, "/set gpu_layers 3", "/set kv-type f32", "/show all", session="s")
-    assert "error: --remote and --gpu-layers cannot be used together\n" in output
-    assert "error: --remote and --kv-type cannot be used together\n" in output
+    assert "error: `remote` and `gpu-layers` cannot be used together\n" in output
+    assert "error: `remote` and `kv-type` cannot be used together\n" in output
     assert "hint: `/model` switches to a local model, which takes it" in output
     listed = {line.split()[0 if line[0] != "*" else 1] for line in output.splitlines() if line.startswith(("* ", "  "))}
     assert {"remote", "remote-model", "temperature"} <= listed

@@ -16,7 +16,13 @@ from chat.config.resolve import resolve_settings
 from chat.core.backend import ModelInfo
 from chat.system.paths import models_folder
 from chat.tui.commands.model_commands import MODEL_HINT, model_facts, switch_model
-from chat.tui.commands.session_options import changeable_options, find_option, parse_value, session_hint
+from chat.tui.commands.session_options import (
+    changeable_options,
+    find_option,
+    parse_value,
+    session_hint,
+    session_sentence,
+)
 from chat.tui.commands.setting_commands import show_options
 from tests.folders import ROOT
 
@@ -25,6 +31,10 @@ from tests.folders import ROOT
     ("in_a_shell", "in_a_session"),
     [
         ("name a GGUF file with `-m FILE`", "name a GGUF file with `/model FILE`"),
+        ("leave out `--draft off` or use `--mlock`", "use `/set draft default` or use `/set mlock on`"),
+        ("`--remote-model NAME` chooses one", "`/model NAME` chooses one"),
+        ("`--think-limit 9` ends it sooner", "`/think limit 9` ends it sooner"),
+        ("`mistral-chat models list` shows what is here", "`/model` shows what is here"),
         ("leave out `--draft`, or close other programs", "use `/set draft default`, or close other programs"),
         (
             "use fewer `--gpu-layers`, a smaller `--context`, or `--kv-type q8_0`",
@@ -41,6 +51,24 @@ from tests.folders import ROOT
 )
 def test_a_hint_names_what_a_session_takes(in_a_shell: str, in_a_session: str) -> None:
     assert session_hint(in_a_shell) == in_a_session
+
+
+@pytest.mark.parametrize(
+    ("in_a_shell", "in_a_session"),
+    [
+        ("`--gpu-layers 4` has no effect", "`/set gpu-layers 4` has no effect"),
+        ("it does not think, so `--think on` changes nothing", "it does not think, so `/think on` changes nothing"),
+        ("--temperature must be a number, not 'x'", "`temperature` must be a number, not 'x'"),
+        ("`--kv-type q8_0` needs it, but `--mlock` is off", "`/set kv-type q8_0` needs it, but `mlock` is off"),
+        ("`convert F --window 64` gives it; `--window off` does without",
+         "`convert F --window 64` gives it; `/set window off` does without"),
+        ("--choice and --no-history are of a shell", "--choice and --no-history are of a shell"),
+        ("a well-known name--context or a--seed", "a well-known name--context or a--seed"),
+    ],
+)  # fmt: skip
+def test_a_note_or_an_error_names_options_as_a_session_lists_them(in_a_shell: str, in_a_session: str) -> None:
+    """`/set temperature x` was answered with the flag of a shell."""
+    assert session_sentence(in_a_shell) == in_a_session
 
 
 def test_every_hint_of_the_list_names_commands_that_a_session_takes() -> None:
@@ -225,9 +253,9 @@ def test_a_model_that_cannot_be_used_does_not_end_a_session_without_answers(star
 def test_settings_are_checked_shown_and_used(start: Any) -> None:
     terminal = start(lines=40)
     terminal.run("/set temperature 0.2", "temperature      0.2  /set")
-    terminal.run("/set temp 900", "--temperature must be at most 100, not 900")
+    terminal.run("/set temp 900", "`temperature` must be at most 100, not 900")
     terminal.run("/set tempratur 1", "did you mean `temperature`?")
-    terminal.run("/set seed 99999999999", "--seed must be at most 4294967294, not 99999999999")
+    terminal.run("/set seed 99999999999", "`seed` must be at most 4294967294, not 99999999999")
     terminal.run("/set top-k = 7", "top-k            7  /set")
     terminal.run("/set top_p=0.5", "top-p            0.5  /set")
     terminal.run("/set json on", "`--json` can only be given on the command line")
