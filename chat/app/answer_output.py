@@ -138,7 +138,7 @@ class AnswerOutput:
         if done.finish_reason == "interrupted":
             return ExitCode.INTERRUPTED
         if self.settings.wants_code and not done.tool_calls and wanted_block(done.text, self.settings) is None:
-            hint = None if self.settings.json else f"it was: {done.text}"  # so that it is not lost
+            hint = None if self.settings.json else f"the answer was: {done.text}"  # so that it is not lost
             raise ChatError("the answer has no code block", hint=hint)
         if ended and self.settings.fails_when_cut:
             raise ChatError(ended)

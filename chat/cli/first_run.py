@@ -14,7 +14,7 @@ from chat.guide import PATH as GUIDE_FILE
 from chat.guide.backend import guide_notice
 from chat.hub import PREFIX, gguf_here, read_hub_name
 from chat.hub.names import DEFAULT, find_official, official_names
-from chat.models.inventory import read_checked, usable_models
+from chat.models.inventory import NO_SIMILAR_MODEL, read_checked, usable_models
 from chat.models.resolve import resolve
 from chat.system.paths import expand_path
 from chat.system.python_child import python_child
@@ -112,7 +112,7 @@ def _by_name(typed: str, last: int, environment: Environment) -> str | None:
             sizes = f"{size_text(official.download_bytes)}, kept as {size_text(official.q4_bytes)}"
             answer = _ask(f"Download {official.name}: {sizes}? [y/N] ", (), environment)
             return _download(official.name, environment) if answer.strip().lower() in ("y", "yes") else None
-        if " " in typed or error.message.startswith("no model at"):
+        if " " in typed or error.hint == NO_SIMILAR_MODEL:
             _refuse(last, environment)
         else:
             _explain(error, environment)

@@ -138,9 +138,9 @@ def rm(
             hint = f"remove it there: {foreign.path}"
             raise ModelError(f"{name} belongs to another program ({foreign.where})", hint=hint)
         near = get_close_matches(name, [file.name for file in files], n=3, cutoff=0.4)
-        names = ", ".join(f"`{similar}`" for similar in near)
-        hint = f"similar names: {names}" if near else "`mistral-chat models list` names them"
-        raise ModelError(f"no model here is called {name}", hint=hint)
+        names = " or ".join(f"`{similar}`" for similar in near)
+        hint = f"did you mean {names}?" if near else "`mistral-chat models list` lists them"
+        raise ModelError(f"there is no model `{name}` here", hint=hint)
     question = f"remove {file.name} ({size_text(file.size)})?"
     if not yes and not environment.confirm(question, "removes"):
         return ExitCode.UNEXPECTED

@@ -44,7 +44,7 @@ def enter_session(resolved: ResolvedSettings, modes: TtyModes, environment: Envi
             try:
                 with modes.restored():
                     model = choose_model(environment)
-            except EOFError:  # Ctrl+D leaves, as in the session
+            except (EOFError, KeyboardInterrupt):  # Ctrl+D and Ctrl+C leave, as in the session
                 environment.print("")
                 return ExitCode.DONE
             resolved = replace(resolved, settings=replace(resolved.settings, model=model))

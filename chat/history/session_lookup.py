@@ -109,7 +109,7 @@ def missing_session_with_nearest(connection: sqlite3.Connection, text: str, list
     for words in ([record.label for record in records], [record.title for record in records]):
         for near in get_close_matches(text[:MAX_TITLE_LENGTH], words, n=3, cutoff=0.5):
             proposals.setdefault(_proposal(records[words.index(near)]))
-    nearest = f"did you mean {' or '.join(list(proposals)[:3])}"
+    nearest = f"did you mean {' or '.join(list(proposals)[:3])}?"
     return missing_session(text, hint=nearest if proposals else f"`{list_command}` shows them")
 
 

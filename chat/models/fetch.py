@@ -45,9 +45,9 @@ def pull(name: str, convert: Convert, *, discard: bool = False, say: Callable[[s
         return _pull_official(official, convert, discard=discard, say=say)
     if not name.startswith(PREFIX) and "/" not in name:
         near = " or ".join(f"`{similar}`" for similar in near_names(name))
-        first = f"similar names: {near}" if near else f"`{DEFAULT.aliases[0]}` is a good first one"
+        first = f"did you mean {near}?" if near else f"`{DEFAULT.aliases[0]}` is a good first one;"
         raise ModelError(
-            f"no official model is called {name}", hint=f"{first}; `mistral-chat models list --official` names all"
+            f"there is no official model `{name}`", hint=f"{first} `mistral-chat models list --official` lists them"
         )
     asked = read_hub_name(name)
     here = gguf_here(asked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.errors import ChatError, FileError, ModelError
 from chat.gguf.keys import ModelKey
+from chat.guide import NAME as GUIDE
 from chat.guide import PATH as GUIDE_FILE
 from chat.hub import (
     PREFIX,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 ADAPTER = "adapter"  # the type of a file that is no model
 _LONGEST_ARRAY = 64  # items shown; vocabularies are left out
 _CHOICES_SHOWN = 6  # of models that a name could mean
+NO_SIMILAR_MODEL = "`mistral-chat models list` shows what is here, and `mistral-chat models pull NAME` fetches more"
 WAYS_TO_A_MODEL = (
     "name a GGUF file with `-m FILE`, or make one: `mistral-chat convert CHECKPOINT_FOLDER`; "
     f"`mistral-chat models pull {DEFAULT.aliases[0]}` fetches {DEFAULT.name}; "
@@ -338,14 +340,18 @@ def _unknown(name: str, *, is_folder: bool, files: Sequence[LocalFile]) -> Model
         return ModelError(f"{official.name} is not here yet", hint=hint)
     if is_repository(name):
         hint = f"on the hub it would be `{HubName(name)}` (GGUF files) or `mistral-chat convert {name}` (a checkpoint)"
-        return ModelError(f"no model at {name}", hint=hint)
-    known = (*(file.name for file in (*files, *foreign_files())), *official_names())
+        return ModelError(f"there is no model `{name}`", hint=hint)
+    near = _similar(name.lower(), (GUIDE, *(file.name for file in (*files, *foreign_files())), *official_names()))
+    hint = f"did you mean {' or '.join(f'`{each}`' for each in near)}?" if near else NO_SIMILAR_MODEL
+    return ModelError(f"there is no model `{name}`", hint=hint)
+
+
+def _similar(typed: str, known: Iterable[str]) -> list[str]:
+    """The names that begin with what was typed, and those that look like it; three at most."""
     names = {each.lower(): each for each in known}
-    if near := get_close_matches(name.lower(), names, n=3, cutoff=0.6):
-        return ModelError(
-            f"no model at {name}", hint=f"similar names: {', '.join(f'`{names[each]}`' for each in near)}"
-        )
-    return ModelError(f"no model at {name}", hint=WAYS_TO_A_MODEL)
+    begun = [each for each in names if len(typed) > 1 and each.startswith(typed)]
+    near = [each for each in get_close_matches(typed, names, n=3, cutoff=0.6) if each not in begun]
+    return [names[each] for each in (*begun, *near)][:3]
 
 
 def _near_foreign(name: str) -> str:

@@ -138,7 +138,8 @@ def text_of(name: str) -> str:
     if name not in names():
         near = get_close_matches(name, names(), 1)
         raise UsageError(
-            f"no template `{name}`", hint=f"did you mean `{near[0]}`?" if near else "`mistral-chat templates list`"
+            f"no template `{name}`",
+            hint=f"did you mean `{near[0]}`?" if near else "`mistral-chat templates list` shows them",
         )
     return (_examples() / f"{name}.toml").read_text(encoding="utf-8")
 

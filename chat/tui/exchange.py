@@ -122,7 +122,7 @@ def continue_answer(state: SessionState) -> None:
         check_no_pending_calls(state.session.conversation, RESULT_USAGE)
         return answer_last_message(state)
     if last is None or last.message.finish_reason not in CUT_REASONS:
-        raise UsageError("there is no answer that was cut off", hint="`/regen` answers again")
+        raise UsageError("there is no answer that was cut off", hint="`/regen` answers again" if path else None)
     if _answer(state, last.id):
         state.report("Stopped. /continue resumes.")
     return None

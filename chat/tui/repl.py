@@ -174,7 +174,7 @@ class _Repl:
                 with state.signals.raising_on_ctrl_c():
                     prefill = self._run(line) or ""
             except KeyboardInterrupt:
-                state.report("stopped")
+                state.report("Stopped.")
                 prefill = ""
 
     def _run(self, line: str) -> str | None:
@@ -191,7 +191,7 @@ class _Repl:
         if not text.strip():
             if state.branch_point is not None:
                 state.branch_point = None
-                state.report("nothing was changed")
+                state.report("Nothing was changed.")
             return None
         if text is line and is_command(text.strip()):
             state.branch_point = None

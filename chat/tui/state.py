@@ -39,11 +39,13 @@ class Attachment:
         name: the file's name.
         text: what it holds.
         sent: that with its name and a fence, as the model gets it.
+        path: absolute; a file that is attached again takes its own place.
     """
 
     name: str
     text: str
     sent: str
+    path: str
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ CUT_REASONS = {
     "length": "The answer reached its limit. /continue resumes it.",
     "interrupted": "Stopped. /continue resumes.",
 }
+CUT_WHILE_THINKING = {
+    "length": "The limit was reached while thinking. /continue resumes.",
+    "interrupted": "Stopped while thinking. /continue resumes.",
+}
 REASONING_HINT = "/think show prints it."
 QUESTION_LINES = 4  # shown of the beginning and of the end of a long question
 
@@ -51,8 +55,10 @@ def _remarks(state: SessionState, completion: Completion) -> list[Line]:
     if completion.tool_calls:
         return [*_call_lines(state, completion.tool_calls), plain("/result TEXT answers it.", "dim")]
     if completion.reasoning and not completion.text:
-        way = CUT_REASONS.get(completion.finish_reason, "/regen tries again.")
-        return state.wrapped(f"The model thought but gave no answer. {way}", "dim")
+        why = CUT_WHILE_THINKING.get(
+            completion.finish_reason, "The model thought but gave no answer. /regen tries again."
+        )
+        return state.wrapped(why, "dim")
     if not completion.text and completion.finish_reason != "interrupted":
         return state.wrapped("The answer is empty. /regen tries again.", "dim")
     if completion.finish_reason in CUT_REASONS and (completion.text or completion.finish_reason == "length"):

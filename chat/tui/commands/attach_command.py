@@ -36,8 +36,11 @@ def attach_files(state: SessionState, argument: str) -> None:
     elif argument.strip():
         files = [(path, _read(path)) for path in matching_files(argument.strip())]  # all of them, or none
         for path, content in files:
-            sent = fenced(path, content.text)
-            state.attachments.append(Attachment(escape_line(Path(path).name), content.text, sent))
+            attachment = Attachment(
+                escape_line(Path(path).name), content.text, fenced(path, content.text), os.path.realpath(path)
+            )
+            state.attachments[:] = [each for each in state.attachments if each.path != attachment.path]
+            state.attachments.append(attachment)
             for warning in content.warnings:
                 state.show(*state.wrapped(f"note: {warning}", "magenta"))
     if not state.attachments:

@@ -11,7 +11,7 @@ from chat.app.sessions import apply_session, persisted_options, session_options_
 from chat.errors import UsageError
 from chat.history.search import newest_leaf
 from chat.rendering.styled_text import Span, cut, plain, wrap
-from chat.system.terminal_text import escape_line
+from chat.system.terminal_text import counted, escape_line
 from chat.tui import exchange
 from chat.tui.commands.lookup import unquoted
 from chat.tui.state import ListTarget
@@ -85,7 +85,7 @@ def load(state: SessionState, argument: str) -> None:
     stored = state.session.store.get(target.session_id)
     state.resolved = with_answer_options(state.resolved, apply_session(state.base, stored))
     _reset_conversation_state(state)
-    state.report(f"session {escape_line(state.session.label)}")
+    state.report(f"Session {escape_line(state.session.label)}.")
     report_session_options(state)
     return show_turn(state, target.node_id) if target.node_id else show_end(state)
 
@@ -95,7 +95,7 @@ def report_session_options(state: SessionState) -> None:
     record, system = state.session.record, state.session.conversation.system
     parts = [session_options_text(state.resolved), f"system prompt “{system}”" if system else ""]
     if any(parts):
-        own = "this session's own: " + " · ".join(part for part in parts if part)
+        own = "This session has its own settings: " + " · ".join(part for part in parts if part)
         state.show(plain(cut(escape_line(own), state.screen.width - 1), "dim"), ())
     model = record.model_path if record else ""
     if model and model != state.model_path:
@@ -148,7 +148,9 @@ def _find_session(state: SessionState, name: str) -> ListTarget:
     if name.isascii() and name.isdecimal() and 1 <= int(name) <= len(targets):
         return targets[int(name) - 1]
     if name.lower().endswith(".gguf"):
-        raise UsageError(f"{escape_line(name)} is a model, not a session", hint=f"`/model {escape_line(name)}`")
+        raise UsageError(
+            f"{escape_line(name)} is a model, not a session", hint=f"`/model {escape_line(name)}` switches to it"
+        )
     return ListTarget(state.session.store.get(name, list_command="/sessions").id)
 
 
@@ -163,7 +165,7 @@ def _age_text(seconds: float) -> str:
 def _session_line(state: SessionState, number: int, record: ListedSession, now: float) -> Line:
     is_open = state.session.record is not None and record.id == state.session.record.id
     before = f"{number:>3} {'▸' if is_open else ' '} "
-    after = f"  {record.messages} msg · {_age_text(now - record.updated)}"
+    after = f"  {counted(record.messages, 'message')} · {_age_text(now - record.updated)}"
     name = f"{record.name} · " if record.name and record.title else (record.name or "")
     cells = max(LEAST_NAME_CELLS, state.screen.width - len(before) - len(after) - 1)
     shown = cut(escape_line(name + record.title), cells)

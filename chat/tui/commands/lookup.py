@@ -79,7 +79,7 @@ def check_argument(command: SlashCommand, argument: str) -> None:
 
 
 def find_command(
-    commands: Mapping[str, SlashCommand], name: str, others: Mapping[str, str] = MappingProxyType({})
+    commands: Mapping[str, SlashCommand], name: str, others: Mapping[str, str] = MappingProxyType({}), after: str = ""
 ) -> SlashCommand:
     """The command with this name or alias.
 
@@ -87,6 +87,7 @@ def find_command(
         commands: the commands by their names.
         name: what the user typed, without the slash.
         others: words that are no commands, with the command that the user may have meant by each.
+        after: stands after the hint.
 
     Raises:
         UsageError: there is none; the hint names the nearest.
@@ -94,9 +95,9 @@ def find_command(
     found = by_any_name(commands).get(name)
     if found is not None:
         return found
-    near = get_close_matches(name, [*by_any_name(commands), *others], n=1, cutoff=0.6)
+    near = get_close_matches(name, [*by_any_name(commands), *others], n=1, cutoff=0.65)
     hint = f"did you mean `/{others.get(near[0], near[0])}`?" if near else "`/help` lists them"
-    raise UsageError(f"there is no command `/{escape_line(name)}`", hint=f"{hint} (`//` sends a slash)")
+    raise UsageError(f"there is no command `/{escape_line(name)}`", hint=hint + after)
 
 
 def by_any_name(commands: Mapping[str, SlashCommand]) -> dict[str, SlashCommand]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HEADER_SECONDS = 2.0  # for reading what the models are
 MODEL_COLUMNS = ["  NAME", "SIZE", "TYPE", "WINDOW", "WHERE"]
-MODEL_HINT = "/model NAME or /model FILE switches. /model info shows the details of the current one."
+MODEL_HINT = "/model NAME or /model FILE switches; /model guide asks about this program. /model info shows details."
 HIDDEN_DETAILS = ("cells", "rolling", "batch", "flash_attention_used")  # for reports only
 
 
@@ -38,7 +38,7 @@ def switch_model(state: SessionState, argument: str) -> None:
     name = unquoted(argument)
     if name == "info":
         return show_model(state)
-    if not name:
+    if not name or (name in ("list", "ls") and not _is_file(name)):
         return list_models(state)
     from chat.models.inventory import summary
 

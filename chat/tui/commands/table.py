@@ -30,7 +30,7 @@ Up finds earlier messages · Ctrl+R searches them · Ctrl+G opens $EDITOR
 Ctrl+C stops an answer and keeps it · Ctrl+T prints what the model thought
 Ctrl+D quits · // sends a slash"""
 NAME_CELLS, HELP_CELLS = 10, 27
-HELP_COLUMNS = (("Talk", "Sessions"), ("Model", "In and out", "More"))
+HELP_COLUMNS = (("Conversation", "Sessions"), ("Model", "In and out", "More"))
 GAP = "   "
 
 
@@ -49,7 +49,7 @@ def run_command(state: SessionState, text: str) -> str | None:
     prefill = None
     try:
         options = {option: f"set {option}" for option in changeable_options()}
-        command = find_command(COMMANDS, name, options)
+        command = find_command(COMMANDS, name, options, after=" (`//` sends a slash)")
         check_argument(command, argument)
         prefill = command.handler(state, argument)
     except ChatError as error:
@@ -103,7 +103,7 @@ def _topic_lines(topic: str) -> list[Line]:
 
 
 TOPICS: dict[str, tuple[SlashCommand, ...]] = {
-    "Talk": (
+    "Conversation": (
         SlashCommand("undo", "remove the last turn",
                 "Goes back to before the last turn, or the last n. What is undone stays in the tree: see `/branches`.",
                 tree_commands.undo, "[N]", ("u",)),

@@ -81,7 +81,7 @@ def undo(state: SessionState, argument: str) -> None:
     Raises:
         UsageError: the argument is no number.
     """
-    turns = _parse_number(argument, "a number of turns")
+    turns = _parse_number(argument, "undo")
     question = question_before(state.session.conversation, turns)
     if question is None:
         return state.report(_few_turns(sum(each.role == "user" for each in state.session.conversation.messages())))
@@ -110,7 +110,7 @@ def edit(state: SessionState, argument: str) -> str:
     Raises:
         UsageError: there are fewer turns, or the argument is no number.
     """
-    question = question_before(state.session.conversation, _parse_number(argument, "a number of turns"))
+    question = question_before(state.session.conversation, _parse_number(argument, "edit"))
     if question is None:
         raise UsageError("there is no message to edit")
     state.branch_point = (question.parent,)
@@ -148,7 +148,7 @@ def show_branches(state: SessionState, argument: str) -> None:
     """
     found = branches(state.session.conversation)
     if argument:
-        number = _parse_number(argument, "the number of a branch")
+        number = _parse_number(argument, "branches")
         if number > len(found):
             raise UsageError(f"there is no branch {number}", hint="`/branches` lists them")
         state.session.set_leaf(found[number - 1].leaf)
@@ -163,12 +163,12 @@ def show_branches(state: SessionState, argument: str) -> None:
         state.report("/branches NUMBER switches." if len(found) > 1 else alone)
 
 
-def _parse_number(argument: str, meaning: str) -> int:
+def _parse_number(argument: str, command: str) -> int:
     """A number from 1 on; 1 if the argument is empty.
 
     Args:
         argument: what the user typed.
-        meaning: what it should be, for the message.
+        command: the command that takes it.
 
     Raises:
         UsageError: it is no such number.
@@ -176,7 +176,7 @@ def _parse_number(argument: str, meaning: str) -> int:
     if not argument:
         return 1
     if not (argument.isascii() and argument.isdecimal() and len(argument) < 10 and int(argument) >= 1):
-        raise UsageError(f"this command takes {meaning}, not `{escape_line(argument)}`")
+        raise UsageError(f"`/{command}` takes a number from 1 on, not `{escape_line(argument)}`")
     return int(argument)
 
 

@@ -145,7 +145,7 @@ def test_the_code_alone_is_printed_and_beside_json_it_is_a_part_of_the_record(fl
 def test_an_answer_without_code_is_an_error_that_quotes_it() -> None:
     fault, output, _ = finished(done("no"), extract=True)
     assert isinstance(fault, ChatError)
-    assert (fault.message, fault.hint, output) == ("the answer has no code block", "it was: no", "")
+    assert (fault.message, fault.hint, output) == ("the answer has no code block", "the answer was: no", "")
     fault, output, _ = finished(done("no"), extract=True, json=True)
     assert isinstance(fault, ChatError)
     assert (fault.message, fault.hint, json.loads(output)["code"]) == ("the answer has no code block", None, None)

@@ -32,7 +32,7 @@ def test_the_value_of_an_option_in_a_bundle_is_no_command(tiny_model: Path) -> N
 
 def test_a_models_name_in_a_bundle_is_no_command() -> None:
     done = program.run("-qm", "models", "hi")
-    assert (done.returncode, done.stderr.splitlines()[0]) == (3, b"error: no model at models")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (3, b"error: there is no model `models`")
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def test_what_is_no_choice_is_explained_and_asked_again(tmp_path: Path, tiny_mod
         "Choice [1]: \0",
         sentence,
         "Choice [1]: mistrall",
-        sentence,
+        "error: there is no model `mistrall`",
+        "hint: did you mean `mistral` or `ministral` or `magistral`?",
         f"Choice [1]: {tiny_model}",
     ]
 

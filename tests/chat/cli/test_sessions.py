@@ -152,14 +152,14 @@ def test_export_writes_the_format_of_the_suffix(store: Store, tmp_path: Path) ->
             "error: there is no session `nothing like it`\nhint: `mistral-chat sessions list` shows them\n",
         ),
         (("export", "buffer", "-o", "x.pdf"), "error: there is no export format for `.pdf`\nhint: use one of "),
-        (("show", "bufer"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
+        (("show", "bufer"), "error: there is no session `bufer`\nhint: did you mean `buffer`?\n"),
         (("show", "x" * 999), f"error: there is no session `{'x' * 100}…`\nhint: `mistral-chat sessions list` "),
-        (("rename", "bufer", "x"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
+        (("rename", "bufer", "x"), "error: there is no session `bufer`\nhint: did you mean `buffer`?\n"),
         (
             ("rename", "buffer", "日本語の話"),
             "error: there is already a session called `日本語の話`\nhint: choose another name\n",
         ),
-        (("rm", "buffer", "bufer", "--yes"), "error: there is no session `bufer`\nhint: did you mean `buffer`\n"),
+        (("rm", "buffer", "bufer", "--yes"), "error: there is no session `bufer`\nhint: did you mean `buffer`?\n"),
         (("rm", "buffer"), "error: there is no terminal to ask on\nhint: `--yes` deletes without asking\n"),
     ],
 )

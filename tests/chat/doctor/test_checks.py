@@ -92,7 +92,7 @@ def test_a_missing_model_a_wrong_setting_and_an_address_that_is_none_are_problem
     assert "line 1: unknown setting `temprature`" in found["settings"].words
     assert found["settings"].hint == "did you mean `temperature`?"
     assert found["hub"].words == "HF_ENDPOINT is not a web address: nowhere"
-    assert found["model"].words == "no model at missing.gguf"
+    assert found["model"].words == "there is no model `missing.gguf`"
     assert doctor("-m", "missing.gguf").returncode == 1
 
 
@@ -147,7 +147,7 @@ def test_an_encoding_without_our_letters_is_told_and_stops_nothing(monkeypatch: 
     done = doctor("-m", "mod\u00e8le.gguf")
     assert (done.returncode, done.stderr) == (1, "")
     assert "problem  encoding         ascii cannot show every letter" in done.stdout
-    assert "problem  model            no model at mod?le.gguf" in done.stdout
+    assert "problem  model            there is no model `mod?le.gguf`" in done.stdout
     assert done.stdout.rstrip().endswith("2 problems")
 
 

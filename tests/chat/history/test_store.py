@@ -207,12 +207,12 @@ def test_the_error_for_a_missing_session_names_similar_ones(store: Store) -> Non
     store.create(name="holiday")
     with pytest.raises(UsageError, match=r"^there is no session `holidy`$") as caught:
         store.get("holidy")
-    assert caught.value.hint == "did you mean `holiday`"
+    assert caught.value.hint == "did you mean `holiday`?"
     # a session without a name is known by its title
     untitled = store.create(title="How do I\tconvert?", conversation=conversation_with(Message("user", "x")))
     with pytest.raises(UsageError, match=r"^there is no session `how do I convert`$") as caught:
         store.get("how do I convert")
-    assert caught.value.hint == f"did you mean `{untitled.id[:8]}` (How do I convert?)"
+    assert caught.value.hint == f"did you mean `{untitled.id[:8]}` (How do I convert?)?"
     with pytest.raises(UsageError, match=r"^there is no session `␛zzz`$") as caught:
         store.get("\x1bzzz")
     assert caught.value.hint == "`mistral-chat sessions list` shows them"

@@ -84,8 +84,8 @@ def test_the_disk_is_measured_before_the_download(server: HubServer, monkeypatch
 def test_a_name_that_nothing_has_is_one_sentence() -> None:
     assert refusal(lambda: pull("mixtrall", refuse)) == (
         ExitCode.MODEL,
-        "no official model is called mixtrall",
-        "similar names: `mixtral` or `mistral` or `ministral`; `mistral-chat models list --official` names all",
+        "there is no official model `mixtrall`",
+        "did you mean `mixtral` or `mistral` or `ministral`? `mistral-chat models list --official` lists them",
     )
 
 

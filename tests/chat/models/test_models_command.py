@@ -264,7 +264,7 @@ def test_rm_removes_all_parts_of_a_split_model(command: Command, pulled: Put) ->
 def test_rm_needs_the_whole_name(command: Command, pulled: Put) -> None:
     path = pulled("mine-Q4_K_M")
     assert command("models", "rm", "mine", "--yes") == Said(
-        3, "", "error: no model here is called mine\nhint: similar names: `mine-Q4_K_M`\n"
+        3, "", "error: there is no model `mine` here\nhint: did you mean `mine-Q4_K_M`?\n"
     )
     assert path.exists()
 

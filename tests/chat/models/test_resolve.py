@@ -13,7 +13,7 @@ import pytest
 from chat.errors import ChatError, ExitCode
 from chat.guide import PATH as GUIDE_FILE
 from chat.hub import hub_cache
-from chat.models.inventory import WAYS_TO_A_MODEL
+from chat.models.inventory import NO_SIMILAR_MODEL, WAYS_TO_A_MODEL
 from chat.models.resolve import resolve
 from tests.chat.models.conftest import HUB_NAME
 from tests.folders import ROOT
@@ -114,19 +114,29 @@ def test_a_folder_is_to_be_converted(tmp_path: Path) -> None:
 def test_a_slip_of_the_finger_is_shown_the_nearest_names(pulled: Put, name: str) -> None:
     pulled("mine-Q4_K_M")
     code, message, hint = refusal(name)
-    assert (code, message) == (ExitCode.MODEL, f"no model at {name}")
-    assert hint and hint.startswith("similar names: `mi")
+    assert (code, message) == (ExitCode.MODEL, f"there is no model `{name}`")
+    assert hint and hint.startswith("did you mean `mi")
+
+
+def test_the_beginning_of_a_name_that_is_not_enough_is_shown_what_it_begins(
+    tmp_path: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`smol` for `smol-f16.gguf` in the current folder was answered with `small`, a model of the catalogue."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smol-f16.gguf").write_bytes(gguf.read_bytes())
+    assert refusal("smol")[2] == "did you mean `smol-f16.gguf` or `small`?"
+    assert refusal("guid")[2] == "did you mean `guide`?"
 
 
 @pytest.mark.parametrize("name", ["/nowhere/x.gguf", "a\0b", "x" * 5000, "~nobody/x", ""])
 def test_what_is_no_name_at_all_is_one_sentence(name: str) -> None:
-    assert refusal(name) == (ExitCode.MODEL, f"no model at {name}", WAYS_TO_A_MODEL)
+    assert refusal(name) == (ExitCode.MODEL, f"there is no model `{name}`", NO_SIMILAR_MODEL)
 
 
 def test_a_repository_without_its_prefix_is_recognised() -> None:
     assert refusal("someone/Model") == (
         ExitCode.MODEL,
-        "no model at someone/Model",
+        "there is no model `someone/Model`",
         "on the hub it would be `hf:someone/Model` (GGUF files) or `mistral-chat convert someone/Model` (a checkpoint)",
     )
 

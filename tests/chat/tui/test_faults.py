@@ -229,7 +229,7 @@ def test_ctrl_c_stops_a_waiting_command(start: Any) -> None:
     terminal.say("/model")
     terminal.wait(terminal.sends_signals)
     terminal.send(CTRL_C)
-    terminal.wait("\nstopped")
+    terminal.wait("\nStopped.")
     terminal.send(CTRL_D)
     assert terminal.end() == 0
 

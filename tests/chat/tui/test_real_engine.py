@@ -194,7 +194,7 @@ def test_a_continued_session_uses_and_shows_its_own_options(begin: Begin) -> Non
     terminal.send(CTRL_D)
     assert terminal.end() == 0
     again = begin("-c", "--temperature", "0.5")
-    again.wait("this session's own: max-tokens 4 · system prompt “You are a lighthouse.”")
+    again.wait("This session has its own settings: max-tokens 4 · system prompt “You are a lighthouse.”")
     again.wait_for_prompt()
     again.say("and now?")
     again.wait(lambda: re.search(r"^[1-4] tokens? · ", again.everything(), re.MULTILINE) is not None)
@@ -203,7 +203,7 @@ def test_a_continued_session_uses_and_shows_its_own_options(begin: Begin) -> Non
     again.wait("temperature      0.5  flag")
     again.send(CTRL_D)
     assert again.end() == 0
-    begin("-c").wait("this session's own: temperature 0.0, max-tokens 4 · system prompt")
+    begin("-c").wait("This session has its own settings: temperature 0.0, max-tokens 4 · system prompt")
 
 
 @pytest.mark.slow
@@ -223,7 +223,7 @@ def test_a_session_whose_model_is_missing_names_a_way_to_continue(
     command = [sys.executable, "-m", "chat", "-c"]
     again = Terminal(command, environment=home(tmp_path), columns=120, folder=tmp_path)
     assert again.end() == 3
-    assert "error: the session's model is gone: no model at" in again.text()
+    assert "error: the session's model is gone: there is no model" in again.text()
     assert "hint: `-m NAME` continues it with another model" in again.text()
     begin("-c").wait("hello")
 

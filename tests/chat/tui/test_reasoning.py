@@ -60,7 +60,7 @@ def test_think_changes_its_options(start: Any) -> None:
 def test_an_answer_that_was_all_reasoning_says_so_and_is_gone_on_with(start: Any) -> None:
     """Nothing was stored of an answer without text, so it could not be continued."""
     terminal = start([["think", "Hm"], ["length"]], [["think", "m."], ["text", "Yes."]], [["think", "Hm."]])
-    terminal.run("Is it?", "The model thought but gave no answer. The answer reached its limit. /continue\nresumes it.")
+    terminal.run("Is it?", "The limit was reached while thinking. /continue resumes.")
     terminal.run("/continue", "(1 word). /think show prints it.\n\nYes.")
     terminal.run("/export out.json", "out.json")
     terminal.run("again", "The model thought but gave no answer. /regen tries again.")

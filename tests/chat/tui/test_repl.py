@@ -45,6 +45,35 @@ def transcript(
     return code, environment.stdout.getvalue()
 
 
+def test_wrong_arguments_are_answered_with_the_right_ones() -> None:
+    _, shown = transcript(
+        "/undo 0", "/edit x", "/continue", "/help xyzzy", "/xyzzy", "/set temperature hot", "/model guid"
+    )
+    assert shown == (
+        "> error: `/undo` takes a number from 1 on, not `0`\n\n"
+        "> error: `/edit` takes a number from 1 on, not `x`\n\n"
+        "> error: there is no answer that was cut off\n\n"
+        "> error: there is no command `/xyzzy`\nhint: `/help` lists them\n\n"
+        "> error: there is no command `/xyzzy`\nhint: `/help` lists them (`//` sends a slash)\n\n"
+        "> error: `temperature` must be a number, not 'hot'\n\n"
+        "> error: there is no model `guid`\nhint: did you mean `guide`?\n\n"
+        "> \n"
+    )
+
+
+def test_model_list_lists_the_models() -> None:
+    """`list` was looked for as the name of a model."""
+    assert transcript("/model list") == transcript("/model ls") == transcript("/model")
+
+
+def test_a_file_that_is_attached_again_is_sent_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("one")
+    _, shown = transcript("/file a.txt", "/file *.txt", "and?")
+    assert shown.count("a.txt · 3 characters") == 2 and "They go" not in shown
+    assert shown.count("File `a.txt`") == 1
+
+
 def test_a_branch_of_several_turns_has_them_in_the_plural() -> None:
     _, shown = transcript("one", "two", "/undo 2", "other", "/branches")
     assert "  1   turns 1 to 2: “one” → “You said: two”\n" in shown
@@ -88,7 +117,7 @@ def test_an_edited_message_that_is_stopped_leaves_the_conversation_as_before() -
         "> Edit and send. An empty message changes nothing.\none\n"
         "> Stopped before the answer began. Your message is back in the editor.\n\nuno\n"
         "> Stopped before the answer began. Your message is back in the editor.\n\nun\n"
-        "> nothing was changed\n\n"
+        "> Nothing was changed.\n\n"
         "> Second.\n\n"
         ">   1 user            0  one\n    assistant       1  First.\n  2 user            0  two\n"
         "    assistant       1  Second.\n\n"

@@ -121,7 +121,7 @@ def test_the_model_is_switched_within_the_conversation(start: Any, tmp_path: Pat
     terminal.run("/model other.gguf", "Now using other (")
     terminal.run("and you?", "other speaks")
     terminal.run("/context", "You said: hello")
-    terminal.run("/model missing.gguf", "error: no model at missing.gguf")
+    terminal.run("/model missing.gguf", "error: there is no model `missing.gguf`")
     terminal.run("/model bad.gguf", "error: bad.gguf is no GGUF file")
     terminal.run("/model", "* other")
     terminal.run("/model info", "64 tokens")

@@ -77,7 +77,7 @@ def test_undo_edit_and_regen_keep_what_they_replace_as_branches(start: Any) -> N
     terminal.run("/branches 2", "Now on branch 2.")
     assert "B2" in terminal.text().split("Now on branch 2.")[1]
     terminal.run("/branches 9", "there is no branch 9")
-    terminal.run("/branches x", "this command takes the number of a branch, not `x`")
+    terminal.run("/branches x", "`/branches` takes a number from 1 on, not `x`")
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_an_abandoned_edit_changes_nothing(start: Any) -> None:
     terminal.send("/edit", ENTER)
     terminal.wait(lambda: terminal.cursor_line() == "> first")
     terminal.send(CTRL_C)
-    terminal.run("", "nothing was changed")
+    terminal.run("", "Nothing was changed.")
     terminal.run("second", "You said: second")
     terminal.say("/context")
     terminal.wait(lambda: "You said: first" in "".join(terminal.text().split("/context")[1:]))

@@ -398,7 +398,7 @@ def test_ctrl_c_right_after_enter_stops_a_command(start: Any) -> None:
     terminal = start([], shell=shell, environment={"INTERRUPTED": INTERRUPTED}, loads_when="never")
     terminal.wait_for_prompt()
     terminal.say("/model")
-    terminal.wait("stopped")
+    terminal.wait("Stopped.")
     terminal.wait_for_prompt()
     terminal.say("/bye")
     terminal.wait("code=0")
