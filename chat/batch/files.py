@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chat.system.environment import Environment
 
 BLOCK_BYTES = 1 << 20
-RESUME_HINT = "the results so far stay; `--resume` continues the batch"
+RESUME_HINT = "the results so far are kept; `--resume` continues the batch"
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class RecordReader:
             if isinstance(plain, str):
                 plain = {"prompt": plain}
             if not isinstance(plain, dict):
-                raise DataError(f"line {number}: needs a string or an object")
+                raise DataError(f"line {number}: must be a string or an object")
             record_id = plain.pop("id", number)
             tools = _tools(plain.pop("tools", None), number)
             settings = _record_settings(plain, self._settings, number)
@@ -83,7 +83,7 @@ class RecordReader:
             raise DataError(f"line {number}: needs either `prompt` or `messages`")
         if "prompt" in plain:
             if not isinstance(plain["prompt"], str) or not plain["prompt"].strip():
-                raise DataError(f"line {number}: `prompt` needs a text")
+                raise DataError(f"line {number}: `prompt` must be a string")
             return Conversation(system).add(Message("user", self._complete(plain["prompt"])))
         return conversation_of(plain["messages"], system, number)
 
@@ -104,7 +104,7 @@ def conversation_of(messages: Any, system: str | None, number: int) -> Conversat
         DataError: a message lacks what its role needs.
     """
     if not isinstance(messages, list) or not messages:
-        raise DataError(f"line {number}: `messages` needs a list of messages")
+        raise DataError(f"line {number}: `messages` must be a list of messages")
     conversation = Conversation(system)
     for message_number, plain in enumerate(messages, 1):
         message = _message(plain, f"line {number}, message {message_number}")
@@ -123,17 +123,17 @@ def _message(plain: Any, place: str) -> Message:
     role = plain["role"]
     calls = tuple(_tool_call(call, place) for call in _list(plain.get("tool_calls"), f"{place}: `tool_calls`"))
     if calls and role != "assistant":
-        raise DataError(f"{place}: only an assistant calls tools")
+        raise DataError(f"{place}: only a message of the assistant has tool calls")
     reasoning = _text(plain, "reasoning", place) or _text(plain, "reasoning_content", place)
     if reasoning and role != "assistant":
-        raise DataError(f"{place}: only an assistant has reasoning")
+        raise DataError(f"{place}: only a message of the assistant has reasoning")
     content = plain.get("content")
     if content is None and (calls or reasoning):
         content = ""
     if role == "tool" and not isinstance(content, str) and content is not None:
         content = json.dumps(content, ensure_ascii=False)
     if not isinstance(content, str):
-        raise DataError(f"{place}: `content` needs a text")
+        raise DataError(f"{place}: `content` must be a string")
     call_id, name = (_text(plain, key, place) for key in ("tool_call_id", "name"))
     return Message(role, content, tool_calls=calls, tool_call_id=call_id, name=name, reasoning=reasoning)
 
@@ -141,7 +141,7 @@ def _message(plain: Any, place: str) -> Message:
 def _tool_call(plain: Any, place: str) -> ToolCall:
     """A call, flat as `--json` prints it, or with a nested `function` as OpenAI has it."""
     if not isinstance(plain, dict):
-        raise DataError(f"{place}: a tool call needs an object")
+        raise DataError(f"{place}: a tool call must be an object")
     function = plain.get("function", plain)
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise DataError(f"{place}: a tool call needs the `name` of a function")
@@ -154,13 +154,13 @@ def _tool_call(plain: Any, place: str) -> ToolCall:
 def _text(plain: dict[str, Any], key: str, place: str) -> str:
     value = plain.get(key)
     if value is not None and not isinstance(value, str):
-        raise DataError(f"{place}: `{key}` needs a text")
+        raise DataError(f"{place}: `{key}` must be a string")
     return value or ""
 
 
 def _list(value: Any, place: str) -> list[Any]:
     if value is not None and not isinstance(value, list):
-        raise DataError(f"{place} needs a list")
+        raise DataError(f"{place} must be a list")
     return value or []
 
 
@@ -172,14 +172,14 @@ def _json(line: str, number: int) -> Any:
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is none of its numbers")
+    raise ValueError(f"{word} is not a number in JSON")
 
 
 def _tools(value: Any, number: int) -> tuple[dict[str, Any], ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise DataError(f"line {number}: `tools` needs a list of functions")
+        raise DataError(f"line {number}: `tools` must be a list of functions")
     return tuple(with_parameters(tool) for tool in value)
 
 

@@ -52,7 +52,7 @@ def doctor(
     if remote and (model or online):
         raise UsageError("--remote excludes --model and --online", hint="give only one of them")
     if not remote and (server or remote_model):
-        raise UsageError("a server is looked at with `--remote` only")
+        raise UsageError("`doctor` takes the name of a server only with `--remote`")
     width = min(environment.columns(100), 120)
     found = []
     findings = _examine_remote(server, remote_model, environment) if remote else examine(model, online=online)

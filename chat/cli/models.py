@@ -61,7 +61,7 @@ def list_models(
     if remote:
         return _list_remote(server, as_json, environment)
     if server is not None:
-        raise UsageError("`models list` takes the name of a server with `--remote` only")
+        raise UsageError("`models list` takes the name of a server only with `--remote`")
     if official:
         return _list_official(as_json, environment)
     models = inventory.listed_models()
@@ -144,7 +144,7 @@ def rm(
     question = f"remove {file.name} ({size_text(file.size)})?"
     if not yes and not environment.confirm(question, "removes"):
         return ExitCode.UNEXPECTED
-    environment.notify(f"removed {file.name}: {size_text(inventory.remove(file))} are free again")
+    environment.notify(f"removed {file.name} and freed {size_text(inventory.remove(file))}")
     return ExitCode.DONE
 
 

@@ -112,16 +112,16 @@ def _remote(name: str, table: Any, place: Callable[..., str]) -> Remote:
             raise UsageError(f"{at}: `{written}` is set twice")
         kind, words = _KINDS[key]
         if not isinstance(value, kind) or value == "":
-            raise UsageError(f"{at}: `{written}` is {words}")
+            raise UsageError(f"{at}: `{written}` must be {words}")
         values[key] = value
     if "url" not in values:
         raise UsageError(f"{place(name)}: [remote.{name}] needs a `url`")
     if not _VARIABLE.fullmatch(values.get("key_variable", "_")):
         at = place(name, "key_variable" if "key_variable" in table else "key-variable")
-        raise UsageError(f"{at}: `key_variable` is {_KINDS['key_variable'][1]}, and not the key itself")
+        raise UsageError(f"{at}: `key_variable` must be {_KINDS['key_variable'][1]}, not the key itself")
     headers = values.pop("headers", {})
     if not all(isinstance(value, str) for value in headers.values()):
-        raise UsageError(f"{place(name, 'headers')}: `headers` is {_KINDS['headers'][1]}")
+        raise UsageError(f"{place(name, 'headers')}: `headers` must be {_KINDS['headers'][1]}")
     return Remote(name=name, place=place(name, "url"), headers=tuple(headers.items()), **values)
 
 

@@ -71,7 +71,7 @@ def _engine(model: str | None) -> Iterator[Finding]:
         settings = _settings(model)
         path = _local_model(settings.model)
         if path is None:
-            words = "no model is named, so there is nothing to choose for"
+            words = "no model is named, so its memory was not checked"
             yield Finding("model", "note", words, "`mistral-chat doctor -m MODEL`, or `mistral-chat models pull NAME`")
         else:
             yield Finding("model", "ok", str(path))

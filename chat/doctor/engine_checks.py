@@ -118,7 +118,7 @@ def check_exactness(found: Mapping[str, Any]) -> Finding:
     words = f"{where}logits of {found['ids']} tokens through a window of 64 differ by {difference:.0e} at most"
     if not difference < limit:  # NaN is refused as well
         hint = (
-            "`--gpu-layers 0` does without the GPU" if gpus else "install the version of llama-cpp-python named above"
+            "`--gpu-layers 0` does not use the GPU" if gpus else "install the version of llama-cpp-python named above"
         )
         return Finding("exactness", "problem", f"WRONG ANSWERS: {words}, and {limit:g} is the limit", hint)
     return Finding("exactness", "ok", f"{words} from the definition")

@@ -145,7 +145,7 @@ def check_folder(name: str, folder: Path) -> Finding:
     free = shutil.disk_usage(nearest).free
     words = f"{folder}{'' if nearest == folder else ' (not made yet)'}, {size_text(free)} free"
     if nearest == folder and S_IMODE(folder.stat().st_mode) & 0o077:
-        return Finding(name, "note", f"{words}, but others can look into it", f"`chmod 700 {folder}`")
+        return Finding(name, "note", f"{words}, but other users can read it", f"`chmod 700 {folder}`")
     if name != "settings folder" and free < LOW_BYTES:
         return Finding(name, "note", f"{words}, which is less than a 7B model takes")
     return Finding(name, "ok", words)

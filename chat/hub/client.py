@@ -168,7 +168,7 @@ def refuse_web_page(response: Any, name: str) -> None:
 
 def web_page(what: str) -> FileError:
     """The error for HTML where something else was asked for."""
-    hint = "a proxy or a login page of the network stands between: open the address in a browser"
+    hint = "a proxy or a login page of the network answers instead: open the address in a browser"
     return FileError(f"{_host()} sent a web page instead of {what}", hint=hint)
 
 
@@ -232,9 +232,9 @@ def _busy(response: Any) -> BusyError:
     seconds = int(limit) if re.fullmatch(r"\d{1,6}", limit) else int(reset[1]) if reset else None
     if response.status_code != 429:
         message = f"the hub is not working (status {response.status_code})"
-        return BusyError(seconds, FileError(message, hint="try again later: what came is kept"))
+        return BusyError(seconds, FileError(message, hint="try again later: what was downloaded is kept"))
     when = f"in {seconds} s" if seconds else "later"
-    hint = f"try again {when}: what came is kept; with a token the limit is higher: `hf auth login`"
+    hint = f"try again {when}: what was downloaded is kept; with a token the limit is higher: `hf auth login`"
     return BusyError(seconds, FileError("the hub has had too many requests from here", hint=hint))
 
 

@@ -86,7 +86,7 @@ def _download_or_clean(
             raise
         partial.unlink(missing_ok=True)
         hint = "what was downloaded before is kept; make room and try again, or set HF_HOME to a larger disk"
-        raise FileError(f"the disk is full: {file.name} was given up", hint=hint) from error
+        raise FileError(f"the disk is full, so {file.name} was not finished", hint=hint) from error
 
 
 def _download(

@@ -139,15 +139,15 @@ class BatchScheduler:
         """Tell the user once that fewer requests run together than requested."""
         if self._requested is not None and count < self._requested:
             requested, self._requested = self._requested, None
-            self._on_notice(f"{count} at a time instead of the {requested} of `--parallel`: {reason}")
+            self._on_notice(f"{count} answers at a time instead of {requested}: {reason}")
 
     def _warn_of_rows(self, count: int) -> None:
         """Tell the user once that so many answers together, if requested, may differ from those of each alone."""
         if self._requested is not None and count > MAX_BATCH_INVARIANT_ROWS and not self._has_warned_of_rows:
             self._has_warned_of_rows = True
             self._on_notice(
-                f"{count} answers at a time: more than {MAX_BATCH_INVARIANT_ROWS} are computed in another order of "
-                "sums, so a text may differ from that of its line alone where two tokens are nearly as likely"
+                f"{count} answers at a time: with more than {MAX_BATCH_INVARIANT_ROWS} the sums are computed in "
+                "another order, so an answer may differ where two tokens are almost equally likely"
             )
 
     # --- accept requests

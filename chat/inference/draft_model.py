@@ -115,7 +115,7 @@ class DraftModelPlan:
         model = Model(str(self.file.path), LoadSettings(gpu_layers=self.memory.gpu_layers, mlock=options.mlock))
         try:
             if not model.can_rewind:
-                raise ModelError(f"{self.file.path} cannot draft: a recurrent model takes no ids back", hint=HINT)
+                raise ModelError(f"{self.file.path} cannot draft: a recurrent model cannot undo tokens", hint=HINT)
             settings = ContextSettings(
                 cells=self.memory.cells,
                 batch=self.memory.batch,
@@ -186,8 +186,8 @@ def select_drafter(
     difference = why_rows_differ(options, file, plan)
     if draft is not None:
         if not context.model.can_rewind:
-            raise ModelError(f"{file.path} is a recurrent model, which takes no drafts back", hint="`--draft off`")
-        warning = f"; {difference} may tip a choice between nearly equal tokens" if difference else ""
+            raise ModelError(f"{file.path} is a recurrent model, which cannot undo drafts", hint="`--draft off`")
+        warning = f"; with {difference} it could change the answer" if difference else ""
         return draft.load(options, context.settings.threads), f"{draft.file.path.name}{warning}"
     if not context.model.can_rewind:
         difference = "a recurrent model"

@@ -104,10 +104,9 @@ class LoadJob:
         sizes = sizes_of(self.file, options.window)
         if options.context is not None and options.context > sizes.trained_context:
             is_windowless = sizes.trained_context == missing_window(self.file)
-            hint = f"{missing_window_remedy(self.file)}; `--window off` does without" if is_windowless else None
-            raise UsageError(
-                f"`--context {options.context}` is more than the {sizes.trained_context:,} the model knows", hint=hint
-            )
+            hint = f"{missing_window_remedy(self.file)}; `--window off` runs it without" if is_windowless else None
+            most = f"{sizes.trained_context:,} tokens that the model can read"
+            raise UsageError(f"`--context {options.context}` is more than the {most}", hint=hint)
         host = self.host if self.draft is None else self.draft.remaining(self.host)
         try:
             return plan_memory(sizes, options, self.window, host, options.first_prompt_bytes // BYTES_PER_TOKEN)

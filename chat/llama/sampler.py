@@ -35,7 +35,7 @@ def settle(sampling: Sampling) -> Sampling:
     )
     for name, value, fits, limits in rules:
         if not fits:
-            raise UsageError(f"`--{name} {value}` is out of range: it is {limits}")
+            raise UsageError(f"`--{name} {value}` is out of range: it must be {limits}")
     if sampling.seed is None:
         return replace(sampling, seed=secrets.randbelow(LARGEST_SEED + 1))
     return sampling

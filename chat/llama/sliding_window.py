@@ -86,10 +86,11 @@ def choose_window(file: GgufFile, wanted: str) -> Window:
         raise UsageError(f"`--window` must be auto, off or a number of tokens, not `{wanted}`")
     size = int(wanted)
     if own is None or file.architecture != WINDOWED_ARCHITECTURE:
-        can_have = file.architecture == PLAIN_ARCHITECTURE
+        makes_one = f", or make a file with one: `mistral-chat convert {file.path} --window {size}`"
+        other_file = makes_one if file.architecture == PLAIN_ARCHITECTURE else ""
         raise UsageError(
-            f"{file.path} has no sliding window, so it cannot be run with one of {size:,}",
-            hint=f"`mistral-chat convert {file.path} --window {size}` makes a file that has" if can_have else None,
+            f"{file.path} has no sliding window, so it cannot be run with one of {size:,} tokens",
+            hint=f"leave out `--window`{other_file}",
         )
     if size > own:
         raise UsageError(f"`--window {size}` is more than the {own:,} tokens the model was trained with")

@@ -67,7 +67,7 @@ def _pull_official(official: Official, convert: Convert, *, discard: bool, say: 
     require_private_folder(target.parent)
     convert([str(checkpoint_files(official.repository, say=say)), "-o", str(target), "-t", RECIPE])
     if discard:
-        say(f"removed the checkpoint: {size_text(_discard(official.repository))} are free again")
+        say(f"removed the checkpoint and freed {size_text(_discard(official.repository))}")
     return target
 
 
@@ -77,7 +77,7 @@ def _announce(official: Official, whole: int, lacking: int, discard: bool, say: 
     after = "is removed afterwards" if discard else "stays in the hub's cache (`--discard` removes it afterwards)"
     say(
         f"{official.repository} is a checkpoint of {size_text(whole)}, {coming}; "
-        f"about {size_text(official.q4_bytes)} of {RECIPE} are made of it, and it {after}"
+        f"it becomes about {size_text(official.q4_bytes)} of {RECIPE}; the checkpoint {after}"
     )
 
 

@@ -333,7 +333,7 @@ def _unknown(name: str, *, is_folder: bool, files: Sequence[LocalFile]) -> Model
     if is_folder and not official:
         return ModelError(f"{name} is a folder, not a GGUF file", hint=f"`mistral-chat convert {name}` makes one of it")
     if official:
-        sizes = f"downloads {size_text(official.download_bytes)}, makes {size_text(official.q4_bytes)} of it"
+        sizes = f"a download of {size_text(official.download_bytes)}, kept as {size_text(official.q4_bytes)}"
         hint = f"`mistral-chat models pull {name}` fetches it: {sizes}"
         if foreign := _near_foreign(name):
             hint += f"; {foreign} is already here"

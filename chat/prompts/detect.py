@@ -68,7 +68,7 @@ def _of_template(template: str, metadata: Mapping[str, Any], pieces: frozenset[s
         name = _mistral(template, metadata, pieces)
         if name:
             return Detected(name, f"its chat template and vocabulary are those of {name}")
-    return Detected("template", "its chat template is none of Mistral's")
+    return Detected("template", "its chat template is not one of Mistral's")
 
 
 def _mistral(template: str, metadata: Mapping[str, Any], pieces: frozenset[str]) -> str | None:

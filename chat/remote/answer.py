@@ -119,7 +119,7 @@ class Answer:
             EmptyStreamError: nothing that came was an answer.
         """
         if is_whole and not self._has_choice:
-            raise EmptyStreamError("the server sent nothing of an answer")
+            raise EmptyStreamError("the server sent no answer")
         if reasoning := self._joined["reasoning"].flush():
             yield self._thought(reasoning)
         rest = self._prefix.push(self._joined["content"].flush()) + self._prefix.flush()

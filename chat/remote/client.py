@@ -104,7 +104,7 @@ class RemoteBackend:
             try:
                 for chunk in exchange.events(outgoing.path, outgoing.body):
                     if isinstance(chunk, Busy):
-                        yield Notice(f"{self._server.url} is busy; it is asked again in {ceil(chunk.seconds)} s")
+                        yield Notice(f"{self._server.url} is busy; asking again in {ceil(chunk.seconds)} s")
                         answer.began = time.monotonic() + chunk.seconds
                     else:
                         yield from _shown(answer.take(chunk), outgoing)
@@ -234,7 +234,9 @@ class RemoteBackend:
         names = self.model_names()
         if len(names) != 1:
             listed = self._server.for_display(", ".join(names[:10])) or "none"
-            raise ModelError(f"{self._server.url} has {len(names)} models", hint=f"`--remote-model` is one of {listed}")
+            raise ModelError(
+                f"{self._server.url} has {len(names)} models", hint=f"choose one with `--remote-model`: {listed}"
+            )
         return names[0]
 
 

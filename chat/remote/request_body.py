@@ -80,7 +80,7 @@ def outgoing_request(
     if prompt.thinks is not None:
         body |= _thinking(find_kind(), thinks=prompt.thinks)
     if request.max_thinking_tokens is not None:
-        raise UsageError("a remote server takes no --think-limit", hint="`--think` or `--effort` may do")
+        raise UsageError("a remote server takes no --think-limit", hint="`--think` or `--effort` may work instead")
     body["random_seed" if host_kind == "mistral" else "seed"] = sampling["seed"]
     volunteered = ["stream_options"] + (["seed", "random_seed"] if request.sampling.seed is None else [])
     optional = {
@@ -176,7 +176,7 @@ def _extras(sampling: dict[str, Any], find_kind: Callable[[], ServerKind]) -> di
 def _thinking(kind: ServerKind, *, thinks: bool) -> dict[str, Any]:
     if kind in _THINKING_SWITCH:
         return {"chat_template_kwargs": {"enable_thinking": thinks}}
-    raise UsageError(f"{NAMES[kind]} takes no --think {'on' if thinks else 'off'}", hint="`--effort` may do")
+    raise UsageError(f"{NAMES[kind]} takes no --think {'on' if thinks else 'off'}", hint="`--effort` may work instead")
 
 
 def _constrained(constraint: Constraint, kind: ServerKind, *, is_chat: bool) -> tuple[dict[str, Any], Wrapping]:

@@ -136,11 +136,11 @@ def server_at(
         raise wrong
     if parts.scheme == "http" and not insecure and not _is_loopback(parts.hostname):
         raise UsageError(
-            f"http to {parts.hostname} would send everything in the open", hint="use https, or add `--insecure`"
+            f"http to {parts.hostname} would send everything unencrypted", hint="use https, or add `--insecure`"
         )
     key = (key or "").strip() or None  # a line end comes with `$(cat FILE)` on some systems
     if key and not _is_one_word(key):
-        raise UsageError(f"{key_variable} has characters that no key has")
+        raise UsageError(f"{key_variable} has characters that a key cannot have")
     return ServerAddress(
         scheme=parts.scheme,
         host=parts.hostname,
@@ -182,9 +182,9 @@ def _checked_header(name: str, value: str) -> tuple[str, str]:
     """The header without spaces around its value; a message does not repeat the value, which may be a secret."""
     name, value = name.strip(), value.strip()
     if not _HEADER_NAME.fullmatch(name) or name.lower() in OWN_HEADERS:
-        raise UsageError(f"no request takes a header {name!r}")
+        raise UsageError(f"a request cannot have the header {name!r}")
     if not (value.isascii() and value.isprintable()):
-        raise UsageError(f"the header {name} has characters that no header has")
+        raise UsageError(f"the header {name} has characters that a header cannot have")
     return name, value
 
 

@@ -75,7 +75,7 @@ def connection_error(
         return UnreachableError(f"there is no host {proxy.rpartition(':')[0] or server.host}")
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "verify_message", None) or getattr(error, "reason", None) or error
-        return ModelError(f"{server.url} is not to be trusted: {reason}")
+        return ModelError(f"{server.url} cannot be trusted: {reason}")
     if isinstance(error, TimeoutError):
         return UnavailableError(f"{server.url} sent nothing for {silence_seconds:.0f} s", is_cut=True)
     if isinstance(error, httpcore2.ProtocolError) and has_received:
@@ -102,9 +102,7 @@ def status_error(
             f"{server.url} denies access ({status})", hint=f"set {server.key_variable} to the server's key"
         )
     if status == 404:
-        return ModelError(
-            f"{server.url} knows no such model or address{detail}", hint="`--remote-model` names the model"
-        )
+        return ModelError(f"{server.url} has no such model or address{detail}", hint="`--remote-model` names the model")
     if status == 429:
         how = f"; it asks to wait {wait_seconds:.0f} s" if wait_seconds else ""
         how = f"; {tries} tries failed" if tries > 1 else how
@@ -116,7 +114,7 @@ def status_error(
     if status in (400, 413, 422) and _is_overflow(text):
         return ContextError(f"the prompt exceeds the server's context{detail}")
     if status < 500:
-        return RejectedRequestError(f"{server.url} does not take this request ({status}){detail}", text)
+        return RejectedRequestError(f"{server.url} refused this request ({status}){detail}", text)
     return EngineError(f"{server.url} failed ({status}){detail}")
 
 

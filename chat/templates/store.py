@@ -71,7 +71,7 @@ def parse(name: str, text: str) -> Template:
         raise DataError(f"template `{name}`: {error}") from error
     prompt, defaults = table.pop("prompt", "$input"), table.pop("defaults", {})
     if not isinstance(prompt, str) or not isinstance(defaults, dict):
-        raise DataError(f"template `{name}`: `prompt` is a text and `[defaults]` a table")
+        raise DataError(f"template `{name}`: `prompt` must be a text, and `[defaults]` a table")
     if not Dollars(prompt).is_valid():
         raise DataError(f"template `{name}`: a lone `$` in the prompt", hint="write `$$` for a dollar sign")
     return Template(

@@ -331,7 +331,7 @@ def test_a_window_is_neither_given_nor_promised(name: str, family: Any, tmp_path
     path = family(name)
     with pytest.raises(UsageError, match="has no sliding window, so it cannot be run with one of 64") as caught:
         choose_window(read_gguf(path), "64")
-    assert caught.value.hint is None
+    assert caught.value.hint == "leave out `--window`"
     for source in (path, make_family(tmp_path / "checkpoint", name)):
         with pytest.raises(
             UsageError, match=f"llama.cpp runs {read_gguf(path).architecture} without a sliding window$"

@@ -39,7 +39,7 @@ def show_context(state: SessionState, argument: str) -> None:
         state.show(*_message_lines(state, messages, counts), ())
         return state.show_error(error)
     state.used_tokens = len(rendered.ids)
-    sentence = f"{context_usage(state.backend.info, state.used_tokens)}, with what the format adds"
+    sentence = f"{context_usage(state.backend.info, state.used_tokens)}, including the prompt format"
     if rendered.dropped:
         sentence += f"; {left_out_text(rendered.dropped, state.backend.info.context)}"
     return state.show(

@@ -220,8 +220,8 @@ def test_a_batch_answers_in_order_and_reports_what_is_wrong(tiny_model: Path, tm
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["id"] for each in results] == [1, "b", 3, "d", {"x": 1}, "f", "g"]
     assert [each.get("error") for each in results] == [
-        None, None, "line 3: is not JSON: Expecting value: line 1 column 1 (char 0)", "line 4: `prompt` needs a text",
-        None, "line 6: unknown key `nonsense`", "--top-p must be at most 1, not 7",
+        None, None, "line 3: is not JSON: Expecting value: line 1 column 1 (char 0)",
+        "line 4: `prompt` must be a string", None, "line 6: unknown key `nonsense`", "--top-p must be at most 1, not 7",
     ]  # fmt: skip
     assert [each["exit_code"] for each in results if "error" in each] == [6, 6, 6, 2]
     assert (results[1]["tokens"]["generated"], results[1]["sampling"]["temperature"]) == (2, 0)

@@ -98,11 +98,11 @@ def test_a_servers_model_replaces_one_of_an_earlier_source(tmp_path: Path) -> No
         ('[remote.x]\nurl = "http://localhost"\nkey = "sk-1"', ", line 3: unknown key `key` of a server",
          "`key_variable` names the environment variable that holds the key"),
         ('[remote.x]\nmodel = "m"', ", line 1: [remote.x] needs a `url`", None),
-        ('[remote.x]\nurl = 5', ", line 2: `url` is a text", None),
+        ('[remote.x]\nurl = 5', ", line 2: `url` must be a text", None),
         ('[remote.x]\nurl = "http://localhost"\nkey_variable = "sk-1"',
-         ", line 3: `key_variable` is the name of an environment variable, and not the key itself", None),
+         ", line 3: `key_variable` must be the name of an environment variable, not the key itself", None),
         ('[remote.x]\nurl = "http://localhost"\nheaders = { a = 1 }',
-         ', line 3: `headers` is a table of texts, as in { "X-Team" = "search" }', None),
+         ', line 3: `headers` must be a table of texts, as in { "X-Team" = "search" }', None),
         ('[remote."a b"]\nurl = "http://localhost"',
          ", line 1: a server's name has only letters, digits, `-`, `_` and `.`", None),
         ('[remote]\nlab = 3', ", line 2: [remote.lab] is not a table", None),
@@ -118,7 +118,7 @@ def test_an_address_that_cannot_be_used_is_named_with_its_line(tmp_path: Path) -
     with pytest.raises(UsageError) as caught:
         options(tmp_path, '[remote.x]\nurl = "http://gpu.example.org"', remote="x")
     place = f"{tmp_path / 'config.toml'}, line 2"
-    assert caught.value.message == f"{place}: http to gpu.example.org would send everything in the open"
+    assert caught.value.message == f"{place}: http to gpu.example.org would send everything unencrypted"
     assert caught.value.hint == "use https, or set `insecure = true` there"
 
 

@@ -35,18 +35,18 @@ def test_calls_and_results_become_messages(call: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        ([], "`messages` needs a list of messages"),
-        ("hi", "`messages` needs a list of messages"),
+        ([], "`messages` must be a list of messages"),
+        ("hi", "`messages` must be a list of messages"),
         (["hi"], "message 1: needs a `role` (system, user, assistant, tool) and a `content` text"),
         ([{"role": "bot", "content": "x"}], "message 1: needs a `role` (system, user, assistant, tool) and a"),
-        ([USER, {"role": "assistant", "content": None}], "message 2: `content` needs a text"),
-        ([USER, {"role": "tool"}], "message 2: `content` needs a text"),
-        ([{**USER, "tool_calls": [CALL]}], "message 1: only an assistant calls tools"),
+        ([USER, {"role": "assistant", "content": None}], "message 2: `content` must be a string"),
+        ([USER, {"role": "tool"}], "message 2: `content` must be a string"),
+        ([{**USER, "tool_calls": [CALL]}], "message 1: only a message of the assistant has tool calls"),
         ([{**USER, "images": ["x"]}], "message 1: unknown key `images`"),
-        ([{"role": "assistant", "tool_calls": "x"}], "message 1: `tool_calls` needs a list"),
-        ([{"role": "assistant", "tool_calls": ["x"]}], "message 1: a tool call needs an object"),
+        ([{"role": "assistant", "tool_calls": "x"}], "message 1: `tool_calls` must be a list"),
+        ([{"role": "assistant", "tool_calls": ["x"]}], "message 1: a tool call must be an object"),
         ([{"role": "assistant", "tool_calls": [{"function": 1}]}], "message 1: a tool call needs the `name` of a fun"),
-        ([{**RESULT, "tool_call_id": 5}], "message 1: `tool_call_id` needs a text"),
+        ([{**RESULT, "tool_call_id": 5}], "message 1: `tool_call_id` must be a string"),
     ],
 )  # fmt: skip
 def test_a_wrong_message_is_refused_with_the_reason(messages: Any, words: str) -> None:

@@ -60,7 +60,7 @@ def test_results_and_their_order_do_not_depend_on_parallel(model: Path, batch: P
     assert (code, errors) == (1, b"")
     assert [each["id"] for each in results] == [f"q{at}" for at in range(12)]
     assert [at for at, each in enumerate(results) if "error" in each] == [5]
-    assert (results[5]["error"], results[5]["exit_code"]) == ("line 6: `prompt` needs a text", 6)
+    assert (results[5]["error"], results[5]["exit_code"]) == ("line 6: `prompt` must be a string", 6)
     for other in others:
         assert (other[0], answered(other[1]), other[2]) == (1, answered(results), b"")
 
@@ -163,8 +163,8 @@ def test_options_of_a_single_answer_are_refused(flags: list[str], name: str) -> 
                 "line 3: is not JSON: Expecting value: line 1 column 1 (char 0)",
             ],
         ),
-        (b'{"id": NaN, "prompt": "a"}\n', ["line 1: is not JSON: NaN is none of its numbers"]),
-        (b"[" * 100_000 + b'\n"\\ud800"\n5\n', ["line 1: is not JSON: ", "", "line 3: needs a string or an object"]),
+        (b'{"id": NaN, "prompt": "a"}\n', ["line 1: is not JSON: NaN is not a number in JSON"]),
+        (b"[" * 100_000 + b'\n"\\ud800"\n5\n', ["line 1: is not JSON: ", "", "line 3: must be a string or an object"]),
     ],
 )  # fmt: skip
 def test_every_line_gives_an_answer_or_an_error(lines: bytes, results: list[Any], tiny_model: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_full_disk_ends_a_batch_with_exit_7_and_one_error(tiny_model: Path, tm
         assert (done.returncode, done.stderr) == (
             7,
             b"error: /dev/full: cannot be written: No space left on device\n"
-            b"hint: the results so far stay; `--resume` continues the batch\n",
+            b"hint: the results so far are kept; `--resume` continues the batch\n",
         )
 
 

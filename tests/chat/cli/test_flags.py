@@ -112,7 +112,7 @@ def test_plain_http_to_another_machine_needs_insecure(
         url = f"http://0.0.0.0:{script.port}"  # no loopback address, though it leads there
         assert main.run(["--remote", url, "hi"]) == 2
         assert capsys.readouterr().err == (
-            "error: http to 0.0.0.0 would send everything in the open\nhint: use https, or add `--insecure`\n"
+            "error: http to 0.0.0.0 would send everything unencrypted\nhint: use https, or add `--insecure`\n"
         )
         assert main.run(["--remote", url, "--insecure", "hi"]) == 0
     assert capsys.readouterr() == ("a\n", "")

@@ -72,7 +72,7 @@ def test_on_a_gpu_the_cells_of_float16_set_the_limit() -> None:
             "exactness",
             "problem",
             f"WRONG ANSWERS: {words.replace('6e-02', said)}, and 0.5 is the limit",
-            "`--gpu-layers 0` does without the GPU",
+            "`--gpu-layers 0` does not use the GPU",
         )
 
 

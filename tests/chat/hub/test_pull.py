@@ -229,7 +229,7 @@ def test_a_web_page_instead_of_weights_is_called_one(server: HubServer) -> None:
     assert refusal(lambda: hub.pull_files(NAME, weights)) == (
         ExitCode.FILE,
         f"{host} sent a web page instead of model.safetensors",
-        "a proxy or a login page of the network stands between: open the address in a browser",
+        "a proxy or a login page of the network answers instead: open the address in a browser",
     )
 
 
@@ -360,7 +360,7 @@ def test_a_request_limit_that_does_not_end_is_told(
     assert refusal(lambda: hub.pull_files(NAME, weights)) == (
         ExitCode.FILE,
         "the hub has had too many requests from here",
-        f"try again in {seconds} s: what came is kept; with a token the limit is higher: `hf auth login`",
+        f"try again in {seconds} s: what was downloaded is kept; with a token the limit is higher: `hf auth login`",
     )
     assert len(server.seen) == tries
 
@@ -518,7 +518,7 @@ def test_a_disk_that_fills_midway_loses_only_the_file_at_hand(
     monkeypatch.setattr(download._Transfer, "_write", full)
     assert refusal(lambda: hub.pull_files(NAME, hub.needed_for_conversion)) == (
         ExitCode.FILE,
-        "the disk is full: model.safetensors was given up",
+        "the disk is full, so model.safetensors was not finished",
         "what was downloaded before is kept; make room and try again, or set HF_HOME to a larger disk",
     )
     assert partials() == []

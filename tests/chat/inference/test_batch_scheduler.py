@@ -129,8 +129,8 @@ def test_more_sequences_than_are_batch_invariant_give_one_notice_if_asked_for(
     assert [len(each.ids) for each in outcomes.values() if isinstance(each, Completion)] == [12] * count
     words = [notice for notice in notices if "at a time" in notice]
     assert words == expected * [
-        "9 answers at a time: more than 7 are computed in another order of sums, so a text may differ from that of its "
-        "line alone where two tokens are nearly as likely"
+        "9 answers at a time: with more than 7 the sums are computed in another order, so an answer may differ where "
+        "two tokens are almost equally likely"
     ]
 
 

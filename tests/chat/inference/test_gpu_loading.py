@@ -109,7 +109,7 @@ def test_a_batch_continues_with_the_memory_that_a_full_gpu_leaves(
     alone = [list(reply(loaded, each))[-1] for each in source.requests]
     loaded.close()
     assert counts == tried
-    assert received == [f"{most or 1} at a time instead of the 5 of `--parallel`: memory allows no more"]
+    assert received == [f"{most or 1} answers at a time instead of 5: memory allows no more"]
     assert sorted(done) == [0, 1, 2, 3, 4]
     assert all(isinstance(each, Completion) for each in done.values())
     if most == 0:  # with float weights several rows are computed differently

@@ -81,7 +81,7 @@ class Requests:
 
 @pytest.mark.parametrize(
     ("asked", "words"),
-    [(4, ["2 at a time instead of the 4 of `--parallel`: memory allows no more"]), (2, []), (None, [])],
+    [(4, ["2 answers at a time instead of 4: memory allows no more"]), (2, []), (None, [])],
 )
 def test_fewer_requests_at_a_time_than_asked_for_give_one_notice(
     asked: int | None, words: list[str], plain_file: Path, monkeypatch: pytest.MonkeyPatch

@@ -135,10 +135,12 @@ def test_the_engine_keeps_to_it_and_says_so_once(plain_file: Path, monkeypatch: 
     try:
         assert (room.limit, room.info.context) == (512, 512)
         assert room.reports.notices == [missing_window_notice(file)]
-        with pytest.raises(UsageError, match=r"`--context 1024` is more than the 512 the model knows") as error:
+        with pytest.raises(
+            UsageError, match=r"`--context 1024` is more than the 512 tokens that the model can read"
+        ) as error:
             load_model(replace(room.options, context=1024))
         assert error.value.hint == (
-            f"`mistral-chat convert {plain_file} --window 512` gives it its window; `--window off` does without"
+            f"`mistral-chat convert {plain_file} --window 512` gives it its window; `--window off` runs it without"
         )
     finally:
         room.close()
@@ -158,8 +160,8 @@ def test_a_persons_own_choice_wins_with_one_warning(
     assert "the context holds 64" in capsys.readouterr().err
     assert run([*prompt, "--context", "512"]) == 2
     shown = capsys.readouterr().err
-    assert "`--context 512` is more than the 64 the model knows\nhint: " in shown
-    assert "--window auto` gives it its window; `--window off` does without" in shown
+    assert "`--context 512` is more than the 64 tokens that the model can read\nhint: " in shown
+    assert "--window auto` gives it its window; `--window off` runs it without" in shown
     assert run([*prompt, "--context", "512", "--window", "off"]) == 0
     shown = capsys.readouterr().err
     assert shown.count("sliding window") == 1

@@ -52,8 +52,8 @@ def test_an_official_model_is_announced_with_sizes_then_converted(server: HubSer
     commit = server.repositories[OFFICIAL].commit
     assert calls == [[str(CachedRepository(OFFICIAL).snapshot(commit)), "-o", str(path), "-t", "Q4_K_M"]]
     assert notices == [
-        f"{OFFICIAL} is a checkpoint of 4 MB, 4 MB to download; about 4.4 GB of Q4_K_M are made of it, "
-        "and it stays in the hub's cache (`--discard` removes it afterwards)",
+        f"{OFFICIAL} is a checkpoint of 4 MB, 4 MB to download; it becomes about 4.4 GB of Q4_K_M; "
+        "the checkpoint stays in the hub's cache (`--discard` removes it afterwards)",
         f"downloading 6 files of {OFFICIAL}, 4 MB",
     ]
     assert pull("mistral", refuse, say=notices.append) == path
@@ -68,7 +68,7 @@ def test_a_checkpoint_can_be_discarded_after_its_conversion(server: HubServer, g
         shutil.copy(gguf, arguments[2])
 
     pull("mistral", convert, discard=True, say=notices.append)
-    assert notices[-1] == "removed the checkpoint: 4 MB are free again"
+    assert notices[-1] == "removed the checkpoint and freed 4 MB"
     assert not CachedRepository(OFFICIAL).folder.exists()
 
 

@@ -172,7 +172,7 @@ def test_pull_converts_an_official_checkpoint_and_the_chat_finds_it(command: Com
     said = command("models", "pull", "mistral", "--discard")
     path = models_folder() / "mistral-7b-instruct-v0.3-Q4_K_M.gguf"
     assert (said.code, said.out) == (0, f"{path}\n")
-    assert "removed the checkpoint: 4 MB are free again\n" in said.err
+    assert "removed the checkpoint and freed 4 MB\n" in said.err
     [model] = json.loads(command("models", "list", "--json").out)
     assert (model["name"], model["type"], model["prompt_format"]) == (path.stem, "Q4_K_M", "v3")
     shown = dict(line.split(maxsplit=1) for line in command("models", "show", "mistral").out.splitlines())
@@ -236,7 +236,7 @@ def test_show_refuses_what_the_engine_would_not_read(command: Command) -> None:
 def test_rm_frees_the_bytes_in_the_hubs_cache_too(command: Command, server: HubServer) -> None:
     command("models", "pull", f"hf:{HUB_NAME}")
     assert command("models", "rm", f"hf:{HUB_NAME}:Q4_K_M", "--yes") == Said(
-        0, "", f"removed hf:{HUB_NAME}:Q4_K_M: 1 MB are free again\n"
+        0, "", f"removed hf:{HUB_NAME}:Q4_K_M and freed 1 MB\n"
     )
     assert not list(hub_cache().glob("models--*"))
 
@@ -253,11 +253,11 @@ def test_rm_removes_all_parts_of_a_split_model(command: Command, pulled: Put) ->
         blob.write_bytes(b"x" * number)
         repository.link(f"Q8_0/b-0000{number}-of-00002.gguf", commit, str(number))
     assert command("models", "rm", "big-00001-of-00003", "-y") == Said(
-        0, "", "removed big-00001-of-00003: 6 bytes are free again\n"
+        0, "", "removed big-00001-of-00003 and freed 6 bytes\n"
     )
     assert list(models_folder().iterdir()) == [other]
     name = "hf:a/b:Q8_0/b-00001-of-00002.gguf"
-    assert command("models", "rm", name, "-y") == Said(0, "", f"removed {name}: 3 bytes are free again\n")
+    assert command("models", "rm", name, "-y") == Said(0, "", f"removed {name} and freed 3 bytes\n")
     assert not repository.folder.exists()
 
 

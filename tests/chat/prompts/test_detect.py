@@ -90,13 +90,13 @@ def test_mistrals_own_templates_are_told_by_template_and_vocabulary(
     ("expected", "pieces", "template", "tekken"),
     [
         (Detected("v1", "its chat template and vocabulary are those of v1"), ("<s>",), V1_OF_0_1, False),
-        (Detected("template", "its chat template is none of Mistral's"), V3, CHATML, False),
-        (Detected("template", "its chat template is none of Mistral's"), ("<|im_start|>",), CHATML, True),
-        (Detected("template", "its chat template is none of Mistral's"), ("<s>",), ZEPHYR, False),
-        (Detected("template", "its chat template is none of Mistral's"), ("<|end|>",), PHI, False),
-        (Detected("template", "its chat template is none of Mistral's"), ("<s>",), LLAMA2, False),
-        (Detected("template", "its chat template is none of Mistral's"), ("<bos>",), GEMMA, False),
-        (Detected("template", "its chat template is none of Mistral's"), ("<x>",), V1_OF_0_1, True),
+        (Detected("template", "its chat template is not one of Mistral's"), V3, CHATML, False),
+        (Detected("template", "its chat template is not one of Mistral's"), ("<|im_start|>",), CHATML, True),
+        (Detected("template", "its chat template is not one of Mistral's"), ("<s>",), ZEPHYR, False),
+        (Detected("template", "its chat template is not one of Mistral's"), ("<|end|>",), PHI, False),
+        (Detected("template", "its chat template is not one of Mistral's"), ("<s>",), LLAMA2, False),
+        (Detected("template", "its chat template is not one of Mistral's"), ("<bos>",), GEMMA, False),
+        (Detected("template", "its chat template is not one of Mistral's"), ("<x>",), V1_OF_0_1, True),
     ],
 )
 def test_templates_of_fine_tunes_and_other_families(

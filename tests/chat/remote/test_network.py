@@ -131,7 +131,7 @@ def test_only_a_server_with_a_known_authority_is_trusted(monkeypatch: pytest.Mon
     with serving(script):
         with backend(script.url) as remote, pytest.raises(ModelError) as caught:
             completion(remote)
-        assert caught.value.message.startswith(f"{script.url}/v1 is not to be trusted: ")
+        assert caught.value.message.startswith(f"{script.url}/v1 cannot be trusted: ")
         assert script.requests == []
         monkeypatch.setenv("SSL_CERT_FILE", str(TLS / "authority.pem"))
         with backend(script.url) as remote:
@@ -241,9 +241,9 @@ def test_a_pasted_endpoint_is_an_address(url: str, base: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("X Y", "z", "no request takes a header 'X Y'"),
-        ("Host", "z", "no request takes a header 'Host'"),
-        ("X-Y", "a\nb: c", "the header X-Y has characters that no header has"),
+        ("X Y", "z", "a request cannot have the header 'X Y'"),
+        ("Host", "z", "a request cannot have the header 'Host'"),
+        ("X-Y", "a\nb: c", "the header X-Y has characters that a header cannot have"),
     ],
 )
 def test_a_header_that_no_request_takes_is_refused(name: str, value: str, message: str) -> None:

@@ -361,7 +361,7 @@ def test_overflow_is_said_also_in_a_stream_and_by_an_empty_one(replies: list[Rep
 
 @pytest.mark.parametrize("body", [b"{}", b'{"id": "x"}'])
 def test_an_object_without_an_answer_is_an_error(body: bytes) -> None:
-    with pytest.raises(EngineError, match=r"^the server sent nothing of an answer$"):
+    with pytest.raises(EngineError, match=r"^the server sent no answer$"):
         ask(Script([Reply(body=body, **WHOLE)]))
 
 
@@ -379,7 +379,7 @@ def test_a_wait_that_is_no_time_is_our_own(value: str, monkeypatch: pytest.Monke
     script = Script([Reply(429, headers={"Retry-After": value}), Reply(chunks=words("a"))])
     events = events_of(script, Request(HELLO))
     assert [each.text for each in events if isinstance(each, Notice)] == [
-        f"{script.url}/v1 is busy; it is asked again in 1 s"
+        f"{script.url}/v1 is busy; asking again in 1 s"
     ]
 
 

@@ -99,11 +99,11 @@ def test_a_schema_and_functions_are_passed_on() -> None:
         (
             Reply(404, body=b'{"error": {"message": "no model x"}}'),
             ModelError,
-            "{url} knows no such model or address: no model x",
+            "{url} has no such model or address: no model x",
         ),
         (Reply(302, headers={"Location": "http://evil.example/"}), ModelError, "{url} has moved to http://evil.example/"),
         (Reply(302, headers={"Location": f"/?key={KEY}"}), ModelError, "{url} has moved to /?key=***"),
-        (Reply(400, body=b'{"error": "bad\\n f"}'), UsageError, "{url} does not take this request (400): bad f"),
+        (Reply(400, body=b'{"error": "bad\\n f"}'), UsageError, "{url} refused this request (400): bad f"),
         (
             Reply(400, body=b'{"error": {"message": "maximum context length is 8"}}'),
             ContextError,
@@ -188,7 +188,7 @@ def test_a_wait_for_a_busy_server_is_said() -> None:
     with serving(Script(replies)) as script:
         events = list(engine(script).reply(HELLO))
     said = [event.text for event in events if isinstance(event, (Notice, TextDelta))]
-    assert said == [f"{script.url}/v1 is busy; it is asked again in 1 s", "a"]
+    assert said == [f"{script.url}/v1 is busy; asking again in 1 s", "a"]
 
 
 def test_a_date_to_come_back_at_is_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +254,7 @@ def test_a_key_may_end_in_a_line_and_one_that_no_header_takes_is_refused_unseen(
     for key in (f"{KEY}\nX: y", f"{KEY}\u2026"):
         with pytest.raises(UsageError) as caught:
             server_at("localhost:80", key, insecure=False)
-        assert caught.value.message == "MISTRAL_CHAT_REMOTE_KEY has characters that no key has"
+        assert caught.value.message == "MISTRAL_CHAT_REMOTE_KEY has characters that a key cannot have"
 
 
 def test_nothing_listening_is_said_so() -> None:
@@ -270,7 +270,7 @@ def test_several_models_must_be_chosen_from() -> None:
         engine(script).info()
     assert (caught.value.message, caught.value.hint) == (
         f"{script.url}/v1 has 2 models",
-        "`--remote-model` is one of a, b",
+        "choose one with `--remote-model`: a, b",
     )
 
 
@@ -294,7 +294,7 @@ def test_cancel_does_not_wait_for_the_server_and_keeps_what_came(reply: Reply) -
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("http://192.168.1.5:8000", "http to 192.168.1.5 would send everything in the open"),
+        ("http://192.168.1.5:8000", "http to 192.168.1.5 would send everything unencrypted"),
         ("ftp://localhost", "--remote needs an address like http://localhost:8000, not 'ftp://localhost'"),
         ("http://me:secret@localhost", "--remote needs an address like http://localhost:8000, not 'localhost'"),
         ("http://localhost:99999", "--remote needs an address like http://localhost:8000, not 'http://localhost:99999'"),
@@ -352,7 +352,7 @@ def test_a_server_that_repeats_the_key_in_its_fault_does_not_get_it_shown(
     monkeypatch.setenv("MISTRAL_CHAT_REMOTE_KEY", KEY)
     with serving(Script([Reply(400, body=json.dumps({"error": {"message": f"wrong key {KEY}"}}).encode())])) as script:
         assert run(["--remote", script.url, "hello"]) == 2
-        said = f"error: {script.url}/v1 does not take this request (400): wrong key ***\n"
+        said = f"error: {script.url}/v1 refused this request (400): wrong key ***\n"
         assert capsys.readouterr() == ("", said)
 
 

@@ -66,7 +66,7 @@ def test_a_line_that_the_server_refuses_is_its_own_error_until_it_is_asked_again
         assert answer(server, batch, output) == 1
         failed = [each for each in results_of(output) if "error" in each]
         assert [each["id"] for each in failed] == [at for at in range(LINES) if at % 10 == 7]
-        wanted = f"{server.url}/v1 does not take this request (400): no answer to say 7"
+        wanted = f"{server.url}/v1 refused this request (400): no answer to say 7"
         assert failed[0] == {"id": 7, "error": wanted, "exit_code": 2}
         server.status_of = lambda _: 200
         assert answer(server, batch, output, "--resume") == 0

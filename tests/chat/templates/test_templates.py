@@ -41,7 +41,7 @@ def test_flags_override_a_templates_settings_and_its_constraint() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prompt = 3", "`prompt` is a text"),
+        ("prompt = 3", "`prompt` must be a text"),
         ('prompt = "costs $ 5"', "a lone `$` in the prompt"),
         ("colour = 1", "unknown setting `colour`"),
         ("file = 'x'", "unknown setting `file`"),

@@ -136,7 +136,7 @@ def test_a_stored_session_is_continued_with_its_model(begin: Begin, tmp_path: Pa
     terminal.wait(" · prompt")
     terminal.wait_for_prompt()
     terminal.say("/context")
-    terminal.wait(" tokens · window 64, with what the format adds")
+    terminal.wait(" tokens · window 64, including the prompt format")
     terminal.send(CTRL_D)
     assert terminal.end() == 0
     command = [sys.executable, "-m", "chat", "-c"]
@@ -175,7 +175,7 @@ def test_keys_typed_before_the_first_prompt_are_sent(tmp_path: Path, tiny_model:
     if is_taken:
         terminal.wait(lambda: PASTES_MARKED in terminal.output)
     terminal.send("tell me ", "more", ENTER, "/context", ENTER)
-    terminal.wait("with what the format adds")
+    terminal.wait("including the prompt format")
     assert "> tell me more\n" in terminal.everything()
     terminal.wait_for_prompt()
     terminal.send(CTRL_D)
@@ -238,11 +238,11 @@ def test_context_shows_which_turns_no_longer_fit(begin: Begin, tiny_v3_model: Pa
         terminal.wait(lambda number=number: terminal.everything().count(" tokens · ") > number)
     terminal.wait_for_prompt()
     terminal.say("/context")
-    terminal.wait("with what the format adds")
+    terminal.wait("including the prompt format")
     terminal.wait_for_prompt()
     shown = terminal.text().rsplit("/context", 1)[1]
     left_out = re.search(r"the (\d) oldest turns no longer fit", " ".join(shown.split()))
-    used = re.search(r"^(\d+) / 256, with what the format adds", shown, re.MULTILINE)
+    used = re.search(r"^(\d+) / 256, including the prompt format", shown, re.MULTILINE)
     assert left_out and used and 0 < int(used[1]) <= 256
     rows = re.findall(r"^ +(\d) user +(out|\d+) ", shown, re.MULTILINE)
     assert [number for number, tokens in rows if tokens == "out"] == [str(n + 1) for n in range(int(left_out[1]))]

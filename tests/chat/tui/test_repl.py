@@ -121,7 +121,7 @@ def test_an_edited_message_that_is_stopped_leaves_the_conversation_as_before() -
         "> Second.\n\n"
         ">   1 user            0  one\n    assistant       1  First.\n  2 user            0  two\n"
         "    assistant       1  Second.\n\n"
-        "13 / 32,768, with what the format adds\n\n> \n"
+        "13 / 32,768, including the prompt format\n\n> \n"
     )
 
 

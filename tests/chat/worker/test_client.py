@@ -189,7 +189,7 @@ def test_a_bad_request_is_refused_and_the_next_one_answered(
         ({"window": "x"}, UsageError, "`--window` must be auto, off or a number of tokens, not `x`"),
         ({"prompt_format": "v99"}, UsageError, "unknown prompt format `v99`"),
         ({"kv_type": "q4_0"}, UsageError, "a q4_0 cache needs flash attention"),
-        ({"context": 32769}, UsageError, "`--context 32769` is more than the 32,768 the model knows"),
+        ({"context": 32769}, UsageError, "`--context 32769` is more than the 32,768 tokens that the model can read"),
         ({"gpu_layers": "x"}, UsageError, "`--gpu-layers` must be auto, all or a number of layers, not `x`"),
     ],
 )

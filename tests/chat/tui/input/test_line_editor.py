@@ -384,7 +384,7 @@ def test_ctrl_c_right_after_enter_stops_the_answer_and_keeps_the_question(start:
     terminal.wait("Stopped. /continue resumes.")
     terminal.wait_for_prompt()
     terminal.say("/context")
-    terminal.wait("with what the format adds")
+    terminal.wait("including the prompt format")
     assert "1 user" in terminal.text() and "go on" in terminal.text().rsplit("/context", 1)[1]
     terminal.wait_for_prompt()
     terminal.say("/bye")
