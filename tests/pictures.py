@@ -10,6 +10,7 @@ import io
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,20 @@ TABLE = """| Model | Window | 文脈 |
 | Mixtral | – | 32,768 |
 
 > 缓存从不增长。 The cache never grows. 🎉
+"""
+
+
+THOUGHTS = "The cache holds keys and values of each layer. Two per token, so 2 · layers · heads · size · bytes. " * 3
+THINKING_SECONDS = 3.2
+ANSWER = r"""Each token takes $m = 2 \cdot L \cdot h \cdot d \cdot 2$ bytes, and $n$ tokens take $n \cdot m$:
+
+| Model | Layers | Bytes per token | 32,768 tokens |
+|:--|--:|--:|--:|
+| Mistral 7B | 32 | $2^{17}$ = 131,072 | **4.3 GB** |
+| Nemo 12B | 40 | 163,840 | **5.4 GB** |
+
+- [x] a cache in `q8_0` takes about half
+- [x] with a window of $W$ tokens it never exceeds $W \cdot m$
 """
 
 
@@ -155,9 +170,22 @@ def narrow(home: Path) -> None:
     scene.draw("narrow", "40 columns")
 
 
+def reasoning(home: Path) -> None:
+    """Reasoning folded to one line, formulas, a table and task boxes."""
+    answered = home / "answered"
+    thoughts = [["think", THOUGHTS], ["until", str(answered)], ["text", ANSWER], ["figures", 24, 0, 180, 1.1, 9.0]]
+    scene = Scene(home, thoughts, lines=20)
+    scene.terminal.say("How much memory does the cache take?")
+    time.sleep(THINKING_SECONDS)
+    answered.touch()
+    scene.terminal.wait("180 tokens ·")
+    scene.ready()
+    scene.draw("reasoning", "mistral-chat: reasoning, formulas and tables")
+
+
 def main() -> None:
     """Draw all pictures, or those that the arguments name."""
-    for scene in (chat, branches, search, narrow):
+    for scene in (chat, reasoning, branches, search, narrow):
         if not sys.argv[1:] or scene.__name__ in sys.argv[1:]:
             with tempfile.TemporaryDirectory() as home:
                 scene(Path(home))

@@ -85,7 +85,7 @@ def load(state: SessionState, argument: str) -> None:
     stored = state.session.store.get(target.session_id)
     state.resolved = with_answer_options(state.resolved, apply_session(state.base, stored))
     _reset_conversation_state(state)
-    state.report(f"Session {escape_line(state.session.label)}.")
+    state.report(f"Opened “{escape_line(state.session.label)}”.")
     report_session_options(state)
     return show_turn(state, target.node_id) if target.node_id else show_end(state)
 

@@ -21,7 +21,7 @@ def test_an_opened_session_shows_a_long_question_without_its_middle(start: Any) 
     terminal.run("/sessions", "/load NUMBER opens one.")
     terminal.run("/load 1", "short")
     shown = terminal.text().rsplit("/load 1", 1)[1].split("short")[0].split()
-    assert " ".join(shown) == ("Session row 0. > row 0 row 1 row 2 row 3 … 92 more lines row 96 row 97 row 98 row 99")
+    assert " ".join(shown) == ("Opened “row 0”. > row 0 row 1 row 2 row 3 … 92 more lines row 96 row 97 row 98 row 99")
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_sessions_are_saved_listed_searched_and_opened(start: Any) -> None:
         in terminal.text()
     )
     terminal.run("/search needle", "/load NUMBER opens the session there.")
-    terminal.run("/load 1", "Session haystack.")
+    terminal.run("/load 1", "Opened “haystack”.")
     terminal.run("more", "You said: more")
     terminal.run("/search needle", "/load NUMBER opens the session there.")
     terminal.run("/load 1", "… 2 later messages; your message goes after the last one")
@@ -72,7 +72,7 @@ def test_names_may_be_quoted(start: Any, tmp_path: Path) -> None:
     terminal = start()
     terminal.run("hello", "You said: hello")
     terminal.run('/save "two words"', "Saved as `two words`.")
-    terminal.run("/load 'two words'", "Session two words.")
+    terminal.run("/load 'two words'", "Opened “two words”.")
     terminal.run(f"/export '{tmp_path}/a b.md'", "Wrote")
     assert (tmp_path / "a b.md").exists()
     terminal.run("/model 'no such'", "there is no model `no such`")
