@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from chat.app.remotes import RemoteOptions
 from chat.config.conflicts import has_effect
 from chat.errors import ChatError
+from chat.guide import NAME as GUIDE
 from chat.system.paths import expand_path
 from chat.system.terminal_text import escape_line
 from chat.tui.commands.session_options import changeable_options, find_option, think_words
@@ -123,7 +124,7 @@ def _models(state: SessionState, argument: str) -> Iterator[Candidate]:
         if argument.lower() in model.name.lower() and model.name.isprintable():
             names.add(model.name)
             yield Candidate(model.name, len(argument), model.summary)
-    yield from _matching(("info",), argument)
+    yield from _matching((GUIDE, "info"), argument)
     for candidate in _paths(state, argument):
         if candidate.text.endswith(("/", ".gguf")) and candidate.text not in names:
             yield candidate

@@ -53,7 +53,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("/file .h", [".hidden"]),
         ("/read more/d", ["deep.txt"]),
         ("/file nowhere/", []),
-        ("/model ", ["info", "more/", "tiny.gguf"]),
+        ("/model ", ["guide", "info", "more/", "tiny.gguf"]),
         ("/load g", ["garden"]),
         ("/preset co", ["code", "cook"]),
         ("/copy ", ["code", "all"]),
@@ -96,7 +96,11 @@ def test_models_are_searched_for_once_in_a_while_not_at_each_key(state: Any, mon
     state.model_lists = ModelLists(lambda: now)
     typed = "/model mis"
     texts = [[each.text for each in candidates(state, typed[:length])] for length in range(7, len(typed) + 1)]
-    assert texts == [["mistral-7b", "info", "more/", "tiny.gguf"], ["mistral-7b", "more/"], *[["mistral-7b"]] * 2]
+    assert texts == [
+        ["mistral-7b", "guide", "info", "more/", "tiny.gguf"],
+        ["mistral-7b", "more/"],
+        *[["mistral-7b"]] * 2,
+    ]
     assert len(searches) == 1
     now = KEPT_SECONDS
     candidates(state, typed)
