@@ -126,6 +126,7 @@ class AnswerOutput:
             ChatError: a code block is wanted and there is none, or the answer was cut and must not be.
         """
         self._print_end(done, info)
+        self.environment.stdout.flush()  # the notes come after it where both go to one pipe
         if done.reasoning and not (done.text or done.tool_calls):
             self.note("the model thought but gave no answer")
         ended = ENDED_BY_SERVER.get(done.finish_reason, "")

@@ -135,8 +135,8 @@ def rm(
     file = inventory.find_local(name, files)
     if file is None:
         if foreign := inventory.find_local(name, foreign_files()):
-            hint = f"remove it there: {foreign.path}"
-            raise ModelError(f"{name} belongs to another program ({foreign.where})", hint=hint)
+            why = "is not a model of ours" if foreign.where == "current folder" else "belongs to another program"
+            raise ModelError(f"{name} {why} ({foreign.where})", hint=f"remove it there: {foreign.path}")
         near = get_close_matches(name, [file.name for file in files], n=3, cutoff=0.4)
         names = " or ".join(f"`{similar}`" for similar in near)
         hint = f"did you mean {names}?" if near else "`mistral-chat models list` lists them"

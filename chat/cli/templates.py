@@ -37,7 +37,7 @@ def list_templates(
         plain = [{"name": name, "origin": origin, "variables": list(variables)} for name, origin, variables in rows]
         return environment.print(json.dumps(plain))
     shown = [(name, origin, " ".join(f"${variable}" for variable in variables)) for name, origin, variables in rows]
-    return print_table(("NAME", "WHOSE", "VARIABLES"), shown, environment)
+    return print_table(("NAME", "KIND", "VARIABLES"), shown, environment)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -18,6 +19,7 @@ from chat.core.backend import ModelInfo
 from chat.core.conversation import ToolCall
 from chat.core.events import Completion, ReasoningDelta, Seconds, TextDelta, TokenCounts
 from chat.errors import ChatError
+from chat.system.environment import Environment
 from tests.environments import FakeEnvironment, pipes, terminal
 from tests.program import run, run_command
 
@@ -81,6 +83,30 @@ def test_a_pipe_gets_the_answer_without_the_reasoning_and_a_terminal_shows_it_be
     assert thought(terminal(TERM="dumb"), "Yes.").out == "Yes.\n"
     assert json.loads(thought(pipes(), "Yes.", json=True).out)["reasoning"] == "Is it so? It may be.\nIt is."
     assert "reasoning" not in json.loads(streamed(pipes(), "Yes.", json=True).out)
+
+
+class _Buffered(io.StringIO):
+    """A pipe that gets what is written only when it is flushed."""
+
+    def __init__(self, pipe: io.StringIO) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def flush(self) -> None:
+        self._pipe.write(self.getvalue())
+        self.seek(0)
+        self.truncate()
+
+
+def test_a_note_begins_a_line_where_answers_and_notes_go_to_one_pipe() -> None:
+    """`mistral-chat ... 2>&1` wrote `the last wordnote: the answer was cut`, and the end of the line after that."""
+    pipe = io.StringIO()
+    environment = Environment(stdin=io.StringIO(), stdout=_Buffered(pipe), stderr=pipe, variables={})
+    output = AnswerOutput(Settings(max_tokens=2), environment)
+    answer = done("Hello there", finish_reason="length")
+    output.stream(iter([TextDelta("Hello there"), answer]), keep=lambda text, reasoning: None)
+    output.finish(answer, INFO)
+    assert pipe.getvalue() == "Hello there\nnote: the answer was cut after 2 tokens; `-n` allows more\n"
 
 
 def test_an_answer_that_was_all_reasoning_says_so() -> None:

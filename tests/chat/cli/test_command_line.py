@@ -203,7 +203,7 @@ def test_an_error_on_a_terminal_breaks_between_words_and_is_not_obeyed() -> None
 def test_commands_print_tables_on_a_terminal_and_records_in_a_pipe() -> None:
     environment = terminal(columns=60)
     assert main.run(["templates", "list"], environment) == 0
-    assert environment.screen()[0].split() == ["NAME", "WHOSE", "VARIABLES"]
+    assert environment.screen()[0].split() == ["NAME", "KIND", "VARIABLES"]
     code, out, _ = run("templates", "list")
     assert (code, {line.count("\t") for line in out.splitlines()}) == (0, {2})
     assert [line.split("\t")[0] for line in out.splitlines()] == [row.split()[0] for row in environment.screen()[1:]]

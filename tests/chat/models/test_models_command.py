@@ -119,7 +119,7 @@ def test_a_model_of_another_program_is_listed_shown_and_never_removed(
     assert command("models", "rm", "here", "-y") == Said(
         3,
         "",
-        f"error: here belongs to another program (current folder)\nhint: remove it there: {path}\n",
+        f"error: here is not a model of ours (current folder)\nhint: remove it there: {path}\n",
     )
     assert path.exists()
 
