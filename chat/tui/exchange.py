@@ -230,7 +230,9 @@ def _report(state: SessionState, outcome: ReplyOutcome) -> None:
         raise state.backend.fault
     if isinstance(outcome.error, ChatError):
         state.show_error(outcome.error)
-        state.report("Your message is kept. /regen asks again, /undo removes it.")
+        is_begun = outcome.text or outcome.reasoning
+        begun = "The answer so far is kept. /continue resumes it, /regen asks again."
+        state.report(begun if is_begun else "Your message is kept. /regen asks again, /undo removes it.")
     state.show_notices()
     if outcome.is_abandoned:
         raise Terminated

@@ -74,6 +74,14 @@ def test_a_file_that_is_attached_again_is_sent_once(tmp_path: Path, monkeypatch:
     assert shown.count("File `a.txt`") == 1
 
 
+def test_an_answer_that_a_fault_broke_off_can_be_continued() -> None:
+    """Only the message was said to be kept, and to be asked again."""
+    scripts = [[["text", "begun"], ["die"]], [["text", " and ended"]]]
+    _, shown = transcript("one", "/continue", "/context", scripts=scripts)
+    assert "\n\nThe answer so far is kept. /continue resumes it, /regen asks again.\n\n> " in shown
+    assert "begun and ended\n" in shown
+
+
 def test_a_branch_of_several_turns_has_them_in_the_plural() -> None:
     _, shown = transcript("one", "two", "/undo 2", "other", "/branches")
     assert "  1   turns 1 to 2: “one” → “You said: two”\n" in shown
@@ -241,7 +249,7 @@ def test_a_dead_engine_ends_one_answer_but_not_the_session(start: Any) -> None:
     terminal = start([["text", "half"], ["die"]])
     terminal.say("go")
     terminal.wait("error: the engine stopped: SIGSEGV")
-    terminal.wait("Your message is kept. /regen asks again, /undo removes it.")
+    terminal.wait("The answer so far is kept. /continue resumes it, /regen asks again.")
     assert "half" in terminal.text() and "Traceback" not in terminal.everything()
     terminal.say("again")
     terminal.wait("You said: again")
