@@ -115,7 +115,7 @@ def _meant_by(state: SessionState, name: str) -> dict[str, Any]:
             raise fault from error
         near = get_close_matches(name, [*offered, *names], 1)
         raise ModelError(
-            f"neither {options.server.url} nor this machine has a model {escape_line(name)}",
+            f"neither {options.server.url} nor this machine has a model `{escape_line(name)}`",
             hint=f"did you mean `{near[0]}`?" if near else "`/model` lists them",
         ) from error
     return {"model": name}

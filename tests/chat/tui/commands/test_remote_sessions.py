@@ -110,7 +110,7 @@ def test_a_session_that_went_local_continues_local(tmp_path: Path, lab: Script) 
 def test_models_and_servers_are_listed_and_unknown_ones_refused(tmp_path: Path, lab: Script) -> None:
     output, _ = session(tmp_path, lab, "/model", "/model larg", "/model large", session="s")
     assert "models   small, large\nservers  lab\n" in output
-    assert f"error: neither {lab.url}/v1 nor this machine has a model larg\nhint: did you mean `large`?" in output
+    assert f"error: neither {lab.url}/v1 nor this machine has a model `larg`\nhint: did you mean `large`?" in output
     assert output.rstrip("> \n").endswith("Now using large.")
 
 
