@@ -33,6 +33,8 @@ def enter_session(resolved: ResolvedSettings, modes: TtyModes, environment: Envi
     from chat.history.store import open_history
     from chat.tui.repl import Opening, run_session
 
+    if sentence := unused_template(resolved.settings):
+        environment.notify(f"note: {sentence}")
     with open_history(enabled=not resolved.settings.no_history) as store:
         base = resolved
         record, resolved = find_session(store, base)
@@ -60,6 +62,19 @@ def enter_session(resolved: ResolvedSettings, modes: TtyModes, environment: Envi
             state_folder=state_folder_of(settings),
         )
         return run_session(lambda options: session_backend(options, settings), resolved, opening, modes)
+
+
+def unused_template(settings: Settings) -> str:
+    """A sentence that a session sends messages as they are typed; empty if no template would change them."""
+    if settings.template is None:
+        return ""
+    from chat.templates import store
+
+    template = store.load(settings.template)
+    if template.prompt.strip() == "$input":
+        return ""
+    rest = "uses only its settings" if template.settings else "does not use it"
+    return f"the text of template `{template.name}` is for a single prompt; a session {rest}"
 
 
 def _needs_choice(settings: Settings) -> bool:

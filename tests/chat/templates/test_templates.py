@@ -7,6 +7,8 @@ import json
 import pytest
 
 from chat.cli.main import run
+from chat.cli.session import unused_template
+from chat.config.options import Settings
 from chat.config.resolve import resolve_settings
 from chat.errors import DataError, UsageError
 from chat.templates import store
@@ -28,6 +30,19 @@ def test_text_is_put_in_as_it_is() -> None:
 def test_a_template_without_input_has_it_appended() -> None:
     assert parse("t", 'prompt = "Be kind."').fill("hello", {}) == "Be kind.\n\nhello"
     assert parse("t", 'prompt = "Be kind."').fill("", {}) == "Be kind."
+
+
+def test_a_session_says_that_it_does_not_use_the_text_of_a_template() -> None:
+    """`-t summarise` without a prompt began a session that used its temperature and, without a word, not its text."""
+    single = "is for a single prompt; a session"
+    assert unused_template(Settings(template="commit")) == (
+        f"the text of template `commit` {single} uses only its settings"
+    )
+    store.own_path("mine").parent.mkdir(parents=True)
+    store.own_path("mine").write_text('prompt = "Be kind: $input"')
+    assert unused_template(Settings(template="mine")) == f"the text of template `mine` {single} does not use it"
+    store.own_path("mine").write_text("temperature = 0.1")
+    assert unused_template(Settings(template="mine")) == unused_template(Settings()) == ""
 
 
 def test_flags_override_a_templates_settings_and_its_constraint() -> None:
