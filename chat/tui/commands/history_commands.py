@@ -95,7 +95,7 @@ def report_session_options(state: SessionState) -> None:
     record, system = state.session.record, state.session.conversation.system
     parts = [session_options_text(state.resolved), f"system prompt “{system}”" if system else ""]
     if any(parts):
-        own = "This session has its own settings: " + " · ".join(part for part in parts if part)
+        own = "Settings of this session: " + " · ".join(part for part in parts if part)
         state.show(plain(cut(escape_line(own), state.screen.width - 1), "dim"), ())
     model = record.model_path if record else ""
     if model and model != state.model_path:

@@ -194,7 +194,7 @@ def test_a_continued_session_uses_and_shows_its_own_options(begin: Begin) -> Non
     terminal.send(CTRL_D)
     assert terminal.end() == 0
     again = begin("-c", "--temperature", "0.5")
-    again.wait("This session has its own settings: max-tokens 4 · system prompt “You are a lighthouse.”")
+    again.wait("Settings of this session: max-tokens 4 · system prompt “You are a lighthouse.”")
     again.wait_for_prompt()
     again.say("and now?")
     again.wait(lambda: re.search(r"^[1-4] tokens? · ", again.everything(), re.MULTILINE) is not None)
@@ -203,7 +203,7 @@ def test_a_continued_session_uses_and_shows_its_own_options(begin: Begin) -> Non
     again.wait("temperature      0.5  flag")
     again.send(CTRL_D)
     assert again.end() == 0
-    begin("-c").wait("This session has its own settings: temperature 0.0, max-tokens 4 · system prompt")
+    begin("-c").wait("Settings of this session: temperature 0.0, max-tokens 4 · system prompt")
 
 
 @pytest.mark.slow
