@@ -33,7 +33,7 @@ def test_a_servers_models_are_listed(lab: Script) -> None:
     plain = json.loads(called(["models", "list", "--remote", lab.url, "--json"]).out)
     assert plain == [{"name": name, "server": f"{lab.url}/v1"} for name in ("small", "large")]
     assert "no server `lap` in the settings file" in called(["models", "list", "--remote", "lap"], 2).err
-    assert "with `--remote` only" in called(["models", "list", "lab"], 2).err
+    assert "only with `--remote`" in called(["models", "list", "lab"], 2).err
 
 
 def test_servers_and_their_models_complete(lab: Script) -> None:

@@ -112,6 +112,6 @@ def test_continue_extends_a_cut_answer_as_one_message(start: Any) -> None:
     terminal.run("go", "The answer reached its limit. /continue resumes it.")
     terminal.run("/continue", "…tence.")
     terminal.run("/continue", "there is no answer that was cut off")
-    terminal.run("/context", "/ 32,768, with")
+    terminal.run("/context", "/ 32,768, including")
     context = terminal.text().rsplit("/context", 1)[1]
     assert context.count("assistant") == 1 and "Half a sentence." in context
