@@ -43,10 +43,16 @@ class LoadJob:
     window: Window
     host: HostResources
     draft: DraftModelPlan | None
+    outputs: int = OUTPUTS
 
     @classmethod
-    def prepare(cls, options: EngineOptions, file: GgufFile) -> LoadJob:
+    def prepare(cls, options: EngineOptions, file: GgufFile, outputs: int = OUTPUTS) -> LoadJob:
         """Look at the machine, and at the draft model if there is one.
+
+        Args:
+            options: how to load it.
+            file: checked.
+            outputs: rows of logits of one batch.
 
         Raises:
             UsageError: `--window` has no meaning for this model.
@@ -55,7 +61,7 @@ class LoadJob:
         """
         window = choose_window(file, options.window)
         host = machine(options)
-        return cls(options, file, window, host, plan_draft_model(options, file, host))
+        return cls(options, file, window, host, plan_draft_model(options, file, host), outputs)
 
     def run(self, on_progress: Callable[[float], bool] | None = None) -> LoadResult:
         """Load the model; if a GPU has less memory than it reported, with fewer layers on it.
@@ -101,7 +107,7 @@ class LoadJob:
         return (f"`--gpu-layers {options.gpu_layers}` has no effect: {reason}, so everything is on the processor",)
 
     def _plan(self, options: EngineOptions) -> MemoryPlan:
-        sizes = sizes_of(self.file, options.window)
+        sizes = replace(sizes_of(self.file, options.window), outputs=self.outputs)
         if options.context is not None and options.context > sizes.trained_context:
             is_windowless = sizes.trained_context == missing_window(self.file)
             hint = f"{missing_window_remedy(self.file)}; `--window off` runs it without" if is_windowless else None
@@ -130,7 +136,7 @@ class LoadJob:
         return ContextSettings(
             cells=plan.cells,
             batch=plan.batch,
-            outputs=OUTPUTS,
+            outputs=self.outputs,
             rolling=plan.rolling,
             kv_type=self.options.kv_type,
             flash_attention=self.options.flash_attention,

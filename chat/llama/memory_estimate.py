@@ -40,6 +40,7 @@ class ModelSizes:
         repacked_bytes: weights that are copied where rows are repacked.
         tied_bytes: embeddings that a GPU holds a second time as the output.
         latent_columns: of each head, what latent attention computes beside its scores; 0 for ordinary attention.
+        outputs: rows of logits of a batch.
     """
 
     path: str
@@ -56,6 +57,7 @@ class ModelSizes:
     repacked_bytes: int = 0
     tied_bytes: int = 0
     latent_columns: int = 0
+    outputs: int = OUTPUTS
 
     @property
     def weights(self) -> int:
@@ -172,12 +174,13 @@ def work_bytes(sizes: ModelSizes, batch: int, cells: int, scores: bool, casts: b
         attention = batch * (4 * sizes.heads * cells + 4 * cells + 20 * sizes.hidden)
     elif casts:
         attention = batch * (2 * cells + 20 * sizes.hidden) + 2 * cells * sizes.cell_numbers
-    return max(feed_forward, attention) + OUTPUTS * sizes.vocabulary * 4
+    logits = min(sizes.outputs, batch) * sizes.vocabulary * 4  # within the graph, and their copy for the caller
+    return max(feed_forward, attention, logits) + logits
 
 
 def transfer_bytes(sizes: ModelSizes, batch: int, cells: int, scores: bool) -> int:
     """Bytes of the host's buffers where a GPU computes the whole batch: for embeddings, mask and logits."""
-    return batch * (4 * sizes.hidden + (4 if scores else 2) * cells) + OUTPUTS * sizes.vocabulary * 4
+    return batch * (4 * sizes.hidden + (4 if scores else 2) * cells) + min(sizes.outputs, batch) * sizes.vocabulary * 4
 
 
 def gpu_share(sizes: ModelSizes, gpu_layers: int) -> float:
