@@ -78,7 +78,14 @@ IMPORTERS = {  # outside library -> the modules that may import it; a name that 
     "sqlite3": ("chat.history.",),
     "typer": ("chat.cli.", "convert.cli"),
     "gguf": ("convert.",),
-    "numpy": ("convert.", "chat.llama.", "chat.inference.", "chat.doctor.probe"),
+    "numpy": (
+        "convert.",
+        "chat.llama.",
+        "chat.inference.",
+        "chat.doctor.probe",
+        "chat.bench.quality",
+        "chat.bench.log_probabilities",
+    ),
 }
 PARENT_OF_THE_WORKER = (
     "chat.worker.client",
@@ -88,6 +95,7 @@ PARENT_OF_THE_WORKER = (
     "chat.app.backends",
     "chat.cli.doctor",
     "chat.cli.bench",
+    "chat.cli.bench_quality",
 )
 
 

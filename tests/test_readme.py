@@ -37,6 +37,7 @@ def test_every_option_that_the_readme_names_is_there() -> None:
     takes = (
         flags_of([])
         | flags_of(["convert"])
+        | flags_of(["bench"])
         | flags_of(["models", "list"])
         | flags_of(["sessions", "export"])
         | {"--force-reinstall", "--no-cache-dir", "--full"}

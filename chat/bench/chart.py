@@ -55,8 +55,8 @@ def draw(report: BenchReport) -> str:
     body = "\n".join(_panel(panel, contexts, left) for panel, left in zip(panels, LEFTS, strict=True))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        f'role="img" aria-label="{_xml(title)}">\n<style>{STYLE}</style>\n'
-        f'<text class="title" x="20" y="26">{_xml(title)}</text>\n{body}\n</svg>\n'
+        f'role="img" aria-label="{xml_text(title)}">\n<style>{STYLE}</style>\n'
+        f'<text class="title" x="20" y="26">{xml_text(title)}</text>\n{body}\n</svg>\n'
     )
 
 
@@ -64,7 +64,7 @@ def _panel(panel: Panel, contexts: Sequence[int], left: int) -> str:
     highest = nice_limit(max((value for _, line in panel.lines for value in line if value is not None), default=1.0))
     bottom = TOP + PANEL_HEIGHT
     xs = [left + round(PANEL_WIDTH * share, 1) for share in shares(contexts)]
-    parts = [f'<text x="{left}" y="{TOP - 30}">{_xml(panel.title)}</text>']
+    parts = [f'<text x="{left}" y="{TOP - 30}">{xml_text(panel.title)}</text>']
     for step in range(5):
         y = bottom - PANEL_HEIGHT * step / 4
         parts.append(f'<line class="grid" x1="{left}" x2="{left + PANEL_WIDTH}" y1="{y:g}" y2="{y:g}"/>')
@@ -109,6 +109,6 @@ def _scaled(value: int | None, unit: int) -> float | None:
     return None if value is None else value / unit
 
 
-def _xml(text: str) -> str:
+def xml_text(text: str) -> str:
     """Text as XML allows it, without control characters."""
     return escape("".join(letter if letter.isprintable() else "?" for letter in text))

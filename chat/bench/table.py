@@ -54,7 +54,7 @@ def _beside(beside: Beside) -> str:
             f"{beside.decode_ratio:.3f}",
         ),
     ]
-    return f"{_aligned(rows)}\nPython takes {beside.python_ms:.3f} ms a token; best of {beside.rounds} rounds in turns"
+    return f"{aligned(rows)}\nPython takes {beside.python_ms:.3f} ms a token; best of {beside.rounds} rounds in turns"
 
 
 def _points(points: Sequence[Point]) -> str:
@@ -69,7 +69,7 @@ def _points(points: Sequence[Point]) -> str:
         )
         for point in points
     ]
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _batches(batches: Sequence[RowTimes], sweet_spot: int) -> str:
@@ -85,7 +85,7 @@ def _batches(batches: Sequence[RowTimes], sweet_spot: int) -> str:
         )
         for each in batches
     ]
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _ahead(ahead: DraftGain) -> str:
@@ -97,7 +97,7 @@ def _ahead(ahead: DraftGain) -> str:
     )
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
     """The first column on the left, the others on the right; a last one of words follows as it is."""
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = []

@@ -1,4 +1,4 @@
-"""`mistral-chat bench`: measure a model in a process of its own, and print or draw the figures."""
+"""`mistral-chat bench`: measure models in a process of their own, and print or draw the figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chat.errors import EngineError, FileError, UsageError
+from chat.cli.bench_output import require_picture, show_progress, write_picture
+from chat.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from chat.bench.results import BenchReport
@@ -24,14 +25,21 @@ app = typer.Typer(
 MEASURE = "chat.bench.measure"
 CONTEXTS = "512,1024,2048"
 SMALLEST, MOST_CONTEXTS = 16, 32
+SPEED_ONLY = {"tokens": "-n", "contexts": "--contexts"}
+QUALITY_ONLY = {"against": "--against", "text": "--text", "chunk": "--context", "chunks": "--chunks"}
 
 
 @app.command()
 def bench(
     context: typer.Context,
     model: Annotated[
-        str | None,
-        typer.Option("-m", "--model", metavar="NAME", help="The model; the one in the settings if not given."),
+        list[str] | None,
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="NAME",
+            help="The model; the one in the settings if not given. Repeatable with --quality.",
+        ),
     ] = None,
     tokens: Annotated[int, typer.Option("-n", "--tokens", metavar="N", help="Tokens decoded at each place.")] = 32,
     contexts: Annotated[
@@ -44,23 +52,45 @@ def bench(
     window: Annotated[str | None, typer.Option("--window", metavar="auto|off|N", help="As in a chat.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
     svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="Also draw speed and memory against context length.")
+        Path | None,
+        typer.Option(
+            "--svg",
+            metavar="FILE",
+            help="Also draw speed and memory against context length; with --quality, size against loss.",
+        ),
+    ] = None,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Measure how well each -m predicts a text, not how fast.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="NAME", help="With --quality: the model that each -m is compared with."),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            "--text", metavar="FILE", help="With --quality: the text; by default 20 kB of this program's documentation."
+        ),
+    ] = None,
+    chunk: Annotated[
+        int | None,
+        typer.Option("-c", "--context", metavar="N", help="With --quality: tokens of each chunk.  [default: 512]"),
+    ] = None,
+    chunks: Annotated[
+        int | None, typer.Option("--chunks", metavar="N", help="With --quality: read no more chunks than this.")
     ] = None,
 ) -> None:
     """Measure a model here: loading, reading, decoding, memory, saved states, batches, drafts.
 
     Reading and decoding run beside a bare C loop on the same file. It takes about as long as reading the longest
     context and one more prompt four times; on a slow machine give smaller --contexts and -n.
-    """
-    from chat.bench.table import table
 
-    lengths = parse_contexts(contexts)
-    if tokens < 2:
-        raise UsageError(f"-n must be at least 2, not {tokens}")
-    if svg is not None and (svg.is_dir() or not svg.absolute().parent.is_dir()):
-        raise FileError(f"{svg}: {'is a folder' if svg.is_dir() else 'there is no such folder'}")
+    With --quality, perplexity is measured instead, as llama-perplexity does it: chunks of 512 tokens (-c), each from an
+    empty cache, BOS in the first place where the model begins prompts with it, and the second half of each chunk
+    counts. With --against, also the Kullback-Leibler divergence from that model and how often both have the same
+    likeliest token, as `llama-perplexity --kl-divergence` does it. Each file reads the whole text.
+    """
     flags = {
-        "model": model,
         "threads": threads,
         "gpu_layers": gpu_layers,
         "kv_type": kv_type,
@@ -68,11 +98,41 @@ def bench(
         "window": window,
     }
     environment: Environment = context.obj
-    settings = _settings({name: value for name, value in flags.items() if value is not None}, environment)
+    _require_options(context, quality)
+    if svg is not None:
+        require_picture(svg)
+    if quality:
+        from chat.cli.bench_quality import measure_quality
+
+        settings = _settings(flags, environment)
+        measure_quality(settings, model or [], against, text, chunk, chunks, environment, svg=svg, as_json=as_json)
+        return
+    from chat.bench.chart import draw
+    from chat.bench.table import table
+
+    if len(model or ()) > 1:
+        raise UsageError("only `--quality` measures several models")
+    lengths = parse_contexts(contexts)
+    if tokens < 2:
+        raise UsageError(f"-n must be at least 2, not {tokens}")
+    settings = _settings(flags | {"model": model[0] if model else None}, environment)
     report = _measure(settings, tokens, lengths, environment)
     if svg is not None:
-        _draw(report, svg)
+        write_picture(svg, draw(report))
     environment.print(json.dumps(plain(report), indent=1) if as_json else table(report))
+
+
+def _require_options(context: typer.Context, quality: bool) -> None:
+    """Refuse options of the other measurement.
+
+    Raises:
+        UsageError: such an option was given.
+    """
+    others = SPEED_ONLY if quality else QUALITY_ONLY
+    for name, flag in others.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{flag} has no effect {'with' if quality else 'without'} `--quality`")
 
 
 def parse_contexts(text: str) -> list[int]:
@@ -100,7 +160,8 @@ def plain(report: BenchReport) -> dict[str, Any]:
 def _settings(flags: dict[str, Any], environment: Environment) -> Settings:
     from chat.config.resolve import resolve_settings
 
-    return resolve_settings(flags, environment.variables, file=environment.config_file).settings
+    given = {name: value for name, value in flags.items() if value is not None}
+    return resolve_settings(given, environment.variables, file=environment.config_file).settings
 
 
 def _measure(settings: Settings, tokens: int, contexts: list[int], environment: Environment) -> BenchReport:
@@ -126,9 +187,9 @@ def _measure(settings: Settings, tokens: int, contexts: list[int], environment: 
             if "report" in message:
                 report = build(BenchReport, message["report"])
             else:
-                _show_progress(message, environment)
+                show_progress(message, environment)
     finally:
-        _show_progress({"progress": ""}, environment)
+        show_progress({"progress": ""}, environment)
     if report is None:
         raise EngineError("the benchmark ended without a report")
     after = busy_fraction()
@@ -149,23 +210,3 @@ def _warn_of_load(share: float | None, environment: Environment) -> bool:
     if words is not None:
         environment.notify(f"note: {words}")
     return words is not None
-
-
-def _show_progress(message: dict[str, Any], environment: Environment) -> None:
-    """Show the current step on a terminal, in place of the one before."""
-    if not environment.stderr.isatty():
-        return
-    seconds_left = message.get("seconds_left")
-    words = message["progress"]
-    if seconds_left and seconds_left >= 1:
-        words += f", about {seconds_left:,.0f} s left"
-    print(f"\r\x1b[K{words}", end="", file=environment.stderr, flush=True)
-
-
-def _draw(report: BenchReport, path: Path) -> None:
-    from chat.bench.chart import draw
-
-    try:
-        path.write_text(draw(report), encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror}") from error

@@ -22,6 +22,7 @@ from tests.conftest import Make
 from tests.convert.samples import Array, tensor_bytes
 from tests.convert.test_families import greedy
 from tests.convert.test_logits import close, open_decoder
+from tests.grids import FULL
 from tests.program import run
 from tests.real.questions import ANSWERS, TEXT, TOOL_TEMPLATE, TOOLS, references
 from tests.real.small_model import find_model, numbers, write_folder
@@ -121,6 +122,34 @@ def test_perplexity_is_that_of_transformers(model: Path, in_type: Callable[[str]
     assert loss(in_type("F32"), ids) == pytest.approx(exact, abs=1e-4)
     for path, most in ((model, 0.02), (in_type("Q8_0"), 0.01), (in_type("Q4_K_M"), 0.08)):
         assert math.exp(loss(path, ids) - exact) == pytest.approx(1, abs=most), path
+
+
+@pytest.mark.skipif(not FULL, reason="reads two thousand tokens")
+def test_quality_has_the_figures_of_llama_perplexity(in_type: Callable[[str], Path], tmp_path: Path) -> None:
+    """`llama-perplexity -f sample_text.txt -c 128 --chunks 4 -b 128 --no-repack` on the same files.
+
+    First with `--kl-divergence-base FILE` on the F16 file, then with `--kl-divergence` too on Q4_K_M made of it.
+    """
+    exact, small = in_type("F16"), tmp_path / "small.gguf"
+    convert(ConversionOptions(exact, small, "Q4_K_M", show_progress=False, verify=False))
+    given = ("-c", "128", "--chunks", "4", "--repack", "off", "--json")
+    report = json.loads(run("bench", "--quality", "-m", small, "--against", exact, *given).stdout)
+    small.unlink()
+    found = report["files"][0]
+    figures = {
+        name: found["divergence"][name] for name in ("mean", "same_top", "probability_change", "perplexity_ratio")
+    }
+    figures |= {"perplexity": found["perplexity"], "reference": report["reference"]["perplexity"]}
+    assert {name: (each["value"], each["error"]) for name, each in figures.items()} == {
+        "reference": pytest.approx((97.6543, 21.05104), rel=1e-4),
+        "perplexity": pytest.approx((107.200010, 23.874423), rel=1e-4),
+        "perplexity_ratio": pytest.approx((1.097752, 0.030293), rel=1e-3),
+        "mean": pytest.approx((0.063523, 0.003367), rel=1e-2),
+        "probability_change": pytest.approx((0.04185, 0.00749), rel=1e-2),
+        "same_top": pytest.approx((0.86905, 0.02129), abs=0.008),  # a token or two on another processor
+    }
+    others = [found["divergence"][name] for name in ("median", "percentile_99", "percentile_99_9", "maximum")]
+    assert others == pytest.approx([0.052570, 0.274410, 0.459079, 0.481582], rel=2e-2)
 
 
 def test_a_prompt_with_functions_has_the_ids_of_transformers(model: Path, tmp_path: Path) -> None:
