@@ -56,4 +56,5 @@ def _row(each: FileQuality, has_windows: bool) -> list[str]:
 
 def estimate(found: Estimate, digits: int, factor: int = 1) -> str:
     """`12.3456 ± 0.1234`."""
-    return f"{found.value * factor:,.{digits}f} ± {found.error * factor:,.{digits}f}"
+    value = round(found.value * factor, digits) + 0.0  # no `-0.00`
+    return f"{value:,.{digits}f} ± {found.error * factor:,.{digits}f}"
