@@ -19,8 +19,8 @@ from tests.program import run
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--quality", "-m", "missing.gguf"], 3, "no model at missing.gguf"),
-        (["--quality", "-m", "guide", "--against", "missing.gguf"], 3, "no model at missing.gguf"),
+        (["--quality", "-m", "missing.gguf"], 3, "there is no model `missing.gguf`"),
+        (["--quality", "-m", "guide", "--against", "missing.gguf"], 3, "there is no model `missing.gguf`"),
         (
             ["--quality", "-m", "guide", "--text", "missing.txt"],
             7,
