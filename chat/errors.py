@@ -95,8 +95,25 @@ class EngineError(ChatError):
     exit_code = ExitCode.ENGINE
 
 
+class UnexpectedError(ChatError):
+    """A fault that nobody expected, as its cause: it ends one answer or command, and no more than that."""
+
+    def __init__(self, fault: BaseException, *, hint: str | None = None) -> None:
+        super().__init__(f"unexpected: {fault_text(fault)}", hint=hint)
+        self.__cause__ = fault
+
+
+def as_chat_error(error: Exception) -> ChatError:
+    """The error itself, or the sentence for one that nobody expected."""
+    return error if isinstance(error, ChatError) else UnexpectedError(error)
+
+
 def reason_text(error: BaseException | str) -> str:
     """What an error of the system or a library says, without numbers that only a programmer knows."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if "int_max_str_digits" in str(error):
+        return "a number in it has too many digits"
     reason = error.strerror if isinstance(error, OSError) else None
     return re.sub(_NUMBER, "", str(reason or error)) or type(error).__name__
 

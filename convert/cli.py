@@ -133,12 +133,14 @@ def _nothing(_sentence: str) -> None:
 
 
 def _show_report(report: ConversionReport, environment: Environment, *, as_json: bool, quiet: bool) -> None:
-    import json
 
     if not quiet:
         for line in (*_notes(report), _summary(report)):
             environment.notify(line)
-    environment.print(json.dumps(report.to_json(), indent=2) if as_json else str(report.output))
+    if as_json:
+        environment.print_json(report.to_json(), indent=2)
+    else:
+        environment.print(str(report.output))
 
 
 def _notes(report: ConversionReport) -> list[str]:
@@ -186,13 +188,11 @@ def _show_draft(
         report = replace(report, details=replace(details, source_sha256=""))
     free = free_bytes(draft.path)
     if as_json:
-        import json
-
         tensors = [
             {"name": tensor.name, "shape": tensor.shape, "type": tensor.type.name, "bytes": tensor.nbytes}
             for tensor in draft.plan.tensors
         ]
-        environment.print(json.dumps({**report.to_json(), "free_bytes": free, "plan": tensors}, indent=2))
+        environment.print_json({**report.to_json(), "free_bytes": free, "plan": tensors}, indent=2)
         return
     _print_plan(draft.plan, report, free, environment)
 

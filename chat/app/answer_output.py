@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from chat.app.backends import answers_as_guide
-from chat.app.json_report import json_line, reply_report, wanted_block
+from chat.app.json_report import reply_report, wanted_block
 from chat.core.events import Completion, LoadProgress, Notice, ReasoningDelta, TextDelta
 from chat.errors import ChatError, ExitCode
 from chat.models.last_used import ORIGIN as LAST_SESSION
@@ -150,7 +150,7 @@ class AnswerOutput:
 
     def print_json(self, plain: Mapping[str, Any]) -> None:
         """Print an object as one line of JSON, and flush it."""
-        self.environment.print(json_line(plain, self.environment.stdout.encoding))
+        self.environment.print_json(plain)
         self.environment.stdout.flush()
 
     def note(self, warning: str) -> None:

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from chat.config.options import Settings
     from chat.core.backend import ModelInfo, Rendered
     from chat.core.events import Completion
     from chat.errors import ChatError
-
-
-def json_line(plain: Mapping[str, Any], encoding: str | None) -> str:
-    """The object as one line of JSON.
-
-    Args:
-        encoding: the encoding of the stream for the line; characters that it lacks, and lone surrogates, are escaped.
-    """
-    text = json.dumps(plain, ensure_ascii=False)
-    return text if text.isascii() or _is_encodable(text, encoding or "utf-8") else json.dumps(plain)
-
-
-def _is_encodable(text: str, encoding: str) -> bool:
-    try:
-        for name in ("utf-8", encoding):
-            text.encode(name)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def failure_report(error: ChatError) -> dict[str, Any]:

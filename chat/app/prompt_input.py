@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.errors import DataError, UsageError
+from chat.errors import DataError, UsageError, reason_text
 from chat.system.characters import fence_around, without_escaped_bytes
 from chat.system.text_files import read_bytes, read_text
 
@@ -116,7 +116,7 @@ def read_token_ids(path: str, environment: Environment) -> tuple[int, ...]:
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: is not JSON: {error}") from error
+        raise DataError(f"{name}: is not JSON: {reason_text(error)}") from error
     if not isinstance(plain, list) or not all(type(number) is int and 0 <= number < 2**31 for number in plain):
         raise DataError(f"{name}: needs a JSON list of token ids")
     if not plain:

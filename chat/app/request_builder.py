@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
-from chat.errors import DataError, ModelError, UsageError
+from chat.errors import DataError, ModelError, UsageError, reason_text
 from chat.prompts.json_schema import KEYWORDS
 from chat.prompts.tools_json import with_parameters
 from chat.system.paths import expand_path
@@ -128,7 +128,7 @@ def read_tools(settings: Settings) -> tuple[Tool, ...]:
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{settings.tools}: is not JSON: {error}") from error
+        raise DataError(f"{settings.tools}: is not JSON: {reason_text(error)}") from error
     if not isinstance(plain, list) or not all(isinstance(tool, dict) for tool in plain):
         raise DataError(f"{settings.tools}: needs a JSON list of functions")
     return tuple(with_parameters(tool) for tool in plain)
@@ -273,7 +273,7 @@ def _schema_text(value: str) -> str:
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"--schema is not JSON: {error}", hint=SCHEMA_FORMS) from error
+        raise UsageError(f"--schema is not JSON: {reason_text(error)}", hint=SCHEMA_FORMS) from error
     schema = unwrapped_schema(plain)
     return text if schema is plain else json.dumps(schema, ensure_ascii=False)
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from chat.app.json_report import json_line
 from chat.errors import FileError, UsageError
+from chat.system.characters import json_text, whole_characters
 from chat.system.text_files import replaced_file
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def result_writer(
     if output is None:
 
         def write_to_stdout(plain: Mapping[str, Any]) -> None:
-            environment.print(json_line(plain, encoding))
+            environment.print_json(plain)
             environment.stdout.flush()
 
         yield write_to_stdout
@@ -107,7 +107,7 @@ def result_writer(
 
     def write(plain: Mapping[str, Any]) -> None:
         try:
-            file.write(json_line(plain, encoding) + "\n")
+            file.write(json_text(plain, encoding=encoding) + "\n")
             file.flush()
         except BrokenPipeError:
             raise
@@ -195,4 +195,4 @@ def _result(line: bytes) -> dict[str, Any] | None:
 
 def id_key(record_id: Any) -> str:
     """A text that is equal for equal ids, which may be any JSON value."""
-    return json.dumps(record_id, sort_keys=True)
+    return whole_characters(json.dumps(record_id, sort_keys=True, ensure_ascii=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,7 +13,7 @@ from chat.config.conflicts import check_conflicts, superseded_by
 from chat.config.option_types import checked, option_specs
 from chat.core.conversation import Conversation, Message, ToolCall
 from chat.core.request import Prompt, Request
-from chat.errors import ChatError, DataError
+from chat.errors import ChatError, DataError, as_chat_error, reason_text
 from chat.prompts.tools_json import with_parameters
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ class RecordReader:
             prompt = self._raw_prompt(plain, number) if settings.raw else Prompt.of_conversation(conversation)
             request = request_builder.build_request(prompt, settings, tools=self._tools if tools is None else tools)
             return BatchRecord(record_id, request, fails_when_cut=settings.fails_when_cut)
-        except ChatError as error:
-            return BatchRecord(record_id, error=error)
+        except Exception as error:  # whatever a line holds, the others are answered
+            return BatchRecord(record_id, error=as_chat_error(error))
 
     def _conversation(self, plain: Mapping[str, Any], system: str | None, number: int) -> Conversation:
         if ("prompt" in plain) == ("messages" in plain):
@@ -166,13 +167,19 @@ def _list(value: Any, place: str) -> list[Any]:
 
 def _json(line: str, number: int) -> Any:
     try:
-        return json.loads(line, parse_constant=_refuse_constant)
+        return json.loads(line, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"line {number}: is not JSON: {error}") from error
+        raise DataError(f"line {number}: is not JSON: {reason_text(error)}") from error
 
 
 def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError("a number in it is too large")
+    return number
 
 
 def _tools(value: Any, number: int) -> tuple[dict[str, Any], ...] | None:

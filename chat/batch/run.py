@@ -10,6 +10,7 @@ from chat.app.answer_output import AnswerOutput
 from chat.app.backends import cancelling, open_backend
 from chat.app.json_report import failure_report, rendered_report, reply_report
 from chat.app.prompt_input import BatchPrompt
+from chat.app.tracebacks import record_traceback
 from chat.batch.files import finished_ids, id_key, open_lines, result_writer
 from chat.batch.records import RecordReader
 from chat.errors import ChatError, ExitCode
@@ -83,6 +84,8 @@ def _run(
             try:
                 for record, result in answer(records):
                     write({"id": record.id, **result})
+                    if record.error is not None:
+                        record_traceback(record.error, settings, environment.print_error)
                     summary.add(result, is_failed=_is_failed(result, record))
                     progress.advance(1)
                 code = ExitCode.UNEXPECTED if summary.failed else ExitCode.DONE
@@ -129,6 +132,7 @@ def _results(
         for index, outcome in backend.answer_all(cancellable(results.requests()), settings.parallel, output.note):
             if isinstance(outcome, ChatError):
                 results.add(index, failure_report(outcome))
+                record_traceback(outcome, settings, output.environment.print_error)
             elif outcome.finish_reason == "interrupted":
                 interrupted = True
             else:

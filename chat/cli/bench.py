@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -119,7 +118,10 @@ def bench(
     report = _measure(settings, tokens, lengths, environment)
     if svg is not None:
         write_picture(svg, draw(report))
-    environment.print(json.dumps(plain(report), indent=1) if as_json else table(report))
+    if as_json:
+        environment.print_json(plain(report), indent=1)
+    else:
+        environment.print(table(report))
 
 
 def _require_options(context: typer.Context, quality: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,7 +51,7 @@ def show(
         rows |= {f"remote.{remote.name}.{key}": (value, remote.place) for key, value in remote.public_values().items()}
     if as_json:
         plain = {name: {"value": value, "origin": origin} for name, (value, origin) in rows.items()}
-        environment.print(json.dumps(plain, default=str))
+        environment.print_json(plain)
         return
     shown = [
         (f"{name} = {'-' if value is None else toml_value(value)}", origin) for name, (value, origin) in rows.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +63,7 @@ def doctor(
     problems = sum(finding.state == "problem" for finding in found)
     if as_json:
         plain = {"problems": problems, "findings": [asdict(finding) for finding in found]}
-        environment.print(json.dumps(plain, indent=1))
+        environment.print_json(plain, indent=1)
     else:
         environment.print(f"\n{summary(found)}")
     if problems:

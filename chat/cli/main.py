@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat import __version__
 from chat.cli.argv import page_spellings, read_command_line
-from chat.errors import ChatError, ExitCode, UsageError, fault_text
+from chat.errors import ChatError, ExitCode, UnexpectedError, UsageError
 from chat.system import interrupts
 from chat.system.environment import Environment, discard_output, open_missing_streams, replace_unencodable
 
@@ -97,7 +97,7 @@ def run(arguments: Sequence[str], environment: Environment | None = None) -> int
             raise
         hint = "`-v` shows where" if tracebacks.offered else None
         return _report(
-            ChatError(f"unexpected: {fault_text(error)}", hint=hint),
+            UnexpectedError(error, hint=hint),
             environment,
             tracebacks,
         )

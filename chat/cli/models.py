@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from difflib import get_close_matches
@@ -66,7 +65,7 @@ def list_models(
         return _list_official(as_json, environment)
     models = inventory.listed_models()
     if as_json:
-        return environment.print(json.dumps([model.to_json() for model in models]))
+        return environment.print_json([model.to_json() for model in models])
     if not models and environment.stdout.isatty():
         alias = DEFAULT.aliases[0]
         environment.notify(f"there are no models here yet; `mistral-chat models pull {alias}` downloads a good one")
@@ -115,7 +114,7 @@ def show(
     header = inventory.read_checked(file.path)
     facts = _facts(inventory.describe(file), header)
     if as_json:
-        return environment.print(json.dumps({**facts, "metadata": inventory.plain_metadata(header)}))
+        return environment.print_json({**facts, "metadata": inventory.plain_metadata(header)})
     _print_facts(facts, environment)
     if metadata:
         environment.print("")
@@ -189,7 +188,7 @@ def _facts(model: inventory.LocalModel, header: GgufFile) -> dict[str, Any]:
 def _show_official(name: str, as_json: bool, environment: Environment) -> None:
     facts = _official_facts(find_official(name) or DEFAULT)
     if as_json:
-        return environment.print(json.dumps(facts))
+        return environment.print_json(facts)
     _print_facts(facts, environment)
     return environment.notify(f"it is not here; `mistral-chat models pull {name}` fetches it")
 
@@ -211,7 +210,7 @@ def _official_facts(model: Official) -> dict[str, Any]:
 
 def _list_official(as_json: bool, environment: Environment) -> None:
     if as_json:
-        return environment.print(json.dumps([_official_facts(model) for model in CATALOGUE]))
+        return environment.print_json([_official_facts(model) for model in CATALOGUE])
     rows = []
     for model in CATALOGUE:
         sizes = [_size(size, environment) for size in (model.download_bytes, model.q4_bytes, model.memory_bytes)]
@@ -230,7 +229,7 @@ def _list_remote(server: str | None, as_json: bool, environment: Environment) ->
     options = named_options(server, environment)
     names = server_models(options)
     if as_json:
-        return environment.print(json.dumps([{"name": name, "server": options.server.url} for name in names]))
+        return environment.print_json([{"name": name, "server": options.server.url} for name in names])
     return environment.print("".join(f"{escape_line(name)}\n" for name in names), end="")
 
 

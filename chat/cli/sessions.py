@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -55,7 +54,7 @@ def list_sessions(
     with _history(environment) as store:
         records = [record if paths else without_paths(record) for record in store.list(limit)]
     if as_json:
-        return environment.print(json.dumps([_json_of(record) for record in records], ensure_ascii=False))
+        return environment.print_json([_json_of(record) for record in records])
     if not environment.stdout.isatty():
         for record in records:
             cells = (record.id, record.name or "", record.title, str(record.messages), record.model)
@@ -101,7 +100,7 @@ def search(
     with _history(environment) as store:
         hits = store.search(query, limit=limit)
     if as_json:
-        return environment.print(json.dumps([_json_of_hit(hit) for hit in hits], ensure_ascii=False))
+        return environment.print_json([_json_of_hit(hit) for hit in hits])
     if not environment.stdout.isatty():
         for hit in hits:
             cells = (hit.session_id, hit.name or "", hit.node_id or "", hit.role, hit.snippet)

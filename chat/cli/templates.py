@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,7 +34,7 @@ def list_templates(
     rows = [(name, origin, store.load(name).variables()) for name, origin in store.names().items()]
     if as_json:
         plain = [{"name": name, "origin": origin, "variables": list(variables)} for name, origin, variables in rows]
-        return environment.print(json.dumps(plain))
+        return environment.print_json(plain)
     shown = [(name, origin, " ".join(f"${variable}" for variable in variables)) for name, origin, variables in rows]
     return print_table(("NAME", "KIND", "VARIABLES"), shown, environment)
 

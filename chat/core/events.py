@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chat.core.conversation import FinishReason, ToolCall  # the worker protocol reads annotations at run time
-from chat.errors import ChatError
+from chat.errors import ChatError, as_chat_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -156,7 +156,7 @@ def outcome_of(events: Iterable[Event], on_notice: Callable[[str], None]) -> Com
         on_notice: called with the text of each notice.
 
     Returns:
-        The completion, or the error that ended the answer.
+        The completion, or the error that ended the answer, whatever it was.
     """
     try:
         for event in events:
@@ -164,6 +164,6 @@ def outcome_of(events: Iterable[Event], on_notice: Callable[[str], None]) -> Com
                 on_notice(event.text)
             elif isinstance(event, Completion):
                 return event
-    except ChatError as error:
-        return error
+    except Exception as error:
+        return as_chat_error(error)
     raise AssertionError("the events of an answer end with a Completion")

@@ -1,4 +1,4 @@
-"""Comparison of sequences of token ids."""
+"""The bound of token ids, and comparison of sequences of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+MAX_TOKEN_ID = 2**31 - 1
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

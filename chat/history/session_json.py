@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 
 from chat.core.answer_details import AnswerDetails
 from chat.core.conversation import STORED_REASONS, Conversation, FinishReason, Message, Node, Role, ToolCall
+from chat.core.token_ids import MAX_TOKEN_ID
 from chat.errors import DataError
 from chat.history.records import SessionRecord
 from chat.system.characters import whole_characters
@@ -16,7 +17,6 @@ from chat.system.terminal_text import escape_line
 
 FORMAT = "mistral-chat session"
 VERSION = 1
-MAX_TOKEN_ID = 2**31 - 1
 EXPORT_HINT = "`mistral-chat sessions export SESSION -o FILE.json` writes one"
 # JSON allows these line ends in strings, but programs that read line by line split there.
 _LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}

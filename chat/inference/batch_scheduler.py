@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import itertools
 import time
+import traceback
 from collections import deque
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chat.core.events import Completion, outcome_of
-from chat.errors import ChatError, EngineError, MemoryLimitError
+from chat.errors import ChatError, EngineError, MemoryLimitError, as_chat_error
 from chat.inference.batch_admission import (
     SEQUENCES,
     SEQUENCES_ON_GPU,
@@ -178,8 +179,8 @@ class BatchScheduler:
     def _accept(self, index: int, request: Request) -> Iterator[Outcome]:
         try:
             active = ActiveRequest(index, ResponseBuilder(self._loaded, request))
-        except ChatError as error:
-            yield index, error
+        except Exception as error:
+            yield index, _logged(error)
             return
         self._waiting.append(active)
         for notice in active.response.notices():
@@ -336,8 +337,8 @@ class BatchScheduler:
                 token = response.run.draw(context, row)
                 if token is not None:
                     response.push(token)
-            except ChatError as error:
-                outcome = error
+            except Exception as error:
+                outcome = _logged(error)
             else:
                 active.next_token = token
                 if response.run.finish_reason is None:
@@ -361,3 +362,10 @@ class BatchScheduler:
                 self._running[target] = self._running.pop(source)
                 has_moved = True
         return has_moved
+
+
+def _logged(error: Exception) -> ChatError:
+    """The outcome of a request that failed; the traceback of a fault that nobody expected goes to the log."""
+    if not isinstance(error, ChatError):
+        traceback.print_exception(error)
+    return as_chat_error(error)

@@ -84,13 +84,13 @@ class Answer:
             if usage := _known(chunk, "usage", dict):
                 self._tokens = _counts(usage)
             self._model = _known(chunk, "model", str) or self._model
-            self._has_choice |= "choices" in chunk
             for choice in _part(chunk, "choices", list)[:1]:
                 yield from self._take_choice(choice)
         except (AttributeError, KeyError, TypeError) as error:
             raise EngineError("the server sent a chunk with an unknown structure") from error
 
     def _take_choice(self, choice: dict[str, Any]) -> Iterator[TextDelta | ReasoningDelta]:
+        self._has_choice |= not {"message", "delta", "text", "finish_reason"}.isdisjoint(choice)
         message = _part(choice, "message", dict)
         delta = _part(choice, "delta", dict) or message
         reasoning, content = _texts_of(delta.get("content"))

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
 from chat.core.events import Completion, Notice, Seconds, TokenCounts
-from chat.errors import ChatError, ModelError, fault_text
+from chat.errors import ChatError, ModelError, as_chat_error
 from chat.remote.server_errors import TemporaryError
 
 if TYPE_CHECKING:
@@ -148,10 +148,8 @@ class RequestPool:
                 attempt += 1
             except ModelError:
                 raise
-            except ChatError as error:
-                return error
             except Exception as error:
-                return ChatError(f"unexpected: {fault_text(error)}")
+                return as_chat_error(error)
 
     def _completion(self, request: Request) -> Completion:
         if self.is_cancelled:

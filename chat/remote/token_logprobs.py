@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from chat.core.token_ids import MAX_TOKEN_ID
+from chat.system.characters import whole_characters
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -27,10 +30,10 @@ def token_logprobs(plain: Any) -> list[dict[str, Any]]:
     return [
         {
             "id": None,
-            "text": str(token),
+            "text": _text(token),
             "logprob": _finite(value),
             "top": [
-                {"id": None, "text": str(text), "logprob": _finite(other)}
+                {"id": None, "text": whole_characters(text), "logprob": _finite(other)}
                 for text, other in (top.items() if isinstance(top, dict) else ())
             ],
         }
@@ -59,12 +62,15 @@ def choice_probabilities(options: Sequence[str], tokens: Sequence[dict[str, Any]
 
 def _entry(plain: dict[str, Any]) -> dict[str, Any]:
     token = plain.get("id")
-    text = plain.get("token")
     return {
-        "id": token if type(token) is int else None,
-        "text": text.encode("utf-8", "replace").decode() if isinstance(text, str) else "",
+        "id": token if type(token) is int and 0 <= token <= MAX_TOKEN_ID else None,
+        "text": _text(plain.get("token")),
         "logprob": _finite(plain.get("logprob")),
     }
+
+
+def _text(value: Any) -> str:
+    return whole_characters(value) if isinstance(value, str) else ""
 
 
 def _finite(value: Any) -> float | None:

@@ -94,10 +94,13 @@ class Exchange:
 
     def _events_of(self, response: httpcore2.Response) -> Iterator[Any]:
         data: list[str] = []
-        size = 0
+        size = total = 0
         is_begun = False
         chunks = self._chunks(response)
         for line in self._lines(chunks):
+            total += len(line)
+            if total > LONGEST_JSON_BYTES:
+                raise EngineError(f"{self._server.url} sent an answer without end")
             if line.startswith("data:"):
                 is_begun = True
                 data.append(line[5:].removeprefix(" "))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 
 def whole_characters(text: str) -> str:
@@ -10,6 +12,29 @@ def whole_characters(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def json_text(plain: Any, *, encoding: str | None = "utf-8", indent: int | None = None) -> str:
+    """The value as JSON that strict readers take: no halves of characters, and null for NaN and infinity.
+
+    Args:
+        plain: what `json.dumps` takes; other values become their text.
+        encoding: of the stream for the text; if it lacks a character, all that is not ASCII is escaped.
+        indent: as for `json.dumps`.
+    """
+    options: dict[str, Any] = {"indent": indent, "default": str}
+    try:
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, **options)
+        text.encode("utf-8")
+    except ValueError:
+        text = whole_characters(json.dumps(plain, ensure_ascii=False, **options))
+        plain = json.loads(text, parse_constant=lambda _: None)
+        text = json.dumps(plain, ensure_ascii=False, **options)
+    try:
+        text.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(plain, **options)
+    return text
 
 
 def without_escaped_bytes(text: str) -> str:

@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from chat.errors import UsageError
 from chat.system.paths import config_folder, data_folder
@@ -126,6 +126,12 @@ class Environment:
     def print(self, text: str, end: str = "\n") -> None:
         """Write text to stdout."""
         print(text, end=end, file=self.stdout)
+
+    def print_json(self, plain: Any, *, indent: int | None = None) -> None:
+        """Write a value to stdout as JSON, in one line unless it is indented."""
+        from chat.system.characters import json_text
+
+        self.print(json_text(plain, encoding=self.stdout.encoding, indent=indent))
 
     def print_error(self, text: str) -> None:
         """Write a line to stderr; if that fails, nobody reads it and the work continues."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -62,6 +64,24 @@ def write_file(path: Path, text: str, *, overwrite: bool = False) -> None:
             file.write(text.encode("utf-8", "replace"))
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """Open a file to append to, which only its owner may read if it is new; a device or a pipe is written to.
+
+    Raises:
+        FileError: it cannot be written; nobody reads the pipe.
+    """
+    try:
+        if stat.S_ISFIFO(path.stat().st_mode) if path.exists() else False:  # else opening would wait for a reader
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            os.set_blocking(descriptor, True)
+            return os.fdopen(descriptor, "wb", buffering=0)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600)
+        return os.fdopen(descriptor, "r+b", buffering=0)
+    except OSError as error:
+        reason = "nobody reads this pipe" if error.errno == errno.ENXIO else error.strerror
+        raise FileError(f"{path}: cannot be written: {reason}") from error
 
 
 @contextmanager

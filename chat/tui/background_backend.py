@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chat.app import request_builder
 from chat.app.remotes import remote_options
-from chat.errors import ChatError, fault_text
+from chat.errors import ChatError, as_chat_error
 from chat.models.resolve import resolve
 from chat.tui.event_queue import SessionEvent
 
@@ -144,8 +144,7 @@ class BackgroundBackend:
             if backend is self._backend:
                 self.info = info
         except Exception as error:
-            fault = error if isinstance(error, ChatError) else ChatError(f"unexpected: {fault_text(error)}")
             if backend is self._backend:
-                self.fault = fault
+                self.fault = as_chat_error(error)
         self._events.post(SessionEvent.LOAD_ENDED)  # first: who waits for the end finds it in the queue
         load_ended.set()

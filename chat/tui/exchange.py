@@ -228,7 +228,7 @@ def _report(state: SessionState, outcome: ReplyOutcome) -> None:
         state.show(())
     if state.backend.fault is not None:
         raise state.backend.fault
-    if isinstance(outcome.error, ChatError):
+    if outcome.error is not None:
         state.show_error(outcome.error)
         is_begun = outcome.text or outcome.reasoning
         begun = "The answer so far is kept. /continue resumes it, /regen asks again."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from chat.app.near_commands import meant_in_session
 from chat.app.request_builder import read_tools
 from chat.app.sessions import persisted_options
-from chat.errors import ExitCode
+from chat.errors import ChatError, ExitCode
 from chat.history.open_session import OpenSession
 from chat.models.last_used import ORIGIN as LAST_SESSION
 from chat.rendering.screen import Screen
@@ -175,6 +175,13 @@ class _Repl:
                     prefill = self._run(line) or ""
             except KeyboardInterrupt:
                 state.report("Stopped.")
+                prefill = ""
+            except (ChatError, EOFError):
+                raise
+            except Exception as error:  # of one message or command: the session goes on
+                if isinstance(error, OSError) and error.errno in TERMINAL_GONE:
+                    raise
+                state.show_error(error)
                 prefill = ""
 
     def _run(self, line: str) -> str | None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from chat.app.remotes import RemoteOptions, answered_by
 from chat.app.sessions import persisted_options
+from chat.app.tracebacks import record_traceback
 from chat.config.resolve import ResolvedSettings
+from chat.errors import as_chat_error
 from chat.models.last_used import remember_model, short_name
 from chat.rendering.styled_text import Line, Span, plain, wrap
 from chat.system.terminal_text import escape_control_characters, escape_line
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from chat.app.request_builder import Tool
     from chat.config.options import Settings
     from chat.core.events import Completion
-    from chat.errors import ChatError
     from chat.history.open_session import OpenSession
     from chat.rendering.screen import Screen
     from chat.tui.background_backend import BackgroundBackend
@@ -204,8 +205,10 @@ class SessionState:
             self.show((Span(f"{label:<{cells}}", "dim"), *lines[0][1:]), *lines[1:])
         self.show(())
 
-    def show_error(self, error: ChatError) -> None:
-        """Show an error with its hint, and an empty line."""
+    def show_error(self, fault: Exception) -> None:
+        """Show an error with its hint, and an empty line; the traceback of an unexpected one goes to the log."""
+        error = as_chat_error(fault)
+        record_traceback(error, self.settings, lambda text: self.show(*self.wrapped(text, "dim")))
         self.show(*self.wrapped(f"error: {session_sentence(error.message)}", "red"))
         if error.hint:
             self.show(*self.wrapped(f"hint: {session_hint(error.hint)}"))

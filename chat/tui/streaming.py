@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chat.core.events import Completion, Notice, ReasoningDelta, TextDelta
-from chat.errors import ChatError
 from chat.rendering.styled_text import Line, plain, wrap
 from chat.rendering.wait_indicator import PATIENCE_SECONDS, SILENCE_SECONDS, WaitState
 from chat.system.terminal_text import escape_line
@@ -42,7 +41,7 @@ class ReplyOutcome:
     text: str = ""
     reasoning: str = ""
     completion: Completion | None = None
-    error: Exception | None = None
+    error: Exception | None = None  # a ChatError, or one that nobody expected
     is_cancelled: bool = False
     is_abandoned: bool = False
 
@@ -107,19 +106,19 @@ class StreamingReply:
     _wait_state: WaitState = field(init=False)
 
     def run(self) -> ReplyOutcome:
-        """Show the reply until it ends, is cancelled, or the program ends.
-
-        Raises:
-            Exception: the backend failed by an error that is no ChatError.
-        """
+        """Show the reply until it ends, fails in whatever way, is cancelled, or the program ends."""
         self._stored_at = time.monotonic()
         self._wait_state = WaitState(self.model_name, self.timing.patience, self.timing.silence)
-        threading.Thread(target=self._receive, daemon=True, name="reply").start()
-        while self._step():
-            pass
-        self.view.finish()
-        if self.outcome.error is not None and not isinstance(self.outcome.error, ChatError):
-            raise self.outcome.error
+        receiving = threading.Thread(target=self._receive, daemon=True, name="reply")
+        receiving.start()
+        try:
+            while self._step():
+                pass
+            self.view.finish()
+        except Exception as error:  # in showing it: what has come of the answer is kept
+            self.backend.cancel()
+            receiving.join(self.timing.grace)
+            self.outcome.error = error
         return self.outcome
 
     def _receive(self) -> None:

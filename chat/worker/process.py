@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from chat.errors import EngineError
 from chat.system.python_child import python_child
 from chat.system.secrets import child_environment
+from chat.system.text_files import open_log
 
 if TYPE_CHECKING:
     from typing import IO
@@ -55,6 +56,7 @@ class WorkerProcess:
 
         Raises:
             EngineError: the system cannot start a process.
+            FileError: the log cannot be written.
         """
         self._log: IO[bytes] = _open_log(log_file)
         self._log_start = os.fstat(self._log.fileno()).st_size
@@ -123,7 +125,7 @@ def _open_log(path: Path | None) -> IO[bytes]:
         return tempfile.TemporaryFile("w+b")
     if path == STDERR:  # opened by name it would have a file position of its own
         return os.fdopen(os.dup(2), "wb", buffering=0)
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b", buffering=0)
+    return open_log(path)
 
 
 def _last_line(tail: str) -> str:

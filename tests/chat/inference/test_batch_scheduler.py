@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -194,6 +195,14 @@ def test_a_bad_request_fails_alone(engine: LocalBackend) -> None:
     assert isinstance(outcomes[1], DataError)
     assert "id 1000000 is not in the vocabulary" in str(outcomes[1])
     assert "`--top-p 7` is out of range" in str(outcomes[3])
+
+
+def test_a_fault_that_nobody_expected_fails_one_request(engine: LocalBackend) -> None:
+    """It failed the batch."""
+    odd: Any = (1, "two")
+    outcomes = all_of(engine, [*asked("one"), Request(Prompt(ids=odd), GREEDY), *asked("three")], 4)
+    assert [type(each) for _, each in sorted(outcomes.items())] == [Completion, ChatError, Completion]
+    assert str(outcomes[1]).startswith("unexpected: TypeError: ")
 
 
 @pytest.mark.slow

@@ -83,8 +83,8 @@ def test_an_answer_is_complete_at_its_mark_however_the_response_ends(end: str) -
 
 def test_a_connection_that_is_closed_when_it_is_used_again_is_replaced() -> None:
     """The server closes it between two requests, so that the second one is lost before any answer."""
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n"
-    with answering(answer + b'{"choices": []}', once=True) as url, backend(url) as remote:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 27\r\n\r\n"
+    with answering(answer + b'{"choices": [{"text": ""}]}', once=True) as url, backend(url) as remote:
         assert completion(remote).text == ""
         assert completion(remote).text == ""
 

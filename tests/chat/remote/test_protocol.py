@@ -16,6 +16,7 @@ from chat.errors import ContextError, EngineError, UsageError
 from chat.remote.client import RemoteBackend
 from chat.remote.server_address import server_at
 from chat.remote.server_kind import kind_of_host
+from chat.remote.token_logprobs import token_logprobs
 from tests.chat.remote.stub_server import Reply, Script, serving, words
 
 HELLO = Prompt(messages=(Message("user", "hi"),))
@@ -359,7 +360,9 @@ def test_overflow_is_said_also_in_a_stream_and_by_an_empty_one(replies: list[Rep
     assert [request["stream"] for request in script.requests] == [True, False][: len(script.requests)]
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"id": "x"}'])
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"id": "x"}', b'{"choices": null}', b'{"choices": []}', b'{"choices": [{}]}']
+)
 def test_an_object_without_an_answer_is_an_error(body: bytes) -> None:
     with pytest.raises(EngineError, match=r"^the server sent no answer$"):
         ask(Script([Reply(body=body, **WHOLE)]))
@@ -371,6 +374,25 @@ def test_a_count_that_is_none_is_unknown(number: str) -> None:
     body = f'{{"choices": [{{"message": {{"content": "a"}}}}], "usage": {usage}}}'
     done = ask(Script([Reply(body=body.encode(), **WHOLE)]))
     assert (done.text, done.tokens.prompt, done.tokens.generated) == ("a", 5, 0)
+
+
+def test_log_probabilities_that_no_strict_reader_takes_are_left_out() -> None:
+    """`--json` printed half a character, and an id of a million was below zero."""
+    entry = {"id": -7, "token": "\ud800", "logprob": float("-inf")}
+    lists = {"tokens": ["\udc00", 5], "token_logprobs": [float("nan"), True], "top_logprobs": [{"\ud800": 1}, 7]}
+    plain = token_logprobs({"content": [{**entry, "top_logprobs": [entry, 5]}]}) + token_logprobs(lists)
+    odd = {"id": None, "text": "\ufffd", "logprob": None}
+    assert plain == [
+        {**odd, "top": [odd]},
+        {**odd, "top": [{**odd, "logprob": 1.0}]},
+        {"id": None, "text": "", "logprob": None, "top": []},
+    ]
+
+
+def test_an_answer_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.remote.transport.LONGEST_JSON_BYTES", 10_000)
+    with pytest.raises(EngineError, match=r"sent an answer without end$"):
+        ask(deltas(*[{"content": "word " * 20}] * 100))
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "soon", "Wed, 99 Oct 2015 07:28:00 GMT"])

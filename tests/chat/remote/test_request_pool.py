@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from chat.batch.records import RecordReader
 from chat.cli.main import run
 from chat.remote import request_pool
+from chat.remote.answer import Answer
 from tests import grids
 from tests.chat.remote.echo_server import EchoServer, echoing
 from tests.program import start
@@ -45,6 +47,29 @@ def results_of(output: Path) -> list[dict[str, Any]]:
 
 def answer(server: EchoServer, batch: Path, output: Path, *flags: str) -> int:
     return run(["--remote", server.url, "--batch", str(batch), "-o", str(output), "-q", *flags])
+
+
+def test_a_fault_that_nobody_expected_is_the_error_of_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a record and of an answer; `-v` shows where."""
+
+    conversation_of, take_whole = RecordReader._conversation, Answer.take
+
+    def read(reader: RecordReader, plain: Any, system: Any, number: int) -> Any:
+        return 1 // 0 if number == 3 else conversation_of(reader, plain, system, number)
+
+    def take(answer: Answer, chunk: Any) -> Any:
+        return 1 // 0 if "'4'" in str(chunk) else take_whole(answer, chunk)
+
+    monkeypatch.setattr(RecordReader, "_conversation", read)
+    monkeypatch.setattr(Answer, "take", take)
+    batch, output = write_batch(tmp_path / "few.jsonl", 6), tmp_path / "out"
+    with echoing(EchoServer()) as server:
+        assert run(["--remote", server.url, "--batch", str(batch), "-o", str(output), "-v"]) == 1
+    fault = "unexpected: ZeroDivisionError: integer division or modulo by zero"
+    assert [each.get("error", "") for each in results_of(output)] == ["", "", fault, "", fault, ""]
+    assert capsys.readouterr().err.count("Traceback (most recent call last)") == 2
 
 
 @pytest.mark.parametrize(("flags", "at_a_time"), [([], 8), (["--parallel", "3"], 3)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from chat.config.resolve import resolve_settings
 from chat.core.conversation import Conversation
 from chat.history.store import open_store
 from chat.system.environment import Environment
+from chat.tui.commands.table import COMMANDS
 from chat.tui.repl import Opening, run_session
 from chat.tui.tty_modes import TtyModes
 from tests.chat.tui.pseudo_terminal import ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, ENTER
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def transcript(
-    *lines: str, scripts: Sequence[Any] = (), make: Callable[[Any], Scripted] | None = None
+    *lines: str, scripts: Sequence[Any] = (), make: Callable[[Any], Scripted] | None = None, **flags: Any
 ) -> tuple[int, str]:
     """The exit code and the output of a session in this process, whose stdin and stdout are no terminals.
 
@@ -35,10 +37,11 @@ def transcript(
         lines: what is typed.
         scripts: of the engine.
         make: makes an engine for options, in place of one that has these scripts.
+        flags: of the command line.
     """
     stdin = io.StringIO("".join(f"{line}\n" for line in lines))
     environment = Environment(stdin=stdin, stdout=io.StringIO(), variables={})
-    resolved = resolve_settings({"model": __file__, "quiet": True}, {}, None)
+    resolved = resolve_settings({"model": __file__, "quiet": True, **flags}, {}, None)
     opening = Opening(open_store(None), None, Conversation(), environment=environment)
     with TtyModes(environment).raw_between_prompts() as modes:
         code = run_session(make or (lambda _: Scripted(scripts)), resolved, opening, modes)
@@ -99,6 +102,23 @@ def test_a_session_in_a_pipe_is_a_plain_transcript() -> None:
         "Your message is kept. /regen asks again, /undo removes it.\n\n"
         "> \n",
     )
+
+
+def test_a_fault_that_nobody_expected_ends_a_turn_or_a_command_and_not_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a fault of a server's answer ended the session with exit code 1."""
+    monkeypatch.setitem(COMMANDS, "stats", replace(COMMANDS["stats"], handler=lambda state, text: 1 // 0))
+    log = tmp_path / "log"
+    kept = "Your message is kept. /regen asks again, /undo removes it."
+    assert transcript("one", "/stats", "/regen", scripts=[[["nonsense"]], [["text", "Yes."]]], log_file=log) == (
+        0,
+        f"> error: unexpected: AssertionError: nonsense\n\n{kept}\n\n"
+        "> error: unexpected: ZeroDivisionError: integer division or modulo by zero\n\n> Yes.\n\n> \n",
+    )
+    written = log.read_text()
+    assert written.count("Traceback (most recent call last):") == 2 and "\nAssertionError: nonsense\n" in written
+    assert "Traceback" in transcript("one", scripts=[[["nonsense"]]], quiet=False, verbose=True)[1]
 
 
 def test_stats_has_each_figure_once() -> None:

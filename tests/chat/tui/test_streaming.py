@@ -134,10 +134,19 @@ def test_an_error_comes_with_the_text_before_it() -> None:
     assert isinstance(reply.error, EngineError) and reply.text == "half" and reply.completion is None
 
 
-def test_an_unexpected_error_is_raised() -> None:
-    watch = Watch([["nonsense"]])
-    with pytest.raises(AssertionError, match="nonsense"):
-        watch.reply.run()
+def test_an_unexpected_error_of_the_backend_is_the_end_of_the_reply() -> None:
+    """It was raised, and ended the session."""
+    reply = Watch([["text", "half"], ["nonsense"]]).reply.run()
+    assert (reply.text, str(reply.error), reply.completion) == ("half", "nonsense", None)
+
+
+def test_an_unexpected_error_in_showing_an_answer_cancels_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended the session, and what had come of the answer was lost."""
+    watch = Watch([["text", "half"], ["wait"]])
+    monkeypatch.setattr(watch.reply.view, "feed", lambda text: 1 // 0)
+    reply = watch.reply.run()
+    assert (reply.text, str(reply.error)) == ("half", "integer division or modulo by zero")
+    assert watch.engine._cancelled.is_set()
 
 
 def test_notices_are_shown_above_the_unfinished_piece() -> None:
