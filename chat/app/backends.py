@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from chat.app import request_builder
 from chat.core.request import EngineOptions
-from chat.errors import FileError
+from chat.errors import ContextError, FileError
 from chat.guide import PATH as GUIDE_FILE
 from chat.models.resolve import resolve
 from chat.system.interrupts import signal_handlers
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     BackendOptions: TypeAlias = EngineOptions | RemoteOptions
     Cancellable = Callable[[Iterator[Any]], Iterator[Any]]
+
+LONGEST_FOR_GUIDE = 100_000  # bytes; its context is far smaller, and finding topics for more takes seconds
 
 
 @contextmanager
@@ -89,6 +91,11 @@ def _local(settings: Settings, prompt: Prompt | None, *, keeps_states: bool) -> 
 
     folder = state_folder_of(settings) if keeps_states else None
     options = request_builder.engine_options(settings, resolve(settings.model), session=False, state_folder=folder)
+    if prompt is not None and options.model_path == str(GUIDE_FILE) and prompt.length > LONGEST_FOR_GUIDE:
+        raise ContextError(
+            f"the prompt has {prompt.length:,} bytes, and the guide takes short questions only",
+            hint="`-m` names a full model",
+        )
     if prompt is not None and folder is None:  # a saved state leaves little to read
         options = replace(options, first_prompt_bytes=prompt.length)
     log_file = settings.log_file or (STDERR if settings.verbose else None)

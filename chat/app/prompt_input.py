@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.errors import DataError, UsageError, reason_text
+from chat.errors import ContextError, DataError, UsageError, reason_text
 from chat.system.characters import fence_around, without_escaped_bytes
-from chat.system.text_files import read_bytes, read_text
+from chat.system.text_files import MOST_TEXT_BYTES, read_bytes, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,8 +137,13 @@ def compose(
         UsageError: the prompt is empty.
         FileError: a file cannot be read.
         DataError: a file is binary.
+        ContextError: no context holds that much.
     """
-    attached = [attach(path, stdin) for path in files]
+    attached: list[InputText] = []
+    for path in files:
+        attached.append(attach(path, stdin))
+        if sum(len(file.text) for file in attached) > MOST_TEXT_BYTES:
+            raise ContextError(f"the files together are larger than the limit of {MOST_TEXT_BYTES >> 20} MiB")
     piped = InputText("") if "-" in files else decode(stdin, "stdin")
     typed = " ".join(words)
     if keep_newlines and not attached and not typed:
@@ -158,6 +163,7 @@ def attach(path: str, stdin: bytes) -> InputText:
     Raises:
         FileError: it cannot be read.
         DataError: it is binary.
+        ContextError: no context holds that much.
     """
     content = file_text(path, stdin)
     return InputText(fenced(path, content.text), content.warnings)
@@ -169,8 +175,9 @@ def file_text(path: str, stdin: bytes = b"") -> InputText:
     Raises:
         FileError: it cannot be read.
         DataError: it is binary.
+        ContextError: no context holds that much.
     """
-    data = stdin if path == "-" else read_bytes(Path(path))
+    data = stdin if path == "-" else read_bytes(Path(path), too_large=ContextError)
     if b"\0" in data[:BINARY_SAMPLE_BYTES] and not data.startswith(_UTF_16_MARKS):
         raise DataError(f"{path}: is binary, not text", hint="attach text files; convert others to text first")
     return decode(data, _name_of(path))

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from chat.errors import FileError, UsageError
+from chat.errors import DataError, FileError, UsageError
 from chat.system.characters import json_text, whole_characters
-from chat.system.text_files import replaced_file
+from chat.system.text_files import MOST_TEXT_BYTES, replaced_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from chat.system.environment import Environment
 
 BLOCK_BYTES = 1 << 20
+LONGEST_LINE_BYTES = 1 << 30  # a longer line is an error of the batch, not of its record
 RESUME_HINT = "the results so far are kept; `--resume` continues the batch"
+
+
+class LongLine(str):
+    """The beginning of a line that is too long for a prompt."""
+
+    __slots__ = ()
 
 
 @contextmanager
@@ -53,14 +60,23 @@ def open_lines(
 def _count(path: Path) -> int | None:
     if not path.is_file():  # a pipe can be read only once
         return None
+    count, is_blank = 0, True
     with path.open("rb") as stream:
-        return sum(1 for line in stream if line.strip())
+        while part := stream.readline(BLOCK_BYTES):  # a line may be as long as the file
+            is_blank = is_blank and not part.strip()
+            if part.endswith(b"\n"):
+                count, is_blank = count + (not is_blank), True
+    return count + (not is_blank)
 
 
 def _decoded(stream: IO[bytes], name: str, warn: Callable[[str], None]) -> Iterator[str]:
     is_text = True
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(iter(lambda: stream.readline(MOST_TEXT_BYTES + 1), b""), 1):
         encoding = "utf-8-sig" if number == 1 else "utf-8"
+        if len(line) > MOST_TEXT_BYTES:
+            _skip_line(stream, f"{name}, line {number}")
+            yield LongLine(line[:1].decode("latin-1"))
+            continue
         try:
             yield line.decode(encoding)
         except UnicodeDecodeError:
@@ -68,6 +84,19 @@ def _decoded(stream: IO[bytes], name: str, warn: Callable[[str], None]) -> Itera
                 warn(f"{name} is not UTF-8 in line {number}; unreadable bytes became U+FFFD")
             is_text = False
             yield line.decode(encoding, errors="replace")
+
+
+def _skip_line(stream: IO[bytes], place: str) -> None:
+    """Read up to the end of a line.
+
+    Raises:
+        DataError: it seems to have none.
+    """
+    size = MOST_TEXT_BYTES
+    while (part := stream.readline(BLOCK_BYTES)) and not part.endswith(b"\n"):
+        size += len(part)
+        if size > LONGEST_LINE_BYTES:
+            raise DataError(f"{place}: has no end within {LONGEST_LINE_BYTES >> 20} MiB")
 
 
 @contextmanager

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat.app import request_builder
+from chat.batch.files import LongLine
 from chat.config.conflicts import check_conflicts, superseded_by
 from chat.config.option_types import checked, option_specs
 from chat.core.conversation import Conversation, Message, ToolCall
 from chat.core.request import Prompt, Request
-from chat.errors import ChatError, DataError, as_chat_error, reason_text
+from chat.errors import ChatError, ContextError, DataError, as_chat_error, reason_text
 from chat.prompts.tools_json import with_parameters
+from chat.system.text_files import MOST_TEXT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +65,8 @@ class RecordReader:
         """The record on a line; its id is its line number if it gives none."""
         record_id: Any = number
         try:
+            if isinstance(line, LongLine):
+                raise ContextError(f"line {number}: is larger than the limit of {MOST_TEXT_BYTES >> 20} MiB")
             plain = _json(line, number)
             if isinstance(plain, str):
                 plain = {"prompt": plain}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from chat.history.store import Store
     from chat.system.environment import Environment
 
+MOST_BYTES = 512 << 20  # of all sessions together
+
 
 def read_exports(
     file: Path, environment: Environment
@@ -30,7 +32,10 @@ def read_exports(
         A session, or the error in place of one that cannot be read.
     """
     try:
-        text = decode(environment.read_stdin(), "stdin").text if file == Path("-") else read_text(file)
+        if file == Path("-"):
+            text = decode(environment.read_stdin(MOST_BYTES), "stdin").text
+        else:
+            text = read_text(file, MOST_BYTES)
     except (DataError, FileError) as error:
         yield error
         return

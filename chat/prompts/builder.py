@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from chat.prompts.segments import ChatTemplate
 
 _NO_SYSTEM = Message("system", "")
+# A longer text, or one with longer words, is not encoded only to count its tokens: that takes seconds, or much memory
+MOST_COUNTED_CHARACTERS, LONGEST_COUNTED_WORD = 12_000_000, 1_000_000
 MESSAGE_TOKENS = 4  # estimate of what a format writes around a message
 
 
@@ -43,6 +45,10 @@ class Encoder(Protocol):
 
     def encode(self, segments: Iterable[Segment]) -> list[int]:
         """The ids of the segments."""
+        ...
+
+    def fewest_tokens(self, text: str) -> int:
+        """At least how many tokens a text has, without encoding it."""
         ...
 
 
@@ -80,6 +86,8 @@ def build_prompt(
         ModelError: the vocabulary or the chat template does not suit the prompt format.
         UsageError: the model does not know the reasoning effort.
     """
+    if limit is not None and (fewest := _fewest_tokens(request.prompt, tokenizer)):
+        check_fits(fewest, limit, most, is_least=True)
     ids = encode(request.prompt, tokenizer, prompt_format)
     if not ids:
         raise DataError("the prompt is empty")
@@ -92,6 +100,19 @@ def build_prompt(
         return shorter
     check_fits(len(ids), limit, most)
     return BuiltPrompt(ids)
+
+
+def _fewest_tokens(prompt: Prompt, tokenizer: Encoder) -> int:
+    """At least how many tokens the last message has, if counting them would take long or much memory; else 0.
+
+    A chat template may leave out white space around a text.
+    """
+    text = prompt.text or (prompt.messages[-1].content if prompt.messages else "")
+    if len(text) <= LONGEST_COUNTED_WORD:
+        return 0
+    if len(text) <= MOST_COUNTED_CHARACTERS and max(map(len, text.split()), default=0) <= LONGEST_COUNTED_WORD:
+        return 0
+    return tokenizer.fewest_tokens(text.strip())
 
 
 def encode(prompt: Prompt, tokenizer: Encoder, prompt_format: str) -> tuple[int, ...]:

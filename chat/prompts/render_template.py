@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from chat.core.conversation import ToolCall
 
-_RUN = re.compile(r"(.)\1*", re.DOTALL)  # characters of one origin
 _HINT = "choose another format with `--prompt-format`"
 
 
@@ -261,9 +260,8 @@ def _is_in(text: str, written: str) -> bool:
 
 def _segments(written: TracedText, messages: Sequence[Message]) -> Iterator[Segment]:
     """The parts that the template wrote as markup, the others as text, and whole answers as their ids."""
-    for run in _RUN.finditer(written._origins):
-        origin = run[1]
-        text = str.__getitem__(written, slice(*run.span()))
+    for origin, start, end in _runs(written._origins):
+        text = str.__getitem__(written, slice(start, end))
         if origin == TEMPLATE:
             yield Markup(text)
             continue
@@ -271,3 +269,13 @@ def _segments(written: TracedText, messages: Sequence[Message]) -> Iterator[Segm
         plain = Text(text, joined=True)
         is_whole = message is not None and bool(message.ids) and text == message.content
         yield Ids(message.ids, (text,), (plain,), is_whole=True) if message is not None and is_whole else plain
+
+
+def _runs(text: str) -> Iterator[tuple[str, int, int]]:
+    """The runs of one character: (it, where the run starts, where it ends)."""
+    end = 0
+    while end < len(text):
+        start, character = end, text[end]
+        other = re.compile(f"[^{re.escape(character)}]", re.DOTALL).search(text, start)
+        end = other.start() if other else len(text)
+        yield character, start, end

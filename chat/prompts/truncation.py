@@ -64,20 +64,22 @@ def dropped_turns(turn_tokens: Sequence[int], head_tokens: int, available_tokens
     return dropped
 
 
-def check_fits(prompt_tokens: int, context: int, most: int | None = None) -> None:
+def check_fits(prompt_tokens: int, context: int, most: int | None = None, *, is_least: bool = False) -> None:
     """Refuse a prompt that leaves no space for a single token of an answer.
 
     Args:
         prompt_tokens: of the whole prompt.
         context: tokens that it holds.
         most: the largest context that the model can have; None if that is unknown.
+        is_least: the prompt has at least so many tokens.
 
     Raises:
         ContextError: with both numbers.
     """
     if prompt_tokens >= context:
+        count = f"at least {prompt_tokens:,}" if is_least else f"{prompt_tokens:,}"
         raise ContextError(
-            f"the prompt has {prompt_tokens:,} tokens, but the context holds {context:,} and the answer needs room too",
+            f"the prompt has {count} tokens, but the context holds {context:,} and the answer needs room too",
             hint=_way_out(prompt_tokens, most),
         )
 

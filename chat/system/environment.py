@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from chat.errors import UsageError
+from chat.errors import ContextError, DataError, UsageError
 from chat.system.paths import config_folder, data_folder
 
 if TYPE_CHECKING:
@@ -90,9 +90,22 @@ class Environment:
 
         return shutil.get_terminal_size((fallback, 24)).columns
 
-    def read_stdin(self) -> bytes:
-        """All of stdin; nothing if it is a terminal."""
-        return b"" if self.stdin.isatty() else self.stdin.buffer.read()
+    def read_stdin(self, most_bytes: int | None = None) -> bytes:
+        """All of stdin; nothing if it is a terminal.
+
+        Args:
+            most_bytes: the limit; None: that of a prompt.
+
+        Raises:
+            ContextError: no context holds so long a prompt.
+            DataError: it is larger than `most_bytes`.
+        """
+        from chat.system.text_files import MOST_TEXT_BYTES, read_stream
+
+        if self.stdin.isatty():
+            return b""
+        too_large = ContextError if most_bytes is None else DataError
+        return read_stream(self.stdin.buffer, "stdin", most_bytes or MOST_TEXT_BYTES, too_large=too_large)
 
     def ask(self, prompt: str) -> str:
         """Print a prompt on stdout and read a line.

@@ -14,32 +14,58 @@ from chat.errors import DataError, FileError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from chat.errors import ChatError
 
-def read_text(path: Path) -> str:
+MOST_TEXT_BYTES = 64 << 20  # no prompt is longer: the largest contexts hold a few million tokens
+
+
+def read_text(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> str:
     """The text of a small UTF-8 file, without its byte order mark.
 
     Raises:
         FileError: it cannot be read.
-        DataError: it is not UTF-8.
+        DataError: it is not UTF-8, or too large.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+        return read_bytes(path, most_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file.
+def read_bytes(path: Path, most_bytes: int = MOST_TEXT_BYTES, *, too_large: type[ChatError] = DataError) -> bytes:
+    """The content of a file; a device or a pipe is read up to its end.
+
+    Args:
+        too_large: the error if it is larger than `most_bytes`.
 
     Raises:
         FileError: it cannot be read.
+        DataError: it is too large.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return read_stream(file, str(path), most_bytes, too_large=too_large)
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_stream(
+    stream: IO[bytes], name: str, most_bytes: int = MOST_TEXT_BYTES, *, too_large: type[ChatError] = DataError
+) -> bytes:
+    """The rest of a stream, in memory.
+
+    Args:
+        name: of the stream, for the error.
+        too_large: the error if it is larger than `most_bytes`.
+
+    Raises:
+        ChatError: it is too large.
+        OSError: it cannot be read.
+    """
+    data = stream.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise too_large(f"{name}: is larger than the limit of {most_bytes >> 20} MiB")
+    return data
 
 
 def is_file(name: str) -> bool:

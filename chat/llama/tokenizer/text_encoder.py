@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError, ModelError
 from chat.gguf.keys import MistralChatKey, SpacePrefix, TokenizerKey
-from chat.llama.tokenizer.vocabulary import MATCHED, Vocabulary, checked
+from chat.llama.tokenizer.vocabulary import BYTE_LETTERS, MATCHED, Vocabulary, checked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import tiktoken
 
@@ -20,8 +20,8 @@ _PREFIXES = (SpacePrefix.FIRST, SpacePrefix.MISSING, SpacePrefix.NEVER)
 _SPACES = (" ", "\u2581")
 _NORMAL_TYPE = 1  # tokenizer.ggml.token_type
 _GUARDS = "\x01☺\x02\x03"  # candidates for a character that no piece joins to others
-# Where bytes have no piece, llama.cpp lengthens its list of ids byte by byte: a megabyte of line breaks takes minutes
-# as one text, a second in parts of this many characters
+# Characters of a part. llama.cpp needs a hundred bytes for each character of a text; and where bytes have no piece, it
+# lengthens its list of ids byte by byte: a megabyte of line breaks takes minutes as one text, a second in parts
 _LONG_TEXT = 4096
 # The pattern in every tekken.json so far; a GGUF with another one has it in its metadata
 PATTERN = (
@@ -68,6 +68,14 @@ class TextEncoder:
                 ids.append(found)
                 position = match.end()
         return ids + self._encode_unmatched(text[position:], leads and not position)
+
+    def fewest_tokens(self, text: str) -> int:
+        """At least how many tokens a text has, without encoding it; 0 where the vocabulary does not tell.
+
+        NFC makes at most three bytes one.
+        """
+        fewest = self._pieces.fewest_tokens(text)
+        return fewest // 3 if self._metadata.get(MistralChatKey.NORMAL_FORM) == "NFC" else fewest
 
     @cached_property
     def adds_space(self) -> bool:
@@ -116,10 +124,52 @@ class TextEncoder:
     def _encode_part(self, text: str, leads: bool) -> list[int]:
         if self._tekken is not None:
             return self._tekken.encode(checked(text))
-        if not self._pieces.is_sentencepiece or len(text) <= _LONG_TEXT:
+        if len(text) <= _LONG_TEXT or not (self._pieces.is_sentencepiece or self._pieces.is_byte_level):
             return self._tokenize(text, leads)
-        parts = _split(text, self._unjoined)
-        return [token for index, part in enumerate(parts) for token in self._tokenize(part, leads and not index)]
+        ids: list[int] = []
+        for index, part in enumerate(self._split(text)):
+            ids += self._tokenize(part, leads and not index)
+        return ids
+
+    def _split(self, text: str) -> Iterator[str]:
+        """The text in parts of about `_LONG_TEXT` characters, or longer where it cannot be cut.
+
+        Pieces are merged from neighbours, so the ids before and after two characters that no piece has together are
+        independent of each other.
+        """
+        position, at = 0, _LONG_TEXT
+        while match := self._cuts.search(text, at):
+            at = end = match.end()
+            if 0 < end < len(text) and self._pair(text, end) not in self._pairs:
+                yield text[position:end]
+                position, at = end, end + _LONG_TEXT
+            elif match.start() == end:
+                at += 1
+        yield text[position:]
+
+    @cached_property
+    def _cuts(self) -> re.Pattern[str]:
+        """Ends where a text may be cut, if no piece has the two characters there together.
+
+        Byte-level vocabularies split a text into words first, by a pattern: none of them looks beyond one white space
+        between two letters, and none treats the second word otherwise at the start of a text.
+        """
+        if not self._pieces.is_sentencepiece:
+            return re.compile(r"(?<=[^\W\d_])(?=[ \n\t][^\W\d_])")
+        return re.compile(rf"{self._unjoined.pattern}|(?<=\S)(?=\s)")
+
+    @cached_property
+    def _pairs(self) -> frozenset[str]:
+        """Neighbours within a piece: characters, or letters for bytes."""
+        return frozenset(name[at : at + 2] for name in self._pieces.names for at in range(len(name) - 1))
+
+    def _pair(self, text: str, end: int) -> str:
+        """The neighbours at a place of the text, as pieces have them."""
+        pair = text[end - 1 : end + 1]
+        if self._pieces.is_sentencepiece:
+            return pair.replace(" ", "\u2581")
+        left, right = (character.encode() for character in pair)
+        return BYTE_LETTERS[left[-1]] + BYTE_LETTERS[right[0]]
 
     def _tokenize(self, text: str, leads: bool) -> list[int]:
         """llama.cpp's ids of a text, without the space before it unless it `leads`."""
@@ -176,16 +226,6 @@ def _cut(text: str, names: re.Pattern[str]) -> list[str]:
     return [*parts, text[position:]]
 
 
-def _split(text: str, unjoined: re.Pattern[str]) -> list[str]:
-    """The text in parts of about `_LONG_TEXT` characters, each ending with one that no piece joins to others."""
-    parts: list[str] = []
-    position = 0
-    while match := unjoined.search(text, position + _LONG_TEXT):
-        parts.append(text[position : match.end()])
-        position = match.end()
-    return [*parts, text[position:]]
-
-
 class TekkenEncoder:
     """The text part of a Tekken vocabulary: ids from `first_id` on, in the order of their ranks."""
 
@@ -229,7 +269,7 @@ def tekken_of(pieces: Sequence[str], first_id: int, pattern: str = PATTERN) -> T
     """
     import tiktoken
 
-    bytes_of = {ord(letter): byte for byte, letter in enumerate(byte_letters())}
+    bytes_of = {ord(letter): byte for byte, letter in enumerate(BYTE_LETTERS)}
     try:
         spelled = [piece.translate(bytes_of).encode("latin-1") for piece in pieces]
     except UnicodeEncodeError:
@@ -239,10 +279,3 @@ def tekken_of(pieces: Sequence[str], first_id: int, pattern: str = PATTERN) -> T
         return None
     encoding = tiktoken.Encoding("tekken", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
     return TekkenEncoder(encoding, first_id)
-
-
-def byte_letters() -> str:
-    """GPT-2's letter for each byte, 256 in order: a printable byte is itself, others are letters from U+0100 on."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return "".join(chr(byte if byte in printable else next(others)) for byte in range(256))

@@ -89,6 +89,10 @@ class Tokenizer:
             run = ""
         return ids + self._text.encode(self._after(ids, run), is_own=is_own, is_first=is_first)
 
+    def fewest_tokens(self, text: str) -> int:
+        """At least how many tokens a text has, without encoding it; 0 where the vocabulary does not tell."""
+        return self._text.fewest_tokens(text)
+
     def _after(self, ids: Sequence[int], text: str) -> str:
         """The part of a text that is encoded after some ids."""
         return text.lstrip() if text and ids and self._pieces.strips_after(ids[-1]) else text

@@ -19,13 +19,23 @@ _UNKNOWN, _CONTROL, _USER_DEFINED = 1 << 0, 1 << 3, 1 << 4  # llama_token_attr
 _LSTRIP, _RSTRIP = 1 << 7, 1 << 8
 _SPECIAL = _UNKNOWN | _CONTROL | _USER_DEFINED
 _NORMAL_TYPE = 1  # tokenizer.ggml.token_type
-_SENTENCEPIECE = 1  # LLAMA_VOCAB_TYPE_SPM
+_SENTENCEPIECE, _BYTE_LEVEL = 1, 2  # LLAMA_VOCAB_TYPE_SPM and _BPE
 _LONGEST_TEXT = 2**31 - 32  # bytes; llama.cpp counts in int32
 # Pieces that mistral-common itself matches in text, in SentencePiece files of v3 and v7
 MATCHED = re.compile(r"\[REFERENCE_DOC_1?[0-9]\]|\[/?REF\]")
 # User-defined pieces that structure a conversation; others (runs of spaces, HTML tags) are ordinary text
 _STRUCTURE = re.compile(r"<\|.*\|>|<｜.*｜>|\[/?[A-Z][A-Z_0-9]*\]|</?s>|<(?:unk|pad|bos|eos)>|<(?:start|end)_of_.*>")
 _MARKER = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+
+
+def _byte_letters() -> str:
+    """GPT-2's letter for each byte, 256 in order: a printable byte is itself, others are letters from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return "".join(chr(byte if byte in printable else next(others)) for byte in range(256))
+
+
+BYTE_LETTERS = _byte_letters()  # of byte-level vocabularies
 
 
 class Vocabulary:
@@ -43,6 +53,7 @@ class Vocabulary:
         self._metadata = metadata
         self.size: int = self._api.llama_vocab_n_tokens(vocab)
         self.is_sentencepiece = self._api.llama_vocab_type(vocab) == _SENTENCEPIECE
+        self.is_byte_level = self._api.llama_vocab_type(vocab) == _BYTE_LEVEL
         self._bytes: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
 
@@ -56,6 +67,31 @@ class Vocabulary:
         """`tokenizer.ggml.token_type` by id; all normal where the file has none."""
         kinds = self._metadata.get(TokenizerKey.TOKEN_TYPE)
         return tuple(kinds) if kinds else (_NORMAL_TYPE,) * len(self.names)
+
+    def fewest_tokens(self, text: str) -> int:
+        """At least how many tokens a text has, by its bytes and the longest piece; 0 where the kind is another one."""
+        if not (self.is_byte_level or self.is_sentencepiece):
+            return 0
+        data = text.encode("utf-8", "replace")
+        return len(data.translate(None, delete=self._dropped_bytes)) // max(self._longest_bytes, 1)
+
+    @cached_property
+    def _longest_bytes(self) -> int:
+        """The bytes of the longest piece."""
+        longest = 0
+        for name in self.names:
+            text = name.replace("\u2581", " ") if self.is_sentencepiece else name
+            size = len(text.encode("utf-8", "replace"))
+            if size > longest and self.is_byte_level and not name.strip(BYTE_LETTERS):
+                size = len(name)  # a letter for each byte
+            longest = max(longest, size)
+        return longest
+
+    @cached_property
+    def _dropped_bytes(self) -> bytes:
+        """Bytes of texts that llama.cpp leaves out, because a byte-level vocabulary has no piece for them."""
+        missing = (byte for byte, letter in enumerate(BYTE_LETTERS) if letter not in self.id_of)
+        return bytes(missing) if self.is_byte_level else b""
 
     @cached_property
     def id_of(self) -> Mapping[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chat.cli import main
 from chat.core.events import TokenCounts
 from tests.folders import CHECKPOINTS
 from tests.processes import children_of, ends
@@ -347,3 +349,13 @@ def test_rows_are_repacked_for_one_long_prompt_and_not_where_a_state_is_kept(
     assert not is_repacked("-f", document, "what is it about?")
     assert not is_repacked("hi")
     assert not is_repacked("--repack", "off", stdin=document.read_bytes())
+
+
+def test_the_guide_refuses_a_text_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It looked for the topics of 20 MB, which took minutes, before the engine refused them."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr("chat.worker.client.LocalBackend", None)  # is not started
+    assert main.run(["-q", "--no-history", "x" * 100_001]) == 5
+    assert capsys.readouterr().err == (
+        "error: the prompt has 100,001 bytes, and the guide takes short questions only\nhint: `-m` names a full model\n"
+    )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from chat.app.prompt_input import attach, compose, decode
-from chat.errors import DataError, FileError, UsageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from chat.errors import ContextError, DataError, FileError, UsageError
+from chat.system.environment import Environment
+from chat.system.text_files import read_text
 
 
 def test_stdin_comes_first_then_a_blank_line_then_the_argument() -> None:
@@ -72,3 +71,23 @@ def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"\x7fELF\0\0")
     with pytest.raises(DataError, match="is binary, not text"):
         attach(str(tmp_path / "b"), b"")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="has no such device")
+def test_an_input_without_end_is_refused_at_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-f /dev/zero`, or a file of any size, was read into memory as a whole."""
+    monkeypatch.setattr("chat.system.text_files.MOST_TEXT_BYTES", 1 << 20)  # the default of parameters stays
+    sentence = r"^/dev/zero: is larger than the limit of 64 MiB$"
+    with pytest.raises(ContextError, match=sentence):
+        attach("/dev/zero", b"")
+    with pytest.raises(DataError, match=sentence):
+        read_text(Path("/dev/zero"))
+    with Path("/dev/zero").open() as zeros:
+        with pytest.raises(ContextError, match=r"^stdin: is larger than the limit of 1 MiB$"):
+            Environment(stdin=zeros).read_stdin()
+        with pytest.raises(DataError, match=r"^stdin: is larger than the limit of 3 MiB$"):
+            Environment(stdin=zeros).read_stdin(3 << 20)
+    (tmp_path / "a.txt").write_bytes(b"x" * 700_000)
+    monkeypatch.setattr("chat.app.prompt_input.MOST_TEXT_BYTES", 1 << 20)
+    with pytest.raises(ContextError, match=r"^the files together are larger than the limit of 1 MiB$"):
+        compose([], [str(tmp_path / "a.txt")] * 2, b"")

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from chat.batch import files
-from chat.batch.files import result_writer
-from chat.errors import FileError
+from chat.batch.files import LongLine, open_lines, result_writer
+from chat.batch.records import RecordReader
+from chat.config.options import Settings
+from chat.errors import DataError, FileError
+from chat.system.environment import Environment
 from tests.environments import pipes
 from tests.program import PROGRAM, run_command
 
@@ -77,3 +80,21 @@ def test_failed_results_stay_where_the_file_cannot_be_replaced(tmp_path: Path, m
         pass
     assert caught.value.message == f"{output}: cannot be written: No space left on device"
     assert (output.read_text(), list(tmp_path.iterdir())) == (before, [output])
+
+
+def test_a_line_that_is_too_long_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of any length was read into memory, and counting lines did so, too."""
+    for name in ("files", "records"):
+        monkeypatch.setattr(f"chat.batch.{name}.MOST_TEXT_BYTES", 1 << 20)
+    monkeypatch.setattr("chat.batch.files.LONGEST_LINE_BYTES", 4 << 20)
+    batch = tmp_path / "batch.jsonl"
+    batch.write_bytes(b'"one"\n\n"' + "é".encode() * (1 << 20) + b'"\n   \n"three"')
+    with open_lines(str(batch), Environment(), lambda _: None) as (lines, total):
+        found = list(lines)
+    assert (total, [type(line) is LongLine for line in found]) == (3, [False, False, True, False, False])
+    reader = RecordReader(Settings(), str)
+    assert str(reader.read(3, found[2]).error) == "line 3: is larger than the limit of 1 MiB"
+    with open_lines("/dev/zero", Environment(), lambda _: None) as (lines, total):
+        assert total is None
+        with pytest.raises(DataError, match=r"^/dev/zero, line 1: has no end within 4 MiB$"):
+            next(lines)

@@ -92,3 +92,8 @@ def test_no_hint_names_a_context_that_the_model_cannot_have(prompt_tokens: int, 
     with pytest.raises(ContextError) as caught:
         check_fits(prompt_tokens, 4096, most)
     assert caught.value.hint == hint
+
+
+def test_a_prompt_that_was_not_counted_has_at_least_so_many_tokens() -> None:
+    with pytest.raises(ContextError, match=r"^the prompt has at least 300 tokens, but the context holds 256 "):
+        check_fits(300, 256, 256, is_least=True)

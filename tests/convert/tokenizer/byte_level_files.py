@@ -11,7 +11,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from chat.llama.tokenizer.text_encoder import byte_letters
+from chat.llama.tokenizer.vocabulary import BYTE_LETTERS
 
 REFERENCES = Path(__file__).with_name("byte_level_ids.json")
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -66,7 +66,7 @@ def texts(count: int) -> list[str]:
 def tokenizer_json(kind: str, merges: list[str], *, pairs: bool = False) -> dict[str, Any]:
     """A file whose pieces are the bytes, those of `merges`, `UNMERGED`, `SPECIAL` and `<think>`, in this order."""
     pre_tokenizer, normalizer, ignore_merges = KINDS[kind]
-    names = dict.fromkeys((*byte_letters(), *(merge.replace(" ", "") for merge in merges), *UNMERGED))
+    names = dict.fromkeys((*BYTE_LETTERS, *(merge.replace(" ", "") for merge in merges), *UNMERGED))
     added = [(name, True) for name in SPECIAL] + [("<think>", False)]
     return {
         "version": "1.0",

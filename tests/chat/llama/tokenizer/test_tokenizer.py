@@ -15,6 +15,7 @@ from chat.prompts.registry import render
 from chat.prompts.segments import Control, Ids, Mark, Markup, Text
 from convert.tokenizer.sentencepiece_file import PieceType
 from tests.chat.prompts.mistral_common_reference import CONTROL_LOOKING, text
+from tests.chat.prompts.model_families import FAMILIES, write_family
 from tests.chat.vocabulary_files import FORMATS, FULL, SENTENCEPIECE, case, load, small_sentencepiece, write_vocabulary
 
 TEXTS = 5000 if FULL else 120
@@ -267,3 +268,22 @@ def test_the_bos_is_left_out_where_the_model_wants_none(tmp_path: Path) -> None:
     stored = replace(small_sentencepiece(), add_bos=False)
     vocabulary, _ = load(write_vocabulary(tmp_path / "v.gguf", stored))
     assert vocabulary.encode([Mark("bos"), Text("a")]) == case("v1").text_ids("a")
+
+
+@pytest.mark.parametrize("name", ["v1", "v3", "v3-tekken", "v7", "llama 3"])
+def test_a_long_text_has_the_ids_of_one_that_is_not_cut(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """llama.cpp took 1.2 GB for a text of 20 MB; it gets the text in parts."""
+    family = FAMILIES.get(name)
+    tokenizer = load(write_family(tmp_path / "a.gguf", family))[0] if family else case(name).vocabulary
+    encoder = tokenizer._text
+    dice = random.Random(5)
+    words = ["the", " fox", "  two", "\n", "\tx", "é", "日本", "1234", "'s", "</s>", "[INST]", " \n ", "🦊", ". "]
+    for _ in range(40):
+        text = "".join(dice.choice(words) for _ in range(60))
+        monkeypatch.setattr("chat.llama.tokenizer.text_encoder._LONG_TEXT", 10**6)
+        whole = encoder.encode(text)
+        monkeypatch.setattr("chat.llama.tokenizer.text_encoder._LONG_TEXT", dice.randint(1, 20))
+        assert encoder.encode(text) == whole
+        assert 0 < encoder.fewest_tokens(text) <= len(whole)
