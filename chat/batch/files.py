@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from chat.errors import DataError, FileError, UsageError
 from chat.system.characters import json_text, whole_characters
-from chat.system.text_files import MOST_TEXT_BYTES, replaced_file
+from chat.system.text_files import MOST_TEXT_BYTES, is_stream, replaced_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -127,7 +127,7 @@ def result_writer(
         if resume:
             _remove_failed(output)
             _cut_torn_line(output)
-        may_exist = resume or (output.exists() and not output.is_file() and not output.is_dir())
+        may_exist = resume or is_stream(output)
         file = output.open("a" if may_exist else "x", encoding="utf-8")  # closed below
     except FileExistsError as error:
         raise UsageError(f"{output} exists", hint="`--resume` continues it") from error
@@ -161,7 +161,6 @@ def _remove_failed(path: Path) -> None:
         failed = {id_key(plain.get("id")) for plain in map(_result, file) if plain is not None and "error" in plain}
     if not failed:
         return
-    path = path.resolve()  # a link stays
     with path.open("rb") as old, replaced_file(path) as new:
         shutil.copymode(path, new.name)
         for line in old:

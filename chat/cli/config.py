@@ -98,7 +98,7 @@ def set_value(
     wanted = None if value == "default" else checked(spec, value)
     text = changed_text(file, spec.name, wanted)
     require_private_folder(path.parent)
-    write_file(path.resolve(), text, overwrite=True)
+    write_file(path, text, overwrite=True)
 
 
 def _checked(environment: Environment) -> ResolvedSettings:

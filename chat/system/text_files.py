@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from chat.errors import ChatError
 
 MOST_TEXT_BYTES = 64 << 20  # no prompt is longer: the largest contexts hold a few million tokens
+
+STREAM_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY
+LONGEST_CHAIN = 40  # links, as Linux allows
+_DESCRIPTORS = re.compile(r"/dev/fd|/proc/(self|\d+)(/task/\d+)?/fd")
 
 
 def read_text(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> str:
@@ -76,18 +81,64 @@ def is_file(name: str) -> bool:
         return False
 
 
+def is_stream(path: Path) -> bool:
+    """Whether what is written to `path` goes to a device or a pipe, or to a descriptor of this process by its name.
+
+    Such a place is written to, and never replaced, whatever stands behind it.
+
+    Raises:
+        FileError: it is a block device or a socket, to which no output belongs.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+        return True
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise FileError(f"{path}: is no regular file", hint="name another file")
+    link = path.absolute()
+    for _ in range(LONGEST_CHAIN):  # /dev/stdout may stand for a file that the shell has opened
+        if _DESCRIPTORS.fullmatch(str(link.parent)):
+            return True
+        if not link.is_symlink():
+            return False
+        link = link.parent.resolve() / link.readlink()
+    return False
+
+
+def real_path(path: Path) -> Path:
+    """The path that a link, or a chain of them, stands for: what is written goes there, and the link stays.
+
+    Raises:
+        OSError: the links have no end.
+    """
+    found = Path(os.path.realpath(path))
+    if found.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return found
+
+
 def write_file(path: Path, text: str, *, overwrite: bool = False) -> None:
-    """Write a UTF-8 text that only its owner may read.
+    """Write a UTF-8 text that only its owner may read; to a device or a pipe as it is, and through links.
 
     Raises:
         UsageError: the file exists, and `overwrite` is false.
         FileError: it cannot be written.
     """
-    if path.exists() and not overwrite:
+    data = text.encode("utf-8", "replace")
+    to_stream = is_stream(path)
+    if path.exists() and not (overwrite or to_stream):
         raise UsageError(f"{path} exists", hint="choose another name, or add `--overwrite`")
     try:
-        with replaced_file(path) as file:
-            file.write(text.encode("utf-8", "replace"))
+        if to_stream:
+            with open(path, "wb", opener=lambda name, _: os.open(name, STREAM_FLAGS)) as file:
+                file.write(data)
+        else:
+            with replaced_file(path) as file:
+                file.write(data)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -99,7 +150,7 @@ def open_log(path: Path) -> IO[bytes]:
         FileError: it cannot be written; nobody reads the pipe.
     """
     try:
-        if stat.S_ISFIFO(path.stat().st_mode) if path.exists() else False:  # else opening would wait for a reader
+        if is_stream(path) and stat.S_ISFIFO(path.stat().st_mode):  # else opening would wait for a reader
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
             os.set_blocking(descriptor, True)
             return os.fdopen(descriptor, "wb", buffering=0)
@@ -114,12 +165,15 @@ def open_log(path: Path) -> IO[bytes]:
 def replaced_file(path: Path) -> Iterator[IO[bytes]]:
     """Write a file that takes the name `path` when it is complete; after an error the earlier file stays.
 
+    A link stays, and what it stands for is replaced.
+
     Yields:
         The new file, which only its owner may read.
 
     Raises:
         OSError: it cannot be written.
     """
+    path = real_path(path)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:

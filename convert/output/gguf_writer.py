@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from chat.errors import FileError
 from chat.system.terminal_text import size_text
+from chat.system.text_files import is_stream, real_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def partial_path(path: Path) -> Path:
     """The path under which a file is written until it is complete."""
+    path = real_path(path)
     return path.with_name(f".{path.name}.partial")
 
 
@@ -34,9 +36,15 @@ def check_target(path: Path, needed_bytes: int = 0, *, overwrite: bool) -> None:
 
 def target_fault(path: Path, needed_bytes: int = 0, *, overwrite: bool) -> FileError | None:
     """Why a file of `needed_bytes` may not be written to `path`, or None."""
-    folder = path.absolute().parent
+    folder = real_path(path).parent
     if path.is_dir():
         return FileError(f"{path} is a folder", hint="name the file with `-o`")
+    try:
+        to_stream = is_stream(path)
+    except FileError as error:
+        return error
+    if to_stream:
+        return FileError(f"{path} is a device or a pipe, and a model needs a file", hint="name a file with `-o`")
     if os.path.lexists(path) and not overwrite:
         return FileError(f"{path} exists already", hint="replace it with `--overwrite`, or name another file with `-o`")
     if not folder.is_dir():
@@ -54,7 +62,7 @@ def target_fault(path: Path, needed_bytes: int = 0, *, overwrite: bool) -> FileE
 
 def free_bytes(path: Path) -> int:
     """Bytes free for `path` on its disk; a partial file of an earlier run counts as free. Its folder need not exist."""
-    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+    folder = next(folder for folder in real_path(path).parents if folder.is_dir())
     free = shutil.disk_usage(folder).free
     with contextlib.suppress(OSError):
         free += partial_path(path).lstat().st_blocks * 512
@@ -172,8 +180,8 @@ def _publish(file: PartialFile, descriptor: int, path: Path, *, overwrite: bool)
         os.fchmod(descriptor, 0o666 & ~mask)
         file.sync()
         check_target(path, overwrite=overwrite)  # again: it may have appeared meanwhile
-        file.path.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        file.path.rename(file.path.with_name(real_path(path).name))
+        folder = os.open(file.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:

@@ -16,7 +16,7 @@ from chat.rendering.code_blocks import code_blocks
 from chat.system.paths import expand_path
 from chat.system.secrets import child_environment
 from chat.system.terminal_text import counted
-from chat.system.text_files import write_file
+from chat.system.text_files import is_stream, write_file
 from chat.tui.commands.lookup import unquoted
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def export(state: SessionState, argument: str) -> None:
     path = expand_path(name)
     kind, record = format_of_suffix(path), state.session.record
     text = export_text(record, state.session.conversation, kind, with_paths=PATHS in flags)
-    if path.exists() and not overwrites:
+    if path.exists() and not overwrites and not is_stream(path):
         raise UsageError(f"{path} exists", hint=f"`/export {name} {OVERWRITE}` replaces it")
     write_file(path, text, overwrite=overwrites)
     state.report(f"Wrote {path} ({counted(len(text.encode()), 'byte')}).")

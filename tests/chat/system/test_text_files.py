@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
 from chat.errors import FileError, UsageError
-from chat.system.text_files import replaced_file, write_file
+from chat.system.text_files import open_log, replaced_file, write_file
 
 
 def test_a_file_is_private_and_replaces_another_only_if_asked(tmp_path: Path) -> None:
@@ -37,3 +39,59 @@ def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path: Path) 
         file.write(b"new")
         raise ValueError("torn")
     assert (path.read_text(), [each.name for each in tmp_path.iterdir()]) == ("old", ["results.jsonl"])
+
+
+def test_a_file_is_written_through_links(tmp_path: Path) -> None:
+    """A link was replaced by a file, and the file that it stood for kept the old text."""
+    folder, link = tmp_path / "folder", tmp_path / "link"
+    folder.mkdir()
+    (tmp_path / "other").symlink_to("folder/file")
+    link.symlink_to("other")
+    write_file(link, "new")  # what it stands for is missing
+    write_file(link, "newer", overwrite=True)
+    assert (link.readlink(), (folder / "file").read_text()) == (Path("other"), "newer")
+    assert [each.name for each in folder.iterdir()] == ["file"]
+    link.unlink()
+    link.symlink_to("link")
+    with pytest.raises(FileError, match=r"link: cannot be written: Too many levels of symbolic links$"):
+        write_file(link, "x", overwrite=True)
+
+
+def test_a_device_or_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    """`--overwrite` replaced /dev/null by a file, and without it the device was said to exist."""
+    null = Path("/dev/null").stat()
+    for overwrite in (False, True):
+        write_file(Path("/dev/null"), "x", overwrite=overwrite)
+    assert Path("/dev/null").stat().st_rdev == null.st_rdev
+    if Path("/dev/full").exists():
+        with pytest.raises(FileError, match=r"^/dev/full: cannot be written: No space left on device$"):
+            write_file(Path("/dev/full"), "x" * 100_000, overwrite=True)
+    pipe, socket_file = tmp_path / "pipe", tmp_path / "socket"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_file(pipe, "text", overwrite=True)
+    assert (os.read(reader, 9), stat.S_ISFIFO(pipe.stat().st_mode)) == (b"text", True)
+    os.close(reader)
+    with pytest.raises(FileError, match=r"pipe: cannot be written: nobody reads this pipe$"):
+        open_log(pipe)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(socket_file))
+        with pytest.raises(FileError, match=r"socket: is no regular file$"):
+            write_file(socket_file, "x", overwrite=True)
+
+
+def test_a_descriptor_by_its_name_is_written_to_as_it_is(tmp_path: Path) -> None:
+    """`sessions export -o /dev/stdout > FILE` said that the file exists, or replaced the one that the shell opened."""
+    for at, name in enumerate(("/dev/fd/{}", "/proc/self/fd/{}", "link")):
+        with (tmp_path / f"file{at}").open("w") as file:
+            path = Path(name.format(file.fileno()))
+            if name.startswith("/proc") and not path.exists():
+                continue
+            if name == "link":
+                path = tmp_path / name
+                path.symlink_to(f"/dev/fd/{file.fileno()}")
+            file.write("before ")
+            file.flush()
+            for word in ("one ", "two"):
+                write_file(path, word)
+        assert (tmp_path / f"file{at}").read_text() == "before one two"

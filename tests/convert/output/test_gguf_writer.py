@@ -17,7 +17,7 @@ from chat.errors import FileError
 from chat.gguf.reader import read_gguf
 from chat.gguf.writer import KeyValue, encode_header
 from convert.draft import ConversionOptions
-from convert.output.gguf_writer import create, free_bytes, partial_path
+from convert.output.gguf_writer import create, free_bytes, partial_path, target_fault
 from convert.pipeline import convert
 from convert.quantize.recipes import Facts, find_recipe, make_plan
 from tests.convert.samples import V01, Sizes, make_checkpoint
@@ -190,3 +190,23 @@ def test_the_header_reads_back_as_it_was_given(tmp_path: Path) -> None:
         "v": ((5,), "F32", len(header)),
         "w.weight": ((32, 3, 2), "Q8_0", len(header) + 32),
     }
+
+
+def test_a_device_is_refused_and_a_link_is_written_through(tmp_path: Path) -> None:
+    """`-o /dev/null --overwrite` as root replaced the device by a model."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/null"), Path("/dev/stdout"), tmp_path / "pipe"):
+        fault = target_fault(path, overwrite=True)
+        assert fault is not None
+        assert fault.message in (
+            f"{path} is a device or a pipe, and a model needs a file",
+            f"{path}: is no regular file",
+        )
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "model.gguf").write_bytes(b"old")
+    link = tmp_path / "link.gguf"
+    link.symlink_to("far/model.gguf")
+    with create(link, 3, overwrite=True) as file:
+        assert partial_path(link) == tmp_path / "far" / ".model.gguf.partial"
+        file.write(b"new", 0)
+    assert (link.readlink(), link.read_bytes()) == (Path("far/model.gguf"), b"new")
