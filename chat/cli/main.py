@@ -229,7 +229,7 @@ def _start_chat(words: Sequence[str], flags: Mapping[str, Any], environment: Env
     from chat.config.resolve import resolve_settings
 
     resolved = resolve_settings(
-        flags, environment.variables, file=_config_file(environment), template=_template_settings(flags)
+        flags, environment.variables, file=_config_file(flags, environment), template=_template_settings(flags)
     )
     if _is_session(words, resolved.settings, environment):
         from chat.tui.tty_modes import TtyModes
@@ -255,14 +255,22 @@ def _template_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
     return dict(store.load(flags["template"]).settings)
 
 
-def _config_file(environment: Environment) -> Path | None:
-    """The settings file; None for a user without a home folder."""
+def _config_file(flags: Mapping[str, Any], environment: Environment) -> Path | None:
+    """The settings file; None for a user without a home folder, or, with a note, where nobody may look for it."""
     from chat.errors import FileError
 
     try:
-        return environment.config_file
+        file = environment.config_file
+        file.stat()
     except FileError:
         return None
+    except PermissionError as error:
+        if not flags.get("quiet"):
+            environment.notify(f"note: without settings, because {file} cannot be read: {error.strerror}")
+        return None
+    except OSError:  # as if it were missing
+        pass
+    return file
 
 
 def _is_session(words: Sequence[str], settings: Settings, environment: Environment) -> bool:

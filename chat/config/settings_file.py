@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import tomllib
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from chat.config.option_types import OptionSpec
     from chat.config.remotes import Remote
 
+# How a path is missing: a user without a home folder may have HOME=/dev/null
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 LARGEST_BYTES = 1 << 20
 REMOTES = "remote"  # the table of the servers
 PRESETS = "preset"  # the table of the presets; $MISTRAL_CHAT_PRESET, no key of the file, sets a default preset
@@ -193,9 +196,9 @@ def _read(path: Path) -> str:
         if size > LARGEST_BYTES:
             raise UsageError(f"{path}: has {size:,} bytes, but the limit is {LARGEST_BYTES:,}")
         data = path.read_bytes()
-    except FileNotFoundError:
-        return ""
     except OSError as error:
+        if error.errno in NOT_THERE:
+            return ""
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         return data.decode("utf-8-sig")

@@ -170,6 +170,8 @@ def _check_windowed(file: GgufFile) -> None:
             raise file.key_fault(key, f"has {len(pattern)} items for {layers} layers")
     if not any(file.key(ModelKey.SLIDING_WINDOW_PATTERN)):  # llama.cpp asserts
         raise file.key_fault(ModelKey.SLIDING_WINDOW_PATTERN, "gives no layer a window")
+    if not any(file.key(ModelKey.ROPE_PATTERN, (True,))):  # llama.cpp asserts that the graph uses the positions
+        raise file.key_fault(ModelKey.ROPE_PATTERN, "rotates no layer")
     if file.key(ModelKey.LOGIT_SCALE) == 0:
         raise file.key_fault(ModelKey.LOGIT_SCALE, "is 0, by which the logits are divided")
     if any(index >= 0 for index in file.key(ModelKey.DEEPSTACK_MAPPING, ())):

@@ -34,11 +34,16 @@ class GenerationInterrupted(Exception):  # noqa: N818 - a signal to the caller, 
     """The answer was cancelled while its prompt was read."""
 
 
+LOWEST_LOGIT = -1e30  # of an id that a model never gives, whose logit may be -inf
+
+
 class InvalidLogitsError(EngineError):
-    """The model computed NaN."""
+    """The model computed NaN, or infinity."""
 
     def __init__(self) -> None:
-        super().__init__("the model computed NaN instead of numbers", hint="its file is damaged: get it again")
+        super().__init__(
+            "the model computed NaN or infinity instead of numbers", hint="its file is damaged: get it again"
+        )
 
 
 @dataclass
@@ -59,8 +64,8 @@ class GenerationRun:
     def draw(self, context: LlamaContext, row: int = -1) -> int | None:
         """Draw the next id from a row of the last batch's logits, and end the run where that is due.
 
-        All logits of a row are checked for NaN only at the first id; after that one logit is. NaN in the last layer
-        spreads to every logit, and a damaged row of the output matrix shows at the first id already.
+        All logits of a row are checked for NaN and infinity only at the first id; after that one logit is. NaN in the
+        last layer spreads to every logit, and a damaged row of the output matrix shows at the first id already.
 
         Args:
             context: has computed the row.
@@ -70,7 +75,7 @@ class GenerationRun:
             The id, or None where the answer has ended without another one.
 
         Raises:
-            InvalidLogitsError: the row holds NaN.
+            InvalidLogitsError: the row holds NaN or infinity.
             EngineError: the constraint allows no id.
         """
         if self.generated >= self.limit:
@@ -78,12 +83,12 @@ class GenerationRun:
             return None
         if self.generated == 0 or self.before:
             logits = context.logits(row)  # (vocabulary,) float32
-            checked = float(logits.sum())
+            checked = float(logits.max())  # NaN if any logit is, -inf only if all are
             for change in self.before:
                 change(logits)
         else:
-            checked = context.first_logit(row)
-        if math.isnan(checked):
+            checked = max(context.first_logit(row), LOWEST_LOGIT)  # NaN stays NaN
+        if not math.isfinite(checked):
             raise InvalidLogitsError
         token = self.sampler.sample(context, row)
         for observe in self.after:

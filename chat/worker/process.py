@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LOG_TAIL_BYTES = 8192
 STDERR = Path("/dev/stderr")
 ASSERTION = ("GGML_ASSERT", "GGML_ABORT", "terminate called", "what():", "error:", "Error")
+SOURCE_FOLDER = re.compile(
+    r"(?:[A-Za-z]:)?[^\s:(]*[/\\](?=[^\s/\\:]+\.(?:c|cc|cpp|cu|cuh|h|hpp|m|mm):\d+)"
+)  # of the machine that built it
 # what the backends for CUDA and HIP, for Vulkan and for Metal print before they end the process
 OUT_OF_GPU_MEMORY = re.compile(r"(CUDA|ROCm|HIP) error: out of memory|ErrorOutOfDeviceMemory|ErrorOutOfMemory")
 
@@ -94,7 +97,7 @@ class WorkerProcess:
         kind = IllegalInstructionError if code == -signal.SIGILL else EngineError
         return kind(
             f"the engine stopped: {_reason(code)}{_last_line(tail)}",
-            hint="the text so far is kept; the next message starts the engine again",
+            hint="asking again starts the engine anew",
         )
 
     def _log_tail(self) -> str:
@@ -129,7 +132,8 @@ def _open_log(path: Path | None) -> IO[bytes]:
 
 
 def _last_line(tail: str) -> str:
-    """The last line of a log that looks like an error, else its last line, in brackets."""
+    """The last line of a log that looks like an error, else its last line, in brackets; sources without folders."""
+    tail = SOURCE_FOLDER.sub("", tail)
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     telling = [line for line in lines if any(word in line for word in ASSERTION)] or lines
     return f" ({telling[-1][:300]})" if telling else ""

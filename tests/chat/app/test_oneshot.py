@@ -18,6 +18,7 @@ import pytest
 
 from chat.cli import main
 from chat.core.events import TokenCounts
+from tests.chat.tui.scripted import Scripted
 from tests.folders import CHECKPOINTS
 from tests.processes import children_of, ends
 from tests.program import run, start
@@ -359,3 +360,44 @@ def test_the_guide_refuses_a_text_at_once(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().err == (
         "error: the prompt has 100,001 bytes, and the guide takes short questions only\nhint: `-m` names a full model\n"
     )
+
+
+FOLDER_VARIABLES = (
+    "HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR",
+    "MISTRAL_CHAT_HOME", "HF_HOME", "TMPDIR",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("variable", [*FOLDER_VARIABLES, "all"])
+def test_a_one_shot_answers_whatever_the_folders_are(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """HOME=/dev/null, as service accounts have it, was exit code 7."""
+    closed, model = tmp_path / "closed", tmp_path / "m.gguf"
+    closed.mkdir(mode=0)
+    model.touch()
+    places = [
+        None,
+        "",
+        "relative/x",
+        "~",
+        "/dev/null",
+        model,
+        tmp_path / "no/such",
+        closed,
+        "/proc/x",
+        "/x" * 5000,
+        "/",
+    ]
+    monkeypatch.setattr("chat.worker.client.LocalBackend", lambda options, **_: Scripted([[["text", "Yes."]]]))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.delenv("MISTRAL_CHAT_HOME")
+    for place in places:
+        for name in FOLDER_VARIABLES if variable == "all" else [variable]:
+            monkeypatch.delenv(name, raising=False)
+            if place is not None:
+                monkeypatch.setenv(name, str(place))
+        assert main.run(["-m", str(model), "hi"]) == 0, place
+        said = capsys.readouterr()
+        notes = [] if place != closed or os.access(closed, os.X_OK) else ["note: without settings, because "]
+        assert said.out == "Yes.\n" and [line[:32] for line in said.err.splitlines()] in ([], notes), (place, said.err)

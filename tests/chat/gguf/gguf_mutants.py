@@ -150,14 +150,17 @@ def _key_new(random: Random, file: Sketch) -> None:
 
 
 def _array(random: Random, file: Sketch) -> None:
-    """An array longer or shorter, with a lying count or kind, or with one item changed."""
+    """An array longer or shorter, with a lying count or kind, with one item changed, or with equal items."""
     arrays = [key for key in file.keys if key.kind == ARRAY]
     if not arrays:
         return
     key = random.choice(arrays)
     item, count = struct.unpack("<IQ", key.raw[:12])
-    change = random.randrange(4)
-    if change == 0:
+    change = random.randrange(5)
+    if change == 4 and item in LETTERS:
+        value = number(random, LETTERS[item])
+        key.raw = encode(ARRAY, (item, [value % 2 if item == 7 else value] * count))
+    elif change == 0:
         key.raw = struct.pack("<IQ", item, int(number(random, "Q", count))) + key.raw[12:]
     elif change == 1:
         key.raw = struct.pack("<IQ", random.choice((0, 5, 6, 7, 8, 9, 10, 13)), count) + key.raw[12:]

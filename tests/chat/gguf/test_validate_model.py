@@ -392,6 +392,11 @@ LAYERS: dict[str, tuple[str, Callable[[Sketch], None], str]] = {
         array("granite_swa.attention.sliding_window_pattern", BOOL, [0, 0]),
         "key 'granite_swa.attention.sliding_window_pattern' gives no layer a window",
     ),
+    "a rope pattern without a layer": (
+        "windowed",
+        array("granite_swa.attention.rope_pattern", BOOL, [0, 0]),
+        "key 'granite_swa.attention.rope_pattern' rotates no layer",
+    ),
     "logits divided by 0": (
         "windowed",
         key("granite_swa.logit_scale", F32, 0.0),
@@ -689,6 +694,7 @@ class TestWithLlamaCpp:
             "a piece twice",
             "a byte without a piece",
             "a pattern without a window",
+            "a rope pattern without a layer",
             "a negative epsilon",
             "a matrix of integers",
             "sinks of another type",

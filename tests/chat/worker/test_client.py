@@ -394,11 +394,17 @@ def test_the_log_file_holds_the_output_of_llama_cpp(windowed_file: Path, tmp_pat
     assert log.stat().st_mode & 0o777 == 0o600
 
 
-def test_nan_weights_are_an_error(tmp_path: Path, open_engine: Open) -> None:
+@pytest.mark.parametrize(("norm", "output"), [(float("nan"), 1.0), (1e30, 1e30), (1e30, -1e30)])
+def test_weights_that_give_no_numbers_are_an_error(
+    norm: float, output: float, tmp_path: Path, open_engine: Open
+) -> None:
+    """Logits that are all infinite ended in an empty answer."""
     shape = Shape()
     tensors = weights(shape)
-    tensors["output_norm.weight"][:] = float("nan")
+    tensors["output_norm.weight"][1:] = 0
+    tensors["output_norm.weight"][0] = norm
+    tensors["output.weight"][:] = output  # all logits are alike
     engine = open_engine(write_gguf(tmp_path / "nan.gguf", shape, tensors))
     for sampling in (GREEDY, Sampling(seed=1)):
-        with pytest.raises(EngineError, match=r"^the model computed NaN instead of numbers$"):
+        with pytest.raises(EngineError, match=r"^the model computed NaN or infinity instead of numbers$"):
             list(engine.reply(replace(HELLO, sampling=sampling)))

@@ -23,6 +23,7 @@ from chat.inference.loaded_model import load_model
 from chat.llama.kv_snapshots import Snapshots
 from chat.llama.sampler import Sampler
 from chat.worker.client import NO_REPACKING, LocalBackend
+from chat.worker.process import _last_line
 from tests.chat.worker.held.sitecustomize import CANCELLED_SUFFIX, PHASES
 from tests.grids import FULL
 from tests.processes import children_of
@@ -207,7 +208,7 @@ def test_the_program_prints_one_sentence_when_its_engine_is_killed(
     assert program.returncode == ExitCode.ENGINE == 8
     assert errors.decode().splitlines() == [
         "error: the engine stopped: it was killed (SIGKILL), most likely because the system ran out of memory",
-        "hint: the text so far is kept; the next message starts the engine again",
+        "hint: asking again starts the engine anew",
     ]
     assert bool(output) == (phase == "decoding")  # the text so far stays
 
@@ -338,3 +339,15 @@ def test_a_state_with_one_flipped_bit_never_changes_an_answer(
         saved.write_bytes(damaged)
         assert ids() == (0, expected), offset
     loaded.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("/home/me/vendor/llama.cpp/ggml/src/ggml.c:12: GGML_ASSERT(a/b) failed", "ggml.c:12: GGML_ASSERT(a/b) failed"),
+        (r"D:\a\llama\src\llama-model.cpp:9: GGML_ABORT(x)", "llama-model.cpp:9: GGML_ABORT(x)"),
+        ("error: /srv/my.gguf cannot be mapped", "error: /srv/my.gguf cannot be mapped"),
+    ],
+)
+def test_a_death_names_no_folder_of_the_machine_that_built_the_engine(line: str, shown: str) -> None:
+    assert _last_line(f"llama_model_loader: loaded\n{line}\n") == f" ({shown})"
