@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Tool = dict[str, Any]  # the JSON schema of a function, as OpenAI's API has it
 
 GIBIBYTE = 1 << 30
+LARGEST_SCALE = 1000  # of an adapter
 THINKS = {"auto": None, "hide": None, "on": True, "off": False}  # by the values of `--think`
 TYPES: dict[str, dict[str, Any]] = {
     "str": {"type": "string"},
@@ -56,8 +57,6 @@ def engine_options(settings: Settings, model_path: Path, *, session: bool, state
             f"`--kv-type {settings.kv_type}` needs flash attention, but `--flash-attention` is off",
             hint="leave out `--flash-attention off` or use `--kv-type f16`",
         )
-    _require_number_or(settings.window, "--window", ("auto", "off"))
-    _require_number_or(settings.gpu_layers, "--gpu-layers", ("auto", "all"))
     return EngineOptions(
         model_path=str(model_path),
         context=settings.context,
@@ -161,13 +160,20 @@ def _sampling(settings: Settings) -> Sampling:
 
 
 def _adapter(text: str) -> tuple[str, float]:
-    """The path and the scale of `PATH[:SCALE]`."""
+    """The path and the scale of `PATH[:SCALE]`.
+
+    Raises:
+        UsageError: the scale is not within its limits.
+    """
     path, colon, scale = text.rpartition(":")
     if colon and not Path(text).exists():
         try:
-            return path, float(scale)
+            number = float(scale)
         except ValueError:
-            pass
+            return text, 1.0
+        if not abs(number) <= LARGEST_SCALE:  # in this form NaN is refused, too
+            raise UsageError(f"the scale of --lora must be from -{LARGEST_SCALE} to {LARGEST_SCALE}, not {scale[:40]}")
+        return path, number
     return text, 1.0
 
 
@@ -183,11 +189,6 @@ def _draft(value: str) -> str:
     if not is_file(str(path)):
         raise ModelError(f"{value}: no such file", hint="`--draft` must be lookup, off, or a small model's GGUF file")
     return str(path)
-
-
-def _require_number_or(value: str, flag: str, words: tuple[str, ...]) -> None:
-    if value not in words and not (value.isdecimal() and value.isascii()):
-        raise UsageError(f"{flag} must be {', '.join(words)} or a number, not {value!r}")
 
 
 def constraint_of(settings: Settings) -> Constraint | None:

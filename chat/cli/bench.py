@@ -25,6 +25,7 @@ MEASURE = "chat.bench.measure"
 CONTEXTS = "512,1024,2048"
 SMALLEST, MOST_CONTEXTS = 16, 32
 SPEED_ONLY = {"tokens": "-n", "contexts": "--contexts"}
+MOST_TOKENS = 100_000
 QUALITY_ONLY = {"against": "--against", "text": "--text", "chunk": "--context", "chunks": "--chunks"}
 
 
@@ -112,8 +113,8 @@ def bench(
     if len(model or ()) > 1:
         raise UsageError("only `--quality` measures several models")
     lengths = parse_contexts(contexts)
-    if tokens < 2:
-        raise UsageError(f"-n must be at least 2, not {tokens}")
+    if not 2 <= tokens <= MOST_TOKENS:
+        raise UsageError(f"-n must be 2 to {MOST_TOKENS}, not {tokens}")
     settings = _settings(flags | {"model": model[0] if model else None}, environment)
     report = _measure(settings, tokens, lengths, environment)
     if svg is not None:

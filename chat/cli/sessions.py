@@ -33,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+MOST_ROWS = 1_000_000
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Paths = Annotated[bool, typer.Option("--paths", help="With absolute paths, such as that of the model's file.")]
 Which = Annotated[str, typer.Argument(metavar="SESSION", help="A name, an id, or the beginning of one.")]
@@ -45,7 +46,9 @@ _WIDE_TERMINAL = 60  # columns, from which on the table has the count of message
 @app.command("list")
 def list_sessions(
     context: typer.Context,
-    limit: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="This many at most.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("-n", "--limit", metavar="N", min=1, max=MOST_ROWS, help="This many at most.")
+    ] = None,
     as_json: Json = False,
     paths: Paths = False,
 ) -> None:
@@ -90,7 +93,9 @@ def search(
     words: Annotated[
         list[str], typer.Argument(metavar="WORD", help='Words, or "a phrase"; the last may be a beginning.')
     ],
-    limit: Annotated[int, typer.Option("-n", "--limit", metavar="N", min=1, help="This many hits at most.")] = 20,
+    limit: Annotated[
+        int, typer.Option("-n", "--limit", metavar="N", min=1, max=MOST_ROWS, help="This many hits at most.")
+    ] = 20,
     as_json: Json = False,
 ) -> None:
     """Find words in everything that was said."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache
 from types import NoneType, UnionType
@@ -10,6 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from chat.config.options import Option, Settings
 from chat.errors import UsageError
+
+LONGEST_SHOWN = 60  # characters of a wrong value
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,12 @@ class OptionSpec:
     default: Any
     many: bool = False
     choices: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that a text may be in place of a number."""
+        parts = (self.option.metavar or "").split("|") if self.kind is str else ()
+        return tuple(part for part in parts if part.islower())
 
     @property
     def names_file(self) -> bool:
@@ -73,23 +82,44 @@ def checked(spec: OptionSpec, value: Any) -> Any:
 
 
 def _checked_one(spec: OptionSpec, value: Any) -> Any:
-    name, option = spec.option.flag, spec.option
+    name = spec.option.flag
     if spec.kind is bool:
         return _truth(name, value)
-    try:
-        if isinstance(value, (bool, list, dict, NoneType)) or (spec.kind is int and isinstance(value, float)):
-            raise ValueError
-        converted = spec.kind(value)
-    except (TypeError, ValueError):
-        words = {int: "a whole number", float: "a number"}.get(spec.kind, "a text")
-        raise UsageError(f"{name} must be {words}, not {value!r}") from None
-    if spec.choices and converted not in spec.choices:
-        raise UsageError(f"{name} must be one of {', '.join(spec.choices)}, not {value!r}")
-    if option.lowest is not None and not converted >= option.lowest:  # in this form NaN is refused, too
-        raise UsageError(f"{name} must be at least {_limit(option.lowest)}, not {value}")
-    if option.highest is not None and not converted <= option.highest:
-        raise UsageError(f"{name} must be at most {_limit(option.highest)}, not {value}")
-    return converted
+    if spec.kind in (int, float):
+        return _number(spec, spec.kind, value)
+    if isinstance(value, (bool, list, dict, NoneType)):
+        raise UsageError(f"{name} must be a text, not {_shown(value)}")
+    if spec.option.lowest is not None:
+        return str(value) if str(value) in spec.words else str(_number(spec, int, value))
+    if spec.choices and value not in spec.choices:
+        raise UsageError(f"{name} must be one of {', '.join(spec.choices)}, not {_shown(value)}")
+    return spec.kind(value)
+
+
+def _number(spec: OptionSpec, kind: type[int | float], value: Any) -> int | float:
+    """A number within the option's limits, in ASCII digits if it is a text; NaN is never within limits.
+
+    Raises:
+        UsageError: it is none; the message has the limits.
+    """
+    lowest, highest = spec.option.lowest, spec.option.highest
+    number: int | float | None = None
+    if not isinstance(value, (bool, list, dict, NoneType)) and not (kind is int and isinstance(value, float)):
+        with suppress(TypeError, ValueError, OverflowError):
+            is_plain = not isinstance(value, str) or (value.isascii() and "_" not in value)
+            number = kind(value) if is_plain else None
+    if number is None or lowest is None or highest is None or not lowest <= number <= highest:
+        words = [*spec.words, "a whole number" if kind is int else "a number"]
+        phrase = f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+        limits = "" if lowest is None or highest is None else f" from {_limit(lowest)} to {_limit(highest)}"
+        found = _shown(value) if number is None else _shown(str(value)).strip("'")
+        raise UsageError(f"{spec.option.flag} must be {phrase}{limits}, not {found}")
+    return number
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _limit(number: float) -> str:

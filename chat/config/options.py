@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from chat.config.remotes import Remote
 
+MOST = 2**31 - 1  # what llama.cpp counts with
+
 
 class Group(Enum):
     """The sections of `--help`, in their order."""
@@ -28,8 +30,8 @@ class Option:
 
     Attributes:
         flags: the spellings on the command line; messages show the first long one.
-        lowest: the least value of a number.
-        highest: the greatest value of a number.
+        lowest: the least value of a number, or of one that may stand for a text such as `auto`.
+        highest: the greatest value of it.
         persistent: whether the settings file and the environment may set it.
         live: whether a session can change it without loading the model again.
         needs: the settings of which it needs one to have an effect.
@@ -129,11 +131,11 @@ class Settings:
         help="Whether the model thinks before it answers; hide keeps its thoughts off the screen.",
     )  # fmt: skip
     think_limit: int | None = _option(
-        None, "--think-limit", group=Group.ANSWER, metavar="N", lowest=0, live=True,
+        None, "--think-limit", group=Group.ANSWER, metavar="N", lowest=0, highest=MOST, live=True,
         help="Most tokens of thinking; then the model must answer.",
     )  # fmt: skip
     max_tokens: int | None = _option(
-        None, "-n", "--max-tokens", "--num-predict", group=Group.ANSWER, metavar="N", lowest=0, live=True,
+        None, "-n", "--max-tokens", "--num-predict", group=Group.ANSWER, metavar="N", lowest=0, highest=MOST, live=True,
         help="Longest answer in tokens; up to the context if not given.",
     )  # fmt: skip
     temperature: float = _option(
@@ -145,7 +147,7 @@ class Settings:
         help="Sample from the likeliest tokens that hold this much probability.",
     )  # fmt: skip
     top_k: int = _option(
-        40, "--top-k", group=Group.ANSWER, metavar="N", lowest=0, live=True,
+        40, "--top-k", group=Group.ANSWER, metavar="N", lowest=0, highest=MOST, live=True,
         help="Sample from this many likeliest tokens; 0 is all.",
     )  # fmt: skip
     min_p: float = _option(
@@ -278,7 +280,7 @@ class Settings:
     )
 
     context: int | None = _option(
-        None, "--context", "--num-ctx", group=Group.ENGINE, metavar="N", lowest=16,
+        None, "--context", "--num-ctx", group=Group.ENGINE, metavar="N", lowest=16, highest=MOST,
         help="Context in tokens; what the model allows and fits in memory if not given.",
     )  # fmt: skip
     window: str = _option(
@@ -286,6 +288,8 @@ class Settings:
         "--window",
         group=Group.ENGINE,
         metavar="auto|off|N",
+        lowest=1,
+        highest=MOST,
         help="Sliding window in tokens; auto is the file's.",
     )
     overflow: Literal["error", "drop"] | None = _option(
@@ -296,7 +300,13 @@ class Settings:
         "f16", "--kv-type", group=Group.ENGINE, help="Type of the KV cache; q8_0 halves it."
     )
     gpu_layers: str = _option(
-        "auto", "--gpu-layers", group=Group.ENGINE, metavar="auto|N|all", help="Layers on the GPU; auto is what fits."
+        "auto",
+        "--gpu-layers",
+        group=Group.ENGINE,
+        metavar="auto|N|all",
+        lowest=0,
+        highest=MOST,
+        help="Layers on the GPU; auto is what fits.",
     )
     threads: int | None = _option(
         None, "--threads", group=Group.ENGINE, metavar="N", lowest=1, highest=4096,
@@ -315,7 +325,7 @@ class Settings:
         help="Propose tokens ahead: from the conversation, or by a small GGUF of the same vocabulary.",
     )  # fmt: skip
     state_cache: float = _option(
-        4.0, "--state-cache", group=Group.ENGINE, metavar="GIB", lowest=0,
+        4.0, "--state-cache", group=Group.ENGINE, metavar="GIB", lowest=0, highest=1_000_000,
         help="Disk space for saved states in GiB; 0 saves none.",
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chat.config.remotes import Remote
 
 # How a path is missing: a user without a home folder may have HOME=/dev/null
-NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 LARGEST_BYTES = 1 << 20
 REMOTES = "remote"  # the table of the servers
 PRESETS = "preset"  # the table of the presets; $MISTRAL_CHAT_PRESET, no key of the file, sets a default preset

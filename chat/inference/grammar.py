@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import EngineError
-from chat.inference.grammar_sandbox import checked_grammar
+from chat.inference.grammar_sandbox import TOO_COMPLEX, checked_grammar, reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,4 +114,5 @@ class GrammarMask:
         return bool(self._matcher.is_stopped())
 
     def _reason(self) -> str:
-        return " ".join(str(self._matcher.get_error()).split("<state>")[0].split())[:200] or "no token fits"
+        words = reason(str(self._matcher.get_error() or ""))
+        return "it is too complex" if words == TOO_COMPLEX else words or "no token fits"

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import UsageError
@@ -25,7 +26,12 @@ SECONDS = 1.5  # of processor time; with Python's start a grammar that explodes 
 WAIT_SECONDS = 20.0 if hasattr(signal, "setitimer") else SECONDS  # on a busy machine
 MEMORY_BYTES = 4 << 30
 TRIED_STEPS, TRIED_BYTES = 3, 16  # depth and breadth of the trial of a grammar, in bytes
+WALKED_BYTES, WALK_SECONDS = 256, 0.5  # of a trial answer, and for all of them
+# What the library says where it gives up on a grammar with too many ways to match
+_LIMITS = ("too many expressions", "Current row has", "fuel", "too large", "limit")
 FLAGS = {"schema": "--schema", "lark": "--grammar", "gbnf": "--grammar", "regex": "--regex"}
+
+TOO_COMPLEX = "too complex"
 
 
 def checked_grammar(constraint: Constraint, space: bool) -> str:
@@ -65,6 +71,11 @@ def checked_grammar(constraint: Constraint, space: bool) -> str:
             f"the constraint of `{flag}` is too complex: compiling it exceeds the limits of memory or stack"
         )
     result = json.loads(done.stdout)
+    if result.get("error") == TOO_COMPLEX:
+        raise UsageError(
+            f"the constraint of `{flag}` is too complex: an answer would have too many ways to match it",
+            hint="use fewer repetitions, numbers and alternatives in it",
+        )
     if "error" in result:
         raise UsageError(f"the constraint of `{flag}` does not compile: {result['error']}")
     return str(result["grammar"])
@@ -115,9 +126,12 @@ def _error(grammar: str) -> str:
             return list(text)
 
     matcher = LLMatcher(LLTokenizer(TokenizerWrapper(Bytes())), grammar, log_level=0)
+    whole = matcher.deep_copy()
     following = _following(matcher)
     if not following:
         return _library_error(matcher) or "nothing can match it"
+    if following == [Bytes.eos_token_id]:
+        return "only an empty answer matches it"
     for _ in range(TRIED_STEPS):
         for token in following[:TRIED_BYTES]:
             trial = matcher.deep_copy()
@@ -128,6 +142,20 @@ def _error(grammar: str) -> str:
         following = _following(matcher)
         if not following:  # that was the end
             break
+    return _walk_error(whole)
+
+
+def _walk_error(matcher: Any) -> str:
+    """Why the library gives up in the middle of an answer: it builds what follows only when it is needed."""
+    end = time.process_time() + WALK_SECONDS
+    for choice in (0, -1):
+        trial = matcher.deep_copy()
+        for _ in range(WALKED_BYTES):
+            following = [token for token in _following(trial) if token < 256]
+            if not following or time.process_time() > end or not trial.consume_token(following[choice]):
+                break
+        if trial.is_error():
+            return _library_error(trial)
     return ""
 
 
@@ -139,12 +167,15 @@ def _following(matcher: Any) -> list[int]:
 
 def _library_error(matcher: Any) -> str:
     """The library's error message; empty for a dead end, which it only names."""
-    words = _reason(str(matcher.get_error()).split("<state>")[0])
+    words = reason(str(matcher.get_error()))
     return words if matcher.is_error() and words != "NoExtensionBias" else ""
 
 
-def _reason(text: str) -> str:
+def reason(text: str) -> str:
     """The reason in the library's message, without its excerpts of the source, which hold our wrapping."""
+    text = text.split("<state>")[0]
+    if any(words in text for words in _LIMITS):
+        return TOO_COMPLEX
     if found := re.search(r"^error: (.*)", text, re.MULTILINE):  # the format for regular expressions
         return found[1]
     text = re.split(r"\n\s*\d+ \| ", text)[0]  # the lines of the source
@@ -169,7 +200,7 @@ def main() -> None:
     except RecursionError:
         grammar, error = "", "it is nested too deeply"
     except Exception as fault:  # the library's own, of many kinds
-        grammar, error = "", _reason(str(fault)) or type(fault).__name__
+        grammar, error = "", reason(str(fault)) or type(fault).__name__
     json.dump({"error": error} if error else {"grammar": grammar}, sys.stdout)
 
 

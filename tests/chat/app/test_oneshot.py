@@ -167,7 +167,7 @@ def test_a_cut_answer_fails_only_when_asked_to(tiny_model: Path) -> None:
         (["-m", "nowhere.gguf", "hi"], b"", 3, "nowhere.gguf"),
         (["-m", "MODEL"], b"", 2, "the prompt is empty"),
         (["-m", "MODEL", "--nonsense", "hi"], b"", 2, "no such option: --nonsense"),
-        (["-m", "MODEL", "--top-p", "2", "hi"], b"", 2, "--top-p must be at most 1, not 2"),
+        (["-m", "MODEL", "--top-p", "2", "hi"], b"", 2, "--top-p must be a number from 0 to 1, not 2"),
         (["-m", "MODEL", "--raw-ids", "-"], b"[1, -2]", 6, "stdin: needs a JSON list of token ids"),
         (["-m", "MODEL", "--raw-ids", "-"], b"[1, 999999]", 6, "999999"),
         (["-m", "MODEL", "--raw-ids", "-"], b"{", 6, "stdin: is not JSON"),
@@ -224,7 +224,8 @@ def test_a_batch_answers_in_order_and_reports_what_is_wrong(tiny_model: Path, tm
     assert [each["id"] for each in results] == [1, "b", 3, "d", {"x": 1}, "f", "g"]
     assert [each.get("error") for each in results] == [
         None, None, "line 3: is not JSON: Expecting value: line 1 column 1 (char 0)",
-        "line 4: `prompt` must be a string", None, "line 6: unknown key `nonsense`", "--top-p must be at most 1, not 7",
+        "line 4: `prompt` must be a string", None, "line 6: unknown key `nonsense`",
+        "--top-p must be a number from 0 to 1, not 7",
     ]  # fmt: skip
     assert [each["exit_code"] for each in results if "error" in each] == [6, 6, 6, 2]
     assert (results[1]["tokens"]["generated"], results[1]["sampling"]["temperature"]) == (2, 0)

@@ -78,7 +78,7 @@ def test_a_model_without_a_window_gets_the_context_that_the_bench_needs(tiny_v3_
     [
         (("-m", "missing.gguf"), 3, "error: there is no model `missing.gguf`"),
         (("--contexts", "12"), 2, "error: --contexts must be numbers of at least 16, such as 512,1024,2048, not '12'"),
-        (("-n", "1"), 2, "error: -n must be at least 2, not 1"),
+        (("-n", "1"), 2, "error: -n must be 2 to 100000, not 1"),
         (("--svg", "nowhere/a.svg"), 7, "error: nowhere/a.svg: there is no such folder"),
         (("--kv-type", "q5"), 2, "error: --kv-type must be one of f16, f32, q8_0, q4_0, not 'q5'"),
     ],

@@ -66,8 +66,8 @@ def test_help_is_printed_wherever_it_is_an_option(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--temp", "--help", "hi"], "--temperature must be a number, not '--help'"),
-        (["--temp", "-V", "hi"], "--temperature must be a number, not '-V'"),
+        (["--temp", "--help", "hi"], "--temperature must be a number from 0 to 100, not '--help'"),
+        (["--temp", "-V", "hi"], "--temperature must be a number from 0 to 100, not '-V'"),
         (
             ["bench", "--contexts", "--help"],
             "--contexts must be numbers of at least 16, such as 512,1024,2048, not '--help'",
@@ -197,7 +197,7 @@ def test_an_error_on_a_terminal_breaks_between_words_and_is_not_obeyed() -> None
     )
     environment = terminal()
     assert main.run(["--temp", "\x1b[2J\n", "hi"], environment) == 2
-    assert environment.err == "error: --temperature must be a number, not '\\x1b[2J\\n'\n"
+    assert environment.err == "error: --temperature must be a number from 0 to 100, not '\\x1b[2J\\n'\n"
 
 
 def test_commands_print_tables_on_a_terminal_and_records_in_a_pipe() -> None:

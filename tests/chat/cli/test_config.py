@@ -122,7 +122,7 @@ def test_set_changes_a_file_with_servers_and_presets() -> None:
         ),
         ("", ("modle", "x"), "error: config set: unknown setting `modle`\nhint: did you mean `model`?\n"),
         ("", ("json", "true"), "error: config set: `json` can only be given on the command line\nhint: use `--json`\n"),
-        ("", ("temperature", "900"), "error: --temperature must be at most 100, not 900\n"),
+        ("", ("temperature", "900"), "error: --temperature must be a number from 0 to 100, not 900\n"),
         ("", ("stop", "x"), "error: `stop` takes several values\nhint: `mistral-chat config edit` opens the file\n"),
         (
             'model = """\nmine"""\n',

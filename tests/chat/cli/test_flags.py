@@ -64,7 +64,7 @@ def test_a_state_cache_of_zero_saves_no_states(tiny_v3_model: Path, tmp_path: Pa
     ("flags", "message"),
     [
         (["--keys", "nano"], "--keys must be one of emacs, vi, not 'nano'"),
-        (["--gpu-layers", "some"], "--gpu-layers must be auto, all or a number, not 'some'"),
+        (["--gpu-layers", "some"], "--gpu-layers must be auto, all or a whole number from 0 to 2147483647, not 'some'"),
         (["--overflow", "wrap"], "--overflow must be one of error, drop, not 'wrap'"),
     ],
 )
@@ -79,10 +79,10 @@ def test_a_value_outside_the_choices_is_refused(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--threads", "0"], "--threads must be at least 1, not 0"),
+        (["--threads", "0"], "--threads must be a whole number from 1 to 4096, not 0"),
         (["--repack", "maybe"], "--repack must be one of auto, on, off, not 'maybe'"),
-        (["--gpu-layers", "some"], "--gpu-layers must be auto, all or a number, not 'some'"),
-        (["--window", "wide"], "--window must be auto, off or a number, not 'wide'"),
+        (["--gpu-layers", "some"], "--gpu-layers must be auto, all or a whole number from 0 to 2147483647, not 'some'"),
+        (["--window", "wide"], "--window must be auto, off or a whole number from 1 to 2147483647, not 'wide'"),
     ],
 )
 def test_a_bench_checks_its_flags_as_a_chat_does(

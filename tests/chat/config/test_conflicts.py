@@ -89,7 +89,7 @@ def _value(name: str) -> Any:
     spec = option_specs()[name]
     if spec.kind in (int, float):
         return max(1, spec.option.lowest or 0)
-    return True if spec.kind is bool else spec.choices[0] if spec.choices else "x"
+    return True if spec.kind is bool else (*spec.choices, *spec.words, "x")[0]
 
 
 def test_the_tables_name_options() -> None:

@@ -49,11 +49,11 @@ def test_each_source_overrides_the_earlier_ones_and_is_recorded(tmp_path: Path) 
     ("text", "message", "hint"),
     [
         ("top_k = 1\ntop_pp = 0.2\n", "{file}, line 2: unknown setting `top_pp`", "did you mean `top_p`?"),
-        ("\n\ntop_k = 1.5", "{file}, line 3: --top-k must be a whole number, not 1.5", None),
-        ("temperature = -1", "{file}, line 1: --temperature must be at least 0, not -1", None),
-        ("temperature = nan", "{file}, line 1: --temperature must be at least 0, not nan", None),
-        ("top_p = 2", "{file}, line 1: --top-p must be at most 1, not 2", None),
-        ("top_k = true", "{file}, line 1: --top-k must be a whole number, not True", None),
+        ("\n\ntop_k = 1.5", "{file}, line 3: --top-k must be a whole number from 0 to 2147483647, not 1.5", None),
+        ("temperature = -1", "{file}, line 1: --temperature must be a number from 0 to 100, not -1", None),
+        ("temperature = nan", "{file}, line 1: --temperature must be a number from 0 to 100, not nan", None),
+        ("top_p = 2", "{file}, line 1: --top-p must be a number from 0 to 1, not 2", None),
+        ("top_k = true", "{file}, line 1: --top-k must be a whole number from 0 to 2147483647, not True", None),
         ('color = "red"', "{file}, line 1: --color must be one of auto, always, never, not 'red'", None),
         ("[preset.a]\nx = 1\n", None, None),
         ("json = true", "{file}, line 1: `json` can only be given on the command line", "use `--json`"),
@@ -86,7 +86,9 @@ def test_wrong_values_in_the_file_name_file_and_line(
 
 
 def test_a_wrong_variable_is_named() -> None:
-    with pytest.raises(UsageError, match=r"^\$MISTRAL_CHAT_SEED: --seed must be a whole number, not 'x'$"):
+    with pytest.raises(
+        UsageError, match=r"^\$MISTRAL_CHAT_SEED: --seed must be a whole number from 0 to 4294967294, not 'x'$"
+    ):
         resolve_settings({}, {"MISTRAL_CHAT_SEED": "x"}, None)
 
 
@@ -137,7 +139,7 @@ def test_a_path_that_is_no_file_is_refused_without_reading(tmp_path: Path) -> No
 def test_a_wrong_value_of_a_preset_names_its_line_however_it_is_written(tmp_path: Path, text: str, line: int) -> None:
     file = write(tmp_path, text.replace("= x", "= 'x'"))
     resolved = resolve_settings({}, {}, file)  # it may be used by nobody
-    message = rf"^{file}, line {line}: --top-k must be a whole number, not 'x'$"
+    message = rf"^{file}, line {line}: --top-k must be a whole number from 0 to 2147483647, not 'x'$"
     with pytest.raises(UsageError, match=message):
         resolve_settings({"preset": "code"}, {}, file)
     with pytest.raises(UsageError, match=message):  # `config show` and `config edit` look at all

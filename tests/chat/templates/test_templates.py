@@ -60,7 +60,7 @@ def test_flags_override_a_templates_settings_and_its_constraint() -> None:
         ('prompt = "costs $ 5"', "a lone `$` in the prompt"),
         ("colour = 1", "unknown setting `colour`"),
         ("file = 'x'", "unknown setting `file`"),
-        ("top_p = 3", "--top-p must be at most 1, not 3"),
+        ("top_p = 3", "--top-p must be a number from 0 to 1, not 3"),
         ("= 1", "template `t`: "),
     ],
 )

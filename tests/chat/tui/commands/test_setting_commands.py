@@ -253,9 +253,9 @@ def test_a_model_that_cannot_be_used_does_not_end_a_session_without_answers(star
 def test_settings_are_checked_shown_and_used(start: Any) -> None:
     terminal = start(lines=40)
     terminal.run("/set temperature 0.2", "temperature      0.2  /set")
-    terminal.run("/set temp 900", "`temperature` must be at most 100, not 900")
+    terminal.run("/set temp 900", "`temperature` must be a number from 0 to 100, not 900")
     terminal.run("/set tempratur 1", "did you mean `temperature`?")
-    terminal.run("/set seed 99999999999", "`seed` must be at most 4294967294, not 99999999999")
+    terminal.run("/set seed 99999999999", "`seed` must be a whole number from 0 to 4294967294, not 99999999999")
     terminal.run("/set top-k = 7", "top-k            7  /set")
     terminal.run("/set top_p=0.5", "top-p            0.5  /set")
     terminal.run("/set json on", "`--json` can only be given on the command line")
