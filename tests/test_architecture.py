@@ -293,3 +293,20 @@ def test_every_python_process_is_started_by_one_function() -> None:
 def test_importing_a_package_imports_nothing_else(top: str) -> None:
     """So it can be imported while its own folder is the only one on the import path."""
     assert imports(top) <= {"__future__"}
+
+
+def test_every_child_process_gets_an_environment_without_keys() -> None:
+    """A process that inherits the environment has the key of a server, which others of the same user can read."""
+    lacking = []
+    for path in (*ROOT.glob("chat/**/*.py"), *ROOT.glob("convert/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and re.fullmatch(
+                r"(subprocess\.\w+|os\.(system|popen|spawn\w*|exec\w*|posix_spawnp?)|Popen)", ast.unparse(node.func)
+            ):
+                given = next((ast.unparse(each.value) for each in node.keywords if each.arg == "env"), "")
+                if (
+                    not given.startswith("child_environment(")
+                    and ast.unparse(node.func) != "subprocess.CalledProcessError"
+                ):
+                    lacking.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert lacking == []

@@ -18,6 +18,7 @@ from chat.models.inventory import NO_SIMILAR_MODEL, read_checked, usable_models
 from chat.models.resolve import resolve
 from chat.system.paths import expand_path
 from chat.system.python_child import python_child
+from chat.system.secrets import HUB_TOKENS, child_environment
 from chat.system.terminal_text import escape_line, filled, size_text
 from chat.system.text_files import is_file
 
@@ -149,7 +150,8 @@ def _guide(environment: Environment) -> str | None:
 def _download(name: str, environment: Environment) -> str | None:
     """Download a model; None if that failed, which the child process has explained."""
     environment.stdout.flush()
-    if subprocess.run(python_child("chat", "models", "pull", name), check=False).returncode:
+    pull = python_child("chat", "models", "pull", name)
+    if subprocess.run(pull, check=False, env=child_environment(keeps=HUB_TOKENS)).returncode:
         _print_filled("Nothing was downloaded. Please choose again.", environment)
         return None
     return name

@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 HOST_KEYS = {"api.mistral.ai": "MISTRAL_API_KEY", "api.openai.com": "OPENAI_API_KEY"}  # by the host they belong to
-_SECRETS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MISTRAL_CHAT_REMOTE_KEY", *HOST_KEYS.values()}
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_SECRETS = {*HUB_TOKENS, "MISTRAL_CHAT_REMOTE_KEY", *HOST_KEYS.values()}
 
 
 def withhold(*names: str | None) -> None:
@@ -17,10 +18,12 @@ def withhold(*names: str | None) -> None:
     _SECRETS.update(name for name in names if name)
 
 
-def child_environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+def child_environment(variables: Mapping[str, str] = os.environ, *, keeps: Iterable[str] = ()) -> dict[str, str]:
     """The environment variables without keys.
 
     Args:
         variables: the process's own by default.
+        keeps: keys that the child needs.
     """
-    return {name: value for name, value in variables.items() if name not in _SECRETS}
+    secrets = _SECRETS.difference(keeps)
+    return {name: value for name, value in variables.items() if name not in secrets}

@@ -96,7 +96,7 @@ def is_stream(path: Path) -> bool:
     if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
         return True
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise FileError(f"{path}: is no regular file", hint="name another file")
+        raise FileError(f"{path}: is not a regular file", hint="name another file")
     link = path.absolute()
     for _ in range(LONGEST_CHAIN):  # /dev/stdout may stand for a file that the shell has opened
         if _DESCRIPTORS.fullmatch(str(link.parent)):

@@ -60,7 +60,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
     Raises:
         FileError: it cannot be read.
-        DataError: it is no regular file, too large, or `parse_json_object` refuses it.
+        DataError: it is not a regular file, too large, or `parse_json_object` refuses it.
     """
     return parse_json_object(read_small_file(path), str(path))
 
@@ -70,7 +70,7 @@ def read_small_file(path: Path, limit_bytes: int = LIMIT_BYTES) -> bytes:
 
     Raises:
         FileError: it cannot be read.
-        DataError: it is no regular file or larger than the limit.
+        DataError: it is not a regular file or larger than the limit.
     """
     if not path.is_file():  # a FIFO would hang in open()
         problem = "is not a regular file" if path.exists() else "does not exist"

@@ -116,7 +116,7 @@ def test_after_a_download_that_failed_the_choice_comes_again(typed: str, monkeyp
     """The program ended."""
     names = []
 
-    def fail(command: list[str], *, check: bool) -> CompletedProcess[bytes]:
+    def fail(command: list[str], *, check: bool, env: dict[str, str]) -> CompletedProcess[bytes]:
         names.append(command[-1])
         return CompletedProcess(command, 1)
 
@@ -128,7 +128,7 @@ def test_after_a_download_that_failed_the_choice_comes_again(typed: str, monkeyp
 
 
 def test_a_name_of_the_catalogue_is_downloaded_after_a_yes_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subprocess.run", lambda command, check: CompletedProcess(command, 0))
+    monkeypatch.setattr("subprocess.run", lambda command, check, env: CompletedProcess(command, 0))
     environment = terminal("nemo\n\nnemo\ny\n")
     assert choose_model(environment) == "mistral-nemo-instruct-2407"
     assert environment.screen()[4:] == [

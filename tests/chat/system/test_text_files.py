@@ -76,7 +76,7 @@ def test_a_device_or_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> 
         open_log(pipe)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(socket_file))
-        with pytest.raises(FileError, match=r"socket: is no regular file$"):
+        with pytest.raises(FileError, match=r"socket: is not a regular file$"):
             write_file(socket_file, "x", overwrite=True)
 
 

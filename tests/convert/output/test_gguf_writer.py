@@ -200,7 +200,7 @@ def test_a_device_is_refused_and_a_link_is_written_through(tmp_path: Path) -> No
         assert fault is not None
         assert fault.message in (
             f"{path} is a device or a pipe, and a model needs a file",
-            f"{path}: is no regular file",
+            f"{path}: is not a regular file",
         )
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "model.gguf").write_bytes(b"old")
