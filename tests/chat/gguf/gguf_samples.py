@@ -133,6 +133,48 @@ def llama(path: Path) -> Path:
     return path
 
 
+def qwen2(path: Path) -> Path:
+    """A Qwen 2, with biases."""
+    writer = Writer(path, "qwen2")
+    _keys(writer)
+    _layers(writer, _spm(writer), kind="Q8_0")
+    for layer in range(LAYERS):
+        for part, rows in (("q", WIDTH), ("k", KV_HEADS * HEAD), ("v", KV_HEADS * HEAD)):
+            writer.matrix(f"blk.{layer}.attn_{part}.bias", rows)
+    writer.add_file_type(7)
+    writer.save()
+    return path
+
+
+def qwen3(path: Path) -> Path:
+    """A Qwen 3, whose heads have norms."""
+    writer = Writer(path, "qwen3")
+    _keys(writer)
+    _layers(writer, _spm(writer), kind="Q8_0")
+    for layer in range(LAYERS):
+        for part in ("q", "k"):
+            writer.matrix(f"blk.{layer}.attn_{part}_norm.weight", HEAD)
+    writer.add_file_type(7)
+    writer.save()
+    return path
+
+
+def windowed_experts(path: Path) -> Path:
+    """A mixture of experts with a sliding window, on one of two layers, and positions on the other only."""
+    writer = Writer(path, "granite_swa")
+    _keys(writer)
+    writer.add_logit_scale(1.0)
+    writer.add_sliding_window(WINDOW)
+    writer.add_sliding_window_pattern([True, False])
+    writer.add_array("granite_swa.attention.rope_pattern", [False, True])
+    writer.add_expert_count(4)
+    writer.add_expert_used_count(2)
+    _layers(writer, _spm(writer), experts=4, sinks=True, kind="Q8_0")
+    writer.add_file_type(7)
+    writer.save()
+    return path
+
+
 def windowed(path: Path) -> Path:
     """A Mistral with a sliding window, in the architecture `granite_swa`."""
     writer = Writer(path, "granite_swa")
@@ -288,7 +330,10 @@ def large(path: Path, pieces: int, merges: int, long: int = 80) -> Path:
 MODELS: dict[str, Callable[[Any], Any]] = {
     "llama": llama,
     "windowed": windowed,
+    "windowed_experts": windowed_experts,
     "mixtral": mixtral,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
     "tekken": tekken,
     "yarn": yarn,
     "latent": latent,
