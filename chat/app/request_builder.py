@@ -13,7 +13,7 @@ from chat.errors import DataError, ModelError, UsageError, reason_text
 from chat.prompts.json_schema import KEYWORDS
 from chat.prompts.tools_json import with_parameters
 from chat.system.paths import expand_path
-from chat.system.text_files import is_file, read_text
+from chat.system.text_files import can_be_read, is_file, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,7 +220,7 @@ def constraint_of(settings: Settings) -> Constraint | None:
     if settings.schema:
         return Constraint("schema", _schema_text(settings.schema))
     if settings.grammar:
-        text = read_text(Path(settings.grammar)) if is_file(settings.grammar) else settings.grammar
+        text = read_text(Path(settings.grammar)) if can_be_read(settings.grammar) else settings.grammar
         return Constraint("gbnf" if "::=" in text else "lark", text)
     if settings.regex:
         return Constraint("regex", settings.regex)
@@ -268,7 +268,7 @@ def _type_schema(text: str, field: str) -> dict[str, Any]:
 
 def _schema_text(value: str) -> str:
     """The JSON text of a schema that was given as JSON, as a file with JSON, or in the short form."""
-    if not value.lstrip().startswith("{") and not is_file(value):
+    if not value.lstrip().startswith("{") and not can_be_read(value):
         return json.dumps(schema_of(value))
     text = value if value.lstrip().startswith("{") else read_text(Path(value))
     try:

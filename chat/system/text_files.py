@@ -119,6 +119,14 @@ def real_path(path: Path) -> Path:
     return found
 
 
+def can_be_read(name: str) -> bool:
+    """Whether a text is the path of a file, or of a device or a pipe, as a shell gives for `<(command)`."""
+    try:
+        return Path(name).exists() and not Path(name).is_dir()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False
+
+
 def write_file(path: Path, text: str, *, overwrite: bool = False) -> None:
     """Write a UTF-8 text that only its owner may read; to a device or a pipe as it is, and through links.
 

@@ -84,6 +84,8 @@ def _matches(word: str) -> list[str]:
 def _read(path: str) -> InputText:
     """The text of a regular file; reading a pipe might never end."""
     file = Path(path)
+    if "\0" in path:
+        raise FileError(f"{path}: no file has such a name")
     if file.is_dir():
         raise FileError(f"{path}: is a folder", hint=f"`/file {file / '*.txt'}` attaches what is in it")
     if file.exists() and not file.is_file():

@@ -145,7 +145,7 @@ def _find_session(state: SessionState, name: str) -> ListTarget:
         UsageError: there is no such session, or there are several.
     """
     targets = state.list_targets
-    if name.isascii() and name.isdecimal() and 1 <= int(name) <= len(targets):
+    if name.isascii() and name.isdecimal() and len(name) < 10 and 1 <= int(name) <= len(targets):
         return targets[int(name) - 1]
     if name.lower().endswith(".gguf"):
         raise UsageError(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from chat.app.request_builder import constraint_of
+from chat.config.resolve import resolve_settings
 from chat.core.request import Constraint, ConstraintKind
 from chat.errors import UsageError
 from chat.inference.grammar_sandbox import checked_grammar
@@ -116,3 +119,14 @@ def test_a_constraint_that_does_not_compile_is_exit_2_and_never_ignored(
     done = run("-m", tiny_model, *arguments, "hi")
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.startswith(b"error: ")
+
+
+def test_a_schema_and_a_grammar_come_from_a_pipe() -> None:
+    """`--schema <(command)` was read as the name of a field, and `--grammar` as the grammar itself."""
+    for option, text in (("schema", '{"type": "integer"}'), ("grammar", 'start: "a"')):
+        reading, writing = os.pipe()
+        os.write(writing, text.encode())
+        os.close(writing)
+        found = constraint_of(resolve_settings({option: f"/dev/fd/{reading}"}, {}, None).settings)
+        os.close(reading)
+        assert found is not None and found.source == text

@@ -310,3 +310,18 @@ def test_no_color_drops_colours(start: Any) -> None:
     terminal.run("go", "def f(): 1")
     colours = re.findall(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-7]|4[0-7]|9[0-7]|38|48)[;0-9]*m", terminal.output)
     assert colours == []
+
+
+def test_no_argument_of_a_command_is_a_fault_that_nobody_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`/load` with 5,000 digits, and `/file` with a NUL in the path, were."""
+    monkeypatch.chdir(tmp_path)
+    values = ("inf", "nan", "-1", "9" * 5000, "0x10", "\u0663", "\u00b2", "\udcff", "\0", "1e300")
+    options = ("temperature", "top_k", "context", "window", "gpu_layers", "state_cache", "seed", "think_limit")
+    left_out = {"bye", "save", "new", "system", "edit", "regen"}
+    commands = [*(set(COMMANDS) - left_out), *(f"set {option}" for option in options), "think limit", "file", "load"]
+    lines = [f"/{command} {value}" for command in sorted(commands) for value in values]
+    code, output = transcript("one", *lines, "two")
+    assert (code, output.count("unexpected")) == (0, 0)
+    assert output.endswith("You said: two\n\n> \n")
