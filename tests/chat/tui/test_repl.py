@@ -58,7 +58,7 @@ def test_wrong_arguments_are_answered_with_the_right_ones() -> None:
         "> error: there is no answer that was cut off\n\n"
         "> error: there is no command `/xyzzy`\nhint: `/help` lists them\n\n"
         "> error: there is no command `/xyzzy`\nhint: `/help` lists them (`//` sends a slash)\n\n"
-        "> error: `temperature` must be a number, not 'hot'\n\n"
+        "> error: `temperature` must be a number from 0 to 100, not 'hot'\n\n"
         "> error: there is no model `guid`\nhint: did you mean `guide`?\n\n"
         "> \n"
     )
