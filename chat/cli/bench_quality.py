@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +75,10 @@ def measure_quality(
         environment.notify(f"note: {OTHER_TOKENS_NOTICE}")
     if svg is not None:
         write_picture(svg, draw(report))
-    environment.print(json.dumps(asdict(report), indent=1) if as_json else table(report))
+    if as_json:
+        environment.print_json(asdict(report), indent=1)
+    else:
+        environment.print(table(report))
 
 
 def _question(
