@@ -40,7 +40,7 @@ from tests.program import run
         (
             ["--quality", "-m", "guide", "--gpu-layers", "some"],
             2,
-            "--gpu-layers must be auto, all or a number, not 'some'",
+            "--gpu-layers must be auto, all or a whole number from 0 to 2147483647, not 'some'",
         ),
     ],
 )

@@ -67,7 +67,7 @@ def test_an_official_name_that_was_not_pulled_says_what_pulling_takes() -> None:
     assert refusal("nemo") == (
         ExitCode.MODEL,
         "mistral-nemo-instruct-2407 is not here yet",
-        "`mistral-chat models pull nemo` fetches it: downloads 24.5 GB, makes 7.5 GB of it",
+        "`mistral-chat models pull nemo` fetches it: a download of 24.5 GB, kept as 7.5 GB",
     )
 
 
