@@ -1,9 +1,10 @@
 """Judge GGUFs of the guide on the held-out questions, by the product's own engine, and print a table and JSON.
 
-    python tests/guide/making/evaluate.py GGUF... [--topics BIN] [--questions FILE] [--helped] [--json OUT]
+    python tests/guide/making/evaluate.py GGUF... [--topics BIN] [--questions FILE] [--helped] [--pairs] [--json OUT]
 
 For each file: right answers and refusals, with the help line and without; perplexity of the right answers; how many
-answers ran on without end. A right answer contains the fact's key phrases.
+answers ran on without end. A right answer contains the fact's key phrases. Of newcomers.txt, the two halves are judged
+apart; `--pairs --questions FILE` does only this for a file of pairs, and prints every answer to be read.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 HELD_OUT = Path(__file__).parent.parent / "held_out.txt"
+NEWCOMERS = Path(__file__).parent.parent / "newcomers.txt"
 DIALOGUE_SEED = 9000
 DIALOGUES = 60  # of each kind
 LONGEST = 160  # tokens; the longest fact has half of them
@@ -186,6 +188,7 @@ def judge(path: Path, topics: Ranker | None, questions: Sequence[Question], *, a
         ]
         result[name]["perplexity"] = round(math.exp(sum(losses) / len(losses)), 4)
     result["remembered"] = remembered(guide, DIALOGUES)
+    result["newcomers"] = halves(guide, read_questions(NEWCOMERS))
     guide.room.close()
     return result
 
@@ -212,6 +215,26 @@ def _share(truths: Iterable[bool]) -> float:
     return round(sum(found) / len(found), 4)
 
 
+def halves(guide: Guide, questions: Sequence[Question], *, shown: bool = False) -> dict[str, dict[str, int]]:
+    """For the first and the second questions of each pair: how often the likeliest topic and the answer are right.
+
+    `shown` prints every question with its topics, the likeliest topic and the answer; `!` marks a wrong answer.
+    """
+    counts = {}
+    for name, half in (("first", questions[::2]), ("second", questions[1::2])):
+        found = counts[name] = {"questions": len(half), "topic": 0, "answer": 0}
+        for question in half:
+            topic = guide.topics.matches(question.text)[0].topic
+            text = guide.reply(question.text, helped=True).text
+            right = is_right(question, text)
+            found["topic"] += topic in question.topics
+            found["answer"] += right
+            if shown:
+                mark = " " if right else "!"
+                print(f"{mark} {', '.join(question.topics)} ({topic}): {question.text}\n      {text}")
+    return counts
+
+
 def main() -> None:
     """Judge the files that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -219,17 +242,22 @@ def main() -> None:
     parser.add_argument("--topics", type=Path, help="the classifier that goes with them")
     parser.add_argument("--questions", type=Path, default=HELD_OUT)
     parser.add_argument("--helped", action="store_true", help="with the help line only")
+    parser.add_argument("--pairs", action="store_true", help="only judge the two halves, and print all answers")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     questions = read_questions(given.questions)
     topics = read(given.topics) if given.topics else None
+    if given.pairs:
+        for path in given.files:
+            print(path.name, halves(Guide(path, topics), questions, shown=True))
+        return
     results = {}
     for path in given.files:
         result = results[path.name] = judge(path, topics, questions, alone=not given.helped)
         for name in result.keys() & {"helped", "alone"}:
             shown = {key: value for key, value in result[name].items() if key != "wrong"}
             print(path.name, result["type"], result["bytes"], name, shown, flush=True)
-        print(path.name, "dialogues", result["remembered"], flush=True)
+        print(path.name, "dialogues", result["remembered"], "newcomers", result["newcomers"], flush=True)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
