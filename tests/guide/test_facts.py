@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
@@ -22,7 +23,11 @@ from chat.guide.facts import (
     synonyms,
     unfold,
 )
+from chat.history.export import format_of_suffix
 from chat.hub.names import find_official
+from chat.models import OLLAMA_PREFIX
+from chat.models.stores import Where
+from chat.tui.commands.session_options import think_words
 from chat.tui.commands.table import NAMES
 from tests.command_lines import flags_of, unknown_flags
 
@@ -80,6 +85,8 @@ def test_every_slash_command_is_one_of_the_session(id: str, text: str) -> None:
     assert words[0].removeprefix("/") in NAMES, f"{id}: {text}"
     if words[0] == "/set":
         assert len(words) == 1 or words[1] in option_specs()
+    if words[0] == "/think":
+        assert words[1] in think_words()
 
 
 def test_every_quoted_text_is_of_a_kind_that_is_checked() -> None:
@@ -114,6 +121,32 @@ def test_defaults_that_are_told_are_the_defaults() -> None:
     assert f"the default is {option_specs()['temperature'].default}" in fact("temperature").answer
     assert option_specs()["draft"].default == "lookup"
     assert option_specs()["gpu_layers"].default == "auto"
+    assert option_specs()["stats"].default is False
+    assert option_specs()["model"].default is None
+    assert "Without `-m`" in fact("default-model").answer
+
+
+def test_the_models_that_are_told_fit_the_memory_that_is_told() -> None:
+    said = re.findall(r"Ministral 3 (\d+)B", fact("which-model").answer)
+    small, large = (find_official(f"ministral-{billions}b") for billions in said)
+    seven = find_official("mistral")
+    assert small
+    assert large
+    assert seven
+    assert "8 GB" in fact("which-model").answer
+    assert "16 GB" in fact("which-model").answer
+    assert small.memory_bytes < seven.memory_bytes < 8e9 < large.memory_bytes < 16e9
+
+
+def test_the_programs_whose_models_are_found_are_those_that_are_searched() -> None:
+    programs = {*get_args(Where)} - {"models", "hub cache", "elsewhere"}
+    assert [name for name in programs if name not in fact("found").answer] == []
+    assert f"-m {OLLAMA_PREFIX}" in fact("found").answer
+
+
+def test_the_formats_of_an_export_are_those_that_are_written() -> None:
+    written = {format_of_suffix(Path(f"chat{suffix}")) for suffix in (".md", ".txt", ".html", ".json")}
+    assert written <= {*re.findall(r"\w+", fact("export").answer.lower())}
 
 
 def test_an_answer_holds_its_own_key_phrases_and_those_of_no_refusal() -> None:

@@ -55,3 +55,12 @@ def test_the_table_of_the_making_has_these_figures() -> None:
         )
         for type, found in figures.items()
     }
+
+
+def test_the_figures_of_newcomers_questions_are_those_that_are_told() -> None:
+    text = (MAKING / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (first|second) \| (\d+) \| (\d+) \| (\d+) \|", text, re.MULTILINE)
+    halves = stored("figures.json")["guide-Q8_0.gguf"]["newcomers"]
+    assert {name: tuple(map(int, cells)) for name, *cells in rows} == {
+        name: (found["questions"], found["topic"], found["answer"]) for name, found in halves.items()
+    }
