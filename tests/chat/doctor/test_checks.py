@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -148,7 +149,7 @@ def test_an_encoding_without_our_letters_is_told_and_stops_nothing(monkeypatch: 
     assert (done.returncode, done.stderr) == (1, "")
     assert "problem  encoding         ascii cannot show every letter" in done.stdout
     assert "problem  model            there is no model `mod?le.gguf`" in done.stdout
-    assert done.stdout.rstrip().endswith("2 problems")
+    assert re.search(r"\b2 problems( and 1 note)?$", done.stdout.rstrip())  # a note where no fast kernels are built
 
 
 @pytest.mark.slow
