@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from chat.core.request import Request
     from chat.errors import ChatError
 
+MOST_CHARACTERS = 10_000  # of a question, its end, in which topics are looked for; the guide's context holds fewer
+
 
 def guide_notice() -> str:
     """What the user reads where the guide answers in place of a full model."""
@@ -38,7 +40,7 @@ def with_topics(request: Request) -> Request:
         return request
     spoken = tuple(message for message in messages if message.role != "system")
     asked = next((message.content for message in reversed(spoken) if message.role == "user"), "")
-    prompt = replace(request.prompt, messages=(Message("system", help_text(asked)), *spoken))
+    prompt = replace(request.prompt, messages=(Message("system", help_text(asked[-MOST_CHARACTERS:])), *spoken))
     return replace(request, prompt=prompt, sampling=replace(request.sampling, temperature=0.0))
 
 
