@@ -15,6 +15,7 @@ from chat.system.terminal_text import count_text, size_text
 if TYPE_CHECKING:
     from chat.system.environment import Environment
     from convert.draft import ConversionDraft, ConversionOptions, ConversionReport
+    from convert.pipeline import CalibrationPlan
     from convert.quantize.recipes import Plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,6 +59,12 @@ Imatrix = Annotated[
     Path | None,
     typer.Option("--imatrix", metavar="FILE", help="Importance matrix of llama-imatrix, for better small types."),
 ]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibrate", metavar="TEXT", help="Make the importance matrix with this text, and keep it beside the output."
+    ),
+]
 TensorTypes = Annotated[
     list[str] | None,
     typer.Option(
@@ -84,6 +91,7 @@ def convert(
     lora: Adapters = None,
     base: Base = None,
     imatrix: Imatrix = None,
+    calibrate: Calibrate = None,
     tensor_type: TensorTypes = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -95,7 +103,7 @@ def convert(
     """Turn a checkpoint into a GGUF, in one pass."""
     from convert.draft import ConversionOptions
     from convert.pipeline import convert as run
-    from convert.pipeline import make_draft
+    from convert.pipeline import make_draft, plan_calibration
     from convert.source_resolver import find_adapter, find_outline, find_source
 
     if base is not None and lora:
@@ -119,10 +127,13 @@ def convert(
             adapters=adapters,
             base=None if base is None else stack.enter_context(find_outline(base, say))[0],
             imatrix=imatrix,
+            calibrate=calibrate,
             tensor_types=tuple(tensor_type or ()),
         )
         if dry_run:
-            _show_draft(make_draft(options), options, environment, is_whole=is_whole, as_json=as_json)
+            calibration = plan_calibration(options) if calibrate is not None else None
+            draft = make_draft(options) if calibration is None else calibration.draft
+            _show_draft(draft, calibration, options, environment, is_whole=is_whole, as_json=as_json)
         else:
             _show_report(run(options, environment), environment, as_json=as_json, quiet=quiet)
     return 0
@@ -146,7 +157,7 @@ def _show_report(report: ConversionReport, environment: Environment, *, as_json:
 def _notes(report: ConversionReport) -> list[str]:
     from convert.draft import ModelDetails
 
-    notes = [f"warning: {warning}" for warning in report.warnings]
+    notes = [*report.notes, *(f"warning: {warning}" for warning in report.warnings)]
     if isinstance(report.details, ModelDetails) and report.details.filled_in:
         notes.append(f"missing in the checkpoint, filled in: {', '.join(report.details.filled_in)}")
     return notes
@@ -168,11 +179,18 @@ def _summary(report: ConversionReport) -> str:
 
 
 def _show_draft(
-    draft: ConversionDraft, options: ConversionOptions, environment: Environment, *, is_whole: bool, as_json: bool
+    draft: ConversionDraft,
+    calibration: CalibrationPlan | None,
+    options: ConversionOptions,
+    environment: Environment,
+    *,
+    is_whole: bool,
+    as_json: bool,
 ) -> None:
     """Print what a conversion would write.
 
     Args:
+        calibration: how the importance matrix would be made, if `draft` is written with one of its own.
         is_whole: the source has its weights, which the fingerprint is made of.
     """
     from convert.draft import AdapterDetails
@@ -180,7 +198,7 @@ def _show_draft(
 
     report = draft.report()
     details = report.details
-    report = replace(report, warnings=(*report.warnings, *_obstacles(draft, options)))
+    report = replace(report, warnings=(*report.warnings, *_obstacles(draft, calibration, options)))
     if isinstance(details, AdapterDetails):
         _show_report(report, environment, as_json=as_json, quiet=not options.show_progress)
         return
@@ -192,16 +210,27 @@ def _show_draft(
             {"name": tensor.name, "shape": tensor.shape, "type": tensor.type.name, "bytes": tensor.nbytes}
             for tensor in draft.plan.tensors
         ]
-        environment.print_json({**report.to_json(), "free_bytes": free, "plan": tensors}, indent=2)
+        plan = {**report.to_json(), "free_bytes": free, "plan": tensors}
+        if calibration is not None:
+            size = calibration.temporary.size if calibration.temporary else 0
+            plan["calibration"] = {"imatrix": str(calibration.matrix), "temporary_bytes": size}
+        environment.print_json(plan, indent=2)
         return
+    if calibration is not None:
+        report = replace(report, notes=(calibration.note,))
     _print_plan(draft.plan, report, free, environment)
 
 
-def _obstacles(draft: ConversionDraft, options: ConversionOptions) -> tuple[str, ...]:
+def _obstacles(
+    draft: ConversionDraft, calibration: CalibrationPlan | None, options: ConversionOptions
+) -> tuple[str, ...]:
     """What would stop the writing, as warnings: it does not stop a dry run."""
     from convert.output.gguf_writer import target_fault
 
-    fault = target_fault(draft.path, draft.size, overwrite=options.overwrite)
+    if calibration is not None:
+        fault = calibration.fault(overwrite=options.overwrite)
+    else:
+        fault = target_fault(draft.path, draft.size, overwrite=options.overwrite)
     return (f"{fault.message}: {fault.hint}" if fault.hint else fault.message,) if fault else ()
 
 

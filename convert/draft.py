@@ -34,6 +34,7 @@ class ConversionOptions:
     adapters: tuple[tuple[Path, float], ...] = ()  # with the scale of each, merged in this order
     base: Path | None = None  # `source` is an adapter to write for this model
     imatrix: Path | None = None
+    calibrate: Path | None = None  # a text: an importance matrix is made with it first
     tensor_types: tuple[str, ...] = ()  # REGEX=TYPE; the first that matches a tensor counts
 
 
@@ -82,6 +83,7 @@ class ConversionReport:
     details: ModelDetails | AdapterDetails
     verified: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # sentences for the user, not in the JSON
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values."""
@@ -135,7 +137,7 @@ def plan_model(outputs: Sequence[OutputTensor], sizes: Hyperparameters, types: T
         sizes.heads,
         sizes.kv_heads,
         sizes.experts,
-        has_importance=types.importance is not None,
+        has_importance=types.has_importance,
         is_tied=sizes.is_tied,
         is_70b=sizes.is_70b,
     )

@@ -32,7 +32,12 @@ def draft_checkpoint(options: ConversionOptions) -> ConversionDraft:
     Raises:
         ChatError: the options, the checkpoint or an adapter are not usable.
     """
-    types = read_type_overrides(options.type or DEFAULT_TYPE, options.tensor_types, options.imatrix)
+    types = read_type_overrides(
+        options.type or DEFAULT_TYPE,
+        options.tensor_types,
+        options.imatrix,
+        is_to_be_measured=options.calibrate is not None,
+    )
     checkpoint = open_checkpoint(options.source)
     model = read_text_model(checkpoint)
     stated = read_hyperparameters(checkpoint.config_path, model.config, shape_finder(model.tensors))

@@ -88,9 +88,11 @@ def draft_gguf(options: ConversionOptions) -> ConversionDraft:
 def _read_types(options: ConversionOptions) -> TypeOverrides | None:
     """The types that the user asks for; None where the tensors keep theirs."""
     if options.type is not None:
-        return read_type_overrides(options.type, options.tensor_types, options.imatrix)
-    if options.tensor_types or options.imatrix:
-        option = "--tensor-type" if options.tensor_types else "--imatrix"
+        return read_type_overrides(
+            options.type, options.tensor_types, options.imatrix, is_to_be_measured=options.calibrate is not None
+        )
+    if options.tensor_types or options.imatrix or options.calibrate:
+        option = "--tensor-type" if options.tensor_types else "--imatrix" if options.imatrix else "--calibrate"
         raise UsageError(f"`{option}` needs a type for the rest of a GGUF", hint="add `-t Q4_K_M`")
     return None
 

@@ -63,6 +63,7 @@ CONVERT_MODULES = (  # at the top of convert, after its packages
     "convert.cli",
 )
 SOURCES_OF_DRAFTS = {"convert.from_checkpoint", "convert.from_gguf", "convert.from_lora"}  # none imports another
+RUN_THE_ENGINE = {"convert.output.verify", "convert.quantize.calibrate"}  # to try a file out, to read a text with it
 SHARED_WITH_CONVERT = ("chat.errors", "chat.system", "chat.gguf", "chat.hub")
 MOST_LINES = 400
 
@@ -176,7 +177,7 @@ def imported_too_early(module: str) -> set[str]:
         allowed = {*order[: order.index(package)], *SHARED_WITH_CONVERT}
         if module in SOURCES_OF_DRAFTS:
             allowed -= SOURCES_OF_DRAFTS
-        if module == "convert.output.verify":  # it runs the file that was written
+        if module in RUN_THE_ENGINE:
             allowed |= {"chat.worker", "chat.core"}
     return used - allowed
 

@@ -29,13 +29,13 @@ from chat.bench.log_probabilities import (
     token_losses,
 )
 from chat.bench.quality_results import FileQuality, QualityQuestion, QualityReport
-from chat.errors import DataError, FileError, ModelError, UsageError, reason_text
+from chat.errors import FileError, ModelError, UsageError, reason_text
 from chat.inference.load_job import LoadJob
 from chat.inference.loaded_model import load_vocabulary
+from chat.inference.text_chunks import cut_text
 from chat.llama.hardware import worker_threads
 from chat.llama.library import build_name
-from chat.prompts.segments import Mark, Text
-from chat.system.terminal_text import counted, size_text
+from chat.system.terminal_text import size_text
 from chat.worker.protocol import build
 from chat.worker.task import serve_isolated_task
 
@@ -174,22 +174,15 @@ def examine(options: EngineOptions, asked: QualityQuestion) -> CheckedFile:
         DataError: the text is too short.
     """
     loaded = load_vocabulary(options)
-    start = loaded.vocabulary.encode((Mark("bos"),))
-    ids = loaded.vocabulary.encode((Mark("bos"), Text(asked.text, joined=True)))
     size = options.context or loaded.info.trained_context
-    loaded.close()
     if size > loaded.info.trained_context:
         raise UsageError(
             f"`--context {size}` is more than the {loaded.info.trained_context:,} tokens of {options.model_path}"
         )
-    if len(ids) < 2 * size:
-        raise DataError(
-            f"the text has {counted(len(ids), 'token')}, but chunks of {size:,} need {2 * size:,} at least",
-            hint="give a longer `--text`, or a smaller `--context`",
-        )
-    count = min(len(ids) // size, asked.chunks or len(ids))
-    chunks = tuple((*start, *ids[at * size + len(start) : (at + 1) * size]) for at in range(count))
-    return CheckedFile(options, loaded.file, loaded.info, loaded.vocabulary.size, tuple(ids), chunks)
+    remedy = "give a longer `--text`, or a smaller `--context`"
+    ids, chunks = cut_text(loaded.vocabulary, asked.text, size, remedy=remedy)
+    loaded.close()
+    return CheckedFile(options, loaded.file, loaded.info, loaded.vocabulary.size, ids, chunks[: asked.chunks])
 
 
 def require_same_text(subject: CheckedFile, reference: CheckedFile) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.cli.bench_output import show_progress, write_picture
-from chat.errors import DataError, EngineError, UsageError
+from chat.errors import EngineError, UsageError
 from chat.system.paths import cache_folder, require_private_folder
-from chat.system.text_files import read_bytes
+from chat.system.text_files import read_plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,7 @@ def _question(
     from chat.bench.quality_results import QualityQuestion
     from chat.models.resolve import resolve
 
-    content = sample_of(text)
+    content = read_plain_text(text)
     names: list[str | None] = [*models] or [settings.model]
     paths = [resolve(name) for name in [*names, *([against] if against is not None else [])]]
     options = [
@@ -103,19 +103,6 @@ def _question(
         chunks=chunks,
         folder=str(folder),
     )
-
-
-def sample_of(path: Path) -> str:
-    """The text of a file, byte by byte as llama-perplexity reads it: without the last line break.
-
-    Raises:
-        FileError: it cannot be read.
-        DataError: it is not UTF-8.
-    """
-    try:
-        return read_bytes(path).decode("utf-8").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
 def _measure(question: QualityQuestion, log_file: Path | None, environment: Environment) -> QualityReport:

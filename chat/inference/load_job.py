@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chat.errors import MemoryLimitError, UsageError
 from chat.gguf.keys import ModelKey
@@ -44,15 +44,19 @@ class LoadJob:
     host: HostResources
     draft: DraftModelPlan | None
     outputs: int = OUTPUTS
+    eval_callback: Any = None
 
     @classmethod
-    def prepare(cls, options: EngineOptions, file: GgufFile, outputs: int = OUTPUTS) -> LoadJob:
+    def prepare(
+        cls, options: EngineOptions, file: GgufFile, outputs: int = OUTPUTS, eval_callback: Any = None
+    ) -> LoadJob:
         """Look at the machine, and at the draft model if there is one.
 
         Args:
             options: how to load it.
             file: checked.
             outputs: rows of logits of one batch.
+            eval_callback: llama.cpp calls it between the nodes of a graph.
 
         Raises:
             UsageError: `--window` has no meaning for this model.
@@ -61,7 +65,7 @@ class LoadJob:
         """
         window = choose_window(file, options.window)
         host = machine(options)
-        return cls(options, file, window, host, plan_draft_model(options, file, host), outputs)
+        return cls(options, file, window, host, plan_draft_model(options, file, host), outputs, eval_callback)
 
     def run(self, on_progress: Callable[[float], bool] | None = None) -> LoadResult:
         """Load the model; if a GPU has less memory than it reported, with fewer layers on it.
@@ -141,4 +145,5 @@ class LoadJob:
             kv_type=self.options.kv_type,
             flash_attention=self.options.flash_attention,
             threads=self.options.threads or worker_threads(),
+            eval_callback=self.eval_callback,
         )

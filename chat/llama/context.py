@@ -45,6 +45,7 @@ class ContextSettings:
         rolling: free the oldest cells when a sequence grows past `cells`.
         offload_cache: keep the cache of layers on a GPU there too.
         sequences: how many independent sequences the context holds.
+        eval_callback: llama.cpp calls it between the nodes of a graph (`cb_eval`).
     """
 
     cells: int
@@ -56,6 +57,7 @@ class ContextSettings:
     threads: int = 1
     offload_cache: bool = True
     sequences: int = 1
+    eval_callback: Any = None
 
     @property
     def has_quantized_cache(self) -> bool:
@@ -132,6 +134,7 @@ class LlamaContext:
         params.swa_full = False
         params.offload_kqv = settings.offload_cache
         params.no_perf = True
+        params.cb_eval = settings.eval_callback or params.cb_eval
         # Called between the nodes of a graph, a thousand times a token: `strlen` of our flag answers without Python.
         params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, api.ggml_abort_callback)
         params.abort_callback_data = ctypes.cast(self._abort, ctypes.c_void_p)
@@ -192,10 +195,8 @@ class LlamaContext:
         """
         count = len(ids)
         self._tokens[:count] = ids
-        if outputs == 1:
-            batch = self._last_output
-        else:
-            batch = self._flagged
+        batch = self._last_output if outputs == 1 else self._flagged
+        if outputs != 1:
             self._flags[:count] = [0] * (count - outputs) + [1] * outputs
         batch.n_tokens = count
         if self.settings.rolling:

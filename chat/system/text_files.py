@@ -37,6 +37,19 @@ def read_text(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> str:
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
+def read_plain_text(path: Path) -> str:
+    """The text of a file, byte by byte as llama-perplexity and llama-imatrix read it: without the last line break.
+
+    Raises:
+        FileError: it cannot be read.
+        DataError: it is not UTF-8.
+    """
+    try:
+        return read_bytes(path).decode("utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+
+
 def read_bytes(path: Path, most_bytes: int = MOST_TEXT_BYTES, *, too_large: type[ChatError] = DataError) -> bytes:
     """The content of a file; a device or a pipe is read up to its end.
 

@@ -17,13 +17,13 @@ from chat.worker.process import WorkerProcess
 from chat.worker.protocol import from_line, pack_error, to_line, unpack_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 Message = dict[str, Any]
 
 
-def run_isolated_task(module: str, question: Message, log_file: Path | None = None) -> Iterator[Message]:
+def run_isolated_task(module: str, question: Message, log_file: Path | None = None) -> Generator[Message, None, None]:
     """Yield the messages of a task; leaving the loop ends its process.
 
     Args:

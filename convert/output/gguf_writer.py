@@ -104,6 +104,26 @@ def create(path: Path, size: int, *, overwrite: bool) -> Iterator[PartialFile]:
     Raises:
         FileError: it cannot be written, or another program is writing it.
     """
+    with _partial_file(path, size) as (file, descriptor):
+        yield file
+        _publish(file, descriptor, path, overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def temporary(path: Path, size: int) -> Iterator[PartialFile]:
+    """Like `create`, but the file is there within the block only, and `path` never is.
+
+    Raises:
+        FileError: it cannot be written, or another program is writing it.
+    """
+    with _partial_file(path, size) as (file, _):
+        yield file
+        file.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _partial_file(path: Path, size: int) -> Iterator[tuple[PartialFile, int]]:
+    """A new, locked partial file and its descriptor; it is removed if the block fails."""
     partial = partial_path(path)
     try:
         descriptor = _open_exclusively(partial)
@@ -111,9 +131,7 @@ def create(path: Path, size: int, *, overwrite: bool) -> Iterator[PartialFile]:
         raise FileError(f"{partial}: {error.strerror}") from error
     try:
         _resize(descriptor, size, partial)
-        file = PartialFile(partial, descriptor)
-        yield file
-        _publish(file, descriptor, path, overwrite=overwrite)
+        yield PartialFile(partial, descriptor), descriptor
     except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink()

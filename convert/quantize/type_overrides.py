@@ -31,6 +31,12 @@ class TypeOverrides:
     recipe: Recipe
     overrides: tuple[Override, ...] = ()
     importance: Importance | None = None
+    is_to_be_measured: bool = False  # the matrix is made before the file is written
+
+    @property
+    def has_importance(self) -> bool:
+        """Whether the file is written with an importance matrix."""
+        return self.importance is not None or self.is_to_be_measured
 
     def importance_of(self, tensor: PlannedTensor) -> Floats | None:
         """The importance of a tensor's columns, (experts, columns) float32, or None where there is none.
@@ -64,8 +70,14 @@ class TypeOverrides:
         return tuple(warnings)
 
 
-def read_type_overrides(type_name: str, tensor_types: Sequence[str] = (), imatrix: Path | None = None) -> TypeOverrides:
-    """Read `-t`, `--tensor-type` and `--imatrix`.
+def read_type_overrides(
+    type_name: str,
+    tensor_types: Sequence[str] = (),
+    imatrix: Path | None = None,
+    *,
+    is_to_be_measured: bool = False,
+) -> TypeOverrides:
+    """Read `-t`, `--tensor-type` and `--imatrix`; `is_to_be_measured` stands for `--calibrate`.
 
     Raises:
         UsageError: a type is unknown, a pattern is not valid, or the recipe has no blocks.
@@ -73,10 +85,10 @@ def read_type_overrides(type_name: str, tensor_types: Sequence[str] = (), imatri
     """
     recipe = find_recipe(type_name)
     overrides = tuple(read_override(text) for text in tensor_types)
-    if not BLOCK_TYPES[recipe.base].is_quantized and (overrides or imatrix):
-        option = "--tensor-type" if overrides else "--imatrix"
+    if not BLOCK_TYPES[recipe.base].is_quantized and (overrides or imatrix or is_to_be_measured):
+        option = "--tensor-type" if overrides else "--imatrix" if imatrix else "--calibrate"
         raise UsageError(f"`{option}` goes with a quantized type, not with {recipe.name}", hint="add `-t Q4_K_M`")
-    return TypeOverrides(recipe, overrides, read_imatrix(imatrix) if imatrix else None)
+    return TypeOverrides(recipe, overrides, read_imatrix(imatrix) if imatrix else None, is_to_be_measured)
 
 
 def read_override(text: str) -> Override:

@@ -14,7 +14,7 @@ import pytest
 from chat.bench import quality
 from chat.bench.log_probabilities import PackedProbabilities, perplexity, token_losses
 from chat.bench.quality_results import Estimate, QualityQuestion, QualityReport
-from chat.cli.bench_quality import SAMPLE, sample_of
+from chat.cli.bench_quality import SAMPLE
 from chat.core.request import EngineOptions
 from chat.errors import ChatError
 from chat.inference import load_job
@@ -23,6 +23,7 @@ from chat.llama.context import ContextSettings, LlamaContext
 from chat.llama.hardware import HostResources
 from chat.llama.model import LoadSettings, Model
 from chat.prompts.segments import Mark, Text
+from chat.system.text_files import read_plain_text
 from chat.worker.protocol import build, from_line, to_line
 from tests.chat.conftest import Make
 from tests.chat.tiny_models import Shape, weights, write_gguf
@@ -44,7 +45,7 @@ def question(
     return QualityQuestion(
         files=tuple(loaded(path) for path in files),
         reference=None if against is None else loaded(against),
-        text=sample_of(SAMPLE) if text is None else text,
+        text=read_plain_text(SAMPLE) if text is None else text,
         chunks=chunks,
         folder=str(folder),
     )
