@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Where = Literal["models", "hub cache", "current folder", "Ollama", "LM Studio", "llama.cpp", "elsewhere"]
 OWN: tuple[Where, ...] = ("models", "hub cache")  # only these are ever removed
 SUFFIX = ".gguf"
+NO_MODEL = ("mmproj", ".imatrix.")  # in names of files that go with a model
 OLLAMA_SYSTEM_STORE = Path("/usr/share/ollama/.ollama/models")  # of Ollama's service on Linux
 MAX_ENTRIES = 5000  # of one store that are looked at
 MAX_MANIFEST_BYTES = 1 << 20
@@ -71,7 +72,10 @@ def local_files() -> tuple[LocalFile, ...]:
 
 
 def found_files() -> tuple[LocalFile, ...]:
-    """Every GGUF in all places, ours first, each file once and a split model as one; no picture encoders."""
+    """Every GGUF in all places, ours first, each file once and a split model as one.
+
+    Picture encoders and importance matrices are no models.
+    """
     try:
         own = local_files()
     except FileError:  # without a home folder
@@ -80,7 +84,7 @@ def found_files() -> tuple[LocalFile, ...]:
     unique = []
     for file in (*own, *foreign_files()):
         real = os.path.realpath(file.path)
-        if real not in seen and "mmproj" not in file.path.name.lower():
+        if real not in seen and not any(mark in file.path.name.lower() for mark in NO_MODEL):
             seen.add(real)
             unique.append(file)
     return tuple(unique)

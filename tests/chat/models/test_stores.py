@@ -68,6 +68,7 @@ def test_all_places_are_searched_ours_first(
     touch(tmp_path / "-odd.GGUF")
     touch(tmp_path / "deeper" / "unseen.gguf")
     touch(tmp_path / "here-mmproj-f16.gguf")
+    touch(tmp_path / "here-Q4_K_M.imatrix.gguf")
     pulled("mine")
     ollama.add("registry.ollama.ai/library/mistral/7b")
     ollama.add("registry.ollama.ai/someone/tuned/latest")
