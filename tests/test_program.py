@@ -68,6 +68,7 @@ def test_a_forked_command_finds_the_terminal_that_a_new_interpreter_finds(tmp_pa
     assert "True /dev/pts/" in shown[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
@@ -116,6 +117,7 @@ def test_what_python_reads_at_its_start_is_not_forked(tmp_path: Path) -> None:
         assert not server.can_run(command, here)
 
 
+@pytest.mark.slow
 def test_the_program_says_the_same_forked_or_not(own_home: Path) -> None:
     for arguments in (["--version"], ["--help"], ["models", "--help"], ["--wrong"], ["-m", "nothing.gguf", "hello"]):
         asked = {"stdin": subprocess.DEVNULL, "capture_output": True, "env": {**os.environ}}

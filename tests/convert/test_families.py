@@ -92,6 +92,7 @@ def read(decoder: LlamaContext, ids: list[int]) -> None:
         assert decoder.feed(ids[start : start + 50])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_tensors_equal_llama_cpps(name: str, family: Any) -> None:
     expected = references()[name]["gguf"]
@@ -339,6 +340,7 @@ def test_a_window_is_neither_given_nor_promised(name: str, family: Any, tmp_path
             convert(ConversionOptions(source, tmp_path / "out.gguf", window="64", show_progress=False))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tried_out")
 @pytest.mark.parametrize("name", ["ministral3", "mistral4-odd"])
 def test_the_engine_tries_out_a_written_file(name: str, tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ def test_full_layers_have_cells_for_the_whole_context(interleaved: Path) -> None
     assert cache_bytes(sizes_of(file), "f32", 512, window, 64) == cell * (512 + 3 * 256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [290, 250, 100])
 def test_going_back_where_windows_forgot_reads_again_and_is_exact(kept: int, interleaved: Path) -> None:
     other = [int(token) for token in np.random.default_rng(9).integers(3, 500, 60)]

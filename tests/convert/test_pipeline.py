@@ -168,6 +168,7 @@ def test_a_tied_model_has_no_output_tensor_even_if_the_checkpoint_repeats_it(tmp
     assert tensors_made["token_embd.weight"].type == "Q6_K"
 
 
+@pytest.mark.slow
 def test_the_file_is_the_same_at_any_number_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convert.output.tensor_writer.CHUNK_NUMBERS", 4096)
     made = []

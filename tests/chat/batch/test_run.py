@@ -212,6 +212,7 @@ def test_a_line_over_the_context_is_exit_code_5_and_the_next_one_is_answered(tin
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code"),
     [

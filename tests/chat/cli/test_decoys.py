@@ -95,6 +95,7 @@ def test_a_package_on_the_python_path_does_not_replace_ours(tmp_path: Path) -> N
     assert done.stdout.startswith("Usage: mistral-chat convert")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES[:2])
 def test_converting_by_the_module_takes_our_own_package(decoys: Path, tmp_path: Path, place: str) -> None:
     """`python -m chat` has the working folder on its import path: its `convert.py` ran."""
@@ -109,7 +110,7 @@ def test_converting_by_the_module_takes_our_own_package(decoys: Path, tmp_path: 
 @pytest.mark.slow
 def test_the_download_of_the_first_start_runs_no_file_of_the_folder(decoys: Path) -> None:
     """It was started with `-m chat` and ran the `chat.py` of the folder."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(decoys), "TERM": "dumb"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(decoys), "TERM": "dumb", "COLUMNS": "120"}
     program = pexpect.spawn(SCRIPT, cwd=decoys, env=environment, dimensions=(24, 120), encoding="utf-8", timeout=60)
     program.expect_exact("Choice [1]: ")
     program.sendline("2")

@@ -572,6 +572,7 @@ def test_two_programs_at_once_fetch_a_file_once(server: HubServer, notices: list
     assert asked == {"Tiny", "model.safetensors"}, "a fresh process asks for nothing else: no telemetry"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 9])
 def test_a_killed_download_goes_on_where_it_stopped(server: HubServer, number: int) -> None:
     server.faults["model.safetensors"] = [Fault(hold_after=200_000)]

@@ -174,6 +174,7 @@ def test_only_the_first_answer_reports_the_seconds_of_loading(model: Path, open_
     assert sorted(loads) == [False, False, True]
 
 
+@pytest.mark.slow
 def test_constraints_and_choices_hold_for_each_request_as_alone(engine: LocalBackend) -> None:
     kinds = [Constraint("regex", "[0-9]{4}"), Constraint("choice", '["left", "right"]'), None] * 2
     requests = [replace(each, constraint=kind) for each, kind in zip(asked(*"abcdef"), kinds, strict=True)]

@@ -67,6 +67,7 @@ def test_a_rewind_within_the_cells_continues_as_a_cold_run(
     assert np.abs(warm - cold).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("back", [1, 60, 100, 130, 160, 192, 193, 250, 400, 699])
 def test_a_rewind_past_what_the_window_holds_reads_again_rather_than_wrongly(
     windowed_file: Path, open_decoder: Callable[..., LlamaContext], back: int

@@ -45,6 +45,7 @@ def test_a_longer_prompt_begins_with_the_stable_prefix_of_the_shorter(name: str)
         assert (length == len(ids)) >= FORMATS[name].keeps_prefix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "renderings"), [("v1", 1), ("v3", 2), ("v7", 1), ("raw", 2)])
 def test_a_turn_renders_its_conversation_once_where_the_format_keeps_the_prefix(
     name: str, renderings: int, monkeypatch: pytest.MonkeyPatch

@@ -183,6 +183,7 @@ def test_ctrl_c_ends_a_batch_whose_requests_are_answered_or_wait(batch: Path, tm
     assert output.read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_each_line_has_one_answer_after_kills_of_the_server_and_the_client(tmp_path: Path) -> None:
     """The server dies three times in the middle of answers; the client is killed in between, and goes on."""
     batch, output = write_batch(tmp_path / "batch.jsonl", MANY_LINES), tmp_path / "out.jsonl"

@@ -293,6 +293,7 @@ def test_a_reply_that_is_not_read_to_its_end_is_stopped(windowed_file: Path, ope
     assert done(engine.reply(HELLO)).tokens.generated == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL])
 def test_a_child_that_dies_is_one_sentence_and_the_next_call_works(
     windowed_file: Path, open_engine: Open, number: signal.Signals

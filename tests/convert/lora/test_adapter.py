@@ -53,6 +53,7 @@ def expected(tensors: dict[str, Array], folder: Path, sizes: Sizes = SIZES, type
     return made_with(make_checkpoint(folder / "merged", sizes, tensors), type_name=type_name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("type_name", ["F32", "Q8_0", "Q4_K_M"])
 def test_a_peft_adapter_is_merged_as_numpy_would(base: Path, tmp_path: Path, type_name: str) -> None:
     pairs = pairs_for(TENSORS, MODULES)

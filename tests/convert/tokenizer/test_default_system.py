@@ -14,6 +14,7 @@ DATED = """{%- set today = strftime_now("%Y-%m-%d") %}
 {%- set default_system_message = "It is " + today + ", was " ~ yesterday ~ ".\\nBe \\"kind\\"." %}[INST]"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "expected"),
     [

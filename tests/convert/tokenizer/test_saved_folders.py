@@ -36,6 +36,7 @@ def chatml(conversation: list[tuple[str, str]]) -> list[Segment]:
     return segments[:-2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
 def test_texts_and_prompts_have_the_ids_of_transformers(name: str, tmp_path: Path) -> None:
     """Nested Metaspace steps lost the leading space, and `first` put one after control pieces too."""

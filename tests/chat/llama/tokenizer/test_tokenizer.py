@@ -119,6 +119,7 @@ def test_a_format_that_needs_missing_control_pieces_is_refused() -> None:
     assert caught.value.hint == "choose another one with `--prompt-format`"
 
 
+@pytest.mark.slow
 def test_each_kind_of_segment_becomes_its_ids() -> None:
     here = case("v3")
     a, b = here.text_ids("a"), here.text_ids("b")
