@@ -140,6 +140,7 @@ def test_stop_strings_are_not_printed(tiny_model: Path) -> None:
     assert (cut["text"], cut["finish_reason"]) == (whole[: whole.index(stop)], "stop")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bound", [("--schema", "name, age int"), ("--regex", "[a-z]{40}"), ("--grammar", 'start: "abcdefghij"')]
 )

@@ -12,6 +12,7 @@ from chat.inference import grammar_sandbox
 from chat.inference.grammar_sandbox import checked_grammar
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "words"),
     [

@@ -68,6 +68,7 @@ def test_a_versioned_copy_of_the_same_file_names_its_format(tmp_path: Path) -> N
     assert read_vocabulary(folder, 32768).prompt_format == "v2"
 
 
+@pytest.mark.slow
 def test_markers_that_the_file_calls_user_defined_become_control(tmp_path: Path) -> None:
     pieces = read_vocabulary(
         folder_with(tmp_path / "x", DATA / "mistral_instruct_tokenizer_241114.model.v7"), 32768

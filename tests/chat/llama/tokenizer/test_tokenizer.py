@@ -102,6 +102,7 @@ def test_chatml_takes_its_control_pieces_and_the_bos_of_the_vocabulary(chatml: T
     assert ids[0] == 1 and chatml.is_end(32001)
 
 
+@pytest.mark.slow
 def test_where_a_format_has_no_pieces_its_words_are_text_in_one_with_its_neighbours() -> None:
     """Zephyr's role marks are no pieces of its vocabulary: HuggingFace encodes the whole stretch between pieces."""
     here = case("v1")

@@ -71,6 +71,7 @@ def test_the_cursor_steps_over_a_mark(start: Any) -> None:
     terminal.wait(f"You said: see it: {pasted}?!")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [("\x17",), ("\x1b\x7f",), (LEFT, "\x04"), (LEFT, "\x1b[3~"), (LEFT, "\x1bd")])
 def test_every_deleting_key_deletes_a_whole_mark(start: Any, keys: tuple[str, ...]) -> None:
     terminal = start()
