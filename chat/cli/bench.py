@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chat.cli.bench_output import require_picture, show_progress, write_picture
-from chat.errors import EngineError, UsageError
+from chat.cli.bench_output import require_picture, run_measurement, write_picture
+from chat.errors import UsageError
 
 if TYPE_CHECKING:
     from chat.bench.results import BenchReport
@@ -168,7 +168,7 @@ def _settings(flags: dict[str, Any], environment: Environment) -> Settings:
 
 
 def _measure(settings: Settings, tokens: int, contexts: list[int], environment: Environment) -> BenchReport:
-    """Run the measurement in a child process, and show its progress on a terminal.
+    """Measure, and look before and after how busy the machine is.
 
     Raises:
         ChatError: the model cannot be used, or the measurement failed.
@@ -178,27 +178,17 @@ def _measure(settings: Settings, tokens: int, contexts: list[int], environment: 
     from chat.bench.system_load import busy_fraction
     from chat.models.resolve import resolve
     from chat.worker.protocol import build
-    from chat.worker.task import run_isolated_task
 
     options = engine_options(settings, resolve(settings.model), session=False, state_folder=None)
     question = {"options": asdict(options), "tokens": tokens, "contexts": contexts}
     before = busy_fraction()
     is_warned = _warn_of_load(before, environment)
-    report = None
-    try:
-        for message in run_isolated_task(MEASURE, question, settings.log_file):
-            if "report" in message:
-                report = build(BenchReport, message["report"])
-            else:
-                show_progress(message, environment)
-    finally:
-        show_progress({"progress": ""}, environment)
-    if report is None:
-        raise EngineError("the benchmark ended without a report")
+    found = run_measurement(MEASURE, question, settings.log_file, environment, "benchmark")
     after = busy_fraction()
     if not is_warned:
         _warn_of_load(after, environment)
-    return replace(report, busy_share=None if before is None or after is None else max(before, after))
+    share = None if before is None or after is None else max(before, after)
+    return replace(build(BenchReport, found), busy_share=share)
 
 
 def _warn_of_load(share: float | None, environment: Environment) -> bool:

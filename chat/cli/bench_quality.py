@@ -6,8 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.cli.bench_output import show_progress, write_picture
-from chat.errors import EngineError, UsageError
+from chat.cli.bench_output import run_measurement, write_picture
+from chat.errors import UsageError
 from chat.system.paths import cache_folder, require_private_folder
 from chat.system.text_files import read_plain_text
 
@@ -106,27 +106,7 @@ def _question(
 
 
 def _measure(question: QualityQuestion, log_file: Path | None, environment: Environment) -> QualityReport:
-    """Run the measurement in a child process, and show its progress on a terminal.
-
-    Raises:
-        ChatError: a model cannot be used, or the measurement failed.
-    """
     from chat.bench.quality_results import QualityReport
     from chat.worker.protocol import build
-    from chat.worker.task import run_isolated_task
 
-    report = None
-    try:
-        for message in run_isolated_task(MEASURE, asdict(question), log_file):
-            if "report" in message:
-                report = build(QualityReport, message["report"])
-            elif "notice" in message:
-                show_progress({"progress": ""}, environment)
-                environment.notify(f"note: {message['notice']}")
-            else:
-                show_progress(message, environment)
-    finally:
-        show_progress({"progress": ""}, environment)
-    if report is None:
-        raise EngineError("the measurement ended without a report")
-    return report
+    return build(QualityReport, run_measurement(MEASURE, asdict(question), log_file, environment, "measurement"))
