@@ -238,12 +238,17 @@ def _run_in_place(
 def import_program() -> None:
     """Import each module of the program but its beginning, and the scripted engine of the sessions in tests."""
     import chat
+    import convert
 
-    for module in pkgutil.walk_packages(chat.__path__, "chat."):
-        if not module.name.endswith("__main__") and "launcher" not in module.name:
-            importlib.import_module(module.name)
-    for name in ("tests.chat.tui.scripted", "convert.cli", "convert.pipeline", "typer._adapters"):
+    for package in (chat, convert):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            name = module.name.rpartition(".")[2]  # the kernels are libraries, but no modules of Python
+            if name != "__main__" and "launcher" not in module.name and not name.startswith("_kernels"):
+                importlib.import_module(module.name)
+    sys.modules["mistral_common"] = None  # type: ignore[assignment]  # gguf would import it, and it huggingface_hub
+    for name in ("tests.chat.tui.scripted", "gguf", "typer._adapters"):
         importlib.import_module(name)  # Typer imports pydantic at the first argument that it reads
+    del sys.modules["mistral_common"]
 
 
 def main() -> None:
