@@ -97,7 +97,7 @@ def test_what_it_does_not_know_is_refused_with_the_way_to_a_full_model(guide: Gu
 def test_a_session_longer_than_the_window_goes_on_answering(guide: GuideBackend) -> None:
     licence = next(fact for fact in facts() if fact.id == "licence")
     messages: list[Message] = []
-    for _ in range(20):  # of some 80 tokens each, in a window of 256
+    for _ in range(10):  # of some 80 tokens each, in a window of 256
         messages.append(Message("user", "What is the licence of Mistral 7B?"))
         done = answer(guide, *messages)
         messages.append(Message("assistant", done.text, done.ids, done.finish_reason))

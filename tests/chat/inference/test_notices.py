@@ -14,7 +14,7 @@ from chat.inference import batch_scheduler
 from chat.inference.batch_scheduler import BatchScheduler
 from chat.inference.loaded_model import load_model
 from chat.worker.client import LocalBackend
-from tests.chat.conftest import PLAIN
+from tests.chat.conftest import PLAIN, WINDOWED
 from tests.chat.tiny_models import Array, write_gguf
 
 BASE = "This is a base model: it continues text instead of answering."
@@ -99,9 +99,11 @@ def test_fewer_requests_at_a_time_than_asked_for_give_one_notice(
     assert received == words
 
 
-@pytest.mark.slow
-def test_a_prompt_longer_than_a_window_model_was_trained_on_gives_one_notice(tiny_model: Path) -> None:
-    engine = LocalBackend(EngineOptions(str(tiny_model), threads=1))
+def test_a_prompt_longer_than_a_window_model_was_trained_on_gives_one_notice(
+    windowed_weights: dict[str, Array], tmp_path: Path
+) -> None:
+    path = write_gguf(tmp_path / "windowed.gguf", replace(WINDOWED, context=512), windowed_weights)
+    engine = LocalBackend(EngineOptions(str(path), threads=1))
     known = engine.info().trained_context
     long, longer = (
         Request(Prompt(ids=(1,) + (5,) * count), Sampling(temperature=0), max_tokens=1) for count in (known, known + 1)
