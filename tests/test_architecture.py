@@ -32,6 +32,7 @@ LAYERS = (
     "chat.guide",
     "chat.models",
     "chat.templates",
+    "chat.documents",
     "chat.rendering",
     "chat.history",
     "chat.app",

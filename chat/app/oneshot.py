@@ -10,11 +10,12 @@ from chat.app import request_builder
 from chat.app.answer_output import AnswerOutput
 from chat.app.backends import cancelling, open_backend
 from chat.app.json_report import rendered_report
-from chat.app.prompt_input import InputText, read_prompt, read_token_ids
+from chat.app.prompt_input import read_prompt, read_token_ids
 from chat.app.sessions import open_named_session
 from chat.core.conversation import Conversation, Message
 from chat.core.request import Prompt
 from chat.core.tool_results import check_no_pending_calls, result_messages
+from chat.documents.plain_text import InputText
 from chat.errors import ChatError, ExitCode, UsageError
 from chat.models.last_used import with_last_model
 

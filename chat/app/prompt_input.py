@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat.documents.open_document import open_document, text_of_stdin
+from chat.documents.plain_text import InputText, decode
 from chat.errors import ContextError, DataError, UsageError, reason_text
-from chat.system.characters import fence_around, without_escaped_bytes
-from chat.system.text_files import MOST_TEXT_BYTES, read_bytes, read_text
+from chat.system.characters import without_escaped_bytes
+from chat.system.text_files import MOST_TEXT_BYTES, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chat.config.options import Settings
+    from chat.documents.document import Document
     from chat.system.environment import Environment
     from chat.templates.store import Template
-
-BINARY_SAMPLE_BYTES = 8192
-_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
-
-@dataclass(frozen=True)
-class InputText:
-    """A text, and warnings about how it was read."""
-
-    text: str
-    warnings: tuple[str, ...] = ()
 
 
 def read_prompt(words: Sequence[str], settings: Settings, environment: Environment) -> InputText:
@@ -139,77 +130,19 @@ def compose(
         DataError: a file is binary.
         ContextError: no context holds that much.
     """
-    attached: list[InputText] = []
-    for path in files:
-        attached.append(attach(path, stdin))
-        if sum(len(file.text) for file in attached) > MOST_TEXT_BYTES:
+    attached: list[Document] = []
+    for name in files:
+        attached.append(open_document(name, stdin))
+        if sum(len(document.all_text()) for document in attached) > MOST_TEXT_BYTES:
             raise ContextError(f"the files together are larger than the limit of {MOST_TEXT_BYTES >> 20} MiB")
-    piped = InputText("") if "-" in files else decode(stdin, "stdin")
+    piped = InputText("") if "-" in files else text_of_stdin(stdin)
     typed = " ".join(words)
     if keep_newlines and not attached and not typed:
         parts = [piped.text]
     else:
-        parts = [*(file.text for file in attached), piped.text.strip("\r\n"), typed]
+        parts = [*(document.fenced() for document in attached), piped.text.strip("\r\n"), typed]
     text = "\n\n".join(part for part in parts if part)
     if not text.strip() and not may_be_empty:
         raise UsageError("the prompt is empty", hint='`mistral-chat "question"`, or pipe text in')
-    warnings = tuple(warning for part in [*attached, piped] for warning in part.warnings)
+    warnings = tuple(warning for document in attached for warning in document.warnings) + piped.warnings
     return InputText(without_escaped_bytes(text), warnings)
-
-
-def attach(path: str, stdin: bytes) -> InputText:
-    """A file as a named, fenced block; `-` is stdin.
-
-    Raises:
-        FileError: it cannot be read.
-        DataError: it is binary.
-        ContextError: no context holds that much.
-    """
-    content = file_text(path, stdin)
-    return InputText(fenced(path, content.text), content.warnings)
-
-
-def file_text(path: str, stdin: bytes = b"") -> InputText:
-    """The text of a file; `-` is stdin.
-
-    Raises:
-        FileError: it cannot be read.
-        DataError: it is binary.
-        ContextError: no context holds that much.
-    """
-    data = stdin if path == "-" else read_bytes(Path(path), too_large=ContextError)
-    if b"\0" in data[:BINARY_SAMPLE_BYTES] and not data.startswith(_UTF_16_MARKS):
-        raise DataError(f"{path}: is binary, not text", hint="attach text files; convert others to text first")
-    return decode(data, _name_of(path))
-
-
-def fenced(path: str, text: str) -> str:
-    """The text of a file as a block with its name, in a fence that is longer than any in the text."""
-    name = _name_of(path)
-    fence = fence_around(text)
-    body = text if text.endswith("\n") else text + "\n"
-    suffix = Path(name).suffix.removeprefix(".")
-    language = suffix if suffix.isalnum() else ""
-    return f"File `{name}`:\n{fence}{language}\n{body}{fence}"
-
-
-def _name_of(path: str) -> str:
-    return "stdin" if path == "-" else Path(path).name
-
-
-def decode(data: bytes, name: str) -> InputText:
-    """The text of UTF-8 or, with a byte order mark, UTF-16 data, without its mark.
-
-    Bytes that are no UTF-8 become U+FFFD, with one warning. NUL characters stay.
-    """
-    if data.startswith(_UTF_16_MARKS):
-        try:
-            return InputText(data.decode("utf-16"), (f"{name} was read as UTF-16",))
-        except UnicodeDecodeError:
-            pass
-    text = data.decode("utf-8-sig", errors="replace")
-    try:
-        data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        return InputText(text, (f"{name} is not UTF-8 from byte {error.start} on; unreadable bytes became U+FFFD",))
-    return InputText(text)

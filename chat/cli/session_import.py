@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.app.prompt_input import decode
 from chat.app.sessions import OF_THE_MODEL
+from chat.documents.plain_text import decode
 from chat.errors import DataError, FileError, UsageError
 from chat.history.session_json import from_json, is_json_lines
 from chat.system.text_files import read_text

@@ -108,7 +108,8 @@ class Settings:
     )  # fmt: skip
     file: tuple[str, ...] = _option(
         (), "-f", "--file", group=Group.PROMPT, metavar="FILE", persistent=False,
-        help="Attach a text file to the prompt; may be given several times; - is stdin.",
+        help="Attach a text, a document (PDF, DOCX, EPUB, HTML, e-mail, notebook), a folder, an https:// page or the "
+        "output of a '!command'; may be given several times; - is stdin.",
     )  # fmt: skip
     raw: bool = _option(
         False, "--raw", group=Group.PROMPT, persistent=False, help="No template: continue the text as it is."

@@ -46,7 +46,7 @@ def send_message(state: SessionState, text: str) -> bool:
             return False
     else:
         state.session.set_leaf(branch_point[0])
-    files = [attachment.sent for attachment in attachments]
+    files = [attachment.fenced() for attachment in attachments]
     title = title_of(text) if files else ""  # else the first file would give it
     state.session.ask(Message("user", "\n\n".join([*files, text])), title=title)
     state.branch_point = None

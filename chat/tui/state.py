@@ -24,29 +24,13 @@ if TYPE_CHECKING:
     from chat.app.request_builder import Tool
     from chat.config.options import Settings
     from chat.core.events import Completion
+    from chat.documents.document import Document
     from chat.history.open_session import OpenSession
     from chat.rendering.screen import Screen
     from chat.tui.background_backend import BackgroundBackend
     from chat.tui.input.reader import LineReader
 
 LOAD_POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """A text file that is sent with the next message.
-
-    Attributes:
-        name: the file's name.
-        text: what it holds.
-        sent: that with its name and a fence, as the model gets it.
-        path: absolute; a file that is attached again takes its own place.
-    """
-
-    name: str
-    text: str
-    sent: str
-    path: str
 
 
 @dataclass(frozen=True)
@@ -96,7 +80,7 @@ class SessionState:
         tools: the functions that the model may call.
         reader: reads the user's lines.
         shows_markdown: whether answers are styled.
-        attachments: files that are sent with the next message.
+        attachments: what is sent with the next message; what is attached again takes its own place.
         list_targets: what the numbers of the last list stand for.
         branch_point: while a message is edited, a tuple of the node that the new message will follow.
         last_completion: the last answer.
@@ -116,7 +100,7 @@ class SessionState:
     tools: tuple[Tool, ...] = ()
     reader: LineReader = field(init=False)
     shows_markdown: bool = True
-    attachments: list[Attachment] = field(default_factory=list)
+    attachments: list[Document] = field(default_factory=list)
     list_targets: list[ListTarget] = field(default_factory=list)
     branch_point: tuple[str | None] | None = None
     last_completion: Completion | None = None

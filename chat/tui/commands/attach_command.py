@@ -1,4 +1,4 @@
-"""`/file`: attach text files to the next message."""
+"""`/file`: attach files, documents, folders, pages and the output of commands to the next message."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.app.prompt_input import fenced, file_text
 from chat.core.conversation import Message
+from chat.documents.open_document import open_document
 from chat.errors import FileError, UsageError
 from chat.rendering.styled_text import plain
 from chat.system.paths import expand_path
 from chat.system.terminal_text import counted, escape_line
-from chat.tui.state import Attachment
 
 if TYPE_CHECKING:
-    from chat.app.prompt_input import InputText
+    from chat.documents.document import Document
     from chat.tui.state import SessionState
 
 LONG_CHARACTERS = 1_000_000  # counting the tokens of so many takes long enough to say so
@@ -29,34 +28,34 @@ def attach_files(state: SessionState, argument: str) -> None:
     Raises:
         UsageError: a pattern matches no file.
         FileError: a file cannot be read.
-        DataError: a file is binary.
+        DataError: a file is no text, and no document that can be read.
     """
     if argument.strip() == "clear":
         state.attachments.clear()
     elif argument.strip():
-        files = [(path, _read(path)) for path in matching_files(argument.strip())]  # all of them, or none
-        for path, content in files:
-            attachment = Attachment(
-                escape_line(Path(path).name), content.text, fenced(path, content.text), os.path.realpath(path)
-            )
-            state.attachments[:] = [each for each in state.attachments if each.path != attachment.path]
-            state.attachments.append(attachment)
-            for warning in content.warnings:
+        found = [_open(name) for name in named_sources(argument.strip())]  # all, or none
+        for document in found:
+            state.attachments[:] = [each for each in state.attachments if each.source != document.source]
+            state.attachments.append(document)
+            for warning in document.warnings:
                 state.show(*state.wrapped(f"note: {warning}", "magenta"))
     if not state.attachments:
         return state.report("No files are attached. /file PATH attaches one to the next message.")
-    if sum(len(attachment.text) for attachment in state.attachments) > LONG_CHARACTERS:
+    texts = [attachment.all_text() for attachment in state.attachments]
+    if sum(map(len, texts)) > LONG_CHARACTERS:
         state.screen.update((), [plain("counting tokens …", "dim")])
-    counts = state.backend.count(tuple(Message("user", attachment.text) for attachment in state.attachments))
+    counts = state.backend.count(tuple(Message("user", text) for text in texts))
     state.screen.update()
-    for attachment, count in zip(state.attachments, counts, strict=True):
-        state.show(*state.wrapped(f"{attachment.name} · {_size_text(attachment.text, count)}", "dim"))
+    for attachment, text, count in zip(state.attachments, texts, counts, strict=True):
+        size = counted(len(text), "character")
+        size += "" if count is None else f", {counted(count, 'token')}"
+        state.show(*state.wrapped(f"{escape_line(attachment.name)} · {size}", "dim"))
     them, go = ("it", "It goes") if len(state.attachments) == 1 else ("them", "They go")
     return state.report(f"{go} with the next message. /file clear drops {them}.")
 
 
-def matching_files(text: str) -> list[str]:
-    """The files that an argument names: one whose name has spaces if it exists, else words and patterns as in a shell.
+def named_sources(text: str) -> list[str]:
+    """What an argument names: a command after `!`, a file with spaces in its name, or words and patterns as in a shell.
 
     Raises:
         UsageError: a pattern matches no file.
@@ -64,35 +63,30 @@ def matching_files(text: str) -> list[str]:
     whole = str(expand_path(text))
     if os.path.lexists(whole):
         return [whole]
+    if text.startswith("!"):
+        return [text]
     try:
         words = shlex.split(text)
     except ValueError:  # a quote that belongs to the name
         words = [text]
-    return [file for word in words for file in _matches(str(expand_path(word)))]
+    return [name for word in words for name in _matches(word)]
 
 
 def _matches(word: str) -> list[str]:
     """The files that a pattern matches, sorted; the word itself if it is no pattern or the name of a file."""
-    if os.path.lexists(word) or not glob.has_magic(word):
-        return [word]
-    found = sorted(name for name in glob.glob(word) if not os.path.isdir(name))  # noqa: PTH112, PTH207
+    path = str(expand_path(word))
+    if "://" in word or os.path.lexists(path) or not glob.has_magic(path):
+        return [word if "://" in word else path]
+    found = sorted(name for name in glob.glob(path) if not os.path.isdir(name))  # noqa: PTH112, PTH207
     if not found:
         raise UsageError(f"no file matches `{escape_line(word)}`")
     return found
 
 
-def _read(path: str) -> InputText:
-    """The text of a regular file; reading a pipe might never end."""
-    file = Path(path)
-    if "\0" in path:
-        raise FileError(f"{path}: no file has such a name")
-    if file.is_dir():
-        raise FileError(f"{path}: is a folder", hint=f"`/file {file / '*.txt'}` attaches what is in it")
-    if file.exists() and not file.is_file():
-        raise FileError(f"{path}: is not a file")
-    return file_text("./-" if path == "-" else path)  # a bare `-` would be stdin
-
-
-def _size_text(text: str, tokens: int | None) -> str:
-    size = counted(len(text), "character")
-    return size if tokens is None else f"{size}, {counted(tokens, 'token')}"
+def _open(name: str) -> Document:
+    """What a name stands for; reading a pipe might never end."""
+    if "\0" in name:
+        raise FileError(f"{name}: no file has such a name")
+    if Path(name).exists() and not (Path(name).is_file() or Path(name).is_dir()):
+        raise FileError(f"{name}: is not a file")
+    return open_document("./-" if name == "-" else name)  # a bare `-` would be stdin

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from chat.app.prompt_input import attach, compose, decode
+from chat.app.prompt_input import compose
+from chat.documents.open_document import open_document
+from chat.documents.plain_text import decode
 from chat.errors import ContextError, DataError, FileError, UsageError
 from chat.system.environment import Environment
 from chat.system.text_files import read_text
@@ -33,7 +35,7 @@ def test_files_are_fenced_and_named(tmp_path: Path) -> None:
 
 def test_a_fence_is_longer_than_any_in_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("````\nx\n````\n")
-    assert attach(str(tmp_path / "a.md"), b"").text == "File `a.md`:\n`````md\n````\nx\n````\n`````"
+    assert open_document(str(tmp_path / "a.md")).fenced() == "File `a.md`:\n`````md\n````\nx\n````\n`````"
 
 
 def test_a_dash_attaches_stdin_and_does_not_repeat_it() -> None:
@@ -67,10 +69,10 @@ def test_an_empty_prompt_is_refused() -> None:
 
 def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read: No such file"):
-        attach(str(tmp_path / "no"), b"")
-    (tmp_path / "b").write_bytes(b"\x7fELF\0\0")
+        open_document(str(tmp_path / "no"))
+    (tmp_path / "b").write_bytes(b"\1\2\0\0")
     with pytest.raises(DataError, match="is binary, not text"):
-        attach(str(tmp_path / "b"), b"")
+        open_document(str(tmp_path / "b"))
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="has no such device")
@@ -79,7 +81,7 @@ def test_an_input_without_end_is_refused_at_its_limit(tmp_path: Path, monkeypatc
     monkeypatch.setattr("chat.system.text_files.MOST_TEXT_BYTES", 1 << 20)  # the default of parameters stays
     sentence = r"^/dev/zero: is larger than the limit of 64 MiB$"
     with pytest.raises(ContextError, match=sentence):
-        attach("/dev/zero", b"")
+        open_document("/dev/zero")
     with pytest.raises(DataError, match=sentence):
         read_text(Path("/dev/zero"))
     with Path("/dev/zero").open() as zeros:

@@ -1,0 +1,51 @@
+"""A text that is attached to a message, with its name, and where its pages begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from chat.system.characters import fence_around
+
+
+class Place(NamedTuple):
+    """Where a page or a chapter begins."""
+
+    start: int  # characters before it
+    label: str  # such as "page 3"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text that is attached to a message.
+
+    Attributes:
+        name: what the user knows it by: a file's name, a path in a folder, an address, a command.
+        text: what the model gets.
+        source: absolute path, address or command, by which it is known again.
+        kind: the word before its name.
+        language: stands behind the fence.
+        places: where its pages begin; empty if it has none.
+        warnings: what could not be read, and what else the user should know.
+        parts: the files of a folder, whose own text is a tree of them.
+    """
+
+    name: str
+    text: str
+    source: str = ""
+    kind: str = "File"
+    language: str = ""
+    places: tuple[Place, ...] = ()
+    warnings: tuple[str, ...] = ()
+    parts: tuple[Document, ...] = ()
+
+    def all_text(self) -> str:
+        """The text, and that of its parts."""
+        return "\n".join([self.text, *(part.text for part in self.parts)])
+
+    def fenced(self) -> str:
+        """The text as a block with its name, in a fence longer than any in it; then the blocks of its parts."""
+        fence = fence_around(self.text)
+        body = self.text if self.text.endswith("\n") else self.text + "\n"
+        block = f"{self.kind} `{self.name}`:\n{fence}{self.language}\n{body}{fence}"
+        return "\n\n".join([block, *(part.fenced() for part in self.parts)])

@@ -1,0 +1,180 @@
+"""The text files of a folder, with a tree of them; what .gitignore names is left out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chat.documents.document import Document
+from chat.documents.kinds import HEAD_BYTES, Kind, kind_of
+from chat.documents.plain_text import decode
+from chat.errors import ContextError, DataError, FileError, reason_text
+from chat.system.terminal_text import counted, size_text
+from chat.system.text_files import MOST_TEXT_BYTES, read_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pathspec import GitIgnoreSpec
+
+VERSION_CONTROL = {".git", ".hg", ".svn", ".jj"}
+MOST_FILE_BYTES = 1 << 20  # what is larger is data or generated, and named only
+MOST_ENTRIES = 10_000
+
+
+@dataclass
+class _Entry:
+    """A file or a folder in the tree."""
+
+    path: Path
+    note: str = ""
+    text: str | None = None
+    below: list[_Entry] = field(default_factory=list)
+
+    def files(self) -> Iterator[_Entry]:
+        yield self
+        for entry in self.below:
+            yield from entry.files()
+
+
+def read_folder(name: str) -> Document:
+    """A tree of the folder, then each text file in it, in the order of their names.
+
+    Links are not followed. Binary files and those of over 1 MiB are named in the tree only.
+
+    Raises:
+        FileError: it cannot be read.
+        ContextError: no context holds that much.
+        DataError: it has no text files.
+    """
+    root = Path(name)
+    walk = _Walk(root)
+    top = _Entry(root)
+    try:
+        top.below = walk.entries_of(root)
+    except OSError as error:
+        raise FileError(f"{name}: cannot be read: {reason_text(error)}") from error
+    texts = [entry for entry in top.files() if entry.text is not None]
+    if not texts:
+        raise DataError(f"{name}: has no text files in it")
+    label = f"{root.resolve().name}/"
+    size = sum(len((entry.text or "").encode()) for entry in texts)
+    notes = [f"{label} has {counted(len(texts), 'text file')} of {size_text(size)}"]
+    notes += [f"left out: {', '.join(walk.left_out_text())}"] if walk.left_out else []
+    tree = "\n".join([label, *_tree(top.below)])
+    files = tuple(
+        Document(
+            label + entry.path.relative_to(root).as_posix(),
+            entry.text or "",
+            os.path.realpath(entry.path),
+            language=_language(entry.path),
+        )
+        for entry in texts
+    )
+    return Document(label, tree, os.path.realpath(root), "Folder", "text", warnings=("; ".join(notes),), parts=files)
+
+
+class _Walk:
+    """Reads a folder and those below it."""
+
+    def __init__(self, root: Path) -> None:
+        self.left_out: dict[str, int] = {}
+        self._bytes = 0
+        self._count = 0
+        self._specs = _specs_above(root.resolve())
+        self._root = root
+
+    def entries_of(self, folder: Path) -> list[_Entry]:
+        """The entries of one folder; a folder below it that cannot be read is named only."""
+        entries: list[_Entry] = []
+        real = folder.resolve()
+        spec = _spec_of(real)
+        self._specs += [(real, spec)] if spec else []
+        for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
+            self._count += 1
+            if self._count > MOST_ENTRIES:
+                hint = "attach a folder below it, or name the files with a pattern"
+                raise ContextError(f"{self._root}: has more than {MOST_ENTRIES:,} files", hint=hint)
+            if path.name in VERSION_CONTROL or self._is_ignored(real / path.name, is_folder=path.is_dir()):
+                continue
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                continue
+            entries.append(self._entry_of(path))
+        if spec:
+            self._specs.pop()
+        return [entry for entry in entries if entry.below or not entry.path.is_dir()]
+
+    def _entry_of(self, path: Path) -> _Entry:
+        if path.is_dir():
+            try:
+                return _Entry(path, below=self.entries_of(path))
+            except OSError:
+                return self._without(path, "unreadable")
+        try:
+            size = path.stat().st_size
+            if size > MOST_FILE_BYTES:
+                return self._without(path, f"over {MOST_FILE_BYTES >> 20} MiB", size)
+            data = read_bytes(path)
+            if kind_of(data[:HEAD_BYTES], path.name) is not Kind.TEXT:
+                return self._without(path, "document", size)
+        except FileError:
+            return self._without(path, "unreadable")
+        except DataError:
+            return self._without(path, "binary", size)
+        self._bytes += size
+        if self._bytes > MOST_TEXT_BYTES:
+            raise ContextError(f"{self._root}: its files together are larger than {MOST_TEXT_BYTES >> 20} MiB")
+        return _Entry(path, size_text(size), decode(data, path.name).text)
+
+    def _without(self, path: Path, why: str, size: int = 0) -> _Entry:
+        self.left_out[why] = self.left_out.get(why, 0) + 1
+        return _Entry(path, f"{size_text(size)}, {why}, left out" if size else f"{why}, left out")
+
+    def left_out_text(self) -> list[str]:
+        """How many files were left out for each reason."""
+        return [f"{counted(count, 'file')} ({why})" for why, count in sorted(self.left_out.items())]
+
+    def _is_ignored(self, path: Path, *, is_folder: bool) -> bool:
+        """Whether the last pattern that matches, of this folder's file or of one above it, ignores the path."""
+        for folder, spec in reversed(self._specs):
+            relative = path.relative_to(folder).as_posix() + ("/" if is_folder else "")
+            decision = spec.check_file(relative).include
+            if decision is not None:
+                return bool(decision)
+        return False
+
+
+def _specs_above(root: Path) -> list[tuple[Path, GitIgnoreSpec]]:
+    """The patterns of the repository that the folder lies in, outermost first, without its own."""
+    folders = []
+    if not (root / ".git").exists():
+        for folder in root.parents:
+            folders.append(folder)
+            if (folder / ".git").exists():
+                return [(each, spec) for each in reversed(folders) if (spec := _spec_of(each))]
+    return []
+
+
+def _spec_of(folder: Path) -> GitIgnoreSpec | None:
+    from pathspec import GitIgnoreSpec
+
+    try:
+        return GitIgnoreSpec.from_lines((folder / ".gitignore").read_text("utf-8", "replace").splitlines())
+    except (OSError, ValueError):  # none, or a pattern that Git does not know either
+        return None
+
+
+def _tree(entries: list[_Entry], indent: str = "") -> Iterator[str]:
+    for number, entry in enumerate(entries, 1):
+        is_last = number == len(entries)
+        mark, below = ("└── ", "    ") if is_last else ("├── ", "│   ")
+        note = f" ({entry.note})" if entry.note else ""
+        yield f"{indent}{mark}{entry.path.name}{'/' if entry.below else ''}{note}"
+        yield from _tree(entry.below, indent + below)
+
+
+def _language(path: Path) -> str:
+    suffix = path.suffix.removeprefix(".")
+    return suffix if suffix.isalnum() else ""

@@ -1,0 +1,128 @@
+"""Read what the user names: a file, a document, a folder, a page of the web, or the output of a command."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from chat.documents.document import Document, Place
+from chat.documents.kinds import HEAD_BYTES, Kind, kind_of
+from chat.documents.plain_text import InputText, decode
+from chat.errors import ContextError, DataError, EngineError
+from chat.system.text_files import can_be_read, read_bytes
+
+EXTRACT = "chat.documents.extraction"
+MARKDOWN = "markdown"
+_ADDRESS = re.compile(r"https?://[^\s/]+", re.IGNORECASE)
+_SUFFIX_OF_MEDIA = {
+    "text/html": ".html",
+    "application/xhtml+xml": ".html",
+    "application/x-ipynb+json": ".ipynb",
+    "message/rfc822": ".eml",
+}
+
+
+def open_document(name: str, stdin: bytes = b"") -> Document:
+    """What a name stands for.
+
+    A name that begins with `!` is a command and one with `https://` an address, unless there is such a file.
+
+    Args:
+        stdin: what `-` stands for.
+
+    Raises:
+        FileError: it cannot be read, or what reads it is not installed.
+        DataError: it is no text, and no document that can be read.
+        ContextError: no context holds that much.
+        UsageError: the command is empty.
+    """
+    if name == "-":
+        return _document(stdin, "stdin", "stdin", is_named=False)
+    if can_be_read(name):
+        return _read_file(name)
+    if name.startswith("!"):
+        from chat.documents.command_output import run_command
+
+        command = name[1:].strip()
+        content = decode(run_command(command), f"`{command}`")
+        return Document(command, content.text, name, "Output of", warnings=content.warnings)
+    if _ADDRESS.match(name):
+        return _read_page(name)
+    if Path(name).is_dir():
+        from chat.documents.folder import read_folder
+
+        return read_folder(name)
+    return _read_file(name)
+
+
+def text_of_stdin(data: bytes) -> InputText:
+    """What was piped in: a text as it is, or the text of a PDF, a Word document or an EPUB.
+
+    Raises:
+        DataError: it is a document that cannot be read.
+        FileError: what reads it is not installed.
+    """
+    if not data.startswith((b"%PDF-", b"PK\3\4")):
+        return decode(data, "stdin")
+    document = _document(data, "stdin", "stdin", is_named=False)
+    return InputText(document.text, document.warnings)
+
+
+def _read_file(name: str) -> Document:
+    path = Path(name)
+    data = read_bytes(path, too_large=ContextError)
+    return _document(data, path.name, os.path.realpath(path))
+
+
+def _read_page(address: str) -> Document:
+    from chat.documents.web_page import fetch
+
+    data, media = fetch(address)
+    last = address.partition("?")[0].partition("#")[0].rpartition("/")[2]
+    suffix = _SUFFIX_OF_MEDIA.get(media) or ("" if media.startswith("text/") else Path(last).suffix)
+    document = _document(data, address, address, suffix=suffix)
+    kind = "Page" if document.language == MARKDOWN else "File"
+    return Document(address, document.text, address, kind, document.language, document.places, document.warnings)
+
+
+def _document(data: bytes, name: str, source: str, *, suffix: str | None = None, is_named: bool = True) -> Document:
+    """A document of bytes.
+
+    Args:
+        suffix: how it is to be read, if the name does not tell.
+        is_named: whether the name's suffix tells how it is to be read.
+    """
+    kind = kind_of(
+        data[:HEAD_BYTES], name, suffix=(Path(name).suffix if suffix is None else suffix) if is_named else ""
+    )
+    if kind is Kind.TEXT:
+        content = decode(data, name)
+        ending = Path(name).suffix.removeprefix(".") if suffix is None else ""
+        return Document(
+            name, content.text, source, language=ending if ending.isalnum() else "", warnings=content.warnings
+        )
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(prefix="mistral-chat-") as file:  # the same bytes, whatever happens to the path
+        file.write(data)
+        file.flush()
+        text, places, warnings = _extract(file.name, name, kind)
+    return Document(name, text, source, language=MARKDOWN, places=places, warnings=warnings)
+
+
+def _extract(path: str, name: str, kind: Kind) -> tuple[str, tuple[Place, ...], tuple[str, ...]]:
+    from contextlib import closing
+
+    from chat.documents.extraction import ExtractionQuestion
+    from chat.worker.task import run_isolated_task
+
+    question = ExtractionQuestion(path, name, kind)
+    try:
+        with closing(run_isolated_task(EXTRACT, asdict(question))) as messages:
+            (found,) = messages
+    except EngineError as error:
+        raise DataError(f"{name}: cannot be read as {kind}: what reads it ended ({error.message})") from error
+    places = tuple(Place(int(start), str(label)) for start, label in found["places"])
+    return found["text"], places, tuple(found["warnings"])

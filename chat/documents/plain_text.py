@@ -1,0 +1,33 @@
+"""Text from bytes that are UTF-8 or UTF-16."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chat.documents.kinds import UTF_16_MARKS
+
+
+@dataclass(frozen=True)
+class InputText:
+    """A text, and warnings about how it was read."""
+
+    text: str
+    warnings: tuple[str, ...] = ()
+
+
+def decode(data: bytes, name: str) -> InputText:
+    """The text of UTF-8 or, with a byte order mark, UTF-16 data, without its mark.
+
+    Bytes that are no UTF-8 become U+FFFD, with one warning. NUL characters stay.
+    """
+    if data.startswith(UTF_16_MARKS):
+        try:
+            return InputText(data.decode("utf-16"), (f"{name} was read as UTF-16",))
+        except UnicodeDecodeError:
+            pass
+    text = data.decode("utf-8-sig", errors="replace")
+    try:
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return InputText(text, (f"{name} is not UTF-8 from byte {error.start} on; unreadable bytes became U+FFFD",))
+    return InputText(text)

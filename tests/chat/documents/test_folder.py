@@ -1,0 +1,87 @@
+"""Folders of source files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chat.documents import folder as module
+from chat.documents.open_document import open_document
+from chat.errors import ContextError, DataError
+
+
+def fill(folder: Path, files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def test_a_folder_is_its_tree_and_its_text_files(tmp_path: Path) -> None:
+    fill(
+        tmp_path / "src",
+        {
+            "b.py": "b = 1\n",
+            "a.md": "# A\n",
+            "sub/c.js": "c()\n",
+            "sub/x.png": b"\x89PNG\r\n\x1a\n\0",
+            "empty/.keep": "",
+        },
+    )
+    found = open_document(f"{tmp_path}/src")
+    assert found.fenced() == (
+        "Folder `src/`:\n```text\nsrc/\n├── a.md (4 bytes)\n├── b.py (6 bytes)\n├── empty/\n│   └── .keep (0 bytes)\n"
+        "└── sub/\n    ├── c.js (4 bytes)\n    └── x.png (9 bytes, binary, left out)\n```\n\n"
+        "File `src/a.md`:\n```md\n# A\n```\n\nFile `src/b.py`:\n```py\nb = 1\n```\n\n"
+        "File `src/empty/.keep`:\n```\n\n```\n\nFile `src/sub/c.js`:\n```js\nc()\n```"
+    )
+    assert found.warnings == ("src/ has 4 text files of 14 bytes; left out: 1 file (binary)",)
+
+
+def test_what_git_ignores_is_left_out_also_by_files_above_and_below(tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        {
+            ".git/config": "x",
+            ".gitignore": "*.log\n/build/\n!keep.log\n",
+            "src/.gitignore": "secret.txt\n!other.log\n",
+            "src/a.log": "x",
+            "src/keep.log": "keep",
+            "src/other.log": "other",
+            "src/secret.txt": "x",
+            "src/deep/secret.txt": "x",
+            "src/deep/.gitignore": "!secret.txt\n",
+            "src/build/b.txt": "in a folder that only the root's pattern does not name",
+        },
+    )
+    parts = [part.name for part in open_document(str(tmp_path / "src")).parts]
+    assert parts == [
+        "src/.gitignore",
+        "src/keep.log",
+        "src/other.log",
+        "src/build/b.txt",
+        "src/deep/.gitignore",
+        "src/deep/secret.txt",
+    ]
+
+
+def test_links_are_not_followed_and_large_files_only_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_FILE_BYTES", 100)
+    fill(tmp_path, {"out/secret": "x", "in/a.txt": "a", "in/large.csv": "1," * 100})
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "out")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    found = open_document(str(tmp_path / "in"))
+    assert [part.name for part in found.parts] == ["in/a.txt"]
+    assert "large.csv (200 bytes, over 0 MiB, left out)" in found.text and "secret" not in found.text
+
+
+def test_a_folder_without_text_or_with_too_many_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match="has no text files in it"):
+        open_document(str(tmp_path))
+    fill(tmp_path, {f"{number}.txt": "x" for number in range(12)})
+    monkeypatch.setattr(module, "MOST_ENTRIES", 10)
+    with pytest.raises(ContextError, match="has more than 10 files"):
+        open_document(str(tmp_path))
