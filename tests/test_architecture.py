@@ -77,7 +77,7 @@ IMPORTERS = {  # outside library -> the modules that may import it; a name that 
     "prompt_toolkit": ("chat.tui.",),
     "huggingface_hub": ("chat.hub.",),
     "platformdirs": ("chat.system.paths",),
-    "sqlite3": ("chat.history.",),
+    "sqlite3": ("chat.history.", "chat.documents.search"),
     "typer": ("chat.cli.", "convert.cli"),
     "gguf": ("convert.",),
     "numpy": (

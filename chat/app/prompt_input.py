@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from chat.documents.open_document import open_document, text_of_stdin
 from chat.documents.plain_text import InputText, decode
+from chat.documents.selection import Selection
 from chat.errors import ContextError, DataError, UsageError, reason_text
 from chat.system.characters import without_escaped_bytes
 from chat.system.text_files import MOST_TEXT_BYTES, read_text
@@ -34,7 +35,12 @@ def read_prompt(words: Sequence[str], settings: Settings, environment: Environme
     """
     has_template = settings.template is not None
     composed = compose(
-        words, settings.file, environment.read_stdin(), keep_newlines=settings.raw, may_be_empty=has_template
+        words,
+        settings.file,
+        environment.read_stdin(),
+        keep_newlines=settings.raw,
+        may_be_empty=has_template,
+        finds=settings.find,
     )
     return InputText(PromptTemplate(settings).fill(composed.text), composed.warnings)
 
@@ -53,18 +59,22 @@ class BatchPrompt:
         if settings.batch == "-" and "-" in settings.file:
             raise UsageError("stdin cannot be both the batch and an attached file")
         stdin = environment.read_stdin() if "-" in settings.file else b""
-        attached = compose([], settings.file, stdin, may_be_empty=True)
-        self._before, self._after = attached.text, " ".join(words)
+        documents = open_all(settings.file, stdin)
+        self._selection = Selection(documents) if settings.find else None
+        self._before, self._after = without_escaped_bytes(_fenced(documents)), " ".join(words)
         self._template = PromptTemplate(settings)
-        self.warnings = attached.warnings
+        self.warnings = tuple(warning for document in documents for warning in document.warnings)
 
     def __call__(self, prompt: str) -> str:
         """The whole prompt.
 
         Raises:
             UsageError: the template lacks a value.
+            DataError: no passage of the files matches it.
         """
-        parts = (self._before, prompt, self._after)
+        question = "\n".join((prompt, self._after))
+        before = self._selection.text_for(question).text if self._selection else self._before
+        parts = (before, prompt, self._after)
         return self._template.fill("\n\n".join(part for part in parts if part))
 
 
@@ -116,33 +126,68 @@ def read_token_ids(path: str, environment: Environment) -> tuple[int, ...]:
 
 
 def compose(
-    words: Sequence[str], files: Sequence[str], stdin: bytes, *, keep_newlines: bool = False, may_be_empty: bool = False
+    words: Sequence[str],
+    files: Sequence[str],
+    stdin: bytes,
+    *,
+    keep_newlines: bool = False,
+    may_be_empty: bool = False,
+    finds: bool = False,
 ) -> InputText:
     """One prompt: files first, then stdin, then the argument, with blank lines between them.
 
     Args:
         keep_newlines: keep the newlines around stdin's text (for `--raw`).
         may_be_empty: a prompt template will add text.
+        finds: of long files only the passages are sent that match stdin and the argument.
 
     Raises:
         UsageError: the prompt is empty.
         FileError: a file cannot be read.
-        DataError: a file is binary.
+        DataError: a file is no text and no document that can be read, or no passage matches.
         ContextError: no context holds that much.
     """
-    attached: list[Document] = []
-    for name in files:
-        attached.append(open_document(name, stdin))
-        if sum(len(document.all_text()) for document in attached) > MOST_TEXT_BYTES:
-            raise ContextError(f"the files together are larger than the limit of {MOST_TEXT_BYTES >> 20} MiB")
+    documents = open_all(files, stdin)
     piped = InputText("") if "-" in files else text_of_stdin(stdin)
     typed = " ".join(words)
-    if keep_newlines and not attached and not typed:
+    warnings = [warning for document in documents for warning in document.warnings]
+    if finds:
+        question = "\n".join((piped.text, typed))
+        if not question.strip():
+            raise UsageError("`--find` needs a question", hint='`mistral-chat -f FILE --find "question"`')
+        found = Selection(documents).text_for(question)
+        before = found.text
+        warnings += found.warnings
+    else:
+        before = _fenced(documents)
+    if keep_newlines and not documents and not typed:
         parts = [piped.text]
     else:
-        parts = [*(document.fenced() for document in attached), piped.text.strip("\r\n"), typed]
+        parts = [before, piped.text.strip("\r\n"), typed]
     text = "\n\n".join(part for part in parts if part)
     if not text.strip() and not may_be_empty:
         raise UsageError("the prompt is empty", hint='`mistral-chat "question"`, or pipe text in')
-    warnings = tuple(warning for document in attached for warning in document.warnings) + piped.warnings
-    return InputText(without_escaped_bytes(text), warnings)
+    return InputText(without_escaped_bytes(text), (*warnings, *piped.warnings))
+
+
+def open_all(names: Sequence[str], stdin: bytes) -> list[Document]:
+    """What is attached.
+
+    Args:
+        stdin: what `-` stands for.
+
+    Raises:
+        FileError: a file cannot be read.
+        DataError: a file is no text, and no document that can be read.
+        ContextError: no context holds that much.
+    """
+    documents: list[Document] = []
+    for name in names:
+        documents.append(open_document(name, stdin))
+        if sum(len(document.all_text()) for document in documents) > MOST_TEXT_BYTES:
+            raise ContextError(f"the files together are larger than the limit of {MOST_TEXT_BYTES >> 20} MiB")
+    return documents
+
+
+def _fenced(documents: Sequence[Document]) -> str:
+    return "\n\n".join(document.fenced() for document in documents)

@@ -111,6 +111,10 @@ class Settings:
         help="Attach a text, a document (PDF, DOCX, EPUB, HTML, e-mail, notebook), a folder, an https:// page or the "
         "output of a '!command'; may be given several times; - is stdin.",
     )  # fmt: skip
+    find: bool = _option(
+        False, "--find", group=Group.PROMPT, persistent=False, live=True, needs=("file",),
+        help="Of long files send only the passages that matter for the question, with their pages or lines.",
+    )  # fmt: skip
     raw: bool = _option(
         False, "--raw", group=Group.PROMPT, persistent=False, help="No template: continue the text as it is."
     )

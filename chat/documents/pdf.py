@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from chat.documents.document import Place
@@ -10,6 +11,8 @@ from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_LEADER = re.compile(r"(?: ?\.){5,}")  # of a table of contents
 
 
 def read_pdf(path: Path, name: str) -> tuple[str, list[Place], list[str]]:
@@ -47,4 +50,5 @@ def read_pdf(path: Path, name: str) -> tuple[str, list[Place], list[str]]:
 
 def _page_text(raw: str) -> str:
     """PDFium's text of a page; it marks a word that was parted at the end of a line by U+0002 or U+FFFE."""
-    return raw.replace("\ufffe", "").replace("\x02", "").replace("\r\n", "\n").replace("\r", "")
+    text = raw.replace("\ufffe", "").replace("\x02", "").replace("\r\n", "\n").replace("\r", "")
+    return _LEADER.sub(" …", text)

@@ -10,7 +10,8 @@ from chat.app import request_builder
 from chat.core.conversation import Message
 from chat.core.request import Prompt
 from chat.core.tool_results import check_no_pending_calls, describe_calls, result_messages
-from chat.errors import ChatError, UsageError
+from chat.documents.selection import Selection
+from chat.errors import ChatError, DataError, UsageError
 from chat.history.open_session import AnswerWriter
 from chat.history.records import title_of
 from chat.tui.signals import Terminated
@@ -30,14 +31,24 @@ def send_message(state: SessionState, text: str) -> bool:
     """Store a message of the user, preceded by the attached files, and answer it.
 
     Returns:
-        Whether Ctrl+C stopped it before anything was generated: then the conversation is as before, its files are
-        attached again, and the message can be edited.
+        Whether nothing was sent, or Ctrl+C stopped it before anything was generated: then the conversation is as
+        before, its files are attached again, and the message can be edited.
 
     Raises:
         ChatError: the model cannot be used.
         Terminated: the program ends; what was generated is stored.
     """
     leaf, branch_point, attachments = state.session.conversation.leaf, state.branch_point, tuple(state.attachments)
+    files = [attachment.fenced() for attachment in attachments]
+    if attachments and state.settings.find:
+        try:
+            found = Selection(attachments).text_for(text)
+        except DataError as error:
+            state.show_error(error)
+            return True  # the message can be edited
+        files = [found.text]
+        for warning in found.warnings:
+            state.report(warning)
     if branch_point is None:
         try:
             check_no_pending_calls(state.session.conversation, RESULT_USAGE)
@@ -46,11 +57,11 @@ def send_message(state: SessionState, text: str) -> bool:
             return False
     else:
         state.session.set_leaf(branch_point[0])
-    files = [attachment.fenced() for attachment in attachments]
     title = title_of(text) if files else ""  # else the first file would give it
     state.session.ask(Message("user", "\n\n".join([*files, text])), title=title)
     state.branch_point = None
-    state.attachments.clear()
+    if not state.settings.find:  # else each message gets its own passages of them
+        state.attachments.clear()
     state.show_notices()
     if not _answer(state):
         return False

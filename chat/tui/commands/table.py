@@ -171,9 +171,10 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
     ),
     "In and out": (
         SlashCommand("file", "attach a file",
-                "Attaches a text, a document (PDF, DOCX, EPUB, HTML, e-mail, notebook), a folder, an https:// page, or the "
-                "output of a `!command`. Shows the size in tokens before you send; `/file *.py` attaches several. Without "
-                "a path it lists what is attached; `/file clear` drops it.",
+                "Attaches a text, a document (PDF, DOCX, EPUB, HTML, e-mail, notebook), a folder, an https:// page, or "
+                "the output of a `!command`. Shows the size in tokens before you send; `/file *.py` attaches several. "
+                "Without a path it lists what is attached; `/file clear` drops it. With `/set find on`, long files "
+                "stay attached, and each message gets the passages that match it.",
                 attach_command.attach_files, "[PATH ...]", ("read", "attach"), "path"),
         SlashCommand("export", "export the conversation",
                 "Writes a file whose name decides the format: .md, .txt, .html, .json, or .jsonl (ShareGPT style). "

@@ -1,0 +1,98 @@
+"""The passages of documents that a question is answered from, as the model gets them."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from chat.documents.plain_text import InputText
+from chat.errors import DataError
+from chat.system.characters import fence_around
+from chat.system.terminal_text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chat.documents.document import Document
+    from chat.documents.passages import Passage
+    from chat.documents.search import PassageSearch
+
+MOST_BYTES = 12_000  # of passages: about 3,000 tokens of English, less than the smallest window of a Mistral model
+MOST_PLACES = 12  # that are named to the user
+CITE = "Name the page or the line of each passage that the answer relies on, as it stands in brackets above it."
+
+
+class Selection:
+    """Selects from documents what is sent with a question."""
+
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self._documents = documents
+        self._search: PassageSearch | None = None
+        self._whole = "\n\n".join(document.fenced() for document in documents)
+
+    def text_for(self, question: str) -> InputText:
+        """What is sent with a question: all of the documents if they are short, else the passages that match best.
+
+        Raises:
+            DataError: no passage has a word of the question.
+            ChatError: this Python has no full text search.
+        """
+        if len(self._whole.encode()) <= MOST_BYTES:
+            return InputText(self._whole)
+        if self._search is None:
+            from chat.documents.search import PassageSearch
+
+            self._search = PassageSearch(self._documents)
+        documents, chosen = self._search.documents, _within(self._search.ranked(question), MOST_BYTES)
+        if not chosen:
+            names = ", ".join(document.name for document in self._documents)
+            hint = "ask with words that stand in it, or send all of it without `--find`"
+            raise DataError(f"{names}: no passage has a word of the question", hint=hint)
+        chosen.sort(key=lambda passage: (passage.document, passage.start))
+        blocks = [
+            _block(documents[number], list(passages))
+            for number, passages in groupby(chosen, key=lambda passage: passage.document)
+        ]
+        count = len(self._search.passages)
+        note = f"{counted(len(chosen), 'passage')} of {count:,} sent: {_places(documents, chosen)}"
+        return InputText("\n\n".join([*blocks, CITE]), (note,))
+
+
+def _within(ranked: Sequence[Passage], most_bytes: int) -> list[Passage]:
+    """The best passages that fit together."""
+    chosen: list[Passage] = []
+    for passage in ranked:
+        most_bytes -= len(passage.text.encode()) + len(passage.place) + len(passage.heading)
+        if most_bytes < 0 and chosen:
+            break
+        chosen.append(passage)
+    return chosen
+
+
+def _block(document: Document, passages: Sequence[Passage]) -> str:
+    """Passages of one document, in its order; those that follow each other in one piece."""
+    pieces: list[str] = []
+    end = -1
+    for passage in passages:
+        if end >= 0 and not document.text[end : passage.start].strip():
+            pieces[-1] += document.text[end : passage.end]
+        else:
+            heading = f" {passage.heading}" if passage.heading and passage.heading not in passage.text[:200] else ""
+            text = passage.text.removeprefix(f"[{passage.place}]").lstrip("\n")
+            pieces.append(f"[{passage.place}]{heading}\n{text}")
+        end = passage.end
+    text = "\n\n".join(pieces)
+    fence = fence_around(text)
+    return f"Passages of `{document.name}`:\n{fence}\n{text}\n{fence}"
+
+
+def _places(documents: Sequence[Document], passages: Sequence[Passage]) -> str:
+    """Where the passages stand, for the user."""
+    parts = []
+    for number, group in groupby(passages, key=lambda passage: passage.document):
+        places = list(dict.fromkeys(passage.place for passage in group))
+        word = places[0].split(" ")[0]
+        numbers = ", ".join(place.split(" ", 1)[1] for place in places[:MOST_PLACES])
+        numbers += ", …" if len(places) > MOST_PLACES else ""
+        parts.append(f"{documents[number].name}, {word if len(places) == 1 else word + 's'} {numbers}")
+    return "; ".join(parts)

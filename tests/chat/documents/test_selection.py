@@ -1,0 +1,83 @@
+"""`--find`: the passages of long documents that match a question."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chat.documents.document import Document, Place
+from chat.documents.passages import LONGEST, passages_of
+from chat.documents.search import PassageSearch
+from chat.documents.selection import CITE, MOST_BYTES, Selection
+from chat.errors import DataError
+from tests.program import run
+
+ITEMS = "\n\n".join(
+    f"## Item {number}\n\nItem {number} weighs {number * 7} kilograms and was made in {1500 + number}. It is kept in a "
+    "cellar, where nobody looks at it but the cat, who does so once a day and without a word."
+    for number in range(1, 301)
+)
+
+
+def test_passages_hold_all_of_the_text_in_its_order() -> None:
+    text = ITEMS + "\n\n" + "One sentence of many. " * 500 + "\n\n" + "x" * 5000
+    passages = passages_of(Document("a.md", text), 0)
+    assert "".join("".join(passage.text.split()) for passage in passages) == "".join(text.split())
+    assert max(len(passage.text) for passage in passages) <= LONGEST
+    assert all(text[passage.start : passage.end] == passage.text for passage in passages)
+    assert (passages[76].heading, passages[76].place) == ("Item 77", "line 305")
+
+
+def test_a_passage_does_not_go_on_over_a_page() -> None:
+    text = "[page 1]\none\n\n[page 2]\ntwo\n\nthree"
+    places = (Place(0, "page 1"), Place(text.index("[page 2]"), "page 2"))
+    passages = passages_of(Document("a.pdf", text, places=places), 0)
+    assert [(passage.place, passage.text) for passage in passages] == [
+        ("page 1", "[page 1]\none"),
+        ("page 2", "[page 2]\ntwo\n\nthree"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("question", "first"),
+    [
+        ("How heavy is item 77?", "Item 77"),
+        ("itme 123", "Item 123"),
+        ("What was MADE in 1612?", "Item 112"),
+        ('"AND OR NOT (item* NEAR 45', "Item 45"),
+    ],
+)
+def test_words_typos_and_operators_of_the_search_are_words(question: str, first: str) -> None:
+    assert PassageSearch([Document("a.md", ITEMS)]).ranked(question)[0].heading == first
+
+
+def test_a_short_document_is_sent_whole_and_of_a_long_one_what_matches() -> None:
+    short = Document("a.md", "words")
+    assert Selection([short]).text_for("anything at all").text == short.fenced()
+    found = Selection([short, Document("b.md", ITEMS)]).text_for("What does item 250 weigh?")
+    assert "Passages of `b.md`:\n```\n" in found.text and "Item 250 weighs 1750 kilograms" in found.text
+    assert found.text.endswith(CITE) and len(found.text.encode()) < MOST_BYTES + 1000
+    assert found.warnings[0].startswith("1 passage of 301 sent: b.md, line 997")
+    with pytest.raises(DataError, match=r"^a\.md, b\.md: no passage has a word of the question$"):
+        Selection([short, Document("b.md", ITEMS)]).text_for("Xylophon?")
+
+
+def test_passages_that_follow_each_other_are_one_piece() -> None:
+    found = Selection([Document("b.md", ITEMS)]).text_for("weighs 539 kilograms or 546 kilograms")
+    assert "[line 305]\n## Item 77" in found.text and "[line 309]" not in found.text
+
+
+def test_the_filter_finds_and_a_batch_finds_for_each_line(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "b.md").write_text(ITEMS)
+    asked = ("-f", tmp_path / "b.md", "--find", "-m", tiny_model, "--dry-run")
+    done = run(*asked, "What does item 250 weigh?")
+    assert "Item 250 weighs" in json.loads(done.stdout)["text"] and b"note: 1 passage of 300 sent: b.md" in done.stderr
+    lines = b'"What does item 251 weigh?"\n"What does item 252 weigh?"\n'
+    rows = [json.loads(line) for line in run(*asked, "--batch", "-", stdin=lines).stdout.splitlines()]
+    assert ["Item 251 weighs" in row["text"] for row in rows] == [True, False]
+    assert "Item 252 weighs" in rows[1]["text"]
+    for arguments, sentence in ((asked, b"needs a question"), (("--find", "hi"), b"--find needs --file")):
+        done = run(*arguments)
+        assert done.returncode == 2 and sentence in done.stderr
