@@ -16,7 +16,7 @@ from chat.core.conversation import Conversation, Message
 from chat.core.request import Prompt
 from chat.core.tool_results import check_no_pending_calls, result_messages
 from chat.documents.plain_text import InputText
-from chat.errors import ChatError, ExitCode, UsageError
+from chat.errors import ChatError, ContextError, ExitCode, UsageError
 from chat.models.last_used import with_last_model
 
 if TYPE_CHECKING:
@@ -43,8 +43,17 @@ def answer_once(words: Sequence[str], resolved: ResolvedSettings, environment: E
         ChatError: anything that kept the answer from being complete.
     """
     output = AnswerOutput(resolved.settings, environment)
-    if resolved.settings.session is not None or resolved.settings.continue_last:
-        return _answer_in_session(words, resolved, output)
+    in_session = resolved.settings.session is not None or resolved.settings.continue_last
+    try:
+        return (_answer_in_session if in_session else _answer_alone)(words, resolved, output)
+    except ContextError as error:
+        if resolved.settings.file and not resolved.settings.find:
+            way = "`--find` sends only the passages of the files that matter"
+            error.hint = f"{error.hint}; {way}" if error.hint else way
+        raise
+
+
+def _answer_alone(words: Sequence[str], resolved: ResolvedSettings, output: AnswerOutput) -> int:
     resolved = with_last_model(resolved)
     settings = resolved.settings
     output.note_unnamed_model(resolved)

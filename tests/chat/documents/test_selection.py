@@ -74,6 +74,10 @@ def test_the_filter_finds_and_a_batch_finds_for_each_line(tmp_path: Path, tiny_m
     asked = ("-f", tmp_path / "b.md", "--find", "-m", tiny_model, "--dry-run")
     done = run(*asked, "What does item 250 weigh?")
     assert "Item 250 weighs" in json.loads(done.stdout)["text"] and b"note: 1 passage of 300 sent: b.md" in done.stderr
+    done = run(
+        "-f", tmp_path / "b.md", "-m", tiny_model, "--context", "64", "--window", "off", "What does item 250 weigh?"
+    )
+    assert done.returncode == 5 and b"; `--find` sends only the passages of the files that matter" in done.stderr
     lines = b'"What does item 251 weigh?"\n"What does item 252 weigh?"\n'
     rows = [json.loads(line) for line in run(*asked, "--batch", "-", stdin=lines).stdout.splitlines()]
     assert ["Item 251 weighs" in row["text"] for row in rows] == [True, False]
