@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from chat.system.environment import Environment
 
 PROGRAM = "mistral-chat"
+SHORT = "mchat"  # the same program
 REMOTE_MODELS = "remote-models"  # names that depend on the rest of the line
 MODELS_SECONDS = 2.0  # for a server to list its models
 USAGE = """\
@@ -48,7 +49,7 @@ _mistral_chat() {{
         while IFS=$'\\t' read -r name title; do
             if [[ $name == "$word"* ]]; then COMPREPLY+=( "$name" )
             elif [[ -n $title && $title == "$word"* ]]; then titled+=( "$name" ); fi
-        done < <({program} completion "$names" -- "${{COMP_WORDS[@]}}" 2>/dev/null)
+        done < <("${{COMP_WORDS[0]}}" completion "$names" -- "${{COMP_WORDS[@]}}" 2>/dev/null)
         [ ${{#COMPREPLY[@]}} = 0 ] && [ ${{#titled[@]}} = 1 ] && COMPREPLY=( "${{titled[@]}}" )
     fi
     case " $files " in *" $before "*)
@@ -65,19 +66,19 @@ _mistral_chat() {{
     esac
     COMPREPLY=( $(compgen -W "$words" -- "$word") )
 }}
-complete -F _mistral_chat {program}
+complete -F _mistral_chat {program} {short}
 """
 ZSH = """\
-#compdef {program}
+#compdef {program} {short}
 
 _mistral_chat_names() {{
-    local -a found=(${{(f)"$({program} completion $1 -- $words 2>/dev/null)"}})
+    local -a found=(${{(f)"$($words[1] completion $1 -- $words 2>/dev/null)"}})
     local -a names=(${{found%%$'\\t'*}}) shown=(${{found/$'\\t'/  }})
     compadd -l -d shown -a names
     [[ -n $2 ]] && _files
 }}
 {functions}
-if [ "$funcstack[1]" = "_{program}" ]; then _mistral_chat "$@"; else compdef _mistral_chat {program}; fi
+if [ "$funcstack[1]" = "_{program}" ]; then _mistral_chat "$@"; else compdef _mistral_chat {program} {short}; fi
 """
 
 
@@ -90,6 +91,7 @@ def bash(flags: Sequence[FlagSpec], commands: Sequence[CommandSpec]) -> str:
         cases += [_bash_case(f"{command.name} {part.name}", part.flags, [], part.names) for part in command.parts]
         paths += [f'"{command.name} {part.name}"' for part in command.parts]
     return BASH.format(
+        short=SHORT,
         program=PROGRAM,
         commands="|".join(command.name for command in commands),
         paths="|".join(paths),
@@ -119,7 +121,7 @@ def zsh(flags: Sequence[FlagSpec], commands: Sequence[CommandSpec]) -> str:
         functions += [
             _zsh_function(f"{command.name}_{part.name}", part.flags, (), part.names) for part in command.parts
         ]
-    return ZSH.format(program=PROGRAM, functions="\n".join(functions))
+    return ZSH.format(program=PROGRAM, short=SHORT, functions="\n".join(functions))
 
 
 def _zsh_function(path: str, flags: Sequence[FlagSpec], parts: Sequence[CommandSpec], names: str) -> str:
@@ -172,6 +174,7 @@ def fish(flags: Sequence[FlagSpec], commands: Sequence[CommandSpec]) -> str:
             lines += [_fish_flag(flag, both) for flag in part.flags]
             if part.names:
                 lines.append(f"complete -c {PROGRAM} -f -n {_quoted(both)} -a {_quoted(_fish_names(part.names))}")
+    lines.append(f"complete -c {SHORT} -w {PROGRAM}")
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ from chat.doctor.machine_checks import (
     ENGINE,
     Finding,
     Terminal,
+    check_command,
     check_engine_library,
     check_folders,
     check_history,
@@ -41,6 +42,7 @@ def examine(model: str | None, *, online: bool) -> Iterator[Finding]:
         online: ask the hub whether it answers.
     """
     yield check_program()
+    yield check_command(shutil.which("mistral-chat"))
     yield check_engine_library(installed(ENGINE), pinned())
     yield from _check_files(online=online)
     yield from check_terminal(_terminal())

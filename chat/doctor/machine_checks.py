@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 State = Literal["ok", "note", "problem"]
 ENGINE = "llama-cpp-python"
 NARROW = 40
+SCRIPT_BYTES = 4096
 COLOURS = {"truecolor": "16 million colours", "24bit": "16 million colours"}  # of COLORTERM
 FOLDERS: dict[str, Callable[[], Path]] = {
     "settings folder": config_folder,
@@ -61,6 +63,28 @@ def check_engine_library(found: str | None, wanted: str | None) -> Finding:
     return Finding(
         "library", "ok", f"{ENGINE} {found}" + (", the version this program was tested with" if wanted else "")
     )
+
+
+def check_command(found: str | None) -> Finding:
+    """Whether the command `mistral-chat` is this program: mistral-inference has a script of that name, too.
+
+    Args:
+        found: the file that a shell would run; None if there is none.
+    """
+    if found is None:
+        words = "`mistral-chat` is not on PATH"
+        return Finding("command", "note", words, f"add {Path(sys.executable).parent} to PATH, or name the file whole")
+    try:
+        script = Path(found).read_bytes()[:SCRIPT_BYTES]
+    except OSError as error:
+        return Finding("command", "note", f"{found} cannot be read: {reason_text(error)}")
+    if b"mistral_inference" in script:
+        words = f"`mistral-chat` is {found}, which belongs to the package mistral-inference"
+        return Finding("command", "problem", words, "`mchat` is this program under its other name")
+    if installed("mistral-inference"):
+        words = f"`mistral-chat` is {found}, and an update of the package mistral-inference would replace it"
+        return Finding("command", "note", words, "`mchat` is this program under its other name")
+    return Finding("command", "ok", found)
 
 
 def installed(name: str) -> str | None:

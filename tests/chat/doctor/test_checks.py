@@ -19,6 +19,7 @@ from tests.program import run_command
 
 USUAL = [
     "program",
+    "command",
     "library",
     "settings folder",
     "data folder",

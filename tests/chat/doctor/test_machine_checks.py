@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from chat.cli.doctor import finding_text
+from chat.doctor import machine_checks
 from chat.doctor.machine_checks import (
     Finding,
     Terminal,
+    check_command,
     check_engine_library,
     check_folder,
     check_history,
@@ -95,6 +97,20 @@ def test_the_hub_is_asked_only_where_that_is_wanted(hub: str, monkeypatch: pytes
     finding = check_hub(online=True)
     assert finding.state == "problem"
     assert finding.words.startswith("http://127.0.0.1:9 does not answer: ")
+
+
+def test_the_command_is_ours_missing_or_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "mistral-chat"
+    script.write_text("#!/usr/bin/python3\nfrom mistral_chat_launcher import main\nmain()\n")
+    assert check_command(str(script)) == Finding("command", "ok", str(script))
+    monkeypatch.setattr(machine_checks, "installed", lambda name: "1.6.0" if name == "mistral-inference" else None)
+    assert check_command(str(script)).state == "note"
+    script.write_text("from mistral_inference.main import mistral_chat\nmistral_chat()\n")
+    finding = check_command(str(script))
+    assert (finding.state, finding.hint) == ("problem", "`mchat` is this program under its other name")
+    assert finding.words == f"`mistral-chat` is {script}, which belongs to the package mistral-inference"
+    assert check_command(None).words == "`mistral-chat` is not on PATH"
+    assert check_command(str(tmp_path / "gone")).words.endswith("cannot be read: No such file or directory")
 
 
 def test_the_library_is_missing_other_or_right() -> None:
