@@ -79,8 +79,10 @@ IMPORTERS = {  # outside library -> the modules that may import it; a name that 
     "platformdirs": ("chat.system.paths",),
     "sqlite3": ("chat.history.", "chat.documents.search"),
     "typer": ("chat.cli.", "convert.cli"),
-    "gguf": ("convert.",),
+    "gguf": ("convert.", "chat.documents.word_vectors"),
     "numpy": (
+        "chat.documents.meaning",
+        "chat.documents.word_vectors",
         "convert.",
         "chat.llama.",
         "chat.inference.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from chat.system.characters import without_escaped_bytes
 from chat.system.text_files import MOST_TEXT_BYTES, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from chat.config.options import Settings
     from chat.documents.document import Document
@@ -40,7 +41,7 @@ def read_prompt(words: Sequence[str], settings: Settings, environment: Environme
         environment.read_stdin(),
         keep_newlines=settings.raw,
         may_be_empty=has_template,
-        finds=settings.find,
+        selection=partial(Selection, model=searching_model(settings)) if settings.find else None,
     )
     return InputText(PromptTemplate(settings).fill(composed.text), composed.warnings)
 
@@ -60,7 +61,7 @@ class BatchPrompt:
             raise UsageError("stdin cannot be both the batch and an attached file")
         stdin = environment.read_stdin() if "-" in settings.file else b""
         documents = open_all(settings.file, stdin)
-        self._selection = Selection(documents) if settings.find else None
+        self._selection = Selection(documents, searching_model(settings)) if settings.find else None
         self._before, self._after = without_escaped_bytes(_fenced(documents)), " ".join(words)
         self._template = PromptTemplate(settings)
         self.warnings = tuple(warning for document in documents for warning in document.warnings)
@@ -132,14 +133,14 @@ def compose(
     *,
     keep_newlines: bool = False,
     may_be_empty: bool = False,
-    finds: bool = False,
+    selection: Callable[[Sequence[Document]], Selection] | None = None,
 ) -> InputText:
     """One prompt: files first, then stdin, then the argument, with blank lines between them.
 
     Args:
         keep_newlines: keep the newlines around stdin's text (for `--raw`).
         may_be_empty: a prompt template will add text.
-        finds: of long files only the passages are sent that match stdin and the argument.
+        selection: takes of long files only the passages that match stdin and the argument.
 
     Raises:
         UsageError: the prompt is empty.
@@ -151,11 +152,11 @@ def compose(
     piped = InputText("") if "-" in files else text_of_stdin(stdin)
     typed = " ".join(words)
     warnings = [warning for document in documents for warning in document.warnings]
-    if finds:
+    if selection is not None:
         question = "\n".join((piped.text, typed))
         if not question.strip():
             raise UsageError("`--find` needs a question", hint='`mistral-chat -f FILE --find "question"`')
-        found = Selection(documents).text_for(question)
+        found = selection(documents).text_for(question)
         before = found.text
         warnings += found.warnings
     else:
@@ -168,6 +169,17 @@ def compose(
     if not text.strip() and not may_be_empty:
         raise UsageError("the prompt is empty", hint='`mistral-chat "question"`, or pipe text in')
     return InputText(without_escaped_bytes(text), (*warnings, *piped.warnings))
+
+
+def searching_model(settings: Settings) -> Path | None:
+    """The model whose embedding table helps to find passages; None where a server answers, or none is named yet.
+
+    Raises:
+        ModelError: it is missing.
+    """
+    from chat.models.resolve import resolve
+
+    return None if settings.remote or settings.model is None else resolve(settings.model)
 
 
 def open_all(names: Sequence[str], stdin: bytes) -> list[Document]:

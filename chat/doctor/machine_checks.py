@@ -73,7 +73,7 @@ def check_command(found: str | None) -> Finding:
     """
     if found is None:
         words = "`mistral-chat` is not on PATH"
-        return Finding("command", "note", words, f"add {Path(sys.executable).parent} to PATH, or name the file whole")
+        return Finding("command", "note", words, f"add {sys.prefix}/bin to PATH, or name the file whole")
     try:
         script = Path(found).read_bytes()[:SCRIPT_BYTES]
     except OSError as error:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST_WORDS = 64  # of a question
 HEADING_WEIGHT = 0.6  # of a word in a heading beside one in the text
-NEIGHBOUR_WEIGHT = 0.15  # of the passages before and after one
+NEIGHBOUR_WEIGHT = 0.05  # of the passages before and after one
 LEAST_SHARE = 0.3  # of the best match's score; what is below it has a common word of the question
 LIKENESS = 0.8  # of a word that is not in the documents to one that is, as difflib measures it
 _WORD = re.compile(r"\w+")
@@ -60,16 +60,20 @@ class PassageSearch:
             rows = ((f"{whole[each.document].name} {each.heading}", each.text) for each in self.passages)
             self._database.executemany("INSERT INTO words VALUES (?, ?)", rows)
 
-    def ranked(self, question: str) -> list[Passage]:
-        """The passages that have words of the question, the best match first."""
+    def scores(self, question: str) -> dict[int, float]:
+        """The numbers of the passages that have words of the question, with their scores by BM25."""
         words = self._words_of(question)
         if not words:
-            return []
+            return {}
         query = " OR ".join(f'"{word}"' for word in words)
         found = self._database.execute(
             "SELECT rowid - 1, -bm25(words, ?, 1.0) FROM words WHERE words MATCH ?", (HEADING_WEIGHT, query)
         )
-        scores = dict(found)
+        return dict(found)
+
+    def ranked(self, question: str) -> list[Passage]:
+        """The passages that have words of the question, the best match first."""
+        scores = self.scores(question)
         total = {number: score + self._around(number, scores) for number, score in scores.items()}
         least = LEAST_SHARE * max(total.values(), default=0)
         best = sorted((number for number in total if total[number] >= least), key=lambda each: (-total[each], each))

@@ -2,31 +2,61 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chat.documents.plain_text import InputText
-from chat.errors import DataError
+from chat.errors import ChatError, DataError
 from chat.system.characters import fence_around
 from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from chat.documents.document import Document
     from chat.documents.passages import Passage
     from chat.documents.search import PassageSearch
 
+RANK = "chat.documents.ranking"
 MOST_BYTES = 12_000  # of passages: about 3,000 tokens of English, less than the smallest window of a Mistral model
 MOST_PLACES = 12  # that are named to the user
 CITE = "Name the page or the line of each passage that the answer relies on, as it stands in brackets above it."
 
 
+@dataclass(frozen=True)
+class RankingQuestion:
+    """What is asked of which documents.
+
+    Attributes:
+        model: a GGUF whose embedding table gives the vectors of words.
+        names: of the documents.
+        texts: of the documents, without parts.
+        places: of each document, (start, label).
+        question: what is looked for.
+    """
+
+    model: str
+    names: list[str]
+    texts: list[str]
+    places: list[Any]
+    question: str
+
+
 class Selection:
     """Selects from documents what is sent with a question."""
 
-    def __init__(self, documents: Sequence[Document]) -> None:
+    def __init__(self, documents: Sequence[Document], model: Path | None = None) -> None:
+        """Select from these documents.
+
+        Args:
+            documents: of which something is sent.
+            model: the GGUF that answers: words that are near each other in its embedding table match, too.
+        """
         self._documents = documents
+        self._model = model
         self._search: PassageSearch | None = None
         self._whole = "\n\n".join(document.fenced() for document in documents)
 
@@ -43,7 +73,8 @@ class Selection:
             from chat.documents.search import PassageSearch
 
             self._search = PassageSearch(self._documents)
-        documents, chosen = self._search.documents, _within(self._search.ranked(question), MOST_BYTES)
+        ranked, warnings = self._ranked(self._search, question)
+        documents, chosen = self._search.documents, _within(ranked, MOST_BYTES)
         if not chosen:
             names = ", ".join(document.name for document in self._documents)
             hint = "ask with words that stand in it, or send all of it without `--find`"
@@ -55,7 +86,29 @@ class Selection:
         ]
         count = len(self._search.passages)
         note = f"{counted(len(chosen), 'passage')} of {count:,} sent: {_places(documents, chosen)}"
-        return InputText("\n\n".join([*blocks, CITE]), (note,))
+        return InputText("\n\n".join([*blocks, CITE]), (*warnings, note))
+
+    def _ranked(self, search: PassageSearch, question: str) -> tuple[list[Passage], tuple[str, ...]]:
+        """The passages that match, best first, and warnings."""
+        by_words = search.ranked(question)
+        if self._model is None:
+            return by_words, ()
+        from chat.worker.task import run_isolated_task
+
+        whole = search.documents
+        asked = RankingQuestion(
+            str(self._model),
+            [each.name for each in whole],
+            [each.text for each in whole],
+            [each.places for each in whole],
+            question,
+        )
+        try:
+            with closing(run_isolated_task(RANK, asdict(asked))) as messages:
+                (found,) = messages
+        except ChatError as error:
+            return by_words, (f"the passages were found by their words only: {error.message}",)
+        return [search.passages[number] for number in found["passages"]], ()
 
 
 def _within(ranked: Sequence[Passage], most_bytes: int) -> list[Passage]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.app import request_builder
@@ -42,7 +43,7 @@ def send_message(state: SessionState, text: str) -> bool:
     files = [attachment.fenced() for attachment in attachments]
     if attachments and state.settings.find:
         try:
-            found = Selection(attachments).text_for(text)
+            found = Selection(attachments, Path(state.model_path) if state.model_path else None).text_for(text)
         except DataError as error:
             state.show_error(error)
             return True  # the message can be edited

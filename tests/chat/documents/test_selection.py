@@ -73,7 +73,7 @@ def test_the_filter_finds_and_a_batch_finds_for_each_line(tmp_path: Path, tiny_m
     (tmp_path / "b.md").write_text(ITEMS)
     asked = ("-f", tmp_path / "b.md", "--find", "-m", tiny_model, "--dry-run")
     done = run(*asked, "What does item 250 weigh?")
-    assert "Item 250 weighs" in json.loads(done.stdout)["text"] and b"note: 1 passage of 300 sent: b.md" in done.stderr
+    assert "Item 250 weighs" in json.loads(done.stdout)["text"] and b" of 300 sent: b.md" in done.stderr
     done = run(
         "-f", tmp_path / "b.md", "-m", tiny_model, "--context", "64", "--window", "off", "What does item 250 weigh?"
     )

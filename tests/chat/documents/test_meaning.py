@@ -1,0 +1,71 @@
+"""Passages are found by words of like meaning, as the embedding table of a model has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGUFWriter
+
+from chat.documents import selection
+from chat.documents.document import Document
+from chat.documents.selection import Selection
+from chat.documents.word_vectors import WordVectors
+from chat.errors import DataError
+from tests.bench.passage_search import by_words, found, questions
+
+WORDS = ["boat", "ship", "bread", "loaf", "town", "sailed", "mill", "gate", "wall", "tree"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Only what is read: pieces and their table, in which each two words that follow each other are alike."""
+    path = tmp_path_factory.mktemp("vectors") / "words.gguf"
+    seeded = np.random.default_rng(3)
+    pieces = ["<unk>", "▁", *(f"▁{word}" for word in WORDS), *"abcdefghijklmnopqrstuvwxyz"]
+    table = seeded.standard_normal((len(pieces), 64)).astype(np.float32)
+    for number in range(2, 2 + len(WORDS), 2):
+        table[number + 1] = table[number] + 0.1 * table[number + 1]
+    writer = GGUFWriter(path, "llama")
+    writer.add_token_list(pieces)
+    writer.add_tensor("token_embd.weight", table + 5)  # what all have in common is taken out
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_like_words_have_like_vectors_and_unknown_letters_none(model: Path) -> None:
+    rows = WordVectors(model).of(["boat", "ship", "bread", "漢", "boats"])
+    assert rows.dtype == np.float32 and rows.shape == (5, 64)
+    assert rows[0] @ rows[1] > 0.9 > 0.5 > abs(rows[0] @ rows[2])
+    assert not rows[3] @ rows[0] > 0.5 and rows[4] @ rows[0] > 0.5
+    assert np.allclose(np.linalg.norm(rows[[0, 1, 2, 4]], axis=1), 1, atol=1e-5)
+
+
+def test_a_passage_is_found_by_another_word_for_what_it_says(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "MOST_BYTES", 400)
+    passages = [f"The {word} of {number} was old." + " And so on." * 90 for number, word in enumerate(WORDS[::2])]
+    document = Document("a.md", "\n\n".join(passages))
+    with pytest.raises(DataError, match="no passage has a word"):
+        Selection([document]).text_for("ship")
+    assert "The boat of 0" in Selection([document], model).text_for("ship").text
+    assert "The bread of 1" in Selection([document], model).text_for("loaf").text
+
+
+def test_a_file_without_a_table_leaves_the_search_to_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "MOST_BYTES", 10)
+    (tmp_path / "no.gguf").write_bytes(b"GGUF")
+    found = Selection([Document("a.md", "bread is baked")], tmp_path / "no.gguf").text_for("bread?")
+    assert "bread is baked" in found.text
+    assert found.warnings[0].startswith("the passages were found by their words only: ")
+
+
+def test_of_the_questions_that_were_made_for_it_the_words_alone_find_two_thirds() -> None:
+    """60 questions use the words of the text, 100 other words, and 40 hardly any of it."""
+    right, asked = found(by_words, questions())
+    assert (asked["same"], asked["all"]) == (60, 200)
+    assert right["same"] >= 58
+    assert right["all"] >= 128
