@@ -14,8 +14,8 @@ from chat.system.terminal_text import count_text, size_text
 
 if TYPE_CHECKING:
     from chat.system.environment import Environment
+    from convert.calibration import CalibrationPlan
     from convert.draft import ConversionDraft, ConversionOptions, ConversionReport
-    from convert.pipeline import CalibrationPlan
     from convert.quantize.recipes import Plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
@@ -101,9 +101,10 @@ def convert(
     verbose: Verbose = False,
 ) -> int:
     """Turn a checkpoint into a GGUF, in one pass."""
+    from convert.calibration import plan_calibration
     from convert.draft import ConversionOptions
+    from convert.drafting import make_draft
     from convert.pipeline import convert as run
-    from convert.pipeline import make_draft, plan_calibration
     from convert.source_resolver import find_adapter, find_outline, find_source
 
     if base is not None and lora:

@@ -1,8 +1,8 @@
-"""Draft the GGUF of a checkpoint, with adapters merged into it."""
+"""Open a checkpoint, with adapters merged into it, and draft its GGUF."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,31 +13,80 @@ from convert.lora.adapter import open_adapters
 from convert.lora.merge import merge_all, need_own_ends, tied_warnings
 from convert.output.metadata import Origin, fingerprint, fingerprint_with, make_keys
 from convert.output.sliding_window import choose_target
-from convert.quantize.type_overrides import read_type_overrides
+from convert.quantize.recipes import find_recipe
+from convert.quantize.type_overrides import TypeOverrides
 from convert.tensors.layout import count_parameters, lay_out, rope_factors, settle_output, shape_finder, sinks, untie
 from convert.tensors.text_model import read_text_model
 from convert.tokenizer.load import read_vocabulary
 from convert.tokenizer.prompt_formats import RAW, is_base_model
 
 if TYPE_CHECKING:
+    from convert.architecture.hyperparameters import Hyperparameters
     from convert.draft import ConversionOptions
+    from convert.output.sliding_window import TargetModel
+    from convert.tensors.layout import OutputTensor
     from convert.tokenizer.vocabulary import GgufVocabulary
-
 DEFAULT_TYPE = "Q4_K_M"
 
 
-def draft_checkpoint(options: ConversionOptions) -> ConversionDraft:
-    """Open a checkpoint and decide everything, without reading weights or writing a byte.
+@dataclass(frozen=True)
+class CheckpointModel:
+    """An opened checkpoint with the adapters that are merged into it.
+
+    Attributes:
+        tensors: of the new file.
+        sizes: of the model, which the types depend on.
+        target: what the new file computes.
+    """
+
+    tensors: tuple[OutputTensor, ...]
+    sizes: Hyperparameters
+    target: TargetModel
+    _vocabulary: GgufVocabulary
+    _origin: Origin
+    _source_bytes: int
+    _warnings_before: tuple[str, ...]  # those about the types
+    _warnings_after: tuple[str, ...]
+
+    def draft(self, types: TypeOverrides | None, output: Path | None) -> ConversionDraft:
+        """Decide the whole new file.
+
+        Args:
+            types: of its tensors; None is Q4_K_M.
+            output: its path; None makes a name, in the current folder.
+
+        Raises:
+            DataError: the importance matrix was made with another model.
+        """
+        types = types or TypeOverrides(find_recipe(DEFAULT_TYPE))
+        plan = plan_model(self.tensors, self.sizes, types)
+        origin = self._origin
+        return ConversionDraft(
+            path=output or Path(f"{origin.short_name}-{plan.type_name}.gguf"),
+            keys=(*make_keys(self.target, self._vocabulary, types.recipe, origin), *types.keys()),
+            plan=plan,
+            jobs=make_jobs(plan, self.tensors, types),
+            architecture=self.target.architecture,
+            source=origin.name,
+            details=ModelDetails(
+                window=self.target.sizes.window,
+                context=self.sizes.context,
+                prompt_format=self._vocabulary.prompt_format,
+                parameters=origin.parameters,
+                source_bytes=self._source_bytes,
+                source_sha256=origin.sha256,
+                filled_in=self.sizes.filled_in,
+            ),
+            warnings=(*self._warnings_before, *types.warnings(plan), *self._warnings_after),
+        )
+
+
+def open_checkpoint_model(options: ConversionOptions) -> CheckpointModel:
+    """Open a checkpoint and decide everything but the types, without reading weights or writing a byte.
 
     Raises:
         ChatError: the options, the checkpoint or an adapter are not usable.
     """
-    types = read_type_overrides(
-        options.type or DEFAULT_TYPE,
-        options.tensor_types,
-        options.imatrix,
-        is_to_be_measured=options.calibrate is not None,
-    )
     checkpoint = open_checkpoint(options.source)
     model = read_text_model(checkpoint)
     stated = read_hyperparameters(checkpoint.config_path, model.config, shape_finder(model.tensors))
@@ -60,31 +109,20 @@ def draft_checkpoint(options: ConversionOptions) -> ConversionDraft:
     outputs += rope_factors(own)
     if target.is_windowed:
         outputs += sinks(own)
-    plan = plan_model(outputs, own, types)
-    return ConversionDraft(
-        path=options.output or Path(f"{origin.short_name}-{plan.type_name}.gguf"),
-        keys=(*make_keys(target, vocabulary, types.recipe, origin), *types.keys()),
-        plan=plan,
-        jobs=make_jobs(plan, outputs, types),
-        architecture=target.architecture,
-        source=origin.name,
-        details=ModelDetails(
-            window=target.sizes.window,
-            context=own.context,
-            prompt_format=vocabulary.prompt_format,
-            parameters=origin.parameters,
-            source_bytes=checkpoint.nbytes,
-            source_sha256=origin.sha256,
-            filled_in=own.filled_in,
-        ),
-        warnings=(
+    return CheckpointModel(
+        tensors=outputs,
+        sizes=own,
+        target=target,
+        _vocabulary=vocabulary,
+        _origin=origin,
+        _source_bytes=checkpoint.nbytes,
+        _warnings_before=(
             *model.warnings,
             *settled.warnings,
             *(warning for adapter, _ in adapters for warning in adapter.warnings),
             *(tied_warnings(adapters) if settled.sizes.is_tied else ()),
-            *types.warnings(plan),
-            *vocabulary.warnings,
         ),
+        _warnings_after=vocabulary.warnings,
     )
 
 

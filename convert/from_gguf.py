@@ -1,9 +1,9 @@
-"""Draft the GGUF of another GGUF: its window put in or taken out, adapters merged, tensors quantized again."""
+"""Open a GGUF and draft another: its window put in or taken out, adapters merged, tensors quantized again."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,83 +18,114 @@ from convert.output.metadata import short_name
 from convert.output.sliding_window import TargetModel, apply_window_option, choose_target, no_window_error, window_note
 from convert.quantize.kernels import ALL_TYPES, BLOCK_TYPES, PackedRows
 from convert.quantize.recipes import Plan, place_tensors
-from convert.quantize.type_overrides import TypeOverrides, read_type_overrides
 from convert.tensors.layout import OutputTensor, count_parameters, sinks, untie
 from convert.tokenizer.prompt_formats import RAW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from convert.architecture.hyperparameters import Hyperparameters
     from convert.checkpoint.rows import Rows
     from convert.draft import ConversionOptions
     from convert.lora.adapter import Adapter
     from convert.output.tensor_writer import Job
+    from convert.quantize.type_overrides import TypeOverrides
 
 _WINDOW_AT_END = re.compile(r"-(?:no-window|window-\d+)$")
 _TYPE_AT_END = re.compile(r"[-_.](?:I?Q\d\w*|TQ\d\w*|B?F\d\d|FP\d\d|MXFP4\w*)$", re.IGNORECASE)
 
 
-def draft_gguf(options: ConversionOptions) -> ConversionDraft:
-    """Open a GGUF and decide everything, without reading tensors or writing a byte.
+@dataclass(frozen=True)
+class GgufModel:
+    """An opened GGUF with the adapters that are merged into it.
+
+    Attributes:
+        tensors: of the new file.
+        target: what the new file computes.
+    """
+
+    tensors: tuple[OutputTensor, ...]
+    target: TargetModel
+    _source: GgufSource
+    _adapters: tuple[tuple[Adapter, float], ...]
+    _parameters: int
+
+    @property
+    def sizes(self) -> Hyperparameters:
+        """Of the model, which the types depend on."""
+        return self.target.sizes
+
+    def draft(self, types: TypeOverrides | None, output: Path | None) -> ConversionDraft:
+        """Decide the whole new file.
+
+        Args:
+            types: of its tensors; None where they keep theirs.
+            output: its path; None makes a name, in the current folder.
+
+        Raises:
+            UsageError: convert does not write a type that a tensor keeps.
+            DataError: the importance matrix was made with another model.
+        """
+        source, target, adapters = self._source, self.target, self._adapters
+        plan = plan_model(self.tensors, self.sizes, types) if types else _plan_as_it_is(source, self.tensors)
+        jobs = make_jobs(plan, self.tensors, types)
+        if types is None:
+            _check_writable(jobs)
+        note = window_note(target.noted_windows) if target.sizes.windows != source.applied_windows else ()
+        file = source.file
+        return ConversionDraft(
+            path=output or _default_path(source, target, adapters, types),
+            keys=change_keys(file, target, types, (*note, *merged_names(file, adapters))),
+            plan=plan,
+            jobs=jobs,
+            architecture=target.architecture,
+            source=file.path.name,
+            details=ModelDetails(
+                window=target.sizes.window,
+                context=target.sizes.context,
+                prompt_format=file.metadata.get(MistralChatKey.PROMPT_FORMAT),
+                parameters=self._parameters,
+                source_bytes=file.size,
+                source_sha256=file.metadata.get(MistralChatKey.SOURCE_SHA256, ""),
+            ),
+            warnings=(
+                *_loss_warnings(source, jobs),
+                *(types.warnings(plan) if types else ()),
+                *(warning for adapter, _ in adapters for warning in adapter.warnings),
+                *(tied_warnings(adapters) if source.sizes.is_tied else ()),
+                *_format_warnings(source, adapters),
+            ),
+        )
+
+
+def open_gguf_model(options: ConversionOptions, *, keeps_types: bool) -> GgufModel:
+    """Open a GGUF and decide everything but the types, without reading tensors or writing a byte.
+
+    Args:
+        options: of the conversion.
+        keeps_types: no type is asked for, so that the tensors' bytes are copied where they do not change.
 
     Raises:
         UsageError: the options are not usable, or nothing would change.
         ChatError: the file or an adapter is not usable.
     """
-    types = _read_types(options)
     source = open_gguf(options.source)
     target = _choose_target(source, options.window)
-    is_window_new = target.sizes.windows != source.applied_windows
     adapters = open_adapters(options.adapters)
-    if types is None and not adapters and not is_window_new:
+    if keeps_types and not adapters and target.sizes.windows == source.applied_windows:
         raise _nothing_to_change(source, target)
-    tensors = source.tensors(as_floats=bool(types or adapters))
+    tensors = source.tensors(as_floats=bool(adapters) or not keeps_types)
     if need_own_ends(adapters):
         tensors, sizes = untie(tensors, target.sizes)
         target = replace(target, sizes=sizes)
     tensors = merge_all(tensors, adapters, target.sizes)
-    outputs = (*tensors, *_sinks(source, target))
-    plan = plan_model(outputs, target.sizes, types) if types else _plan_as_it_is(source, outputs)
-    jobs = make_jobs(plan, outputs, types)
-    if types is None:
-        _check_writable(jobs)
-    note = window_note(target.noted_windows) if is_window_new else ()
-    file = source.file
-    return ConversionDraft(
-        path=options.output or _default_path(source, target, adapters, types),
-        keys=change_keys(file, target, types, (*note, *merged_names(file, adapters))),
-        plan=plan,
-        jobs=jobs,
-        architecture=target.architecture,
-        source=file.path.name,
-        details=ModelDetails(
-            window=target.sizes.window,
-            context=target.sizes.context,
-            prompt_format=file.metadata.get(MistralChatKey.PROMPT_FORMAT),
-            parameters=count_parameters(tensors),
-            source_bytes=file.size,
-            source_sha256=file.metadata.get(MistralChatKey.SOURCE_SHA256, ""),
-        ),
-        warnings=(
-            *_loss_warnings(source, jobs),
-            *(types.warnings(plan) if types else ()),
-            *(warning for adapter, _ in adapters for warning in adapter.warnings),
-            *(tied_warnings(adapters) if source.sizes.is_tied else ()),
-            *_format_warnings(source, adapters),
-        ),
+    return GgufModel(
+        tensors=(*tensors, *_sinks(source, target)),
+        target=target,
+        _source=source,
+        _adapters=tuple(adapters),
+        _parameters=count_parameters(tensors),
     )
-
-
-def _read_types(options: ConversionOptions) -> TypeOverrides | None:
-    """The types that the user asks for; None where the tensors keep theirs."""
-    if options.type is not None:
-        return read_type_overrides(
-            options.type, options.tensor_types, options.imatrix, is_to_be_measured=options.calibrate is not None
-        )
-    if options.tensor_types or options.imatrix or options.calibrate:
-        option = "--tensor-type" if options.tensor_types else "--imatrix" if options.imatrix else "--calibrate"
-        raise UsageError(f"`{option}` needs a type for the rest of a GGUF", hint="add `-t Q4_K_M`")
-    return None
 
 
 def _choose_target(source: GgufSource, wanted: str) -> TargetModel:

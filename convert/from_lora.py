@@ -142,6 +142,10 @@ def _check_options(options: ConversionOptions) -> Recipe:
             f"{options.source} is an adapter",
             hint="write it for a model with `--base MODEL`, or merge it with `convert MODEL --lora ADAPTER`",
         )
+    if options.imatrix is not None:
+        raise UsageError(
+            "`--imatrix` has no effect on an adapter", hint="use it for the model that the adapter is merged into"
+        )
     recipe = find_recipe(options.type or DEFAULT_TYPE)
     if recipe.name not in TYPES:
         raise UsageError(f"an adapter cannot be of type {recipe.name}", hint=f"types are {', '.join(TYPES)}")

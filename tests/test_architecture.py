@@ -59,6 +59,8 @@ CONVERT_MODULES = (  # at the top of convert, after its packages
     "convert.from_checkpoint",
     "convert.from_gguf",
     "convert.from_lora",
+    "convert.drafting",
+    "convert.calibration",
     "convert.pipeline",
     "convert.source_resolver",
     "convert.cli",

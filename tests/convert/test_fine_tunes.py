@@ -9,7 +9,8 @@ import pytest
 
 from chat.errors import DataError
 from convert.draft import ConversionOptions
-from convert.pipeline import convert, make_draft
+from convert.drafting import make_draft
+from convert.pipeline import convert
 from tests.convert.samples import (
     Array,
     Sizes,

@@ -18,7 +18,7 @@ from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
 from chat.gguf.writer import KeyValue, encode_header
 from convert.draft import ConversionOptions
-from convert.from_gguf import draft_gguf
+from convert.drafting import make_draft
 from convert.pipeline import convert
 from convert.quantize.kernels import ALL_TYPES, dequantize, quantize
 from convert.quantize.recipes import place_tensors
@@ -253,7 +253,7 @@ def test_a_type_and_a_window_change_together(tmp_path: Path) -> None:
 )
 def test_the_default_name_says_what_changed(arguments: dict[str, Any], name: str, tmp_path: Path) -> None:
     source = made(V03, tmp_path / "my-v0.1.Q4_K_M.gguf", "Q4_K_M")
-    assert draft_gguf(ConversionOptions(source, **arguments)).path == Path(name)
+    assert make_draft(ConversionOptions(source, **arguments)).path == Path(name)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_the_default_name_says_what_changed(arguments: dict[str, Any], name: str
 )
 def test_the_default_name_does_not_say_what_was(arguments: dict[str, Any], name: str, tmp_path: Path) -> None:
     source = made(V01, tmp_path / "x-Q8_0-no-window.gguf", "Q8_0", window="off")
-    assert draft_gguf(ConversionOptions(source, **arguments)).path == Path(name)
+    assert make_draft(ConversionOptions(source, **arguments)).path == Path(name)
 
 
 @pytest.mark.parametrize("sizes", [Sizes(window=64), Sizes(experts=4)])
@@ -350,7 +350,7 @@ def test_an_adapter_in_a_quantized_file_is_quantized_again_where_it_changes_some
         ours = dequantize(after[name], ALL_TYPES[info.type], info.shape[1], info.shape[0])
         wanted = np.frombuffer(merged_there[name], "<f4").reshape(ours.shape)
         assert np.linalg.norm(ours - wanted) < 0.02 * np.linalg.norm(wanted)
-    assert draft_gguf(ConversionOptions(source, adapters=((poet, 1.0),))).path == Path("x+poet-Q8_0.gguf")
+    assert make_draft(ConversionOptions(source, adapters=((poet, 1.0),))).path == Path("x+poet-Q8_0.gguf")
 
 
 def test_an_adapter_changes_no_tensor_whose_type_cannot_be_written(tmp_path: Path) -> None:

@@ -168,6 +168,8 @@ def test_the_command_line_writes_adapters(
     assert not Path("poet-Q8_0.gguf").exists()
     assert run(["convert", str(adapter)]) == 2
     assert "is an adapter\nhint: write it for a model with `--base MODEL`" in capsys.readouterr().err
+    assert run(["convert", str(adapter), "--base", str(folder), "--imatrix", "m.gguf"]) == 2
+    assert "error: `--imatrix` has no effect on an adapter\nhint: " in capsys.readouterr().err
     assert run(["convert", str(adapter), "--base", str(folder)]) == 7
     assert "poet-F32.gguf exists already" in capsys.readouterr().err
 

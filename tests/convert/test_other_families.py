@@ -14,7 +14,8 @@ from chat.gguf.reader import read_gguf
 from chat.gguf.validate_lora import check_adapter_fits
 from chat.gguf.validate_model import check_model
 from convert.draft import ConversionOptions
-from convert.pipeline import convert, make_draft
+from convert.drafting import make_draft
+from convert.pipeline import convert
 from convert.quantize.recipes import Facts, find_recipe, make_plan
 from tests.convert.adapters import linear_modules, merged, pairs_for, write_peft
 from tests.convert.families import FAMILIES, LAYERS, OTHERS, make_family, tensors_of

@@ -14,7 +14,8 @@ import pytest
 from chat.errors import ChatError, DataError, FileError, ModelError, UsageError
 from chat.gguf.reader import read_gguf
 from convert.draft import ConversionOptions
-from convert.pipeline import convert, make_draft
+from convert.drafting import make_draft
+from convert.pipeline import convert
 from tests.convert.samples import (
     V01,
     V03,

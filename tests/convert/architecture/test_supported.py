@@ -13,7 +13,8 @@ import pytest
 from chat.errors import ChatError, DataError, ModelError
 from convert.architecture.supported import text_name
 from convert.draft import ConversionOptions
-from convert.pipeline import convert, make_draft
+from convert.drafting import make_draft
+from convert.pipeline import convert
 from tests.convert.adapters import linear_modules, make_original, merged, pairs_for, write_peft
 from tests.convert.samples import (
     V01,

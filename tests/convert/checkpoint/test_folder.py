@@ -14,7 +14,7 @@ import pytest
 from chat.errors import ChatError, DataError, ModelError
 from convert.checkpoint.folder import open_checkpoint
 from convert.draft import ConversionOptions
-from convert.pipeline import make_draft
+from convert.drafting import make_draft
 from convert.tensors.text_model import read_text_model
 from tests.convert.samples import (
     V01,

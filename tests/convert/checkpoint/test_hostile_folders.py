@@ -17,7 +17,7 @@ import pytest
 
 from chat.errors import ChatError, ExitCode
 from convert.draft import ConversionOptions
-from convert.pipeline import make_draft
+from convert.drafting import make_draft
 from tests.convert.adapters import make_original, pairs_for, write_peft
 from tests.convert.hostile_json import hostile_json
 from tests.convert.samples import V01, V03, Sizes, config_of, copy_checkpoint, hugging_face_tensors, make_checkpoint

@@ -13,7 +13,8 @@ import pytest
 from chat.errors import ChatError, DataError, ModelError
 from convert.dequantize.float8 import table
 from convert.draft import ConversionOptions
-from convert.pipeline import convert, make_draft
+from convert.drafting import make_draft
+from convert.pipeline import convert
 from tests.convert.adapters import linear_modules, make_original, merged, original_name, pairs_for, write_peft
 from tests.convert.quantizers import awq, e4m3, e5m2, float4, float8, gptq, packed_integers, write_json, write_tensors
 from tests.convert.samples import (

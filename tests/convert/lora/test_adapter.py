@@ -15,7 +15,8 @@ from chat.cli.main import run
 from chat.errors import ChatError, DataError, ModelError
 from chat.gguf.validate_lora import MERGE_HINT
 from convert.draft import ConversionOptions
-from convert.pipeline import convert, make_draft
+from convert.drafting import make_draft
+from convert.pipeline import convert
 from tests.convert.adapters import linear_modules, make_original, merged, pairs_for, write_mistral, write_peft
 from tests.convert.samples import (
     V01,

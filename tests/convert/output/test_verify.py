@@ -15,6 +15,7 @@ from chat.gguf.reader import read_gguf
 from chat.system.progress import Silent
 from convert import pipeline
 from convert.draft import ConversionOptions
+from convert.drafting import make_draft
 from convert.output.gguf_writer import PartialFile
 from convert.output.tensor_writer import Checksum, Job, checksum_of, write_tensors
 from convert.output.verify import read_places, try_out, verify
@@ -35,7 +36,7 @@ def spoiled(path: Path, kind: str, spoil: Callable[[Path], None], monkeypatch: p
 
 
 def jobs_of(options: ConversionOptions) -> tuple[Job, ...]:
-    return pipeline.make_draft(options).jobs
+    return make_draft(options).jobs
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])

@@ -19,9 +19,10 @@ from chat.errors import ModelError
 from chat.gguf.reader import read_gguf
 from chat.llama.activations import ColumnSums, add_experts, add_rows, tensor_name
 from chat.system.terminal_text import size_text
-from chat.worker import calibration
+from chat.worker import calibration as measurement
 from chat.worker.protocol import build, from_line, to_line
-from convert import pipeline
+from convert import calibration, from_checkpoint
+from convert.checkpoint.folder import open_checkpoint
 from convert.draft import ConversionOptions
 from convert.output import gguf_writer
 from convert.pipeline import convert
@@ -72,7 +73,7 @@ def test_a_model_with_a_window_gives_the_matrix_of_llama_imatrix(
     three_chunks = SAMPLE.read_bytes()[:2600].decode()
     matrix = tmp_path / "matrix.gguf"
     asked = CalibrationQuestion(str(converted("mistral-v0.1")), three_chunks, "text.txt", str(matrix))
-    calibration.answer(from_line(to_line(asdict(asked))), messages.append)
+    measurement.answer(from_line(to_line(asdict(asked))), messages.append)
     report = build(CalibrationReport, from_line(to_line(messages.pop()))["report"])
     assert messages == [{"chunks": 3}, *[{"read": 1}] * 3]
     assert (report.chunks, report.chunk_size, report.experts) == (3, 512, 0)
@@ -117,10 +118,10 @@ def test_experts_are_measured_and_the_file_is_the_one_that_the_matrix_makes(
 @pytest.mark.parametrize("chunks", range(1, 13))
 def test_a_chunk_is_read_whole_in_batches(chunks: int) -> None:
     """Three last chunks have two rows apart, as llama-imatrix computes 170 rows of each at a time."""
-    apart = [calibration.rows_apart(number, chunks) for number in range(chunks)]
+    apart = [measurement.rows_apart(number, chunks) for number in range(chunks)]
     assert apart == [0] * (chunks - 3) + [2] * 3 if chunks % 4 == 3 else apart == [0] * chunks
     for batch in (170, 256, 512):
-        parts = list(calibration.parts_of(512, batch, apart=apart[-1]))
+        parts = list(measurement.parts_of(512, batch, apart=apart[-1]))
         assert [row for start, stop in parts for row in range(start, stop)] == list(range(512))
         assert max(stop - start for start, stop in parts) <= batch
         assert not apart[-1] or parts[-1] == (510, 512)
@@ -212,7 +213,7 @@ def test_a_dry_run_says_what_would_be_read_and_written(
     command = ["convert", str(folder), "-t", "Q4_0", "-o", str(out), "--calibrate", str(text), "--dry-run"]
     assert run(command) == 0
     note = capsys.readouterr().err.splitlines()[0]
-    size = pipeline.plan_calibration(ConversionOptions(folder, out, "Q4_0", calibrate=text)).temporary
+    size = calibration.plan_calibration(ConversionOptions(folder, out, "Q4_0", calibrate=text)).temporary
     assert size is not None
     assert note == (
         f"{text} would be read with a temporary Q8_0 file of {size_text(size.size)} beside the output, "
@@ -229,6 +230,28 @@ def test_a_dry_run_says_what_would_be_read_and_written(
     assert not out.exists()
 
 
+def test_a_checkpoint_is_opened_once(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+
+    def open_and_count(folder: Path) -> Any:
+        opened.append(folder)
+        return open_checkpoint(folder)
+
+    def measure(_model: Path, _text: object, matrix: Path, **_: object) -> CalibrationReport:
+        matrix.write_bytes((REFERENCES / "mixtral.gguf").read_bytes())
+        return CalibrationReport(2, 512, 9, 12, 0)
+
+    monkeypatch.setattr(from_checkpoint, "open_checkpoint", open_and_count)
+    monkeypatch.setattr(calibration, "measure_importance", measure)
+    monkeypatch.setattr(calibration, "check_length", lambda *_: None)
+    folder, out = make_checkpoint(tmp_path / "model", SIZES), tmp_path / "out.gguf"
+    convert(ConversionOptions(folder, out, "Q4_0", calibrate=text, verify=False, show_progress=False))
+    assert opened == [folder]
+    again, matrix = tmp_path / "again.gguf", tmp_path / "out.imatrix.gguf"
+    convert(ConversionOptions(folder, again, "Q4_0", imatrix=matrix, verify=False, show_progress=False))
+    assert out.read_bytes() == again.read_bytes()
+
+
 @pytest.mark.parametrize("error", [ModelError("the model computes NaN"), KeyboardInterrupt()])
 def test_a_measurement_that_fails_or_is_stopped_leaves_nothing(
     error: BaseException, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
@@ -238,8 +261,8 @@ def test_a_measurement_that_fails_or_is_stopped_leaves_nothing(
         assert read_gguf(model).type_name == "Q8_0"
         raise error
 
-    monkeypatch.setattr(pipeline, "measure_importance", fail)
-    monkeypatch.setattr(pipeline, "check_length", lambda *_: None)
+    monkeypatch.setattr(calibration, "measure_importance", fail)
+    monkeypatch.setattr(calibration, "check_length", lambda *_: None)
     folder, out = make_checkpoint(tmp_path / "model", SIZES), tmp_path / "new" / "out.gguf"
     out.parent.mkdir()
     with pytest.raises(type(error)):
@@ -254,7 +277,7 @@ def test_a_text_that_is_too_short_is_refused_before_a_weight_is_read(
     def no_weights(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(pipeline, "write_tensors", no_weights)
+    monkeypatch.setattr(calibration, "write_tensors", no_weights)
     folder, text, out = make_checkpoint(tmp_path / "model", SIZES), tmp_path / "text.txt", tmp_path / "new" / "out.gguf"
     text.write_text("a few words")
     out.parent.mkdir()
@@ -270,7 +293,7 @@ def test_the_space_for_the_temporary_file_is_asked_for_before_any_work(
     tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, out = make_checkpoint(tmp_path / "model", SIZES), tmp_path / "out.gguf"
-    plan = pipeline.plan_calibration(ConversionOptions(folder, out, "Q4_0", calibrate=text))
+    plan = calibration.plan_calibration(ConversionOptions(folder, out, "Q4_0", calibrate=text))
     assert plan.temporary is not None and plan.temporary.size > plan.draft.size
     usage = shutil.disk_usage(tmp_path)
     free = usage._replace(free=plan.draft.size)

@@ -14,7 +14,8 @@ from chat.errors import DataError
 from convert.checkpoint.rows import TransposedRows
 from convert.checkpoint.safetensors_file import open_safetensors
 from convert.draft import ConversionOptions
-from convert.pipeline import convert, make_draft
+from convert.drafting import make_draft
+from convert.pipeline import convert
 from convert.tensors.layout import rotary_order
 from convert.tensors.names import SPELLINGS, meaning_of
 from tests.convert.samples import (

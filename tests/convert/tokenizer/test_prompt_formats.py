@@ -10,7 +10,8 @@ import pytest
 
 from chat.gguf.reader import read_gguf
 from convert.draft import ConversionOptions
-from convert.pipeline import convert, make_draft
+from convert.drafting import make_draft
+from convert.pipeline import convert
 from convert.tokenizer.prompt_formats import is_base_model
 from tests.convert.samples import V01, V03, copy_checkpoint
 
