@@ -11,10 +11,10 @@ from chat.errors import FileError, UsageError
 from chat.gguf.reader import read_gguf
 from chat.system.progress import byte_bar
 from chat.system.terminal_text import size_text
-from convert.drafting import open_model, read_types, writes_adapter
+from convert.drafting import draft_model, open_model, read_types, writes_adapter
 from convert.gguf_source import is_gguf
 from convert.output import gguf_writer
-from convert.output.tensor_writer import usable_cpus, write_tensors
+from convert.output.tensor_writer import NewFile, usable_cpus, write_tensors
 from convert.quantize.calibrate import (
     calibration_note,
     calibration_warnings,
@@ -29,6 +29,7 @@ from convert.quantize.recipes import find_recipe
 from convert.quantize.type_overrides import TypeOverrides
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from chat.system.environment import Environment
@@ -47,8 +48,8 @@ class CalibrationPlan:
     Attributes:
         text: what is read.
         model: what is converted.
-        types: of the new file, which lack the matrix yet.
-        draft: the new file, without the matrix.
+        types: of each new file, which lack the matrix yet.
+        drafts: the new files, without the matrix.
         matrix: where the matrix is kept.
         reader: the file that reads the text; None is a temporary one.
         temporary: the temporary file.
@@ -56,15 +57,16 @@ class CalibrationPlan:
 
     text: CalibrationText
     model: CheckpointModel | GgufModel
-    types: TypeOverrides
-    draft: ConversionDraft
+    types: tuple[TypeOverrides, ...]
+    drafts: tuple[ConversionDraft, ...]
     matrix: Path
     reader: Path | None
     temporary: ConversionDraft | None
 
     def fault(self, *, overwrite: bool) -> FileError | None:
         """Why a file cannot be written, or None."""
-        fault = gguf_writer.target_fault(self.draft.path, self.draft.size, overwrite=overwrite)
+        targets = [(draft.path, draft.size) for draft in self.drafts]
+        fault = gguf_writer.targets_fault(targets, overwrite=overwrite)
         if fault is not None:
             return fault
         if self.matrix.is_dir() or (os.path.lexists(self.matrix) and not overwrite):
@@ -90,14 +92,18 @@ class CalibrationPlan:
         )
         return f"{self.text.path} would be read with {reader}, and the importance matrix written to {self.matrix}"
 
-    def draft_with_matrix(self) -> ConversionDraft:
-        """The new file, once the matrix has been made.
+    def drafts_with_matrix(self) -> tuple[ConversionDraft, ...]:
+        """The new files, once the matrix has been made.
 
         Raises:
             ChatError: the matrix cannot be read.
         """
-        types = replace(self.types, importance=read_imatrix(self.matrix), is_to_be_measured=False)
-        return self.model.draft(types, self.draft.path)
+        matrix = read_imatrix(self.matrix)
+        types = [
+            replace(each, importance=matrix, is_to_be_measured=False) if each.is_to_be_measured else each
+            for each in self.types
+        ]
+        return tuple(self.model.draft(each, draft.path) for each, draft in zip(types, self.drafts, strict=True))
 
 
 def plan_calibration(options: ConversionOptions) -> CalibrationPlan:
@@ -113,22 +119,27 @@ def plan_calibration(options: ConversionOptions) -> CalibrationPlan:
     if writes_adapter(options):
         raise UsageError("`--calibrate` has no effect on an adapter", hint="calibrate the model that it is merged into")
     text = read_calibration_text(options.calibrate)
-    types = read_types(options)
-    assert types is not None  # a GGUF has been asked for one
+    types = tuple(filter(None, read_types(options)))
     model = open_model(options)
-    draft = model.draft(types, options.output)
-    if not uses_importance(draft.plan):
+    drafts = draft_model(model, types, options)
+    if not any(uses_importance(draft.plan) for draft in drafts):
         raise UsageError(
-            f"`--calibrate` changes nothing in {draft.plan.type_name}",
+            f"`--calibrate` changes nothing in {' and '.join(draft.plan.type_name for draft in drafts)}",
             hint="leave it out, or choose a smaller type such as `-t Q4_K_M`",
         )
-    matrix = draft.path.with_name(f"{draft.path.name.removesuffix('.gguf')}.imatrix.gguf")
+    first = drafts[0].path
+    matrix = first.with_name(f"{_matrix_name(drafts)}.imatrix.gguf")
     source = read_gguf(options.source) if is_gguf(options.source) else None
     if source and not options.adapters and source.window == model.target.sizes.window:
-        return CalibrationPlan(text, model, types, draft, matrix, options.source, None)
-    path = draft.path.with_name(f"{draft.path.name}.calibration")
-    temporary = model.draft(TypeOverrides(find_recipe(CALIBRATED_TYPE)), path)
-    return CalibrationPlan(text, model, types, draft, matrix, None, temporary)
+        return CalibrationPlan(text, model, types, drafts, matrix, options.source, None)
+    temporary = model.draft(TypeOverrides(find_recipe(CALIBRATED_TYPE)), first.with_name(f"{first.name}.calibration"))
+    return CalibrationPlan(text, model, types, drafts, matrix, None, temporary)
+
+
+def _matrix_name(drafts: Sequence[ConversionDraft]) -> str:
+    """The name of the one new file, or what the names of several have before and after their types."""
+    name = drafts[0].path.name.removesuffix(".gguf")
+    return name.replace(f"-{drafts[0].plan.type_name}", "") if len(drafts) > 1 else name
 
 
 def make_matrix(
@@ -156,7 +167,7 @@ def make_matrix(
             file.write(header, 0)
             check_length(file.path, plan.text)
             with byte_bar(title, plan.temporary.plan.data_bytes, enabled=shown, environment=environment) as bar:
-                write_tensors(plan.temporary.jobs, file, len(header), usable_cpus(), bar)
+                write_tensors([NewFile(plan.temporary.jobs, file, len(header))], usable_cpus(), bar)
             reader = file.path
         report = measure_importance(
             reader or options.source, plan.text, matrix.path, show_progress=shown, environment=environment

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ConversionOptions:
-    """The options of one conversion; names have been resolved to files and folders of this machine."""
+    """The options of a conversion; names have been resolved to files and folders of this machine."""
 
     source: Path
     output: Path | None = None  # None: a name made of the source's and the type, in the current folder
@@ -36,6 +36,17 @@ class ConversionOptions:
     imatrix: Path | None = None
     calibrate: Path | None = None  # a text: an importance matrix is made with it first
     tensor_types: tuple[str, ...] = ()  # REGEX=TYPE; the first that matches a tensor counts
+    further_types: tuple[str, ...] = ()  # each makes one more file; `output` is then the folder of all of them
+
+    @property
+    def file(self) -> Path | None:
+        """The one file to write; None makes a name of the source's and the type."""
+        return None if self.further_types else self.output
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of several files; None is the current one."""
+        return self.output if self.further_types else None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Decide what a conversion would write: open the source, and draft the new file with the types that are asked for."""
+"""Decide what a conversion would write: open the source, and draft a file for each type that is asked for."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
@@ -10,9 +11,13 @@ from convert.from_gguf import open_gguf_model
 from convert.from_lora import draft_adapter
 from convert.gguf_source import is_gguf
 from convert.lora.adapter import is_adapter
+from convert.quantize.recipes import find_recipe
 from convert.quantize.type_overrides import read_type_overrides
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from convert.draft import ConversionDraft, ConversionOptions
     from convert.from_checkpoint import CheckpointModel
     from convert.from_gguf import GgufModel
@@ -20,15 +25,47 @@ if TYPE_CHECKING:
 
 
 def make_draft(options: ConversionOptions) -> ConversionDraft:
-    """Decide what `convert` would write, without reading weights or writing a byte.
+    """As `make_drafts`, for one type.
+
+    Raises:
+        ChatError: the options or the source are not usable.
+    """
+    (draft,) = make_drafts(options)
+    return draft
+
+
+def make_drafts(options: ConversionOptions) -> tuple[ConversionDraft, ...]:
+    """Decide what `convert` would write, without reading weights or writing a byte: one file for each type.
 
     Raises:
         ChatError: the options or the source are not usable.
     """
     if writes_adapter(options):
-        return draft_adapter(options)
+        check_choices(_type_names(options), options.output)
+        return _placed([draft_adapter(replace(options, type=name)) for name in _type_names(options)], options)
     types = read_types(options)
-    return open_model(options, keeps_types=types is None).draft(types, options.output)
+    return draft_model(open_model(options, keeps_types=types == (None,)), types, options)
+
+
+def check_choices(type_names: Sequence[str | None], output: Path | None) -> None:
+    """Check the types and the output of a conversion, before anything is downloaded for it.
+
+    Args:
+        type_names: of each file; None is a type that the source decides.
+        output: a file, or the folder of several files.
+
+    Raises:
+        UsageError: a type is unknown or given twice, or the output is not a folder where one is needed.
+    """
+    recipes = [find_recipe(name) for name in type_names if name is not None]
+    for recipe in recipes:
+        if recipes.count(recipe) > 1:
+            raise UsageError(f"`-t {recipe.name}` is given twice")
+    if len(recipes) > 1 and output is not None and not output.is_dir():
+        raise UsageError(
+            f"`-o {output}` is not a folder, and {len(recipes)} files are to be written",
+            hint="name an existing folder with `-o`, or leave it out",
+        )
 
 
 def writes_adapter(options: ConversionOptions) -> bool:
@@ -36,23 +73,24 @@ def writes_adapter(options: ConversionOptions) -> bool:
     return options.base is not None or is_adapter(options.source)
 
 
-def read_types(options: ConversionOptions) -> TypeOverrides | None:
-    """The types that the user asks for; None where the tensors of a GGUF keep theirs.
+def read_types(options: ConversionOptions) -> tuple[TypeOverrides | None, ...]:
+    """The types that the user asks for, for each file; None where the tensors of a GGUF keep theirs.
 
     Raises:
         ChatError: they are not usable.
     """
-    if options.type is not None or not is_gguf(options.source):
-        return read_type_overrides(
-            options.type or DEFAULT_TYPE,
-            options.tensor_types,
-            options.imatrix,
-            is_to_be_measured=options.calibrate is not None,
-        )
-    if options.tensor_types or options.imatrix or options.calibrate:
-        option = "--tensor-type" if options.tensor_types else "--imatrix" if options.imatrix else "--calibrate"
-        raise UsageError(f"`{option}` needs a type for the rest of a GGUF", hint="add `-t Q4_K_M`")
-    return None
+    check_choices(_type_names(options), options.output)
+    if options.type is None and is_gguf(options.source):
+        if options.tensor_types or options.imatrix or options.calibrate:
+            option = "--tensor-type" if options.tensor_types else "--imatrix" if options.imatrix else "--calibrate"
+            raise UsageError(f"`{option}` needs a type for the rest of a GGUF", hint="add `-t Q4_K_M`")
+        return (None,)
+    return read_type_overrides(
+        [name or DEFAULT_TYPE for name in _type_names(options)],
+        options.tensor_types,
+        options.imatrix,
+        is_to_be_measured=options.calibrate is not None,
+    )
 
 
 def open_model(options: ConversionOptions, *, keeps_types: bool = False) -> CheckpointModel | GgufModel:
@@ -68,3 +106,25 @@ def open_model(options: ConversionOptions, *, keeps_types: bool = False) -> Chec
     if is_gguf(options.source):
         return open_gguf_model(options, keeps_types=keeps_types)
     return open_checkpoint_model(options)
+
+
+def draft_model(
+    model: CheckpointModel | GgufModel, types: Sequence[TypeOverrides | None], options: ConversionOptions
+) -> tuple[ConversionDraft, ...]:
+    """Draft a file of an opened model for each choice of types.
+
+    Raises:
+        ChatError: the types are not usable for this model.
+    """
+    return _placed([model.draft(each, options.file) for each in types], options)
+
+
+def _type_names(options: ConversionOptions) -> tuple[str | None, ...]:
+    return (options.type, *options.further_types)
+
+
+def _placed(drafts: Sequence[ConversionDraft], options: ConversionOptions) -> tuple[ConversionDraft, ...]:
+    """The drafts with their paths in the folder that the user names."""
+    if options.folder is None:
+        return tuple(drafts)
+    return tuple(replace(draft, path=options.folder / draft.path.name) for draft in drafts)

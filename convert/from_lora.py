@@ -113,7 +113,7 @@ def draft_adapter(options: ConversionOptions) -> ConversionDraft:
     ]
     plan = make_plan(recipe, [(tensor.name, tensor.shape) for tensor in outputs], Facts(0, 1, 1))
     return ConversionDraft(
-        path=options.output or Path(f"{short_name(adapter.name)}-{recipe.name}.gguf"),
+        path=options.file or Path(f"{short_name(adapter.name)}-{recipe.name}.gguf"),
         keys=_keys(adapter, base, alpha, recipe.file_type),
         plan=plan,
         jobs=make_jobs(plan, outputs),

@@ -8,70 +8,101 @@ from typing import TYPE_CHECKING
 
 from chat.system.progress import byte_bar
 from convert.calibration import make_matrix, plan_calibration
-from convert.drafting import make_draft
+from convert.drafting import make_drafts
 from convert.output import gguf_writer
-from convert.output.tensor_writer import usable_cpus, write_tensors
+from convert.output.tensor_writer import NewFile, usable_cpus, write_tensors
 from convert.output.verify import try_out, verify
 from convert.quantize.kernels import load_library, slow_types
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chat.system.environment import Environment
     from convert.draft import ConversionDraft, ConversionOptions, ConversionReport
 
 
 def convert(options: ConversionOptions, environment: Environment | None = None) -> ConversionReport:
-    """Convert the source in one pass; the new file exists whole or not at all.
+    """As `convert_all`, for one file.
+
+    Raises:
+        ChatError: the options, the source or the disk are not usable; nothing is left under the output's name.
+    """
+    (report,) = convert_all(options, environment)
+    return report
+
+
+def convert_all(options: ConversionOptions, environment: Environment | None = None) -> tuple[ConversionReport, ...]:
+    """Convert the source in one pass; all new files exist whole, or none does.
 
     Args:
         options: what to convert, and how.
         environment: where progress is shown; the process's own by default.
 
+    Returns:
+        A report for each file; the times in it are those of all files together.
+
     Raises:
-        ChatError: the options, the source or the disk are not usable; nothing is left under the output's name.
+        ChatError: the options, the source or the disk are not usable; nothing is left under the outputs' names.
     """
     started = time.monotonic()
     if options.calibrate is None:
-        return _write(make_draft(options), options, started, environment)
+        return _write(make_drafts(options), options, started, environment)
     plan = plan_calibration(options)
     note, warnings = make_matrix(plan, options, environment)
     seconds = {"calibrate": round(time.monotonic() - started, 3)}
-    report = _write(plan.draft_with_matrix(), options, time.monotonic(), environment)
-    seconds |= {**report.seconds, "total": round(time.monotonic() - started, 3)}
-    return replace(report, warnings=(*report.warnings, *warnings), seconds=seconds, notes=(note,))
+    reports = _write(plan.drafts_with_matrix(), options, time.monotonic(), environment)
+    seconds |= {**reports[0].seconds, "total": round(time.monotonic() - started, 3)}
+    return tuple(
+        replace(report, warnings=(*report.warnings, *warnings), seconds=seconds, notes=(*report.notes, note))
+        for report in reports
+    )
 
 
 def _write(
-    draft: ConversionDraft, options: ConversionOptions, started: float, environment: Environment | None
-) -> ConversionReport:
-    """Write the drafted file, and verify it before it gets its name.
+    drafts: Sequence[ConversionDraft], options: ConversionOptions, started: float, environment: Environment | None
+) -> tuple[ConversionReport, ...]:
+    """Write the drafted files, and verify all of them before they get their names.
 
     Args:
         started: when the conversion began, in seconds of `time.monotonic()`.
     """
-    gguf_writer.check_target(draft.path, draft.size, overwrite=options.overwrite)
+    targets = [(draft.path, draft.size) for draft in drafts]
+    fault = gguf_writer.targets_fault(targets, overwrite=options.overwrite)
+    if fault is not None:
+        raise fault
     load_library()
     seconds: dict[str, float] = {}
-    untried: str | None = None
-    with gguf_writer.create(draft.path, draft.size, overwrite=options.overwrite) as file:
-        size, shown = draft.plan.data_bytes, options.show_progress
-        file.write(draft.header, 0)
-        with byte_bar(f"writing {draft.path.name}", size, enabled=shown, environment=environment) as bar:
-            checksums = write_tensors(draft.jobs, file, len(draft.header), usable_cpus(), bar)
+    untried: list[str | None] = [None for _ in drafts]
+    size, shown = sum(draft.plan.data_bytes for draft in drafts), options.show_progress
+    title = f"writing {drafts[0].path.name}" if len(drafts) == 1 else f"writing {len(drafts)} files"
+    with gguf_writer.create_all(targets, overwrite=options.overwrite) as files:
+        new = [NewFile(draft.jobs, file, len(draft.header)) for draft, file in zip(drafts, files, strict=True)]
+        with byte_bar(title, size, enabled=shown, environment=environment) as bar:
+            for draft, file in zip(drafts, files, strict=True):
+                file.write(draft.header, 0)
+            checksums = write_tensors(new, usable_cpus(), bar)
         seconds["write"] = time.monotonic() - started
         if options.verify:
             with byte_bar("verifying", size, enabled=shown, environment=environment) as bar:
-                verify(file.path, draft.jobs, checksums, bar)
+                for each, written in zip(new, checksums, strict=True):
+                    verify(each.file.path, each.jobs, written, bar)
                 bar.describe("trying it out")
-                untried = try_out(file.path)
+                untried = [try_out(file.path) for file in files]
             seconds["verify"] = time.monotonic() - started - seconds["write"]
     seconds["total"] = time.monotonic() - started
-    report = draft.report()
-    return replace(
-        report,
-        warnings=(*report.warnings, *_slow_packing(draft), *([untried] if untried else [])),
-        verified=options.verify,
-        seconds={part: round(value, 3) for part, value in seconds.items()},
+    rounded = {part: round(value, 3) for part, value in seconds.items()}
+    return tuple(
+        _report(draft, warning, rounded, is_verified=options.verify)
+        for draft, warning in zip(drafts, untried, strict=True)
     )
+
+
+def _report(
+    draft: ConversionDraft, warning: str | None, seconds: dict[str, float], *, is_verified: bool
+) -> ConversionReport:
+    report = draft.report()
+    warnings = (*report.warnings, *_slow_packing(draft), *([warning] if warning else []))
+    return replace(report, warnings=warnings, verified=is_verified, seconds=seconds)
 
 
 def _slow_packing(draft: ConversionDraft) -> tuple[str, ...]:

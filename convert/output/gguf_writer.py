@@ -13,7 +13,7 @@ from chat.system.terminal_text import size_text
 from chat.system.text_files import is_stream, real_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -60,12 +60,30 @@ def target_fault(path: Path, needed_bytes: int = 0, *, overwrite: bool) -> FileE
     return None
 
 
-def free_bytes(path: Path) -> int:
-    """Bytes free for `path` on its disk; a partial file of an earlier run counts as free. Its folder need not exist."""
-    folder = next(folder for folder in real_path(path).parents if folder.is_dir())
+def targets_fault(targets: Sequence[tuple[Path, int]], *, overwrite: bool) -> FileError | None:
+    """Why files of one folder, each with its bytes, may not be written together, or None."""
+    faults = (target_fault(path, size, overwrite=overwrite) for path, size in targets)
+    fault = next(filter(None, faults), None)
+    if fault is not None:
+        return fault
+    needed = sum(size for _, size in targets)
+    lacking = needed - free_bytes(*(path for path, _ in targets))
+    if lacking > 0:
+        return FileError(
+            f"{real_path(targets[0][0]).parent}: {size_text(needed)} are needed for {len(targets)} files, "
+            f"{size_text(lacking)} more than are free",
+            hint="write to another disk with `-o`, or choose fewer or smaller types with `-t`",
+        )
+    return None
+
+
+def free_bytes(*paths: Path) -> int:
+    """Bytes free for new files of one folder; partial files of an earlier run count as free. It need not exist."""
+    folder = next(folder for folder in real_path(paths[0]).parents if folder.is_dir())
     free = shutil.disk_usage(folder).free
-    with contextlib.suppress(OSError):
-        free += partial_path(path).lstat().st_blocks * 512
+    for path in paths:
+        with contextlib.suppress(OSError):
+            free += partial_path(path).lstat().st_blocks * 512
     return free
 
 
@@ -104,9 +122,24 @@ def create(path: Path, size: int, *, overwrite: bool) -> Iterator[PartialFile]:
     Raises:
         FileError: it cannot be written, or another program is writing it.
     """
-    with _partial_file(path, size) as (file, descriptor):
+    with create_all([(path, size)], overwrite=overwrite) as (file,):
         yield file
-        _publish(file, descriptor, path, overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def create_all(targets: Sequence[tuple[Path, int]], *, overwrite: bool) -> Iterator[tuple[PartialFile, ...]]:
+    """Like `create`, for files of one folder, each with its bytes: all of them get their names, or none does.
+
+    Raises:
+        FileError: one cannot be written, or another program is writing it.
+    """
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(_partial_file(path, size)) for path, size in targets]
+        yield tuple(file for file, _ in made)
+        paths = [path for path, _ in targets]
+        for path, (file, descriptor) in zip(paths, made, strict=True):
+            _finish(file, descriptor, path, overwrite=overwrite)
+        _publish([file for file, _ in made], paths)
 
 
 @contextlib.contextmanager
@@ -191,18 +224,39 @@ def _resize(descriptor: int, size: int, partial: Path) -> None:
         raise FileError(f"{partial}: {error.strerror}") from error
 
 
-def _publish(file: PartialFile, descriptor: int, path: Path, *, overwrite: bool) -> None:
+def _finish(file: PartialFile, descriptor: int, path: Path, *, overwrite: bool) -> None:
+    """Bring a file to the disk as it will be, and check its name once more."""
     try:
         mask = os.umask(0o077)
         os.umask(mask)
         os.fchmod(descriptor, 0o666 & ~mask)
         file.sync()
-        check_target(path, overwrite=overwrite)  # again: it may have appeared meanwhile
-        file.path.rename(file.path.with_name(real_path(path).name))
-        folder = os.open(file.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from error
+    check_target(path, overwrite=overwrite)  # again: it may have appeared meanwhile
+
+
+def _publish(files: Sequence[PartialFile], paths: Sequence[Path]) -> None:
+    """Give files of one folder their names; if one cannot get its name, those that are new lose theirs again."""
+    new: list[Path] = []
+    try:
+        for file, path in zip(files, paths, strict=True):
+            target = file.path.with_name(real_path(path).name)
+            is_new = not os.path.lexists(target)
+            file.path.rename(target)
+            if is_new:
+                new.append(target)
+    except BaseException as error:
+        for target in new:
+            target.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise FileError(f"{path}: {error.strerror}") from error
+        raise
+    try:
+        folder = os.open(files[0].path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from error
+        raise FileError(f"{paths[0]}: {error.strerror}") from error

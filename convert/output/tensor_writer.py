@@ -37,10 +37,19 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Rows [start, stop) of a job, all of one expert."""
+class NewFile:
+    """A file that gets the tensors of its jobs; `data_start` is in bytes from the start of the file."""
 
-    job: Job
+    jobs: Sequence[Job]
+    file: PartialFile
+    data_start: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows [start, stop) of a tensor, all of one expert, with the tensor's job in each file."""
+
+    jobs: tuple[Job, ...]
     start: int
     stop: int
 
@@ -73,51 +82,68 @@ def usable_cpus() -> int:
     return max(1, count)
 
 
-def cut(jobs: Sequence[Job]) -> Iterator[Chunk]:
-    """The chunks of all tensors, in the order of the file."""
-    for job in jobs:
-        height = max(1, CHUNK_NUMBERS // job.tensor.columns)
-        for first in range(0, job.tensor.row_count, job.tensor.rows_per_matrix):
-            last = first + job.tensor.rows_per_matrix
+def cut(*files: Sequence[Job]) -> Iterator[Chunk]:
+    """The chunks of all tensors, in the order of the files, which have the same tensors with other types."""
+    for jobs in zip(*files, strict=True):
+        tensor = jobs[0].tensor
+        height = max(1, CHUNK_NUMBERS // tensor.columns)
+        for first in range(0, tensor.row_count, tensor.rows_per_matrix):
+            last = first + tensor.rows_per_matrix
             for start in range(first, last, height):
-                yield Chunk(job, start, min(start + height, last))
+                yield Chunk(jobs, start, min(start + height, last))
 
 
-def write_tensors(
-    jobs: Sequence[Job], file: PartialFile, data_start: int, threads: int, progress: Progress
-) -> tuple[Checksum, ...]:
-    """Write the tensors of all jobs; each thread holds one chunk in memory, as floats and as blocks.
+def write_tensors(files: Sequence[NewFile], threads: int, progress: Progress) -> tuple[tuple[Checksum, ...], ...]:
+    """Write the tensors of files with the same tensors in other types, reading each row once.
 
-    Args:
-        data_start: Bytes from the start of the file to the tensor data.
+    Each thread holds one chunk in memory, as floats and as the blocks of each file.
 
     Returns:
-        The checksums of all chunks, in the order of the file.
+        For each file the checksums of all chunks, in its order.
 
     Raises:
         DataError: a tensor holds a number that cannot be written.
         FileError: the disk is full or fails.
     """
-    checksums: list[Checksum] = []
+    checksums: tuple[list[Checksum], ...] = tuple([] for _ in files)
 
     def write(chunk: Chunk) -> int:
-        raw, offset = _pack(chunk)
-        file.write(raw, data_start + offset)
-        checksums.append(Checksum(chunk.job.tensor.name, data_start + offset, raw.nbytes, checksum_of(raw)))
-        return raw.nbytes
+        written = 0
+        for new, job, found, raw in zip(files, chunk.jobs, checksums, pack(chunk), strict=True):
+            offset = new.data_start + job.tensor.offset + chunk.start * job.tensor.type.row_bytes(job.tensor.columns)
+            new.file.write(raw, offset)
+            found.append(Checksum(job.tensor.name, offset, raw.nbytes, checksum_of(raw)))
+            written += raw.nbytes
+        return written
 
-    _run(cut(jobs), write, threads, progress)
-    return tuple(sorted(checksums, key=lambda checksum: checksum.offset))
+    work_on_chunks(cut(*(new.jobs for new in files)), write, threads, progress)
+    return tuple(tuple(sorted(found, key=lambda checksum: checksum.offset)) for found in checksums)
 
 
-def _pack(chunk: Chunk) -> tuple[memoryview, int]:
-    job, tensor = chunk.job, chunk.job.tensor
-    offset = tensor.offset + chunk.start * tensor.type.row_bytes(tensor.columns)
-    if job.copied:
-        return memoryview(job.copied.raw(chunk.start, chunk.stop)), offset
-    importance = None if job.importance is None else job.importance[chunk.start // tensor.rows_per_matrix]
-    packed = quantize(job.rows.read(chunk.start, chunk.stop), tensor.type, tensor.name, chunk.start, importance)
-    return packed.data.cast("B"), offset
+def pack(chunk: Chunk) -> list[memoryview]:
+    """The bytes of a chunk for each file; rows are read once, and packed once for each type.
+
+    Raises:
+        DataError: it holds a number that cannot be written.
+    """
+    rows = chunk.jobs[0].rows
+    copied = next(filter(None, (job.copied for job in chunk.jobs)), None)
+    raw = copied.raw(chunk.start, chunk.stop) if copied else b""
+    numbers: Floats | None = None
+    made: dict[str, memoryview] = {}
+    for job in chunk.jobs:
+        tensor = job.tensor
+        if tensor.type.name in made:
+            continue
+        if job.copied:
+            made[tensor.type.name] = memoryview(raw)
+            continue
+        if numbers is None:
+            numbers = copied.unpack(raw) if copied else rows.read(chunk.start, chunk.stop)
+        importance = None if job.importance is None else job.importance[chunk.start // tensor.rows_per_matrix]
+        packed = quantize(numbers, tensor.type, tensor.name, chunk.start, importance)
+        made[tensor.type.name] = packed.data.cast("B")
+    return [made[job.tensor.type.name] for job in chunk.jobs]
 
 
 class _Shared:
@@ -144,7 +170,7 @@ class _Shared:
             self.fault = self.fault or fault
 
 
-def _run(chunks: Iterator[Chunk], work: Callable[[Chunk], int], threads: int, progress: Progress) -> None:
+def work_on_chunks(chunks: Iterator[Chunk], work: Callable[[Chunk], int], threads: int, progress: Progress) -> None:
     """Work on all chunks with threads; the first error, or Ctrl+C in this thread, stops all of them."""
     shared = _Shared(chunks, progress)
 

@@ -310,4 +310,12 @@ class PackedRows:
         Raises:
             DataError: llama.cpp cannot unpack the type.
         """
-        return dequantize(self.raw(start, stop), self.kind, stop - start, self.columns)
+        return self.unpack(self.raw(start, stop))
+
+    def unpack(self, raw: bytes) -> Floats:
+        """Rows as they are stored as (n, columns) float32, a new array.
+
+        Raises:
+            DataError: llama.cpp cannot unpack the type.
+        """
+        return dequantize(raw, self.kind, len(raw) // self.kind.row_bytes(self.columns), self.columns)

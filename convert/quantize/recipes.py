@@ -79,6 +79,11 @@ class Recipe:
     ffn_down: Callable[[int, Facts], str | None] = lambda layer, facts: None
     attn_output_of_8_experts: str | None = None
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether numbers share a block, as opposed to plain floats."""
+        return BLOCK_TYPES[self.base].is_quantized
+
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
@@ -208,7 +213,7 @@ def _choose_type(
     if len(shape) < 2 or name.endswith(("_norm.weight", "ffn_gate_inp.weight")):
         return BLOCK_TYPES["F32"]
     base = BLOCK_TYPES[recipe.base]
-    if not base.is_quantized:
+    if not recipe.is_quantized:
         return base
     forced = next((override.type for override in overrides if override.pattern.search(name)), None)
     return _fitting(forced or BLOCK_TYPES[_recipe_type(recipe, name, shape[-1], facts, ruled)], shape[-1])

@@ -71,24 +71,40 @@ class TypeOverrides:
 
 
 def read_type_overrides(
-    type_name: str,
+    type_names: Sequence[str],
     tensor_types: Sequence[str] = (),
     imatrix: Path | None = None,
     *,
     is_to_be_measured: bool = False,
-) -> TypeOverrides:
+) -> tuple[TypeOverrides, ...]:
     """Read `-t`, `--tensor-type` and `--imatrix`; `is_to_be_measured` stands for `--calibrate`.
 
+    Of several files, those of plain floats have no importance matrix.
+
+    Args:
+        type_names: of each file.
+        tensor_types: of all files.
+        imatrix: of all files.
+        is_to_be_measured: the importance matrix is made before the files are written.
+
     Raises:
-        UsageError: a type is unknown, a pattern is not valid, or the recipe has no blocks.
+        UsageError: a type is unknown, a pattern is not valid, or a recipe has no blocks.
         ChatError: the importance matrix cannot be read.
     """
-    recipe = find_recipe(type_name)
+    recipes = [find_recipe(name) for name in type_names]
     overrides = tuple(read_override(text) for text in tensor_types)
-    if not BLOCK_TYPES[recipe.base].is_quantized and (overrides or imatrix or is_to_be_measured):
+    quantized = [recipe for recipe in recipes if recipe.is_quantized]
+    plain = next((recipe for recipe in recipes if not recipe.is_quantized), None)
+    if plain is not None and (overrides or not quantized) and (overrides or imatrix or is_to_be_measured):
         option = "--tensor-type" if overrides else "--imatrix" if imatrix else "--calibrate"
-        raise UsageError(f"`{option}` goes with a quantized type, not with {recipe.name}", hint="add `-t Q4_K_M`")
-    return TypeOverrides(recipe, overrides, read_imatrix(imatrix) if imatrix else None, is_to_be_measured)
+        raise UsageError(f"`{option}` goes with a quantized type, not with {plain.name}", hint="add `-t Q4_K_M`")
+    importance = read_imatrix(imatrix) if imatrix else None
+    return tuple(
+        TypeOverrides(recipe, overrides, importance, is_to_be_measured)
+        if recipe in quantized
+        else TypeOverrides(recipe)
+        for recipe in recipes
+    )
 
 
 def read_override(text: str) -> Override:

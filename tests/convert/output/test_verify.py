@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,11 @@ import pytest
 
 from chat.errors import ChatError, DataError, MemoryLimitError
 from chat.gguf.reader import read_gguf
-from chat.system.progress import Silent
+from chat.system.progress import Progress, Silent
 from convert import pipeline
 from convert.draft import ConversionOptions
 from convert.drafting import make_draft
-from convert.output.gguf_writer import PartialFile
-from convert.output.tensor_writer import Checksum, Job, checksum_of, write_tensors
+from convert.output.tensor_writer import Checksum, Job, NewFile, checksum_of, write_tensors
 from convert.output.verify import read_places, try_out, verify
 from convert.pipeline import convert
 from tests.convert.samples import V01, Sizes, hugging_face_tensors, make_checkpoint
@@ -26,9 +25,11 @@ from tests.convert.samples import V01, Sizes, hugging_face_tensors, make_checkpo
 def spoiled(path: Path, kind: str, spoil: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Convert, but spoil the partial file after it was written."""
 
-    def write_then_spoil(jobs: tuple[Job, ...], file: PartialFile, *rest: object) -> tuple[Checksum, ...]:
-        checksums = write_tensors(jobs, file, *rest)  # type: ignore[arg-type]
-        spoil(file.path)
+    def write_then_spoil(
+        files: Sequence[NewFile], threads: int, progress: Progress
+    ) -> tuple[tuple[Checksum, ...], ...]:
+        checksums = write_tensors(files, threads, progress)
+        spoil(files[0].file.path)
         return checksums
 
     monkeypatch.setattr(pipeline, "write_tensors", write_then_spoil)

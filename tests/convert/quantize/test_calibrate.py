@@ -294,9 +294,9 @@ def test_the_space_for_the_temporary_file_is_asked_for_before_any_work(
 ) -> None:
     folder, out = make_checkpoint(tmp_path / "model", SIZES), tmp_path / "out.gguf"
     plan = calibration.plan_calibration(ConversionOptions(folder, out, "Q4_0", calibrate=text))
-    assert plan.temporary is not None and plan.temporary.size > plan.draft.size
+    assert plan.temporary is not None and plan.temporary.size > plan.drafts[0].size
     usage = shutil.disk_usage(tmp_path)
-    free = usage._replace(free=plan.draft.size)
+    free = usage._replace(free=plan.drafts[0].size)
     monkeypatch.setattr(gguf_writer.shutil, "disk_usage", lambda _: free)
     fault = plan.fault(overwrite=False)
     assert fault is not None

@@ -250,7 +250,7 @@ def test_no_piece_holds_more_than_one_expert(tensors: Tensors, tmp_path: Path) -
     draft = make_draft(ConversionOptions(tmp_path / "model", tmp_path / "out.gguf"))
     jobs = draft.jobs
     for chunk in cut(jobs):
-        tensor = chunk.job.tensor
+        tensor = chunk.jobs[0].tensor
         assert (chunk.stop - chunk.start) * tensor.columns <= max(CHUNK_NUMBERS, tensor.columns)
         assert chunk.start // tensor.rows_per_matrix == (chunk.stop - 1) // tensor.rows_per_matrix
 
