@@ -9,6 +9,7 @@ from chat.system.terminal_text import count_text, size_text
 from convert.calibration import plan_calibration
 from convert.draft import AdapterDetails, ModelDetails
 from convert.drafting import make_drafts
+from convert.expected_time import expected_seconds, time_text
 from convert.output.gguf_writer import free_bytes, targets_fault
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ def show_drafts(options: ConversionOptions, environment: Environment, *, is_whol
         show_reports(reports, environment, as_json=as_json, quiet=not options.show_progress)
         return
     free = free_bytes(*(draft.path for draft in drafts))
+    seconds = expected_seconds(drafts, is_whole=is_whole, is_verified=options.verify)
     if as_json:
         plans = [_plan_json(draft, report, free) for draft, report in zip(drafts, reports, strict=True)]
-        about_all: dict[str, Any] = {}
+        about_all: dict[str, Any] = {"expected_seconds": round(seconds, 1)}
         if calibration is not None:
             size = calibration.temporary.size if calibration.temporary else 0
             about_all["calibration"] = {"imatrix": str(calibration.matrix), "temporary_bytes": size}
@@ -65,6 +67,8 @@ def show_drafts(options: ConversionOptions, environment: Environment, *, is_whol
     if calibration is not None:
         reports[0] = replace(reports[0], notes=(*reports[0].notes, calibration.note))
     _say_notes(reports, environment)
+    before = [*(["the download"] if not is_whole else []), *(["the reading of the text"] if calibration else [])]
+    environment.notify(f"{time_text(seconds)} on this machine{' after ' if before else ''}{' and '.join(before)}")
 
 
 def _one_or_all(values: list[dict[str, Any]]) -> dict[str, Any]:

@@ -62,6 +62,7 @@ CONVERT_MODULES = (  # at the top of convert, after its packages
     "convert.drafting",
     "convert.calibration",
     "convert.pipeline",
+    "convert.expected_time",
     "convert.command_output",
     "convert.source_resolver",
     "convert.cli",

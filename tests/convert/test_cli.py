@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,8 +56,10 @@ def test_json_is_one_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "x.gguf"
     assert run(["convert", str(V01), "-o", str(out), "--dry-run"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
     assert len(lines) == 33 + 1
+    assert re.fullmatch(r"(about \d+ (s|min)|under a second) on this machine", shown.err.splitlines()[-1])
     assert lines[0].split() == ["output.weight", "Q6_K", "512", "x", "256", "107,520"]
     assert lines[-1].startswith(f"{out}: ")
     assert " bytes are free on its disk" in lines[-1]
@@ -66,6 +69,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: py
     assert run(["convert", str(V01), "-o", str(out), "-q"]) == 0
     assert plan["size"] == out.stat().st_size
     assert plan["free_bytes"] > 0
+    assert plan["expected_seconds"] > 0
     assert plan["plan"][0] == {"name": "output.weight", "shape": [512, 256], "type": "Q6_K", "bytes": 107520}
 
 

@@ -138,7 +138,7 @@ def test_a_scale_must_be_finite() -> None:
         split_scale("a:inf")
 
 
-DIFFERENT = ("source", "source_sha256", "size", "free_bytes")
+DIFFERENT = ("expected_seconds", "source", "source_sha256", "size", "free_bytes")
 
 
 def plan_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
