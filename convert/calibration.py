@@ -12,6 +12,7 @@ from chat.gguf.reader import read_gguf
 from chat.system.progress import byte_bar
 from chat.system.terminal_text import size_text
 from convert.drafting import draft_model, open_model, read_types, writes_adapter
+from convert.fit import draft_fit
 from convert.gguf_source import is_gguf
 from convert.output import gguf_writer
 from convert.output.tensor_writer import NewFile, usable_cpus, write_tensors
@@ -48,7 +49,7 @@ class CalibrationPlan:
     Attributes:
         text: what is read.
         model: what is converted.
-        types: of each new file, which lack the matrix yet.
+        types: of each new file, which lack the matrix yet; none where they are chosen for a size.
         drafts: the new files, without the matrix.
         matrix: where the matrix is kept.
         reader: the file that reads the text; None is a temporary one.
@@ -92,13 +93,15 @@ class CalibrationPlan:
         )
         return f"{self.text.path} would be read with {reader}, and the importance matrix written to {self.matrix}"
 
-    def drafts_with_matrix(self) -> tuple[ConversionDraft, ...]:
+    def drafts_with_matrix(self, options: ConversionOptions) -> tuple[ConversionDraft, ...]:
         """The new files, once the matrix has been made.
 
         Raises:
             ChatError: the matrix cannot be read.
         """
         matrix = read_imatrix(self.matrix)
+        if options.fit is not None:
+            return (draft_fit(self.model, options, matrix),)
         types = [
             replace(each, importance=matrix, is_to_be_measured=False) if each.is_to_be_measured else each
             for each in self.types
@@ -119,9 +122,9 @@ def plan_calibration(options: ConversionOptions) -> CalibrationPlan:
     if writes_adapter(options):
         raise UsageError("`--calibrate` has no effect on an adapter", hint="calibrate the model that it is merged into")
     text = read_calibration_text(options.calibrate)
-    types = tuple(filter(None, read_types(options)))
+    types = tuple(filter(None, read_types(options))) if options.fit is None else ()
     model = open_model(options)
-    drafts = draft_model(model, types, options)
+    drafts = draft_model(model, types, options) if options.fit is None else (draft_fit(model, options, None),)
     if not any(uses_importance(draft.plan) for draft in drafts):
         raise UsageError(
             f"`--calibrate` changes nothing in {' and '.join(draft.plan.type_name for draft in drafts)}",

@@ -40,6 +40,14 @@ TypeNames = Annotated[
         "(Repeatable.)  [default: Q4_K_M; F32 for an adapter; a GGUF keeps its own]",
     ),
 ]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        "--fit",
+        metavar="SIZE",
+        help="In place of a type: the types that lose least in a file of 5GB, or on a machine of 8GB-ram.",
+    ),
+]
 Window = Annotated[
     str,
     typer.Option(
@@ -88,6 +96,7 @@ def convert(
     source: Source,
     output: Output = None,
     type_name: TypeNames = None,
+    fit: Fit = None,
     window: Window = "auto",
     lora: Adapters = None,
     base: Base = None,
@@ -106,10 +115,14 @@ def convert(
     from convert.draft import ConversionOptions
     from convert.drafting import check_choices
     from convert.pipeline import convert_all
+    from convert.quantize.fit_goal import read_goal
     from convert.source_resolver import find_adapter, find_outline, find_source
 
     if base is not None and lora:
         raise UsageError("`--base` and `--lora` cannot be used together")
+    if fit is not None and type_name:
+        raise UsageError("`--fit` and `-t` cannot be used together", hint="`--fit` chooses the types")
+    goal = None if fit is None else read_goal(fit)
     first_type, *further_types = type_name or (None,)
     check_choices((first_type, *further_types), output)
     environment: Environment = context.obj
@@ -124,6 +137,7 @@ def convert(
             source=folder,
             output=output,
             type=first_type,
+            fit=goal,
             further_types=tuple(filter(None, further_types)),
             window=window,
             overwrite=overwrite,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from chat.errors import ModelError
 from chat.system.terminal_text import count_text, size_text
 from convert.calibration import plan_calibration
 from convert.draft import AdapterDetails, ModelDetails
@@ -45,6 +46,8 @@ def show_drafts(options: ConversionOptions, environment: Environment, *, is_whol
     Raises:
         ChatError: the options or the source are not usable.
     """
+    if options.fit is not None and not is_whole:
+        raise ModelError("`--fit` measures the weights, which are not here yet", hint="leave out `--dry-run`")
     calibration = plan_calibration(options) if options.calibrate is not None else None
     drafts = make_drafts(options) if calibration is None else calibration.drafts
     obstacles = _obstacles(drafts, calibration, overwrite=options.overwrite)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from chat.gguf.writer import KeyValue
     from convert.architecture.hyperparameters import Hyperparameters
+    from convert.quantize.fit_goal import Goal
     from convert.quantize.type_overrides import TypeOverrides
     from convert.tensors.layout import OutputTensor
 
@@ -36,6 +37,7 @@ class ConversionOptions:
     imatrix: Path | None = None
     calibrate: Path | None = None  # a text: an importance matrix is made with it first
     tensor_types: tuple[str, ...] = ()  # REGEX=TYPE; the first that matches a tensor counts
+    fit: Goal | None = None  # choose the types for a size
     further_types: tuple[str, ...] = ()  # each makes one more file; `output` is then the folder of all of them
 
     @property
@@ -80,6 +82,27 @@ class AdapterDetails:
 
 
 @dataclass(frozen=True)
+class FitDetails:
+    """What is reported of types that were chosen for a size.
+
+    Attributes:
+        goal: as the user wrote it.
+        budget_bytes: that the file may have.
+        context: tokens that the memory has room for; None where the goal is the size of the file.
+        expected_kl: Kullback-Leibler divergence from the source, in nats for a token, that is expected of the file.
+        by_importance: each column's error counted by an importance matrix.
+        recipes: for each of some recipes the bytes of its file, and what is expected of it.
+    """
+
+    goal: str
+    budget_bytes: int
+    context: int | None
+    expected_kl: float
+    by_importance: bool
+    recipes: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
 class ConversionReport:
     """What was written, or would be, for `--json` and the summary."""
 
@@ -95,12 +118,14 @@ class ConversionReport:
     verified: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # sentences for the user, not in the JSON
+    fit: FitDetails | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """The report as plain values; it has a `fit` only where types were chosen for a size."""
         values = asdict(self)
         values |= values.pop("details")
-        return {name: values[name] for name in self.details.JSON_KEYS}
+        fit = {"fit": values["fit"]} if self.fit else {}
+        return {name: values[name] for name in self.details.JSON_KEYS} | fit
 
 
 @dataclass(frozen=True)
@@ -115,6 +140,8 @@ class ConversionDraft:
     source: str  # its name
     details: ModelDetails | AdapterDetails
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    fit: FitDetails | None = None
 
     @cached_property
     def header(self) -> bytes:
@@ -138,6 +165,8 @@ class ConversionDraft:
             source=self.source,
             warnings=self.warnings,
             details=self.details,
+            notes=self.notes,
+            fit=self.fit,
         )
 
 

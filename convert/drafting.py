@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
+from convert.fit import draft_fit
 from convert.from_checkpoint import DEFAULT_TYPE, open_checkpoint_model
 from convert.from_gguf import open_gguf_model
 from convert.from_lora import draft_adapter
 from convert.gguf_source import is_gguf
 from convert.lora.adapter import is_adapter
+from convert.quantize.imatrix import read_imatrix
 from convert.quantize.recipes import find_recipe
 from convert.quantize.type_overrides import read_type_overrides
 
@@ -42,7 +44,12 @@ def make_drafts(options: ConversionOptions) -> tuple[ConversionDraft, ...]:
     """
     if writes_adapter(options):
         check_choices(_type_names(options), options.output)
+        if options.fit is not None:
+            raise UsageError("`--fit` has no effect on an adapter", hint="use it for the model that it is merged into")
         return _placed([draft_adapter(replace(options, type=name)) for name in _type_names(options)], options)
+    if options.fit is not None:
+        importance = read_imatrix(options.imatrix) if options.imatrix else None
+        return (draft_fit(open_model(options), options, importance),)
     types = read_types(options)
     return draft_model(open_model(options, keeps_types=types == (None,)), types, options)
 

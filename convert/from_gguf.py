@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from convert.quantize.type_overrides import TypeOverrides
 
 _WINDOW_AT_END = re.compile(r"-(?:no-window|window-\d+)$")
-_TYPE_AT_END = re.compile(r"[-_.](?:I?Q\d\w*|TQ\d\w*|B?F\d\d|FP\d\d|MXFP4\w*)$", re.IGNORECASE)
+_TYPE_AT_END = re.compile(
+    r"[-_.](?:I?Q\d\w*|TQ\d\w*|B?F\d\d|FP\d\d|MXFP4\w*|fit-[\d.]+[MGT]i?B(?:-ram)?)$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def convert_all(options: ConversionOptions, environment: Environment | None = No
     plan = plan_calibration(options)
     note, warnings = make_matrix(plan, options, environment)
     seconds = {"calibrate": round(time.monotonic() - started, 3)}
-    reports = _write(plan.drafts_with_matrix(), options, time.monotonic(), environment)
+    reports = _write(plan.drafts_with_matrix(options), options, time.monotonic(), environment)
     seconds |= {**reports[0].seconds, "total": round(time.monotonic() - started, 3)}
     return tuple(
         replace(report, warnings=(*report.warnings, *warnings), seconds=seconds, notes=(*report.notes, note))

@@ -59,6 +59,7 @@ CONVERT_MODULES = (  # at the top of convert, after its packages
     "convert.from_checkpoint",
     "convert.from_gguf",
     "convert.from_lora",
+    "convert.fit",
     "convert.drafting",
     "convert.calibration",
     "convert.pipeline",
@@ -69,6 +70,7 @@ CONVERT_MODULES = (  # at the top of convert, after its packages
 )
 SOURCES_OF_DRAFTS = {"convert.from_checkpoint", "convert.from_gguf", "convert.from_lora"}  # none imports another
 RUN_THE_ENGINE = {"convert.output.verify", "convert.quantize.calibrate"}  # to try a file out, to read a text with it
+ESTIMATE_MEMORY = {"convert.fit"}  # of a machine that will run the file
 SHARED_WITH_CONVERT = ("chat.errors", "chat.system", "chat.gguf", "chat.hub")
 MOST_LINES = 400
 
@@ -186,6 +188,8 @@ def imported_too_early(module: str) -> set[str]:
             allowed -= SOURCES_OF_DRAFTS
         if module in RUN_THE_ENGINE:
             allowed |= {"chat.worker", "chat.core"}
+        if module in ESTIMATE_MEMORY:
+            allowed |= {"chat.llama"}
     return used - allowed
 
 
