@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from bisect import bisect_right
 from collections import defaultdict
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chat.errors import DataError
 from chat.system.progress import Silent
-from convert.output.tensor_writer import checksum_of, cut, pack, usable_cpus, work_on_chunks
+from convert.output.tensor_writer import checksum_of, chunk_at, pack, usable_cpus, work_on_chunks
 from convert.quantize.kernels import load_library, packer_of
 
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
     from convert.checkpoint.rows import Floats
     from convert.draft import ConversionDraft
-    from convert.output.tensor_writer import Chunk
+    from convert.output.tensor_writer import Chunk, Job
+
+    Jobs = tuple[Job, ...]  # of one tensor, for each file
 
 SECONDS_PER_KIND = 0.12  # of measuring
 MOST_CHUNKS = 64  # of one kind that are tried
@@ -55,13 +59,13 @@ def expected_seconds(drafts: Sequence[ConversionDraft], *, is_whole: bool, is_ve
         ChatError: llama.cpp's library cannot be loaded.
     """
     load_library()
-    kinds: defaultdict[tuple[str, ...], list[Chunk]] = defaultdict(list)
-    for chunk in cut(*(draft.jobs for draft in drafts)):
-        kinds[tuple(job.tensor.type.name for job in chunk.jobs)].append(chunk)
-    numbers = {kind: sum(map(_numbers, chunks)) for kind, chunks in kinds.items()}
+    kinds: defaultdict[tuple[str, ...], list[Jobs]] = defaultdict(list)
+    for jobs in zip(*(draft.jobs for draft in drafts), strict=True):
+        kinds[tuple(job.tensor.type.name for job in jobs)].append(jobs)
+    numbers = {kind: sum(map(_numbers, tensors)) for kind, tensors in kinds.items()}
     whole = sum(numbers.values())
     large = [kind for kind, count in numbers.items() if count >= SMALL_SHARE * whole]
-    measured = sum(_seconds(kinds[kind], numbers[kind], is_whole, is_verified) for kind in large)
+    measured = sum(_seconds(kinds[kind], is_whole, is_verified) for kind in large)
     seconds = measured * whole / sum(numbers[kind] for kind in large)
     seconds += sum(draft.size for draft in drafts) / SYNC_BYTES_PER_SECOND
     return seconds + (TRIAL_SECONDS * len(drafts) if is_verified else 0.0)
@@ -76,16 +80,29 @@ def time_text(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
-def _numbers(chunk: Chunk) -> int:
-    return (chunk.stop - chunk.start) * chunk.jobs[0].tensor.columns
+def _numbers(jobs: Jobs) -> int:
+    return jobs[0].tensor.row_count * jobs[0].tensor.columns
 
 
-def _seconds(chunks: Sequence[Chunk], numbers: int, is_whole: bool, is_verified: bool) -> float:
-    """Seconds for all chunks of one kind, measured on some of them with all threads."""
-    for job in chunks[0].jobs:
+def _spread(tensors: Sequence[Jobs]) -> list[Chunk]:
+    """Chunks of these tensors, evenly spread over their numbers."""
+    ends = list(accumulate(map(_numbers, tensors)))
+    found: dict[tuple[int, int], Chunk] = {}
+    for number in range(MOST_CHUNKS):
+        place = (2 * number + 1) * ends[-1] // (2 * MOST_CHUNKS)
+        index = bisect_right(ends, place)
+        jobs = tensors[index]
+        chunk = chunk_at(jobs, (place - ends[index]) // jobs[0].tensor.columns + jobs[0].tensor.row_count)
+        found[index, chunk.start] = chunk
+    return list(found.values())
+
+
+def _seconds(tensors: Sequence[Jobs], is_whole: bool, is_verified: bool) -> float:
+    """Seconds for all tensors of one kind, measured on some of their chunks with all threads."""
+    for job in tensors[0]:
         packer_of(job.tensor.type, has_importance=job.importance is not None)  # which compares a sample first
     threads = usable_cpus()
-    chosen = [chunks[place] for place in np.linspace(0, len(chunks) - 1, min(MOST_CHUNKS, len(chunks)), dtype=int)]
+    chosen = _spread(tensors)
     if not is_whole:
         chosen = [_with_random_rows(chunk) for chunk in chosen]
     done: list[int] = []
@@ -103,12 +120,12 @@ def _seconds(chunks: Sequence[Chunk], numbers: int, is_whole: bool, is_verified:
                         os.pwrite(file, raw, 0)
                         if is_verified:
                             checksum_of(os.pread(file, raw.nbytes, 0))
-            done.append(_numbers(chunk))
+            done.append((chunk.stop - chunk.start) * chunk.jobs[0].tensor.columns)
             return 0
 
         work_on_chunks(iter(chosen), work, threads, Silent())
         elapsed = time.monotonic() - started
-    return elapsed * numbers / sum(done)
+    return elapsed * sum(map(_numbers, tensors)) / sum(done)
 
 
 def _memory_file(stack: ExitStack) -> int | None:

@@ -85,12 +85,20 @@ def usable_cpus() -> int:
 def cut(*files: Sequence[Job]) -> Iterator[Chunk]:
     """The chunks of all tensors, in the order of the files, which have the same tensors with other types."""
     for jobs in zip(*files, strict=True):
-        tensor = jobs[0].tensor
-        height = max(1, CHUNK_NUMBERS // tensor.columns)
-        for first in range(0, tensor.row_count, tensor.rows_per_matrix):
-            last = first + tensor.rows_per_matrix
-            for start in range(first, last, height):
-                yield Chunk(jobs, start, min(start + height, last))
+        row = 0
+        while row < jobs[0].tensor.row_count:
+            chunk = chunk_at(jobs, row)
+            yield chunk
+            row = chunk.stop
+
+
+def chunk_at(jobs: tuple[Job, ...], row: int) -> Chunk:
+    """The chunk of a tensor that holds a row."""
+    tensor = jobs[0].tensor
+    height = max(1, CHUNK_NUMBERS // tensor.columns)
+    first = row - row % tensor.rows_per_matrix
+    start = row - (row - first) % height
+    return Chunk(jobs, start, min(start + height, first + tensor.rows_per_matrix))
 
 
 def write_tensors(files: Sequence[NewFile], threads: int, progress: Progress) -> tuple[tuple[Checksum, ...], ...]:
