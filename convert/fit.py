@@ -135,7 +135,7 @@ def _measure(model: Model, user: TypeOverrides, plan: Plan, *, shown: bool) -> L
             each.name,
             rows[each.name],
             each.rows_per_matrix,
-            (each.type,) if _is_forced(each.name, user) else types_for(each.columns),
+            (each.type,) if _is_forced(each.name, user) else types_for(rows[each.name]),
             user.importance_of(each),
         )
         for each in matrices

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert.quantize.kernels import BLOCK_TYPES, TensorType, dequantize, quantize
+from convert.quantize.kernels import BLOCK_TYPES, PackedRows, TensorType, dequantize, quantize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,17 +43,26 @@ class Sampled:
     importance: Floats | None = None
 
 
-def types_for(columns: int) -> tuple[TensorType, ...]:
-    """The types that a matrix with rows of this length may have, from the smallest to the largest."""
-    for names in (TYPES_OF_256, TYPES_OF_32):
-        kinds = tuple(BLOCK_TYPES[name] for name in names)
-        if all(kind.fits(columns) for kind in kinds):
-            return kinds
-    return tuple(BLOCK_TYPES[name] for name in OTHER_TYPES)
+def types_for(rows: Rows) -> tuple[TensorType, ...]:
+    """The types that a matrix may have, from the smallest to the largest: also its own, whose bytes are copied."""
+    own = _own_type(rows)
+    for names in (TYPES_OF_256, TYPES_OF_32, OTHER_TYPES):
+        kinds = {BLOCK_TYPES[name] for name in names}
+        if all(kind.fits(rows.columns) for kind in kinds):
+            kinds |= {own} if own else set()
+            return tuple(sorted(kinds, key=lambda kind: (kind.block_bytes / kind.block, kind.name)))
+    raise AssertionError  # the last ones fit any row
+
+
+def _own_type(rows: Rows) -> TensorType | None:
+    """The type that a matrix has in its source, if it is one that convert writes."""
+    return rows.kind if isinstance(rows, PackedRows) and rows.kind.name in BLOCK_TYPES else None
 
 
 def measure_errors(tensors: Sequence[Sampled], threads: int, progress: Progress) -> list[Mapping[str, float]]:
     """For each tensor and each of its types the squared error of a sample, relative to the sample's own squares.
+
+    A type that a tensor has already loses nothing.
 
     With an importance matrix every column counts as its inputs do, so that this is the relative error of the outputs.
 
@@ -83,11 +92,12 @@ def measure_errors(tensors: Sequence[Sampled], threads: int, progress: Progress)
 def _errors(tensor: Sampled) -> dict[str, float]:
     lost = dict.fromkeys((kind.name for kind in tensor.types), 0.0)
     whole = 0.0
+    packed_types = [kind for kind in tensor.types if kind != _own_type(tensor.rows)]
     for start, stop in _runs(tensor):
         numbers = tensor.rows.read(start, stop)
         weights = None if tensor.importance is None else tensor.importance[start // tensor.rows_per_matrix]
         whole += _squares(numbers, weights)
-        for kind in tensor.types:
+        for kind in packed_types:
             packed = quantize(numbers, kind, tensor.name, start, weights if kind.is_quantized else None)
             back = dequantize(packed.tobytes(), kind, *numbers.shape)
             lost[kind.name] += _squares(np.subtract(back, numbers, out=back), weights)

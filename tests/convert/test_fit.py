@@ -19,6 +19,7 @@ from chat.llama.memory_plan import plan_memory
 from chat.llama.sliding_window import choose_window
 from chat.system.progress import Silent
 from convert import pipeline
+from convert.checkpoint.rows import ConstantRow
 from convert.draft import ConversionOptions
 from convert.drafting import make_draft
 from convert.pipeline import convert
@@ -89,6 +90,14 @@ def test_the_file_is_written_and_told_of(
 def test_a_goal_of_plenty_gives_the_largest_types(model: Path) -> None:
     draft = make_draft(ConversionOptions(model, fit=read_goal("5GiB")))
     assert {each.type.name for each in draft.plan.tensors} == {"Q8_0", "F32"}
+
+
+def test_what_a_quantized_source_holds_is_copied(model: Path, tmp_path: Path) -> None:
+    convert(ConversionOptions(model, tmp_path / "old.gguf", "Q4_K_M", verify=False))
+    draft = make_draft(ConversionOptions(tmp_path / "old.gguf", fit=read_goal("1GB")))
+    assert all(job.copied or job.tensor.type.name == "F32" for job in draft.jobs)
+    assert draft.fit is not None
+    assert draft.fit.expected_kl == 0
 
 
 @pytest.mark.parametrize("folder", ["window", "none"])
@@ -230,7 +239,7 @@ def test_errors_are_those_of_the_packed_rows_with_each_experts_importance() -> N
         def read(self, start: int, stop: int) -> np.ndarray:
             return numbers[start:stop].copy()
 
-    kinds = types_for(256)
+    kinds = types_for(Rows())
     (errors,) = measure_errors([Sampled("x", Rows(), 3, kinds, importance)], 1, Silent())
     for kind in kinds:
         lost = whole = 0.0
@@ -263,7 +272,7 @@ def test_a_sample_stays_within_matrices_and_is_bounded(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("columns", "last"), [(512, "Q8_0"), (576, "Q8_0"), (100, "F16")])
 def test_types_fit_the_columns(columns: int, last: str) -> None:
-    kinds = types_for(columns)
+    kinds = types_for(ConstantRow(1.0, columns))
     assert all(kind.fits(columns) for kind in kinds)
     assert kinds[-1].name == last
     bits = [kind.block_bytes / kind.block for kind in kinds]
