@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from chat.cli.main import run
+from chat.core.calibration import CalibrationReport
 from chat.core.request import EngineOptions
 from chat.errors import UsageError
 from chat.gguf.reader import read_gguf
@@ -18,7 +20,7 @@ from chat.llama.memory_estimate import sizes_of
 from chat.llama.memory_plan import plan_memory
 from chat.llama.sliding_window import choose_window
 from chat.system.progress import Silent
-from convert import pipeline
+from convert import calibration, pipeline
 from convert.checkpoint.rows import ConstantRow
 from convert.draft import ConversionOptions
 from convert.drafting import make_draft
@@ -90,6 +92,28 @@ def test_the_file_is_written_and_told_of(
 def test_a_goal_of_plenty_gives_the_largest_types(model: Path) -> None:
     draft = make_draft(ConversionOptions(model, fit=read_goal("5GiB")))
     assert {each.type.name for each in draft.plan.tensors} == {"Q8_0", "F32"}
+
+
+def test_the_matrix_of_a_text_decides(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert(ConversionOptions(model, tmp_path / "f16.gguf", "F16", verify=False))
+    text = tmp_path / "text.txt"
+    text.write_text("word " * 2000)
+
+    def measure(_model: Path, _text: object, matrix: Path, **_: object) -> CalibrationReport:
+        imatrix_files.write_gguf(matrix, imatrix_files.measure(tmp_path / "f16.gguf"))
+        return CalibrationReport(2, 512, 9, 0, 0)
+
+    monkeypatch.setattr(calibration, "measure_importance", measure)
+    monkeypatch.setattr(calibration, "check_length", lambda *_: None)
+    out, goal = tmp_path / "out.gguf", read_goal("1.1MB")
+    report = convert(ConversionOptions(model, out, fit=goal, calibrate=text, verify=False, show_progress=False))
+    assert report.fit is not None
+    assert report.fit.by_importance
+    assert report.notes[0].startswith("tensors: ")
+    assert report.notes[-1].startswith(f"importance matrix: {tmp_path / 'out.imatrix.gguf'}")
+    again = ConversionOptions(model, tmp_path / "again.gguf", fit=goal, imatrix=tmp_path / "out.imatrix.gguf")
+    convert(replace(again, verify=False))
+    assert (tmp_path / "again.gguf").read_bytes() == out.read_bytes()
 
 
 def test_what_a_quantized_source_holds_is_copied(model: Path, tmp_path: Path) -> None:

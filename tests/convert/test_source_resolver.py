@@ -210,6 +210,10 @@ def test_pickled_weights_have_no_header_to_plan_from(server: HubServer, capsys: 
     )
     assert server.ranges() == []
     server.add("someone/Tiny-GGUF", {"tiny.Q8_0.gguf": b"x" * 2000})
+    assert run(["convert", NAME, "--fit", "1MB", "--dry-run", "-q"]) == 3
+    assert capsys.readouterr().err == (
+        "error: `--fit` measures the weights, which are not here yet\nhint: leave out `--dry-run`\n"
+    )
     assert run(["convert", "hf:someone/Tiny-GGUF:Q8_0", "-t", "Q4_0", "--dry-run"]) == 3
     assert "hint: `mistral-chat models pull hf:someone/Tiny-GGUF:Q8_0` fetches it" in capsys.readouterr().err
 
