@@ -59,6 +59,7 @@ SENSITIVITY = {
     "ffn_down": 10.7,
 }
 OTHER_PART = 5.0
+QUANTIZED_INPUTS = 0.004  # what llama.cpp's rounding of the inputs of quantized matrices adds, measured on Q8_0
 # `enum llama_ftype` of the type of most tensors, as llama.cpp's loader guesses it of a file without one
 FILE_TYPES = {"IQ4_XS": 30, "Q4_K": 15, "Q5_K": 17, "Q6_K": 18, "Q8_0": 7, "IQ4_NL": 25}
 FILE_TYPES |= {"Q4_1": 3, "Q5_0": 8, "Q5_1": 9, "Q4_0": 2, "F16": 1, "BF16": 32, "F32": 0}
@@ -77,8 +78,9 @@ class Losses:
     of_tensor: Mapping[str, Mapping[str, float]]
 
     def of_plan(self, plan: Plan) -> float:
-        """What a whole file loses."""
-        return sum(self.of_tensor[each.name][each.type.name] for each in plan.tensors if each.name in self.of_tensor)
+        """What a whole file loses, nothing where all is as in the source."""
+        lost = sum(self.of_tensor[each.name][each.type.name] for each in plan.tensors if each.name in self.of_tensor)
+        return lost + QUANTIZED_INPUTS if lost else 0.0
 
 
 def draft_fit(model: Model, options: ConversionOptions, importance: Importance | None) -> ConversionDraft:
@@ -100,18 +102,7 @@ def draft_fit(model: Model, options: ConversionOptions, importance: Importance |
     largest = model.draft(user, options.file)
     room = _room(options.fit, largest)
     losses = _measure(model, user, largest.plan, shown=options.show_progress)
-    budget = room.budget_bytes - len(largest.header)
-    tensors = [each for each in largest.plan.tensors if each.name in losses.of_tensor]
-    fixed = sum(align(each.nbytes) for each in largest.plan.tensors if each.name not in losses.of_tensor)
-    choices = [_choices(each, losses.of_tensor[each.name]) for each in tensors]
-    chosen = allocate(choices, budget - fixed)
-    if chosen is None:
-        least = sum(min(choice.nbytes for choice in each) for each in choices) + fixed + len(largest.header)
-        raise _too_small(options.fit, room, least)
-    kinds = {
-        each.name: BLOCK_TYPES[list(losses.of_tensor[each.name])[place]]
-        for each, place in zip(tensors, chosen, strict=True)
-    }
+    kinds = _choose(losses, options.fit, room, len(largest.header))
     exact = tuple(Override(re.compile(f"^{re.escape(name)}$"), kind) for name, kind in kinds.items())
     types = replace(user, recipe=_recipe(options.fit, Counter(kind.name for kind in kinds.values())))
     draft = model.draft(replace(types, overrides=(*user.overrides, *exact)), options.file)
@@ -124,6 +115,25 @@ def draft_fit(model: Model, options: ConversionOptions, importance: Importance |
         recipes=_recipes(model, user, losses, len(largest.header)),
     )
     return replace(draft, fit=details, notes=(*room.notes, *_notes(details, kinds.values())))
+
+
+def _choose(losses: Losses, goal: Goal, room: _Room, header_bytes: int) -> dict[str, TensorType]:
+    """The type of each tensor that has a choice.
+
+    Raises:
+        ChatError: even the smallest types are too large.
+    """
+    tensors = [each for each in losses.plan.tensors if each.name in losses.of_tensor]
+    fixed = sum(align(each.nbytes) for each in losses.plan.tensors if each.name not in losses.of_tensor)
+    choices = [_choices(each, losses.of_tensor[each.name]) for each in tensors]
+    chosen = allocate(choices, room.budget_bytes - header_bytes - fixed)
+    if chosen is None:
+        least = sum(min(choice.nbytes for choice in each) for each in choices)
+        raise _too_small(goal, room, least + fixed + header_bytes)
+    return {
+        each.name: BLOCK_TYPES[list(losses.of_tensor[each.name])[place]]
+        for each, place in zip(tensors, chosen, strict=True)
+    }
 
 
 def _measure(model: Model, user: TypeOverrides, plan: Plan, *, shown: bool) -> Losses:
