@@ -140,7 +140,7 @@ class ConversionDraft:
     source: str  # its name
     details: ModelDetails | AdapterDetails
     warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences for the user, before the file is written
     fit: FitDetails | None = None
 
     @cached_property

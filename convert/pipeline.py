@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chat.system.environment import Environment
 from chat.system.progress import byte_bar
 from convert.calibration import make_matrix, plan_calibration
 from convert.drafting import make_drafts
@@ -17,7 +18,6 @@ from convert.quantize.kernels import load_library, slow_types
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chat.system.environment import Environment
     from convert.draft import ConversionDraft, ConversionOptions, ConversionReport
 
 
@@ -71,6 +71,9 @@ def _write(
     if fault is not None:
         raise fault
     load_library()
+    if options.show_progress:
+        for note in (note for draft in drafts for note in draft.notes):
+            (environment or Environment()).notify(note)  # before the hours that a large model takes
     seconds: dict[str, float] = {}
     untried: list[str | None] = [None for _ in drafts]
     size, shown = sum(draft.plan.data_bytes for draft in drafts), options.show_progress
@@ -102,7 +105,7 @@ def _report(
 ) -> ConversionReport:
     report = draft.report()
     warnings = (*report.warnings, *_slow_packing(draft), *([warning] if warning else []))
-    return replace(report, warnings=warnings, verified=is_verified, seconds=seconds)
+    return replace(report, warnings=warnings, verified=is_verified, seconds=seconds, notes=())
 
 
 def _slow_packing(draft: ConversionDraft) -> tuple[str, ...]:

@@ -4,7 +4,7 @@
 
 One part at a time is packed as Q4_0, everything else as Q8_0. The divergence from the F16 file, less that of a file
 that is Q8_0 throughout, is divided by the part's relative squared error. A model whose output layer is the embedding
-shows both in one.
+shows both in one, as `token_embd`.
 """
 
 from __future__ import annotations
