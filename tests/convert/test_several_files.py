@@ -191,6 +191,18 @@ def test_if_one_file_fails_none_is_left(fails: str, tmp_path: Path, monkeypatch:
     assert list(folder.iterdir()) == []
 
 
+def test_an_adapter_is_written_in_several_types(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = hugging_face_tensors(SMALL)
+    poet = write_peft(tmp_path / "poet", pairs_for(tensors, linear_modules(tensors)))
+    base = make_checkpoint(tmp_path / "model", SMALL, tensors)
+    command = ["convert", str(poet), "--base", str(base)]
+    assert run([*command, "-t", "F16", "-t", "Q8_0", "-o", str(tmp_path), "-q"]) == 0
+    paths = [tmp_path / "poet-F16.gguf", tmp_path / "poet-Q8_0.gguf"]
+    assert capsys.readouterr().out.splitlines() == [str(path) for path in paths]
+    assert run([*command, "-t", "Q8_0", "-o", str(tmp_path / "single.gguf"), "-q"]) == 0
+    assert (tmp_path / "single.gguf").read_bytes() == paths[1].read_bytes()
+
+
 def test_one_matrix_is_named_after_all_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = tmp_path / "text.txt"
     text.write_text("word " * 2000)
