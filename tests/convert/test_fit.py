@@ -38,6 +38,11 @@ from tests.convert.samples import V01, Sizes, hugging_face_tensors, make_checkpo
 SMALL = Sizes(layers=2)
 
 
+@pytest.fixture(autouse=True)
+def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convert.quantize.sensitivity.SAMPLED_NUMBERS", 1 << 13)
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return make_checkpoint(tmp_path / "model", SMALL)
@@ -47,7 +52,7 @@ def size_of(model: Path, kind: str) -> int:
     return make_draft(ConversionOptions(model, type=kind)).size
 
 
-@pytest.mark.parametrize("recipe", ["Q4_K_M", "Q5_K_M", "Q6_K"])
+@pytest.mark.parametrize("recipe", ["Q4_K_M", "Q5_K_M"])
 @pytest.mark.parametrize("with_matrix", [False, True])
 def test_at_a_recipes_size_less_is_lost(recipe: str, with_matrix: bool, model: Path, tmp_path: Path) -> None:
     matrix = None
@@ -195,8 +200,7 @@ def test_the_smallest_size_that_is_named_is_enough(
         run(["convert", "model", "--fit", goal])
         hint = capsys.readouterr().err.splitlines()[1]
         enough = hint.split("`")[1].split()[1]
-        assert run(["convert", "model", "--fit", enough, "--dry-run"]) == 0
-        capsys.readouterr()
+        assert make_draft(ConversionOptions(Path("model"), fit=read_goal(enough))).fit is not None
 
 
 def test_an_adapter_is_merged_before_its_model_is_measured(model: Path, tmp_path: Path) -> None:
