@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from chat.errors import DataError
-from convert.native.widen import widen_float16
+from convert.native.widen import Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,14 +36,26 @@ class Rows(Protocol):
         """Rows [start, stop) as (stop - start, columns) float32, a new array."""
 
 
-def _from_bfloat16(raw: memoryview) -> Floats:
-    halves = np.frombuffer(raw, dtype="<u2")
-    words: npt.NDArray[np.uint32] = np.left_shift(halves, 16, dtype=np.uint32)
-    return words.view(np.float32)
+@runtime_checkable
+class StoredRows(Protocol):
+    """Rows that can also be read in the form in which they are stored."""
+
+    def read_stored(self, start: int, stop: int) -> Numbers:
+        """Rows [start, stop) as (stop - start, columns), a new array."""
 
 
-def _from_float16(raw: memoryview) -> Floats:
-    return widen_float16(np.frombuffer(raw, dtype="<f2"))
+def read_stored(rows: Rows, start: int, stop: int) -> Numbers:
+    """Rows [start, stop) as (stop - start, columns), a new array: as they are stored, or as float32."""
+    if isinstance(rows, StoredRows):
+        return rows.read_stored(start, stop)
+    return Numbers("F32", rows.read(start, stop))
+
+
+_DTYPES: Mapping[str, str] = MappingProxyType({"BF16": "<u2", "F16": "<f2", "F32": "<f4"})  # of a form of Numbers
+
+
+def _stored(form: str) -> Callable[[memoryview], Floats]:
+    return lambda raw: Numbers(form, np.frombuffer(raw, dtype=_DTYPES[form])).widened()
 
 
 def _plain(dtype: str) -> Callable[[memoryview], Floats]:
@@ -51,9 +63,8 @@ def _plain(dtype: str) -> Callable[[memoryview], Floats]:
 
 
 DECODERS: Mapping[str, Callable[[memoryview], Floats]] = MappingProxyType(
-    {"BF16": _from_bfloat16, "F16": _from_float16, "F32": _plain("<f4"), "F64": _plain("<f8")}
+    {"BF16": _stored("BF16"), "F16": _stored("F16"), "F32": _plain("<f4"), "F64": _plain("<f8")}
 )
-
 
 READ_AHEAD = 8  # times what is read now: the threads read one run of rows after another
 
@@ -81,12 +92,20 @@ class MappedRows:
 
     def read(self, start: int, stop: int) -> Floats:
         """Rows [start, stop) as (stop - start, columns) float32."""
+        return self.read_stored(start, stop).widened()
+
+    def read_stored(self, start: int, stop: int) -> Numbers:
+        """Rows [start, stop) as (stop - start, columns); float64 as float32."""
         row_bytes = self.entry.nbytes // self.count
         offset, nbytes = self.entry.offset + start * row_bytes, (stop - start) * row_bytes
         self.file.file.ask_for(offset, READ_AHEAD * nbytes)
-        numbers = DECODERS[self.entry.dtype](self.file.file.view(offset, nbytes))
+        raw, dtype, shape = self.file.file.view(offset, nbytes), self.entry.dtype, (stop - start, self.columns)
+        if dtype in _DTYPES:
+            numbers = Numbers(dtype, np.frombuffer(raw, dtype=_DTYPES[dtype]).copy().reshape(shape))
+        else:
+            numbers = Numbers("F32", DECODERS[dtype](raw).reshape(shape))
         self.file.file.release(offset, nbytes)
-        return numbers.reshape(stop - start, self.columns)
+        return numbers
 
 
 LAST_RUNS = 4  # of a transposed matrix, each of which gives its pages back
@@ -140,10 +159,15 @@ class GatheredRows:
         return self.base.columns
 
     def read(self, start: int, stop: int) -> Floats:
-        """Rows [start, stop) as (stop - start, columns) float32, read as one run of the base."""
+        """Rows [start, stop) as (stop - start, columns) float32."""
+        return self.read_stored(start, stop).widened()
+
+    def read_stored(self, start: int, stop: int) -> Numbers:
+        """Rows [start, stop) as (stop - start, columns), read as one run of the base."""
         wanted = self.order[start:stop]
         first = int(wanted.min())
-        return self.base.read(first, int(wanted.max()) + 1)[wanted - first]
+        run = read_stored(self.base, first, int(wanted.max()) + 1)
+        return Numbers(run.form, run.values[wanted - first])
 
 
 @dataclass(frozen=True)
@@ -202,6 +226,10 @@ class SlicedRows:
         """Rows [start, stop) as (stop - start, columns) float32."""
         return self.base.read(self.first + start, self.first + stop)
 
+    def read_stored(self, start: int, stop: int) -> Numbers:
+        """Rows [start, stop) as (stop - start, columns)."""
+        return read_stored(self.base, self.first + start, self.first + stop)
+
 
 @dataclass(frozen=True)
 class TurnedRows:
@@ -242,14 +270,20 @@ class StackedRows:
 
     def read(self, start: int, stop: int) -> Floats:
         """Rows [start, stop) as (stop - start, columns) float32; they may cross from one part to the next."""
+        return self.read_stored(start, stop).widened()
+
+    def read_stored(self, start: int, stop: int) -> Numbers:
+        """Rows [start, stop) as (stop - start, columns); they may cross from one part to the next."""
         height = self.parts[0].count
         pieces = []
         while start < stop:
             part, row = divmod(start, height)
             taken = min(stop - start, height - row)
-            pieces.append(self.parts[part].read(row, row + taken))
+            pieces.append(read_stored(self.parts[part], row, row + taken))
             start += taken
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        if len(pieces) == 1:
+            return pieces[0]
+        return Numbers("F32", np.concatenate([piece.widened() for piece in pieces]))
 
 
 @dataclass(frozen=True)

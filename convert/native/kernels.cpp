@@ -1,4 +1,5 @@
-// Quantization of float32 rows to ggml blocks, many at a time, byte for byte as ggml-quants.c of llama.cpp does it.
+// Quantization of rows of float32, float16 or bfloat16 to ggml blocks, many at a time, byte for byte as ggml-quants.c of
+// llama.cpp does it with float32.
 //
 // The kernels are compiled once for each instruction set. Whether a multiplication and an addition may be contracted is
 // a flag of the compiler (-ffp-contract), as it is for ggml. Clang, whose default lets it contract within an expression,
@@ -22,15 +23,19 @@
 // ggml_quantize_chunk()
 typedef size_t (*Ggml)(int kind, const float *, void *, int64_t, int64_t, int64_t, const float *);
 
-enum Kind { Q4_0 = 2, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14, IQ4_XS = 23 };  // enum ggml_type
+enum Kind {  // enum ggml_type
+    Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14, IQ4_NL = 20, IQ4_XS = 23
+};
+
+enum Form { FLOAT32, FLOAT16, BFLOAT16 };  // of the numbers that are packed
 
 struct Task {
-    int kind;
-    const float *numbers;  // rows * columns
+    int kind, form;
+    const void *numbers;  // rows * columns
     uint8_t *target;
     int64_t rows, columns;
     const float *importance;  // columns, or null
-    float *means;             // rows, for Q4_0 with importance
+    float *means;             // rows, for the blocks of 32 with importance
     Ggml ggml;
 };
 
@@ -88,25 +93,25 @@ int mistral_lanes(void) {
     return 4;
 }
 
-// Pack rows of float32, all of which are finite. `lanes` is at most mistral_lanes().
-void mistral_quantize(
-    int lanes, int kind, const float *numbers, uint8_t *target, int64_t rows, int64_t columns, const float *importance,
-    float *means, Ggml ggml) {
-    Task task = {kind, numbers, target, rows, columns, importance, means, ggml};
+// Pack rows. `lanes` is at most mistral_lanes(). Returns 0 at a number that float16 does not reach, or NaN.
+int mistral_quantize(
+    int lanes, int kind, int form, const void *numbers, uint8_t *target, int64_t rows, int64_t columns,
+    const float *importance, float *means, Ggml ggml) {
+    Task task = {kind, form, numbers, target, rows, columns, importance, means, ggml};
 #if defined(__x86_64__) && defined(__GNUC__)
     if (lanes == 16) return avx512::quantize(task);
     if (lanes == 8) return avx2::quantize(task);
 #endif
-    baseline::quantize(task);
+    return baseline::quantize(task);
 }
 
-// Widen float16, also NaN and infinite ones, to float32.
-void mistral_widen_float16(int lanes, const uint16_t *halves, float *numbers, int64_t count) {
+// Widen float16 or bfloat16, also NaN and infinite ones, to float32.
+void mistral_widen(int lanes, int form, const uint16_t *halves, float *numbers, int64_t count) {
 #if defined(__x86_64__) && defined(__GNUC__)
-    if (lanes == 16) return avx512::widen_float16(halves, numbers, count);
-    if (lanes == 8) return avx2::widen_float16(halves, numbers, count);
+    if (lanes == 16) return avx512::widen(form, halves, numbers, count);
+    if (lanes == 8) return avx2::widen(form, halves, numbers, count);
 #endif
-    baseline::widen_float16(halves, numbers, count);
+    baseline::widen(form, halves, numbers, count);
 }
 
 // Widen bytes by a table of 256 floats.

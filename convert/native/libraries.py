@@ -30,13 +30,13 @@ def _load(module: str) -> ctypes.CDLL | None:
         library = ctypes.CDLL(spec.origin)
     except OSError:  # built for another machine
         return None
-    library.mistral_quantize.restype = None
+    library.mistral_quantize.restype = ctypes.c_int
     library.mistral_quantize.argtypes = [
-        *(ctypes.c_int, ctypes.c_int, _ADDRESS, _ADDRESS),
+        *(ctypes.c_int, ctypes.c_int, ctypes.c_int, _ADDRESS, _ADDRESS),
         *(_COUNT, _COUNT, _ADDRESS, _ADDRESS, _ADDRESS),
     ]
-    library.mistral_widen_float16.restype = None
-    library.mistral_widen_float16.argtypes = [ctypes.c_int, _ADDRESS, _ADDRESS, _COUNT]
+    library.mistral_widen.restype = None
+    library.mistral_widen.argtypes = [ctypes.c_int, ctypes.c_int, _ADDRESS, _ADDRESS, _COUNT]
     library.mistral_widen_bytes.restype = None
     library.mistral_widen_bytes.argtypes = [_ADDRESS, _ADDRESS, _ADDRESS, _COUNT]
     return library

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convert.native.libraries import libraries
+from convert.native.widen import FORMS, Numbers
 
 if TYPE_CHECKING:
     import ctypes
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-PACKED_TYPES = ("Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")
+PACKED_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
 INSTRUCTION_SETS = {16: "AVX-512", 8: "AVX2"}  # by lanes
 SAMPLE_COLUMNS = 512
 
@@ -38,22 +39,26 @@ class Packer:
         return INSTRUCTION_SETS.get(self.lanes, "vectors of 128 bits")
 
     def pack(
-        self, ggml_id: int, rows: Floats, packed: npt.NDArray[np.uint8], importance: Floats | None, ggml: int
-    ) -> None:
-        """Pack float rows into ggml blocks. Releases the interpreter lock while it works.
+        self, ggml_id: int, rows: Numbers, packed: npt.NDArray[np.uint8], importance: Floats | None, ggml: int
+    ) -> bool:
+        """Pack rows into ggml blocks. Releases the interpreter lock while it works.
 
         Args:
             ggml_id: The number of one of PACKED_TYPES.
-            rows: (n, columns) float32, contiguous and finite; columns divide by the type's block.
+            rows: (n, columns); columns divide by the type's block.
             packed: (n, bytes of a row) uint8, which is filled.
             importance: (columns,) float32.
             ggml: The address of ggml_quantize_chunk(), which packs the few blocks that are left to it.
+
+        Returns:
+            Whether all numbers lie within float16's range; if not, `packed` is of no use.
         """
-        means = np.empty(len(rows), np.float32)
-        self.library.mistral_quantize(
-            self.lanes, ggml_id, rows.ctypes.data, packed.ctypes.data, *rows.shape,
+        means = np.empty(len(rows.values), np.float32)
+        fits = self.library.mistral_quantize(
+            self.lanes, ggml_id, FORMS[rows.form], rows.values.ctypes.data, packed.ctypes.data, *rows.values.shape,
             None if importance is None else importance.ctypes.data, means.ctypes.data, ggml,
         )  # fmt: skip
+        return bool(fits)
 
 
 @cache

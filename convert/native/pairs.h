@@ -48,6 +48,19 @@ INLINE Floats half_of(Pair pair, int which) { return which ? pair.b : pair.a; }
 
 #endif
 
+// Whether the mask is set in any lane.
+INLINE bool is_any(PairMask mask) {
+#if defined(__clang__)
+    Ints halves[2];
+    memcpy(halves, &mask, sizeof halves);
+    return !is_set(~(halves[0] | halves[1]));
+#else
+    return !is_set(~(mask.a | mask.b));
+#endif
+}
+
+template <int MAY_BE>
 INLINE Pair nearest_within(Pair v, float low, float high) {
-    return pair_of(nearest_within(half_of(v, 0), low, high), nearest_within(half_of(v, 1), low, high));
+    return pair_of(
+        nearest_within<MAY_BE>(half_of(v, 0), low, high), nearest_within<MAY_BE>(half_of(v, 1), low, high));
 }

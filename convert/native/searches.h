@@ -1,13 +1,6 @@
 // The searches for scales of ggml-quants.c, one block in each lane. Where ggml returns early or takes a branch, both
 // ways are computed and a mask chooses. Sums run over i in ggml's order, with ggml's order of operations in each term.
 
-// The result of a search for a scale and a minimum. The last two give the quants it found:
-// nearest_int(inverse * (x[i] - offset)).
-struct ScaleAndMin {
-    Pair scale, min;
-    Pair inverse, offset;
-};
-
 struct Range {
     Pair low, high;
 };
@@ -21,6 +14,18 @@ INLINE Range range_of(const Pair *x, int n) {
     return r;
 }
 
+// One search for a scale and a minimum, of two sub-blocks in each lane.
+template <int N>
+struct MinSearch {
+    Pair x[N], weights[N], quants[N];
+    Range range;
+    Pair sum_w, sum_x;
+    Pair scale, min, least_error;         // the best so far
+    Pair inverse, offset;                 // which give its quants: nearest_int(inverse * (x[i] - offset))
+    Pair new_scale, new_min, determinant; // of this step
+    Pair tried;
+};
+
 INLINE Pair min_error(const Pair *x, const Pair *weights, const Pair *quants, int n, Pair scale, Pair min) {
     Pair error = {};
     for (int i = 0; i < n; i++) {
@@ -30,49 +35,122 @@ INLINE Pair min_error(const Pair *x, const Pair *weights, const Pair *quants, in
     return error;
 }
 
-// make_qkx2_quants() and make_qkx3_quants() without mad: the same but for constants.
-template <int N, int MOST, int STEPS>
-INLINE ScaleAndMin search_scale_and_min(const Pair *x, const Pair *weights, float first, float step) {
-    Pair quants[N], zero = {};
-    Range range = range_of(x, N);
-    Pair sum_w = weights[0], sum_x = sum_w * x[0];
+template <int N, int MOST>
+INLINE void begin_search(MinSearch<N> &s) {
+    Pair zero = {};
+    s.range = range_of(s.x, N);
+    s.sum_w = s.weights[0], s.sum_x = s.sum_w * s.x[0];
     for (int i = 1; i < N; i++) {
-        sum_w = sum_w + weights[i];
-        sum_x = sum_x + weights[i] * x[i];
+        s.sum_w = s.sum_w + s.weights[i];
+        s.sum_x = s.sum_x + s.weights[i] * s.x[i];
     }
-    Pair min = choose(range.low > 0.0f, zero, range.low), max = range.high;
-    PairMask is_flat = max == min;
-    Pair inverse = (float)MOST / (max - min), offset = min, flat_min = -min;
-    Pair scale = 1.0f / inverse;
-    for (int i = 0; i < N; i++) quants[i] = nearest_within(inverse * (x[i] - min), 0, MOST);
-    Pair least_error = min_error(x, weights, quants, N, scale, min);
-    for (int s = 0; s <= STEPS; s++) {
-        Pair tried = (first + step * s + MOST) / (max - min);
-        Pair sum_l = {}, sum_l2 = {}, sum_xl = {};
-        for (int i = 0; i < N; i++) {
-            Pair l = nearest_within(tried * (x[i] - min), 0, MOST);
-            quants[i] = l;
-            sum_l = sum_l + weights[i] * l;
-            sum_l2 = sum_l2 + weights[i] * l * l;
-            sum_xl = sum_xl + weights[i] * l * x[i];
+    s.range.low = choose(s.range.low > 0.0f, zero, s.range.low);
+    s.min = s.offset = s.range.low;
+    s.inverse = (float)MOST / (s.range.high - s.min);
+    s.scale = 1.0f / s.inverse;
+    for (int i = 0; i < N; i++) s.quants[i] = nearest_within<ANY>(s.inverse * (s.x[i] - s.min), 0, MOST);
+    s.least_error = min_error(s.x, s.weights, s.quants, N, s.scale, s.min);
+}
+
+struct WeightedSums {
+    Pair l, l2, xl;
+};
+
+template <int N, int MOST, int MAY_BE>
+INLINE WeightedSums weighted_sums(const Pair *x, const Pair *weights, Pair inverse, Pair min, Pair *quants) {
+    WeightedSums sums = {};
+    for (int i = 0; i < N; i++) {
+        Pair value = inverse * (x[i] - min), l;
+        if (MAY_BE == NEAR) {
+            l = pair_of(nearest_by_table(half_of(value, 0)), nearest_by_table(half_of(value, 1)));
+        } else {
+            l = nearest_within<MAY_BE>(value, 0, MOST);
         }
-        Pair determinant = sum_w * sum_l2 - sum_l * sum_l;
-        Pair new_scale = (sum_w * sum_xl - sum_x * sum_l) / determinant;
-        Pair new_min = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
-        PairMask is_above = new_min > 0.0f;
-        new_min = choose(is_above, zero, new_min);
-        new_scale = choose(is_above, sum_xl / sum_l2, new_scale);
-        Pair error = min_error(x, weights, quants, N, new_scale, new_min);
-        PairMask is_better = (determinant > 0.0f) & (error < least_error);
-        least_error = choose(is_better, error, least_error);
-        scale = choose(is_better, new_scale, scale);
-        inverse = choose(is_better, tried, inverse);
-        offset = choose(is_better, min, offset);
-        min = choose(is_better, new_min, min);
+        quants[i] = l;
+        sums.l = sums.l + weights[i] * l;
+        sums.l2 = sums.l2 + weights[i] * l * l;
+        sums.xl = sums.xl + weights[i] * l * x[i];
     }
-    return {
-        choose(is_flat, zero, scale), choose(is_flat, flat_min, -min), choose(is_flat, zero, inverse),
-        choose(is_flat, zero, offset)};
+    return sums;
+}
+
+// Whether (x - min) * (c / (max - min)), for 0 < c < 64 and any x from `low` to `max`, lies between -c * limit and c,
+// with an error of three roundings.
+INLINE bool is_moderate(Pair low, Pair min, Pair max, float limit) {
+    bool moderate = true;
+    for (int half = 0; half < 2; half++) {
+        Floats range = half_of(max, half) - half_of(min, half), below = half_of(min, half) - half_of(low, half);
+        moderate &= is_set((range > 0x1.0p-100f) & (range < 0x1.0p+100f) & (below < range * limit));
+    }
+    return moderate;
+}
+
+// The first half of a step: quants with `levels` between the minimum and the maximum, and the best scale and minimum for
+// them.
+template <int N, int MOST>
+INLINE void try_levels(MinSearch<N> &s, float levels) {
+    Pair max = s.range.high, low = s.range.low, min = s.min, zero = {};
+    s.tried = levels / (max - min);
+    WeightedSums sums;
+    if (LANES == 16 && MOST == 15 && is_moderate(low, min, max, 0.96f)) {
+        sums = weighted_sums<N, MOST, NEAR>(s.x, s.weights, s.tried, min, s.quants);
+    } else if (!is_moderate(low, min, max, 0x1.0p+15f)) {
+        sums = weighted_sums<N, MOST, ANY>(s.x, s.weights, s.tried, min, s.quants);
+    } else if (levels < MOST + 0.45f) {
+        sums = weighted_sums<N, MOST, BELOW>(s.x, s.weights, s.tried, min, s.quants);
+    } else {
+        sums = weighted_sums<N, MOST, BELOW | ABOVE>(s.x, s.weights, s.tried, min, s.quants);
+    }
+    Pair determinant = s.sum_w * sums.l2 - sums.l * sums.l;
+    s.new_scale = (s.sum_w * sums.xl - s.sum_x * sums.l) / determinant;
+    s.new_min = (sums.l2 * s.sum_x - sums.l * sums.xl) / determinant;
+    s.determinant = determinant;
+    PairMask is_above = s.new_min > 0.0f;
+    if (is_any(is_above)) {
+        s.new_min = choose(is_above, zero, s.new_min);
+        s.new_scale = choose(is_above, sums.xl / sums.l2, s.new_scale);
+    }
+}
+
+// The second half: keep them in the lanes where they are better.
+template <int N>
+INLINE void keep_better(MinSearch<N> &s) {
+    Pair error = min_error(s.x, s.weights, s.quants, N, s.new_scale, s.new_min);
+    PairMask is_better = (s.determinant > 0.0f) & (error < s.least_error);
+    s.least_error = choose(is_better, error, s.least_error);
+    s.scale = choose(is_better, s.new_scale, s.scale);
+    s.inverse = choose(is_better, s.tried, s.inverse);
+    s.offset = choose(is_better, s.min, s.offset);
+    s.min = choose(is_better, s.new_min, s.min);
+}
+
+// make_qkx2_quants() and make_qkx3_quants() without mad, which are the same but for constants. The searches take turns:
+// each has to wait for its divisions, and another one computes meanwhile.
+template <int N, int MOST, int STEPS, int COUNT>
+INLINE void search_scales_and_mins(MinSearch<N> *searches, float first, float step) {
+    for (int i = 0; i < COUNT; i++) begin_search<N, MOST>(searches[i]);
+    for (int s = 0; s <= STEPS; s++) {
+        float levels = first + step * s + MOST;
+        for (int i = 0; i < COUNT; i++) try_levels<N, MOST>(searches[i], levels);
+        for (int i = 0; i < COUNT; i++) keep_better(searches[i]);
+    }
+}
+
+// What a search found for one sub-block.
+struct Found {
+    Floats scale, min;  // the minimum negated, as it is stored
+    Floats inverse, offset;
+};
+
+template <int N>
+INLINE void read_found(const MinSearch<N> &s, Found *found) {
+    for (int half = 0; half < 2; half++) {
+        Ints is_flat = half_of(s.range.high, half) == half_of(s.range.low, half);
+        Floats zero = {}, low = half_of(s.range.low, half), min = half_of(s.min, half);
+        Floats scale = half_of(s.scale, half), inverse = half_of(s.inverse, half), offset = half_of(s.offset, half);
+        found[half] = {
+            is_flat ? zero : scale, is_flat ? -low : -min, is_flat ? zero : inverse, is_flat ? zero : offset};
+    }
 }
 
 // The number of the largest magnitude, the first of equal ones; 0 if all are 0.
@@ -98,11 +176,11 @@ struct Sums {
     Floats lx, l2;
 };
 
-template <int N, int MOST>
+template <int N, int MOST, int MAY_BE>
 INLINE Sums sums_of_quants(const Floats *x, const Floats *weights, Floats inverse) {
     Sums sums = {};
     for (int i = 0; i < N; i++) {
-        Floats l = nearest_within(inverse * x[i], -MOST, MOST - 1);
+        Floats l = nearest_within<MAY_BE>(inverse * x[i], -MOST, MOST - 1);
         sums.lx += weights[i] * x[i] * l;
         sums.l2 += weights[i] * l * l;
     }
@@ -115,13 +193,17 @@ INLINE Scale search_scale(const Floats *x, const Floats *weights) {
     Floats largest = first_largest(x, N), zero = {};
     Ints is_zero = absolute(largest) < NEGLIGIBLE;
     Floats inverse = -(float)MOST / largest;
-    Sums sums = sums_of_quants<N, MOST>(x, weights, inverse);
+    bool moderate = is_set((absolute(largest) > 0x1.0p-100f) & (absolute(largest) < 0x1.0p+100f));
+    Sums sums = sums_of_quants<N, MOST, ANY>(x, weights, inverse);
     Floats scale = sums.l2 != 0.0f ? sums.lx / sums.l2 : zero;
     Floats best = scale * sums.lx;
     for (int s = -9; s <= 9; s++) {
         if (s == 0) continue;
-        Floats tried = -(MOST + 0.1f * s) / largest;
-        sums = sums_of_quants<N, MOST>(x, weights, tried);
+        float levels = MOST + 0.1f * s;
+        Floats tried = -levels / largest;
+        sums = !moderate ? sums_of_quants<N, MOST, ANY>(x, weights, tried)
+               : levels < MOST + 0.45f ? sums_of_quants<N, MOST, ABOVE>(x, weights, tried)
+                                       : sums_of_quants<N, MOST, BELOW | ABOVE>(x, weights, tried);
         Ints is_better = (sums.l2 > 0.0f) & (sums.lx * sums.lx > best * sums.l2);
         Floats new_scale = sums.lx / sums.l2;
         inverse = is_better ? tried : inverse;

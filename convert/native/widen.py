@@ -1,8 +1,9 @@
-"""Widen float16, and bytes that stand for floats, to float32: a third of NumPy's time, and of convert's in Q8_0."""
+"""Numbers as a checkpoint stores them, and their widening to float32: a third of NumPy's time."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,14 +12,35 @@ from convert.native.libraries import libraries
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+FORMS = {"F32": 0, "F16": 1, "BF16": 2}  # enum Form of the kernels, by the names of safetensors
 
-def widen_float16(halves: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
-    """(n,) float16, contiguous, as (n,) float32, a new array; NaN and infinity stay."""
+
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers in the form in which they are stored; the fast kernels take them so, and widen what they pack.
+
+    Attributes:
+        form: a key of FORMS.
+        values: contiguous, of any shape: float32, float16, or uint16 for bfloat16.
+    """
+
+    form: str
+    values: npt.NDArray[Any]
+
+    def widened(self) -> npt.NDArray[np.float32]:
+        """The same numbers as float32, of the same shape; NaN and infinity stay."""
+        return self.values.astype(np.float32, copy=False) if self.form == "F32" else _widen(self.values, self.form)
+
+
+def _widen(halves: npt.NDArray[Any], form: str) -> npt.NDArray[np.float32]:
     if not libraries():
-        return halves.astype(np.float32)
+        if form == "F16":
+            return halves.astype(np.float32)
+        words: npt.NDArray[np.uint32] = np.left_shift(halves, 16, dtype=np.uint32)
+        return words.view(np.float32)
     library = libraries()[0]
-    numbers = np.empty(halves.size, np.float32)
-    library.mistral_widen_float16(library.mistral_lanes(), halves.ctypes.data, numbers.ctypes.data, halves.size)
+    numbers: npt.NDArray[np.float32] = np.empty(halves.shape, np.float32)
+    library.mistral_widen(library.mistral_lanes(), FORMS[form], halves.ctypes.data, numbers.ctypes.data, halves.size)
     return numbers
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convert.checkpoint.rows import read_stored
 from convert.quantize.kernels import PackedRows, quantize
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def pack(chunk: Chunk) -> list[memoryview]:
             made[tensor.type.name] = memoryview(raw)
             continue
         if numbers is None:
-            numbers = copied.unpack(raw) if copied else rows.read(chunk.start, chunk.stop)
+            numbers = copied.unpack(raw) if copied else read_stored(rows, chunk.start, chunk.stop)
         importance = None if job.importance is None else job.importance[chunk.start // tensor.rows_per_matrix]
         packed = quantize(numbers, tensor.type, tensor.name, chunk.start, importance)
         made[tensor.type.name] = packed.data.cast("B")

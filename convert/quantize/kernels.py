@@ -18,6 +18,7 @@ from chat.errors import ChatError, DataError
 from chat.gguf import types
 from convert.checkpoint.rows import READ_AHEAD
 from convert.native.packers import PACKED_TYPES, Packer, packers, sample
+from convert.native.widen import Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -104,15 +105,15 @@ def load_library() -> None:
 
 
 def quantize(
-    rows: Floats, kind: TensorType, name: str, first_row: int = 0, importance: Floats | None = None
+    numbers: Numbers, kind: TensorType, name: str, first_row: int = 0, importance: Floats | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Pack float rows into ggml blocks. Releases the interpreter lock while it works.
+    """Pack rows into ggml blocks. Releases the interpreter lock while it works.
 
     Args:
-        rows: (n, columns) float32, contiguous; columns divide by the block of `kind`.
+        numbers: (n, columns), contiguous; columns divide by the block of `kind`.
         kind: The type of the blocks.
         name: The tensor's name, for errors.
-        first_row: The tensor's row that is `rows[0]`, for errors.
+        first_row: The tensor's row that is the first one, for errors.
         importance: (columns,) float32, the mean squared input of each column.
 
     Returns:
@@ -123,21 +124,22 @@ def quantize(
         ValueError: the arrays do not have these shapes.
         ChatError: llama.cpp packs another number of bytes than `kind` has.
     """
-    count, columns = rows.shape
+    count, columns = numbers.values.shape
     if (
         not kind.fits(columns)
-        or not rows.flags.c_contiguous
+        or not numbers.values.flags.c_contiguous
         or (importance is not None and importance.shape != (columns,))
     ):
         raise ValueError(f"{name}: rows of {columns} cannot be packed as {kind.name}")
+    packer = packer_of(kind, has_importance=importance is not None)
+    if packer is not None:
+        packed = np.empty((count, kind.row_bytes(columns)), dtype=np.uint8)
+        if packer.pack(kind.ggml_id, numbers, packed, importance, _quantize_address()):
+            return packed
+    rows = numbers.widened()
     if not _fits_float16(rows):
         _check_large(rows, kind, name, first_row)
-    packer = packer_of(kind, has_importance=importance is not None)
-    if packer is None:
-        return _pack_with_ggml(rows, kind, importance)
-    packed = np.empty((count, kind.row_bytes(columns)), dtype=np.uint8)
-    packer.pack(kind.ggml_id, rows, packed, importance, _quantize_address())
-    return packed
+    return _pack_with_ggml(rows, kind, importance)
 
 
 def _pack_with_ggml(rows: Floats, kind: TensorType, importance: Floats | None) -> npt.NDArray[np.uint8]:
@@ -166,7 +168,7 @@ def packer_of(kind: TensorType, *, has_importance: bool) -> Packer | None:
     expected = _pack_with_ggml(rows, kind, importance)
     for packer in packers():
         packed = np.empty_like(expected)
-        packer.pack(kind.ggml_id, rows, packed, importance, _quantize_address())
+        packer.pack(kind.ggml_id, Numbers("F32", rows), packed, importance, _quantize_address())
         if np.array_equal(packed, expected):
             return packer
     return None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convert.native.packers import PACKED_TYPES, Packer, packers
+from convert.native.widen import Numbers
 from convert.quantize.kernels import BLOCK_TYPES, library
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def line(kind: TensorType, rows: Floats, importance: Floats | None) -> str:
     best = packers()[0]
     tried = [Packer(best.library, lanes) for lanes in (4, 8, 16) if lanes <= best.lanes]
     works: list[Callable[[], object]] = [partial(ggml, *given, 0, ROWS, COLUMNS, weights)]
-    works += [partial(packer.pack, kind.ggml_id, rows, packed, importance, address) for packer in tried]
+    works += [partial(packer.pack, kind.ggml_id, Numbers("F32", rows), packed, importance, address) for packer in tried]
     times = [min(each) for each in zip(*([seconds(work) for work in works] for _ in range(ROUNDS)), strict=True)]
     rates = [rows.size / each / 1e6 for each in times]
     shown = [

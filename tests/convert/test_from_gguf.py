@@ -19,6 +19,7 @@ from chat.gguf.validate_model import check_model
 from chat.gguf.writer import KeyValue, encode_header
 from convert.draft import ConversionOptions
 from convert.drafting import make_draft
+from convert.native.widen import Numbers
 from convert.pipeline import convert
 from convert.quantize.kernels import ALL_TYPES, dequantize, quantize
 from convert.quantize.recipes import place_tensors
@@ -475,7 +476,7 @@ def test_llama_cpps_unpacking_agrees_with_the_python_decoders(kind: str) -> None
     import gguf
 
     rows = np.random.default_rng(5).standard_normal((3, 512), dtype=np.float32)
-    packed = quantize(rows, ALL_TYPES[kind], "x")
+    packed = quantize(Numbers("F32", rows), ALL_TYPES[kind], "x")
     ours = dequantize(packed.tobytes(), ALL_TYPES[kind], 3, 512)
     theirs = gguf.dequantize(packed, gguf.GGMLQuantizationType[kind])
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
