@@ -17,6 +17,7 @@ from chat.errors import FileError
 from chat.gguf.reader import read_gguf
 from chat.gguf.writer import KeyValue, encode_header
 from convert.draft import ConversionOptions
+from convert.output import gguf_writer
 from convert.output.gguf_writer import create, free_bytes, partial_path, target_fault
 from convert.pipeline import convert
 from convert.quantize.recipes import Facts, find_recipe, make_plan
@@ -124,6 +125,21 @@ def test_an_error_of_the_disk_removes_the_partial_file(
     if (name, nth) != ("fsync", 2):  # the folder's, after the file has its name
         assert not list(tmp_path.glob("*.gguf"))
     assert not list(tmp_path.glob(".*partial"))
+
+
+def test_every_part_but_the_last_is_flushed_once_it_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[tuple[int, int, int]] = []
+
+    def flush(descriptor: int, offset: int, count: int, flags: int) -> int:
+        flushed.append((offset, count, flags))
+        return -1  # the disk's errors are found at the end
+
+    monkeypatch.setattr(gguf_writer, "FLUSHED_BYTES", 100)
+    monkeypatch.setattr(gguf_writer, "_flush_function", lambda: flush)
+    with create(tmp_path / "out.gguf", 530, overwrite=False) as file:
+        for start, stop in ((0, 60), (60, 120), (120, 130), (130, 430), (430, 530)):
+            file.write(bytes(stop - start), start)
+    assert flushed == [(0, 100, 2), (100, 300, 2), (400, 100, 2)]
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
