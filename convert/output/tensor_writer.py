@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convert.checkpoint.rows import read_stored
+from convert.native.widen import Numbers
 from convert.quantize.kernels import PackedRows, quantize
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def pack(chunk: Chunk) -> list[memoryview]:
     rows = chunk.jobs[0].rows
     copied = next(filter(None, (job.copied for job in chunk.jobs)), None)
     raw = copied.raw(chunk.start, chunk.stop) if copied else b""
-    numbers: Floats | None = None
+    stored: Numbers | None = None
     made: dict[str, memoryview] = {}
     for job in chunk.jobs:
         tensor = job.tensor
@@ -147,10 +148,10 @@ def pack(chunk: Chunk) -> list[memoryview]:
         if job.copied:
             made[tensor.type.name] = memoryview(raw)
             continue
-        if numbers is None:
-            numbers = copied.unpack(raw) if copied else read_stored(rows, chunk.start, chunk.stop)
+        if stored is None:
+            stored = Numbers("F32", copied.unpack(raw)) if copied else read_stored(rows, chunk.start, chunk.stop)
         importance = None if job.importance is None else job.importance[chunk.start // tensor.rows_per_matrix]
-        packed = quantize(numbers, tensor.type, tensor.name, chunk.start, importance)
+        packed = quantize(stored, tensor.type, tensor.name, chunk.start, importance)
         made[tensor.type.name] = packed.data.cast("B")
     return [made[job.tensor.type.name] for job in chunk.jobs]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convert.native.widen import Numbers
 from convert.quantize.kernels import BLOCK_TYPES, PackedRows, TensorType, dequantize, quantize
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _errors(tensor: Sampled) -> dict[str, float]:
         weights = None if tensor.importance is None else tensor.importance[start // tensor.rows_per_matrix]
         whole += _squares(numbers, weights)
         for kind in packed_types:
-            packed = quantize(numbers, kind, tensor.name, start, weights if kind.is_quantized else None)
+            packed = quantize(Numbers("F32", numbers), kind, tensor.name, start, weights if kind.is_quantized else None)
             back = dequantize(packed.tobytes(), kind, *numbers.shape)
             lost[kind.name] += _squares(np.subtract(back, numbers, out=back), weights)
     return {name: error / whole if whole else 0.0 for name, error in lost.items()}

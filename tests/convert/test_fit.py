@@ -25,6 +25,7 @@ from convert import calibration, pipeline
 from convert.checkpoint.rows import ConstantRow
 from convert.draft import ConversionOptions
 from convert.drafting import make_draft
+from convert.native.widen import Numbers
 from convert.output.tensor_writer import Checksum, NewFile, write_tensors
 from convert.pipeline import convert
 from convert.quantize.allocation import Choice, allocate
@@ -282,7 +283,7 @@ def test_errors_are_those_of_the_packed_rows_with_each_experts_importance() -> N
         lost = whole = 0.0
         for expert in (0, 1):
             rows = numbers[3 * expert : 3 * expert + 3]
-            back = dequantize(quantize(rows, kind, "x", 0, importance[expert]).tobytes(), kind, 3, 256)
+            back = dequantize(quantize(Numbers("F32", rows), kind, "x", 0, importance[expert]).tobytes(), kind, 3, 256)
             lost += float(((back - rows).astype(np.float64) ** 2 @ importance[expert]).sum())
             whole += float((rows.astype(np.float64) ** 2 @ importance[expert]).sum())
         assert errors[kind.name] == pytest.approx(lost / whole, rel=1e-5)
