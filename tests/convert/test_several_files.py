@@ -40,7 +40,7 @@ def untried(monkeypatch: pytest.MonkeyPatch) -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[Any]:
     """Counts how often each run of rows is read, merged or copied."""
     counted: Counter[Any] = Counter()
-    for kind, name in ((MappedRows, "read_stored"), (MappedRows, "read"), (ChangedRows, "read"), (PackedRows, "raw")):
+    for kind, name in ((MappedRows, "read_stored"), (ChangedRows, "read"), (PackedRows, "raw")):
         real = getattr(kind, name)
 
         def count(self: Any, start: int, stop: int, real: Callable[..., Any] = real) -> Any:
