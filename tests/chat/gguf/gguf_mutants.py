@@ -277,11 +277,14 @@ CHANGES: tuple[tuple[Callable[[Random, Sketch], None], int], ...] = (
 )  # fmt: skip
 
 
-def mutants(samples: Mapping[str, bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """`count` mutants, each with a name that says what was done to what; equal for equal arguments."""
+def mutants(samples: Mapping[str, bytes], count: int, seed: int, first: int = 0) -> Iterator[tuple[str, bytes]]:
+    """`count` mutants from the `first` on, each with a name that says what was done to what.
+
+    They are equal for equal arguments.
+    """
     sketches = {name: sketch(raw) for name, raw in samples.items()}
     changes, weights = zip(*CHANGES, strict=True)
-    for place in range(count):
+    for place in range(first, first + count):
         random = Random(f"{seed}/{place}")
         name = random.choice(list(sketches))
         file = sketches[name].copy()

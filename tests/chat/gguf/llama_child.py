@@ -2,45 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 CHILD = Path(__file__).with_name("load_ggufs.py")
 
 
-def results(lines: list[str], *, timeout_seconds: float = 120) -> dict[str, str]:
-    """What llama.cpp did with every path: `decoded 0`, `refused`, ..., or `killed` with its last words.
+@contextmanager
+def loading(base: Path | None = None) -> Iterator[Callable[[str], str]]:
+    """A function that says what llama.cpp does with a path: `decoded 0`, `refused`, `hangs`, or `killed` and why.
 
     Args:
-        lines: as the child reads them; the first ones that begin with `base` are given to every child anew.
+        base: the model that an `adapter PATH` is for.
     """
-    bases = [line for line in lines if line.startswith("base ")]
-    waiting = [line for line in lines if not line.startswith("base ")]
-    found: dict[str, str] = {}
-    while waiting:
-        try:
-            child = subprocess.run(
-                [sys.executable, str(CHILD)],
-                input="\n".join([*bases, *waiting]) + "\n",
-                capture_output=True,
-                text=True,
-                errors="replace",
-                env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-                timeout=timeout_seconds,
-                check=False,
-            )
-            output, last_words = child.stdout, f"killed, status {child.returncode}: {child.stderr[-300:].strip()}"
-        except subprocess.TimeoutExpired as error:
-            output, last_words = (error.stdout or b"").decode(), "hangs"
-        lines = output.split("\n")
-        started = [line.removeprefix("start ") for line in lines if line.startswith("start ")]
-        done = [line.removeprefix("done ") for line in lines if line.startswith("done ")]
-        found |= dict(zip(started, done, strict=False))
-        if len(done) < len(started):
-            found[started[-1]] = last_words
-        elif not started:
-            raise AssertionError(last_words)
-        waiting = [line for line in waiting if line.rpartition(" ")[2] not in found]
-    return found
+    with subprocess.Popen(
+        [sys.executable, str(CHILD)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+    ) as child:
+        assert child.stdin is not None and child.stdout is not None
+        if base is not None:
+            print("base", base, file=child.stdin)
+
+        def load(line: str) -> str:
+            print(line, file=child.stdin, flush=True)
+            path, result = json.loads(child.stdout.readline())
+            assert line.endswith(path)
+            return str(result)
+
+        yield load
+        child.stdin.close()
+
+
+def results(lines: list[str], base: Path | None = None) -> dict[str, str]:
+    """What llama.cpp did with every path."""
+    with loading(base) as load:
+        return {line.rpartition(" ")[2]: load(line) for line in lines}

@@ -1,17 +1,28 @@
-"""A child that loads GGUF files with llama.cpp and decodes a token of each, until one of them ends it. For tests only.
+"""A program that loads GGUF files with llama.cpp, each in a fork of its own, and decodes tokens. For tests only.
 
-Reads paths on stdin, a model's or, with `adapter` before it, a LoRA's for the model loaded first. Writes `start PATH`
-before and `done RESULT` after each, so that the parent process can see which file was the last.
+Reads paths on stdin, a model's or, with `adapter` before it, a LoRA's for the model that `base` named. Writes a line of
+JSON for each: the path, and what llama.cpp did with it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
+import os
+import resource
+import signal
 import sys
+import tempfile
+from functools import partial
+from typing import TYPE_CHECKING
 
 import llama_cpp as lib
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 TEXT = "the é\x01 漢字\n".encode()
+PROCESSOR_SECONDS, WALL_SECONDS = 10, 60  # of one file, before it counts as hanging
 
 
 @lib.llama_log_callback
@@ -56,6 +67,36 @@ def decode(model: lib.llama_model_p) -> str:
     return "decoded " + ", ".join(map(str, sorted(results)))
 
 
+def load_adapter(base: lib.llama_model_p, path: str) -> str:
+    """Load a LoRA for a model."""
+    return "loaded" if lib.llama_adapter_lora_init(base, path.encode()) else "refused"
+
+
+def forked(task: Callable[[], str]) -> str:
+    """What a task returns, or how it ended the fork that did it: `killed` with its last words, or `hangs`."""
+    reading, writing = os.pipe()
+    with tempfile.TemporaryFile() as words:
+        child = os.fork()
+        if child == 0:
+            os.dup2(words.fileno(), 2)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.setitimer(signal.ITIMER_PROF, PROCESSOR_SECONDS)
+            signal.alarm(WALL_SECONDS)
+            try:
+                os.write(writing, task().encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            result = pipe.read().decode()
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        words.seek(0)
+        said = words.read()[-300:].decode(errors="replace").strip()
+    if -ended in (signal.SIGPROF, signal.SIGALRM):
+        return "hangs"
+    return f"killed, status {ended}: {said}" if ended or not result else result
+
+
 def main() -> None:
     """One path for each line of stdin."""
     lib.llama_log_set(silent, ctypes.c_void_p(0))
@@ -63,16 +104,12 @@ def main() -> None:
     base = None
     for line in sys.stdin:
         kind, _, path = line.rstrip("\n").rpartition(" ")
-        print("start", path, flush=True)
         if kind == "base":
             base = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
-            result = "loaded" if base else "refused"
-        elif kind == "adapter":
-            adapter = lib.llama_adapter_lora_init(base, path.encode())
-            result = "loaded" if adapter else "refused"
-        else:
-            result = load(path)
-        print("done", result, flush=True)
+            continue
+        task = partial(load_adapter, base) if kind == "adapter" else load
+        result = forked(partial(task, path))
+        print(json.dumps([path, result]), flush=True)
 
 
 if __name__ == "__main__":
