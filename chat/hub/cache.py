@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHARED_STORE = "blobs"  # beside the repositories: blobs that several of them link to (hub library 2.4)
 
 
 def hub_cache() -> Path:
@@ -119,24 +118,31 @@ def cached_gguf_files() -> Iterator[tuple[CachedRepository, str, Path]]:
 def remove_cached(repository: CachedRepository, name: str) -> int:
     """Remove a file from every commit of a repository, and its bytes where nothing else needs them.
 
+    Of a link that leads out of the repository only the link is removed, never what it leads to.
+
     Returns:
         The bytes that were freed.
 
     Raises:
-        FileError: it cannot be removed.
+        FileError: it cannot be removed, or lies behind a folder that is a link out of the repository.
     """
-    freed = 0
+    freed, home = 0, Path(os.path.realpath(repository.folder))
     pointers = [path for path in repository.folder.glob("snapshots/*/" + _literal(name)) if _is_present(path)]
+    for pointer in pointers:
+        if not Path(os.path.realpath(pointer.parent)).is_relative_to(home):
+            raise FileError(f"{pointer}: lies outside of the hub's cache, so it is not removed")
     try:
         for pointer in pointers:
             blob = _target(pointer)
             size = pointer.stat().st_size if pointer.exists() else 0
             pointer.unlink()
-            if blob is None or not _is_linked(repository, blob):
+            if blob is None:
                 freed += size
-                if blob is not None:
-                    freed -= size if _is_shared(blob) else 0
-                    blob.unlink(missing_ok=True)
+            elif _is_blob(repository, blob) and not _is_linked(repository, blob):
+                freed += (
+                    0 if blob.is_symlink() else size
+                )  # the store that repositories share: `hf cache prune` frees it
+                blob.unlink(missing_ok=True)
         _remove_empty_folders(repository)
     except OSError as error:
         raise FileError(f"{error.filename}: cannot be removed: {error.strerror}") from error
@@ -162,9 +168,9 @@ def _is_linked(repository: CachedRepository, blob: Path) -> bool:
     return any(path.is_symlink() and _target(path) == blob for path in names)
 
 
-def _is_shared(blob: Path) -> bool:
-    """Whether the bytes are in the store that repositories share, where `hf cache prune` frees them."""
-    return blob.is_symlink() and _SHARED_STORE in blob.resolve().relative_to(hub_cache().resolve()).parts[:1]
+def _is_blob(repository: CachedRepository, path: Path) -> bool:
+    """Whether a path is in the repository's own folder of bytes."""
+    return os.path.realpath(path.parent) == os.path.realpath(repository.folder / "blobs")
 
 
 def _remove_empty_folders(repository: CachedRepository) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from chat.errors import FileError
 from chat.hub import CachedRepository, cached_gguf_files, gguf_here, hub_cache, read_hub_name, remove_cached
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -124,3 +125,33 @@ def test_bytes_in_the_shared_store_are_left_to_the_hub_library(repository: Cache
     assert remove_cached(repository, "x.gguf") == 0
     assert shared.read_bytes() == b"data"
     assert not repository.folder.exists()
+
+
+@pytest.mark.parametrize("target", ["{outside}/precious.gguf", "../../blobs/../../../outside/precious.gguf"])
+def test_what_a_link_out_of_the_cache_leads_to_is_never_removed(
+    target: str, repository: CachedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removing a model of the cache deleted whatever file its name linked to, anywhere on the disk."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    precious = tmp_path / "outside" / "precious.gguf"
+    precious.parent.mkdir()
+    precious.write_bytes(b"precious")
+    repository.blob("e").parent.mkdir(parents=True)
+    pointer = repository.snapshot(OLD) / "x.gguf"
+    pointer.parent.mkdir(parents=True)
+    pointer.symlink_to(target.format(outside=precious.parent))
+    assert pointer.read_bytes() == b"precious"
+    assert remove_cached(repository, "x.gguf") == 0
+    assert precious.read_bytes() == b"precious"
+    assert not pointer.is_symlink()
+
+
+def test_a_file_behind_a_folder_that_is_a_link_out_of_the_cache_stays(
+    repository: CachedRepository, tmp_path: Path
+) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"precious")
+    repository.snapshot(OLD).parent.mkdir(parents=True)
+    repository.snapshot(OLD).symlink_to(tmp_path)
+    with pytest.raises(FileError, match=r"x\.gguf: lies outside of the hub's cache, so it is not removed$"):
+        remove_cached(repository, "x.gguf")
+    assert (tmp_path / "x.gguf").read_bytes() == b"precious"
