@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 
+LONGEST_REASON = 300  # letters; some libraries quote whatever they could not read
 _NUMBER = r"\[(?:Errno|WinError|SSL)[^\]]*\] ?| \(_ssl\.c:\d+\)"  # not compiled at each start
 
 
@@ -115,7 +116,8 @@ def reason_text(error: BaseException | str) -> str:
     if "int_max_str_digits" in str(error):
         return "a number in it has too many digits"
     reason = error.strerror if isinstance(error, OSError) else None
-    return re.sub(_NUMBER, "", str(reason or error)) or type(error).__name__
+    text = re.sub(_NUMBER, "", str(reason or error)) or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
 
 
 def fault_text(error: BaseException) -> str:

@@ -86,6 +86,7 @@ def answer(
     from huggingface_hub import constants
 
     session = _library().get_session()
+    session.cookies.clear()  # a cookie that cannot be sent back would spoil all later requests
     last = "" if stop is None else stop - 1
     headers = _headers() | ({"Range": f"bytes={start}-{last}"} if start or stop is not None else {})
     with (
@@ -112,6 +113,8 @@ def _network_errors_converted(session: Any, repository: str) -> Iterator[None]:
         raise BrokenOffError("it does not answer") from error
     except network.RequestError as error:
         raise BrokenOffError(reason_text(error)) from error
+    except (UnicodeError, network.InvalidURL, network.CookieConflict) as error:  # a redirect that cannot be followed
+        raise BrokenOffError("its answer makes no sense") from error
     except OfflineModeIsEnabled as error:
         hint = "`unset HF_HUB_OFFLINE` allows it"
         raise FileError(f"HF_HUB_OFFLINE forbids asking the hub for {repository}", hint=hint) from error

@@ -101,7 +101,7 @@ def _remote_file(plain: dict[str, Any]) -> RemoteFile:
     """
     name, large = plain["rfilename"], plain.get("lfs")
     size, digest = (large["size"], large["sha256"]) if large else (plain["size"], plain["blobId"])
-    if type(size) is not int or size < 0:
+    if type(size) is not int or not 0 <= size < 1 << 63:
         raise ValueError("no size")
     if not (_SHA256 if large else _GIT_HASH).fullmatch(digest):
         raise ValueError("no checksum")

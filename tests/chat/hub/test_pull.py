@@ -251,6 +251,9 @@ def test_a_web_page_instead_of_the_list_is_called_one(server: HubServer) -> None
         b'{"sha": "' + b"a" * 40 + b'", "siblings": [{"rfilename": "a", "size": 1}]}',
         b'{"sha": "' + b"a" * 40 + b'", "siblings": [{"rfilename": "a", "size": -1, "blobId": "' + b"a" * 40 + b'"}]}',
         b'{"sha": "' + b"a" * 40 + b'", "siblings": [{"rfilename": "a", "size": 1, "blobId": "../../x"}]}',
+        b'{"sha": "'
+        + b"a" * 40
+        + b'", "siblings": [{"rfilename": "a", "size": 1%s, "blobId": "%s"}]}' % (b"0" * 400, b"a" * 40),
         b"[" * 100_000,
     ],
 )
@@ -363,6 +366,17 @@ def test_a_request_limit_that_does_not_end_is_told(
         f"try again in {seconds} s: what was downloaded is kept; with a token the limit is higher: `hf auth login`",
     )
     assert len(server.seen) == tries
+
+
+def test_a_cookie_that_cannot_be_sent_back_spoils_nothing(server: HubServer, waits: list[float]) -> None:
+    """One answer with a cookie outside of ASCII made every later request of the program fail."""
+    server.faults["list"] = [Fault(status=503, headers={"Set-Cookie": "a=\u00b2"})]
+    [path] = hub.pull_files(NAME, weights)
+    assert path.read_bytes() == WEIGHTS
+    again = {"Set-Cookie": "a=\u00b2", "Location": f"/api/models/{NAME}"}
+    server.faults["list"] = [Fault(status=302, headers=again) for _ in range(9)]
+    code, message, _ = refusal(lambda: hub.pull_files(NAME, weights))
+    assert (code, message.rpartition(": ")[2]) == (ExitCode.FILE, "its answer makes no sense")
 
 
 def test_a_missing_repository_is_one_sentence(server: HubServer) -> None:
