@@ -10,6 +10,7 @@ from chat.errors import UsageError
 from chat.system.external_editor import open_editor
 from chat.system.paths import require_private_folder
 from chat.system.table_output import print_table
+from chat.system.terminal_text import escape_control_characters
 from chat.system.text_files import write_file
 from chat.templates import store
 
@@ -43,7 +44,8 @@ def list_templates(
 def show(context: typer.Context, name: Name) -> None:
     """Print a template's file."""
     environment: Environment = context.obj
-    environment.print(store.text_of(name), end="")
+    text = store.text_of(name)
+    environment.print(escape_control_characters(text) if environment.stdout.isatty() else text, end="")
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.config.option_types import checked, option_specs
 from chat.config.options import Group
-from chat.errors import FileError, UsageError
+from chat.errors import FileError, UsageError, reason_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,10 +133,10 @@ def _parsed(path: Path | None, text: str) -> SettingsFile:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: {error}", hint=_EDIT_HINT) from error
     except RecursionError as error:
         raise UsageError(f"{path}: is nested too deeply", hint=_EDIT_HINT) from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {reason_text(error)}", hint=_EDIT_HINT) from error
     presets = table.pop(PRESETS, {})
     servers = table.pop(REMOTES) if isinstance(table.get(REMOTES), dict) else {}  # else it is an address
     file = SettingsFile(path, text, table, presets if isinstance(presets, dict) else {}, servers)
@@ -182,7 +182,7 @@ def spec_of(key: str, place: str) -> OptionSpec:
     spec = option_specs().get(name)
     if spec is None or name == PRESETS:
         near = get_close_matches(name, persistent_names(), 1)
-        raise UsageError(f"{place}: unknown setting `{key}`", hint=f"did you mean `{near[0]}`?" if near else None)
+        raise UsageError(f"{place}: unknown setting `{key[:80]}`", hint=f"did you mean `{near[0]}`?" if near else None)
     if not spec.option.persistent:
         raise UsageError(f"{place}: `{key}` can only be given on the command line", hint=f"use `{spec.option.flag}`")
     return spec

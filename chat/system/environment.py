@@ -141,10 +141,15 @@ class Environment:
         print(text, end=end, file=self.stdout)
 
     def print_json(self, plain: Any, *, indent: int | None = None) -> None:
-        """Write a value to stdout as JSON, in one line unless it is indented."""
-        from chat.system.characters import json_text
+        """Write a value to stdout as JSON, in one line unless it is indented.
 
-        self.print(json_text(plain, encoding=self.stdout.encoding, indent=indent))
+        A terminal gets its control characters as `\\u` escapes, also those that JSON allows as they are.
+        """
+        from chat.system.characters import json_text
+        from chat.system.terminal_text import escape_json
+
+        text = json_text(plain, encoding=self.stdout.encoding, indent=indent)
+        self.print(escape_json(text) if self.stdout.isatty() else text)
 
     def print_error(self, text: str) -> None:
         """Write a line to stderr; if that fails, nobody reads it and the work continues."""

@@ -87,9 +87,11 @@ def _columns(width: int, in_bytes: bool) -> Iterator[ProgressColumn]:
     from rich.table import Column
     from rich.text import Text
 
+    from chat.system.terminal_text import escape_line
+
     class Name(rich.ProgressColumn):
         def render(self, task: rich.Task) -> Text:
-            return Text(task.description, no_wrap=True, overflow="ellipsis")
+            return Text(escape_line(task.description), no_wrap=True, overflow="ellipsis")
 
     whole = Column(no_wrap=True)
     yield Name()

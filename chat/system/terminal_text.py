@@ -35,6 +35,7 @@ _WIDE_CHARACTER = (
 )
 
 _TABLE = _table()
+_JSON_TABLE = {code: f"\\u{code:04x}" for code in _TABLE}
 _LINE_TABLE = _TABLE | {0x0A: " ", 0x09: " "}
 
 
@@ -51,6 +52,11 @@ def escape_control_characters(text: str) -> str:
 def escape_line(text: str) -> str:
     """The text on one line, for a title, a name or a table cell: as above, and newlines and tabs become spaces."""
     return text.translate(_LINE_TABLE)
+
+
+def escape_json(text: str) -> str:
+    """JSON with an escape of JSON for every control character, which all are within its strings but line breaks."""
+    return text.translate(_JSON_TABLE)
 
 
 def cell_width(text: str) -> int:

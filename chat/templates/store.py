@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from chat.config.option_types import checked, option_specs
 from chat.errors import DataError, FileError, UsageError, reason_text
 from chat.system.paths import config_folder
+from chat.system.text_files import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
+MOST_BYTES = 1 << 20  # of one template
 # Options that a template may set besides the persistent ones.
 ALSO_ALLOWED = frozenset({"schema", "grammar", "regex", "choice", "extract", "extract_last", "json"})
 
@@ -67,8 +69,8 @@ def parse(name: str, text: str) -> Template:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"template `{name}`: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"template `{name}`: {reason_text(error)}") from error
     prompt, defaults = table.pop("prompt", "$input"), table.pop("defaults", {})
     if not isinstance(prompt, str) or not isinstance(defaults, dict):
         raise DataError(f"template `{name}`: `prompt` must be a text, and `[defaults]` a table")
@@ -127,14 +129,14 @@ def text_of(name: str) -> str:
         UsageError: there is none of this name.
         FileError: it cannot be read.
     """
+    path = own_path(name)
     try:
-        return own_path(name).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        pass
+        if path.exists():
+            return _read(path)
     except UnicodeDecodeError as error:
-        raise FileError(f"{own_path(name)}: is not UTF-8 text (byte {error.start})") from error
+        raise FileError(f"{path}: is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
-        raise FileError(f"{own_path(name)}: cannot be read: {reason_text(error)}") from error
+        raise FileError(f"{path}: cannot be read: {reason_text(error)}") from error
     if name not in names():
         near = get_close_matches(name, names(), 1)
         raise UsageError(
@@ -142,6 +144,12 @@ def text_of(name: str) -> str:
             hint=f"did you mean `{near[0]}`?" if near else "`mistral-chat templates list` shows them",
         )
     return (_examples() / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():  # a pipe would hang in open()
+        raise FileError(f"{path}: is not a regular file")
+    return read_bytes(path, MOST_BYTES).decode("utf-8")
 
 
 def load(name: str) -> Template:

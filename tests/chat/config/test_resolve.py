@@ -67,6 +67,7 @@ def test_each_source_overrides_the_earlier_ones_and_is_recorded(tmp_path: Path) 
         ),
         ("[preset]\ncode = 3", "{file}, line 2: [preset.code] is not a table", None),
         ("[[preset.code]]\nmin_p = 1", "{file}, line 1: [preset.code] is not a table", None),
+        ("seed = " + "9" * 5000, "{file}: a number in it has too many digits", "`mistral-chat config edit` opens it"),
         ("a=" + "[" * 9999, "{file}: is nested too deeply", "`mistral-chat config edit` opens it"),
         ("#" * (1 << 20) + "\n", "{file}: has 1,048,577 bytes, but the limit is 1,048,576", None),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import subprocess
 import sys
@@ -22,6 +23,16 @@ def test_a_notice_is_one_line_without_control_characters() -> None:
     environment = pipes()
     environment.notify("warning: `\x1b[2J` is\nleft out")
     assert (environment.out, environment.err) == ("", "warning: `␛[2J` is left out\n")
+
+
+def test_json_on_a_terminal_has_no_control_characters_and_says_the_same() -> None:
+    plain = {"name": "\x9b31m \u202e \x7f \u2028 \x1b \n é"}
+    on_terminal, in_pipe = terminal(), pipes()
+    for environment in (on_terminal, in_pipe):
+        environment.print_json(plain)
+        assert json.loads(environment.out) == plain
+    assert on_terminal.out == '{"name": "\\u009b31m \\u202e \\u007f \\u2028 \\u001b \\n é"}\n'
+    assert in_pipe.out == '{"name": "\x9b31m \u202e \x7f \u2028 \\u001b \\n é"}\n'
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])

@@ -43,3 +43,12 @@ def test_nothing_is_drawn_in_a_pipe_or_without_being_enabled() -> None:
             progress.describe("more")
             progress.advance(10)
         assert (environment.out, environment.err) == ("", "")
+
+
+def test_a_name_from_outside_does_not_steer_the_terminal() -> None:
+    environment = terminal(columns=120)
+    with byte_bar("a\x9b2J", 10, environment=environment) as progress:
+        progress.describe("[/red] b\u202e\x1b]0;x\x07")
+        progress.advance(10)
+    assert "[/red] b⟨RLO⟩␛]0;x␇" in environment.err
+    assert "\x9b" not in environment.err and "\u202e" not in environment.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -10,9 +11,10 @@ from chat.cli.main import run
 from chat.cli.session import unused_template
 from chat.config.options import Settings
 from chat.config.resolve import resolve_settings
-from chat.errors import DataError, UsageError
+from chat.errors import DataError, FileError, UsageError
 from chat.templates import store
 from chat.templates.store import given_values, parse
+from tests.environments import pipes, terminal
 
 
 def test_every_example_is_a_valid_template_that_uses_its_input() -> None:
@@ -62,6 +64,8 @@ def test_flags_override_a_templates_settings_and_its_constraint() -> None:
         ("file = 'x'", "unknown setting `file`"),
         ("top_p = 3", "--top-p must be a number from 0 to 1, not 3"),
         ("= 1", "template `t`: "),
+        ("a = " + "[" * 100_000, "template `t`: it is nested too deeply"),
+        ("top_k = " + "9" * 5000, "template `t`: a number in it has too many digits"),
     ],
 )
 def test_a_bad_template_is_refused_with_its_name(text: str, message: str) -> None:
@@ -84,6 +88,24 @@ def test_variables_are_checked_both_ways() -> None:
 def test_a_name_never_leads_out_of_the_folder(name: str) -> None:
     with pytest.raises(UsageError, match="a template's name has letters"):
         store.text_of(name)
+
+
+def test_a_template_that_is_a_pipe_is_refused_at_once() -> None:
+    """Listing the templates waited forever for somebody to write into it."""
+    path = store.own_path("t")
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    with pytest.raises(FileError, match=r"t\.toml: is not a regular file$"):
+        store.load("t")
+
+
+def test_a_template_is_shown_on_a_terminal_without_control_characters() -> None:
+    path = store.own_path("t")
+    path.parent.mkdir(parents=True)
+    path.write_text('prompt = "\u202e"\n')
+    for environment, shown in ((terminal(), "⟨RLO⟩"), (pipes(), "\u202e")):
+        assert run(["templates", "show", "t"], environment) == 0
+        assert environment.out == f'prompt = "{shown}"\n'
 
 
 def test_own_templates_come_before_examples_and_can_be_removed(
