@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from convert.calibration import CalibrationPlan
     from convert.draft import ConversionDraft, ConversionOptions, ConversionReport
 
+MOST_WARNINGS = 20  # that are shown; a hostile tokenizer can bring as many as it has pieces
+LONGEST_WARNING = 600  # letters
+
 
 def show_reports(
     reports: Sequence[ConversionReport], environment: Environment, *, as_json: bool, quiet: bool = False
@@ -86,8 +89,18 @@ def _say_notes(reports: Sequence[ConversionReport], environment: Environment) ->
         environment.notify(line)
 
 
+def _cut(warning: str) -> str:
+    """A warning, without the middle of one that names something very long."""
+    if len(warning) <= LONGEST_WARNING:
+        return warning
+    return f"{warning[: LONGEST_WARNING // 2]} … {warning[-LONGEST_WARNING // 2 :]}"
+
+
 def _notes(report: ConversionReport) -> list[str]:
-    notes = [*report.notes, *(f"warning: {warning}" for warning in report.warnings)]
+    shown = report.warnings[:MOST_WARNINGS]
+    notes = [*report.notes, *(f"warning: {_cut(warning)}" for warning in shown)]
+    if len(report.warnings) > len(shown):
+        notes.append(f"warning: {len(report.warnings) - len(shown):,} more warnings; `--json` has them all")
     if isinstance(report.details, ModelDetails) and report.details.filled_in:
         notes.append(f"missing in the checkpoint, filled in: {', '.join(report.details.filled_in)}")
     return notes

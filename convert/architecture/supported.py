@@ -172,7 +172,7 @@ def text_config(path: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
     outer = _names(config)
     if text and outer and outer[0] in WITH_TEXT_PART:
         kind = text.get("model_type", "mistral")
-        if kind not in TEXT_ARCHITECTURES:
+        if not isinstance(kind, str) or kind not in TEXT_ARCHITECTURES:
             raise ModelError(f"{path}: {outer[0]} with a text model of type {str(kind)[:60]} cannot be converted")
         architecture = TEXT_ARCHITECTURES[kind]
         config = {**_without(config, "text_config", "model_type"), **text, "architectures": [architecture]}

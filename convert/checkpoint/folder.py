@@ -211,13 +211,16 @@ def inside(folder: Path, name: str) -> Path:
     library 2.4 may be links to `blobs/HA/HASH` beside the repositories, shared by all of them.
 
     Raises:
-        DataError: a link leads elsewhere.
+        DataError: a link leads elsewhere, or to itself.
     """
     path = folder / name
     home = folder.resolve()
     repository = home.parent.parent
     allowed = (repository, repository.parent / "blobs") if home.parent.name == "snapshots" else (home,)
-    target = path.resolve()
+    try:
+        target = path.resolve()
+    except (RuntimeError, OSError) as error:  # the first one is a loop for Python before 3.13
+        raise DataError(f"{path}: is a link that leads nowhere") from error
     if not any(target.is_relative_to(place) for place in allowed):
         raise DataError(f"{path}: is a link that leads out of the folder")
     return path

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 from chat.errors import DataError, FileError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 LIMIT_BYTES = 100_000_000
+VALUE_LIMIT = 4_000_000  # the largest tokenizer.json in use, of 262,000 pieces and 515,000 merges, has 1.8 million
+
+
+class TooManyValuesError(ValueError):
+    """JSON that would fill the memory."""
 
 
 class _DuplicateKeyError(ValueError):
@@ -24,9 +30,7 @@ def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
         DataError: not UTF-8, half a character, not JSON, not an object, a key twice, or nested too deeply.
     """
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
-        if b"\\ud" in text or b"\\uD" in text:
-            json.dumps(value, ensure_ascii=False).encode()
+        value = load_json(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except UnicodeDecodeError as error:
         raise DataError(f"{what} is not UTF-8 (byte {error.start})") from error
     except UnicodeEncodeError as error:
@@ -35,12 +39,29 @@ def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
         raise DataError(f"{what} is not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
     except _DuplicateKeyError as error:
         raise DataError(f"{what} names the key `{error}` twice") from error
+    except TooManyValuesError as error:
+        raise DataError(f"{what} holds {error}") from error
     except ValueError as error:  # a number of more digits than Python converts
         raise DataError(f"{what} holds a number that is too long") from error
     except RecursionError as error:
         raise DataError(f"{what} is nested too deeply") from error
     if not isinstance(value, dict):
         raise DataError(f"{what} is not a JSON object")
+    return value
+
+
+def load_json(text: str, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """The value that an untrusted JSON text says, which takes less than a gigabyte in memory.
+
+    Raises:
+        ValueError: not JSON, more values than `VALUE_LIMIT`, or half of a character, which no other file can hold.
+        RecursionError: nested too deeply.
+    """
+    if sum(map(text.count, ",[{")) > VALUE_LIMIT:
+        raise TooManyValuesError(f"more than {VALUE_LIMIT:,} values")
+    value = json.loads(text, object_pairs_hook=object_pairs_hook)
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(value, ensure_ascii=False).encode()
     return value
 
 

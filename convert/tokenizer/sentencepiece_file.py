@@ -5,6 +5,7 @@ Source of the field numbers: sentencepiece_model.proto of google/sentencepiece.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -15,7 +16,8 @@ from chat.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PIECE_LIMIT = 1_000_000
+PIECE_LIMIT = 500_000  # the largest vocabularies in use have 262,000
+FIELD_LIMIT = 2_000_000  # of a file: three in each piece, and the piece itself
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3  # fields of ModelProto
 _BPE = 2
@@ -66,17 +68,17 @@ def parse_sentencepiece(content: bytes, what: str) -> SentencePieceFile:
     Raises:
         DataError: no protobuf, or no vocabulary of the byte-pair kind that llama.cpp can use.
     """
-    found = _Found()
+    found, count = _Found(), itertools.count(1)
     try:
-        for number, value in _fields(memoryview(content)):
+        for number, value in _fields(memoryview(content), count):
             if number == _PIECES and isinstance(value, memoryview):
-                found.pieces.append(_piece(value))
+                found.pieces.append(_piece(value, count))
                 if len(found.pieces) > PIECE_LIMIT:
                     raise ValueError(f"more than {PIECE_LIMIT:,} pieces")
             elif number == _TRAINER and isinstance(value, memoryview):
-                found.trainer |= _numbers(value)
+                found.trainer |= _numbers(value, count)
             elif number == _NORMALIZER and isinstance(value, memoryview):
-                found.normalizer |= _numbers(value)
+                found.normalizer |= _numbers(value, count)
     except (ValueError, IndexError, struct.error) as error:
         raise DataError(f"{what} is not a SentencePiece model ({error})") from error
     if not found.pieces:
@@ -91,9 +93,9 @@ def parse_sentencepiece(content: bytes, what: str) -> SentencePieceFile:
     )
 
 
-def _piece(message: memoryview) -> Piece:
+def _piece(message: memoryview, count: Iterator[int]) -> Piece:
     text, score, kind = b"", 0.0, PieceType.NORMAL
-    for number, value in _fields(message):
+    for number, value in _fields(message, count):
         if number == 1 and isinstance(value, memoryview):
             text = bytes(value)
         elif number == 2 and isinstance(value, memoryview):
@@ -104,15 +106,25 @@ def _piece(message: memoryview) -> Piece:
     return Piece(text, score, kind)
 
 
-def _numbers(message: memoryview) -> dict[int, int]:
+def _numbers(message: memoryview, count: Iterator[int]) -> dict[int, int]:
     """The message's whole numbers by field; negative ones are 2^64 too large, and none that matters is."""
-    return {number: value for number, value in _fields(message) if isinstance(value, int)}
+    return {number: value for number, value in _fields(message, count) if isinstance(value, int)}
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (field number, value): whole numbers as int, everything else as its bytes."""
+def _fields(message: memoryview, count: Iterator[int]) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield (field number, value): whole numbers as int, everything else as its bytes.
+
+    Args:
+        message: a message of the file.
+        count: numbers the fields of the whole file.
+
+    Raises:
+        ValueError: the message is damaged, or the file has too many fields.
+    """
     at = 0
     while at < len(message):
+        if next(count) > FIELD_LIMIT:
+            raise ValueError(f"more than {FIELD_LIMIT:,} fields")
         tag, at = _varint(message, at)
         number, wire = tag >> 3, tag & 7
         if wire == _VARINT:

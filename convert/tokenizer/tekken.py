@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError
+from convert.checkpoint.json_file import load_json
 from convert.tokenizer.sentencepiece_file import Piece, PieceType
 from convert.tokenizer.vocabulary import GgufVocabulary
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PIECE_LIMIT = 1_000_000
+PIECE_LIMIT_BYTES = 1000  # the longest piece in use has 128
+TEXT_LIMIT_BYTES = 5_000_000  # of all pieces together, which are parted at every byte; those in use have 1 million
 # Files older than v7 do not list their special pieces; the source of the names is mistral-common's Tekkenizer
 _OLD_SPECIALS = (
     *("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
@@ -41,11 +44,11 @@ def parse_tekken(content: bytes, what: str) -> GgufVocabulary:
         DataError: no JSON, or its pieces break a rule of the format.
     """
     try:
-        data = json.loads(content)
+        data = load_json(content.decode(json.detect_encoding(content)))
         config = data["config"]
         special = _special_pieces(data, int(config["default_num_special_tokens"]))
         texts = _text_pieces(data["vocab"], int(config["default_vocab_size"]) - len(special))
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{what} is not a Tekken vocabulary ({reason})") from error
     if config.get("pattern", KNOWN_PATTERN) != KNOWN_PATTERN:
@@ -119,6 +122,9 @@ def _text_pieces(vocab: Sequence[Mapping[str, Any]], count: int) -> list[bytes]:
     if not 256 <= count <= min(len(vocab), PIECE_LIMIT):
         raise ValueError(f"{count} text pieces wanted of {len(vocab)}")
     pieces = [base64.b64decode(entry["token_bytes"], validate=True) for entry in vocab[:count]]
+    longest, total = max(map(len, pieces)), sum(map(len, pieces))
+    if longest > PIECE_LIMIT_BYTES or total > TEXT_LIMIT_BYTES:
+        raise ValueError(f"text pieces of {total:,} bytes, the longest of {longest:,}")
     if pieces[:256] != [bytes([byte]) for byte in range(256)]:
         raise ValueError("the first 256 text pieces are not the single bytes")
     if len(set(pieces)) != count:

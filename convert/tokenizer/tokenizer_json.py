@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError
+from convert.checkpoint.json_file import load_json
 from convert.tokenizer.byte_level import find_pre, normal_form
 from convert.tokenizer.prompt_formats import format_of_pieces
-from convert.tokenizer.sentencepiece_file import PIECE_LIMIT, Piece, PieceType
+from convert.tokenizer.sentencepiece_file import Piece, PieceType
 from convert.tokenizer.space_prefix import space_prefix_of
-from convert.tokenizer.tekken import KNOWN_PATTERN
+from convert.tokenizer.tekken import KNOWN_PATTERN, PIECE_LIMIT
 from convert.tokenizer.vocabulary import GgufVocabulary, unused_piece
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def load_tokenizer_json(content: bytes, what: str) -> dict[str, Any]:
         DataError: no JSON object.
     """
     try:
-        data = json.loads(content)
+        data = load_json(content.decode(json.detect_encoding(content)))
         if not isinstance(data, dict):
             raise ValueError("no object")
     except (ValueError, RecursionError) as error:

@@ -123,6 +123,21 @@ def test_values_that_the_checkpoint_does_not_give_are_reported(
     assert "warning: added token `<far␛[2J>` has id 5000, but the model has rows for 512: left out\n" in err
 
 
+def test_a_file_cannot_fill_the_screen_with_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of added tokens that no row has room for gave a line for each, 400,000 and more."""
+    folder = make_checkpoint(tmp_path / "model", Sizes())
+    (folder / "added_tokens.json").write_text(json.dumps({f"<{'x' * 2000}{n}>": 5000 + n for n in range(100)}))
+    for more, shown in (([], 20), (["--json"], 20)):
+        assert run(["convert", str(folder), "-o", str(tmp_path / "x.gguf"), "--dry-run", *more]) == 0
+        out, err = capsys.readouterr()
+        lines = [line for line in err.splitlines() if line.startswith("warning: ")]
+        assert max(map(len, lines), default=0) < 700
+        if not more:
+            assert (len(lines), lines[-1]) == (shown + 1, "warning: 80 more warnings; `--json` has them all")
+        else:
+            assert len(json.loads(out)["warnings"]) == 100
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

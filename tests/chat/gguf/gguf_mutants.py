@@ -157,10 +157,10 @@ def _array(random: Random, file: Sketch) -> None:
     key = random.choice(arrays)
     item, count = struct.unpack("<IQ", key.raw[:12])
     change = random.randrange(5)
-    if change == 4 and item in LETTERS:
+    if change == 4 and item in LETTERS and count < 1 << 16:
         value = number(random, LETTERS[item])
         key.raw = encode(ARRAY, (item, [value % 2 if item == 7 else value] * count))
-    elif change == 0:
+    elif change in (0, 4):
         key.raw = struct.pack("<IQ", item, int(number(random, "Q", count))) + key.raw[12:]
     elif change == 1:
         key.raw = struct.pack("<IQ", random.choice((0, 5, 6, 7, 8, 9, 10, 13)), count) + key.raw[12:]

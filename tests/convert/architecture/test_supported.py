@@ -163,6 +163,7 @@ def test_ministral_of_transformers_is_a_mistral_with_a_window_on_some_layers(tmp
 SEES = ["Mistral3ForConditionalGeneration"]
 REFUSED = [
     ({"architectures": SEES, "text_config": {"model_type": "odd"}}, "of type odd cannot be converted"),
+    ({"architectures": SEES, "text_config": {"model_type": ["x"]}}, "of type ..x.. cannot be converted"),
     ({"architectures": ["DeepseekV3ForCausalLM"]}, "DeepseekV3ForCausalLM: DeepSeek models cannot be converted here"),
     ({"architectures": ["Mamba2ForCausalLM"]}, "Mamba2ForCausalLM: Mamba models .Codestral Mamba. cannot be converted"),
     ({"architectures": ["VoxtralRealtimeForConditionalGeneration"]}, "Voxtral Realtime, which hears while it writes"),

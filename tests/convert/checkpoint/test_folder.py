@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from chat.errors import ChatError, DataError, ModelError
+from convert.checkpoint import json_file
 from convert.checkpoint.folder import open_checkpoint
 from convert.draft import ConversionOptions
 from convert.drafting import make_draft
@@ -167,6 +168,25 @@ def test_a_link_out_of_the_folder_is_refused(name: str, tmp_path: Path) -> None:
     (folder / name).symlink_to(tmp_path / name)
     with pytest.raises(DataError, match="is a link that leads out of the folder"):
         open_checkpoint(folder)
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    folder = copy_checkpoint(V01, tmp_path / "model")
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("config.json")
+    with pytest.raises(DataError, match=r"config\.json: is a link that leads nowhere$"):
+        open_checkpoint(folder)
+
+
+def test_json_of_very_many_values_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100 MB of `[],[],[]` became 3 GB."""
+    monkeypatch.setattr(json_file, "VALUE_LIMIT", 1000)
+    for odd in ([], {}, 0):
+        (tmp_path / "x.json").write_text(json.dumps({"a": [odd] * 1000}))
+        with pytest.raises(DataError, match=r"x\.json holds more than 1,000 values$"):
+            json_file.read_json_object(tmp_path / "x.json")
 
 
 def test_a_fifo_as_shard_is_not_opened(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sentencepiece import SentencePieceProcessor
 
 from chat.errors import DataError
+from convert.tokenizer import sentencepiece_file
 from convert.tokenizer.sentencepiece_file import Piece, PieceType, parse_sentencepiece
 from tests.convert.samples import V01, V03
 
@@ -73,6 +74,14 @@ def test_what_is_no_model_is_refused_in_one_sentence(content: bytes, words: str)
     with pytest.raises(DataError, match=words) as caught:
         parse_sentencepiece(content, "tokenizer.model")
     assert caught.value.message.startswith("tokenizer.model is ")
+
+
+def test_a_file_of_very_many_empty_fields_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the allowed size could hold 50 million fields of two bytes, which took minutes."""
+    monkeypatch.setattr(sentencepiece_file, "FIELD_LIMIT", 10)
+    for content in (b"\x08\0" * 11, field(2, b"\x08\0" * 10), field(1, b"\x20\0" * 5) * 2):
+        with pytest.raises(DataError, match=r"is not a SentencePiece model \(more than 10 fields\)"):
+            parse_sentencepiece(content, "tokenizer.model")
 
 
 @pytest.mark.slow

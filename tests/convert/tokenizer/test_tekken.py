@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +165,9 @@ SPECIAL = [{"rank": 0, "token_str": "<unk>", "is_control": True}]
         (small(config__default_vocab_size=30), "5 text pieces wanted of 257"),
         (small(config__default_num_special_tokens=0), "0 special pieces"),
         (small(config__default_num_special_tokens=10**9), "1000000000 special pieces"),
+        (small(config__default_num_special_tokens=math.inf), "cannot convert float infinity to integer"),
+        (small(vocab__256__token_bytes="YWFh" * 400), "text pieces of 1,456 bytes, the longest of 1,200"),
+        (small(special_tokens=[{"rank": 0, "token_str": "\ud800"}]), "surrogates not allowed"),
         (small(config__default_num_special_tokens=5), "20 special pieces, where 5 have room"),
         (small(vocab__0=BYTE_0), "the first 256 text pieces are not the single bytes"),
         (small(vocab__256__token_bytes="YQ=="), "two text pieces of the same bytes"),

@@ -220,6 +220,7 @@ def changed(**model: Any) -> bytes:
         (changed(vocab={"a": "b"}), "ids that are not whole numbers below 1,000,000"),
         (changed(vocab=["a"]), "is not a tokenizer of byte pairs"),
         (changed(vocab={"\ud800": 7}), "is not a tokenizer of byte pairs"),
+        (changed(merges=[["\ud800", "b"]]), "is not a tokenizer of byte pairs"),
         (changed(byte_fallback=False), "is a tokenizer of a kind that is not known here"),
     ],
 )
