@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chat.errors import UsageError
+from chat.system.address_space import require_address_space
 
 if TYPE_CHECKING:
     from chat.system.environment import Environment
@@ -111,6 +112,7 @@ def convert(
     verbose: Verbose = False,
 ) -> int:
     """Turn a checkpoint into a GGUF, in one pass."""
+    require_address_space("a conversion")  # before numpy is loaded
     from convert.command_output import show_drafts, show_reports
     from convert.draft import ConversionOptions
     from convert.drafting import check_choices

@@ -90,6 +90,10 @@ def run(arguments: Sequence[str], environment: Environment | None = None) -> int
     except OSError as error:
         _discard_unwritable(environment)
         return _report(_file_error(error), environment, tracebacks)
+    except MemoryError:
+        from chat.system.address_space import memory_error
+
+        return _report(memory_error(), environment, tracebacks)
     except Exception as error:
         if interrupts.is_lost_interrupt(error):
             return ExitCode.INTERRUPTED

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from chat.llama.library import ggml
+from chat.system.address_space import NO_LIMIT, address_space_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +130,7 @@ def _device_functions() -> Any:
 
 
 def host_free_bytes(root: Path = ROOT, otherwise: int | None = None) -> int:
-    """Memory that a new process could use: what the system calls available, within the control group's limit.
+    """Memory that a new process could use: what the system calls available, within the limits of group and process.
 
     Args:
         root: of the file system.
@@ -138,7 +139,7 @@ def host_free_bytes(root: Path = ROOT, otherwise: int | None = None) -> int:
     available = _available_bytes(root)
     if available is None:
         available = otherwise if otherwise is not None else _cpu_free_bytes()
-    return min(available, *_group_free_bytes(root))
+    return min(available, *_group_free_bytes(root), _free_address_space(root))
 
 
 def _available_bytes(root: Path) -> int | None:
@@ -158,6 +159,13 @@ def _group_free_bytes(root: Path) -> tuple[int, ...]:
             statistics = dict(line.split() for line in _read(root / folder / "memory.stat").splitlines())
             free.append(max(0, int(limit) - int(used) + int(statistics.get(cached_name, 0))))
     return tuple(free)
+
+
+def _free_address_space(root: Path) -> int:
+    """What `ulimit -v` leaves of this process's address space; a number beyond any memory where there is no limit."""
+    limit = address_space_limit()
+    pages = _read(root / "proc/self/statm").partition(" ")[0]
+    return limit if limit == NO_LIMIT or not pages else max(0, limit - int(pages) * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _cpu_free_bytes() -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.errors import EngineError
+from chat.system.address_space import require_address_space
 from chat.system.python_child import python_child
 from chat.system.secrets import child_environment
 from chat.system.text_files import open_log
@@ -59,8 +60,10 @@ class WorkerProcess:
 
         Raises:
             EngineError: the system cannot start a process.
+            MemoryLimitError: the process's address space is too small.
             FileError: the log cannot be written.
         """
+        require_address_space("the engine")
         self._log: IO[bytes] = _open_log(log_file)
         self._log_start = os.fstat(self._log.fileno()).st_size
         try:

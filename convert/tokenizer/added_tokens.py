@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError
 from convert.architecture.config_reader import told
+from convert.checkpoint.folder import inside
 from convert.checkpoint.json_file import read_json_object, read_small_file
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _chat_templates(folder: Path, tokenizer: Mapping[str, Any]) -> tuple[dict[st
     """The templates by name, and what to say of them; files of templates replace those of tokenizer_config.json."""
     files = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
     files = {"default": folder / "chat_template.jinja", **{name: files[name] for name in files if name != "default"}}
-    found = {name: _template_text(path) for name, path in files.items() if path.exists()}
+    found = {name: _template_text(folder, path) for name, path in files.items() if path.exists()}
     stated = _stated_templates(tokenizer.get("chat_template"))
     old = folder / "chat_template.json"
     if not found and not stated and old.exists():
@@ -239,8 +240,9 @@ def _stated_templates(given: Any) -> dict[str, str]:
     }
 
 
-def _template_text(path: Path) -> str:
+def _template_text(folder: Path, path: Path) -> str:
+    """The text of a file, which must not be a link out of the folder: the GGUF would hold what is there."""
     try:
-        return read_small_file(path, TEMPLATE_LIMIT_BYTES).decode("utf-8")
+        return read_small_file(inside(folder, str(path.relative_to(folder))), TEMPLATE_LIMIT_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 (byte {error.start})") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.errors import DataError
+from convert.checkpoint.folder import inside
 from convert.checkpoint.json_file import read_small_file
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def default_system_prompt(template: str | None, folder: Path) -> str:
     It may hold `{name}`, `{today}` and `{yesterday}`, which stand for the model's name and for dates.
 
     Raises:
-        DataError: the file is too large, or not UTF-8.
+        DataError: the file is too large, not UTF-8, or a link out of the folder, whose text the GGUF would hold.
     """
     if template and (text := _in_template(template)):
         return text
@@ -31,7 +32,7 @@ def default_system_prompt(template: str | None, folder: Path) -> str:
     if not path.exists():
         return ""
     try:
-        return read_small_file(path).decode("utf-8-sig").rstrip("\n")
+        return read_small_file(inside(folder, SYSTEM_PROMPT_FILE)).decode("utf-8-sig").rstrip("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8") from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from chat.errors import DataError
+from convert.tokenizer.added_tokens import read_notes
 from convert.tokenizer.default_system import default_system_prompt
 from tests.chat.prompts.test_detect import mistral_template
 
@@ -41,3 +42,15 @@ def test_a_folder_may_have_none_and_a_file_must_be_text(tmp_path: Path) -> None:
     (tmp_path / "SYSTEM_PROMPT.txt").write_bytes(b"\xff")
     with pytest.raises(DataError, match=r"SYSTEM_PROMPT\.txt: not UTF-8"):
         default_system_prompt(None, tmp_path)
+
+
+def test_the_text_of_a_file_elsewhere_never_gets_into_a_gguf(tmp_path: Path) -> None:
+    """An unpacked archive may hold links: a private file's text became metadata of a file that is published."""
+    folder, private = tmp_path / "model", tmp_path / "id_rsa"
+    (folder / "additional_chat_templates").mkdir(parents=True)
+    private.write_text("private")
+    for name in ("SYSTEM_PROMPT.txt", "chat_template.jinja", "additional_chat_templates/tools.jinja"):
+        (folder / name).symlink_to(private)
+        with pytest.raises(DataError, match=rf"{name}: is a link that leads out of the folder$"):
+            default_system_prompt(None, folder) if name.endswith("txt") else read_notes(folder, {})
+        (folder / name).unlink()
