@@ -86,7 +86,7 @@ def spoil_tokenizer(files: Folder, random: Random) -> None:
             model["vocab"][piece] = random.choice((-1, 0, 5, 10**6, 2**31, 2**64, 1.5, True, None, "7", [], 1e308))
     elif change == 4:
         piece = random.choice(("\ud800", "\0", "x" * 70_000, "\x1b[2J", "<0x00>", "[EMPTY_3]", "", "\udfff\ud800"))
-        model["vocab"][piece] = random.choice((len(model["vocab"]), 3, 999_999))
+        model["vocab"][piece] = random.choice((len(model["vocab"]), 3, 99_999))
     elif change == 5:
         odd = random.choice(ODD_VALUES)
         token = {"id": 3, "content": "x", "special": True, random.choice(("id", "content", "special")): odd}
