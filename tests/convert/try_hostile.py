@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +82,7 @@ def try_kind(folder: Path, name: str, count: int, seed: int, first: int = 0) -> 
     argument = kind.make(source)
     good = read_folder(source)
     out.mkdir()
-    _try_one("good", folder, [*_arguments(kind, source / argument, out, Random(0)), "-t", kind.types[0]], trial)
+    _try_one("good", folder, _arguments(kind, source / argument, out, Random(0), kind.types[:1]), trial)
     assert trial.codes == {ExitCode.DONE: 1}, trial.faults
     (folder / "outside").write_bytes(b"outside")
     before = _peak_bytes()
@@ -95,18 +96,18 @@ def try_kind(folder: Path, name: str, count: int, seed: int, first: int = 0) -> 
         write_folder(source, files)
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        _try_one(f"{name}/{place}", folder, _arguments(kind, source / argument, out, random), trial)
+        _try_one(f"{name}/{place}", folder, _arguments(kind, source / argument, out, random, kind.types), trial)
     trial.grown = _peak_bytes() - before
     if trial.grown > WORST_BYTES:
         trial.faults.append(f"{name}: {trial.grown >> 20} MiB more")
     return trial
 
 
-def _arguments(kind: Kind, source: Path, out: Path, random: Random) -> list[str]:
+def _arguments(kind: Kind, source: Path, out: Path, random: Random, types: Sequence[str]) -> list[str]:
     """A command line; every other one is a dry run."""
     folder = source if source.name == "source" else source.parent
     rest = [part.format(folder=folder) for part in kind.arguments]
-    type_name = ["-t", random.choice(kind.types)] if random.random() < 0.9 else []
+    type_name = ["-t", random.choice(types)] if random.random() < 0.9 else []
     how = random.choice(("--dry-run", "--dry-run --json", "--no-verify", "--no-verify --json")).split()
     return ["convert", str(source), "-o", str(out / "m.gguf"), *type_name, *how, *rest]
 
