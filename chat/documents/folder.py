@@ -12,7 +12,7 @@ from chat.documents.kinds import HEAD_BYTES, Kind, kind_of
 from chat.documents.plain_text import decode
 from chat.errors import ContextError, DataError, FileError, reason_text
 from chat.system.terminal_text import counted, size_text
-from chat.system.text_files import MOST_TEXT_BYTES, read_bytes
+from chat.system.text_files import MOST_TEXT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,8 @@ class _Entry:
 def read_folder(name: str) -> Document:
     """A tree of the folder, then each text file in it, in the order of their names.
 
-    Links are not followed. Binary files and those of over 1 MiB are named in the tree only.
+    Links are not followed, and no other file system is entered. Binary files and those of over 1 MiB are named in the
+    tree only.
 
     Raises:
         FileError: it cannot be read.
@@ -50,9 +51,9 @@ def read_folder(name: str) -> Document:
         DataError: it has no text files.
     """
     root = Path(name)
-    walk = _Walk(root)
     top = _Entry(root)
     try:
+        walk = _Walk(root)
         top.below = walk.entries_of(root)
     except OSError as error:
         raise FileError(f"{name}: cannot be read: {reason_text(error)}") from error
@@ -85,6 +86,7 @@ class _Walk:
         self._count = 0
         self._specs = _specs_above(root.resolve())
         self._root = root
+        self._device = root.stat().st_dev
 
     def entries_of(self, folder: Path) -> list[_Entry]:
         """The entries of one folder; a folder below it that cannot be read is named only."""
@@ -107,6 +109,8 @@ class _Walk:
         return [entry for entry in entries if entry.below or not entry.path.is_dir()]
 
     def _entry_of(self, path: Path) -> _Entry:
+        if path.stat().st_dev != self._device:
+            return self._without(path, "another file system")
         if path.is_dir():
             try:
                 return _Entry(path, below=self.entries_of(path))
@@ -116,10 +120,10 @@ class _Walk:
             size = path.stat().st_size
             if size > MOST_FILE_BYTES:
                 return self._without(path, f"over {MOST_FILE_BYTES >> 20} MiB", size)
-            data = read_bytes(path)
+            data = _read(path)
             if kind_of(data[:HEAD_BYTES], path.name) is not Kind.TEXT:
                 return self._without(path, "document", size)
-        except FileError:
+        except OSError:
             return self._without(path, "unreadable")
         except DataError:
             return self._without(path, "binary", size)
@@ -144,6 +148,17 @@ class _Walk:
             if decision is not None:
                 return bool(decision)
         return False
+
+
+def _read(path: Path) -> bytes:
+    """The content of a file, or as much of it as is taken; one that has no end yet is not waited for.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MOST_FILE_BYTES) or b""
 
 
 def _specs_above(root: Path) -> list[tuple[Path, GitIgnoreSpec]]:
