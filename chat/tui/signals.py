@@ -93,6 +93,8 @@ class Signals:
         self._events.post(SessionEvent.TERMINATED)
 
     def _continue(self, _number: int, _frame: object) -> None:
+        if self._on_ctrl_c in (_raise_interrupt, self._count):  # between prompts; a prompt has modes of its own
+            self.modes.set_again()
         self._events.post(SessionEvent.CONTINUED)
 
 

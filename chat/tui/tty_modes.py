@@ -56,6 +56,7 @@ class TtyModes:
         """
         self._environment = environment or Environment()
         self._original: Any = None  # as termios gives them; None unless they are changed
+        self._is_raw = False  # no echo, between prompts
         self.early_keys = ""
         self.stops = 0
 
@@ -86,6 +87,11 @@ class TtyModes:
         finally:
             self._set_raw()
 
+    def set_again(self) -> None:
+        """Set the modes between prompts again, after a stop that no handler saw: a shell sets its own meanwhile."""
+        if self._is_raw:
+            self._set_raw()
+
     def mark_pastes(self, is_on: bool) -> None:
         """Have the terminal mark pastes, or not; prompt_toolkit asks for that only during a prompt."""
         if self._original is not None:
@@ -99,12 +105,14 @@ class TtyModes:
             return
         import termios
 
+        self._is_raw = True
         modes[0] &= ~termios.ICRNL  # so that Enter comes to the next prompt as Enter
         modes[3] &= ~(termios.ECHO | termios.ICANON)
         self._set_modes(modes)
         self.mark_pastes(True)
 
     def _restore(self) -> None:
+        self._is_raw = False
         self.mark_pastes(False)
         self._set_modes(self._original)
 
@@ -122,12 +130,13 @@ class TtyModes:
 
     def _stop(self, number: int, _frame: object) -> None:
         """Ctrl+Z: restore the original modes, stop, and set the present modes again after `fg`."""
-        present = self._modes() if self._original is not None else None
+        present, is_raw = self._modes() if self._original is not None else None, self._is_raw
         self._restore()
         handler = signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         signal.signal(number, handler)
         self._set_modes(present)
+        self._is_raw = is_raw
         self.mark_pastes(present != self._original)  # equal inside of `restored`
         self.stops += 1
 

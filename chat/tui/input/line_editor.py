@@ -110,6 +110,7 @@ class LineEditor:
         self._external_editor: Popen[bytes] | None = None  # the one that was opened last
         self._is_terminated = False
         self._is_suspended = False  # by Ctrl+Z
+        self._is_shown = False  # the prompt, with its own modes of the terminal
         paste_keys = PasteKeys(self._pastes, self._session.default_buffer)
         self._session.key_bindings = merge_key_bindings([editing_keys(), self._bindings(), paste_keys.bindings()])
         self._session.app.renderer = RewrapRenderer(self._session.app)
@@ -157,14 +158,24 @@ class LineEditor:
         self._call_in_loop(self._handle_events_now)
 
     def redraw(self) -> None:
-        """Draw the prompt again on the cursor's line; after Ctrl+Z prompt_toolkit has done it."""
-        if not self._is_suspended:
+        """Set the prompt's modes, and draw it again on the cursor's line; after Ctrl+Z prompt_toolkit has done it.
+
+        After a SIGSTOP the shell has set its own modes. An external editor that is open has the terminal.
+        """
+        is_edited = self._external_editor is not None and self._external_editor.poll() is None
+        if self._is_shown and not (self._is_suspended or is_edited):
+            self._session.input.raw_mode().__enter__()
             output = self._session.output
             output.write_raw("\r")  # a shell may continue a program twice, and the prompt is there since the first time
             output.erase_down()
-            self._session.app.renderer.reset()
-            self._session.app.renderer.request_absolute_cursor_position()
+            self._draw_anew()
         self._is_suspended = False
+
+    def _draw_anew(self) -> None:
+        """Draw the prompt from the cursor's place on."""
+        self._session.app.renderer.reset()
+        self._session.app.renderer.request_absolute_cursor_position()
+        self._session.app.invalidate()
 
     def _call_in_loop(self, action: Callable[[], object]) -> None:
         """Call `action` in the loop of the prompt, if there is one."""
@@ -178,7 +189,9 @@ class LineEditor:
         """Called when the prompt begins to listen."""
         self.unhandled_interrupts = 0
         self._began_at = time.monotonic()
+        self._is_shown = False
         self._handle_events_now()
+        self._is_shown = True
 
     def _handle_events_now(self) -> None:
         app = self._session.app
@@ -202,7 +215,7 @@ class LineEditor:
         keys = KeyBindings()
         keys.add("enter", filter=~is_searching)(self._on_enter)
         keys.add("c-g", filter=~is_searching)(self._on_ctrl_g)
-        keys.add("c-t")(lambda _: run_in_terminal(self._show_reasoning))
+        keys.add("c-t")(self._on_ctrl_t)
         keys.add("c-c")(self._on_ctrl_c)
         keys.add("c-z", filter=Condition(suspend_to_background_supported))(self._on_ctrl_z)
         keys.add("<sigint>")(self._on_ctrl_c)
@@ -238,6 +251,12 @@ class LineEditor:
             event.app.exit(exception=KeyboardInterrupt())
         self._interrupted_at = now
         event.app.create_background_task(self._show_remark("Ctrl+C again quits", LEAVE_SECONDS))
+
+    def _on_ctrl_t(self, event: KeyPressEvent) -> None:
+        """Print above the prompt; prompt_toolkit's way would change the modes, and echo keys that come meanwhile."""
+        event.app.renderer.erase()
+        self._show_reasoning()
+        self._draw_anew()
 
     def _on_ctrl_z(self, event: KeyPressEvent) -> None:
         self._is_suspended = True

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sqlite3
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -128,25 +129,35 @@ def child_of(process: int) -> int:
     return children_of(process)[0]
 
 
+@pytest.mark.parametrize("way", ["ctrl-z", "sigstop"])
 @pytest.mark.parametrize("phase", ["prompt", "answering"])
 @pytest.mark.slow
-def test_ctrl_z_restores_the_modes_and_fg_continues(start: Any, tmp_path: Path, phase: str) -> None:
-    shell = 'set -m; stty -g; "$@"; stty -g; echo stopped; fg > /dev/null; echo code=$?; stty -g'
-    terminal = start([["text", "word word "], ["until", "stopped"], ["text", "ended"]], shell=shell)
+def test_a_stop_restores_the_modes_and_fg_continues(start: Any, tmp_path: Path, phase: str, way: str) -> None:
+    """SIGSTOP comes unannounced: the shell sets its own modes, and once the session went on in them."""
+    shell = 'set -m; own=$(stty -g); "$@"; stty -g; stty $own; stty -g; echo stopped; fg > /dev/null; stty -g'
+    stopped, last = [["text", "word word "], ["until", "stopped"], ["text", "ended"]], [["text", "again"], ["wait"]]
+    terminal = start(*([stopped, last] if phase == "answering" else [last]), shell=shell)
     reach(terminal, phase)
-    terminal.send(CTRL_Z)
+    if way == "ctrl-z":
+        terminal.send(CTRL_Z)
+    else:
+        os.kill(child_of(terminal.child.pid), signal.SIGSTOP)
     terminal.wait("stopped")
+    terminal.wait(lambda: not termios.tcgetattr(terminal.child.child_fd)[3] & termios.ECHO)
     (tmp_path / "stopped").touch()
     if phase == "answering":
         terminal.wait("ended")
     terminal.wait_for_prompt()
     terminal.send("more", ENTER)
-    terminal.wait("word word" if phase == "prompt" else "You said: more")
+    terminal.wait("> more\n\nagain")
+    assert terminal.sends_signals()
     terminal.send(CTRL_C)
+    terminal.wait("/continue resumes.")
+    terminal.wait_for_prompt()
     terminal.send(CTRL_D)
     terminal.end()
     modes = re.findall(r"(?:[0-9a-f]+:){10,}[0-9a-f]+", terminal.output.decode())
-    assert len(modes) == 3 and len(set(modes)) == 1
+    assert len(modes) == 3 and len(set(modes[way == "sigstop" :])) == 1
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="finds the time that the program used in /proc")
