@@ -156,6 +156,7 @@ class Terminal:
         """Change the terminal's size, without wrapping its lines again."""
         self.child.setwinsize(lines, columns)
         self.screen.resize(lines, columns)
+        self.screen.ensure_vbounds()
 
     def lines(self) -> list[str]:
         """The screen's lines, without trailing spaces and empty lines at the end."""
