@@ -56,18 +56,26 @@ class CallQueue:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
-        for line in self._source:
-            call = from_line(line)
-            if call["call"] == "cancel":
-                self._cancel(call["id"])
-                continue
-            if call["call"] == "more":
-                self._more.put(call)
-                continue
+        """Take calls until the parent has ended; then this process ends, whatever it does."""
+        try:
+            for line in self._source:
+                if not line.endswith(b"\n"):
+                    break  # the parent died while it wrote
+                self._take(from_line(line))
+        except Exception:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+    def _take(self, call: dict[str, Any]) -> None:
+        if call["call"] == "cancel":
+            self._cancel(call["id"])
+        elif call["call"] == "more":
+            self._more.put(call)
+        else:
             with self._lock:
                 self._waiting.add(call["id"])
             self._queue.put(call)
-        os._exit(0)
 
     def _cancel(self, number: int) -> None:
         with self._lock:

@@ -16,11 +16,13 @@ from chat.core.conversation import Message
 from chat.core.events import Completion, Event, LoadProgress, PrefillProgress, Seconds, TextDelta, TokenCounts
 from chat.core.request import EngineOptions, Prompt, Request, Sampling
 from chat.errors import ChatError, ContextError, DataError, EngineError, ExitCode, ModelError, UsageError
+from chat.system.python_child import python_child
 from chat.worker.client import LocalBackend
 from chat.worker.protocol import from_line, pack_event, to_line
 from tests.chat.tiny_models import Shape, weights, write_gguf
 from tests.folders import ROOT
 from tests.processes import ends
+from tests.program import run_command
 
 GREEDY = Sampling(temperature=0)
 HELLO = Request(Prompt(messages=(Message("user", "hello the cat"),)), GREEDY, max_tokens=20)
@@ -375,6 +377,14 @@ def test_the_child_is_gone_soon_after_its_parent_was_killed(windowed_file: Path)
     parent.wait()
     parent.stdout.close()
     assert ends(child)
+
+
+def test_a_child_whose_parent_was_killed_in_the_middle_of_a_call_ends() -> None:
+    """Once it waited for ever, with its model: a long prompt takes several writes, and half a line is no call."""
+    command = python_child("chat.worker.server")
+    assert run_command(command, input=b'{"id":1,"call":"reply","req', capture_output=True, timeout=60).returncode == 0
+    done = run_command(command, input=b"no call\n", capture_output=True, timeout=60)
+    assert done.returncode == 1 and b"Expecting value" in done.stderr
 
 
 def test_interrupt_of_the_terminal_does_not_reach_the_child(windowed_file: Path, open_engine: Open) -> None:
