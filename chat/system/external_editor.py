@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
 from chat.system.secrets import child_environment
+from chat.system.text_files import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,13 +45,17 @@ def edit_text(text: str, on_start: OnStart = lambda _: None) -> str:
         on_start: as for `open_editor`.
 
     Raises:
-        UsageError: the editor cannot be started, or failed, or the temporary file cannot be written.
+        UsageError: the editor cannot be started, failed, or left no file or a huge one.
+        FileError: the file with the text cannot be read.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="mistral-chat-") as folder:
+        with tempfile.TemporaryDirectory(prefix="mistral-chat-", ignore_cleanup_errors=True) as folder:
             path = Path(folder, "message.md")
             path.write_bytes(text.encode("utf-8", errors="surrogateescape"))
             open_editor(path, on_start)
-            return path.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+            if not path.is_file():  # reading a pipe or a device might never end
+                raise UsageError("the editor left no file with the text")
+            text = read_bytes(path, too_large=UsageError).decode("utf-8", "replace")
+            return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
     except OSError as error:
         raise UsageError(f"the text cannot be edited: {error.strerror}") from error

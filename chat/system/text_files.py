@@ -21,6 +21,7 @@ MOST_TEXT_BYTES = 64 << 20  # no prompt is longer: the largest contexts hold a f
 
 STREAM_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY
 LONGEST_CHAIN = 40  # links, as Linux allows
+LONGEST_BEGINNING = 200  # bytes of a file's name in that of its temporary file; 255 is the most for a name
 _DESCRIPTORS = re.compile(r"/dev/fd|/proc/(self|\d+)(/task/\d+)?/fd")
 
 
@@ -195,7 +196,8 @@ def replaced_file(path: Path) -> Iterator[IO[bytes]]:
         OSError: it cannot be written.
     """
     path = real_path(path)
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    begun = os.fsdecode(os.fsencode(path.name)[:LONGEST_BEGINNING])  # no longer than what the name itself takes
+    temporary = path.with_name(f".{begun}.{os.urandom(4).hex()}")
     try:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             yield file

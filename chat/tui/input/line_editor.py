@@ -108,6 +108,8 @@ class LineEditor:
             input_processors=[EscapeOverrides()],
         )
         self._external_editor: Popen[bytes] | None = None  # the one that was opened last
+        self._is_edited_externally = False  # an external editor has the terminal
+        self._is_editor_interrupted = False  # by Ctrl+C
         self._is_terminated = False
         self._is_suspended = False  # by Ctrl+Z
         self._is_shown = False  # the prompt, with its own modes of the terminal
@@ -138,9 +140,14 @@ class LineEditor:
         self._session.editing_mode = EditingMode.VI if vi else EditingMode.EMACS
 
     def interrupt(self) -> None:
-        """Handle the signal of Ctrl+C: prompt_toolkit removes its own handler before its loop has ended."""
+        """Handle the signal of Ctrl+C: prompt_toolkit removes its own handler before its loop has ended.
+
+        In an external editor it is meant for the editor, which gets the signal too.
+        """
         app = self._session.app
-        if app.is_running and not app.is_done:
+        if self._is_edited_externally:
+            self._is_editor_interrupted = True
+        elif app.is_running and not app.is_done:
             self._call_in_loop(self._interrupt_now)
         else:
             self.unhandled_interrupts += 1
@@ -162,8 +169,7 @@ class LineEditor:
 
         After a SIGSTOP the shell has set its own modes. An external editor that is open has the terminal.
         """
-        is_edited = self._external_editor is not None and self._external_editor.poll() is None
-        if self._is_shown and not (self._is_suspended or is_edited):
+        if self._is_shown and not (self._is_suspended or self._is_edited_externally):
             self._session.input.raw_mode().__enter__()
             output = self._session.output
             output.write_raw("\r")  # a shell may continue a program twice, and the prompt is there since the first time
@@ -278,8 +284,21 @@ class LineEditor:
 
     async def _edit_externally(self, buffer: Buffer) -> None:
         text = self._pastes.unfold(buffer.text)
+
+        def edited() -> str:
+            try:
+                return edit_text(text, self._note_external_editor)
+            finally:
+                if self._is_editor_interrupted:  # the terminal has shown the key
+                    self._session.output.write_raw("\r\n")
+                    self._session.output.flush()
+
+        self._is_edited_externally, self._is_editor_interrupted = True, False
         try:
-            text = await run_in_terminal(lambda: edit_text(text, self._note_external_editor), in_executor=True)
+            try:
+                text = await run_in_terminal(edited, in_executor=True)
+            finally:
+                self._is_edited_externally = False
         except ChatError as error:
             await self._show_remark(f"{error.message} · {error.hint}" if error.hint else error.message, ERROR_SECONDS)
         else:

@@ -41,6 +41,13 @@ def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path: Path) 
     assert (path.read_text(), [each.name for each in tmp_path.iterdir()]) == ("old", ["results.jsonl"])
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127])
+def test_a_file_may_have_the_longest_name(tmp_path: Path, name: str) -> None:
+    """Once the name of the temporary file was too long from 246 bytes on."""
+    write_file(tmp_path / name, "text")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
 def test_a_file_is_written_through_links(tmp_path: Path) -> None:
     """A link was replaced by a file, and the file that it stood for kept the old text."""
     folder, link = tmp_path / "folder", tmp_path / "link"

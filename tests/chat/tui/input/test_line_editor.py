@@ -16,6 +16,7 @@ from prompt_toolkit.application import create_app_session, get_app
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
+from chat.errors import UsageError
 from chat.system.external_editor import edit_text
 from chat.tui.input.line_editor import LineEditor
 from chat.tui.signals import Terminated
@@ -182,16 +183,27 @@ def test_ctrl_g_opens_the_editor_and_brings_its_text_back(start: Any, tmp_path: 
     terminal.wait("and edited")
 
 
-@pytest.mark.parametrize("editor", ["no-such-editor", "false", "'"])
+@pytest.mark.parametrize("editor", ["no-such-editor", "false", "'", "sh -c 'echo opened; exec sleep 3600'"])
 @pytest.mark.slow
 def test_an_editor_that_fails_is_reported_and_the_text_stays(start: Any, editor: str) -> None:
-    """Once a missing $EDITOR opened another editor, and one that failed was not reported."""
+    """Once a missing $EDITOR opened another editor, and Ctrl+C in an editor dropped the text here."""
     terminal = start(environment={"EDITOR": editor, "VISUAL": ""})
     terminal.wait_for_prompt()
     terminal.paste("x\n" * 20)
     terminal.send("kept", CTRL_G)
+    if "sleep" in editor:
+        terminal.wait("opened")
+        terminal.send(CTRL_C)
     terminal.wait(f"the editor `{editor}` failed · set $EDITOR to yours")
-    assert "> [paste 1: 20 lines, x]kept" in terminal.text()
+    assert "\n> [paste 1: 20 lines, x]kept" in terminal.text()
+
+
+@pytest.mark.parametrize("left", ["mkfifo", "ln -s /dev/zero", "mkdir", "true"])
+def test_an_editor_that_leaves_no_file_is_an_error(monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+    """Once a pipe or a device in place of the file was read for ever."""
+    monkeypatch.setenv("VISUAL", f"sh -c 'rm $0; {left} $0'")
+    with pytest.raises(UsageError, match="the editor left no file with the text"):
+        edit_text("before")
 
 
 def test_sigterm_ends_the_editor_and_the_program(start: Any) -> None:
