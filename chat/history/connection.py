@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from chat.core.events import Notice
 from chat.history.history_file import file_identity, open_file
-from chat.history.schema import RefusedError, connect_memory, copy_to_memory, is_damage, primary_code, run_transaction
+from chat.history.schema import (
+    DamagedError,
+    RefusedError,
+    connect_memory,
+    copy_to_memory,
+    is_damage,
+    primary_code,
+    run_transaction,
+)
 from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
@@ -157,7 +165,7 @@ class ResilientConnection:
 
 def _memory_copy(path: Path) -> sqlite3.Connection | None:
     """A copy of the file in memory; None if it cannot be read or is too large."""
-    with suppress(sqlite3.Error, OSError, RefusedError):
+    with suppress(sqlite3.Error, OSError, RefusedError, DamagedError):
         if path.is_file() and path.stat().st_size <= MAX_COPIED_BYTES:
             return copy_to_memory(path)
     return None

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from stat import S_IMODE, S_ISREG
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ from chat.system.paths import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 FILE_MODE = 0o600
 LOCK_SECONDS = 20.0  # how long another program may take to open or recover the file
@@ -73,10 +73,20 @@ def _make_private_file(path: Path) -> None:
 
 
 def _connect_private(path: Path) -> sqlite3.Connection:
+    """Open the history, with the permissions of others removed: from what a link names only if that is a history."""
+    is_link = path.is_symlink()
+    if not is_link:
+        _make_all_private(path)
+    connection = connect_file(path)
+    if is_link:
+        _make_all_private(Path(os.path.realpath(path)))
+    return connection
+
+
+def _make_all_private(path: Path) -> None:
     # SQLite gives new files beside the database (-wal, -shm) the mode of the database.
     for suffix in ("", "-wal", "-shm"):
         make_private(path.with_name(path.name + suffix), FILE_MODE)
-    return connect_file(path)
 
 
 @contextmanager

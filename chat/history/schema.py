@@ -118,6 +118,7 @@ def copy_to_memory(path: Path) -> sqlite3.Connection:
 
     Raises:
         RefusedError: a newer version or another program wrote it.
+        DamagedError: its tables are not what its version says.
         sqlite3.Error: it cannot be read.
     """
     memory = connect_memory()
@@ -140,6 +141,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 
     Raises:
         RefusedError: they are of a newer version or another program.
+        DamagedError: they are not what their version says.
     """
 
     def transaction(connection: sqlite3.Connection) -> None:
@@ -152,6 +154,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 
     if check_version(connection) < SCHEMA:
         run_transaction(connection, transaction)
+    _check_tables(connection)
 
 
 def run_transaction(
@@ -206,6 +209,22 @@ def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise DamagedError(verdict)
+
+
+def _check_tables(connection: sqlite3.Connection) -> None:
+    """Check that the tables are there with their columns.
+
+    Raises:
+        DamagedError: they are not.
+    """
+    tables = {"sessions": SESSION_COLUMNS, "nodes": ("number", "session", *NODE_COLUMNS, "streaming", "created")}
+    try:
+        for table, columns in {**tables, "node_texts": ("content",), "session_texts": ("title",)}.items():
+            connection.execute(f"SELECT {', '.join(columns)} FROM {table} LIMIT 0")
+    except sqlite3.OperationalError as error:
+        if primary_code(error) != sqlite3.SQLITE_ERROR:  # another reason, such as a lock
+            raise
+        raise DamagedError(str(error)) from error
 
 
 def check_version(connection: sqlite3.Connection) -> int:

@@ -137,6 +137,26 @@ def test_a_file_that_is_not_a_database_is_replaced(tmp_path: Path, junk: bytes) 
         assert store.take_notices() == ()
 
 
+@pytest.mark.parametrize(
+    "change", ["DROP TABLE nodes", "ALTER TABLE nodes DROP COLUMN details", "DROP TABLE node_texts"]
+)
+def test_tables_that_another_program_changed_are_made_again(tmp_path: Path, change: str) -> None:
+    """Once each message was an unexpected error. What is open goes on in memory."""
+    path = tmp_path / "history.db"
+    store = open_store(path)
+    record = store.create(name="chat")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(change)
+    store.append(record.id, Node("a", None, Message("user", "first")))
+    assert [node.message.content for node in store.load(record.id)[1].path()] == ["first"]
+    (notice,) = store.take_notices()
+    assert "this chat is kept in memory only" in notice.text
+    store.close()
+    with open_store(path) as store:
+        assert recovery_notice(store)[2] == "1"
+        store.append(record.id, Node("b", None, Message("user", "again")))
+
+
 def test_an_empty_file_is_a_new_history(tmp_path: Path) -> None:
     (tmp_path / "history.db").touch()
     with open_store(tmp_path / "history.db") as store:

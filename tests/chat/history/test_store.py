@@ -304,6 +304,20 @@ def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
         assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
 
 
+def test_what_a_link_names_keeps_its_permissions_unless_it_is_a_history(tmp_path: Path) -> None:
+    path, named = tmp_path / "history.db", tmp_path / "named"
+    path.symlink_to(named)
+    named.write_text("a letter")
+    named.chmod(0o644)
+    open_store(path).close()
+    assert (named.read_text(), stat.S_IMODE(named.stat().st_mode)) == ("a letter", 0o644)
+    path.rename(named)
+    named.chmod(0o644)
+    path.symlink_to(named)
+    open_store(path).close()
+    assert stat.S_IMODE(named.stat().st_mode) == 0o600
+
+
 def test_the_home_history_is_private_even_in_a_folder_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
