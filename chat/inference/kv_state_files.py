@@ -107,7 +107,7 @@ class KvStateStore:
             if hashlib.sha256(payload).hexdigest() != header.payload_sha256:
                 return None
             os.utime(header.path)  # the file used last is removed last
-        except OSError:
+        except (OSError, MemoryError):
             return None
         return Snapshot(header.ids, header.oldest, payload)
 
@@ -162,6 +162,8 @@ class KvStateStore:
     def _header(self, path: Path) -> StateHeader | None:
         """The checked header of a file; None if it is damaged or of another model."""
         try:
+            if not path.is_file():  # opening a pipe would wait
+                return None
             with path.open("rb") as file:
                 start = file.read(len(MAGIC) + 36)
                 if len(start) != len(MAGIC) + 36 or not start.startswith(MAGIC):
@@ -171,21 +173,24 @@ class KvStateStore:
                 if hashlib.sha256(text).digest() != start[len(MAGIC) : -4]:
                     return None
                 header = json.loads(text)
-                if header["fingerprint"] != self._fingerprint or not 0 < header["count"] <= LARGEST_IDS:
+                count, oldest, size = (header[name] for name in ("count", "oldest", "payload_bytes"))
+                if header["fingerprint"] != self._fingerprint or not {type(count), type(oldest), type(size)} == {int}:
                     return None
-                ids = file.read(4 * header["count"])
+                if not (0 < count <= LARGEST_IDS and 0 <= oldest < count and 0 < size <= self._limit):
+                    return None
+                ids = file.read(4 * count)
                 if hashlib.sha256(ids).hexdigest() != header["ids_sha256"]:
                     return None
                 return StateHeader(
                     path=path,
-                    key=header["key"],
+                    key=str(header["key"]),
                     ids=_from_bytes(ids),
-                    oldest=header["oldest"],
+                    oldest=oldest,
                     payload_sha256=header["payload_sha256"],
-                    payload_bytes=header["payload_bytes"],
+                    payload_bytes=size,
                     payload_offset=file.tell(),
                 )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def _remove_oldest(self, kept: Path) -> None:

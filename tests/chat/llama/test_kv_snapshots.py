@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from chat.inference.loaded_model import load_vocabulary
 from chat.llama.kv_snapshots import Snapshot, Snapshots, is_resumable
 from chat.prompts.builder import encode, stable_prefix_length
 from chat.worker.client import LocalBackend
+from tests.grids import FULL
 
 GREEDY = Sampling(temperature=0)
 LONG = tuple(3 + (i * 7919) % 390 for i in range(900))
@@ -252,6 +254,61 @@ def test_a_state_that_is_not_whole_or_too_long_is_ignored(
     answer = ask(open_engine(windowed_file, state_folder=str(tmp_path)), told, 5)
     assert answer.tokens.cached == 0
     assert answer.ids == ask(open_engine(windowed_file), told, 5).ids
+
+
+def test_no_hostile_state_is_trusted(tmp_path: Path) -> None:
+    """Headers whose hash was made to fit again, other types and sizes, and what is no file; 5,000 in a full run."""
+    store = KvStateStore(tmp_path, {"model": "tiny"}, 1 << 20)
+    snapshot = Snapshot(array("i", range(100)), 0, bytes(4000))
+    path = store.save("a" * 32, snapshot)
+    assert path is not None
+    whole = path.read_bytes()
+    end = 44 + struct.unpack("<I", whole[40:44])[0]
+    header, after = json.loads(whole[44:end]), whole[end:]
+    values = [
+        None,
+        True,
+        -1,
+        0,
+        1,
+        99,
+        101,
+        2**31,
+        2**64,
+        -(2**63),
+        1.5,
+        4e3,
+        float("nan"),
+        "",
+        "4000",
+        "\ud800",
+        [],
+        {},
+    ]
+    texts = [b"[" * 60_000, b"null", b"{}", b"1e999", b"\xff", b"9" * 60_000]
+    chance = random.Random(9)
+
+    def sealed(text: bytes, size: int) -> bytes:
+        return whole[:8] + hashlib.sha256(text).digest() + struct.pack("<I", size) + text + after
+
+    for _ in range(5000 if FULL else 60):
+        changed = header | {chance.choice([*header]): chance.choice(values) for _ in range(2)}
+        text = chance.choice([json.dumps(changed).encode()] * 9 + texts)
+        size = chance.choice([len(text)] * 9 + [0, 2**32 - 1])
+        path.write_bytes(sealed(text, size)[: chance.choice([None] * 9 + [chance.randrange(len(whole))])])
+        found, length = store.best(range(120), chance.choice([None, 16]))
+        loaded = found and store.load(found)
+        assert loaded is None or (bytes(loaded.data), loaded.oldest in range(100)) == (snapshot.data, True)
+        assert 0 <= length <= 100
+    with path.open("wb") as file:  # says that it is large, and is
+        text = json.dumps(header | {"payload_bytes": 1 << 40}).encode()
+        file.write(sealed(text, len(text))[:-4000])
+        file.truncate(file.tell() + (1 << 40))
+    assert store.best(range(120), None)[0] is None
+    for make in (os.mkfifo, lambda name: name.symlink_to(name), lambda name: name.symlink_to("/dev/zero"), Path.mkdir):
+        path.unlink()
+        make(path)
+        assert store.best(range(120), None) == (None, 0)
 
 
 def test_the_states_used_least_recently_go_beyond_the_limit(tmp_path: Path) -> None:
