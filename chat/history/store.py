@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chat.core.conversation import Conversation, Node
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_NAME = "history.db"
+LATEST_TIME = 1e12  # seconds since 1970; what is later is damaged
+CLOCK_STEP = 0.001  # seconds between two changes, at least
 
 
 def open_history(*, enabled: bool = True) -> Store:
@@ -110,7 +113,8 @@ class Store(HistoryReader):
         )
 
         def transaction(connection: sqlite3.Connection) -> SessionRecord:
-            if connection.execute(INSERT_SESSION, session_values(record)).rowcount < 1:
+            new = record if times else replace(record, updated=_time_of_change(connection))
+            if connection.execute(INSERT_SESSION, session_values(new)).rowcount < 1:
                 raise _name_taken(record.name or "")
             for node in tree.nodes.values():
                 connection.execute(PUT_NODE, (record.id, *node_values(node), 0, now))
@@ -255,7 +259,7 @@ class Store(HistoryReader):
         rows = [node_values(node) for node in nodes]
 
         def transaction(connection: sqlite3.Connection) -> SessionRecord:
-            now = time.time()  # in the transaction: times are then in the order of the commits
+            now = _time_of_change(connection)  # in the transaction: times are then in the order of the commits
             values = {**columns, "updated": now} if rows else columns
             if not _update_session(connection, session_id, values):
                 if session_id not in self._cache:
@@ -281,6 +285,12 @@ class Store(HistoryReader):
                 state.unlink(missing_ok=True)
             except OSError as error:
                 raise FileError(f"the saved state {state} cannot be deleted: {error.strerror}") from error
+
+
+def _time_of_change(connection: sqlite3.Connection) -> float:
+    """The present time; where the clock was set back, a time just after the last change, so that the order stays."""
+    latest = connection.execute("SELECT max(updated) FROM sessions WHERE updated < ?", (LATEST_TIME,)).fetchone()[0]
+    return max(time.time(), (latest or 0.0) + CLOCK_STEP)
 
 
 def _update_session(connection: sqlite3.Connection, session_id: str, values: Mapping[str, str | float | None]) -> bool:

@@ -174,7 +174,7 @@ class KvStateStore:
                     return None
                 header = json.loads(text)
                 count, oldest, size = (header[name] for name in ("count", "oldest", "payload_bytes"))
-                if header["fingerprint"] != self._fingerprint or not {type(count), type(oldest), type(size)} == {int}:
+                if header["fingerprint"] != self._fingerprint or {type(count), type(oldest), type(size)} != {int}:
                     return None
                 if not (0 < count <= LARGEST_IDS and 0 <= oldest < count and 0 < size <= self._limit):
                     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import time
 from array import array
 from contextlib import closing
 from dataclasses import replace
@@ -163,6 +164,20 @@ def test_the_last_used_session_comes_first_and_empty_ones_are_not_listed(store: 
     assert [record.id for record in store.list(1)] == [old.id]
     latest = store.latest()
     assert latest and latest.id == old.id
+
+
+def test_the_order_is_kept_when_the_clock_is_set_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once `-c` continued the session before."""
+    names = ("first", "second")
+    first, second = (store.create(name=name) for name in names)
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    for record in (second, first, second, first, first, second):
+        store.append(record.id, Node("a", None, Message("user", "x")))
+        assert store.latest().id == record.id  # type: ignore[union-attr]
+    third = store.create(name="third", conversation=Conversation().add(Message("user", "x")))
+    assert store.latest() == third
+    monkeypatch.undo()
+    assert abs(third.updated - time.time()) < 3600
 
 
 def test_an_empty_history_has_no_latest(store: Store) -> None:
