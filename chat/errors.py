@@ -17,6 +17,12 @@ from enum import IntEnum
 
 LONGEST_REASON = 300  # letters; some libraries quote whatever they could not read
 _NUMBER = r"\[(?:Errno|WinError|SSL)[^\]]*\] ?| \(_ssl\.c:\d+\)"  # not compiled at each start
+# What the system, libraries and the loader say; without a right to run files the loader says the same and why
+NO_MEMORY = (
+    r"(?i)cannot allocate memory|unable to allocate|bad_alloc|cannot map zero-fill|mem_buffer != NULL"
+    r"|failed to map segment from shared object(?!: operation not permitted)"
+)
+LESS_MEMORY = "close other programs, or use a smaller model, a smaller `--context`, or `--kv-type q8_0`"
 
 
 class ExitCode(IntEnum):
@@ -104,9 +110,24 @@ class UnexpectedError(ChatError):
         self.__cause__ = fault
 
 
-def as_chat_error(error: Exception) -> ChatError:
-    """The error itself, or the sentence for one that nobody expected."""
-    return error if isinstance(error, ChatError) else UnexpectedError(error)
+def as_chat_error(error: Exception, *, hint: str | None = None) -> ChatError:
+    """The error itself, or the sentence for one that nobody expected, with a hint."""
+    if isinstance(error, ChatError):
+        return error
+    if lacks_memory(error):
+        shortage = MemoryLimitError("there is not enough memory for this", hint=LESS_MEMORY)
+        shortage.__cause__ = error
+        return shortage
+    return UnexpectedError(error, hint=hint)
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that the system gave no more memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def reason_text(error: BaseException | str) -> str:

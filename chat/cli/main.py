@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat import __version__
 from chat.cli.argv import page_spellings, read_command_line
-from chat.errors import ChatError, ExitCode, UnexpectedError, UsageError
+from chat.errors import ChatError, ExitCode, UsageError, as_chat_error
 from chat.system import interrupts
 from chat.system.environment import Environment, discard_output, open_missing_streams, replace_unencodable
 
@@ -100,11 +100,7 @@ def run(arguments: Sequence[str], environment: Environment | None = None) -> int
         if tracebacks.shown:
             raise
         hint = "`-v` shows where" if tracebacks.offered else None
-        return _report(
-            UnexpectedError(error, hint=hint),
-            environment,
-            tracebacks,
-        )
+        return _report(as_chat_error(error, hint=hint), environment, tracebacks)
 
 
 def _dispatch(line: CommandLine, environment: Environment, tracebacks: _Tracebacks) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_TEXT_BYTES = 64 << 20  # no prompt is longer: the largest contexts hold a few million tokens
 
+READ_BYTES = 1 << 20  # at a time: a read reserves all that it asks for
 STREAM_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY
 LONGEST_CHAIN = 40  # links, as Linux allows
 LONGEST_BEGINNING = 200  # bytes of a file's name in that of its temporary file; 255 is the most for a name
@@ -81,10 +82,15 @@ def read_stream(
         ChatError: it is too large.
         OSError: it cannot be read.
     """
-    data = stream.read(most_bytes + 1)
+    data, is_whole = bytearray(), False
+    while not is_whole and len(data) <= most_bytes:
+        asked = min(READ_BYTES, most_bytes + 1 - len(data))
+        part = stream.read(asked)
+        is_whole = len(part) < asked  # to ask again would wait for a second Ctrl+D
+        data += part
     if len(data) > most_bytes:
         raise too_large(f"{name}: is larger than the limit of {most_bytes >> 20} MiB")
-    return data
+    return bytes(data)
 
 
 def is_file(name: str) -> bool:

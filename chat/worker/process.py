@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.errors import EngineError
+from chat.errors import LESS_MEMORY, NO_MEMORY, EngineError
 from chat.system.address_space import require_address_space
 from chat.system.python_child import python_child
 from chat.system.secrets import child_environment
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from typing import IO
 
 LOG_TAIL_BYTES = 8192
+# numpy's library reserves 32 MiB for each of its threads, of which the engine needs one
+FEW_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 STDERR = Path("/dev/stderr")
 ASSERTION = ("GGML_ASSERT", "GGML_ABORT", "terminate called", "what():", "error:", "Error")
 SOURCE_FOLDER = re.compile(
@@ -72,7 +74,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=child_environment(),
+                env=child_environment(FEW_THREADS | os.environ),
                 bufsize=0,
                 start_new_session=True,  # Ctrl+C in the terminal reaches the parent only
             )
@@ -98,9 +100,12 @@ class WorkerProcess:
         if code < 0 and OUT_OF_GPU_MEMORY.search(tail):
             return GpuMemoryError()
         kind = IllegalInstructionError if code == -signal.SIGILL else EngineError
+        lacks_memory = code < 0 and re.search(NO_MEMORY, tail)
+        reason = "the memory ran out" if lacks_memory else _reason(code)
+        again = "asking again starts the engine anew"
         return kind(
-            f"the engine stopped: {_reason(code)}{_last_line(tail)}",
-            hint="asking again starts the engine anew",
+            f"the engine stopped: {reason}{_last_line(tail)}",
+            hint=f"{again}; {LESS_MEMORY}" if lacks_memory or code == -signal.SIGKILL else again,
         )
 
     def _log_tail(self) -> str:

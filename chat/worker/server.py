@@ -6,6 +6,7 @@ log on descriptor 2. The process exits when the parent's end of descriptor 0 clo
 
 from __future__ import annotations
 
+import mmap
 import os
 import queue
 import signal
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from chat.core.conversation import Message
 from chat.core.events import Completion, LoadProgress, Seconds, TokenCounts
 from chat.core.request import EngineOptions, Request
-from chat.errors import ChatError, UsageError, fault_text
+from chat.errors import LESS_MEMORY, ChatError, MemoryLimitError, UsageError, fault_text, lacks_memory
 from chat.worker.protocol import build, from_line, pack_error, pack_event, to_line
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from chat.inference.loaded_model import LoadedModel, LoadedVocabulary
 
 LOADING_STEP = 0.02
+LIBRARY_BYTES = 128 << 20  # what the libraries take before a model is loaded
 
 
 class CallQueue:
@@ -238,6 +240,7 @@ class WorkerServer:
             scheduler.cancel(flag)
 
     def _load(self, number: int, options: EngineOptions, verbose: bool) -> None:
+        _check_room()
         from chat.inference.loaded_model import load_model, load_vocabulary
         from chat.llama.library import EVERYTHING, LOG, WARNING
 
@@ -256,11 +259,23 @@ class WorkerServer:
         self.send({"id": number, "result": self._loaded.info})
 
 
+def _check_room() -> None:
+    """Reserve for a moment what the libraries need: where a limit forbids it, numpy's would try without end.
+
+    Raises:
+        OSError: there is not so much memory.
+    """
+    private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}  # what a limit of the data counts
+    mmap.mmap(-1, LIBRARY_BYTES, **private).close()
+
+
 def _log(text: str) -> None:
     os.write(2, text.encode("utf-8", "replace"))
 
 
 def _unexpected(error: Exception) -> ChatError:
+    if lacks_memory(error):
+        return MemoryLimitError("there is not enough memory to run the engine", hint=LESS_MEMORY)
     return ChatError(f"the engine failed: {fault_text(error)}", hint="run it with `-v` and report this")
 
 

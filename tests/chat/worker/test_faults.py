@@ -17,7 +17,7 @@ import pytest
 
 from chat.core.events import Completion, Notice
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
-from chat.errors import EngineError, ExitCode
+from chat.errors import LESS_MEMORY, EngineError, ExitCode
 from chat.inference.generator import GenerationRun, Generator
 from chat.inference.loaded_model import load_model
 from chat.llama.kv_snapshots import Snapshots
@@ -208,7 +208,7 @@ def test_the_program_prints_one_sentence_when_its_engine_is_killed(
     assert program.returncode == ExitCode.ENGINE == 8
     assert errors.decode().splitlines() == [
         "error: the engine stopped: it was killed (SIGKILL), most likely because the system ran out of memory",
-        "hint: asking again starts the engine anew",
+        f"hint: asking again starts the engine anew; {LESS_MEMORY}",
     ]
     assert bool(output) == (phase == "decoding")  # the text so far stays
 
@@ -277,6 +277,21 @@ def test_a_requested_number_of_layers_stays_and_the_error_is_reported(
     engine.close()
     assert caught.value.hint == "use fewer `--gpu-layers`, a smaller `--context`, or `--kv-type q8_0`"
     assert engine.options.gpu_layers == "5"
+
+
+@pytest.mark.slow
+def test_a_limit_of_the_memory_is_one_sentence(windowed_file: Path) -> None:
+    """Once numpy's library tried without end, and other limits gave a library's own words."""
+    limited = ["bash", "-c", 'ulimit -d 60000 && exec "$@"', "bash", sys.executable, "-m", "chat"]
+    done = subprocess.run(
+        [*limited, "-m", str(windowed_file), "hi"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (ExitCode.MEMORY, b"")
+    assert done.stderr.decode() == f"error: there is not enough memory to run the engine\nhint: {LESS_MEMORY}\n"
 
 
 @pytest.mark.slow
