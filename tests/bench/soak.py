@@ -2,11 +2,11 @@
 
     python tests/bench/soak.py [--steps 10000] [--hours 2] [--seed 1] [--folder FOLDER] [--pause-file FILE]
 
-The session runs in a pseudo-terminal with a tiny model. After each step its prompt must be back within ten seconds,
-each message that was sent must be in the history, no answer may be left unfinished there, and neither the screen nor
-the log may show a traceback. Every hundred steps the memory, descriptors and threads of the program and its engine go
-to FOLDER/soak.csv. While the pause file exists, all processes of the session are stopped. Faults are printed as they
-come, and the last line sums up; the exit code is 1 if there was a fault.
+The session runs in a pseudo-terminal with a tiny model. The screen may stand still for ten seconds until the prompt is
+back, each message that was sent must be in the history, no answer may be left unfinished there, and neither the screen
+nor the log may show a traceback. Every hundred steps the memory, descriptors and threads of the program and its engine
+go to FOLDER/soak.csv. While the pause file exists, all processes of the session are stopped. Faults are printed as
+they come, and the last line sums up; the exit code is 1 if there was a fault.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_SECONDS = 10.0  # until the prompt is back
-HANG_SECONDS = 60.0  # then the session is killed
+HANG_SECONDS = 600.0  # then the session is killed
 CTRL_L, DOWN = "\x0c", "\x1b[B"
 # A shell that notes stops, and continues the program at Enter; not by a loop, which bash leaves when a program stops
 SHELL = """
@@ -122,13 +122,20 @@ class Session:
         return self.is_back() and self.terminal.cursor_line() == ">" and self.terminal.screen.cursor.x == 2
 
     def wait_back(self, what: str) -> None:
-        """Wait for the prompt."""
-        begun = time.monotonic()
-        self.terminal.wait(self.is_back, HANG_SECONDS)
-        waited = time.monotonic() - begun
-        self.longest_wait = max(self.longest_wait, waited)
-        if waited > MOST_SECONDS:
-            self.fault(f"slow: {what} took {waited:.1f} s, load {os.getloadavg()[0]:.1f}")
+        """Wait for the prompt; what counts is the longest time in which the screen stands still."""
+        written, changed = -1, time.monotonic()
+
+        def is_back_or_silent() -> bool:
+            nonlocal written, changed
+            if len(self.terminal.output) != written:
+                written, changed = len(self.terminal.output), time.monotonic()
+            self.longest_wait = max(self.longest_wait, time.monotonic() - changed)
+            return self.is_back() or time.monotonic() - changed > MOST_SECONDS
+
+        self.terminal.wait(is_back_or_silent, HANG_SECONDS)
+        if not self.is_back():
+            self.fault(f"slow: {what} shows nothing for {MOST_SECONDS} s, load {os.getloadavg()[0]:.1f}")
+            self.terminal.wait(self.is_back, HANG_SECONDS)
 
     def enter(self, text: str, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Send a line, and wait for the next prompt."""
