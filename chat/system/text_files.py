@@ -63,6 +63,7 @@ def read_bytes(path: Path, most_bytes: int = MOST_TEXT_BYTES, *, too_large: type
         DataError: it is too large.
     """
     try:
+        _check_name(path)
         with path.open("rb") as file:
             return read_stream(file, str(path), most_bytes, too_large=too_large)
     except OSError as error:
@@ -131,12 +132,19 @@ def real_path(path: Path) -> Path:
     """The path that a link, or a chain of them, stands for: what is written goes there, and the link stays.
 
     Raises:
-        OSError: the links have no end.
+        OSError: the links have no end, or no file can have the name.
     """
+    _check_name(path)
     found = Path(os.path.realpath(path))
     if found.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     return found
+
+
+def _check_name(path: Path) -> None:
+    """Raise the error that the system would have for a name with a NUL; Python has a ValueError for it."""
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "no file has such a name")
 
 
 def can_be_read(name: str) -> bool:
@@ -178,6 +186,7 @@ def open_log(path: Path) -> IO[bytes]:
         FileError: it cannot be written; nobody reads the pipe.
     """
     try:
+        _check_name(path)
         if is_stream(path) and stat.S_ISFIFO(path.stat().st_mode):  # else opening would wait for a reader
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
             os.set_blocking(descriptor, True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chat.errors import FileError, UsageError
-from chat.system.text_files import open_log, replaced_file, write_file
+from chat.system.text_files import open_log, read_bytes, replaced_file, write_file
 
 
 def test_a_file_is_private_and_replaces_another_only_if_asked(tmp_path: Path) -> None:
@@ -46,6 +46,14 @@ def test_a_file_may_have_the_longest_name(tmp_path: Path, name: str) -> None:
     """Once the name of the temporary file was too long from 246 bytes on."""
     write_file(tmp_path / name, "text")
     assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_name_with_a_nul_is_no_file(tmp_path: Path) -> None:
+    """Once it was an unexpected ValueError."""
+    path = tmp_path / "a\0b"
+    for use in (read_bytes, open_log, lambda name: write_file(name, "text")):
+        with pytest.raises(FileError, match=r"cannot be (read|written): no file has such a name"):
+            use(path)
 
 
 def test_a_file_is_written_through_links(tmp_path: Path) -> None:
