@@ -27,7 +27,7 @@ ENDING = {"bye", "exit", "quit", "q"}
 PARTS = [
     *("", " ", "\t", "\0", "\x1b[2J", "\x1b]0;x\x07", "\x9b", "\u202e", "\ud800", "\ufeff", "\U0010ffff"),
     *("0", "1", "-1", "2", "99", "1" * 400, "1e999", "nan", "inf", "0x10", "١", "½", "true", "none", "default", "all"),
-    *("~", "~root", "/", "..", "*", "[", "{a,b}", "/dev/null", "/dev/full", "/dev/zero", "/proc/self/mem", "a" * 300),
+    *("~nobody-here", "*", "[", "{a,b}", "/dev/null", "/dev/full", "/dev/zero", "/proc/self/mem", "a" * 300),
     *("x.md", "x.json", "no/such/x.html", "x.gguf", "hf:a/b", "ollama:x", "http://[::1", "https://user:pw@h:99999/v1"),
     *('"', "'", '"""', "\\", "`", "$HOME", "$(id)", ";", "|", "%s", "{}", "{0.__class__}", "[INST]", "</s>"),
     *('" OR "1"="1', "NEAR(", "a AND", "*", "^", "word", "滑动窗口", "🎉👨‍👩‍👧", "--overwrite", "--paths", "--"),
