@@ -26,7 +26,7 @@ check: setup  ## lint and types
 	$(BIN)/mypy
 
 fast: setup  ## the tests that take no longer than about a second each
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 3 -m "not slow"
 
 test: setup  ## all tests
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3
