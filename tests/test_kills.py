@@ -35,7 +35,7 @@ from tests.program import PROGRAM, Popen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-KILLS = 200 if FULL else 6
+KILLS = 200 if FULL else 5
 COMPARED_EVERY = 10 if FULL else KILLS
 # A prompt that was read in other pieces has other last bits; with this cache they are too small to change an answer
 PRECISE = ("--kv-type", "f32", "--flash-attention", "off")
@@ -201,7 +201,7 @@ def test_a_killed_one_shot_keeps_what_it_printed(tmp_path: Path, tiny_model: Pat
     home = tmp_path / "home"
     killer = Killer(1, home)
     before: tuple[Message, ...] = ()
-    for number in range(600 if FULL else 5):
+    for number in range(600 if FULL else 3):
         question = f"question {number}"
         options = ["-m", tiny_model, "--temperature", "0", "-n", "200", "--session", "s"]
         code, printed = killer.run("one shot", [*PROGRAM, *options, question], TARGETS)
@@ -272,7 +272,7 @@ def test_a_killed_conversion_leaves_the_whole_file_or_none(tmp_path: Path) -> No
     out = tmp_path / "out" / "model.gguf"
     out.parent.mkdir()
     whole = b""
-    for _ in range(150 if FULL else 3):
+    for _ in range(150 if FULL else 2):
         out.unlink(missing_ok=True)
         command = [*PROGRAM, "convert", CHECKPOINTS / "mistral-v0.1", "-t", "Q8_0", "-o", out]
         code, _ = killer.run("conversion", command, TARGETS)

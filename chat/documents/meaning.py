@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-# what each part adds to the scores of BM25; chosen by half of the questions in tests/chat/documents/questions.tsv
+# What each part adds to the scores of BM25, chosen by half of the questions in
+# tests/chat/documents/search_set/questions.tsv
 WORD_WEIGHT = 2.0
 PASSAGE_WEIGHT = 20.0
 SENTENCE_WEIGHT = 20.0

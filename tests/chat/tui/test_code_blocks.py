@@ -19,6 +19,7 @@ from chat.system.terminal_text import escape_control_characters
 from tests.chat.code_answers import ANSWERS, HTML, hostile_answer
 from tests.chat.remote.stub_server import Reply, Script, serving, words
 from tests.chat.tui.samples import chunks
+from tests.grids import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from chat.rendering.styled_text import Line
 
 ALL = {**ANSWERS, "in HTML": HTML}
+IN_A_SESSION = ALL if FULL else dict(list(ALL.items())[::2])
 
 
 class Recorder(Screen):
@@ -82,19 +84,19 @@ def test_the_filter_prints_and_the_session_copies_the_same(
 ) -> None:
     """The two had parsers of their own, which disagreed about lists, indentation, empty blocks, CRLF and tildes."""
     with serving(Script([])) as script:
-        for text, blocks in ALL.values():
+        for text, blocks in IN_A_SESSION.values():
             script.replies = [Reply(chunks=words(text))]
             for flag, wanted in (("-x", blocks[:1]), ("--xl", blocks[-1:])):
                 monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
                 code = run(["--remote", script.url, flag, "hi"])
                 assert (code, capsys.readouterr().out) == (0 if blocks else 1, "".join(wanted)), text
     terminal = start(
-        *([["text", text]] for text, _ in ALL.values()),
+        *([["text", text]] for text, _ in IN_A_SESSION.values()),
         lines=60,
         columns=120,
         environment={"DISPLAY": "", "WAYLAND_DISPLAY": ""},
     )
-    for text, blocks in ALL.values():
+    for text, blocks in IN_A_SESSION.values():
         for line, answer in (("next", " tok"), ("/copy code", "Copied" if blocks else "the last answer has no code")):
             terminal.say(line)
             terminal.wait(lambda line=line, answer=answer: answer in terminal.everything().rsplit(f"> {line}", 1)[-1])

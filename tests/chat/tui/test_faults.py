@@ -7,14 +7,17 @@ import re
 import signal
 import sqlite3
 import termios
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.chat.tui.pseudo_terminal import CTRL_C, CTRL_D, CTRL_U, CTRL_Z, ENTER, Terminal
+from tests.grids import FULL
 from tests.processes import HAS_PROC, children_of, ends, reads_stdin
 
+WAYS = ["bye", "ctrl-d", "ctrl-c", "sigterm", "dead engine"]  # to leave
 LONG = [["chars", "word " * 2000, 0.02]]  # takes longer than any deadline here
 
 
@@ -47,8 +50,10 @@ PHASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [(name, phase) for name in ("SIGTERM", "SIGHUP") for phase in PHASES if FULL or name == "SIGTERM"],
+)
 @pytest.mark.slow
 def test_a_signal_stores_the_turn_and_ends_the_program_without_waiting_for_the_engine(
     start: Any, tmp_path: Path, phase: str, name: str
@@ -101,8 +106,10 @@ def test_ctrl_c_stops_every_phase_and_the_session_continues(start: Any, tmp_path
     assert terminal.end() == 0
 
 
-@pytest.mark.parametrize("phase", ["prompt", "answering"])
-@pytest.mark.parametrize("way", ["bye", "ctrl-d", "ctrl-c", "sigterm", "dead engine"])
+@pytest.mark.parametrize(
+    ("way", "phase"),
+    list(product(WAYS, ["prompt", "answering"])) if FULL else list(zip(WAYS, cycle(["answering", "prompt"]))),
+)
 @pytest.mark.slow
 def test_terminal_modes_are_the_same_before_and_after(start: Any, phase: str, way: str) -> None:
     script = [["text", "word word"], ["die"]] if way == "dead engine" else LONG

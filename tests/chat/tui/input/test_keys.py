@@ -85,7 +85,7 @@ DELETING = {
 
 @pytest.mark.slow
 def test_no_key_loses_typed_text() -> None:
-    pressed = KEYS if FULL else {*ONCE, *KEYS[::12]}
+    pressed = KEYS if FULL else {*ONCE, *KEYS[::24]}
     lost = {key: text for key in pressed if not set("abcdef") <= set(text := sent(f"abc{key}def"))}
     assert lost == {}
 
@@ -94,7 +94,7 @@ def test_no_key_loses_typed_text() -> None:
 def test_no_burst_of_keys_and_characters_of_any_plane_loses_letters() -> None:
     dice = random.Random(3)
     keys = sorted(set(KEYS) - DELETING)
-    for _ in range(300 if FULL else 15):
+    for _ in range(300 if FULL else 8):
         burst = [dice.choice([*keys, *PLANES, *"abc"]) for _ in range(20)]
         for letter, place in zip("RSTUVW", sorted(dice.sample(range(20), 6)), strict=True):
             burst.insert(place, letter)
