@@ -43,6 +43,7 @@ def main() -> NoReturn:
     for name in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
         if name is not None:
             signal.signal(name, _exit_by_signal)
+    interrupts.repeat_lost_signals()
     open_missing_streams()
     replace_unencodable()
     try:
@@ -286,7 +287,7 @@ def _exit_by_signal(number: int, _frame: object) -> NoReturn:
     Raises:
         SystemExit: always.
     """
-    raise SystemExit(128 + number)
+    raise SystemExit(interrupts.SIGNAL_CODES + number)
 
 
 def _discard_unwritable(environment: Environment) -> None:

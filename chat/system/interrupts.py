@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from chat.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+SIGNAL_CODES = 128  # before the number of a signal, in the code of a program that it ends
+REPEAT_SECONDS = 0.02
 
 
 def exit_on_interrupt() -> None:
@@ -34,6 +38,34 @@ def raise_on_interrupt() -> None:
     """Raise KeyboardInterrupt on Ctrl+C, so that resources are released on the way out."""
     if _is_handled():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def repeat_lost_signals() -> None:
+    """Send a signal again whose exception Python has ignored.
+
+    It does so where the handler runs in the callback of a weak reference, which each import has, or in a `__del__`.
+    """
+    report = sys.unraisablehook
+
+    def repeat(unraisable: sys.UnraisableHookArgs) -> None:
+        number = _signal_of(unraisable.exc_value)
+        if number is None:
+            report(unraisable)
+            return
+        timer = threading.Timer(REPEAT_SECONDS, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = repeat
+
+
+def _signal_of(error: BaseException | None) -> int | None:
+    """The signal for which a handler has raised an exception; None for any other."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > SIGNAL_CODES:
+        return error.code - SIGNAL_CODES
+    return None
 
 
 def is_lost_interrupt(error: Exception) -> bool:
