@@ -51,7 +51,10 @@ def attach_files(state: SessionState, argument: str) -> None:
         size += "" if count is None else f", {counted(count, 'token')}"
         state.show(*state.wrapped(f"{escape_line(attachment.name)} · {size}", "dim"))
     them, go = ("it", "It goes") if len(state.attachments) == 1 else ("them", "They go")
-    return state.report(f"{go} with the next message. /file clear drops {them}.")
+    when = f"{go} with the next message"
+    if state.settings.find:
+        when = f"What matches of {them} goes with each message"
+    return state.report(f"{when}. /file clear drops {them}.")
 
 
 def named_sources(text: str) -> list[str]:
