@@ -244,7 +244,7 @@ def test_ctrl_c_stops_a_waiting_command(start: Any) -> None:
     terminal.send(CTRL_C)
     terminal.wait("back in the editor")
     terminal.send(CTRL_U)
-    terminal.say("/model")
+    terminal.say("/model info")
     terminal.wait(terminal.sends_signals)
     terminal.send(CTRL_C)
     terminal.wait("\nStopped.")
@@ -256,7 +256,7 @@ def test_ctrl_c_stops_a_waiting_command(start: Any) -> None:
 def test_a_signal_ends_a_waiting_command(start: Any) -> None:
     """Once the program waited on for its model, without a terminal."""
     terminal = start([], loads_when="never")
-    terminal.say("/model")
+    terminal.say("/model info")
     terminal.child.kill(signal.SIGTERM)
     assert terminal.end() == 130
 
