@@ -62,7 +62,8 @@ class BatchPrompt:
         stdin = environment.read_stdin() if "-" in settings.file else b""
         documents = open_all(settings.file, stdin)
         self._selection = Selection(documents, searching_model(settings)) if settings.find else None
-        self._before, self._after = without_escaped_bytes(_fenced(documents)), " ".join(words)
+        self._before = "" if self._selection else without_escaped_bytes(_fenced(documents))
+        self._after = " ".join(words)
         self._template = PromptTemplate(settings)
         self.warnings = tuple(warning for document in documents for warning in document.warnings)
 
@@ -194,9 +195,11 @@ def open_all(names: Sequence[str], stdin: bytes) -> list[Document]:
         ContextError: no context holds that much.
     """
     documents: list[Document] = []
+    size = 0
     for name in names:
         documents.append(open_document(name, stdin))
-        if sum(len(document.all_text()) for document in documents) > MOST_TEXT_BYTES:
+        size += len(documents[-1].all_text())
+        if size > MOST_TEXT_BYTES:
             raise ContextError(f"the files together are larger than the limit of {MOST_TEXT_BYTES >> 20} MiB")
     return documents
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from chat.documents.document import Document
 
@@ -40,6 +40,12 @@ class Passage:
     heading: str
     place: str
     text: str
+
+
+def all_passages(documents: Sequence[Document]) -> tuple[list[Document], list[Passage]]:
+    """The documents with their parts, and the passages of all of them."""
+    whole = [part for document in documents for part in (document, *document.parts)]
+    return whole, [passage for number, each in enumerate(whole) for passage in passages_of(each, number)]
 
 
 def passages_of(document: Document, number: int) -> list[Passage]:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from chat.documents.document import Document, Place
 from chat.documents.meaning import MeaningScores
-from chat.documents.search import NEIGHBOUR_WEIGHT, PassageSearch
+from chat.documents.search import PassageSearch
 from chat.documents.selection import RankingQuestion
 from chat.documents.word_vectors import WordVectors
 from chat.worker.protocol import build
 from chat.worker.task import serve_isolated_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from chat.worker.task import Message
 
@@ -32,23 +32,17 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
         for name, text, places in zip(asked.names, asked.texts, asked.places, strict=True)
     ]
     search = PassageSearch(documents)
-    scores = MeaningScores(search.passages, WordVectors(Path(asked.model))).scores(asked.question)
-    for number, score in search.scores(asked.question).items():
+    meaning = MeaningScores(search.passages, WordVectors(Path(asked.model)))
+    send({"passages": best_passages(search, meaning, asked.question)})
+
+
+def best_passages(search: PassageSearch, meaning: MeaningScores, question: str) -> list[int]:
+    """The numbers of the passages that match a question best by words and by meaning."""
+    scores = dict(enumerate(meaning.scores(question).tolist()))
+    for number, score in search.scores(question).items():
         scores[number] += score
-    send({"passages": best_of(search, scores.tolist())})
-
-
-def best_of(search: PassageSearch, scores: list[float]) -> list[int]:
-    """The numbers of the best passages; those beside a good one gain a little."""
-
-    def total(number: int) -> float:
-        here = search.passages[number].document
-        near: Iterable[int] = (each for each in (number - 1, number + 1) if 0 <= each < len(scores))
-        return scores[number] + NEIGHBOUR_WEIGHT * sum(
-            scores[each] for each in near if search.passages[each].document == here
-        )
-
-    return sorted(range(len(scores)), key=lambda number: (-total(number), number))[:MOST_PASSAGES]
+    total = search.with_neighbours(scores)
+    return sorted(total, key=lambda number: (-total[number], number))[:MOST_PASSAGES]
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING
 
-from chat.documents.passages import passages_of
+from chat.documents.passages import all_passages
 from chat.errors import ChatError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from chat.documents.document import Document
     from chat.documents.passages import Passage
@@ -44,9 +44,7 @@ class PassageSearch:
         Raises:
             ChatError: this build of SQLite has no full text search.
         """
-        whole = [part for document in documents for part in (document, *document.parts)]
-        self.documents = whole
-        self.passages = [passage for number, each in enumerate(whole) for passage in passages_of(each, number)]
+        whole, self.passages = all_passages(documents)
         self._database = sqlite3.connect(":memory:")
         try:
             self._database.execute(
@@ -73,13 +71,16 @@ class PassageSearch:
 
     def ranked(self, question: str) -> list[Passage]:
         """The passages that have words of the question, the best match first."""
-        scores = self.scores(question)
-        total = {number: score + self._around(number, scores) for number, score in scores.items()}
+        total = self.with_neighbours(self.scores(question))
         least = LEAST_SHARE * max(total.values(), default=0)
         best = sorted((number for number in total if total[number] >= least), key=lambda each: (-total[each], each))
         return [self.passages[number] for number in best]
 
-    def _around(self, number: int, scores: dict[int, float]) -> float:
+    def with_neighbours(self, scores: Mapping[int, float]) -> dict[int, float]:
+        """The scores of passages; those beside a good one gain a little."""
+        return {number: score + self._around(number, scores) for number, score in scores.items()}
+
+    def _around(self, number: int, scores: Mapping[int, float]) -> float:
         here = self.passages[number].document
         near = (each for each in (number - 1, number + 1) if 0 <= each < len(self.passages))
         return NEIGHBOUR_WEIGHT * sum(scores.get(each, 0.0) for each in near if self.passages[each].document == here)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from chat.documents.passages import all_passages
 from chat.documents.plain_text import InputText
 from chat.errors import ChatError, DataError
 from chat.system.characters import fence_around
@@ -57,7 +58,9 @@ class Selection:
         """
         self._documents = documents
         self._model = model
-        self._search: PassageSearch | None = None
+        self._search: PassageSearch | None = None  # by words; made when it is needed
+        self._parts: list[Document] = []
+        self._passages: list[Passage] = []
         self._whole = "\n\n".join(document.fenced() for document in documents)
 
     def text_for(self, question: str) -> InputText:
@@ -69,12 +72,10 @@ class Selection:
         """
         if len(self._whole.encode()) <= MOST_BYTES:
             return InputText(self._whole)
-        if self._search is None:
-            from chat.documents.search import PassageSearch
-
-            self._search = PassageSearch(self._documents)
-        ranked, warnings = self._ranked(self._search, question)
-        documents, chosen = self._search.documents, _within(ranked, MOST_BYTES)
+        if not self._passages:
+            self._parts, self._passages = all_passages(self._documents)
+        ranked, warnings = self._ranked(question)
+        documents, chosen = self._parts, _within(ranked, MOST_BYTES)
         if not chosen:
             names = ", ".join(document.name for document in self._documents)
             hint = "ask with words that stand in it, or send all of it without `--find`"
@@ -84,31 +85,35 @@ class Selection:
             _block(documents[number], list(passages))
             for number, passages in groupby(chosen, key=lambda passage: passage.document)
         ]
-        count = len(self._search.passages)
-        note = f"{counted(len(chosen), 'passage')} of {count:,} sent: {_places(documents, chosen)}"
+        note = f"{counted(len(chosen), 'passage')} of {len(self._passages):,} sent: {_places(documents, chosen)}"
         return InputText("\n\n".join([*blocks, CITE]), (*warnings, note))
 
-    def _ranked(self, search: PassageSearch, question: str) -> tuple[list[Passage], tuple[str, ...]]:
+    def _by_words(self, question: str) -> list[Passage]:
+        if self._search is None:
+            from chat.documents.search import PassageSearch
+
+            self._search = PassageSearch(self._documents)
+        return self._search.ranked(question)
+
+    def _ranked(self, question: str) -> tuple[list[Passage], tuple[str, ...]]:
         """The passages that match, best first, and warnings."""
-        by_words = search.ranked(question)
         if self._model is None:
-            return by_words, ()
+            return self._by_words(question), ()
         from chat.worker.task import run_isolated_task
 
-        whole = search.documents
         asked = RankingQuestion(
             str(self._model),
-            [each.name for each in whole],
-            [each.text for each in whole],
-            [each.places for each in whole],
+            [each.name for each in self._parts],
+            [each.text for each in self._parts],
+            [each.places for each in self._parts],
             question,
         )
         try:
             with closing(run_isolated_task(RANK, asdict(asked))) as messages:
                 (found,) = messages
         except ChatError as error:
-            return by_words, (f"the passages were found by their words only: {error.message}",)
-        return [search.passages[number] for number in found["passages"]], ()
+            return self._by_words(question), (f"the passages were found by their words only: {error.message}",)
+        return [self._passages[number] for number in found["passages"]], ()
 
 
 def _within(ranked: Sequence[Passage], most_bytes: int) -> list[Passage]:

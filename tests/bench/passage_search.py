@@ -15,7 +15,7 @@ from pathlib import Path
 from chat.documents.document import Document
 from chat.documents.meaning import MeaningScores
 from chat.documents.passages import Passage
-from chat.documents.ranking import best_of
+from chat.documents.ranking import best_passages
 from chat.documents.search import PassageSearch
 from chat.documents.word_vectors import WordVectors
 
@@ -37,13 +37,7 @@ def by_meaning(document: Document, vectors: WordVectors) -> Rank:
     search = PassageSearch([document])
     meaning = MeaningScores(search.passages, vectors)
 
-    def rank(question: str) -> list[Passage]:
-        scores = meaning.scores(question)
-        for number, score in search.scores(question).items():
-            scores[number] += score
-        return [search.passages[number] for number in best_of(search, scores.tolist())]
-
-    return rank
+    return lambda question: [search.passages[number] for number in best_passages(search, meaning, question)]
 
 
 def found(make: Callable[[Document], Rank], rows: list[dict[str, str]]) -> tuple[Counter[str], Counter[str]]:
