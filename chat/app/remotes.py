@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from chat.config.remotes import is_url
 from chat.errors import ChatError, EngineError, UsageError
+from chat.system.network import require_network
 from chat.system.secrets import HOST_KEYS
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def remote_options(settings: Settings, variables: Mapping[str, str] = os.environ
     """
     from chat.remote.server_address import KEY_VARIABLE, server_at
 
+    require_network("asking a server")
     named = _named(settings)
     if named is None:
         typed = settings.remote or ""

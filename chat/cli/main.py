@@ -202,7 +202,12 @@ def _run_command(name: str, arguments: Sequence[str], environment: Environment, 
     import typer.core
     from typer.exceptions import TyperException
 
+    from chat.config.resolve import offline_reason
+    from chat.system.network import go_offline
+
     program = f"mistral-chat {name}"
+    if reason := offline_reason(environment.variables, _config_file({"quiet": True}, environment)):
+        go_offline(reason)
     command = typer.main.get_command(import_module(COMMANDS[name][0]).app)
     if isinstance(command, typer.core.TyperGroup) and not arguments:
         arguments = ["--help"]
@@ -232,6 +237,11 @@ def _start_chat(words: Sequence[str], flags: Mapping[str, Any], environment: Env
     resolved = resolve_settings(
         flags, environment.variables, file=_config_file(flags, environment), template=_template_settings(flags)
     )
+    if resolved.settings.offline:
+        from chat.system.network import go_offline
+
+        origin = resolved.origins["offline"]
+        go_offline("`--offline`" if origin == "flag" else origin)
     if _is_session(words, resolved.settings, environment):
         from chat.tui.tty_modes import TtyModes
 

@@ -34,6 +34,7 @@ NO_EFFECT_WITH = {
         "lora", "prompt_format", "raw_ids", "context", "window", "overflow", "kv_type", "gpu_layers", "threads",
         "flash_attention", "repack", "mlock", "draft", "state_cache", "log_file",
     ),
+    "offline": ("remote", "remote_model", "insecure"),
     "raw": _NO_TEMPLATE,
     "raw_ids": (*_NO_TEMPLATE, "file", "template", "batch"),
     "batch": ("session", "continue_last"),

@@ -228,6 +228,10 @@ class Settings:
         None, "--session", group=Group.SESSION, metavar="NAME", persistent=False,
         help="Continue the session of this name, or begin it.",
     )  # fmt: skip
+    offline: bool = _option(
+        False, "--offline", group=Group.SESSION,
+        help="Open no connection: no server, no hub, no web page. On Linux the kernel holds the engine to it.",
+    )  # fmt: skip
     no_history: bool = _option(False, "--no-history", group=Group.SESSION, help="Store nothing.")
     keys: Literal["emacs", "vi"] = _option(
         "emacs", "--keys", group=Group.SESSION, live=True, help="Key bindings of the session's input line."

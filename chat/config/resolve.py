@@ -11,6 +11,7 @@ from chat.config.conflicts import check_conflicts, superseded_by
 from chat.config.option_types import checked, option_specs
 from chat.config.options import Settings
 from chat.config.settings_file import checked_at, persistent_names, read_settings_file
+from chat.errors import ChatError
 from chat.system.secrets import withhold
 
 if TYPE_CHECKING:
@@ -102,6 +103,27 @@ def _from_variables(variables: Mapping[str, str]) -> tuple[dict[str, Any], dict[
             values[name] = checked_at(option_specs()[name], text, f"${variable}")
             origins[name] = f"${variable}"
     return values, origins
+
+
+def offline_reason(variables: Mapping[str, str], file: Path | None) -> str | None:
+    """What keeps a command from the network, in words; None where nothing does. Faults of other settings do not count.
+
+    Args:
+        variables: environment variables.
+        file: the settings file, which may be missing. One that cannot be read may say so, and counts as if it did.
+
+    Raises:
+        UsageError: the variable's value is none.
+    """
+    name = ENVIRONMENT_PREFIX + "OFFLINE"
+    values, origins = _from_variables({name: variables.get(name, "")})
+    if values:
+        return origins["offline"] if values["offline"] else None
+    try:
+        stored = read_settings_file(file)
+    except ChatError:
+        return f"{file}, which cannot be read,"
+    return stored.place("offline") if stored.table.get("offline", False) is not False else None
 
 
 def check_presets(resolved: ResolvedSettings, file: Path | None) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import platform
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.doctor.machine_checks import Finding
+from chat.system.network import is_offline
 from chat.system.terminal_text import counted, size_text
 
 if TYPE_CHECKING:
@@ -30,12 +32,29 @@ def findings_of(message: Message, seen_gpu: str | None, version: str) -> list[Fi
         version: of llama-cpp-python, for the line that installs it again.
     """
     stage = message["stage"]
+    if stage == "network":
+        return check_network(message["found"])
     if stage == "devices":
         return check_devices(message["found"], seen_gpu, version)
     if stage == "choice" and "error_of" in message:
         error = message["error_of"]
         return [Finding("choice", "problem", error["message"], error["hint"])]
     return [CHECKS[stage](message["found"])]
+
+
+def check_network(kernel_lock: str) -> list[Finding]:
+    """How the engine is kept from the network, if it is to be.
+
+    Args:
+        kernel_lock: what the kernel holds the engine's process with; empty for nothing.
+    """
+    if not is_offline():
+        return []
+    if not kernel_lock:
+        words = "off in Python only: this kernel offers no way to keep the engine's compiled code from it"
+        hint = "`pip install 'mistral-chat[offline]'` may" if sys.platform == "linux" else None
+        return [Finding("network", "note", words, hint)]
+    return [Finding("network", "ok", f"off; the kernel keeps the engine from it with {kernel_lock}")]
 
 
 def check_build(found: Mapping[str, Any]) -> Finding:

@@ -15,6 +15,7 @@ from stat import S_IMODE
 from typing import TYPE_CHECKING, Literal
 
 from chat.errors import ChatError, reason_text
+from chat.system.network import is_offline
 from chat.system.paths import cache_folder, config_folder, data_folder
 from chat.system.terminal_text import counted, size_text
 
@@ -215,6 +216,8 @@ def check_hub(*, online: bool) -> Finding:
         return Finding("hub", "problem", getattr(error, "message", reason_text(error)), getattr(error, "hint", None))
     shown = address.rpartition("@")[2]
     words = f"cache {hub_cache()} with {counted(count, 'GGUF file')}, address {shown}"
+    if is_offline():
+        return Finding("hub", "ok", f"{words} (not asked: `offline` is set)")
     if not online:
         return Finding("hub", "ok", f"{words} (not asked; `--online` does)")
     problem = _ask(address)

@@ -39,6 +39,7 @@ from chat.llama.memory_estimate import sizes_of
 from chat.llama.memory_plan import plan_memory
 from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import choose_window
+from chat.system.network import kernel_lock
 from chat.worker.protocol import build, pack_error
 from chat.worker.task import serve_isolated_task
 
@@ -63,6 +64,7 @@ GUIDE_ROUNDS = 4  # answers of the guide, to measure its speed
 def answer(question: Message, send: Callable[[Message], None]) -> None:
     """Find out everything; `question` may hold the `options` of a model."""
     for stage, find in (
+        ("network", kernel_lock),
         ("build", _build),
         ("threads", _threads),
         ("devices", _devices),

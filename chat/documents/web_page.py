@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from chat import __version__
 from chat.errors import DataError, FileError, reason_text
+from chat.system.network import require_network
 
 MOST_BYTES = 20 << 20
 SILENCE_SECONDS = 30
@@ -35,6 +36,7 @@ def fetch(address: str) -> tuple[bytes, str]:
         FileError: the server cannot be reached, or refuses.
         DataError: it sends more than 20 MiB.
     """
+    require_network(f"asking for {address}")
     opener = urllib.request.build_opener(_Redirects)
     headers = {"User-Agent": f"mistral-chat/{__version__}", "Accept": "text/html, text/*, application/pdf, */*;q=0.5"}
     try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from chat.errors import ChatError, FileError, ModelError, UsageError, reason_text
+from chat.system.network import require_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,6 +84,7 @@ def answer(
         BrokenOffError: there is no connection, or it broke, also while the block reads.
         BusyError: the hub asks to come back later.
     """
+    require_network(f"asking the hub for {repository}")
     from huggingface_hub import constants
 
     session = _library().get_session()

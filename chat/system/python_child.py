@@ -43,6 +43,9 @@ def _run(module: str, *arguments: str) -> None:
     import runpy
 
     import_own_packages()
+    from chat.system.network import seal_child
+
+    seal_child()
     if ROOT not in sys.path:  # the libraries may be there, too, as after `pip install --target`
         sys.path.append(ROOT)
     sys.argv[1:] = arguments
