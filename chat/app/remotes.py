@@ -40,11 +40,13 @@ class RemoteOptions:
 def remote_options(settings: Settings, variables: Mapping[str, str] = os.environ) -> RemoteOptions:
     """The server that the settings name, with its key.
 
-    A server of the settings file gets the key from its own variable only; an address gets $MISTRAL_CHAT_REMOTE_KEY.
+    A server of the settings file gets the key from its own variable or the keyring only; an address gets
+    $MISTRAL_CHAT_REMOTE_KEY.
     Where neither names a key, a host with a variable of its own, such as $MISTRAL_API_KEY, gets that.
 
     Raises:
         UsageError: the address or a header cannot be used, the settings file has no such server, or its key is missing.
+        FileError: the program is offline, or the keyring cannot be used.
     """
     from chat.remote.server_address import KEY_VARIABLE, server_at
 
@@ -56,6 +58,11 @@ def remote_options(settings: Settings, variables: Mapping[str, str] = os.environ
         variable = host_key if host_key and not variables.get(KEY_VARIABLE) else KEY_VARIABLE
         server = server_at(typed, variables.get(variable), insecure=settings.insecure, key_variable=variable)
         return RemoteOptions(server, settings.remote_model)
+    if named.keyring:
+        from chat.app.key_store import stored_key
+
+        server = server_of(named, stored_key(named), insecure=settings.insecure)
+        return RemoteOptions(server, settings.remote_model or named.model)
     key_variable = named.key_variable or _host_key(named.url)
     if named.key_variable and named.key_variable not in variables:
         raise UsageError(
@@ -98,13 +105,14 @@ def server_of(remote: Remote, key: str | None, *, insecure: bool = False) -> Ser
     """
     from chat.remote.server_address import server_at
 
+    variable = remote.key_variable or _host_key(remote.url) or "`key_variable` in the settings file"
     try:
         return server_at(
             remote.url,
             key,
             insecure=remote.insecure or insecure,
             key_header=remote.key_header,
-            key_variable=remote.key_variable or _host_key(remote.url) or "`key_variable` in the settings file",
+            key_variable=f"the key of `{remote.name}` in the keyring" if remote.keyring else variable,
             headers=remote.headers,
         )
     except UsageError as error:

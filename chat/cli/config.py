@@ -1,24 +1,29 @@
-"""`mistral-chat config path|show|set|edit|init`."""
+"""`mistral-chat config path|show|set|key|edit|init`."""
 
 from __future__ import annotations
 
+from getpass import getpass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chat.app.key_store import remove_key, store_key
 from chat.app.remotes import server_of
 from chat.config.option_types import checked, option_specs
 from chat.config.remotes import public_value
 from chat.config.resolve import ResolvedSettings, check_presets, resolve_settings
-from chat.config.settings_file import changed_text, initial_text, read_settings_file, spec_of, toml_value
+from chat.config.settings_file import EDIT_HINT, changed_text, initial_text, read_settings_file, spec_of, toml_value
 from chat.errors import UsageError
 from chat.system.external_editor import open_editor
 from chat.system.paths import require_private_folder
 from chat.system.table_output import print_table
+from chat.system.terminal_text import escape_line
 from chat.system.text_files import write_file
 
 if TYPE_CHECKING:
     from chat.system.environment import Environment
+
+LONGEST_KEY = 16384  # characters
 
 app = typer.Typer(
     help="The settings file: where it is, what counts and why.",
@@ -99,6 +104,37 @@ def set_value(
     text = changed_text(file, spec.name, wanted)
     require_private_folder(path.parent)
     write_file(path, text, overwrite=True)
+
+
+@app.command()
+def key(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A [remote.NAME] with `keyring = true`; its key is asked for, or read from stdin."
+        ),
+    ],
+    remove: Annotated[bool, typer.Option("--remove", help="Remove it instead.")] = False,
+) -> None:
+    """Store the key of a server in the system's keyring."""
+    environment: Environment = context.obj
+    remotes = {remote.name: remote for remote in read_settings_file(environment.config_file).remotes()}
+    if name not in remotes:
+        hint = f"servers: {', '.join(remotes)}" if remotes else "`mistral-chat config edit` opens the settings file"
+        raise UsageError(f"the settings file has no [remote.{escape_line(name)}]", hint=hint)
+    remote = remotes[name]
+    if not remote.keyring:
+        raise UsageError(f"{remote.place}: [remote.{name}] does not say `keyring = true`", hint=EDIT_HINT)
+    if remove:
+        remove_key(remote)
+        return
+    is_terminal = environment.stdin.isatty()
+    typed = (getpass(f"Key of {name}: ") if is_terminal else environment.stdin.readline(LONGEST_KEY + 1)).strip()
+    if not typed or len(typed) > LONGEST_KEY:
+        raise UsageError("the key is empty" if not typed else f"the key has more than {LONGEST_KEY:,} characters")
+    server_of(remote, typed)  # a key that no header can hold is refused before it is stored
+    store_key(remote, typed)
 
 
 def _checked(environment: Environment) -> ResolvedSettings:

@@ -20,6 +20,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     "url": (str, "a text"),
     "model": (str, "a text"),
     "key_variable": (str, "the name of an environment variable"),
+    "keyring": (bool, "true or false"),
     "key_header": (str, "the name of a header"),
     "headers": (dict, 'a table of texts, as in { "X-Team" = "search" }'),
     "insecure": (bool, "true or false"),
@@ -36,6 +37,7 @@ class Remote:
         place: the file and the line of the address, for messages.
         model: its model; None for the only one.
         key_variable: the environment variable that holds its key; None sends no key, unless the host has a variable.
+        keyring: whether the key is in the keyring of the operating system.
         key_header: the header of the key.
         headers: (name, value) of more headers; may hold secrets.
         insecure: whether plain http to another machine is allowed.
@@ -46,6 +48,7 @@ class Remote:
     place: str
     model: str | None = None
     key_variable: str | None = None
+    keyring: bool = False
     key_header: str = "Authorization"
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     insecure: bool = False
@@ -56,6 +59,7 @@ class Remote:
             "url": public_address(self.url),
             "model": self.model,
             "key_variable": self.key_variable,
+            "keyring": self.keyring,
             "key_header": self.key_header,
             "headers": [name for name, _ in self.headers],
             "insecure": self.insecure,
@@ -119,6 +123,8 @@ def _remote(name: str, table: Any, place: Callable[..., str]) -> Remote:
     if not _VARIABLE.fullmatch(values.get("key_variable", "_")):
         at = place(name, "key_variable" if "key_variable" in table else "key-variable")
         raise UsageError(f"{at}: `key_variable` must be {_KINDS['key_variable'][1]}, not the key itself")
+    if values.get("keyring") and "key_variable" in values:
+        raise UsageError(f"{place(name, 'keyring')}: `keyring` and `key_variable` cannot be used together")
     headers = values.pop("headers", {})
     if not all(isinstance(value, str) for value in headers.values()):
         raise UsageError(f"{place(name, 'headers')}: `headers` must be {_KINDS['headers'][1]}")

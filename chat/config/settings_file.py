@@ -26,7 +26,7 @@ NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 LARGEST_BYTES = 1 << 20
 REMOTES = "remote"  # the table of the servers
 PRESETS = "preset"  # the table of the presets; $MISTRAL_CHAT_PRESET, no key of the file, sets a default preset
-_EDIT_HINT = "`mistral-chat config edit` opens it"
+EDIT_HINT = "`mistral-chat config edit` opens it"
 
 _HEADER = re.compile(r"\s*\[{1,2}\s*([^\[\]]+?)\s*\]")
 _KEY = re.compile(r"\s*((?:\"[^\"]*\"|'[^']*'|[\w.\s-])+?)\s*=")
@@ -44,7 +44,7 @@ TAIL = """\
 # [remote.lab]
 # url = "https://lab.example.org/v1"
 # model = "mistral-small"
-# key_variable = "LAB_KEY"
+# key_variable = "LAB_KEY"  # or `keyring = true`, and `mistral-chat config key lab`
 """
 
 
@@ -134,9 +134,9 @@ def _parsed(path: Path | None, text: str) -> SettingsFile:
     try:
         table = tomllib.loads(text)
     except RecursionError as error:
-        raise UsageError(f"{path}: is nested too deeply", hint=_EDIT_HINT) from error
+        raise UsageError(f"{path}: is nested too deeply", hint=EDIT_HINT) from error
     except ValueError as error:
-        raise UsageError(f"{path}: {reason_text(error)}", hint=_EDIT_HINT) from error
+        raise UsageError(f"{path}: {reason_text(error)}", hint=EDIT_HINT) from error
     presets = table.pop(PRESETS, {})
     servers = table.pop(REMOTES) if isinstance(table.get(REMOTES), dict) else {}  # else it is an address
     file = SettingsFile(path, text, table, presets if isinstance(presets, dict) else {}, servers)
@@ -204,7 +204,7 @@ def _read(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}, line {line}: is not UTF-8 text", hint=_EDIT_HINT) from error
+        raise UsageError(f"{path}, line {line}: is not UTF-8 text", hint=EDIT_HINT) from error
 
 
 def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
@@ -265,7 +265,7 @@ def changed_text(file: SettingsFile, name: str, value: Any) -> str:
     expected = {key: old for key, old in file.table.items() if key != written} | (
         {} if value is None else {name: value}
     )
-    spans = UsageError(f"{file.path}: `{name}` spans several lines", hint=_EDIT_HINT)
+    spans = UsageError(f"{file.path}: `{name}` spans several lines", hint=EDIT_HINT)
     try:
         changed = _parsed(file.path, text)
     except UsageError as error:
