@@ -217,7 +217,8 @@ class AnswerOutput:
     def _wait_indicator(self) -> WaitIndicator | None:
         """The line on a terminal that shows waits; None if stderr is no terminal, or llama.cpp's log goes there."""
         stderr = self.environment.stderr
-        if self.settings.quiet or self.settings.verbose or not self.environment.can_redraw(stderr):
+        shows = self.environment.can_redraw(stderr) or (self.environment.is_accessible and stderr.isatty())
+        if self.settings.quiet or self.settings.verbose or not shows:
             return None
         from chat.rendering.wait_indicator import WaitIndicator
 
@@ -225,11 +226,13 @@ class AnswerOutput:
 
     def _screen(self, stream: TextIO) -> Screen:
         from chat.rendering.screen import Screen
+        from chat.rendering.spoken import SpokenScreen
 
         environment = self.environment
         is_live, colour = environment.can_redraw(stream), environment.has_colour(self.settings.color)
         links = environment.has_links(stream)
-        return Screen(stream, is_live=is_live, colour=colour, links=links, size=environment.size)
+        kind = SpokenScreen if environment.is_accessible and stream.isatty() else Screen
+        return kind(stream, is_live=is_live, colour=colour, links=links, size=environment.size)
 
 
 def _reached_limit(done: Completion, info: ModelInfo, settings: Settings) -> tuple[str, str]:

@@ -202,12 +202,15 @@ def _run_command(name: str, arguments: Sequence[str], environment: Environment, 
     import typer.core
     from typer.exceptions import TyperException
 
-    from chat.config.resolve import offline_reason
+    from chat.config.resolve import common_settings
     from chat.system.network import go_offline
 
     program = f"mistral-chat {name}"
-    if reason := offline_reason(environment.variables, _config_file({"quiet": True}, environment)):
-        go_offline(reason)
+    common = common_settings(environment.variables, _config_file({"quiet": True}, environment))
+    if common.offline:
+        go_offline(common.offline)
+    if common.accessible:
+        environment = environment.made_accessible()
     command = typer.main.get_command(import_module(COMMANDS[name][0]).app)
     if isinstance(command, typer.core.TyperGroup) and not arguments:
         arguments = ["--help"]
@@ -242,6 +245,8 @@ def _start_chat(words: Sequence[str], flags: Mapping[str, Any], environment: Env
 
         origin = resolved.origins["offline"]
         go_offline("`--offline`" if origin == "flag" else origin)
+    if resolved.settings.accessible:
+        environment = environment.made_accessible()
     if _is_session(words, resolved.settings, environment):
         from chat.tui.tty_modes import TtyModes
 

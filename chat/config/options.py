@@ -273,6 +273,10 @@ class Settings:
     color: Literal["auto", "always", "never"] = _option(
         "auto", "--color", group=Group.OUTPUT, help="Colours; auto is on a terminal, unless NO_COLOR is set."
     )
+    accessible: bool = _option(
+        False, "--accessible", group=Group.OUTPUT,
+        help="For a screen reader, as ACCESSIBLE=1: nothing on the screen changes, and every state is said in words.",
+    )  # fmt: skip
     stats: bool = _option(
         False,
         "--stats",

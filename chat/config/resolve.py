@@ -12,6 +12,7 @@ from chat.config.option_types import checked, option_specs
 from chat.config.options import Settings
 from chat.config.settings_file import checked_at, persistent_names, read_settings_file
 from chat.errors import ChatError
+from chat.system.environment import ACCESSIBLE, is_set
 from chat.system.secrets import withhold
 
 if TYPE_CHECKING:
@@ -99,31 +100,47 @@ def _from_variables(variables: Mapping[str, str]) -> tuple[dict[str, Any], dict[
     for name in persistent_names():
         variable = ENVIRONMENT_PREFIX + name.upper()
         text = variables.get(variable)
+        if not text and name == "accessible" and is_set(variables, ACCESSIBLE):
+            variable, text = ACCESSIBLE, "on"
         if text:
             values[name] = checked_at(option_specs()[name], text, f"${variable}")
             origins[name] = f"${variable}"
     return values, origins
 
 
-def offline_reason(variables: Mapping[str, str], file: Path | None) -> str | None:
-    """What keeps a command from the network, in words; None where nothing does. Faults of other settings do not count.
+@dataclass(frozen=True)
+class CommonSettings:
+    """The settings that hold for every command, not for answers only.
+
+    Attributes:
+        offline: what keeps the command from the network, in words; None where nothing does.
+        accessible: whether the output is for a screen reader.
+    """
+
+    offline: str | None
+    accessible: bool
+
+
+def common_settings(variables: Mapping[str, str], file: Path | None) -> CommonSettings:
+    """Read the settings that hold for every command; faults of other settings do not count.
 
     Args:
         variables: environment variables.
-        file: the settings file, which may be missing. One that cannot be read may say so, and counts as if it did.
+        file: the settings file, which may be missing. One that cannot be read may say `offline`, and counts as if.
 
     Raises:
-        UsageError: the variable's value is none.
+        UsageError: the value of a variable is none.
     """
-    name = ENVIRONMENT_PREFIX + "OFFLINE"
-    values, origins = _from_variables({name: variables.get(name, "")})
-    if values:
-        return origins["offline"] if values["offline"] else None
+    names = ("offline", "accessible")
+    asked = (ACCESSIBLE, *(ENVIRONMENT_PREFIX + name.upper() for name in names))
+    values, origins = _from_variables({name: variables.get(name, "") for name in asked})
     try:
         stored = read_settings_file(file)
+        in_file = {name: stored.place(name) for name in names if stored.table.get(name, False) is not False}
     except ChatError:
-        return f"{file}, which cannot be read,"
-    return stored.place("offline") if stored.table.get("offline", False) is not False else None
+        in_file = {"offline": f"{file}, which cannot be read,"}
+    values, origins = {**dict.fromkeys(in_file, True), **values}, {**in_file, **origins}
+    return CommonSettings(origins["offline"] if values.get("offline") else None, bool(values.get("accessible")))
 
 
 def check_presets(resolved: ResolvedSettings, file: Path | None) -> None:

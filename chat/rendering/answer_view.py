@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chat.rendering.markdown import CodeHighlighter, close_open_marks, markdown_lines
 from chat.rendering.markdown_splitter import MarkdownPiece, MarkdownSplitter, shown_again
+from chat.rendering.spoken import ANSWER, THOUGHTS
 from chat.rendering.status_text import duration
 from chat.rendering.styled_text import Line, plain, wrap
 from chat.system.terminal_text import counted, escape_control_characters
@@ -238,18 +239,22 @@ class PlainAnswer:
         self._screen = screen
         self._at_line_start = True
         self._has_below = False
+        self._named = ""  # the part of the answer that was announced last, for a screen reader
         self._reasoning = PrintedReasoning(screen)
 
     def think(self, text: str) -> None:
         """Add text to the reasoning before the answer, line by line."""
         if lines := self._reasoning.feed(text):
             self._erase_below()
+            self._name(THOUGHTS)
             self._screen.line(*lines)
 
     def feed(self, text: str) -> None:
         """Add text to the answer."""
         self._erase_below()
         self._end_reasoning()
+        if text:
+            self._name(ANSWER)
         self._screen.write(escape_control_characters(text))
         self._at_line_start = text.endswith("\n") if text else self._at_line_start
 
@@ -280,7 +285,13 @@ class PlainAnswer:
 
     def _end_reasoning(self) -> None:
         if lines := self._reasoning.end():
+            self._name(THOUGHTS)
             self._screen.line(*lines)
+
+    def _name(self, part: str) -> None:
+        if self._screen.is_spoken and self._named != part and self._at_line_start:
+            self._screen.line(plain(part))
+            self._named = part
 
     def _erase_below(self) -> None:
         if self._has_below:

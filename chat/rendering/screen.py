@@ -24,8 +24,11 @@ class Screen:
 
     Attributes:
         is_live: whether lines can be redrawn; else only committed lines are written, without escape sequences.
+        is_spoken: whether a screen reader reads it aloud, so that words stand for signs.
         colour: whether colours are shown.
     """
+
+    is_spoken = False
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from chat.errors import ContextError, DataError, UsageError
@@ -24,6 +24,14 @@ _STREAMS = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr"
 # Terminals that make text clickable by OSC 8; of VTE's those since 0.50
 LINKING_PROGRAMS = ("iTerm.app", "WezTerm", "vscode", "ghostty", "Hyper", "rio")
 LINKING_TERMS = ("xterm-kitty", "xterm-ghostty", "foot", "alacritty", "wezterm", "contour")
+
+
+ACCESSIBLE = "ACCESSIBLE"
+
+
+def is_set(variables: Mapping[str, str], name: str) -> bool:
+    """Whether a variable that other programs read, too, says yes: anything but the usual words for no."""
+    return variables.get(name, "").lower() not in ("", "0", "false", "no", "off")
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # the omitted methods are slow to make, and `--help` would wait for them
@@ -60,8 +68,19 @@ class Environment:
         return data_folder(self.variables)
 
     def can_redraw(self, stream: TextIO) -> bool:
-        """Whether `stream` is a terminal that understands escape sequences."""
-        return stream.isatty() and self.variables.get("TERM", "dumb") not in ("dumb", "")
+        """Whether `stream` is a terminal that understands escape sequences, and lines may change there."""
+        is_able = self.variables.get("TERM", "dumb") not in ("dumb", "")
+        return stream.isatty() and is_able and not self.is_accessible
+
+    @property
+    def is_accessible(self) -> bool:
+        """Whether the output is for a screen reader: ACCESSIBLE says so, as to other programs."""
+        return is_set(self.variables, ACCESSIBLE)
+
+    def made_accessible(self) -> Environment:
+        """The same for a screen reader; child processes and later values of this class inherit it."""
+        os.environ[ACCESSIBLE] = "1"
+        return replace(self, variables={**self.variables, ACCESSIBLE: "1"})
 
     def has_links(self, stream: TextIO) -> bool:
         """Whether `stream` is a terminal that is known to make text clickable (OSC 8)."""

@@ -1,7 +1,8 @@
-"""Progress bars on stderr: how much of a long job is done, and the time left."""
+"""Progress on stderr: how much of a long job is done, and the time left; as a bar, or in words for a screen reader."""
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 NARROW = 100  # columns of a terminal
+SPOKEN_SECONDS = 15.0  # between two lines for a screen reader
 
 
 class Progress(Protocol):
@@ -34,6 +36,38 @@ class Silent:
 
     def describe(self, text: str) -> None:
         """Name nothing."""
+
+
+class _Spoken:
+    """Progress as lines for a screen reader: at most one in `SPOKEN_SECONDS`."""
+
+    def __init__(self, title: str, total: int | None, environment: Environment) -> None:
+        self._title = title
+        self._total = total
+        self._environment = environment
+        self._done = 0
+        self._began_at = self._said_at = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._said_at >= SPOKEN_SECONDS:
+            self._said_at = now
+            self._say(now - self._began_at)
+
+    def describe(self, text: str) -> None:
+        self._title = text
+
+    def _say(self, seconds: float) -> None:
+        from chat.system.terminal_text import escape_line
+
+        title = escape_line(self._title)
+        if not self._total or not self._done:
+            self._environment.notify(f"{title}: {self._done:,} done")
+            return
+        left = max(0, self._total - self._done) * seconds / self._done
+        words = f"{round(left)} seconds" if left < 90 else f"{round(left / 60)} minutes"
+        self._environment.notify(f"{title}: {min(1.0, self._done / self._total):.0%} done, {words} left")
 
 
 def byte_bar(
@@ -63,6 +97,9 @@ def _bar(
     environment = environment or Environment()
     if not (enabled and environment.stderr.isatty()):
         yield Silent()
+        return
+    if environment.is_accessible:
+        yield _Spoken(title, total, environment)
         return
     from rich.console import Console
     from rich.progress import Progress as Bars

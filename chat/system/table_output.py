@@ -23,6 +23,10 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], environment:
     if not environment.stdout.isatty():
         for row in shown:
             environment.print("\t".join(row))
+    elif environment.is_accessible:  # each row as a sentence, because nobody hears columns
+        for row in shown:
+            cells = (f"{name.lower()} {cell}" for name, cell in zip(head, row, strict=True) if cell and cell != "-")
+            environment.print(", ".join(cells))
     elif shown:
         environment.print("\n".join(table_lines([list(head), *shown], environment.columns())))
 

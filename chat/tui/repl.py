@@ -14,6 +14,7 @@ from chat.errors import ChatError, ExitCode
 from chat.history.open_session import OpenSession
 from chat.models.last_used import ORIGIN as LAST_SESSION
 from chat.rendering.screen import Screen
+from chat.rendering.spoken import QUESTION, SpokenScreen
 from chat.rendering.status_text import context_usage, greeting, loading_text, rate, toolbar
 from chat.rendering.styled_text import plain
 from chat.system.environment import Environment
@@ -26,7 +27,7 @@ from chat.tui.commands.lookup import is_command
 from chat.tui.commands.table import run_command
 from chat.tui.event_queue import EventQueue, SessionEvent
 from chat.tui.input.completion import candidates
-from chat.tui.input.reader import LineReader, PlainReader, without_block_marks
+from chat.tui.input.reader import PROMPT, LineReader, PlainReader, without_block_marks
 from chat.tui.signals import Signals, Terminated
 from chat.tui.state import SessionState
 from chat.tui.transcript import show_end, show_reasoning
@@ -110,7 +111,7 @@ def _initial_state(
 ) -> SessionState:
     environment = opening.environment
     state = SessionState(
-        screen=Screen(
+        screen=(SpokenScreen if environment.is_accessible else Screen)(
             environment.stdout,
             is_live=environment.can_redraw(environment.stdout),
             colour=environment.has_colour(resolved.settings.color),
@@ -244,7 +245,8 @@ class _Repl:
     def _make_reader(self, environment: Environment) -> LineReader:
         state = self._state
         if not (state.screen.is_live and environment.stdin.isatty()):
-            return PlainReader(self._handle_events, environment)
+            prompt = QUESTION if state.screen.is_spoken else PROMPT
+            return PlainReader(self._handle_events, environment, prompt)
         from chat.tui.input.line_editor import LineEditor
 
         return LineEditor(

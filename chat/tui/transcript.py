@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.rendering.answer_view import AnswerView, MarkdownAnswer, PlainAnswer
+from chat.rendering.spoken import QUESTION
 from chat.rendering.status_text import completion_line
 from chat.rendering.styled_text import Span, plain
 from chat.system.terminal_text import counted
+from chat.tui.input.reader import PROMPT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +137,8 @@ def _question_lines(state: SessionState, text: str) -> list[Line]:
     left_out = len(lines) - 2 * QUESTION_LINES
     if left_out > 1:
         lines[QUESTION_LINES:-QUESTION_LINES] = [plain(f"  … {counted(left_out, 'more line')}", "dim")]
-    return [(Span("> ", "bold"), *lines[0][1:]), *lines[1:]]
+    mark = QUESTION if state.screen.is_spoken else PROMPT
+    return [(Span(mark, "bold"), *lines[0][1:]), *lines[1:]]
 
 
 def _call_lines(state: SessionState, calls: Sequence[ToolCall]) -> list[Line]:

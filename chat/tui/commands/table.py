@@ -29,6 +29,9 @@ Enter sends · Alt+Enter or Ctrl+J breaks the line · \"\"\" around a block
 Up finds earlier messages · Ctrl+R searches them · Ctrl+G opens $EDITOR
 Ctrl+C stops an answer and keeps it · Ctrl+T prints what the model thought
 Ctrl+D quits · // sends a slash"""
+SPOKEN_KEYS = """\
+Enter sends. \"\"\" begins and ends a message of several lines.
+Ctrl+C stops an answer and keeps it, Ctrl+D quits. // sends a slash."""
 NAME_CELLS, HELP_CELLS = 10, 27
 HELP_COLUMNS = (("Conversation", "Sessions"), ("Model", "In and out", "More"))
 GAP = "   "
@@ -73,8 +76,8 @@ def show_help(state: SessionState, argument: str) -> None:
         names = ", ".join(f"/{alias}" for alias in command.aliases)
         state.show(plain(command.usage, "bold"), *state.wrapped(command.details))
         return state.report(f"also {names}") if names else state.show(())
-    state.show(*_overview(state.screen.width), ())
-    return state.report(KEYS)
+    state.show(*_overview(0 if state.screen.is_spoken else state.screen.width), ())
+    return state.report(SPOKEN_KEYS if state.screen.is_spoken else KEYS)
 
 
 def leave(state: SessionState, argument: str) -> None:
@@ -87,7 +90,7 @@ def leave(state: SessionState, argument: str) -> None:
 
 
 def _overview(width: int) -> list[Line]:
-    """All commands by topic, in two columns if they fit."""
+    """All commands by topic, in two columns if they fit in so many cells."""
     columns = [[line for topic in topics for line in _topic_lines(topic)] for topics in HELP_COLUMNS]
     if width <= 2 * (NAME_CELLS + HELP_CELLS) + len(GAP):
         return [*columns[0], *columns[1]]

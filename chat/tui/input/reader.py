@@ -71,13 +71,15 @@ class LineReader(Protocol):
 class PlainReader:
     """Reads lines of stdin, for a dumb terminal, a screen reader or a pipe."""
 
-    def __init__(self, handle_events: Callable[[], None], environment: Environment) -> None:
+    def __init__(self, handle_events: Callable[[], None], environment: Environment, prompt: str = PROMPT) -> None:
         """Prepare to read.
 
         Args:
             handle_events: the session's event handler.
             environment: its stdin is read; prompts are written to its stdout.
+            prompt: is written before each message.
         """
+        self._prompt = prompt
         self.unhandled_interrupts = 0
         self._handle_events = handle_events
         self._environment = environment
@@ -93,7 +95,7 @@ class PlainReader:
         if prefill:
             self._environment.print(prefill)
         try:
-            text = self._line(PROMPT)
+            text = self._line(self._prompt)
             while is_open_block(text):
                 text += "\n" + self._line("")
         except EOFError:
@@ -101,7 +103,7 @@ class PlainReader:
             raise
         except KeyboardInterrupt:  # the first one drops the line
             self._environment.print("\nCtrl+C again quits")
-            text = self._line(PROMPT)
+            text = self._line(self._prompt)
         return without_escaped_bytes(text)
 
     def interrupt(self) -> None:
