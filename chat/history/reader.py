@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from chat.history.records import ListedSession, SessionRecord
     from chat.history.search import Hit
 
+EARLIER_BYTES = 1 << 20  # of memory, about, for the sessions that were in use before the present one
+NODE_BYTES = 2000  # that a message takes besides its text, measured
+
 _SELECT_NODES = f"SELECT {', '.join(NODE_COLUMNS)}, streaming FROM nodes WHERE session = ? ORDER BY number"
 
 
@@ -40,12 +43,17 @@ class _CachedSession:
     record: SessionRecord
     nodes: dict[str, tuple[Node, bool]] = field(default_factory=dict)  # id -> (node, whether it is still streaming)
 
+    def bytes(self) -> int:
+        """About how much memory it takes."""
+        messages = [node.message for node, _ in self.nodes.values()]
+        return sum(NODE_BYTES + len(message.content) + len(message.reasoning) for message in messages)
+
 
 class SessionCache:
-    """The sessions that this program created, loaded or changed."""
+    """The session that this program created, loaded or changed last, and of earlier ones what takes little memory."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, _CachedSession] = {}
+        self._sessions: dict[str, _CachedSession] = {}  # in the order of their last use
 
     def __contains__(self, session_id: str) -> bool:
         return session_id in self._sessions
@@ -53,7 +61,9 @@ class SessionCache:
     def add(self, record: SessionRecord, conversation: Conversation) -> None:
         """Add a session with its whole tree."""
         nodes = {node.id: (node, False) for node in conversation.nodes.values()}
+        self._sessions.pop(record.id, None)
         self._sessions[record.id] = _CachedSession(record, nodes)
+        self._drop_earlier()
 
     def update(self, record: SessionRecord, nodes: Iterable[Node] = (), *, streaming: bool = False) -> None:
         """Replace the record of a session, and add or replace some of its messages.
@@ -63,9 +73,21 @@ class SessionCache:
             nodes: the messages.
             streaming: whether they are still being streamed.
         """
-        session = self._sessions.setdefault(record.id, _CachedSession(record))
+        is_last = next(reversed(self._sessions), None) == record.id
+        session = self._sessions.pop(record.id, None) or _CachedSession(record)
+        self._sessions[record.id] = session
         session.record = record
         session.nodes.update({node.id: (node, streaming) for node in nodes})
+        if not is_last:
+            self._drop_earlier()
+
+    def _drop_earlier(self) -> None:
+        """Forget the sessions that were not used for longest, where all but the last one take too much memory."""
+        kept = 0
+        for session_id in list(reversed(self._sessions))[1:]:
+            kept += self._sessions[session_id].bytes()
+            if kept > EARLIER_BYTES:
+                del self._sessions[session_id]
 
     def remove(self, session_id: str) -> None:
         """Remove a session."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 MIN_PREFIX_LENGTH = 4  # characters of an id that find it
+MOST_CHARACTERS = 16 << 20  # of the messages that an editor offers again
 
 _COLUMNS = ", ".join(SESSION_COLUMNS)
 _SELECT = f"SELECT {_COLUMNS} FROM sessions"
@@ -120,9 +121,13 @@ def missing_session(text: str, *, hint: str | None = None) -> UsageError:
 
 
 def recent_questions(connection: sqlite3.Connection, limit: int) -> tuple[str, ...]:
-    """The user's messages of all sessions, newest first, without repetitions."""
+    """The user's messages of all sessions, newest first, without repetitions; no more than fit in little memory."""
     found: dict[str, None] = {}
+    characters = 0
     for (content,) in connection.execute("SELECT content FROM nodes WHERE role = 'user' ORDER BY number DESC"):
+        characters += 0 if content in found else len(content)
+        if characters > MOST_CHARACTERS and found:
+            break
         found.setdefault(content)
         if len(found) >= limit:  # a long history is not read to its end
             break

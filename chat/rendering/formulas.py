@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class _NoPlainForm(Exception):  # noqa: N818 - a signal to the caller, not a fau
     """The formula stays as it is written."""
 
 
-@cache
+@lru_cache
 def formula_text(formula: str) -> str:
     """A formula as Unicode text; unchanged where it has no plain form or may be no formula.
 

@@ -7,7 +7,7 @@ dark terminals.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from chat.rendering.formulas import FORMULA, formula_text
@@ -223,7 +223,7 @@ def _console() -> Console:
     return Console(file=io.StringIO(), width=80)
 
 
-@cache
+@lru_cache
 def _style(words: str, colour: bool, links: bool) -> Any:
     from rich.style import Style
 
@@ -232,7 +232,7 @@ def _style(words: str, colour: bool, links: bool) -> Any:
     return style if colour else style.without_color
 
 
-@cache
+@lru_cache
 def _lexer(language: str) -> Any:
     from pygments.lexers import get_lexer_by_name
     from pygments.util import ClassNotFound

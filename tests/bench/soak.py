@@ -5,7 +5,8 @@
 The session runs in a pseudo-terminal with a tiny model. The screen may stand still for ten seconds until the prompt is
 back, each message that was sent must be in the history, no answer may be left unfinished there, and neither the screen
 nor the log may show a traceback. Every hundred steps the memory, descriptors and threads of the program and its engine
-go to FOLDER/soak.csv. While the pause file exists, all processes of the session are stopped. Faults are printed as
+go to FOLDER/soak.csv; those of the program may grow only with the longest conversation. While the pause file exists,
+all processes of the session are stopped; the steps that are late then follow each other at once. Faults are printed as
 they come, and the last line sums up; the exit code is 1 if there was a fault.
 """
 
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 COLUMNS = ("step", "seconds", "rss_mib", "descriptors", "threads", "engine_rss_mib", "engine_descriptors",
            "engine_threads", "history_mib", "states_mib", "files", "longest_wait", "faults")  # fmt: skip
 
+WARM_ROWS = 3  # of a new program, after which it has imported everything and has its usual buffers
+MOST_GROWN_MIB = 8.0  # from then on: what the allocator keeps
+MESSAGE_MIB = 0.004  # that each message of the longest session may take
+MOST_NEW_DESCRIPTORS = 3
+
 
 def used_by(process: int | None) -> tuple[float, int, int]:
     """(MiB of memory, descriptors, threads) of a process; zeros once it has ended."""
@@ -55,6 +61,8 @@ class Soak(Session):
     def __init__(self, folder: Path, seed: int) -> None:
         super().__init__(folder, seed)
         self.nodes = self.last_number = self.log_read = 0
+        self.first_rows: list[tuple[float, int]] = []  # (MiB, descriptors) of the program that runs now
+        self.program = 0
 
     def check(self, *, everything: bool = False) -> None:
         """Compare with the history, and look for tracebacks."""
@@ -93,7 +101,24 @@ class Soak(Session):
             sum(path.stat().st_size for path in files if name in path.name) >> 20 for name in ("history.db", ".state")
         ]
         used = (*used_by(program), *used_by(engine), *sizes, len(files))
+        self._check_growth(program or 0, used[0], used[1])
         return [step, round(seconds), *used, round(self.longest_wait, 2), sum(self.faults.values())]
+
+    def _check_growth(self, program: int, mib: float, descriptors: int) -> None:
+        """Compare what the program uses with what it used some hundred steps after it began."""
+        if program != self.program:
+            self.program, self.first_rows = program, []
+        if len(self.first_rows) < WARM_ROWS:
+            self.first_rows.append((mib, descriptors))
+            return
+        mib_before, descriptors_before = self.first_rows[-1]
+        with contextlib.closing(sqlite3.connect(f"file:{self.home}/data/history.db?mode=ro", uri=True)) as connection:
+            counts = connection.execute("SELECT count(*) FROM nodes GROUP BY session").fetchall()
+        messages = max((count for (count,) in counts), default=0)
+        if mib > mib_before + MOST_GROWN_MIB + messages * MESSAGE_MIB:
+            self.fault(f"memory: {mib_before} MiB became {mib} MiB, and the longest session has {messages} messages")
+        if descriptors > descriptors_before + MOST_NEW_DESCRIPTORS:
+            self.fault(f"descriptors: {descriptors_before} became {descriptors}")
 
     def step(self) -> None:
         """One random step."""
@@ -147,7 +172,7 @@ def main() -> NoReturn:
                 table.writerow(soak.row(step, time.monotonic() - begun))
                 file.flush()
                 print(f"step {step}, {time.monotonic() - begun:.0f} s, faults {dict(soak.faults)}", flush=True)
-            time.sleep(max(0.0, begun + paused + step * pace - time.monotonic()))
+            time.sleep(max(0.0, begun + step * pace - time.monotonic()))
     soak.terminal.kill()
     minutes = (time.monotonic() - begun) / 60
     print(

@@ -19,7 +19,8 @@ from tests.folders import CHECKPOINTS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_SECONDS = 10.0  # until the prompt is back
+MOST_SECONDS = 10.0  # that the screen may stand still until the prompt is back
+SILENT_SECONDS = 1.0  # from which on it is counted how long the session waits for a processor
 HANG_SECONDS = 600.0  # then the session is killed
 CTRL_L, DOWN = "\x0c", "\x1b[B"
 # A shell that notes stops, and continues the program at Enter; not by a loop, which bash leaves when a program stops
@@ -72,6 +73,16 @@ def make_models(folder: Path) -> list[Path]:
     return models
 
 
+def seconds_without_processor(processes: list[int]) -> float:
+    """How long the threads of some processes could run, and other programs had the processors, since they began."""
+    nanoseconds = 0
+    for process in processes:
+        for task in Path(f"/proc/{process}/task").glob("*"):
+            with contextlib.suppress(OSError):
+                nanoseconds += int((task / "schedstat").read_text().split()[1])
+    return nanoseconds / 1e9
+
+
 class Session:
     """One session in a terminal, and the steps that can be taken in it."""
 
@@ -122,17 +133,26 @@ class Session:
         return self.is_back() and self.terminal.cursor_line() == ">" and self.terminal.screen.cursor.x == 2
 
     def wait_back(self, what: str) -> None:
-        """Wait for the prompt; what counts is the longest time in which the screen stands still."""
-        written, changed = -1, time.monotonic()
+        """Wait for the prompt.
 
-        def is_back_or_silent() -> bool:
-            nonlocal written, changed
+        What counts is the longest time in which the screen stands still, without that in which the session lacks a
+        processor.
+        """
+        written, changed, lacked = -1, time.monotonic(), 0.0
+
+        def silence() -> float:
+            nonlocal written, changed, lacked
+            now, silent = time.monotonic(), 0.0
             if len(self.terminal.output) != written:
-                written, changed = len(self.terminal.output), time.monotonic()
-            self.longest_wait = max(self.longest_wait, time.monotonic() - changed)
-            return self.is_back() or time.monotonic() - changed > MOST_SECONDS
+                written, changed, lacked = len(self.terminal.output), now, 0.0
+            elif now - changed > SILENT_SECONDS:
+                lacking = seconds_without_processor(self.processes())
+                lacked = lacked or lacking
+                silent = now - changed - max(0.0, lacking - lacked)
+            self.longest_wait = max(self.longest_wait, silent)
+            return silent
 
-        self.terminal.wait(is_back_or_silent, HANG_SECONDS)
+        self.terminal.wait(lambda: self.is_back() or silence() > MOST_SECONDS, HANG_SECONDS)
         if not self.is_back():
             self.fault(f"slow: {what} shows nothing for {MOST_SECONDS} s, load {os.getloadavg()[0]:.1f}")
             self.terminal.wait(self.is_back, HANG_SECONDS)

@@ -11,6 +11,8 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prompt_toolkit.buffer import Buffer
     from prompt_toolkit.key_binding import KeyPressEvent
 
@@ -27,9 +29,20 @@ class Pastes:
 
     Attributes:
         texts: the texts by their marks.
+        count: how many there were.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
+    count: int = 0
+
+    @property
+    def characters(self) -> int:
+        """How long all the texts are together."""
+        return sum(map(len, self.texts.values()))
+
+    def keep(self, lines: Sequence[str]) -> None:
+        """Forget the texts whose marks are in none of some lines."""
+        self.texts = {mark: text for mark, text in self.texts.items() if any(mark in line for line in lines)}
 
     def fold(self, text: str, max_lines: int = MAX_LINES) -> str:
         """`text`, or a mark for it if it is longer than `max_lines`; the same text always gets the same mark."""
@@ -43,7 +56,8 @@ class Pastes:
         first = "".join(character for character in first if character.isprintable() and character not in "[]")
         preview = first if len(first) <= PREVIEW_CHARACTERS else first[:PREVIEW_CHARACTERS].rstrip() + "…"
         size = f"{lines:,} lines" if lines > max_lines else f"{len(text):,} characters"
-        mark = f"[paste {len(self.texts) + 1}: {size}, {preview}]"
+        self.count += 1
+        mark = f"[paste {self.count}: {size}, {preview}]"
         self.texts[mark] = text
         return mark
 

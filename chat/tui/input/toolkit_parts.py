@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from chat.tui.input.pastes import Pastes
     from chat.tui.input.reader import Candidate
 
+MOST_LINES = 1000  # that the up key finds
+MOST_CHARACTERS = 16 << 20  # of the pastes in them
+
 STYLE = Style.from_dict({
     "prompt": "bold",
     "placeholder": "dim",
@@ -57,7 +60,7 @@ def key_presses(text: str) -> list[KeyPress]:
 
 
 class MessageHistory(History):
-    """The messages of earlier sessions, long ones folded; the session's own history stores new ones."""
+    """The user's last messages, long ones folded; the session's own history stores new ones."""
 
     def __init__(self, past_messages: Callable[[], Iterable[str]], pastes: Pastes) -> None:
         super().__init__()
@@ -67,6 +70,14 @@ class MessageHistory(History):
     def load_history_strings(self) -> Iterator[str]:
         for text in self._past_messages():
             yield self._pastes.fold(text)
+
+    def append_string(self, string: str) -> None:
+        super().append_string(string)
+        lines = self._loaded_strings
+        del lines[MOST_LINES:]
+        while self._pastes.characters > MOST_CHARACTERS and len(lines) > 1:
+            del lines[len(lines) // 2 :]
+            self._pastes.keep(lines)
 
     def store_string(self, string: str) -> None:
         pass

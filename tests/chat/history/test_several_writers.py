@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from chat.core.conversation import Conversation, Message, Node
+from chat.history import reader
 from chat.history.store import open_store
 from tests.folders import ROOT
 from tests.grids import FULL
@@ -146,3 +147,24 @@ def test_a_history_that_was_deleted_is_created_again(tmp_path: Path) -> None:
     with open_store(path) as other:
         assert other.load(record.id)[1] == conversation
     assert store.take_notices() == ()
+
+
+def test_earlier_sessions_do_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each session that a program opened stayed, about 2 kB for each message: a chat of many days only grew."""
+    monkeypatch.setattr(reader, "EARLIER_BYTES", 4 * reader.NODE_BYTES)
+    path = tmp_path / "history.db"
+    store = open_store(path)
+    tree = Conversation().add(Message("user", "first"), "a").add(Message("assistant", "second"), "b")
+    large, small, empty = (store.create(name=name, conversation=tree) for name in ("large", "small", "empty"))
+    store.load(large.id)
+    added = tree.add(Message("user", "third"), "c")
+    store.append(large.id, added.nodes["c"])
+    store.load(empty.id)  # after it, three messages of `large` are kept, and not two more of `small`
+    for file in tmp_path.glob("history.db*"):
+        file.unlink()
+    store.set_leaf(empty.id, "a")
+    with open_store(path) as other:
+        assert {each.label for each in other.list()} == {"large", "empty"}
+        assert other.load(large.id)[1] == added
+        assert other.load(empty.id)[1] == tree.with_leaf("a")
+    assert small.id not in store._cache

@@ -14,6 +14,7 @@ import pytest
 
 from chat.core.conversation import Conversation, Message, Node, ToolCall
 from chat.errors import UsageError
+from chat.history import session_lookup
 from chat.history.records import SessionRecord, branch_title
 from chat.history.store import Store, open_history, open_store
 from chat.inference.kv_state_files import KvStateStore
@@ -368,7 +369,7 @@ def test_the_file_is_a_write_ahead_log_with_full_sync(tmp_path: Path) -> None:
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_earlier_questions_come_newest_first_without_repetitions() -> None:
+def test_earlier_questions_come_newest_first_without_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_store(None) as store:
         record = store.create()
         for number, text in enumerate(["one", "two", "one", "three"]):
@@ -376,3 +377,5 @@ def test_earlier_questions_come_newest_first_without_repetitions() -> None:
         store.append(record.id, Node("a", None, Message("assistant", "no question")))
         assert store.questions() == ("three", "one", "two")
         assert store.questions(2) == ("three", "one")
+        monkeypatch.setattr(session_lookup, "MOST_CHARACTERS", 2)
+        assert store.questions() == ("three",)  # whatever its length

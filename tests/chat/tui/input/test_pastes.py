@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from chat.tui.input import toolkit_parts
 from chat.tui.input.pastes import Pastes
+from chat.tui.input.toolkit_parts import MessageHistory
 
 LONG = "first line of it\n" + "more\n" * 10
 
@@ -63,3 +67,31 @@ def test_mark_around_finds_the_mark_of_each_position() -> None:
     first, second = (0, len(mark)), (len(mark) + 5, len(text) - 1)
     inside = len(mark) - 1
     assert ends == [None, *[first] * inside, *[None] * 6, *[second] * inside, None, None]
+
+
+def test_the_editor_remembers_a_limited_number_of_lines_and_pastes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It remembered all of them: what was pasted stayed in memory twice, to the end of the program."""
+    monkeypatch.setattr(toolkit_parts, "MOST_LINES", 4)
+    monkeypatch.setattr(toolkit_parts, "MOST_CHARACTERS", 3 * len(LONG) + 9)
+    pastes = Pastes()
+    history = MessageHistory(lambda: (), pastes)
+    marks = [pastes.fold(f"{LONG}{number}") for number in range(3)]  # of which the first one is never sent
+    for line in ("a", "b", "c", *marks[1:]):
+        history.append_string(line)
+    assert history.get_strings() == ["b", "c", *marks[1:]]
+    assert list(pastes.texts) == marks
+    marks.append(pastes.fold(f"{LONG}3"))
+    history.append_string(f"see {marks[3]}")
+    assert history.get_strings() == [marks[2], f"see {marks[3]}"]
+    assert list(pastes.texts) == marks[2:]
+    assert pastes.fold(LONG) == "[paste 5: 11 lines, first line of it]"
+
+
+def test_the_last_paste_is_kept_whatever_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolkit_parts, "MOST_CHARACTERS", 1)
+    pastes = Pastes()
+    history = MessageHistory(lambda: (), pastes)
+    for text in (LONG, LONG + "again"):
+        history.append_string(pastes.fold(text))
+    assert pastes.unfold(history.get_strings()[-1]) == LONG + "again"
+    assert len(history.get_strings()) == 1
