@@ -14,6 +14,10 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONGEST_REASON = 300  # letters; some libraries quote whatever they could not read
 _NUMBER = r"\[(?:Errno|WinError|SSL)[^\]]*\] ?| \(_ssl\.c:\d+\)"  # not compiled at each start
@@ -22,7 +26,10 @@ NO_MEMORY = (
     r"(?i)cannot allocate memory|unable to allocate|bad_alloc|cannot map zero-fill|mem_buffer != NULL"
     r"|failed to map segment from shared object(?!: operation not permitted)"
 )
+# Of Python's own threads, those of OpenMP and those of C++
+NO_THREADS = r"can't start new thread|Thread creation failed|Resource temporarily unavailable"
 LESS_MEMORY = "close other programs, or use a smaller model, a smaller `--context`, or `--kv-type q8_0`"
+FEWER_THREADS = "end other programs, use fewer `--threads`, or raise the limit (`ulimit -u`)"
 
 
 class ExitCode(IntEnum):
@@ -114,20 +121,32 @@ def as_chat_error(error: Exception, *, hint: str | None = None) -> ChatError:
     """The error itself, or the sentence for one that nobody expected, with a hint."""
     if isinstance(error, ChatError):
         return error
-    if lacks_memory(error):
-        shortage = MemoryLimitError("there is not enough memory for this", hint=LESS_MEMORY)
+    shortage = shortage_error(error)
+    if shortage is not None:
         shortage.__cause__ = error
         return shortage
     return UnexpectedError(error, hint=hint)
 
 
-def lacks_memory(error: BaseException | None) -> bool:
+def shortage_error(error: Exception) -> ChatError | None:
+    """What the system lacks, where an error, or one that caused it, says so."""
+    if lacks_memory(error):
+        return MemoryLimitError("there is not enough memory for this", hint=LESS_MEMORY)
+    if any(re.search(NO_THREADS, str(each)) for each in _causes(error)):
+        return EngineError("the system allows no more threads or processes", hint=FEWER_THREADS)
+    return None
+
+
+def lacks_memory(error: BaseException) -> bool:
     """Whether an error, or one that caused it, says that the system gave no more memory."""
+    return any(isinstance(each, MemoryError) or re.search(NO_MEMORY, str(each)) for each in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that caused it."""
     while error is not None:
-        if isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error)):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 def reason_text(error: BaseException | str) -> str:

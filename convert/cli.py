@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chat.errors import UsageError
-from chat.system.address_space import require_address_space
+from chat.system.process_limits import require_address_space, require_threads
 
 if TYPE_CHECKING:
     from chat.system.environment import Environment
@@ -113,6 +113,7 @@ def convert(
 ) -> int:
     """Turn a checkpoint into a GGUF, in one pass."""
     require_address_space("a conversion")  # before numpy is loaded
+    require_threads()
     from convert.command_output import show_drafts, show_reports
     from convert.draft import ConversionOptions
     from convert.drafting import check_choices

@@ -92,7 +92,7 @@ def run(arguments: Sequence[str], environment: Environment | None = None) -> int
         _discard_unwritable(environment)
         return _report(_file_error(error), environment, tracebacks)
     except MemoryError:
-        from chat.system.address_space import memory_error
+        from chat.system.process_limits import memory_error
 
         return _report(memory_error(), environment, tracebacks)
     except Exception as error:

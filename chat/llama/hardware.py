@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from chat.llama.library import ggml
-from chat.system.address_space import NO_LIMIT, address_space_limit
+from chat.system.process_limits import NO_LIMIT, ROOT, address_space_limit, group_free_bytes, system_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 DeviceKind = Literal["cpu", "gpu", "integrated", "accelerator", "other"]
 KINDS: dict[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "integrated", 3: "accelerator"}  # ggml_backend_dev_type
 GPU_KINDS: tuple[DeviceKind, ...] = ("gpu", "integrated")
-ROOT = Path("/")
 SYS = Path("/sys")
-# Memory limits of control groups, version 2 and 1: folder, limit, use, and the file pages in it that can be given back
-GROUP_LIMITS = (
-    ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
 
 
 @dataclass(frozen=True)
@@ -139,32 +133,21 @@ def host_free_bytes(root: Path = ROOT, otherwise: int | None = None) -> int:
     available = _available_bytes(root)
     if available is None:
         available = otherwise if otherwise is not None else _cpu_free_bytes()
-    return min(available, *_group_free_bytes(root), _free_address_space(root))
+    return min(available, group_free_bytes(root), _free_address_space(root))
 
 
 def _available_bytes(root: Path) -> int | None:
-    for line in _read(root / "proc/meminfo").splitlines():
+    for line in system_text(root / "proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         if name == "MemAvailable":
             return int(rest.split()[0]) * 1024
     return None
 
 
-def _group_free_bytes(root: Path) -> tuple[int, ...]:
-    """What the memory limits of control groups leave; a number beyond any memory where there is no limit."""
-    free = [1 << 62]
-    for folder, limit_name, used_name, cached_name in GROUP_LIMITS:
-        limit, used = _read(root / folder / limit_name), _read(root / folder / used_name)
-        if limit.isdigit() and used.isdigit():
-            statistics = dict(line.split() for line in _read(root / folder / "memory.stat").splitlines())
-            free.append(max(0, int(limit) - int(used) + int(statistics.get(cached_name, 0))))
-    return tuple(free)
-
-
 def _free_address_space(root: Path) -> int:
     """What `ulimit -v` leaves of this process's address space; a number beyond any memory where there is no limit."""
     limit = address_space_limit()
-    pages = _read(root / "proc/self/statm").partition(" ")[0]
+    pages = system_text(root / "proc/self/statm").partition(" ")[0]
     return limit if limit == NO_LIMIT or not pages else max(0, limit - int(pages) * os.sysconf("SC_PAGE_SIZE"))
 
 
@@ -192,25 +175,17 @@ def physical_cores(cpus: frozenset[int], root: Path = SYS) -> int:
     """How many different cores the processors belong to; as many as processors where the system reports nothing."""
     cores = set()
     for cpu in cpus:
-        siblings = _read(root / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        siblings = system_text(root / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         cores.add(siblings or str(cpu))
     return len(cores)
 
 
 def quota_cores(root: Path = SYS, otherwise: int = 1) -> int:
     """Whole cores of the control group's quota (cgroup v2, then v1); `otherwise` where there is none."""
-    quota, _, period = _read(root / "fs/cgroup/cpu.max").partition(" ")
+    quota, _, period = system_text(root / "fs/cgroup/cpu.max").partition(" ")
     if not period:
-        quota = _read(root / "fs/cgroup/cpu/cpu.cfs_quota_us")
-        period = _read(root / "fs/cgroup/cpu/cpu.cfs_period_us")
+        quota = system_text(root / "fs/cgroup/cpu/cpu.cfs_quota_us")
+        period = system_text(root / "fs/cgroup/cpu/cpu.cfs_period_us")
     if not (quota.isdigit() and period.isdigit() and int(period) > 0):  # "max", "-1" or absent: no quota
         return otherwise
     return max(1, int(quota) // int(period))
-
-
-def _read(path: Path) -> str:
-    """The text of a system file; empty where there is none."""
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

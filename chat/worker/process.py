@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -10,10 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.errors import LESS_MEMORY, NO_MEMORY, EngineError
-from chat.system.address_space import require_address_space
+from chat.errors import FEWER_THREADS, LESS_MEMORY, NO_MEMORY, NO_THREADS, EngineError
+from chat.system.process_limits import NO_LIMIT, group_limit, memory_kills, require_address_space
 from chat.system.python_child import python_child
 from chat.system.secrets import child_environment
+from chat.system.terminal_text import size_text
 from chat.system.text_files import open_log
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ ASSERTION = ("GGML_ASSERT", "GGML_ABORT", "terminate called", "what():", "error:
 SOURCE_FOLDER = re.compile(
     r"(?:[A-Za-z]:)?[^\s:(]*[/\\](?=[^\s/\\:]+\.(?:c|cc|cpp|cu|cuh|h|hpp|m|mm):\d+)"
 )  # of the machine that built it
+NOT_STARTED = {errno.EAGAIN: FEWER_THREADS, errno.EMFILE: "raise the limit of open files (`ulimit -n`)"}
 # what the backends for CUDA and HIP, for Vulkan and for Metal print before they end the process
 OUT_OF_GPU_MEMORY = re.compile(r"(CUDA|ROCm|HIP) error: out of memory|ErrorOutOfDeviceMemory|ErrorOutOfMemory")
 
@@ -67,6 +70,7 @@ class WorkerProcess:
         """
         require_address_space("the engine")
         self._log: IO[bytes] = _open_log(log_file)
+        self._memory_kills = memory_kills()
         self._log_start = os.fstat(self._log.fileno()).st_size
         try:
             self._process = subprocess.Popen(
@@ -79,7 +83,8 @@ class WorkerProcess:
                 start_new_session=True,  # Ctrl+C in the terminal reaches the parent only
             )
         except OSError as error:
-            raise EngineError(f"the engine process cannot be started: {error.strerror}") from error
+            reason, hint = error.strerror, NOT_STARTED.get(error.errno or 0)
+            raise EngineError(f"the engine process cannot be started: {reason}", hint=hint) from error
         assert self._process.stdin is not None and self._process.stdout is not None
         self.input = self._process.stdin.fileno()
         self.output = os.fdopen(os.dup(self._process.stdout.fileno()), "rb")
@@ -100,13 +105,16 @@ class WorkerProcess:
         if code < 0 and OUT_OF_GPU_MEMORY.search(tail):
             return GpuMemoryError()
         kind = IllegalInstructionError if code == -signal.SIGILL else EngineError
-        lacks_memory = code < 0 and re.search(NO_MEMORY, tail)
-        reason = "the memory ran out" if lacks_memory else _reason(code)
         again = "asking again starts the engine anew"
-        return kind(
-            f"the engine stopped: {reason}{_last_line(tail)}",
-            hint=f"{again}; {LESS_MEMORY}" if lacks_memory or code == -signal.SIGKILL else again,
-        )
+        if code == -signal.SIGKILL and memory_kills() > self._memory_kills:  # what it wrote last is not the reason
+            return kind(f"the engine stopped: {_out_of_memory()}", hint=f"{again}; {LESS_MEMORY}")
+        lacks_memory = code < 0 and re.search(NO_MEMORY, tail)
+        if code > 0 and re.search(NO_THREADS, tail):
+            reason, way = "the system allows no more threads", FEWER_THREADS
+        else:
+            reason = "the memory ran out" if lacks_memory else _reason(code)
+            way = LESS_MEMORY if lacks_memory or code == -signal.SIGKILL else ""
+        return kind(f"the engine stopped: {reason}{_last_line(tail)}", hint=f"{again}; {way}" if way else again)
 
     def _log_tail(self) -> str:
         size = os.fstat(self._log.fileno()).st_size
@@ -145,6 +153,13 @@ def _last_line(tail: str) -> str:
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     telling = [line for line in lines if any(word in line for word in ASSERTION)] or lines
     return f" ({telling[-1][:300]})" if telling else ""
+
+
+def _out_of_memory() -> str:
+    """Why the system killed the engine, where it has counted that."""
+    limit = group_limit()
+    limited = f", which its control group limits to {size_text(limit)}" if limit < NO_LIMIT else ""
+    return f"the system killed it because it ran out of memory{limited}"
 
 
 def _reason(code: int) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from chat.core.conversation import Message
 from chat.core.events import Completion, LoadProgress, Seconds, TokenCounts
 from chat.core.request import EngineOptions, Request
-from chat.errors import LESS_MEMORY, ChatError, MemoryLimitError, UsageError, fault_text, lacks_memory
+from chat.errors import LESS_MEMORY, ChatError, MemoryLimitError, UsageError, fault_text, lacks_memory, shortage_error
 from chat.worker.protocol import build, from_line, pack_error, pack_event, to_line
 
 if TYPE_CHECKING:
@@ -276,7 +276,9 @@ def _log(text: str) -> None:
 def _unexpected(error: Exception) -> ChatError:
     if lacks_memory(error):
         return MemoryLimitError("there is not enough memory to run the engine", hint=LESS_MEMORY)
-    return ChatError(f"the engine failed: {fault_text(error)}", hint="run it with `-v` and report this")
+    return shortage_error(error) or ChatError(
+        f"the engine failed: {fault_text(error)}", hint="run it with `-v` and report this"
+    )
 
 
 def main() -> None:

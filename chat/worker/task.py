@@ -12,7 +12,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from chat.errors import ChatError, EngineError, fault_text
+from chat.errors import ChatError, EngineError, fault_text, shortage_error
 from chat.worker.process import WorkerProcess
 from chat.worker.protocol import from_line, pack_error, to_line, unpack_error
 
@@ -75,7 +75,8 @@ def serve_isolated_task(task: Callable[[Message, Callable[[Message], None]], Non
         send({"error": pack_error(error)})
     except Exception as error:
         traceback.print_exc()
-        send({"error": pack_error(EngineError(f"the task failed: {fault_text(error)}"))})
+        failed = shortage_error(error) or EngineError(f"the task failed: {fault_text(error)}")
+        send({"error": pack_error(failed)})
     os._exit(0)  # the thread still waits for the parent
 
 
