@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FILE_MODE = 0o600
 LOCK_SECONDS = 20.0  # how long another program may take to open or recover the file
+PAUSE_SECONDS = 0.02  # between two attempts
 
 
 def open_file(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Connection, Recovered | None]:
@@ -98,16 +99,17 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
-    deadline = time.monotonic() + LOCK_SECONDS
+    waited = 0.0  # by no clock: the program may be stopped meanwhile
     try:
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                if waited > LOCK_SECONDS:
                     raise OSError("another program is opening it") from None
-                time.sleep(0.02)
+                time.sleep(PAUSE_SECONDS)
+                waited += PAUSE_SECONDS
             except OSError:  # this file system has no locks
                 break
         yield

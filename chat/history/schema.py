@@ -19,6 +19,7 @@ TransactionKind = Literal["IMMEDIATE", "DEFERRED"]
 
 APPLICATION_ID = 0x4D436861  # "MCha"
 BUSY_SECONDS = 15.0
+PAUSE_SECONDS = 0.02  # between two attempts
 CHECKED_BYTES = 16 << 20  # a file up to this size is checked when it is opened, a larger one as it is read
 
 # `number` grows with every row: it is the order of time, even if the clock is set back.
@@ -258,11 +259,12 @@ def _prepare(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 def _retry_while_busy(attempt: Callable[[], T]) -> T:
     """Repeat while another program holds the file: SQLite itself does not wait to change the journal mode."""
-    deadline = time.monotonic() + BUSY_SECONDS
+    waited = 0.0  # by no clock: the program may be stopped meanwhile
     while True:
         try:
             return attempt()
         except sqlite3.OperationalError as error:
-            if primary_code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+            if primary_code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or waited > BUSY_SECONDS:
                 raise
-            time.sleep(0.02)
+            time.sleep(PAUSE_SECONDS)
+            waited += PAUSE_SECONDS

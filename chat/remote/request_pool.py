@@ -24,6 +24,7 @@ PARALLEL = 8  # servers batch what comes together; llama-server's and vLLM's que
 LONGEST_OUTAGE_SECONDS = 120.0  # a server that loads a large model is back by then
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 8.0
+STOPPED_SECONDS = 5.0  # that a wait lasts too long: the program was stopped meanwhile, as by Ctrl+Z
 INTERRUPTED = Completion("", "interrupted", None, "", TokenCounts(), Seconds())
 MOST_CUTS = 5  # a request whose answers broke off so often may be what ends the server
 
@@ -216,5 +217,8 @@ class _Outage:
             is_asked_for: the server asked for the pause, so that the end of the outage does not shorten it.
         """
         with self._changed:
-            number = self._number
+            number, began = self._number, time.monotonic()
             self._changed.wait_for(lambda: stops() or (not is_asked_for and self._number != number), seconds)
+            late = time.monotonic() - began - seconds
+            if late > STOPPED_SECONDS and self._began is not None:
+                self._began += late

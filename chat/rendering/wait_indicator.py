@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 1.0  # shorter waits are not shown
 SILENCE_SECONDS = 15.0  # without a token or progress, before that is shown
 TICK_SECONDS = 0.25
+STOPPED_SECONDS = 5.0  # between two looks at a wait: the program was stopped meanwhile, as by Ctrl+Z
 
 
 @dataclass
@@ -43,6 +44,7 @@ class WaitState:
     _longest_batch_seconds: float = 0.0
     _began_at: float = field(init=False)
     _last_event_at: float = field(init=False)
+    _looked_at: float = math.inf
 
     def __post_init__(self) -> None:
         self._began_at = self._last_event_at = self.clock()
@@ -63,6 +65,11 @@ class WaitState:
             loaded_fraction: how much of the model is loaded, from 0 to 1; None if it is loaded, or if events say it.
         """
         now = self.clock()
+        stopped = now - self._looked_at
+        if stopped > STOPPED_SECONDS:  # nobody waited then
+            self._began_at += stopped
+            self._last_event_at += min(stopped, now - self._last_event_at)
+        self._looked_at = now
         waited, silent = now - self._began_at, now - self._last_event_at
         last = self._last_event
         if silent >= self._expected_silence() and loaded_fraction is None:

@@ -110,14 +110,15 @@ class StreamingReply:
         self._stored_at = time.monotonic()
         self._wait_state = WaitState(self.model_name, self.timing.patience, self.timing.silence)
         receiving = threading.Thread(target=self._receive, daemon=True, name="reply")
-        receiving.start()
         try:
+            receiving.start()
             while self._step():
                 pass
             self.view.finish()
         except Exception as error:  # in showing it: what has come of the answer is kept
             self.backend.cancel()
-            receiving.join(self.timing.grace)
+            if receiving.ident is not None:  # else the system allows no more threads
+                receiving.join(self.timing.grace)
             self.outcome.error = error
         return self.outcome
 

@@ -140,6 +140,8 @@ class WorkerProcess:
 
 
 def _open_log(path: Path | None) -> IO[bytes]:
+    if path is None and hasattr(os, "memfd_create"):  # works on a full disk too
+        return os.fdopen(os.memfd_create("engine-log"), "w+b")
     if path is None:
         return tempfile.TemporaryFile("w+b")
     if path == STDERR:  # opened by name it would have a file position of its own

@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -207,3 +208,23 @@ def test_each_line_has_one_answer_after_kills_of_the_server_and_the_client(tmp_p
     assert Counter(each["id"] for each in results) == Counter(range(MANY_LINES))
     assert all(each["text"] == f"say {each['id']}" for each in results)
     assert server.dies_after == set()
+
+
+def test_an_hour_in_which_the_program_was_stopped_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch gave up, although the server had not been asked again."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(request_pool, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    outage = request_pool._Outage()
+    assert outage.seconds() == 0
+
+    def pass_by(seconds: float) -> None:
+        def stops() -> bool:
+            clock.now += seconds
+            return True
+
+        outage.wait(2.0, stops, is_asked_for=False)
+
+    pass_by(2.5)
+    assert outage.seconds() == 2.5
+    pass_by(3602.0)
+    assert outage.seconds() == 4.5

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from chat.rendering.styled_text import Line
+
 
 class Clock:
     """A time in seconds that a test sets."""
@@ -111,31 +113,50 @@ def test_the_line_is_hidden_while_others_write_and_gone_after_its_end(monkeypatc
     assert shown.stream.getvalue() == ended
 
 
+def lines_at(wait_state: WaitState, clock: Clock, seconds: float) -> list[Line]:
+    """The lines at a time, after a look at them in every second before it."""
+    while clock.now < seconds - 1:
+        clock.now += 1
+        wait_state.lines(80)
+    clock.now = seconds
+    return wait_state.lines(80)
+
+
 def test_a_wait_without_events_is_shown_after_a_while() -> None:
-    now = 0.0
-    wait_state = WaitState("tiny", patience=1.0, silence=15.0, clock=lambda: now)
+    clock = Clock()
+    wait_state = WaitState("tiny", patience=1.0, silence=15.0, clock=clock)
     assert wait_state.lines(80) == []
-    now = 1.0
-    assert wait_state.lines(80) == [silence_line(1, 80)]
+    assert lines_at(wait_state, clock, 1.0) == [silence_line(1, 80)]
     wait_state.note(TextDelta("word"))
-    now = 15.9
-    assert wait_state.lines(80) == []
-    now = 16.0
-    assert wait_state.lines(80) == [silence_line(15, 80)]
+    assert lines_at(wait_state, clock, 15.9) == []
+    assert lines_at(wait_state, clock, 16.0) == [silence_line(15, 80)]
 
 
 def test_silence_during_a_batch_is_shown_only_if_it_is_longer_than_earlier_batches() -> None:
-    now = 0.0
-    wait_state = WaitState("tiny", patience=1.0, silence=15.0, clock=lambda: now)
+    clock = Clock()
+    wait_state = WaitState("tiny", patience=1.0, silence=15.0, clock=clock)
     first, second = PrefillProgress(0, 100, 0.0), PrefillProgress(50, 100, 20.0)
     wait_state.note(first)
-    now = 20.0
-    assert wait_state.lines(80) == [reading_line(first, 20, 80)]  # the first batch has no limit
+    assert lines_at(wait_state, clock, 20.0) == [reading_line(first, 20, 80)]  # the first batch has no limit
     wait_state.note(second)
-    now = 79.9
-    assert wait_state.lines(80) == [reading_line(second, 59, 80)]
-    now = 80.0  # three times as long as the first batch
-    assert wait_state.lines(80) == [silence_line(60, 80)]
+    assert lines_at(wait_state, clock, 79.9) == [reading_line(second, 59, 80)]
+    assert lines_at(wait_state, clock, 80.0) == [silence_line(60, 80)]  # three times as long as the first batch
+
+
+def test_an_hour_in_which_the_program_was_stopped_is_no_silence() -> None:
+    """After Ctrl+Z and `fg` an hour later, the line said that no token had come for an hour."""
+    clock = Clock()
+    wait_state = WaitState("tiny", patience=1.0, silence=15.0, clock=clock)
+    wait_state.note(TextDelta("word"))
+    assert lines_at(wait_state, clock, 10.0) == []
+    clock.now = 3610.0
+    assert wait_state.lines(80) == []
+    assert lines_at(wait_state, clock, 3614.9) == []
+    assert lines_at(wait_state, clock, 3615.0) == [silence_line(15, 80)]
+    clock.now = 7200.0
+    wait_state.note(TextDelta("word"))  # before the first look
+    assert wait_state.lines(80) == []
+    assert lines_at(wait_state, clock, 7215.0) == [silence_line(15, 80)]
 
 
 @pytest.mark.slow
