@@ -24,6 +24,8 @@ check: setup  ## lint and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin
+	$(BIN)/mypy --platform win32
 
 fast: setup  ## the tests that take no longer than about a second each
 	$(BIN)/pytest -n 3 -m "not slow"

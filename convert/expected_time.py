@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chat import platform
 from chat.errors import DataError
 from chat.system.progress import Silent
 from convert.output.tensor_writer import checksum_of, chunk_at, pack, usable_cpus, work_on_chunks
@@ -117,9 +118,9 @@ def _seconds(tensors: Sequence[Jobs], is_whole: bool, is_verified: bool) -> floa
                 for raw in pack(chunk):
                     checksum_of(raw)
                     if file is not None:
-                        os.pwrite(file, raw, 0)
+                        platform.write_at(file, raw, 0)
                         if is_verified:
-                            checksum_of(os.pread(file, raw.nbytes, 0))
+                            checksum_of(platform.read_at(file, raw.nbytes, 0))
             done.append((chunk.stop - chunk.start) * chunk.jobs[0].tensor.columns)
             return 0
 
@@ -130,10 +131,9 @@ def _seconds(tensors: Sequence[Jobs], is_whole: bool, is_verified: bool) -> floa
 
 def _memory_file(stack: ExitStack) -> int | None:
     """A file that is in memory only, as the new file's pages are at first; None where there is none."""
-    if not hasattr(os, "memfd_create"):
-        return None
-    descriptor = os.memfd_create("mistral-chat")
-    stack.callback(os.close, descriptor)
+    descriptor = platform.memory_file()
+    if descriptor is not None:
+        stack.callback(os.close, descriptor)
     return descriptor
 
 

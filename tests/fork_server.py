@@ -243,7 +243,8 @@ def import_program() -> None:
     for package in (chat, convert):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             name = module.name.rpartition(".")[2]  # the kernels are libraries, but no modules of Python
-            if name != "__main__" and "launcher" not in module.name and not name.startswith("_kernels"):
+            is_ours = name not in ("__main__", "windows") and "launcher" not in module.name
+            if is_ours and not name.startswith("_kernels"):
                 importlib.import_module(module.name)
     sys.modules["mistral_common"] = None  # type: ignore[assignment]  # gguf would import it, and it huggingface_hub
     for name in ("tests.chat.tui.scripted", "gguf", "typer._adapters"):

@@ -19,6 +19,7 @@ from tests.folders import ROOT
 # A package may import from itself and from packages that come before it in its list.
 LAYERS = (
     "chat.errors",
+    "chat.platform",
     "chat.system",
     "chat.core",
     "chat.gguf",
@@ -71,7 +72,7 @@ CONVERT_MODULES = (  # at the top of convert, after its packages
 SOURCES_OF_DRAFTS = {"convert.from_checkpoint", "convert.from_gguf", "convert.from_lora"}  # none imports another
 RUN_THE_ENGINE = {"convert.output.verify", "convert.quantize.calibrate"}  # to try a file out, to read a text with it
 ESTIMATE_MEMORY = {"convert.fit"}  # of a machine that will run the file
-SHARED_WITH_CONVERT = ("chat.errors", "chat.system", "chat.gguf", "chat.hub")
+SHARED_WITH_CONVERT = ("chat.errors", "chat.platform", "chat.system", "chat.gguf", "chat.hub")
 MOST_LINES = 400
 
 IMPORTERS = {  # outside library -> the modules that may import it; a name that ends in a dot is a whole package

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
+
+from chat import platform
 
 STAT = Path("/proc/stat")
 LOOK_SECONDS = 0.3
@@ -44,10 +45,8 @@ def _ticks(stat: Path) -> list[int] | None:
 
 def _load_share() -> float | None:
     """The load of the last minute, for systems without such a table."""
-    try:
-        return min(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0)
-    except (AttributeError, OSError):  # Windows
-        return None
+    load = platform.load_average()
+    return None if load is None else min(load / (os.cpu_count() or 1), 1.0)
 
 
 def memory_now(rollup: Path = ROLLUP) -> tuple[int | None, int | None]:
@@ -58,15 +57,6 @@ def memory_now(rollup: Path = ROLLUP) -> tuple[int | None, int | None]:
     try:
         lines = [line.split() for line in rollup.read_text().splitlines()[1:]]
     except OSError:
-        return _peak(), None
+        return platform.most_memory_used(), None
     held = {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) == 3}
     return held.get("Rss"), held.get("Private_Dirty")
-
-
-def _peak() -> int | None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

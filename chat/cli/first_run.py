@@ -195,6 +195,8 @@ def _ask(prompt: str, names: Sequence[str], environment: Environment) -> str:
     Raises:
         EOFError: stdin has ended.
     """
+    if sys.platform == "win32":  # whose console edits the line itself
+        return environment.ask(prompt)
     try:
         import readline
     except ImportError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from chat import platform
 from chat.errors import ExitCode, ModelError, UsageError
 from chat.gguf.keys import MistralChatKey, ModelKey
 from chat.hub import PREFIX, gguf_here, read_hub_name
@@ -237,7 +237,7 @@ def _fits(model: Official) -> str:
     """Whether a model fits the machine's memory: "yes", "if freed" where other programs use too much now, or "no"."""
     from chat.llama.hardware import host_free_bytes
 
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    total = platform.physical_memory()
     if model.memory_bytes <= host_free_bytes(otherwise=total):
         return "yes"
     return "if freed" if model.memory_bytes <= total else "no"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import selectors
-import signal
 import subprocess
-from contextlib import suppress
 
+from chat import platform
 from chat.errors import ContextError, FileError, UsageError, reason_text
 from chat.system.secrets import child_environment
 from chat.system.text_files import MOST_TEXT_BYTES
@@ -28,7 +27,7 @@ def run_command(command: str) -> bytes:
         raise UsageError("no command stands behind the `!`")
     try:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
+            platform.shell_command(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -41,8 +40,7 @@ def run_command(command: str) -> bytes:
         try:
             output, errors = _read_both(process, command)
         except BaseException:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            platform.kill_group(process.pid)
             raise
         code = process.wait()
     if code:

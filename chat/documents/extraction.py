@@ -5,13 +5,12 @@ Run by `chat.worker.task`: the question is an `ExtractionQuestion`, the one mess
 
 from __future__ import annotations
 
-import resource
-import sys
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.documents.archives import read_archive
 from chat.documents.document import Place
 from chat.documents.kinds import Kind
@@ -60,9 +59,8 @@ class Extract:
 def answer(question: Message, send: Callable[[Message], None]) -> None:
     """Send the text that `question`, an `ExtractionQuestion`, asks for."""
     asked = build(ExtractionQuestion, question)
-    resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
-    if sys.platform == "linux":  # elsewhere it limits what is reserved, not what is used
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
+    platform.limit_processor_seconds(MOST_SECONDS)
+    platform.limit_memory(MOST_MEMORY_BYTES)
     try:
         extract = _read(Path(asked.path), asked.name, Kind(asked.kind))
     except ImportError as error:

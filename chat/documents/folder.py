@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.documents.document import Document
 from chat.documents.kinds import HEAD_BYTES, Kind, kind_of
 from chat.documents.plain_text import decode
@@ -156,7 +157,7 @@ def _read(path: Path) -> bytes:
     Raises:
         OSError: it cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | platform.NON_BLOCKING | platform.NO_FOLLOW | platform.BINARY)
     with os.fdopen(descriptor, "rb") as file:
         return file.read(MOST_FILE_BYTES) or b""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from stat import S_IMODE, S_ISREG
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.errors import DataError
 from chat.history.recovery import Recovered, recover
 from chat.history.schema import CHECKED_BYTES, DamagedError, RefusedError, check_version, connect_file
@@ -93,25 +95,17 @@ def _make_all_private(path: Path) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lock the folder, so that no other program opens a history that is being recovered."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where an open file cannot be replaced
+    if sys.platform == "win32":  # where an open file cannot be replaced, and no folder opened
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     waited = 0.0  # by no clock: the program may be stopped meanwhile
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if waited > LOCK_SECONDS:
-                    raise OSError("another program is opening it") from None
-                time.sleep(PAUSE_SECONDS)
-                waited += PAUSE_SECONDS
-            except OSError:  # this file system has no locks
-                break
+        while not platform.lock_file(descriptor):
+            if waited > LOCK_SECONDS:
+                raise OSError("another program is opening it")
+            time.sleep(PAUSE_SECONDS)
+            waited += PAUSE_SECONDS
         yield
     finally:
         os.close(descriptor)

@@ -12,6 +12,7 @@ import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO
 
+from chat import platform
 from chat.errors import DataError, FileError
 from chat.hub.client import BrokenOffError, answer, lock_file, refuse_web_page, with_retries
 from chat.system.terminal_text import size_text
@@ -94,7 +95,8 @@ def _download(
 ) -> None:
     partial = cache.partial(file.digest)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b", buffering=0) as stream:
+    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | platform.NO_FOLLOW | platform.BINARY, 0o666)
+    with os.fdopen(descriptor, "r+b", buffering=0) as stream:
         transfer = _Transfer(listing, file, stream, progress)
         if transfer.resumed and not transfer.finish(say):
             say(f"the partial file of {file.name} is damaged: it is downloaded again")

@@ -14,6 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from chat import platform
 from chat.errors import UsageError
 from chat.system.python_child import python_child
 from chat.system.secrets import child_environment
@@ -197,15 +198,9 @@ def reason(text: str) -> str:
 
 def main() -> None:
     """Compile the constraint on stdin."""
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    except (ImportError, ValueError, OSError):
-        pass  # the time limit remains
+    platform.limit_memory(MEMORY_BYTES)
     call = json.load(sys.stdin)
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_PROF, call["seconds"])  # its signal ends the process
+    platform.limit_processor_seconds(call["seconds"])
     try:
         grammar = _grammar(call["kind"], call["source"], call["space"])
         error = _error(grammar)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from chat.llama.library import ggml
+from chat.platform import page_bytes
 from chat.system.process_limits import NO_LIMIT, ROOT, address_space_limit, group_free_bytes, system_text
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _free_address_space(root: Path) -> int:
     """What `ulimit -v` leaves of this process's address space; a number beyond any memory where there is no limit."""
     limit = address_space_limit()
     pages = system_text(root / "proc/self/statm").partition(" ")[0]
-    return limit if limit == NO_LIMIT or not pages else max(0, limit - int(pages) * os.sysconf("SC_PAGE_SIZE"))
+    return limit if limit == NO_LIMIT or not pages else max(0, limit - int(pages) * page_bytes())
 
 
 def _cpu_free_bytes() -> int:

@@ -15,6 +15,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from chat import platform
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -99,8 +101,7 @@ def ggml() -> ctypes.CDLL:
     """ggml, the library below llama.cpp; llama-cpp-python does not bind its functions."""
     llama()
     folder = importlib.util.find_spec("llama_cpp").submodule_search_locations[0]  # type: ignore[union-attr,index]
-    names = {"darwin": "libggml.dylib", "win32": "ggml.dll"}
-    return ctypes.CDLL(os.path.join(folder, "lib", names.get(sys.platform, "libggml.so")))  # noqa: PTH118
+    return ctypes.CDLL(os.path.join(folder, "lib", platform.library_file("ggml")))  # noqa: PTH118
 
 
 def _bindings() -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.errors import MemoryLimitError
 from chat.system.terminal_text import size_text
 
@@ -52,12 +53,8 @@ HINT = "`ulimit -v unlimited` lifts the limit"
 
 def address_space_limit() -> int:
     """The bytes that this process and each of its children may map; `NO_LIMIT` where there is none."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return NO_LIMIT
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return NO_LIMIT if limit == resource.RLIM_INFINITY else limit
+    limit = platform.address_space_limit()
+    return NO_LIMIT if limit is None else limit
 
 
 def require_address_space(what: str) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from chat import platform
 from chat.errors import DataError, FileError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 MOST_TEXT_BYTES = 64 << 20  # no prompt is longer: the largest contexts hold a few million tokens
 
 READ_BYTES = 1 << 20  # at a time: a read reserves all that it asks for
-STREAM_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY
+STREAM_FLAGS = os.O_WRONLY | os.O_APPEND | platform.NO_TERMINAL | platform.BINARY
 LONGEST_CHAIN = 40  # links, as Linux allows
 LONGEST_BEGINNING = 200  # bytes of a file's name in that of its temporary file; 255 is the most for a name
 _DESCRIPTORS = re.compile(r"/dev/fd|/proc/(self|\d+)(/task/\d+)?/fd")
@@ -188,10 +189,11 @@ def open_log(path: Path) -> IO[bytes]:
     try:
         _check_name(path)
         if is_stream(path) and stat.S_ISFIFO(path.stat().st_mode):  # else opening would wait for a reader
-            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-            os.set_blocking(descriptor, True)
+            descriptor = os.open(path, os.O_WRONLY | platform.NON_BLOCKING)
+            platform.make_blocking(descriptor)
             return os.fdopen(descriptor, "wb", buffering=0)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | platform.NO_TERMINAL | platform.BINARY
+        descriptor = os.open(path, flags, 0o600)
         return os.fdopen(descriptor, "r+b", buffering=0)
     except OSError as error:
         reason = "nobody reads this pipe" if error.errno == errno.ENXIO else error.strerror

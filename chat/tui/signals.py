@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.system.interrupts import signal_handlers
 from chat.tui.event_queue import SessionEvent
 
@@ -78,7 +78,7 @@ class Signals:
 
     def lose_terminal(self) -> None:
         """End as after a hangup, because the terminal is gone."""
-        self.ending_signal = self.ending_signal or signal.SIGHUP
+        self.ending_signal = self.ending_signal or platform.HANGUP
         self.is_hurried = True
 
     def _interrupt(self, _number: int, _frame: object) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from chat import platform
 from chat.system.environment import Environment
 from chat.system.interrupts import signal_handlers
 
@@ -103,12 +103,8 @@ class TtyModes:
         modes = self._modes() if self._original is not None else None
         if modes is None:
             return
-        import termios
-
         self._is_raw = True
-        modes[0] &= ~termios.ICRNL  # so that Enter comes to the next prompt as Enter
-        modes[3] &= ~(termios.ECHO | termios.ICANON)
-        self._set_modes(modes)
+        self._set_modes(platform.raw_modes(modes))
         self.mark_pastes(True)
 
     def _restore(self) -> None:
@@ -149,30 +145,18 @@ class TtyModes:
     def _modes(self) -> Any:
         """The present modes as termios gives them; None without a terminal."""
         try:
-            import termios
-        except ImportError:
-            return None
-        try:
-            return termios.tcgetattr(self._environment.stdin.fileno())
-        except (OSError, ValueError, AttributeError, termios.error):
+            return platform.terminal_modes(self._environment.stdin.fileno())
+        except (OSError, ValueError, AttributeError):
             return None
 
     def _set_modes(self, modes: Any) -> None:
-        if modes is None:
-            return
-        import termios
-
-        with contextlib.suppress(OSError, ValueError, termios.error):
-            termios.tcsetattr(self._environment.stdin.fileno(), termios.TCSADRAIN, modes)
+        if modes is not None:
+            with contextlib.suppress(OSError, ValueError):
+                platform.set_terminal_modes(self._environment.stdin.fileno(), modes)
 
     def _waiting_keys(self) -> str:
         """Keys that wait in the terminal already; Enter and Ctrl+D are translated back to what they send now."""
-        import fcntl
-        import termios
-
         with contextlib.suppress(OSError):
-            descriptor = self._environment.stdin.fileno()
-            count = int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
-            if count:
-                return os.read(descriptor, count).translate(ENTER_AND_END).decode("utf-8", "replace")
+            keys = platform.waiting_bytes(self._environment.stdin.fileno())
+            return keys.translate(ENTER_AND_END).decode("utf-8", "replace")
         return ""

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.errors import FEWER_THREADS, LESS_MEMORY, NO_MEMORY, NO_THREADS, EngineError
 from chat.system.process_limits import NO_LIMIT, group_limit, memory_kills, require_address_space
 from chat.system.python_child import python_child
@@ -106,21 +107,21 @@ class WorkerProcess:
             return GpuMemoryError()
         kind = IllegalInstructionError if code == -signal.SIGILL else EngineError
         again = "asking again starts the engine anew"
-        if code == -signal.SIGKILL and memory_kills() > self._memory_kills:  # what it wrote last is not the reason
+        if code == platform.KILLED and memory_kills() > self._memory_kills:  # what it wrote last is not the reason
             return kind(f"the engine stopped: {_out_of_memory()}", hint=f"{again}; {LESS_MEMORY}")
         lacks_memory = code < 0 and re.search(NO_MEMORY, tail)
         if code > 0 and re.search(NO_THREADS, tail):
             reason, way = "the system allows no more threads", FEWER_THREADS
         else:
             reason = "the memory ran out" if lacks_memory else _reason(code)
-            way = LESS_MEMORY if lacks_memory or code == -signal.SIGKILL else ""
+            way = LESS_MEMORY if lacks_memory or code == platform.KILLED else ""
         return kind(f"the engine stopped: {reason}{_last_line(tail)}", hint=f"{again}; {way}" if way else again)
 
     def _log_tail(self) -> str:
         size = os.fstat(self._log.fileno()).st_size
         start = max(self._log_start, size - LOG_TAIL_BYTES)
         try:
-            return os.pread(self._log.fileno(), size - start, start).decode("utf-8", "replace")
+            return platform.read_at(self._log.fileno(), size - start, start).decode("utf-8", "replace")
         except OSError:  # a log that cannot be read, such as a terminal: the user has seen its end
             return ""
 

@@ -8,6 +8,7 @@ from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.errors import DataError, FileError
 
 if TYPE_CHECKING:
@@ -84,15 +85,15 @@ class MappedFile:
         """Have the disk fetch a range that is wanted soon, so that nobody waits for it page by page."""
         first = offset // mmap.PAGESIZE * mmap.PAGESIZE
         last = min(offset + nbytes, self.size)
-        if last > first and hasattr(mmap, "MADV_WILLNEED"):
-            self._map.madvise(mmap.MADV_WILLNEED, first, last - first)
+        if last > first:
+            platform.prefetch(self._map, first, last - first)
 
     def release(self, offset: int, nbytes: int) -> None:
         """Unmap the whole pages within a range that has been used; reading them again maps them again."""
         first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
         last = (offset + nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if last > first and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+        if last > first:
+            platform.release(self._map, first, last - first)
 
 
 @dataclass(frozen=True)

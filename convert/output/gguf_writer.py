@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import shutil
 from functools import cache
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.errors import FileError
 from chat.system.terminal_text import size_text
 from chat.system.text_files import is_stream, real_path
@@ -85,10 +85,11 @@ def free_bytes(*paths: Path) -> int:
     free = shutil.disk_usage(folder).free
     for path in paths:
         with contextlib.suppress(OSError):
-            free += partial_path(path).lstat().st_blocks * 512
+            free += platform.allocated_bytes(partial_path(path).lstat())
     return free
 
 
+FLAGS = os.O_RDWR | platform.NO_FOLLOW | platform.BINARY
 FLUSHED_BYTES = 1 << 25  # that the disk begins to write at a time
 SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
 
@@ -118,7 +119,7 @@ class PartialFile:
         view, start = memoryview(data).cast("B"), offset
         try:
             while view:
-                written = os.pwrite(self._descriptor, view, offset)
+                written = platform.write_at(self._descriptor, view, offset)
                 view, offset = view[written:], offset + written
         except OSError as error:
             raise FileError(f"{self.path}: {error.strerror} while writing") from error
@@ -200,37 +201,27 @@ def _open_exclusively(partial: Path) -> int:
     """Create the partial file and lock it; an unlocked leftover is removed."""
     while True:
         try:
-            descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(partial, FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             _remove_leftover(partial)
             continue
-        if _lock(descriptor) and _is_same_file(descriptor, partial):
+        if platform.lock_file(descriptor) and _is_same_file(descriptor, partial):
             return descriptor
         os.close(descriptor)  # between the two calls another run removed it as a leftover
 
 
 def _remove_leftover(partial: Path) -> None:
     try:
-        descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(partial, FLAGS)
     except FileNotFoundError:
         return
     try:
-        if not _lock(descriptor):
+        if not platform.lock_file(descriptor):
             raise FileError(f"{partial}: another conversion is writing this file", hint="wait for it, or use `-o`")
         if _is_same_file(descriptor, partial):
             partial.unlink()
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # a file system without locks
-    return True
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:
@@ -252,7 +243,7 @@ def _finish(file: PartialFile, descriptor: int, path: Path, *, overwrite: bool) 
     try:
         mask = os.umask(0o077)
         os.umask(mask)
-        os.fchmod(descriptor, 0o666 & ~mask)
+        platform.set_file_mode(descriptor, 0o666 & ~mask)
         file.sync()
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from error
@@ -276,10 +267,6 @@ def _publish(files: Sequence[PartialFile], paths: Sequence[Path]) -> None:
             raise FileError(f"{path}: {error.strerror}") from error
         raise
     try:
-        folder = os.open(files[0].path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        platform.sync_folder(files[0].path.parent)
     except OSError as error:
         raise FileError(f"{paths[0]}: {error.strerror}") from error

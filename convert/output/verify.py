@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from chat import platform
 from chat.errors import ChatError, DataError, FileError, MemoryLimitError
 from chat.gguf.keys import ModelKey
 from chat.gguf.reader import read_gguf
@@ -140,7 +141,7 @@ def _four_axes(tensor: PlannedTensor) -> tuple[int, ...]:
 
 
 def _checksum_at(descriptor: int, written: Checksum) -> int:
-    return checksum_of(os.pread(descriptor, written.nbytes, written.offset))
+    return checksum_of(platform.read_at(descriptor, written.nbytes, written.offset))
 
 
 def _read_at(file: BinaryIO, offset: int, nbytes: int) -> bytes:

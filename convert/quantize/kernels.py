@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chat import platform
 from chat.errors import ChatError, DataError
 from chat.gguf import types
 from convert.checkpoint.rows import READ_AHEAD
@@ -39,7 +39,7 @@ def library_path() -> Path:
     Raises:
         ChatError: it is not installed.
     """
-    name = "libggml-base.dylib" if sys.platform == "darwin" else "libggml-base.so"
+    name = platform.library_file("ggml-base")
     folder = os.environ.get("LLAMA_CPP_LIB_PATH")  # llama-cpp-python's own override
     if folder is None:
         spec = importlib.util.find_spec("llama_cpp")

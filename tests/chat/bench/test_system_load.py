@@ -38,9 +38,9 @@ def test_without_a_table_the_load_counts_and_without_a_load_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system_load.os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(system_load.os, "getloadavg", lambda: (1.0, 9.0, 9.0), raising=False)
+    monkeypatch.setattr(system_load.platform, "load_average", lambda: 1.0)
     assert busy_fraction(tmp_path / "missing") == 0.25
-    monkeypatch.delattr(system_load.os, "getloadavg")
+    monkeypatch.setattr(system_load.platform, "load_average", lambda: None)
     assert busy_fraction(tmp_path / "missing") is None
 
 
