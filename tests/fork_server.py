@@ -2,8 +2,8 @@
 
 A run begins as a fresh interpreter would: its own arguments, environment, folder, standard streams and, where asked
 for, its own session and terminal. It ends as an interpreter does, too, but for the memory: to free each object would
-copy every page that it shares with the server, which takes longer than most runs. The engine's library and
-huggingface_hub, which read the environment when they are imported, are left to the run.
+copy every page that it shares with the server, which takes longer than most runs. huggingface_hub, which reads the
+environment when it is imported, is left to the run; llama.cpp's library is loaded, but no backend of it initialised.
 
 A run starts its engine by another `fork` where it has a single thread then, and by a new interpreter where it has more.
 """
@@ -33,8 +33,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = str(Path(__file__).resolve().parent.parent)
-READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE", "MALLOC", "OPENBLAS", "OMP_")  # how variables begin
+# how the variables begin that Python and the libraries read before a run could change them
+READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE", "MALLOC", "OPENBLAS", "OMP_", "LLAMA_CPP_")
 PYTHON_CHILD = str(Path(ROOT) / "chat" / "system" / "python_child.py")  # runs a module of ours, such as the engine's
+IMPORTED_LATER = (
+    "tests.chat.tui.scripted",
+    "gguf",
+    "llguidance.gbnf_to_lark",
+    "markdown_it.tree",
+    "prompt_toolkit.input.vt100",
+    "prompt_toolkit.patch_stdout",
+    "rich.console",
+    "rich.markdown",
+    "tiktoken",
+    "typer._adapters",  # pydantic, at the first argument that Typer reads
+)
 LENGTH_BYTES = 8
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
@@ -236,9 +249,13 @@ def _run_in_place(
 
 
 def import_program() -> None:
-    """Import each module of the program but its beginning, and the scripted engine of the sessions in tests."""
+    """Import each module of the program but its beginning, what these import later, and the tests' scripted engine."""
     import chat
     import convert
+    from chat.core.conversation import Message
+    from chat.core.request import EngineOptions, Request
+    from chat.llama import library
+    from chat.worker import protocol
 
     for package in (chat, convert):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
@@ -247,9 +264,14 @@ def import_program() -> None:
             if is_ours and not name.startswith("_kernels"):
                 importlib.import_module(module.name)
     sys.modules["mistral_common"] = None  # type: ignore[assignment]  # gguf would import it, and it huggingface_hub
-    for name in ("tests.chat.tui.scripted", "gguf", "typer._adapters"):
-        importlib.import_module(name)  # Typer imports pydantic at the first argument that it reads
+    for name in IMPORTED_LATER:
+        importlib.import_module(name)
     del sys.modules["mistral_common"]
+    for kind in (*protocol.EVENTS.values(), Message, EngineOptions, Request):
+        protocol._hints(kind)
+    os.environ["GGML_NO_BACKTRACE"] = "1"  # read when the library is loaded; `llama` sets it, too
+    library._bindings()
+    del os.environ["GGML_NO_BACKTRACE"]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Pack weights as GPTQ, AWQ and FP8 programs do, written from their formulas one number at a time. For tests only."""
+"""Pack weights as GPTQ, AWQ and FP8 programs do, from their formulas, one row of numbers at a time. For tests only."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def write_json(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(values))
 
 
-def with_number(word: int, place: int, bits: int, number: int) -> int:
-    """A word with one number added to it."""
-    assert 0 <= number < 1 << bits
-    return word | number << place * bits
+def add_numbers(words: Array, place: int, bits: int, numbers: Array) -> None:
+    """Put one number into each of the words."""
+    assert ((numbers >= 0) & (numbers < 1 << bits)).all()
+    words |= numbers.astype(np.uint32) << np.uint32(place * bits)
 
 
-def as_words(values: list[list[int]]) -> Array:
-    """Whole numbers as signed 32-bit words."""
-    return np.array(values, dtype=np.uint64).astype(np.uint32).view(np.int32)
+def no_words(*shape: int) -> Array:
+    """32-bit words without a number in them."""
+    return np.zeros(shape, np.uint32)
 
 
 def gptq(
@@ -59,21 +59,18 @@ def gptq(
     order = np.arange(inputs) // group
     if is_sorted:  # groups follow the sizes of activations, not the inputs' places
         order = order[generator.permutation(inputs)]
-    qweight = [[0] * outputs for _ in range(inputs // each)]
+    qweight = no_words(inputs // each, outputs)
     for i in range(inputs):
-        for o in range(outputs):
-            qweight[i // each][o] = with_number(qweight[i // each][o], i % each, bits, int(numbers[i, o]))
-    qzeros = [[0] * (outputs // each) for _ in range(groups)]
-    for g in range(groups):
-        for o in range(outputs):
-            stored = int(zeros[g, o]) if is_v2 else (int(zeros[g, o]) - 1) % levels
-            qzeros[g][o // each] = with_number(qzeros[g][o // each], o % each, bits, stored)
+        add_numbers(qweight[i // each], i % each, bits, numbers[i])
+    qzeros = no_words(groups, outputs // each)
+    for o in range(outputs):
+        add_numbers(qzeros[:, o // each], o % each, bits, zeros[:, o] if is_v2 else (zeros[:, o] - 1) % levels)
     weight = np.empty((outputs, inputs))
     for i in range(inputs):
         weight[:, i] = scales[order[i]].astype(np.float64) * (numbers[i] - zeros[order[i]])
     tensors = {
-        "qweight": as_words(qweight),
-        "qzeros": as_words(qzeros),
+        "qweight": qweight.view(np.int32),
+        "qzeros": qzeros.view(np.int32),
         "scales": scales,
         "g_idx": order.astype(np.int32),
     }
@@ -89,13 +86,11 @@ def awq(outputs: int, inputs: int, group: int, seed: int) -> tuple[dict[str, Arr
     places = [0, 2, 4, 6, 1, 3, 5, 7]  # AutoAWQ's order_map: nibble n of a word is the column with this number
 
     def pack(matrix: Array) -> Array:
-        words = [[0] * (outputs // 8) for _ in range(len(matrix))]
-        for row in range(len(matrix)):
-            for column in range(outputs // 8):
-                for nibble in range(8):
-                    number = int(matrix[row, column * 8 + places[nibble]])
-                    words[row][column] = with_number(words[row][column], nibble, 4, number)
-        return as_words(words)
+        words = no_words(len(matrix), outputs // 8)
+        for column in range(outputs // 8):
+            for nibble in range(8):
+                add_numbers(words[:, column], nibble, 4, matrix[:, column * 8 + places[nibble]])
+        return words.view(np.int32)
 
     weight = np.empty((outputs, inputs))
     for i in range(inputs):
@@ -115,20 +110,19 @@ def packed_integers(
     order = np.arange(inputs) // group
     if is_sorted:
         order = order[generator.permutation(inputs)]
-    words = [[0] * -(-inputs // each) for _ in range(outputs)]
-    zero_words = [[0] * groups for _ in range(-(-outputs // each))]
+    words = no_words(outputs, -(-inputs // each))
+    for i in range(inputs):
+        add_numbers(words[:, i // each], i % each, bits, numbers[:, i])
+    zero_words = no_words(-(-outputs // each), groups)
     for o in range(outputs):
-        for i in range(inputs):
-            words[o][i // each] = with_number(words[o][i // each], i % each, bits, int(numbers[o, i]))
-        for g in range(groups):
-            zero_words[o // each][g] = with_number(zero_words[o // each][g], o % each, bits, int(zeros[o, g]))
+        add_numbers(zero_words[o // each], o % each, bits, zeros[o])
     tensors = {
-        "weight_packed": as_words(words),
+        "weight_packed": words.view(np.int32),
         "weight_scale": scales,
         "weight_shape": np.array([outputs, inputs], np.int64),
     }
     if has_zeros:
-        tensors["weight_zero_point"] = as_words(zero_words)
+        tensors["weight_zero_point"] = zero_words.view(np.int32)
     if is_sorted:
         tensors["weight_g_idx"] = order.astype(np.int32)
     weight = np.empty((outputs, inputs))
@@ -148,21 +142,18 @@ def float4(outputs: int, inputs: int, seed: int, scheme: str) -> tuple[dict[str,
     codes = generator.integers(0, 16, (outputs, inputs))
     scales = generator.integers(110, 120, (outputs, inputs // size)).astype(np.uint8)
     factor = np.float32(generator.random() + 0.5)
-    packed = np.zeros((outputs, inputs // 2), np.uint8)
-    weight = np.empty((outputs, inputs))
-    for o in range(outputs):
-        for i in range(inputs):
-            packed[o, i // 2] |= int(codes[o, i]) << 4 * (i % 2)
-            code, scale = int(codes[o, i]), int(scales[o, i // size])
-            exponent, fraction = code >> 1 & 3, code & 1
-            value = fraction / 2 if exponent == 0 else (1 + fraction / 2) * 2.0 ** (exponent - 1)
-            value = -value if code & 8 else value
-            if scheme == "mxfp4":
-                weight[o, i] = value * 2.0 ** (scale - 127)
-            elif scheme == "nvfp4":
-                weight[o, i] = value * np.float32(e4m3(scale) / factor)
-            else:
-                weight[o, i] = value * np.float32(e4m3(scale) * factor)
+    packed = (codes[:, ::2] | codes[:, 1::2] << 4).astype(np.uint8)
+    values = []
+    for code in range(16):
+        exponent, fraction = code >> 1 & 3, code & 1
+        value = fraction / 2 if exponent == 0 else (1 + fraction / 2) * 2.0 ** (exponent - 1)
+        values.append(-value if code & 8 else value)
+    if scheme == "mxfp4":
+        steps = 2.0 ** (scales.astype(np.float64) - 127)
+    else:
+        float8s = np.array([e4m3(scale) for scale in range(256)], np.float32)[scales]
+        steps = float8s / factor if scheme == "nvfp4" else float8s * factor
+    weight = (np.array(values, np.float32)[codes] * np.repeat(steps, size, axis=1)).astype(np.float64)
     name = "weight" if scheme == "modelopt" else "weight_packed"
     tensors = {name: packed, "weight_scale": scales, "input_scale": np.ones(1, np.float32)}
     if scheme == "nvfp4":
