@@ -77,8 +77,11 @@ def _text(text: str | bytes) -> bytes:
 
 def _value(entry: KeyValue) -> bytes:
     if isinstance(entry.value, tuple):
-        head = struct.pack("<IIQ", ARRAY, _TYPE_IDS[entry.kind], len(entry.value))
-        return head + b"".join(_scalar(entry.kind, item) for item in entry.value)
+        count = len(entry.value)
+        head = struct.pack("<IIQ", ARRAY, _TYPE_IDS[entry.kind], count)
+        if entry.kind == "str":
+            return head + b"".join(_scalar(entry.kind, item) for item in entry.value)
+        return head + struct.pack(f"<{count}{_LAYOUTS[entry.kind][1:]}", *entry.value)
     return struct.pack("<I", _TYPE_IDS[entry.kind]) + _scalar(entry.kind, entry.value)
 
 

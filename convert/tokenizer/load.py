@@ -157,7 +157,9 @@ def _unknown_versions(folder: Path) -> list[Path]:
 def _read_sentencepiece(path: Path) -> GgufVocabulary:
     content = read_small_file(path)
     model = parse_sentencepiece(content, str(path))
-    pieces = tuple(replace(piece, type=_stored_type(piece)) for piece in model.pieces)
+    pieces = tuple(
+        piece if (kind := _stored_type(piece)) is piece.type else replace(piece, type=kind) for piece in model.pieces
+    )
     known = _format_of_file(path, content)
     version = "" if known else _unknown_version_of(path, content)
     return GgufVocabulary(
@@ -223,7 +225,8 @@ def _with_notes(vocabulary: GgufVocabulary, notes: TokenizerNotes, size: int, fi
     for known in map(ids.get, map(str.encode, notes.special)):
         if known is not None and _MARKER.fullmatch(pieces[known].text) and pieces[known].type in _ORDINARY:
             pieces[known] = replace(pieces[known], type=PieceType.CONTROL)
-    unnamed = [token for token, piece in enumerate(pieces) if piece == unused_piece(token)]
+    unused = [(token, piece) for token, piece in enumerate(pieces) if piece.type is PieceType.UNUSED]
+    unnamed = [token for token, piece in unused if piece == unused_piece(token)]
     if unnamed:
         warnings.append(_unnamed_rows(unnamed))
     named = ids.get(notes.eos.encode()) if notes.eos else None

@@ -121,8 +121,8 @@ def _fields(message: memoryview, count: Iterator[int]) -> Iterator[tuple[int, in
     Raises:
         ValueError: the message is damaged, or the file has too many fields.
     """
-    at = 0
-    while at < len(message):
+    at, size = 0, len(message)
+    while at < size:
         if next(count) > FIELD_LIMIT:
             raise ValueError(f"more than {FIELD_LIMIT:,} fields")
         tag, at = _varint(message, at)
@@ -137,13 +137,16 @@ def _fields(message: memoryview, count: Iterator[int]) -> Iterator[tuple[int, in
             length = 8 if wire == _FIXED64 else 4
         else:
             raise ValueError(f"wire type {wire} at byte {at}")
-        if length > len(message) - at:
+        if length > size - at:
             raise ValueError(f"it ends within field {number}")
         yield number, message[at : at + length]
         at += length
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = message[at]
+    if value < 0x80:  # as nearly all are
+        return value, at + 1
     value = 0
     for shift in range(0, 70, 7):
         byte = message[at]
