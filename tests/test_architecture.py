@@ -134,9 +134,9 @@ def imports(module: str, *, types_only: bool = False) -> frozenset[str]:
 
     def visit(node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
-            if not types_only and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            if not isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):  # holds no statement
                 continue
-            if isinstance(child, ast.expr):  # holds no statement
+            if not types_only and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
                 continue
             if isinstance(child, ast.Import):
                 names.update(alias.name for alias in child.names)
@@ -308,14 +308,18 @@ def test_importing_a_package_imports_nothing_else(top: str) -> None:
     assert imports(top) <= {"__future__"}
 
 
+STARTS_PROCESSES = re.compile(r"(subprocess\.\w+|os\.(system|popen|spawn\w*|exec\w*|posix_spawnp?)|Popen)")
+
+
 def test_every_child_process_gets_an_environment_without_keys() -> None:
     """A process that inherits the environment has the key of a server, which others of the same user can read."""
     lacking = []
     for path in (*ROOT.glob("chat/**/*.py"), *ROOT.glob("convert/**/*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and re.fullmatch(
-                r"(subprocess\.\w+|os\.(system|popen|spawn\w*|exec\w*|posix_spawnp?)|Popen)", ast.unparse(node.func)
-            ):
+        text = path.read_text(encoding="utf-8")
+        if not STARTS_PROCESSES.search(text):
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and STARTS_PROCESSES.fullmatch(ast.unparse(node.func)):
                 given = next((ast.unparse(each.value) for each in node.keywords if each.arg == "env"), "")
                 if (
                     not given.startswith("child_environment(")

@@ -30,7 +30,7 @@ from tests.chat.tui.pseudo_terminal import CTRL_D, ENTER, Terminal
 from tests.folders import CHECKPOINTS
 from tests.grids import FULL
 from tests.processes import children_of, ends
-from tests.program import PROGRAM, Popen
+from tests.program import PROGRAM, Popen, run_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,7 +160,7 @@ def asked_cold_and_warm(home: Path, other: Path) -> tuple[dict[str, Any], dict[s
             state.unlink()
         environment = {**os.environ, "MISTRAL_CHAT_HOME": str(other), "MISTRAL_CHAT_THREADS": "1"}
         command = [*PRECISE_PROGRAM, "-c", "--temperature", "0", "-n", "40", "--json", LAST]
-        said = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=other, check=False)
+        said = run_command(command, env=environment, capture_output=True, text=True, cwd=other)
         assert said.returncode == 0, said.stderr
         answers.append(json.loads(said.stdout))
         shutil.rmtree(other)

@@ -20,7 +20,7 @@ from chat.gguf.reader import read_gguf
 from chat.llama.model import LoadSettings, Model
 from chat.llama.tokenizer.tokenizer import Tokenizer
 from convert.tokenizer.load import read_vocabulary
-from convert.tokenizer.sentencepiece_file import Piece, PieceType
+from convert.tokenizer.sentencepiece_file import Piece, PieceType, SentencePieceFile, parse_sentencepiece
 from convert.tokenizer.tekken import parse_tekken
 from convert.tokenizer.vocabulary import GgufVocabulary as Stored
 from tests.grids import FULL
@@ -164,10 +164,13 @@ def write_vocabulary(path: Path, stored: Stored, **more: str) -> Path:
     return path
 
 
+@cache
+def sentencepiece_file(name: str) -> SentencePieceFile:
+    """A real file."""
+    return parse_sentencepiece((DATA / SENTENCEPIECE[name][0]).read_bytes(), "tokenizer.model")
+
+
 def small_sentencepiece(*added: tuple[str, PieceType]) -> Stored:
     """v1's vocabulary with more pieces at its end, as fine-tunes add them."""
-    from convert.tokenizer.sentencepiece_file import parse_sentencepiece
-
-    file = parse_sentencepiece((DATA / SENTENCEPIECE["v1"][0]).read_bytes(), "tokenizer.model")
-    pieces = (*file.pieces, *(Piece(name.encode(), -1000.0, kind) for name, kind in added))
+    pieces = (*sentencepiece_file("v1").pieces, *(Piece(name.encode(), -1000.0, kind) for name, kind in added))
     return Stored("llama", "default", pieces, bos=1, eos=2)

@@ -41,8 +41,8 @@ from tests.grids import FULL
 
 
 def made(source: Path, output: Path, kind: str | None = None, **more: Any) -> Path:
-    """A checkpoint or a GGUF as another GGUF."""
-    convert(ConversionOptions(source, output, kind, **more))
+    """A checkpoint or a GGUF as another GGUF, whose bytes the tests compare with others."""
+    convert(ConversionOptions(source, output, kind, **{"verify": FULL, **more}))
     return output
 
 

@@ -28,7 +28,7 @@ def model(request: pytest.FixtureRequest, make: Make) -> Path:
 
 
 def answer(model: Path, *flags: object) -> dict[str, object]:
-    command = [sys.executable, "-m", "chat", "-m", model, "--json", "-n", 200, "--threads", 1, *flags]
+    command = [sys.executable, "-m", "chat", "-m", model, "--json", "-n", 120, "--threads", 1, *flags]
     done = run_command([*map(str, command), "one two three " * 10], stdin=subprocess.DEVNULL, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     plain: dict[str, object] = json.loads(done.stdout)

@@ -56,7 +56,7 @@ def test_a_page_becomes_markdown_without_scripts_and_pictures(tmp_path: Path) ->
     main = b"<body><p>around</p><main><p>inside</p></main></body>"
     assert opened(tmp_path, "main.htm", main).text == "inside"
     assert "page without text" in refusal(tmp_path, "empty.html", b"<script>draw()</script>")
-    assert "is nested too deeply" in refusal(tmp_path, "deep.html", b"<div>" * 100_000)
+    assert "is nested too deeply" in refusal(tmp_path, "deep.html", b"<div>" * 20_000)
 
 
 def test_a_word_document_becomes_markdown(tmp_path: Path) -> None:
@@ -133,7 +133,10 @@ def test_other_and_damaged_archives_are_refused(parts: dict[str, str], what: str
 
 def test_an_archive_that_is_huge_when_unpacked_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.docx"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("word/document.xml", "w") as part:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("word/document.xml", "w") as part,
+    ):
         for _ in range(257):
             part.write(bytes(1 << 20))
     with pytest.raises(DataError, match=r"is larger than the limit of 256 MiB when it is unpacked"):

@@ -164,7 +164,7 @@ class Terminal:
 
     def cursor_line(self) -> str:
         """The line that the cursor is on, without trailing spaces."""
-        return self.lines()[self.screen.cursor.y]
+        return row_of(self.screen, self.screen.buffer.get(self.screen.cursor.y)).rstrip()
 
     def before_cursor(self) -> str:
         """The screen up to the cursor, without line breaks between its rows."""

@@ -74,7 +74,7 @@ def test_the_screen_shows_the_blocks_that_are_found(name: str) -> None:
 
 @pytest.mark.slow
 def test_no_order_of_lines_makes_a_difference_to_the_screen() -> None:
-    texts = [hostile_answer(number) for number in range(500)]
+    texts = [hostile_answer(number) for number in range(500 if FULL else 150)]
     assert [shown_blocks(text, 1) for text in texts] == [as_shown(code_blocks(text)) for text in texts]
 
 

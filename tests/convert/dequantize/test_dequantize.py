@@ -59,18 +59,21 @@ def folder_of(path: Path, tensors: dict[str, Array], dtypes: dict[str, str] | No
     return path
 
 
-def made_of(folder: Path, type_name: str = "F32", *adapters: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
+def made_of(
+    folder: Path, type_name: str = "F32", *adapters: Path, verify: bool = True
+) -> tuple[dict[str, bytes], tuple[str, ...]]:
     out = folder.parent / f"{folder.name}.gguf"
     with_scales = tuple((adapter, 1.0) for adapter in adapters)
-    report = convert(
-        ConversionOptions(folder, out, type_name, show_progress=False, adapters=with_scales, overwrite=True)
+    options = ConversionOptions(
+        folder, out, type_name, show_progress=False, adapters=with_scales, overwrite=True, verify=verify
     )
+    report = convert(options)
     return tensor_bytes(out)[1], report.warnings
 
 
 def wanted_of(tmp_path: Path, plain: dict[str, Array], type_name: str = "F32") -> dict[str, bytes]:
     """What the converter makes of the checkpoint in float32."""
-    return made_of(make_checkpoint(tmp_path / "plain", SIZES, plain), type_name)[0]
+    return made_of(make_checkpoint(tmp_path / "plain", SIZES, plain), type_name, verify=False)[0]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from chat.errors import DataError
 from convert.tokenizer import sentencepiece_file
 from convert.tokenizer.sentencepiece_file import Piece, PieceType, parse_sentencepiece
 from tests.convert.samples import V01, V03
+from tests.grids import FULL
 
 DATA = Path(mistral_common.__file__).parent / "data"
 FILES = [*sorted(DATA.glob("*.model.v*")), V01 / "tokenizer.model", V03 / "tokenizer.model.v3"]
@@ -88,7 +89,8 @@ def test_a_file_of_very_many_empty_fields_is_given_up_soon(monkeypatch: pytest.M
 def test_mutants_never_crash() -> None:
     raw = (V01 / "tokenizer.model").read_bytes()
     refused = 0
-    for seed in range(1_000):
+    count = 1_000 if FULL else 250
+    for seed in range(count):
         generator = random.Random(seed)
         mutant = bytearray(raw)
         for _ in range(generator.randint(1, 5)):
@@ -97,4 +99,4 @@ def test_mutants_never_crash() -> None:
             parse_sentencepiece(bytes(mutant[: generator.choice([len(mutant), generator.randrange(len(mutant))])]), "x")
         except DataError:
             refused += 1
-    assert 0 < refused < 1_000
+    assert 0 < refused < count

@@ -13,16 +13,18 @@ from chat.errors import DataError
 from chat.prompts.detect import detect_format
 from chat.prompts.segments import Text
 from convert.tokenizer.load import read_vocabulary
-from convert.tokenizer.sentencepiece_file import PieceType, parse_sentencepiece
+from convert.tokenizer.sentencepiece_file import PieceType
 from convert.tokenizer.tekken import KNOWN_PATTERN, parse_tekken
 from convert.tokenizer.tokenizer_json import load_tokenizer_json
 from convert.tokenizer.tokenizer_json import parse_tokenizer_json as parse_loaded
 from tests.chat.prompts.mistral_common_reference import ODD, SCRIPTS, text
-from tests.chat.vocabulary_files import DATA, SENTENCEPIECE, load, tekken_json, write_vocabulary
+from tests.chat.vocabulary_files import DATA, SENTENCEPIECE, load, sentencepiece_file, tekken_json, write_vocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from convert.tokenizer.sentencepiece_file import Piece
     from convert.tokenizer.vocabulary import GgufVocabulary
 
 
@@ -30,9 +32,8 @@ def parse_tokenizer_json(content: bytes, what: str) -> GgufVocabulary:
     return parse_loaded(load_tokenizer_json(content, what), what)
 
 
-def of_sentencepiece(path: Path, *, pairs: bool = False) -> dict[str, Any]:
+def of_sentencepiece(pieces: Sequence[Piece], *, pairs: bool = False) -> dict[str, Any]:
     """What transformers' LlamaConverter makes of a SentencePiece file: every way to part a piece, best score first."""
-    pieces = parse_sentencepiece(path.read_bytes(), path.name).pieces
     ids = {piece.text.decode(): token for token, piece in enumerate(pieces)}
     ways = [
         (-piece.score, len(name[:at]), len(name[at:]), place, name[:at], name[at:])
@@ -85,8 +86,8 @@ def of_tekken(text_pieces: int, version: str = "v3") -> dict[str, Any]:
 @pytest.mark.slow
 def test_sentencepiece_ids_survive_the_way_through_a_tokenizer_json(name: str, pairs: bool, tmp_path: Path) -> None:
     path = DATA / SENTENCEPIECE[name][0]
-    made = parse_tokenizer_json(json.dumps(of_sentencepiece(path, pairs=pairs)).encode(), "tokenizer.json")
-    whole = parse_sentencepiece(path.read_bytes(), path.name)
+    whole = sentencepiece_file(name)
+    made = parse_tokenizer_json(json.dumps(of_sentencepiece(whole.pieces, pairs=pairs)).encode(), "tokenizer.json")
     assert [piece.text for piece in made.pieces] == [piece.text for piece in whole.pieces]
     expected = [PieceType.CONTROL if p.type is PieceType.USER_DEFINED else p.type for p in whole.pieces]
     assert [piece.type for piece in made.pieces] == expected
