@@ -34,6 +34,7 @@ LAYERS = (
     "chat.models",
     "chat.templates",
     "chat.documents",
+    "chat.tools",
     "chat.rendering",
     "chat.history",
     "chat.app",
@@ -86,6 +87,8 @@ IMPORTERS = {  # outside library -> the modules that may import it; a name that 
     "platformdirs": ("chat.system.paths",),
     "sqlite3": ("chat.history.", "chat.documents.search"),
     "typer": ("chat.cli.", "convert.cli"),
+    "mcp": ("chat.tools.mcp_host",),
+    "mcp_types": ("chat.tools.mcp_host",),
     "gguf": ("convert.", "chat.documents.word_vectors"),
     "numpy": (
         "chat.documents.meaning",

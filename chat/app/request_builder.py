@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
-from chat.errors import DataError, ModelError, UsageError, reason_text
+from chat.errors import ModelError, UsageError, reason_text
 from chat.prompts.json_schema import KEYWORDS
-from chat.prompts.tools_json import with_parameters
 from chat.system.paths import expand_path
 from chat.system.text_files import can_be_read, is_file, read_text
 
@@ -115,22 +114,18 @@ def build_request(
 
 
 def read_tools(settings: Settings) -> tuple[Tool, ...]:
-    """The functions that the model may call, from the file of `--tools`; read once in a run.
+    """The functions of `--tools`, which the model may call and nobody here runs; read once in a run.
 
     Raises:
-        FileError: it cannot be read.
-        DataError: it is not a JSON list of objects.
+        FileError: a file cannot be read.
+        DataError: one is not a JSON list of functions.
     """
-    if settings.tools is None:
+    if not settings.tools:
         return ()
-    text = read_text(settings.tools)
-    try:
-        plain = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{settings.tools}: is not JSON: {reason_text(error)}") from error
-    if not isinstance(plain, list) or not all(isinstance(tool, dict) for tool in plain):
-        raise DataError(f"{settings.tools}: needs a JSON list of functions")
-    return tuple(with_parameters(tool) for tool in plain)
+    from chat.tools.sources import toolbox_of
+
+    with toolbox_of(settings, runs=False) as toolbox:
+        return toolbox.schemas()
 
 
 def system_prompt(settings: Settings) -> str | None:

@@ -15,7 +15,7 @@ from chat.config.option_types import checked, option_specs
 from chat.core.conversation import Conversation, Message, ToolCall
 from chat.core.request import Prompt, Request
 from chat.errors import ChatError, ContextError, DataError, as_chat_error, reason_text
-from chat.prompts.tools_json import with_parameters
+from chat.prompts.tools_json import check_keys, with_parameters
 from chat.system.text_files import MOST_TEXT_BYTES
 
 if TYPE_CHECKING:
@@ -191,6 +191,8 @@ def _tools(value: Any, number: int) -> tuple[dict[str, Any], ...] | None:
         return None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
         raise DataError(f"line {number}: `tools` must be a list of functions")
+    for position, tool in enumerate(value, 1):
+        check_keys(tool, f"line {number}, tool {position}")
     return tuple(with_parameters(tool) for tool in value)
 
 

@@ -26,7 +26,7 @@ HINTS: dict[tuple[str, ...], str] = {("model", "remote"): "`--remote-model` name
 
 _NO_TEMPLATE = (
     "system", "system_file", "effort", "think", "think_limit", "tools", "prompt_format", "session", "continue_last",
-    "tool_result",
+    "tool_result", "run_tools",
 )  # fmt: skip
 # With the first option of a row the others have no effect. `--dry-run` has no row: its name says what it leaves out.
 NO_EFFECT_WITH = {
@@ -37,13 +37,13 @@ NO_EFFECT_WITH = {
     "offline": ("remote", "remote_model", "insecure"),
     "raw": _NO_TEMPLATE,
     "raw_ids": (*_NO_TEMPLATE, "file", "template", "batch"),
-    "batch": ("session", "continue_last"),
+    "batch": ("session", "continue_last", "run_tools"),
     "no_history": ("session", "continue_last"),
     "tool_result": ("file", "template"),
-    "choice": ("logprobs", "stop"),
-    "schema": ("stop",),
-    "grammar": ("stop",),
-    "regex": ("stop",),
+    "choice": ("logprobs", "stop", "run_tools"),
+    "schema": ("stop", "run_tools"),
+    "grammar": ("stop", "run_tools"),
+    "regex": ("stop", "run_tools"),
 }  # fmt: skip
 
 

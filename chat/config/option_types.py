@@ -48,7 +48,9 @@ class OptionSpec:
 @cache
 def option_specs() -> dict[str, OptionSpec]:
     """The specs of all settings by name, in the order of `--help`."""
-    types = get_type_hints(Settings, localns={"Remote": object})  # no option has that type, and it loads slowly
+    types = get_type_hints(
+        Settings, localns={"Remote": object, "ToolTable": object}
+    )  # no option has that type, and it loads slowly
     return {
         field.name: _spec(field.name, field.metadata["option"], types[field.name], field.default)
         for field in fields(Settings)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from chat.config.remotes import Remote
+    from chat.config.tool_table import ToolTable
 
 MOST = 2**31 - 1  # what llama.cpp counts with
 
@@ -19,6 +20,7 @@ class Group(Enum):
     MODEL = "Model"
     PROMPT = "Prompt"
     ANSWER = "Answer"
+    TOOLS = "Tools"
     SESSION = "Session"
     OUTPUT = "Output"
     ENGINE = "Engine"
@@ -207,13 +209,43 @@ class Settings:
         needs=("json", "batch"),
         help="With --json or --batch: the K likeliest tokens at each place, with log probabilities.",
     )  # fmt: skip
-    tools: Path | None = _option(
-        None, "--tools", group=Group.ANSWER, metavar="FILE", persistent=False,
-        help="JSON list of functions the model may call.",
+    tools: tuple[str, ...] = _option(
+        (), "--tools", group=Group.ANSWER, metavar="FILE", persistent=False,
+        help="Functions the model may call: a JSON list of them, or a Python file; may be given several times.",
     )  # fmt: skip
     tool_choice: str | None = _option(
-        None, "--tool-choice", group=Group.ANSWER, metavar="CHOICE", persistent=False, needs=("tools", "batch"),
-        help="Whether a function of --tools is called: auto, none, required (by a server), or the function's name.",
+        None, "--tool-choice", group=Group.ANSWER, metavar="CHOICE", persistent=False,
+        needs=("tools", "run_tools", "batch"),
+        help="Whether a function is called: auto, none, required (by a server), or the function's name.",
+    )  # fmt: skip
+    run_tools: bool = _option(
+        False, "--run-tools", group=Group.TOOLS,
+        help="Run functions that the model calls, each after a yes: those of --tools FILE.py, of MCP servers, and own "
+        "ones that read files here.",
+    )  # fmt: skip
+    mcp_config: tuple[str, ...] = _option(
+        (), "--mcp-config", group=Group.TOOLS, metavar="FILE", needs=("run_tools",),
+        help="MCP servers to use, in the mcp.json of Claude or VS Code; may be given several times.",
+    )  # fmt: skip
+    allow_tool: tuple[str, ...] = _option(
+        (), "--allow-tool", group=Group.TOOLS, metavar="RULE", persistent=False, needs=("run_tools",),
+        help="Calls that run without a question: read_file, or 'read_file(path=src/*)'; may be given several times.",
+    )  # fmt: skip
+    deny_tool: tuple[str, ...] = _option(
+        (), "--deny-tool", group=Group.TOOLS, metavar="RULE", persistent=False, needs=("run_tools",),
+        help="Calls that never run, whatever allows them; may be given several times.",
+    )  # fmt: skip
+    tool_steps: int = _option(
+        10, "--tool-steps", group=Group.TOOLS, metavar="N", lowest=1, highest=1000, needs=("run_tools",),
+        help="Most calls for one question.",
+    )  # fmt: skip
+    tool_timeout: float = _option(
+        60.0, "--tool-timeout", group=Group.TOOLS, metavar="SECONDS", lowest=0.1, highest=86400, needs=("run_tools",),
+        help="Longest time of one call.",
+    )  # fmt: skip
+    tool_output: int = _option(
+        20_000, "--tool-output", group=Group.TOOLS, metavar="N", lowest=100, highest=10_000_000, needs=("run_tools",),
+        help="Most characters of one result; what is longer is cut.",
     )  # fmt: skip
 
     tool_result: tuple[str, ...] = _option(
@@ -343,6 +375,7 @@ class Settings:
     )  # fmt: skip
 
     remotes: tuple[Remote, ...] = field(default=(), compare=False, repr=False)  # that the settings file names
+    tool_table: ToolTable | None = field(default=None, compare=False, repr=False)  # that it has
     # the names of the settings above that came from the user, in whatever way
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 

@@ -89,7 +89,7 @@ def resolve_settings(
     apply(template, dict.fromkeys(template, "template"))
     given = {name: checked(option_specs()[name], value) for name, value in flags.items()}
     apply(given, dict.fromkeys(flags, "flag"))
-    settings = Settings(**values, remotes=remotes)
+    settings = Settings(**values, remotes=remotes, tool_table=stored.tool_table())
     check_conflicts(given, settings, origins)
     return ResolvedSettings(settings, origins, tuple(stored.presets))
 

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
     from chat.config.option_types import OptionSpec
     from chat.config.remotes import Remote
+    from chat.config.tool_table import ToolTable
 
 # How a path is missing: a user without a home folder may have HOME=/dev/null
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 LARGEST_BYTES = 1 << 20
 REMOTES = "remote"  # the table of the servers
+TOOLS = "tools"  # the table of rules and sources of functions
 PRESETS = "preset"  # the table of the presets; $MISTRAL_CHAT_PRESET, no key of the file, sets a default preset
 EDIT_HINT = "`mistral-chat config edit` opens it"
 
@@ -45,6 +47,13 @@ TAIL = """\
 # url = "https://lab.example.org/v1"
 # model = "mistral-small"
 # key_variable = "LAB_KEY"  # or `keyring = true`, and `mistral-chat config key lab`
+
+# Functions that the model may call with `--run-tools`: rules, MCP servers and Python files.
+# [tools]
+# allow = ["calculate", "read_file(path=src/*)"]
+# [tools.time]
+# command = "uvx"
+# args = ["mcp-server-time"]
 """
 
 
@@ -56,6 +65,7 @@ class SettingsFile:
         table: its values outside of presets, unchecked.
         presets: the tables of its presets, unchecked.
         servers: the tables of its servers, unchecked.
+        tools: the table of functions, unchecked.
     """
 
     path: Path | None = None
@@ -63,6 +73,7 @@ class SettingsFile:
     table: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     servers: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    tools: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def values(self) -> tuple[dict[str, Any], dict[str, str]]:
         """The checked values outside of presets, and the place of each.
@@ -96,6 +107,18 @@ class SettingsFile:
         from chat.config.remotes import read_remotes
 
         return read_remotes(self.servers, lambda *keys: self.place(REMOTES, *keys))
+
+    def tool_table(self) -> ToolTable | None:
+        """The checked table of functions; None if there is none.
+
+        Raises:
+            UsageError: an unknown key or a wrong value; the message says on which line.
+        """
+        if not self.tools:
+            return None
+        from chat.config.tool_table import read_tool_table
+
+        return read_tool_table(self.tools, lambda *keys: self.place(TOOLS, *keys))
 
     def place(self, *keys: str) -> str:
         """The file and, if it can be found, the line of a key."""
@@ -139,7 +162,8 @@ def _parsed(path: Path | None, text: str) -> SettingsFile:
         raise UsageError(f"{path}: {reason_text(error)}", hint=EDIT_HINT) from error
     presets = table.pop(PRESETS, {})
     servers = table.pop(REMOTES) if isinstance(table.get(REMOTES), dict) else {}  # else it is an address
-    file = SettingsFile(path, text, table, presets if isinstance(presets, dict) else {}, servers)
+    tools = table.pop(TOOLS) if isinstance(table.get(TOOLS), dict) else {}
+    file = SettingsFile(path, text, table, presets if isinstance(presets, dict) else {}, servers, tools)
     if presets is not file.presets:
         raise UsageError(f"{file.place(PRESETS)}: `{PRESETS}` must have tables such as [{PRESETS}.code], not a value",
                          hint="`--preset NAME`, or the variable MISTRAL_CHAT_PRESET, uses one")  # fmt: skip
@@ -270,7 +294,8 @@ def changed_text(file: SettingsFile, name: str, value: Any) -> str:
         changed = _parsed(file.path, text)
     except UsageError as error:
         raise spans from error
-    if (changed.table, changed.presets, changed.servers) != (expected, file.presets, file.servers):
+    kept = (file.presets, file.servers, file.tools)
+    if (changed.table, changed.presets, changed.servers, changed.tools) != (expected, *kept):
         raise spans
     return text
 

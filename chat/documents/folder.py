@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from chat import platform
 from chat.documents.document import Document
+from chat.documents.ignore_rules import IgnoreRules
 from chat.documents.kinds import HEAD_BYTES, Kind, kind_of
 from chat.documents.plain_text import decode
 from chat.errors import ContextError, DataError, FileError, reason_text
@@ -18,9 +19,6 @@ from chat.system.text_files import MOST_TEXT_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pathspec import GitIgnoreSpec
-
-VERSION_CONTROL = {".git", ".hg", ".svn", ".jj"}
 MOST_FILE_BYTES = 1 << 20  # what is larger is data or generated, and named only
 MOST_ENTRIES = 10_000
 
@@ -85,28 +83,24 @@ class _Walk:
         self.left_out: dict[str, int] = {}
         self._bytes = 0
         self._count = 0
-        self._specs = _specs_above(root.resolve())
+        self._rules = IgnoreRules(root)
         self._root = root
         self._device = root.stat().st_dev
 
     def entries_of(self, folder: Path) -> list[_Entry]:
         """The entries of one folder; a folder below it that cannot be read is named only."""
         entries: list[_Entry] = []
-        real = folder.resolve()
-        spec = _spec_of(real)
-        self._specs += [(real, spec)] if spec else []
-        for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
-            self._count += 1
-            if self._count > MOST_ENTRIES:
-                hint = "attach a folder below it, or name the files with a pattern"
-                raise ContextError(f"{self._root}: has more than {MOST_ENTRIES:,} files", hint=hint)
-            if path.name in VERSION_CONTROL or self._is_ignored(real / path.name, is_folder=path.is_dir()):
-                continue
-            if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                continue
-            entries.append(self._entry_of(path))
-        if spec:
-            self._specs.pop()
+        with self._rules.inside(folder) as real:
+            for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
+                self._count += 1
+                if self._count > MOST_ENTRIES:
+                    hint = "attach a folder below it, or name the files with a pattern"
+                    raise ContextError(f"{self._root}: has more than {MOST_ENTRIES:,} files", hint=hint)
+                if self._rules.leave_out(real / path.name, is_folder=path.is_dir()):
+                    continue
+                if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                    continue
+                entries.append(self._entry_of(path))
         return [entry for entry in entries if entry.below or not entry.path.is_dir()]
 
     def _entry_of(self, path: Path) -> _Entry:
@@ -141,15 +135,6 @@ class _Walk:
         """How many files were left out for each reason."""
         return [f"{counted(count, 'file')} ({why})" for why, count in sorted(self.left_out.items())]
 
-    def _is_ignored(self, path: Path, *, is_folder: bool) -> bool:
-        """Whether the last pattern that matches, of this folder's file or of one above it, ignores the path."""
-        for folder, spec in reversed(self._specs):
-            relative = path.relative_to(folder).as_posix() + ("/" if is_folder else "")
-            decision = spec.check_file(relative).include
-            if decision is not None:
-                return bool(decision)
-        return False
-
 
 def _read(path: Path) -> bytes:
     """The content of a file, or as much of it as is taken; one that has no end yet is not waited for.
@@ -160,26 +145,6 @@ def _read(path: Path) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | platform.NON_BLOCKING | platform.NO_FOLLOW | platform.BINARY)
     with os.fdopen(descriptor, "rb") as file:
         return file.read(MOST_FILE_BYTES) or b""
-
-
-def _specs_above(root: Path) -> list[tuple[Path, GitIgnoreSpec]]:
-    """The patterns of the repository that the folder lies in, outermost first, without its own."""
-    folders = []
-    if not (root / ".git").exists():
-        for folder in root.parents:
-            folders.append(folder)
-            if (folder / ".git").exists():
-                return [(each, spec) for each in reversed(folders) if (spec := _spec_of(each))]
-    return []
-
-
-def _spec_of(folder: Path) -> GitIgnoreSpec | None:
-    from pathspec import GitIgnoreSpec
-
-    try:
-        return GitIgnoreSpec.from_lines((folder / ".gitignore").read_text("utf-8", "replace").splitlines())
-    except (OSError, ValueError):  # none, or a pattern that Git does not know either
-        return None
 
 
 def _tree(entries: list[_Entry], indent: str = "") -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import DataError
@@ -17,6 +18,36 @@ if TYPE_CHECKING:
 
 
 _OTHER_NAMES = ("inputSchema", "input_schema")  # of parameters: MCP's and Anthropic's
+
+
+# what a function has besides its parameters: OpenAI's names, MCP's and Anthropic's
+_KEYS = frozenset(
+    (
+        *("type", "name", "description", "parameters", "strict", *_OTHER_NAMES),
+        *("title", "annotations", "icons", "execution", "_meta", "outputSchema", "output_schema"),
+        *("cache_control", "input_examples", "defer_loading", "allowed_callers", "eager_input_streaming"),
+    )
+)
+
+
+def check_keys(tool: Mapping[str, Any], where: str) -> None:
+    """Refuse a key that no client writes: it was meant as another one.
+
+    Args:
+        tool: a function, bare or as {"type": "function", "function": ...}.
+        where: names it in the error.
+
+    Raises:
+        DataError: there is one.
+    """
+    inner = tool.get("function")
+    wrapped = isinstance(inner, dict)
+    unknown = [key for key in tool if key not in (("type", "function", "cache_control") if wrapped else _KEYS)]
+    unknown += [key for key in inner if key not in _KEYS] if isinstance(inner, dict) else []
+    if unknown and (wrapped or "name" in tool):
+        near = get_close_matches(unknown[0], _KEYS, 1)
+        hint = f"did you mean `{near[0]}`?" if near else "name, description, parameters"
+        raise DataError(f"{where}: unknown key `{unknown[0][:80]}`", hint=hint)
 
 
 def with_parameters(tool: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""The table `[tools]` of the settings file: which functions may run, and the sources in `[tools.NAME]`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+RULES = ("allow", "deny")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+_KINDS: dict[str, tuple[type, str]] = {
+    "command": (str, "the program that is the server"),
+    "args": (list, 'a list of texts, as in ["--utc"]'),
+    "env": (dict, 'a table of texts, as in { "TZ" = "UTC" }'),
+    "cwd": (str, "a folder"),
+    "url": (str, "an address"),
+    "headers": (dict, 'a table of texts, as in { "Authorization" = "Bearer ..." }'),
+    "file": (str, "a Python file"),
+    "enabled": (bool, "true or false"),
+}
+
+
+@dataclass(frozen=True)
+class ToolServer:
+    """A source of functions: a server to start, one at an address, or a Python file.
+
+    Attributes:
+        name: what the user knows it by.
+        place: where it is named, for messages.
+        command: the program to start; None for the others.
+        args: its arguments.
+        env: (name, value) of its environment, besides what is safe; may hold secrets.
+        cwd: the folder that it runs in; None for the working folder.
+        url: the address of a server; None for the others.
+        headers: (name, value) that the server gets with each request; may hold secrets.
+        file: a Python file; None for the others.
+    """
+
+    name: str
+    place: str
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    cwd: str | None = None
+    url: str | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class ToolTable:
+    """What the settings file says of functions.
+
+    Attributes:
+        allow: rules of calls that run without a question.
+        deny: rules of calls that never run.
+        servers: the sources that are enabled.
+        place: of the table, for messages.
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    servers: tuple[ToolServer, ...] = ()
+    place: str = ""
+
+
+def read_tool_table(table: Mapping[str, Any], place: Callable[..., str]) -> ToolTable:
+    """The checked table.
+
+    Args:
+        place: gives the file and the line of a key below `tools`.
+
+    Raises:
+        UsageError: an unknown key, or a wrong value; the message repeats no values, which may be secrets.
+    """
+    rules: dict[str, tuple[str, ...]] = {}
+    servers: list[ToolServer] = []
+    for name, value in table.items():
+        if name in RULES:
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                raise UsageError(f'{place(name)}: `{name}` must be a list of rules, as in ["read_file(path=src/*)"]')
+            rules[name] = tuple(value)
+        elif isinstance(value, dict):
+            server = _server(name, value, place)
+            servers += [server] if server else []
+        else:
+            near = get_close_matches(name, RULES, 1)
+            hint = f"did you mean `{near[0]}`?" if near else "[tools.NAME] names a server; `allow` and `deny` are rules"
+            raise UsageError(f"{place(name)}: unknown key `{name}` of [tools]", hint=hint)
+    return ToolTable(**rules, servers=tuple(servers), place=place())
+
+
+def _server(name: str, table: Mapping[str, Any], place: Callable[..., str]) -> ToolServer | None:
+    """The source of a table; None if it is not enabled."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{place(name)}: the name of a server has only letters, digits, `-`, `_` and `.`")
+    for key, value in table.items():
+        if key not in _KINDS:
+            near = get_close_matches(key, _KINDS, 1)
+            hint = f"did you mean `{near[0]}`?" if near else f"keys: {', '.join(_KINDS)}"
+            raise UsageError(f"{place(name, key)}: unknown key `{key}` of a server", hint=hint)
+        kind, words = _KINDS[key]
+        parts = value if kind is list else value.values() if kind is dict and isinstance(value, dict) else ()
+        if not isinstance(value, kind) or value == "" or not all(isinstance(part, str) for part in parts):
+            raise UsageError(f"{place(name, key)}: `{key}` must be {words}")
+    given = [key for key in ("command", "url", "file") if key in table]
+    if len(given) != 1:
+        raise UsageError(f"{place(name)}: [tools.{name}] needs one of `command`, `url` and `file`")
+    if not table.get("enabled", True):
+        return None
+    values = {key: value for key, value in table.items() if key in (*given, "cwd")}
+    return ToolServer(
+        name,
+        place(name),
+        args=tuple(table.get("args", ())),
+        env=tuple(table.get("env", {}).items()),
+        headers=tuple(table.get("headers", {}).items()),
+        **values,
+    )

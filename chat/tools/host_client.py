@@ -1,0 +1,275 @@
+"""A source of functions that lives in a child process: a Python file, or an MCP server.
+
+Messages are JSON, one in a line. To the child: its settings; then `{"id", "name", "arguments", "characters"}` to call,
+`{"cancel": id}` to stop a call, `{"again": true}` for a new list. From it: `{"tools": [...]}` or `{"fault": sentence}`
+at the start, `{"changed": true}` when the list may be another one, and of a call first `{"id", "started": true}`, then
+`{"id", "text"}` or `{"id", "fault"}`; `{"end": sentence}` tells why it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from chat.errors import ChatError, EngineError, reason_text
+from chat.prompts.json_schema import fault
+from chat.system.python_child import python_child
+from chat.system.secrets import child_environment
+from chat.system.text_files import open_log
+from chat.tools.tool import SourceTool, ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from chat.tools.tool import CallControl
+
+START_SECONDS = 30.0
+END_SECONDS = 6.0  # an MCP server that does not end by itself is killed by the SDK within four
+POLL_SECONDS = 0.05
+MOST_LINE_BYTES = 32 << 20  # of one message
+LONGEST_DESCRIPTION = 4000  # characters; a model reads it with each question
+
+
+@dataclass
+class _Reply:
+    """What is known of one call."""
+
+    is_started: threading.Event = field(default_factory=threading.Event)
+    is_done: threading.Event = field(default_factory=threading.Event)
+    message: dict[str, Any] = field(default_factory=dict)
+
+
+class HostedTools:
+    """The functions that a child process holds. It is started again when it has died, by the next call.
+
+    Attributes:
+        name: what the user knows the source by.
+        notices: sentences for the user, which `take_notices` of the toolbox empties.
+        has_changed: whether the source has announced another list.
+    """
+
+    def __init__(self, name: str, module: str, settings: Mapping[str, Any], log_file: Path | None = None) -> None:
+        """Describe the source.
+
+        Args:
+            name: what the user knows it by.
+            module: what the child runs.
+            settings: its first message.
+            log_file: gets what it writes to stderr; None for nothing.
+        """
+        self.name = name
+        self.notices: list[str] = []
+        self.has_changed = False
+        self._module, self._settings, self._log_file = module, dict(settings), log_file
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()  # of starting and of writing
+        self._replies: dict[int, _Reply] = {}
+        self._count = 0
+        self._list = _Reply()
+        self._reason = ""
+
+    def start(self) -> None:
+        """Start the child if it does not run, without waiting.
+
+        Raises:
+            EngineError: the system cannot start a process.
+            FileError: the log cannot be written.
+        """
+        with self._lock:
+            if self._process is not None and self._process.poll() is None:
+                return
+            log: IO[bytes] | int = open_log(self._log_file) if self._log_file is not None else subprocess.DEVNULL
+            try:
+                self._process = subprocess.Popen(
+                    python_child(self._module),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=child_environment(),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise EngineError(f"`{self.name}` cannot be started: {reason_text(error)}") from error
+            finally:
+                if not isinstance(log, int):
+                    log.close()
+            self._list, self._reason = _Reply(), ""
+            threading.Thread(target=self._read, args=(self._process, self._list), daemon=True, name=self.name).start()
+        self._send(self._settings)
+
+    def tools(self, seconds: float) -> tuple[SourceTool, ...]:
+        """Its functions, without those whose schema is none.
+
+        Raises:
+            EngineError: it cannot be used, or has not started in time.
+        """
+        self.start()
+        if self.has_changed and self._list.is_done.is_set():
+            self._list = _Reply()
+            self._send({"again": True})
+        self.has_changed = False
+        message = self._started(seconds)
+        found: list[SourceTool] = []
+        for plain in message["tools"]:
+            tool = SourceTool(plain["name"], plain["description"][:LONGEST_DESCRIPTION], plain["parameters"])
+            wrong = _schema_fault(tool)
+            if wrong:
+                self.notices.append(f"`{self.name}`: the function {tool.name} is left out: {wrong}")
+            else:
+                found.append(tool)
+        return tuple(found)
+
+    def call(self, name: str, arguments: Mapping[str, Any], control: CallControl) -> str:
+        """The result of a function.
+
+        Raises:
+            ToolError: there is none: it failed, took too long, or was stopped.
+        """
+        for _ in range(2):  # a call that waited for another one in the child is asked again where that one killed it
+            try:
+                self.start()
+                self._started(START_SECONDS)
+            except ChatError as error:
+                raise ToolError(error.message) from error
+            reply = self._ask(name, arguments, control)
+            if reply is not None:
+                break
+        else:
+            raise ToolError(f"`{self.name}` ended: {self._end_reason()}")
+        if "text" not in reply:
+            raise ToolError(str(reply.get("fault") or f"`{self.name}` ended: {self._end_reason()}"))
+        return str(reply["text"])
+
+    def needs_own_yes(self, name: str, arguments: Mapping[str, Any]) -> bool:
+        """No: a rule for a function is one for all its calls."""
+        return False
+
+    def begin_end(self) -> None:
+        """Tell the child to end, without waiting."""
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+
+    def close(self) -> None:
+        """End the child; it is killed where it takes too long."""
+        self.begin_end()
+        if self._process is not None:
+            try:
+                self._process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                self._kill()
+
+    def _started(self, seconds: float) -> dict[str, Any]:
+        """The list of functions, which comes when it has started.
+
+        Raises:
+            EngineError: it cannot be used, or has not started in time.
+        """
+        listed = self._list
+        if not listed.is_done.wait(seconds):
+            self._kill()
+            raise EngineError(f"`{self.name}` did not start within {seconds:g} s")
+        if "tools" not in listed.message:
+            raise EngineError(f"`{self.name}` cannot be used: {listed.message.get('fault') or self._end_reason()}")
+        return listed.message
+
+    def _ask(self, name: str, arguments: Mapping[str, Any], control: CallControl) -> dict[str, Any] | None:
+        """What the child answers; None where it died before it had begun.
+
+        Raises:
+            ToolError: it took too long, or was stopped.
+        """
+        reply = _Reply()
+        with self._lock:
+            self._count += 1
+            number = self._count
+            self._replies[number] = reply
+        process = self._process
+        limits = control.limits
+        self._send({"id": number, "name": name, "arguments": arguments, "characters": limits.characters})
+        began = 0.0
+        while not reply.is_done.wait(POLL_SECONDS):
+            began = began or (time.monotonic() if reply.is_started.is_set() else 0.0)
+            is_late = began and time.monotonic() - began > limits.seconds
+            if not (is_late or control.stopped.is_set()):
+                continue
+            self._send({"cancel": number})
+            if not reply.is_done.wait(1.0):  # it does not even stop: the next call starts another one
+                self._kill(process)
+            raise ToolError(f"it took longer than {limits.seconds:g} s and was ended" if is_late else "stopped")
+        return reply.message if reply.message or reply.is_started.is_set() else None
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        with self._lock:
+            if self._process is not None and self._process.stdin is not None:
+                with suppress(OSError, ValueError):  # it has died; the reader tells
+                    self._process.stdin.write(json.dumps(message).encode() + b"\n")
+                    self._process.stdin.flush()
+
+    def _read(self, process: subprocess.Popen[bytes], listed: _Reply) -> None:
+        """Pass on what the child sends, until it ends."""
+        assert process.stdout is not None
+        while line := process.stdout.readline(MOST_LINE_BYTES):
+            try:
+                message = json.loads(line)
+            except ValueError:
+                break
+            if reply := self._replies.get(message.get("id", 0)):
+                if "started" in message:
+                    reply.is_started.set()
+                else:
+                    reply.message = message
+                    self._finish(message["id"])
+            elif "changed" in message:
+                self.has_changed = True
+            elif "end" in message:
+                self._reason = message["end"]
+            else:
+                self._list.message = message
+                self._list.is_done.set()
+        self._kill(process)
+        for number in tuple(self._replies):
+            self._finish(number)
+        listed.is_done.set()
+        self._list.is_done.set()
+
+    def _finish(self, number: int) -> None:
+        if reply := self._replies.pop(number, None):
+            reply.is_done.set()
+
+    def _kill(self, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Kill the child and what it started in its group."""
+        process = process or self._process
+        if process is not None and process.returncode is None:  # its number belongs to it until then
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _end_reason(self) -> str:
+        code = self._process.poll() if self._process is not None else None
+        if self._reason:
+            return self._reason
+        return f"its process was ended by signal {-code}" if code is not None and code < 0 else "its process ended"
+
+
+def _schema_fault(tool: SourceTool) -> str:
+    """Why no prompt can offer the function; empty where one can."""
+    if not tool.name:
+        return "it has no name"
+    if not isinstance(tool.parameters, dict) or tool.parameters.get("type", "object") != "object":
+        return "its arguments are no object"
+    try:
+        found = fault(tool.parameters)
+    except RecursionError:
+        return "its schema is nested too deeply"
+    return f"its schema is wrong: {found}" if found else ""

@@ -1,0 +1,229 @@
+"""The child process that speaks with one MCP server, through the official SDK.
+
+It reads JSON lines from stdin and writes others to stdout (`chat.tools.host_client` has their keys). What the server
+asks of a client besides, such as samples of a model, is refused by the SDK, as nothing here offers it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+import mcp_types as types
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+
+from chat.errors import reason_text
+from chat.system.characters import json_text
+from chat.system.terminal_text import size_text
+from chat.tools.tool import result_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_PAGES, MOST_TOOLS = 50, 1000
+MOST_MEMORY_BYTES = 1 << 30  # of this process: a server that sends without an end fills it
+END_SECONDS = 8.0  # for the server's end, before this process ends without it
+_WATCH_SECONDS = 0.2
+
+
+class _Host:
+    """The connection to one server."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._errors: deque[str] = deque(maxlen=20)  # the last lines of the server's stderr
+
+    async def run(self, commands: asyncio.Queue[dict[str, Any] | None]) -> None:
+        """Connect, send the list of functions, and answer calls until there are no more commands."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self._settings["seconds"]):
+                    client = await stack.enter_async_context(await self._client(stack))
+                    send({"tools": await self._tools(client)})
+            except BaseException as error:
+                send({"fault": self._reason(error)})
+                raise SystemExit from error
+            while (command := await commands.get()) is not None:
+                if "cancel" in command:
+                    if task := self._tasks.get(command["cancel"]):
+                        task.cancel()
+                elif "again" in command:
+                    send({"tools": await self._tools(client)})
+                else:
+                    self._tasks[command["id"]] = asyncio.create_task(self._call(client, **command))
+
+    async def _client(self, stack: AsyncExitStack) -> Client:
+        own = self._settings
+        transport: Any
+        if "url" in own:
+            import httpx2
+
+            http = httpx2.AsyncClient(headers=own["headers"], timeout=httpx2.Timeout(30, read=None))
+            transport = streamable_http_client(own["url"], http_client=await stack.enter_async_context(http))
+        else:
+            server = StdioServerParameters(
+                command=own["command"], args=own["args"], env=own["env"], cwd=own["cwd"],
+                encoding_error_handler="replace",
+            )  # fmt: skip
+            transport = stdio_client(server, errlog=self._error_stream())
+        return Client(transport, message_handler=self._on_message, cache=None, client_info=_information())
+
+    async def _tools(self, client: Client) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        cursor: str | None = None
+        for _ in range(MOST_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            found += [
+                {"name": each.name, "description": each.description or "", "parameters": each.input_schema}
+                for each in page.tools
+            ]
+            cursor = page.next_cursor
+            if cursor is None or len(found) >= MOST_TOOLS:
+                break
+        return found[:MOST_TOOLS]
+
+    async def _on_message(self, message: Any) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            send({"changed": True})
+
+    async def _call(self, client: Client, id: int, name: str, arguments: dict[str, Any], characters: int) -> None:
+        send({"id": id, "started": True})
+        try:
+            result = await client.call_tool(name, arguments)
+            text = result_text("\n".join(_texts(result)), characters)
+            send({"id": id, "fault" if result.is_error else "text": text or ("it failed" if result.is_error else "")})
+        except asyncio.CancelledError:
+            send({"id": id, "fault": "stopped"})
+        except MCPError as error:
+            send({"id": id, "fault": reason_text(error.message)})
+            if error.code == types.CONNECTION_CLOSED:
+                end(1)
+        except Exception as error:
+            send({"id": id, "fault": self._reason(error)})
+            end(1)
+        finally:
+            self._tasks.pop(id, None)
+
+    def _error_stream(self) -> TextIO:
+        """A pipe for the server's stderr: its last lines explain why it ended, and all go to ours."""
+        reading, writing = os.pipe()
+
+        def read() -> None:
+            with os.fdopen(reading, "r", encoding="utf-8", errors="replace") as lines:
+                while line := lines.readline(4096):
+                    self._errors.append(line.rstrip())
+                    with suppress(OSError):
+                        sys.stderr.write(line)
+                        sys.stderr.flush()
+
+        threading.Thread(target=read, daemon=True).start()
+        return os.fdopen(writing, "w")
+
+    def _reason(self, error: BaseException) -> str:
+        """Why the server cannot be used, in one sentence."""
+        inner = next(_leaves(error))
+        if isinstance(inner, TimeoutError):
+            return f"it did not answer within {self._settings['seconds']:g} s"
+        words = reason_text(inner) if str(inner) else type(inner).__name__
+        time.sleep(0.05)  # what the server wrote before it ended may still be in the pipe
+        last = next((line for line in reversed(self._errors) if line.strip()), "")
+        return f"{words}: {last[:300]}" if last else words
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group, those that the others came of first."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
+def _texts(result: types.CallToolResult) -> Iterator[str]:
+    """The parts of a result as text; pictures and sounds are named only."""
+    for part in result.content:
+        if isinstance(part, types.TextContent):
+            yield part.text
+        elif isinstance(part, (types.ImageContent, types.AudioContent)):
+            yield f"[{part.mime_type}, {size_text(len(part.data) * 3 // 4)}, not shown]"
+        elif isinstance(part, types.ResourceLink):
+            yield f"[{part.name}: {part.uri}]"
+        elif isinstance(part.resource, types.TextResourceContents):
+            yield part.resource.text
+        else:
+            yield f"[{part.resource.uri}, binary, not shown]"
+    if not result.content and result.structured_content is not None:
+        yield json_text(result.structured_content)
+
+
+def _information() -> types.Implementation:
+    from chat import __version__
+
+    return types.Implementation(name="mistral-chat", version=__version__)
+
+
+_OUTPUT = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
+
+
+def send(message: dict[str, Any]) -> None:
+    """Write a message to the program."""
+    _OUTPUT.write(json_text(message) + "\n")
+    _OUTPUT.flush()
+
+
+def end(code: int) -> None:
+    """End now; the server sees the end of its input."""
+    os._exit(code)
+
+
+def _watch_memory() -> None:
+    unit = 1 if sys.platform == "darwin" else 1024
+    while True:
+        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > MOST_MEMORY_BYTES:
+            send({"end": "the server sends more than fits in memory"})
+            end(1)
+        time.sleep(_WATCH_SECONDS)
+
+
+async def _serve() -> None:
+    commands: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    lines = os.fdopen(os.dup(0), "rb")
+    settings = json.loads(await asyncio.to_thread(lines.readline) or b"{}")
+
+    def read() -> None:
+        for line in lines:
+            loop.call_soon_threadsafe(commands.put_nowait, json.loads(line))
+        threading.Timer(END_SECONDS, end, (1,)).start()
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(commands.put_nowait, None)
+
+    threading.Thread(target=read, daemon=True).start()
+    if settings:
+        await _Host(settings).run(commands)
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    os.dup2(2, 1)  # nothing but messages goes to stdout
+    threading.Thread(target=_watch_memory, daemon=True).start()
+    try:
+        asyncio.run(_serve())
+    finally:
+        end(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Which calls may run without a question, and which never: `read_file(path=src/*)`.
+
+A rule is the name of a function, with patterns for its arguments in parentheses or without; `*`, `?` and `[...]` stand
+for characters as in a shell. A name of a server's function may have that of the server before it: `git/git_log`.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal
+
+from chat.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from chat.tools.tool import RunnableTool
+
+Verdict = Literal["allow", "deny", "ask"]
+FORM = "a rule is `NAME` or `NAME(ARGUMENT=PATTERN, ...)`, such as `read_file(path=src/*)`"
+_RULE = re.compile(r"(?P<name>[^\s()=,]+)(?:\((?P<patterns>.*)\))?", re.DOTALL)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_KEY = re.compile(r"\s*(?P<key>[^\s=,()\"]+)\s*=\s*")
+
+
+@dataclass(frozen=True)
+class ToolRule:
+    """A rule.
+
+    Attributes:
+        name: the pattern of a function's name.
+        patterns: (argument, pattern) of each argument that it names.
+    """
+
+    name: str
+    patterns: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        if not self.patterns:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={_written(pattern)}' for key, pattern in self.patterns)})"
+
+    def names(self, tool: RunnableTool) -> bool:
+        """Whether it is about a function."""
+        return fnmatchcase(tool.name, self.name) or fnmatchcase(tool.qualified_name, self.name)
+
+    def allows(self, tool: RunnableTool, arguments: Mapping[str, Any]) -> bool:
+        """Whether it lets a call run; a pattern for a path does not reach out of the path by `..`."""
+        if not self.names(tool) or not all(
+            key in arguments and _matches(arguments[key], pattern) for key, pattern in self.patterns
+        ):
+            return False
+        return bool(self.patterns) or not tool.source.needs_own_yes(tool.own.name, arguments)
+
+    def denies(self, tool: RunnableTool, arguments: Mapping[str, Any]) -> bool:
+        """Whether it forbids a call."""
+        return self.names(tool) and all(
+            key in arguments
+            and any(fnmatchcase(text, pattern) for text in (_text(arguments[key]), _direct(_text(arguments[key]))))
+            for key, pattern in self.patterns
+        )
+
+
+@dataclass(frozen=True)
+class ToolRules:
+    """All rules in force; one that denies counts before those that allow."""
+
+    allow: tuple[ToolRule, ...] = ()
+    deny: tuple[ToolRule, ...] = ()
+
+    def verdict(self, tool: RunnableTool, arguments: Mapping[str, Any]) -> Verdict:
+        """Whether a call runs, does not run, or the user is asked."""
+        if any(rule.denies(tool, arguments) for rule in self.deny):
+            return "deny"
+        return "allow" if any(rule.allows(tool, arguments) for rule in self.allow) else "ask"
+
+
+def read_rules(texts: Iterable[str], place: str) -> tuple[ToolRule, ...]:
+    """The rules that the user wrote.
+
+    Args:
+        place: where they stand, for the error.
+
+    Raises:
+        UsageError: one of them is no rule.
+    """
+    return tuple(read_rule(text, place) for text in texts)
+
+
+def read_rule(text: str, place: str) -> ToolRule:
+    """A rule.
+
+    Raises:
+        UsageError: it is none.
+    """
+    match = _RULE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{place}: `{text}` is no rule for functions", hint=FORM)
+    return ToolRule(match["name"], _patterns(match["patterns"] or "", text, place))
+
+
+def _patterns(text: str, whole: str, place: str) -> tuple[tuple[str, str], ...]:
+    """The patterns between the parentheses of a rule; one with a comma or a parenthesis is in quotes."""
+    found: list[tuple[str, str]] = []
+    rest = text.strip()
+    while rest:
+        key = _KEY.match(rest)
+        if key is None:
+            raise UsageError(f"{place}: `{whole}` is no rule for functions", hint=FORM)
+        rest = rest[key.end() :]
+        quoted = _QUOTED.match(rest)
+        if quoted is not None:
+            try:
+                pattern = str(json.loads(quoted[0]))
+            except ValueError as error:
+                raise UsageError(f"{place}: `{whole}` is no rule for functions", hint=FORM) from error
+            rest = rest[quoted.end() :].lstrip()
+            if rest and not rest.startswith(","):
+                raise UsageError(f"{place}: `{whole}` is no rule for functions", hint=FORM)
+            rest = rest[1:]
+        else:
+            pattern, _, rest = rest.partition(",")
+            pattern = pattern.strip()
+        found.append((key["key"], pattern))
+        rest = rest.strip()
+    return tuple(found)
+
+
+def _written(pattern: str) -> str:
+    is_plain = pattern and pattern == pattern.strip() and not re.search(r'[,()"\\\x00-\x1f]', pattern)
+    return pattern if is_plain else json.dumps(pattern, ensure_ascii=False)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _direct(text: str) -> str:
+    return posixpath.normpath(text) if text else text
+
+
+def _matches(value: Any, pattern: str) -> bool:
+    text = _text(value)
+    if ".." in re.split(r"[/\\]", text) and text != pattern:
+        return False
+    return fnmatchcase(text, pattern)

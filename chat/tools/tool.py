@@ -1,0 +1,189 @@
+"""A function that can be run: its schema, the check of arguments, and the text of its result."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chat.errors import DataError
+from chat.prompts.tools_json import loads
+from chat.system.characters import whole_characters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BUILT_IN = "built-in"  # the source of the program's own functions
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+
+
+class ToolError(Exception):
+    """A call that gave no result, in one sentence for the model and the user."""
+
+
+@dataclass(frozen=True)
+class CallLimits:
+    """What one call may take.
+
+    Attributes:
+        seconds: its longest time.
+        characters: of its result; what is longer is cut.
+    """
+
+    seconds: float = 60.0
+    characters: int = 20_000
+
+
+@dataclass(frozen=True)
+class CallControl:
+    """The limits of a call that runs, and whether it has been stopped."""
+
+    limits: CallLimits = CallLimits()
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class SourceTool:
+    """A function as its source describes it.
+
+    Attributes:
+        name: in its source.
+        parameters: a JSON schema of an object.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+class ToolSource(Protocol):
+    """Where functions come from: the program itself, a Python file, or an MCP server.
+
+    Attributes:
+        name: what the user knows it by.
+    """
+
+    name: str
+
+    def start(self) -> None:
+        """Begin to start it, without waiting."""
+
+    def tools(self, seconds: float) -> tuple[SourceTool, ...]:
+        """Its functions; waits until it has started.
+
+        Raises:
+            ChatError: it cannot be used.
+        """
+
+    def call(self, name: str, arguments: Mapping[str, Any], control: CallControl) -> str:
+        """The result of a function.
+
+        Raises:
+            ToolError: there is none.
+        """
+
+    def needs_own_yes(self, name: str, arguments: Mapping[str, Any]) -> bool:
+        """Whether a rule for all calls of the function does not count for this one."""
+
+    def close(self) -> None:
+        """End it; without effect when that was done before."""
+
+
+@dataclass(frozen=True)
+class RunnableTool:
+    """A function on offer.
+
+    Attributes:
+        name: what the model calls it.
+        own: the function as its source has it.
+        source: what runs it.
+    """
+
+    name: str
+    own: SourceTool
+    source: ToolSource
+
+    @property
+    def qualified_name(self) -> str:
+        """The name with that of its source, which no other source can take; that of a built-in function alone."""
+        return self.own.name if self.source.name == BUILT_IN else f"{self.source.name}/{self.own.name}"
+
+    def schema(self) -> dict[str, Any]:
+        """The function as requests have it."""
+        function = {"name": self.name, "description": self.own.description, "parameters": dict(self.own.parameters)}
+        return {"type": "function", "function": function}
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """The arguments that a model wrote.
+
+    Raises:
+        ToolError: they are not a JSON object.
+    """
+    try:
+        plain = json.loads(text) if text.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise ToolError("the arguments are not JSON") from error
+    if not isinstance(plain, dict):
+        raise ToolError("the arguments are not a JSON object")
+    return plain
+
+
+def check_arguments(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    """Check the names and the types of arguments; what is in lists and objects is left to the function.
+
+    Raises:
+        ToolError: one is missing, unknown or of another type.
+    """
+    properties = parameters.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
+    required = parameters.get("required")
+    missing = [name for name in (required if isinstance(required, list) else []) if name not in arguments]
+    if missing:
+        raise ToolError(f"the argument `{missing[0]}` is missing")
+    for name, value in arguments.items():
+        if name not in properties:
+            if parameters.get("additionalProperties") is False:
+                known = ", ".join(properties) or "none"
+                raise ToolError(f"there is no argument `{name}`; arguments: {known}")
+            continue
+        wanted = properties[name].get("type") if isinstance(properties[name], dict) else None
+        names = [wanted] if isinstance(wanted, str) else wanted if isinstance(wanted, list) else []
+        if names and not any(_is_of(value, each) for each in names):
+            raise ToolError(f"the argument `{name}` must be of the type {' or '.join(map(str, names))}")
+
+
+def _is_of(value: Any, name: object) -> bool:
+    if name == "integer" and isinstance(value, float):
+        return value.is_integer()
+    if isinstance(value, bool):
+        return name == "boolean"
+    return isinstance(value, _TYPES.get(str(name), (object,)))
+
+
+def result_text(text: str, most_characters: int) -> str:
+    """A result as a message can hold it: whole characters, cut at the limit with a note to the model."""
+    text = whole_characters(text)
+    if len(text) > most_characters:
+        text = f"{text[:most_characters]}\n[cut after {most_characters:,} of {len(text):,} characters; ask for less]"
+    try:
+        loads(text, "result")
+    except DataError:  # JSON that no prompt can hold as such
+        return f"The result is text:\n{text}"
+    return text
+
+
+def shown_call(name: str, arguments: Mapping[str, Any] | str) -> str:
+    """A call as the user reads it: `read_file(path="README.md")`."""
+    if isinstance(arguments, str):
+        return f"{name}({arguments})"
+    return f"{name}({', '.join(f'{key}={json.dumps(value, ensure_ascii=False)}' for key, value in arguments.items())})"

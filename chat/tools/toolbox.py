@@ -1,0 +1,133 @@
+"""All functions on offer: those that can be run, by the names that the model gets, and those described only."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from chat.errors import ChatError
+from chat.tools.host_client import START_SECONDS, HostedTools
+from chat.tools.tool import BUILT_IN, RunnableTool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from chat.tools.tool import SourceTool, ToolSource
+
+LONGEST_NAME = 64  # what the servers of all models allow, with these characters
+_OTHER = re.compile(r"[^a-zA-Z0-9_-]+")
+
+
+class Toolbox:
+    """The functions of all sources.
+
+    A source that cannot be used is left out, with a notice.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ToolSource] = (),
+        described: Sequence[dict[str, Any]] = (),
+        notices: Sequence[str] = (),
+    ) -> None:
+        """Take the sources; `start` starts them.
+
+        Args:
+            sources: run their functions.
+            described: functions that nobody here runs, as requests have them.
+            notices: sentences for the user.
+        """
+        self._sources = list(sources)
+        self._described = tuple(described)
+        self._found: dict[str, RunnableTool] | None = None
+        self._notices = list(notices)
+
+    def __enter__(self) -> Toolbox:
+        """Start the sources."""
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        """End them."""
+        self.close()
+
+    def start(self) -> None:
+        """Begin to start all sources, without waiting."""
+        for source in tuple(self._sources):
+            try:
+                source.start()
+            except ChatError as error:
+                self._drop(source, error)
+
+    def close(self) -> None:
+        """End all sources, those in child processes side by side."""
+        for source in self._sources:
+            if isinstance(source, HostedTools):
+                source.begin_end()
+        for source in self._sources:
+            source.close()
+
+    def tools(self) -> dict[str, RunnableTool]:
+        """The functions that can be run, by name; waits until all sources have started."""
+        changed = [each for each in self._sources if isinstance(each, HostedTools) and each.has_changed]
+        if self._found is None or changed:
+            self._notices += [f"the functions of `{source.name}` are other ones now" for source in changed]
+            self._found = self._named()
+        return self._found
+
+    def schemas(self) -> tuple[dict[str, Any], ...]:
+        """All functions as requests have them; one that is described hides none that can be run."""
+        found = self.tools()
+        described = [each for each in self._described if _name_of(each) not in found]
+        return (*(tool.schema() for tool in found.values()), *described)
+
+    def is_described(self, name: str) -> bool:
+        """Whether a function is on offer that the user answers by hand."""
+        return name not in self.tools() and name in map(_name_of, self._described)
+
+    def take_notices(self) -> list[str]:
+        """Sentences for the user since the last call."""
+        found, self._notices = self._notices, []
+        return found
+
+    def _drop(self, source: ToolSource, error: ChatError) -> None:
+        self._sources.remove(source)
+        source.close()
+        self._notices.append(f"{error.message}; its functions are not on offer")
+
+    def _named(self) -> dict[str, RunnableTool]:
+        """The functions by name; names that several sources have get that of the source before them."""
+        listed: list[tuple[ToolSource, SourceTool]] = []
+        for source in tuple(self._sources):
+            try:
+                listed += [(source, tool) for tool in source.tools(START_SECONDS)]
+            except ChatError as error:
+                self._drop(source, error)
+                continue
+            if isinstance(source, HostedTools):
+                self._notices += source.notices
+                source.notices.clear()
+        counts = Counter(_allowed(tool.name) for source, tool in listed)
+        own = {tool.name for source, tool in listed if source.name == BUILT_IN}
+        found: dict[str, RunnableTool] = {}
+        for source, tool in listed:
+            name = _allowed(tool.name)
+            if source.name != BUILT_IN and (name in own or counts[name] > 1):
+                name = _allowed(f"{source.name}_{tool.name}")
+            number, free = 2, name
+            while free in found:
+                free = f"{name[: LONGEST_NAME - 4]}_{number}"
+                number += 1
+            found[free] = RunnableTool(free, tool, source)
+        return found
+
+
+def _allowed(name: str) -> str:
+    return _OTHER.sub("_", name)[:LONGEST_NAME] or "_"
+
+
+def _name_of(tool: dict[str, Any]) -> str:
+    inner = tool.get("function", tool)
+    return str(inner.get("name")) if isinstance(inner, dict) else ""
