@@ -16,7 +16,7 @@ from chat.models.last_used import short_name
 from chat.system.terminal_text import counted, escape_control_characters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TextIO
 
     from chat.config.options import Settings
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chat.rendering.screen import Screen
     from chat.rendering.wait_indicator import WaitIndicator
     from chat.system.environment import Environment
+    from chat.tools.runner import CallResult
 
 ENDED_BY_SERVER = {
     "content_filter": "the server's content filter ended the answer",
@@ -50,7 +51,8 @@ class AnswerOutput:
         self.environment = environment
         self.text = ""
         self.reasoning = ""
-        self._is_held = settings.json or settings.wants_code  # until the answer is complete
+        is_last_only = settings.run_tools and not environment.stdout.isatty()  # a pipe gets no words between calls
+        self._is_held = settings.json or settings.wants_code or is_last_only  # until the answer is complete
         self._view = None if self._is_held else self._styled_view()
         self._is_escaped = environment.stdout.isatty()  # a pipe gets the text unchanged
         self._wait: WaitIndicator | None = None
@@ -69,6 +71,16 @@ class AnswerOutput:
         """Show that this fraction of the model is loaded."""
         if self._wait is not None:
             self._wait.note(LoadProgress(fraction))
+
+    def begin_next(self) -> None:
+        """Begin another answer after the model's calls have run; what it said before them stays on a terminal."""
+        if self._view is not None:
+            self._view.finish()
+            self._view = self._styled_view()
+        elif self.text and not self._is_held and not self.text.endswith("\n"):
+            self.environment.print("")
+        self.environment.stdout.flush()
+        self.text = self.reasoning = ""
 
     def stream(self, events: Iterator[Event], keep: Callable[[str, str], None]) -> Completion:
         """Print a reply as it comes.
@@ -116,8 +128,13 @@ class AnswerOutput:
             self.environment.print("")
             self.environment.stdout.flush()
 
-    def finish(self, done: Completion, info: ModelInfo) -> ExitCode:
+    def finish(self, done: Completion, info: ModelInfo, results: Sequence[CallResult] = ()) -> ExitCode:
         """Print what is printed only when the answer is complete.
+
+        Args:
+            done: the answer.
+            info: the model.
+            results: of the calls that were run for it.
 
         Returns:
             The exit code.
@@ -125,7 +142,7 @@ class AnswerOutput:
         Raises:
             ChatError: a code block is wanted and there is none, or the answer was cut and must not be.
         """
-        self._print_end(done, info)
+        self._print_end(done, info, results)
         self.environment.stdout.flush()  # the notes come after it where both go to one pipe
         if done.reasoning and not (done.text or done.tool_calls):
             self.note("the model thought but gave no answer")
@@ -183,15 +200,22 @@ class AnswerOutput:
             self.environment.print(escape_control_characters(text) if self._is_escaped else text, end="")
             self.environment.stdout.flush()
 
-    def _print_end(self, done: Completion, info: ModelInfo) -> None:
+    def _print_end(self, done: Completion, info: ModelInfo, results: Sequence[CallResult]) -> None:
         """The part of the answer that is printed at its end."""
         output = self.environment
         if self._view is not None:
             self._view.finish()
         elif self.settings.json:
-            return self.print_json(reply_report(done, info, self.settings))
-        elif self._is_held:
+            report = reply_report(done, info, self.settings)
+            if self.settings.run_tools:
+                from chat.app.tool_runs import results_report
+
+                report["tool_results"] = results_report(results)
+            return self.print_json(report)
+        elif self.settings.wants_code:
             output.print(wanted_block(done.text, self.settings) or "", end="")
+        elif self._is_held:
+            output.print(done.text, end="" if done.text.endswith("\n") or done.tool_calls else "\n")
         elif not done.text.endswith("\n") and (done.text or not done.tool_calls):
             output.print("")
         for call in done.tool_calls:

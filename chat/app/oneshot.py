@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,16 +20,22 @@ from chat.core.tool_results import check_no_pending_calls, result_messages
 from chat.documents.plain_text import InputText
 from chat.errors import ChatError, ContextError, ExitCode, UsageError
 from chat.models.last_used import with_last_model
+from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from chat.app.request_builder import Tool
     from chat.config.options import Settings
     from chat.config.resolve import ResolvedSettings
     from chat.core.backend import ChatBackend, ModelInfo
+    from chat.core.conversation import ToolCall
+    from chat.core.events import Completion
     from chat.core.request import Request
     from chat.history.open_session import AnswerWriter, OpenSession
     from chat.system.environment import Environment
+    from chat.tools.loop import CallLoop
+    from chat.tools.runner import CallResult
 
 
 def answer_once(words: Sequence[str], resolved: ResolvedSettings, environment: Environment) -> int:
@@ -58,10 +66,29 @@ def _answer_alone(words: Sequence[str], resolved: ResolvedSettings, output: Answ
     settings = resolved.settings
     output.note_unnamed_model(resolved)
     prompt = _prompt(words, settings, output)
-    request = request_builder.build_request(prompt, settings, tools=request_builder.read_tools(settings))
     # A file often gets several questions, so the state after it is saved
-    with open_backend(settings, keeps_states=bool(settings.file), prompt=prompt) as backend:
-        return _answer(backend, request, output, None)
+    with (
+        _open_tools(settings, output) as (tools, loop),
+        open_backend(settings, keeps_states=bool(settings.file), prompt=prompt) as backend,
+    ):
+        request = request_builder.build_request(prompt, settings, tools=tools)
+        return _answer(backend, request, output, None, loop)
+
+
+@contextmanager
+def _open_tools(settings: Settings, output: AnswerOutput) -> Iterator[tuple[Sequence[Tool], CallLoop | None]]:
+    """The functions on offer, and what runs them, if that is wanted; they end with the block."""
+    if not settings.run_tools:
+        yield request_builder.read_tools(settings), None
+        return
+    from chat.app.tool_runs import call_loop
+
+    loop = call_loop(settings)
+    with loop.toolbox:
+        tools = loop.toolbox.schemas()
+        for notice in loop.toolbox.take_notices():
+            output.note(notice)
+        yield tools, loop
 
 
 def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> Prompt:
@@ -95,11 +122,15 @@ def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output:
         for warning in (*question.warnings, *(notice.text for notice in session.store.take_notices())):
             output.note(warning)
         messages = _new_messages(words, question.text, settings, session.conversation)
-        tools = request_builder.read_tools(settings)
-        with open_backend(settings, keeps_states=True) as backend:
+        with (
+            _open_tools(settings, output) as (tools, loop),
+            open_backend(settings, keeps_states=True) as backend,
+        ):
             if settings.dry_run:
                 prompt = Prompt.of_conversation(reduce(Conversation.add, messages, session.conversation))
-                return _answer(backend, request_builder.build_request(prompt, settings, tools=tools), output, None)
+                return _answer(
+                    backend, request_builder.build_request(prompt, settings, tools=tools), output, None, None
+                )
             if settings.remote:
                 from chat.app.remotes import answered_by, remote_options
 
@@ -113,7 +144,7 @@ def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output:
             prompt = Prompt.of_conversation(session.conversation)
             try:
                 request = request_builder.build_request(prompt, settings, tools=tools, session=session_id)
-                return _answer(backend, request, output, session)
+                return _answer(backend, request, output, session, loop)
             finally:
                 if session.conversation.leaf == question_leaf:  # a question without an answer does not stay
                     session.set_leaf(leaf_before)
@@ -146,11 +177,46 @@ def _writer(session: OpenSession, info: ModelInfo) -> AnswerWriter:
     return AnswerWriter(session, model=lambda: info)
 
 
-def _answer(backend: ChatBackend, request: Request, output: AnswerOutput, session: OpenSession | None) -> int:
-    """Print the answer, or the rendered prompt of a dry run, and store it in the session if there is one."""
+def _answer(
+    backend: ChatBackend,
+    request: Request,
+    output: AnswerOutput,
+    session: OpenSession | None,
+    loop: CallLoop | None,
+) -> int:
+    """Print the answer, or the rendered prompt of a dry run, and store it in the session if there is one.
+
+    Functions that the model calls are run, if that is wanted, until an answer calls none.
+    """
     if output.settings.dry_run:
         output.print_json(rendered_report(backend.render(request)))
         return ExitCode.DONE
+    results: list[CallResult] = []
+    while True:
+        done, info = _one_answer(backend, request, output, session)
+        is_interrupted = done.finish_reason == "interrupted"
+        if loop is None or not done.tool_calls or is_interrupted or any(map(_is_by_hand(loop), done.tool_calls)):
+            return output.finish(done, info, results)
+        if loop.made > loop.most_calls:
+            limit = counted(loop.most_calls, "call")
+            raise ChatError(f"the model still calls functions after {limit}", hint="`--tool-steps` allows more")
+        from chat.app.tool_runs import OneShotCalls
+
+        output.begin_next()
+        new = loop.run(done.tool_calls, OneShotCalls(output))
+        results += new
+        messages = tuple(result.message() for result in new)
+        if loop.made > loop.most_calls:
+            output.note(f"the limit of {counted(loop.most_calls, 'call')} is reached; `--tool-steps` allows more")
+        if session is not None:
+            session.ask(*messages)
+        request = _after_calls(request, done, messages)
+
+
+def _one_answer(
+    backend: ChatBackend, request: Request, output: AnswerOutput, session: OpenSession | None
+) -> tuple[Completion, ModelInfo]:
+    """One answer as it comes, stored in the session if there is one."""
     with output.waiting():
         info = backend.info(output.note_loading)  # before this returns, Ctrl+C ends the program at once
         writer = _writer(session, info) if session else None
@@ -166,4 +232,23 @@ def _answer(backend: ChatBackend, request: Request, output: AnswerOutput, sessio
                 raise
             if writer and (done.text or done.reasoning or done.tool_calls):
                 writer.finish(done)
-    return output.finish(done, info)
+    return done, info
+
+
+def _is_by_hand(loop: CallLoop) -> Callable[[ToolCall], bool]:
+    """Whether a call is one of a function that only the caller of this program can run."""
+    return lambda call: loop.toolbox.is_described(call.name)
+
+
+def _after_calls(request: Request, done: Completion, results: tuple[Message, ...]) -> Request:
+    """The request for the answer after calls and their results."""
+    answer = Message(
+        "assistant",
+        done.text,
+        ids=done.ids or (),
+        finish_reason=done.finish_reason,
+        tool_calls=done.tool_calls,
+        reasoning=done.reasoning,
+    )
+    messages = (*(request.prompt.messages or ()), answer, *results)
+    return replace(request, prompt=replace(request.prompt, messages=messages))

@@ -22,6 +22,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
 
 from chat.errors import reason_text
 from chat.system.characters import json_text
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 MOST_PAGES, MOST_TOOLS = 50, 1000
 MOST_MEMORY_BYTES = 1 << 30  # of this process: a server that sends without an end fills it
+MOST_LOG_CHARACTERS = 1 << 20  # of the server's stderr
 END_SECONDS = 8.0  # for the server's end, before this process ends without it
 _WATCH_SECONDS = 0.2
 
@@ -52,6 +54,8 @@ class _Host:
                 async with asyncio.timeout(self._settings["seconds"]):
                     client = await stack.enter_async_context(await self._client(stack))
                     send({"tools": await self._tools(client)})
+                    watching = asyncio.create_task(self._watch(client))
+                    stack.callback(watching.cancel)
             except BaseException as error:
                 send({"fault": self._reason(error)})
                 raise SystemExit from error
@@ -94,6 +98,13 @@ class _Host:
                 break
         return found[:MOST_TOOLS]
 
+    async def _watch(self, client: Client) -> None:
+        """Tell when a server of a protocol since 2026 changes its list; others send a notification unasked."""
+        with suppress(RuntimeError, MCPError, TimeoutError):  # it has no such stream, or ended it
+            async with client.listen(tools_list_changed=True) as events:
+                async for _ in events:
+                    send({"changed": True})
+
     async def _on_message(self, message: Any) -> None:
         if isinstance(message, types.ToolListChangedNotification):
             send({"changed": True})
@@ -107,9 +118,10 @@ class _Host:
         except asyncio.CancelledError:
             send({"id": id, "fault": "stopped"})
         except MCPError as error:
-            send({"id": id, "fault": reason_text(error.message)})
             if error.code == types.CONNECTION_CLOSED:
+                send({"id": id, "fault": f"the server has ended ({self._reason(error)})"})
                 end(1)
+            send({"id": id, "fault": reason_text(error.message)})
         except Exception as error:
             send({"id": id, "fault": self._reason(error)})
             end(1)
@@ -121,12 +133,15 @@ class _Host:
         reading, writing = os.pipe()
 
         def read() -> None:
+            left = MOST_LOG_CHARACTERS
             with os.fdopen(reading, "r", encoding="utf-8", errors="replace") as lines:
                 while line := lines.readline(4096):
                     self._errors.append(line.rstrip())
-                    with suppress(OSError):
-                        sys.stderr.write(line)
-                        sys.stderr.flush()
+                    if left > 0:
+                        left -= len(line)
+                        with suppress(OSError):
+                            sys.stderr.write(line if left > 0 else "[more of this server is left out]\n")
+                            sys.stderr.flush()
 
         threading.Thread(target=read, daemon=True).start()
         return os.fdopen(writing, "w")
@@ -136,6 +151,9 @@ class _Host:
         inner = next(_leaves(error))
         if isinstance(inner, TimeoutError):
             return f"it did not answer within {self._settings['seconds']:g} s"
+        if isinstance(inner, ValidationError):  # of the SDK's models of the protocol
+            first = inner.errors()[0]
+            return f"it breaks the protocol at {'.'.join(map(str, first['loc']))}: {first['msg']}"
         words = reason_text(inner) if str(inner) else type(inner).__name__
         time.sleep(0.05)  # what the server wrote before it ended may still be in the pipe
         last = next((line for line in reversed(self._errors) if line.strip()), "")

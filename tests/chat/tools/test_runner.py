@@ -75,7 +75,8 @@ def test_each_call_is_decided_by_its_name_its_arguments_and_the_rules() -> None:
         ("ask", "the argument `expression` is missing"),
         (
             "ask",
-            "there is no function delete_files; functions: read_file, list_files, search_files, calculate, current_date",
+            "there is no function delete_files; "
+            "functions: read_file, list_files, search_files, calculate, current_date",
         ),
     ]
     assert [each.shown for each in prepared[:4]] == [

@@ -1,0 +1,131 @@
+"""What runs the calls of a one-shot run or a session; a one-shot run shows them on stderr, and asks on a terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from chat.config.allowed_rules import store_allowed
+from chat.config.settings_file import read_settings_file
+from chat.errors import ChatError, UsageError
+from chat.rendering.status_text import duration
+from chat.system.terminal_text import counted
+from chat.tools.approval import CHOICES, HELP, Decision, read_decision
+from chat.tools.loop import CallLoop
+from chat.tools.sources import limits_of, rules_of, toolbox_of
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from chat.app.answer_output import AnswerOutput
+    from chat.config.options import Settings
+    from chat.tools.rules import ToolRule
+    from chat.tools.runner import CallResult, PreparedCall
+
+POLL_SECONDS = 0.05
+
+
+def call_loop(settings: Settings) -> CallLoop:
+    """What runs the calls of a one-shot run or a session; its functions are not started yet.
+
+    Raises:
+        ChatError: a source of functions, or a rule, cannot be used as it is written.
+    """
+    rules = rules_of(settings)
+    return CallLoop(toolbox_of(settings, runs=True), rules, limits_of(settings), settings.tool_steps)
+
+
+def store_rule(rule: ToolRule, config_file: Path) -> None:
+    """Add a rule to those that the settings file allows.
+
+    Raises:
+        ChatError: the file cannot be read or written.
+    """
+    table = read_settings_file(config_file).tool_table()
+    stored = table.allow if table else ()
+    if str(rule) not in stored:
+        store_allowed(config_file, (*stored, str(rule)))
+
+
+class OneShotCalls:
+    """One line on stderr for each call, or a question where stdin and stderr are a terminal."""
+
+    def __init__(self, output: AnswerOutput) -> None:
+        self._output = output
+        self._environment = output.environment
+        self._shown: dict[int, str] = {}
+        self._can_ask = self._environment.stdin.isatty() and self._environment.stderr.isatty()
+
+    def show_call(self, number: int, most: int, prepared: PreparedCall) -> None:
+        """Remember the call; its line comes with its end, or with the question."""
+        self._shown[number] = f"tool call {number} of at most {most}: {prepared.shown}"
+        if self._can_ask and prepared.verdict == "ask" and not prepared.fault:
+            self._environment.notify(self._shown[number])
+
+    def ask(self, prepared: PreparedCall) -> Decision | None:
+        """Ask on stderr; without a terminal nothing runs that no rule allows."""
+        if not self._can_ask:
+            name = prepared.tool.name if prepared.tool else prepared.call.name
+            self._output.note(f"{name} was not run, as nobody can be asked; `--allow-tool {name}` allows it")
+            return None
+        while True:
+            self._environment.stderr.write(f"{CHOICES}\nRun it? ")
+            self._environment.stderr.flush()
+            line = self._environment.stdin.readline()
+            if not line:
+                return Decision(False)
+            try:
+                decision = read_decision(line, prepared)
+            except UsageError as error:
+                self._environment.report(error)
+                continue
+            if decision is not None:
+                return decision
+            self._environment.notify(HELP)
+
+    def store_rule(self, rule: ToolRule) -> None:
+        """Store a rule in the settings file; where that fails, it counts for this run."""
+        try:
+            store_rule(rule, self._environment.config_file)
+        except ChatError as error:
+            self._environment.report(error)
+        else:
+            self._output.note(f"`{rule}` is in the settings file now, under [tools] allow")
+
+    def wait(self, threads: Sequence[threading.Thread]) -> bool:
+        """Wait; Ctrl+C ends the program, and the calls with it."""
+        threads[0].join(POLL_SECONDS)
+        return True
+
+    def show_result(self, number: int, result: CallResult) -> None:
+        """One line with the call, its outcome, the size of its result and its time."""
+        size = counted(len(result.text.splitlines()), "line") if result.outcome == "done" else result.text[:200]
+        words = [self._shown.get(number, result.call.name), result.outcome, size]
+        words += [duration(result.seconds)] if result.seconds >= 0.1 else []
+        if not self._output.settings.quiet:
+            self._environment.notify(" · ".join(words))
+
+
+def results_report(results: Sequence[CallResult]) -> list[dict[str, Any]]:
+    """The calls of a run and their results, as `--json` has them."""
+    return [
+        {
+            "name": result.call.name,
+            "arguments": _plain(result.call.arguments),
+            "id": result.call.id,
+            "outcome": result.outcome,
+            "result": result.text,
+            "seconds": round(result.seconds, 3),
+        }
+        for result in results
+    ]
+
+
+def _plain(arguments: str) -> Any:
+    """Arguments as values; as the model wrote them where they are no JSON."""
+    try:
+        return json.loads(arguments) if arguments else {}
+    except (ValueError, RecursionError):
+        return arguments

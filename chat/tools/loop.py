@@ -1,0 +1,125 @@
+"""The calls of one answer: each is decided, those that may run do so side by side, and the calls are counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from chat.tools.runner import DENIED, OVER_LIMIT, CallResult, PreparedCall, failed, prepare, refused, run_calls
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+
+    from chat.core.conversation import ToolCall
+    from chat.tools.approval import Decision
+    from chat.tools.rules import ToolRule, ToolRules
+    from chat.tools.tool import CallLimits
+    from chat.tools.toolbox import Toolbox
+
+
+class CallUi(Protocol):
+    """Shows calls to the user, and asks about them."""
+
+    def show_call(self, number: int, most: int, prepared: PreparedCall) -> None:
+        """Show a call that the model makes.
+
+        Args:
+            number: of this call, counted from 1 for each question.
+            most: how many calls there may be.
+        """
+
+    def ask(self, prepared: PreparedCall) -> Decision | None:
+        """Ask whether a call runs; None where nobody can be asked.
+
+        Raises:
+            KeyboardInterrupt: the user stops everything.
+        """
+
+    def store_rule(self, rule: ToolRule) -> None:
+        """Store a rule that counts for good."""
+
+    def wait(self, threads: Sequence[threading.Thread]) -> bool:
+        """Wait a moment for calls that run; False stops them."""
+
+    def show_result(self, number: int, result: CallResult) -> None:
+        """Show how a call ended."""
+
+
+class CallLoop:
+    """Runs calls, answer by answer, under rules that the user may add to.
+
+    Attributes:
+        toolbox: the functions.
+        rules: in force.
+        limits: of each call.
+        most_calls: for one question.
+        made: calls for this question so far.
+    """
+
+    def __init__(self, toolbox: Toolbox, rules: ToolRules, limits: CallLimits, most_calls: int) -> None:
+        self.toolbox = toolbox
+        self.rules = rules
+        self.limits = limits
+        self.most_calls = most_calls
+        self.made = 0
+
+    def begin_question(self) -> None:
+        """Count the calls anew."""
+        self.made = 0
+
+    def exceeds(self, calls: Sequence[ToolCall]) -> bool:
+        """Whether these calls would be more than there may be."""
+        return self.made + len(calls) > self.most_calls
+
+    def run(self, calls: Sequence[ToolCall], ui: CallUi) -> tuple[CallResult, ...]:
+        """Decide about each call, run those that may, and show how they end; those over the limit do not run.
+
+        Raises:
+            KeyboardInterrupt: the user stops everything; no call has run, or those that ran are stopped.
+        """
+        results: dict[int, CallResult] = {}
+        running: dict[int, PreparedCall] = {}
+        numbers: list[int] = []
+        for place, call in enumerate(calls):
+            self.made += 1
+            numbers.append(self.made)
+            if self.made > self.most_calls:
+                results[place] = CallResult(call, "refused", OVER_LIMIT.format(steps=self.most_calls))
+                continue
+            prepared = prepare(call, self.toolbox, self.rules)
+            ui.show_call(self.made, self.most_calls, prepared)
+            result = self._decided(prepared, ui.ask, ui.store_rule)
+            if result is None:
+                running[place] = prepared
+            else:
+                results[place] = result
+        results |= dict(zip(running, run_calls(tuple(running.values()), self.limits, ui.wait), strict=True))
+        ordered = tuple(results[place] for place in range(len(calls)))
+        for number, result in zip(numbers, ordered, strict=True):
+            ui.show_result(number, result)
+        return ordered
+
+    def _decided(
+        self,
+        prepared: PreparedCall,
+        ask: Callable[[PreparedCall], Decision | None],
+        store_rule: Callable[[ToolRule], None],
+    ) -> CallResult | None:
+        """The result of a call that does not run; None for one that does."""
+        if prepared.fault:
+            return failed(prepared.call, prepared.fault)
+        if prepared.verdict == "deny":
+            return CallResult(prepared.call, "refused", DENIED)
+        if prepared.verdict == "allow":
+            return None
+        decision = ask(prepared)
+        if decision is None:
+            return CallResult(prepared.call, "refused", DENIED)
+        if not decision.runs:
+            return refused(prepared.call, decision.words)
+        if decision.rule is not None:
+            self.rules = replace(self.rules, allow=(*self.rules.allow, decision.rule))
+            if decision.lasts == "always":
+                store_rule(decision.rule)
+        return None

@@ -1,0 +1,73 @@
+"""An MCP server that breaks the protocol in the way its argument names; it uses no library."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+TOOLS = [
+    {"name": "good", "description": "Good.", "inputSchema": {"type": "object"}},
+    {"name": "bare", "inputSchema": {"type": "object", "properties": {"x": {"type": "text"}}}},
+]
+
+
+def answer(message: dict[str, object], way: str) -> dict[str, object]:
+    """What the server answers to a request."""
+    method = message["method"]
+    if method == "initialize":
+        return {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "raw", "version": "1"},
+        }
+    if method == "tools/list":
+        return (
+            {"tools": [*TOOLS, {"name": "x", "inputSchema": {"type": "array"}}]} if way == "liar" else {"tools": TOOLS}
+        )
+    if method == "tools/call":
+        if way == "flood":
+            while True:
+                sys.stdout.write("x" * (1 << 20))
+        if way == "ask":
+            return asked()
+        return {"content": [{"type": "text", "text": "ok"}]}
+    raise LookupError
+
+
+def asked() -> dict[str, object]:
+    """The client's answers to what it does not offer."""
+    replies = []
+    for number, method in enumerate(("roots/list", "sampling/createMessage", "elicitation/create")):
+        parameters = {"messages": [], "maxTokens": 9} if "sampling" in method else {}
+        if "elicitation" in method:
+            parameters = {"message": "Password?", "requestedSchema": {"type": "object", "properties": {}}}
+        send({"jsonrpc": "2.0", "id": f"s{number}", "method": method, "params": parameters})
+        replies.append(json.loads(sys.stdin.readline()).get("error", {}).get("message", "given"))
+    return {"content": [{"type": "text", "text": "; ".join(replies)}]}
+
+
+def send(message: dict[str, object]) -> None:
+    """Write a message."""
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def main(way: str) -> None:
+    """Serve stdin."""
+    if way == "silent":
+        time.sleep(1000)
+    if way == "garbage":
+        print("Welcome to the server!", flush=True)
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "id" not in message:
+            continue
+        try:
+            send({"jsonrpc": "2.0", "id": message["id"], "result": answer(message, way)})
+        except LookupError:
+            send({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32601, "message": "no such method"}})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
