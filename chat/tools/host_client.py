@@ -152,18 +152,23 @@ class HostedTools:
         """No: a rule for a function is one for all its calls."""
         return False
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has started, or cannot be used."""
+        return self._list.is_done.is_set()
+
     def begin_end(self) -> None:
         """Tell the child to end, without waiting."""
         if self._process is not None and self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()
 
-    def close(self) -> None:
-        """End the child; it is killed where it takes too long."""
+    def close(self, seconds: float = END_SECONDS) -> None:
+        """End the child; it is killed where it takes longer."""
         self.begin_end()
         if self._process is not None:
             try:
-                self._process.wait(END_SECONDS)
+                self._process.wait(seconds)
             except subprocess.TimeoutExpired:
                 pass
             finally:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ChatError
-from chat.tools.host_client import START_SECONDS, HostedTools
+from chat.tools.host_client import END_SECONDS, START_SECONDS, HostedTools
 from chat.tools.tool import BUILT_IN, RunnableTool
 
 if TYPE_CHECKING:
@@ -61,17 +61,29 @@ class Toolbox:
             except ChatError as error:
                 self._drop(source, error)
 
-    def close(self) -> None:
-        """End all sources, those in child processes side by side."""
-        for source in self._sources:
-            if isinstance(source, HostedTools):
-                source.begin_end()
-        for source in self._sources:
-            source.close()
+    @property
+    def is_ready(self) -> bool:
+        """Whether all sources have started, so that nothing waits for them."""
+        return all(source.is_ready for source in self._hosted())
+
+    def close(self, *, at_once: bool = False) -> None:
+        """End all sources, those in child processes side by side.
+
+        Args:
+            at_once: do not wait for them to end in order.
+        """
+        hosted = self._hosted()
+        for source in hosted:
+            source.begin_end()
+        for source in hosted:
+            source.close(0.0 if at_once else END_SECONDS)
+
+    def _hosted(self) -> list[HostedTools]:
+        return [source for source in self._sources if isinstance(source, HostedTools)]
 
     def tools(self) -> dict[str, RunnableTool]:
         """The functions that can be run, by name; waits until all sources have started."""
-        changed = [each for each in self._sources if isinstance(each, HostedTools) and each.has_changed]
+        changed = [source for source in self._hosted() if source.has_changed]
         if self._found is None or changed:
             self._notices += [f"the functions of `{source.name}` are other ones now" for source in changed]
             self._found = self._named()

@@ -50,21 +50,27 @@ def send_message(state: SessionState, text: str) -> bool:
         files = [found.text]
         for warning in found.warnings:
             state.report(warning)
+    not_run: tuple[Message, ...] = ()
     if branch_point is None:
+        if state.calls is not None:
+            from chat.tui.tool_calls import results_of_calls_not_run
+
+            not_run = results_of_calls_not_run(state)
         try:
-            check_no_pending_calls(state.session.conversation, RESULT_USAGE)
+            if not not_run:
+                check_no_pending_calls(state.session.conversation, RESULT_USAGE)
         except UsageError as error:
             state.show_error(error)
             return False
     else:
         state.session.set_leaf(branch_point[0])
     title = title_of(text) if files else ""  # else the first file would give it
-    state.session.ask(Message("user", "\n\n".join([*files, text])), title=title)
+    state.session.ask(*not_run, Message("user", "\n\n".join([*files, text])), title=title)
     state.branch_point = None
     if not state.settings.find:  # else each message gets its own passages of them
         state.attachments.clear()
     state.show_notices()
-    if not _answer(state):
+    if not _answer_with_calls(state):
         return False
     state.session.set_leaf(leaf)
     state.branch_point = branch_point
@@ -100,7 +106,7 @@ def answer_last_message(state: SessionState) -> None:
         ChatError: the model cannot be used.
         Terminated: the program ends; what was generated is stored.
     """
-    if _answer(state):
+    if _answer_with_calls(state):
         state.report("Stopped. /regen tries again.")
 
 
@@ -130,14 +136,68 @@ def continue_answer(state: SessionState) -> None:
     """
     path = state.session.conversation.path()
     last = path[-1] if path else None
+    if state.calls is not None and state.session.conversation.pending_calls():
+        return _run_calls_and_answer(state)
     if last is not None and last.message.role in ("user", "tool"):
         check_no_pending_calls(state.session.conversation, RESULT_USAGE)
         return answer_last_message(state)
     if last is None or last.message.finish_reason not in CUT_REASONS:
         raise UsageError("there is no answer that was cut off", hint="`/regen` answers again" if path else None)
-    if _answer(state, last.id):
+    if _answer_with_calls(state, last.id):
         state.report("Stopped. /continue resumes.")
     return None
+
+
+def run_calls_again(state: SessionState) -> None:
+    """Run the calls of the last answer that has any once more; the earlier results stay in the tree.
+
+    Raises:
+        UsageError: calls are not run here, or there are none.
+        ChatError: the model cannot be used.
+        Terminated: the program ends; what was generated is stored.
+    """
+    path = state.session.conversation.path()
+    calling = next((node for node in reversed(path) if node.message.tool_calls), None)
+    if state.calls is None or calling is None:
+        raise UsageError("no function call has been run here")
+    state.session.set_leaf(calling.id)
+    _run_calls_and_answer(state)
+
+
+def _run_calls_and_answer(state: SessionState) -> None:
+    """Run the calls that have no result yet, and answer if all have one then."""
+    from chat.tui.tool_calls import run_pending_calls
+
+    if state.calls is not None:
+        state.calls.begin_question()
+    if run_pending_calls(state) and _answer_with_calls(state, is_new=False):
+        state.report("Stopped. /continue lets the model answer.")
+
+
+def _answer_with_calls(state: SessionState, continued: str | None = None, *, is_new: bool = True) -> bool:
+    """Show an answer, run the functions that it calls, and answer again until it calls none.
+
+    Args:
+        state: the session.
+        continued: the id of the node whose answer is continued; None for a new answer.
+        is_new: count the calls from 1.
+
+    Returns:
+        Whether Ctrl+C stopped the first answer before anything was generated.
+    """
+    if state.calls is None:
+        return _answer(state, continued)
+    from chat.tui.tool_calls import run_pending_calls, wait_for_functions
+
+    if is_new:
+        state.calls.begin_question()
+    if not wait_for_functions(state) or _answer(state, continued):
+        return True
+    while run_pending_calls(state):
+        if _answer(state):
+            state.report("Stopped. /continue lets the model answer.")
+            break
+    return False
 
 
 def render_context(state: SessionState) -> Rendered:
@@ -154,7 +214,8 @@ def render_context(state: SessionState) -> Rendered:
 def update_used_tokens(state: SessionState) -> None:
     """Count the tokens that the conversation takes in the context, if the model is loaded and can count."""
     state.used_tokens = 0
-    if state.backend.info is not None and state.session.conversation.leaf is not None:
+    can_count = state.calls is None or state.calls.toolbox.is_ready
+    if can_count and state.backend.info is not None and state.session.conversation.leaf is not None:
         with suppress(ChatError):  # longer than the context, or a server that does not give ids
             state.used_tokens = len(render_context(state).ids)
 
@@ -192,6 +253,7 @@ def _answer(state: SessionState, continued: str | None = None) -> bool:
     except ChatError as error:
         state.show_error(error)
         return False
+    state.show_notices()
     reply = StreamingReply(
         backend=state.backend,
         request=request,

@@ -99,10 +99,14 @@ def run_session(
     backend = BackgroundBackend(
         backend_factory, session_backend_options(resolved.settings, opening.state_folder), events
     )
+    state: SessionState | None = None
     try:
         with signals.installed():
-            return _Repl(_initial_state(backend, signals, resolved, opening), events, opening.environment).run(opening)
+            state = _initial_state(backend, signals, resolved, opening)
+            return _Repl(state, events, opening.environment).run(opening)
     finally:
+        if state is not None and state.calls is not None:
+            state.calls.toolbox.close(at_once=signals.is_hurried)
         backend.close(keep_state=not signals.is_hurried)
 
 
@@ -128,9 +132,14 @@ def _initial_state(
         base=opening.base or resolved,
         config_file=opening.config_file,
         state_folder=opening.state_folder,
-        tools=read_tools(resolved.settings),
+        own_tools=() if resolved.settings.run_tools else read_tools(resolved.settings),
         shows_markdown=resolved.settings.markdown is not False,
     )
+    if resolved.settings.run_tools:
+        from chat.app.tool_runs import call_loop
+
+        state.calls = call_loop(resolved.settings)
+        state.calls.toolbox.start()
     state.store_model()
     return state
 

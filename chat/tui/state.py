@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chat.documents.document import Document
     from chat.history.open_session import OpenSession
     from chat.rendering.screen import Screen
+    from chat.tools.loop import CallLoop
     from chat.tui.background_backend import BackgroundBackend
     from chat.tui.input.reader import LineReader
 
@@ -77,7 +78,8 @@ class SessionState:
         base: the settings without the options that belong to the session.
         config_file: the settings file.
         state_folder: where the engine saves its cache.
-        tools: the functions that the model may call.
+        own_tools: the functions of `--tools`, where calls are not run here.
+        calls: runs functions that the model calls; None where that is not wanted.
         reader: reads the user's lines.
         shows_markdown: whether answers are styled.
         attachments: what is sent with the next message; what is attached again takes its own place.
@@ -97,7 +99,8 @@ class SessionState:
     base: ResolvedSettings
     config_file: Path | None = None
     state_folder: Path | None = None
-    tools: tuple[Tool, ...] = ()
+    own_tools: tuple[Tool, ...] = ()
+    calls: CallLoop | None = None
     reader: LineReader = field(init=False)
     shows_markdown: bool = True
     attachments: list[Document] = field(default_factory=list)
@@ -123,6 +126,11 @@ class SessionState:
     def settings(self) -> Settings:
         """The settings in force."""
         return self.resolved.settings
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The functions that the model may call."""
+        return self.own_tools if self.calls is None else self.calls.toolbox.schemas()
 
     @property
     def model_name(self) -> str:
@@ -199,9 +207,11 @@ class SessionState:
         self.show(())
 
     def show_notices(self) -> None:
-        """Show the notices of the history since the last call."""
-        for notice in self.session.store.take_notices():
-            self.show(*self.wrapped(f"note: {notice.text}", "magenta"), ())
+        """Show the notices of the history and of the sources of functions since the last call."""
+        notices = [notice.text for notice in self.session.store.take_notices()]
+        notices += self.calls.toolbox.take_notices() if self.calls is not None else []
+        for notice in notices:
+            self.show(*self.wrapped(f"note: {notice}", "magenta"), ())
 
     def wrapped(self, text: str, style: str = "", indent: str = "") -> list[Line]:
         """Text from any source as lines that fit the screen, control characters escaped."""

@@ -29,6 +29,8 @@ CUT_WHILE_THINKING = {
     "interrupted": "Stopped while thinking. /continue resumes.",
 }
 REASONING_HINT = "/think show prints it."
+RESULT_LINES = 4  # shown of the result of a function
+MOST_WRAPPED = 20_000  # characters of it that are looked at for them
 QUESTION_LINES = 4  # shown of the beginning and of the end of a long question
 
 
@@ -55,7 +57,9 @@ def completion_lines(state: SessionState, completion: Completion) -> list[Line]:
 
 def _remarks(state: SessionState, completion: Completion) -> list[Line]:
     if completion.tool_calls:
-        return [*_call_lines(state, completion.tool_calls), plain("/result TEXT answers it.", "dim")]
+        loop = state.calls
+        by_hand = [call for call in completion.tool_calls if loop is None or loop.toolbox.is_described(call.name)]
+        return [*_call_lines(state, by_hand), plain("/result TEXT answers it.", "dim")] if by_hand else []
     if completion.reasoning and not completion.text:
         why = CUT_WHILE_THINKING.get(
             completion.finish_reason, "The model thought but gave no answer. /regen tries again."
@@ -76,6 +80,17 @@ def describe_call(call: ToolCall) -> str:
 def folded(reasoning: str) -> str:
     """A sentence in place of the reasoning of an earlier answer."""
     return f"Thought before it answered ({counted(len(reasoning.split()), 'word')})."
+
+
+def folded_result(state: SessionState, text: str) -> list[Line]:
+    """The beginning of a result, and how much more there is."""
+    lines = state.wrapped(text[:MOST_WRAPPED].rstrip("\n") or "(empty)", "dim", indent="  ")
+    shown = lines if len(lines) <= RESULT_LINES + 1 else lines[:RESULT_LINES]
+    left = len(text.splitlines()) - RESULT_LINES
+    if len(shown) < len(lines):
+        more = counted(left, "more line") if left > 0 else "more"
+        shown = [*shown, plain(f"  … {more} · /tools last shows all", "dim")]
+    return shown
 
 
 def show_reasoning(state: SessionState) -> None:
@@ -118,7 +133,8 @@ def _show_message(state: SessionState, message: Message) -> None:
     if message.role == "user":
         return state.show(*_question_lines(state, message.content), ())
     if message.role == "tool":
-        return state.show(*state.wrapped(f"result: {message.content}", "dim"), ())
+        head = f"result of {message.name}" if message.name else "result"
+        return state.show(plain(head, "cyan"), *folded_result(state, message.content), ())
     if message.reasoning:
         state.show(*state.wrapped(folded(message.reasoning), "dim"), *([()] if message.content else []))
     if message.content:

@@ -15,6 +15,7 @@ from chat.tui.commands import (
     history_commands,
     model_commands,
     setting_commands,
+    tool_commands,
     tree_commands,
 )
 from chat.tui.commands.lookup import SlashCommand, by_any_name, check_argument, find_command, split_command
@@ -123,6 +124,11 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
                 "Gives the model the result of a function that it called, one call after the other; `--tools FILE` "
                 "offers functions.",
                 exchange.send_tool_result, "TEXT", ("tool",)),
+        SlashCommand("tools", "functions the model calls",
+                "`/tools on` runs functions that the model calls, each after a yes: own ones that read files here, "
+                "those of `--tools FILE.py` and of MCP servers. `last` shows the last results, `again` runs the last "
+                "calls again, `forget RULE` removes what was allowed.",
+                tool_commands.tools, f"[{tool_commands.WORDS}]", ("functions",)),
         SlashCommand("branches", "list or switch branches",
                 "Edits and new answers keep what they replace as branches; `/branches 2` switches.",
                 tree_commands.show_branches, "[NUMBER]", ("branch", "tree")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.formatted_text import FormattedText
-from prompt_toolkit.input.typeahead import store_typeahead
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
@@ -25,7 +26,7 @@ from chat.system.characters import without_escaped_bytes
 from chat.system.external_editor import edit_text
 from chat.tui.input.keys import editing_keys
 from chat.tui.input.pastes import PasteKeys, Pastes
-from chat.tui.input.reader import PROMPT, Candidate, is_open_block
+from chat.tui.input.reader import PROMPT, Candidate, drop_typed_ahead, is_open_block
 from chat.tui.input.toolkit_parts import (
     STYLE,
     CommandCompleter,
@@ -134,6 +135,43 @@ class LineEditor:
             default=self._pastes.fold(prefill, UNFOLDED_LINES), pre_run=self._begin, handle_sigint=False
         )
         return without_escaped_bytes(self._pastes.unfold(text))
+
+    def ask(self, question: str) -> str:
+        """A line that answers a question of the program; what was typed before the question is dropped.
+
+        Raises:
+            EOFError: Ctrl+D was pressed on an empty line, or the terminal is gone.
+            KeyboardInterrupt: Ctrl+C was pressed.
+        """
+        own, self._session = self._session, self._dialog(question)
+        get_typeahead(own.input)
+        drop_typed_ahead(sys.stdin)
+        try:
+            return without_escaped_bytes(self._session.prompt(pre_run=self._begin, handle_sigint=False))
+        finally:
+            self._session = own
+
+    def _dialog(self, question: str) -> PromptSession[str]:
+        """A prompt of one line, whose keys are those of the session but for Ctrl+C, which ends it."""
+        own = self._session
+        keys = KeyBindings()
+        keys.add("c-c")(_end_by_interrupt)
+        keys.add("<sigint>")(_end_by_interrupt)
+        keys.add("c-z", filter=Condition(suspend_to_background_supported))(self._on_ctrl_z)
+        dialog: PromptSession[str] = PromptSession(
+            FormattedText([("class:prompt", question)]),
+            bottom_toolbar=self._toolbar,
+            editing_mode=own.editing_mode,
+            style=STYLE,
+            color_depth=own.color_depth,
+            include_default_pygments_style=False,
+            input_processors=[EscapeOverrides()],
+            key_bindings=keys,
+            input=own.input,
+            output=own.output,
+        )
+        dialog.app.renderer = RewrapRenderer(dialog.app)
+        return dialog
 
     def use_vi(self, vi: bool) -> None:
         """Use vi keys, or emacs keys."""
@@ -308,3 +346,7 @@ class LineEditor:
         self._external_editor = process
         if self._is_terminated:  # before the process was known
             process.terminate()
+
+
+def _end_by_interrupt(event: KeyPressEvent) -> None:
+    event.app.exit(exception=KeyboardInterrupt())

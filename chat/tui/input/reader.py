@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from chat.system.characters import without_escaped_bytes
 
@@ -53,6 +54,14 @@ class LineReader(Protocol):
         Raises:
             EOFError: the input has ended.
             KeyboardInterrupt: the user leaves by Ctrl+C.
+        """
+
+    def ask(self, question: str) -> str:
+        """A line that answers a question of the program; what was typed before the question is dropped.
+
+        Raises:
+            EOFError: the input has ended, or Ctrl+D was pressed.
+            KeyboardInterrupt: Ctrl+C was pressed.
         """
 
     def interrupt(self) -> None:
@@ -106,6 +115,16 @@ class PlainReader:
             text = self._line(self._prompt)
         return without_escaped_bytes(text)
 
+    def ask(self, question: str) -> str:
+        """A line that answers a question.
+
+        Raises:
+            EOFError: the input has ended.
+            KeyboardInterrupt: Ctrl+C was pressed.
+        """
+        drop_typed_ahead(self._environment.stdin)
+        return self._line(question)
+
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt if a line is read, else count it."""
         if self._is_reading:
@@ -131,6 +150,15 @@ class PlainReader:
             return self._environment.ask(prompt)
         finally:
             self._is_reading = False
+
+
+def drop_typed_ahead(stream: TextIO) -> None:
+    """Drop keys that a terminal holds, so that none of them answers a question that nobody has seen."""
+    if stream.isatty():
+        import termios
+
+        with suppress(OSError, termios.error):
+            termios.tcflush(stream.fileno(), termios.TCIFLUSH)
 
 
 def is_open_block(text: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chat.cli import main
+from chat.cli.main import run as run_program
 from chat.core.conversation import Message
 from chat.history.store import open_history
 from chat.system.environment import Environment
@@ -60,7 +60,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_home: Path) -> Ask:
         )
         variables = {"MISTRAL_CHAT_HOME": str(own_home / "mistral-chat"), "TERM": "dumb"}
         environment = Environment(stdin, streams[0], streams[1], variables)
-        code = main.run(["-m", __file__, *arguments], environment)
+        code = run_program(["-m", __file__, *arguments], environment)
         return Run(code, streams[0].getvalue(), streams[1].getvalue(), engine.requests)
 
     return run
