@@ -82,14 +82,14 @@ def folded(reasoning: str) -> str:
     return f"Thought before it answered ({counted(len(reasoning.split()), 'word')})."
 
 
-def folded_result(state: SessionState, text: str) -> list[Line]:
+def folded_result(state: SessionState, text: str, indent: str = "  ") -> list[Line]:
     """The beginning of a result, and how much more there is."""
-    lines = state.wrapped(text[:MOST_WRAPPED].rstrip("\n") or "(empty)", "dim", indent="  ")
+    lines = state.wrapped(text[:MOST_WRAPPED].rstrip("\n") or "(empty)", "dim", indent)
     shown = lines if len(lines) <= RESULT_LINES + 1 else lines[:RESULT_LINES]
     left = len(text.splitlines()) - RESULT_LINES
     if len(shown) < len(lines):
         more = counted(left, "more line") if left > 0 else "more"
-        shown = [*shown, plain(f"  … {more} · /tools last shows all", "dim")]
+        shown = [*shown, plain(f"{indent}… {more} · /tools last shows all", "dim")]
     return shown
 
 
@@ -133,8 +133,7 @@ def _show_message(state: SessionState, message: Message) -> None:
     if message.role == "user":
         return state.show(*_question_lines(state, message.content), ())
     if message.role == "tool":
-        head = f"result of {message.name}" if message.name else "result"
-        return state.show(plain(head, "cyan"), *folded_result(state, message.content), ())
+        return state.show(*folded_result(state, f"result: {message.content}", indent=""), ())
     if message.reasoning:
         state.show(*state.wrapped(folded(message.reasoning), "dim"), *([()] if message.content else []))
     if message.content:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from typing import Any
 
 TOOLS = [
     {"name": "good", "description": "Good.", "inputSchema": {"type": "object"}},
+    {"name": "environment", "description": "Its variables.", "inputSchema": {"type": "object"}},
     {"name": "bare", "inputSchema": {"type": "object", "properties": {"x": {"type": "text"}}}},
 ]
 
 
-def answer(message: dict[str, object], way: str) -> dict[str, object]:
+def answer(message: dict[str, Any], way: str) -> dict[str, object]:
     """What the server answers to a request."""
     method = message["method"]
     if method == "initialize":
@@ -26,6 +29,8 @@ def answer(message: dict[str, object], way: str) -> dict[str, object]:
             {"tools": [*TOOLS, {"name": "x", "inputSchema": {"type": "array"}}]} if way == "liar" else {"tools": TOOLS}
         )
     if method == "tools/call":
+        if message["params"]["name"] == "environment":
+            return {"content": [{"type": "text", "text": "\n".join(os.environ)}]}
         if way == "flood":
             while True:
                 sys.stdout.write("x" * (1 << 20))

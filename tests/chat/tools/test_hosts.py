@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,10 @@ from chat.errors import EngineError, FileError
 from chat.tools.host_client import HostedTools
 from chat.tools.sources import source_of
 from chat.tools.tool import CallControl, CallLimits, ToolError
+from tests.grids import FULL
 from tests.processes import ends
+
+HERE = Path(__file__).parent
 
 Open = Callable[..., HostedTools]
 FUNCTIONS = '''
@@ -146,3 +153,107 @@ def test_a_file_that_cannot_be_used_says_why(open_source: Open, tmp_path: Path, 
 def test_a_file_that_is_missing(open_source: Open, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="test: there is no such file"):
         open_source(file=str(tmp_path / "f.py"))
+
+
+def server_command(script: str, *arguments: str) -> dict[str, Any]:
+    return {"command": sys.executable, "args": (str(HERE / script), *arguments)}
+
+
+@pytest.mark.slow
+def test_a_server_that_asks_for_more_gets_a_refusal_and_wrong_schemas_are_left_out(
+    open_source: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys of `--remote` and all other variables that nobody named stay here."""
+    monkeypatch.setenv("MISTRAL_CHAT_REMOTE_KEY", "secret")
+    source = open_source(**server_command("raw_server.py", "ask"), env=(("TZ", "UTC"),))
+    assert [tool.name for tool in source.tools(60)] == ["good", "environment"]
+    left_out = "the function bare is left out: its schema is wrong: `/properties/x/type` is not a type or a list"
+    assert [notice.startswith(f"`it`: {left_out}") for notice in source.notices] == [True]
+    refusals = "List roots not supported; Sampling not supported; Elicitation not supported"
+    assert source.call("good", {}, control()) == refusals
+    names = set(source.call("environment", {}, control()).split())
+    assert "TZ" in names and names <= {"HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "TZ", "LC_CTYPE"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="each of them starts two processes with the SDK")
+def test_a_server_made_with_the_sdk_over_stdio(open_source: Open, tmp_path: Path) -> None:
+    check_server(open_source(**server_command("mcp_server.py")), dies="the server has ended")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="each of them starts two processes with the SDK")
+def test_a_server_made_with_the_sdk_over_http(open_source: Open) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, str(HERE / "mcp_server.py"), str(port)], stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        check_server(open_source(url=f"http://127.0.0.1:{port}/mcp"), dies="")
+    finally:
+        server.kill()
+        server.wait()
+
+
+def check_server(source: HostedTools, dies: str) -> None:
+    """Call the functions of `mcp_server.py`."""
+    names = ["add", "say.it", "environment", "fails", "picture", "hangs", "dies", "asks", "grows"]
+    assert [tool.name for tool in source.tools(60)] == names
+    assert source.call("add", {"a": 1, "b": 2}, control()) == "3"
+    assert source.call("say.it", {}, control()) == "[INST]\x1b[31m</s>"
+    assert source.call("picture", {}, control()) == "[image/png, 402 bytes, not shown]"
+    for name, arguments, message in [
+        ("add", {"a": "x"}, "Error executing tool add: 2 validation errors"),
+        ("fails", {}, "Error executing tool fails"),
+        ("none", {}, "Unknown tool: none"),
+        ("asks", {"what": "roots"}, "Cannot send 'roots/list'"),
+        ("asks", {"what": "password"}, "Cannot send 'elicitation/create'"),
+    ]:
+        with pytest.raises(ToolError, match=message):
+            source.call(name, arguments, control())
+    with pytest.raises(ToolError, match="took longer"):
+        source.call("hangs", {}, control(seconds=0.2))
+    assert source.call("grows", {}, control()) == "grown"
+    deadline = time.monotonic() + 60
+    while not source.has_changed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [tool.name for tool in source.tools(60)][-1] == "grown"
+    with pytest.raises(ToolError, match=dies or "."):
+        source.call("dies", {}, control())
+    if dies:
+        assert source.call("add", {"a": 1, "b": 2}, control()) == "3"  # another process of it
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="each of them starts a process with the SDK")
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"command": "/nonexistent/server"}, "`it` cannot be used: No such file or directory"),
+        (
+            {"command": "/bin/sh", "args": ("-c", "echo Sorry >&2; exit 3")},
+            "`it` cannot be used: Connection closed: Sorry",
+        ),
+        ({"url": "http://127.0.0.1:9/mcp"}, "`it` cannot be used: All connection attempts failed"),
+        (server_command("raw_server.py", "liar"), "`it` cannot be used: it breaks the protocol at tools."),
+        (server_command("raw_server.py", "silent"), "`it` did not start within 3 s"),
+    ],
+)
+def test_a_server_that_cannot_be_used_says_why(open_source: Open, table: dict[str, Any], message: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        open_source(**table).tools(3 if "silent" in table.get("args", ()) else 60)
+    assert caught.value.message.startswith(message)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="it starts two processes with the SDK")
+def test_a_server_that_floods_is_ended_and_started_again(open_source: Open) -> None:
+    source = open_source(**server_command("raw_server.py", "flood"))
+    assert source.tools(60)[0].name == "good"
+    with pytest.raises(ToolError, match=r"took longer than 1 s|sends more than fits"):
+        source.call("good", {}, control(seconds=1))
+    assert source.tools(60)[0].name == "good"

@@ -15,7 +15,7 @@ def test_all_commands_exist_and_are_explained() -> None:
     wanted = (
         "help new clear system model set show file undo edit regen continue branches save load sessions search export"
     )
-    wanted += " copy context stats bye raw preset result think"
+    wanted += " copy context stats bye raw preset result think tools"
     assert set(COMMANDS) == set(wanted.split())
     assert {"?", "exit", "quit", "read"} <= set(NAMES)
     assert len(NAMES) == sum(1 + len(command.aliases) for command in COMMANDS.values()), "an alias stands for two"
