@@ -251,4 +251,4 @@ def _after_calls(request: Request, done: Completion, results: tuple[Message, ...
         reasoning=done.reasoning,
     )
     messages = (*(request.prompt.messages or ()), answer, *results)
-    return replace(request, prompt=replace(request.prompt, messages=messages))
+    return request_builder.after_results(replace(request, prompt=replace(request.prompt, messages=messages)))

@@ -113,6 +113,14 @@ def build_request(
     )
 
 
+def after_results(request: Request) -> Request:
+    """The request for an answer to results: a call that was wanted has been made, and another one is not."""
+    prompt = request.prompt
+    if prompt.tool_choice in (None, "none"):
+        return request
+    return replace(request, prompt=replace(prompt, tool_choice="auto"))
+
+
 def read_tools(settings: Settings) -> tuple[Tool, ...]:
     """The functions of `--tools`, which the model may call and nobody here runs; read once in a run.
 

@@ -140,6 +140,10 @@ class AnswerText:
 
     def _parse(self, salt: str) -> ParsedAnswer:
         if self._text_calls is not None:
+            if self._text_calls.style == "marked" and self.splitter.state == "reasoning" and not self.text:
+                unclosed = parse_text_calls(self.reasoning, self._text_calls, salt)
+                if unclosed.calls:  # the model called without a mark that ends its reasoning
+                    return ParsedAnswer("", unclosed.calls)
             return parse_text_calls(self.text, self._text_calls, salt)
         if self.calls_id not in self._ids:
             return ParsedAnswer(self.text)

@@ -228,6 +228,9 @@ def _build_request(state: SessionState, *, continues: bool) -> Request:
     """
     prompt = Prompt.of_conversation(state.session.conversation, continues=continues)
     request = request_builder.build_request(prompt, state.settings, tools=state.tools)
+    path = state.session.conversation.path()
+    if state.calls is not None and path and path[-1].message.role == "tool":
+        request = request_builder.after_results(request)
     record = state.session.record
     return replace(request, session=record.id if record and not state.settings.no_history else None)
 

@@ -285,6 +285,17 @@ def test_calls_of_text_follow_reasoning_of_text_and_are_not_shown(family: Loaded
         assert (done.text, done.tool_calls) == (text, ())
 
 
+def test_a_call_in_reasoning_that_never_ends_is_a_call(family: LoadedModel, say: Say) -> None:
+    """Small models forget the mark after their reasoning; the call was left in it, and the answer was empty."""
+    call = '<tool_call>\n{"name": "now", "arguments": {"a": "é"}}\n</tool_call>'
+    _, done = say(family, request(tools=(OFFER,)), Text(f"<think>\nI need the time.\n{call}"))
+    assert (done.reasoning, done.text) == (f"I need the time.\n{call}", "")
+    assert [(found.name, found.arguments) for found in done.tool_calls] == [("now", '{"a": "é"}')]
+    for text in (f"<think>\n{call[:-20]}", "<think>\nI need the time."):
+        _, done = say(family, request(tools=(OFFER,)), Text(text))
+        assert (done.reasoning, done.text, done.tool_calls) == (text.removeprefix("<think>\n"), "", ())
+
+
 def test_the_prompt_after_a_call_of_text_begins_with_what_was_read(family: LoadedModel, say: Say) -> None:
     call = '<tool_call>\n{"name": "now", "arguments": {"a": "é"}}\n</tool_call>'
     _, done = say(family, request(tools=(OFFER,)), Text(call, joined=True))
