@@ -54,6 +54,13 @@ def show(
     }
     for remote in resolved.settings.remotes:
         rows |= {f"remote.{remote.name}.{key}": (value, remote.place) for key, value in remote.public_values().items()}
+    table = resolved.settings.tool_table
+    if table is not None:
+        rows |= {f"tools.{name}": (rules, table.place) for name, rules in table.rules().items()}
+        for source in table.servers:
+            rows |= {
+                f"tools.{source.name}.{key}": (value, source.place) for key, value in source.public_values().items()
+            }
     if as_json:
         plain = {name: {"value": value, "origin": origin} for name, (value, origin) in rows.items()}
         environment.print_json(plain)
@@ -149,4 +156,8 @@ def _checked(environment: Environment) -> ResolvedSettings:
     check_presets(resolved, file)
     for remote in resolved.settings.remotes:
         server_of(remote, None)
+    if resolved.settings.tool_table is not None:
+        from chat.tools.sources import rules_of
+
+        rules_of(resolved.settings)
     return resolved

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from chat.config.remotes import public_address
 from chat.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,19 @@ class ToolServer:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     file: str | None = None
 
+    def public_values(self) -> dict[str, Any]:
+        """What is no secret, by key: of variables and headers only the names, of the address no password."""
+        values = {
+            "command": self.command,
+            "args": list(self.args),
+            "env": [name for name, _ in self.env],
+            "cwd": self.cwd,
+            "url": public_address(self.url) if self.url else None,
+            "headers": [name for name, _ in self.headers],
+            "file": self.file,
+        }
+        return {key: value for key, value in values.items() if value}
+
 
 @dataclass(frozen=True)
 class ToolTable:
@@ -68,6 +82,10 @@ class ToolTable:
     deny: tuple[str, ...] = ()
     servers: tuple[ToolServer, ...] = ()
     place: str = ""
+
+    def rules(self) -> dict[str, list[str]]:
+        """The rules by their key, where there are any."""
+        return {key: list(rules) for key, rules in (("allow", self.allow), ("deny", self.deny)) if rules}
 
 
 def read_tool_table(table: Mapping[str, Any], place: Callable[..., str]) -> ToolTable:

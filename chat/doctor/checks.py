@@ -46,6 +46,7 @@ def examine(model: str | None, *, online: bool) -> Iterator[Finding]:
     yield check_engine_library(installed(ENGINE), pinned())
     yield from _check_files(online=online)
     yield from check_terminal(_terminal())
+    yield from _check_functions(online=online)
     yield from _engine(model)
 
 
@@ -59,6 +60,15 @@ def _check_files(*, online: bool) -> Iterator[Finding]:
     except ChatError as error:  # without a home there is none
         yield Finding("history", "problem", error.message, error.hint)
     yield check_hub(online=online)
+
+
+def _check_functions(*, online: bool) -> Iterator[Finding]:
+    """The sources of functions, if the settings name any."""
+    settings = _settings(None)
+    if settings.tool_table or settings.mcp_config:
+        from chat.doctor.tool_checks import check_tools
+
+        yield from check_tools(settings, online=online)
 
 
 def _engine(model: str | None) -> Iterator[Finding]:

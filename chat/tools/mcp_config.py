@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ _HTTP = ("http", "streamable-http", "streamableHttp")
 _READ = {"type", "command", "args", "env", "cwd", "url", "headers", "disabled"}
 # what other programs read, and what changes nothing here: approvals are never taken from such a file
 _IGNORED = {"description", "gallery", "version", "dev", "autoApprove", "alwaysAllow", "timeout", "trust", "name"}
+OWN_KEYS = (*HOST_KEYS.values(), *HUB_TOKENS)  # that a server gets where its file names them
 _VARIABLE = re.compile(r"\$\{(?P<name>[^${}]+)\}")
 _STRING = r'("(?:[^"\\\n]|\\.)*")'
 _COMMENT = re.compile(_STRING + r"|//[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -58,7 +60,6 @@ def read_mcp_config(path: Path, variables: Mapping[str, str] = os.environ) -> tu
         raise DataError(
             f"{path}: has no `mcpServers` and no `servers`", hint='{"mcpServers": {"NAME": {"command": ...}}}'
         )
-    values = child_environment(variables, keeps=(*HOST_KEYS.values(), *HUB_TOKENS))
     servers: list[ToolServer] = []
     notices: list[str] = []
     for name, table in plain[root].items():
@@ -70,11 +71,36 @@ def read_mcp_config(path: Path, variables: Mapping[str, str] = os.environ) -> tu
         unknown = sorted(table.keys() - _READ - _IGNORED)
         if unknown:
             notices.append(f"{place}: `{unknown[0]}` is not used")
-        servers.append(_server(name, table, place, values))
+        servers.append(with_variables(_server(name, table, place), variables))
     return tuple(servers), notices
 
 
-def _server(name: str, table: Mapping[str, Any], place: str, variables: Mapping[str, str]) -> ToolServer:
+def with_variables(server: ToolServer, variables: Mapping[str, str] = os.environ) -> ToolServer:
+    """The server with what `${...}` stands for in its texts.
+
+    Raises:
+        DataError: a variable is not set.
+    """
+    values = child_environment(variables, keeps=OWN_KEYS)
+
+    def expanded(text: str | None) -> str | None:
+        return text and _VARIABLE.sub(lambda match: _value(match["name"], values, server.place), text)
+
+    def pairs(texts: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        return tuple((name, expanded(text) or "") for name, text in texts)
+
+    return replace(
+        server,
+        command=expanded(server.command),
+        args=tuple(expanded(each) or "" for each in server.args),
+        env=pairs(server.env),
+        cwd=expanded(server.cwd),
+        url=expanded(server.url),
+        headers=pairs(server.headers),
+    )
+
+
+def _server(name: str, table: Mapping[str, Any], place: str) -> ToolServer:
     kind = table.get("type", "stdio" if "command" in table else "http")
     if kind == "sse":
         raise DataError(
@@ -84,16 +110,16 @@ def _server(name: str, table: Mapping[str, Any], place: str, variables: Mapping[
     if kind not in ("stdio", *_HTTP):
         raise DataError(f"{place}: unknown type {kind!r}", hint="stdio or http")
 
-    def expanded(value: Any, key: str) -> str:
+    def text(value: Any, key: str) -> str:
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise DataError(f"{place}: `{key}` must be a text")
-        return _VARIABLE.sub(lambda match: _value(match["name"], variables, place), str(value))
+        return str(value)
 
     def pairs(key: str) -> tuple[tuple[str, str], ...]:
         value = table.get(key) or {}
         if not isinstance(value, dict):
             raise DataError(f"{place}: `{key}` must be an object")
-        return tuple((each, expanded(text, f"{key}.{each}")) for each, text in value.items() if text is not None)
+        return tuple((each, text(part, f"{key}.{each}")) for each, part in value.items() if part is not None)
 
     needed = "command" if kind == "stdio" else "url"
     if needed not in table:
@@ -101,14 +127,14 @@ def _server(name: str, table: Mapping[str, Any], place: str, variables: Mapping[
     arguments = table.get("args") or []
     if not isinstance(arguments, list):
         raise DataError(f"{place}: `args` must be a list")
-    own = expanded(table[needed], needed)
+    own = text(table[needed], needed)
     return ToolServer(
         name,
         place,
         command=own if kind == "stdio" else None,
-        args=tuple(expanded(each, "args") for each in arguments),
+        args=tuple(text(each, "args") for each in arguments),
         env=pairs("env"),
-        cwd=expanded(table["cwd"], "cwd") if table.get("cwd") else None,
+        cwd=text(table["cwd"], "cwd") if table.get("cwd") else None,
         url=None if kind == "stdio" else own,
         headers=pairs("headers"),
     )

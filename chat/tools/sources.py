@@ -15,7 +15,7 @@ from chat.system.paths import expand_path
 from chat.system.text_files import is_file, read_text
 from chat.tools.built_in import BuiltInTools
 from chat.tools.host_client import START_SECONDS, HostedTools
-from chat.tools.mcp_config import read_mcp_config
+from chat.tools.mcp_config import read_mcp_config, with_variables
 from chat.tools.rules import ToolRules, read_rules
 from chat.tools.tool import BUILT_IN, CallLimits
 from chat.tools.toolbox import Toolbox
@@ -49,12 +49,8 @@ def toolbox_of(settings: Settings, *, runs: bool) -> Toolbox:
             described += described_tools(Path(name))
     if not runs:
         return Toolbox([source_of(server, settings.log_file) for server in servers], described)
-    servers += settings.tool_table.servers if settings.tool_table else ()
-    notices: list[str] = []
-    for name in settings.mcp_config:
-        found, remarks = read_mcp_config(expand_path(name))
-        servers += found
-        notices += remarks
+    named, notices = servers_of(settings)
+    servers += named
     names = [BUILT_IN]
     for server in servers:
         if server.name in names:
@@ -62,6 +58,22 @@ def toolbox_of(settings: Settings, *, runs: bool) -> Toolbox:
         names.append(server.name)
     sources: list[ToolSource] = [BuiltInTools(), *(source_of(server, settings.log_file) for server in servers)]
     return Toolbox(sources, described, notices)
+
+
+def servers_of(settings: Settings) -> tuple[list[ToolServer], list[str]]:
+    """The sources of the settings file and of the files of `--mcp-config`, and sentences about what is not used.
+
+    Raises:
+        FileError: a file cannot be read.
+        DataError: a file breaks its format, or a variable that it names is not set.
+    """
+    servers = [with_variables(server) for server in (settings.tool_table.servers if settings.tool_table else ())]
+    notices: list[str] = []
+    for name in settings.mcp_config:
+        found, remarks = read_mcp_config(expand_path(name))
+        servers += found
+        notices += remarks
+    return servers, notices
 
 
 def rules_of(settings: Settings) -> ToolRules:

@@ -213,3 +213,23 @@ def test_a_dry_run_shows_a_prompt_with_the_functions(ask: Ask) -> None:
 def test_options_that_would_do_nothing_are_refused(ask: Ask, arguments: list[str], message: str) -> None:
     done = ask(*arguments, "What?", scripts=[])
     assert (done.code, done.err.splitlines()[0]) == (2, f"error: {message}")
+
+
+@pytest.mark.slow
+def test_the_functions_of_a_python_file_are_offered_and_run_only_on_request(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text('def add(a: int, b: int = 2):\n    """Add."""\n    return a + b\n')
+    call = [["call", "add", '{"a": 40}', "abcdefghi"]]
+    done = ask("--tools", "own.py", "What?", scripts=[call])
+    assert json.loads(done.out) == {"name": "add", "arguments": '{"a": 40}', "id": "abcdefghi"}
+    done = ask("--tools", "own.py", "--run-tools", "--allow-tool", "own/add", "-q", "What?", scripts=[call, ANSWER])
+    assert (done.out, done.said_to_model(1)[1].content) == ("It is 42.\n", "42")
+
+
+def test_a_call_that_the_user_wanted_is_wanted_once(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To force it again after its result would never end."""
+    engine = Scripted([CALL, ANSWER])
+    monkeypatch.setattr("chat.app.backends._remote", lambda options: engine)
+    arguments = ["--remote", "http://localhost:1", "--tool-choice", "calculate", "--run-tools", "--allow-tool", "*"]
+    streams = (io.TextIOWrapper(io.BytesIO(b"")), io.StringIO(), io.StringIO())
+    assert run_program([*arguments, "What?"], Environment(*streams, {"MISTRAL_CHAT_HOME": str(Path.cwd())})) == 0
+    assert [request.prompt.tool_choice for request in engine.requests] == ["calculate", "auto"]
