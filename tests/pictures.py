@@ -183,9 +183,29 @@ def reasoning(home: Path) -> None:
     scene.draw("reasoning", "mistral-chat: reasoning, formulas and tables")
 
 
+def tools(home: Path) -> None:
+    """Calls of functions: one after a yes, one that the answer allows for good, and the answer."""
+    (home / "README.md").write_text("# harbour\n\nTimes of the tides.\n\nThe ferry waits for high water.\n" + "\n" * 40)
+    (home / "tides.py").write_text("HIGH_WATER = 4.2  # metres\n")
+    scene = Scene(
+        home,
+        [["text", "I look at what is here."], ["call", "read_file", '{"path": "README.md"}', "abcdefgh1"]],
+        [["call", "search_files", '{"text": "high_water", "pattern": "*.py"}', "abcdefgh2"]],
+        [["text", "The ferry waits for **high water**, but no code asks for it: `tides.py` only has the height."]],
+        flags={"run_tools": True, "stats": False},
+    )
+    scene.terminal.say("When does the ferry leave, and which code knows?")
+    scene.terminal.wait("Run it?")
+    scene.terminal.send("y", ENTER)
+    scene.terminal.wait(lambda: scene.terminal.text().count("Run it?") == 2)
+    scene.terminal.send("s", ENTER)
+    scene.ready()
+    scene.draw("tools", "mistral-chat: a call is shown, and runs after a yes")
+
+
 def main() -> None:
     """Draw all pictures, or those that the arguments name."""
-    for scene in (chat, reasoning, branches, search, narrow):
+    for scene in (chat, reasoning, branches, search, narrow, tools):
         if not sys.argv[1:] or scene.__name__ in sys.argv[1:]:
             with tempfile.TemporaryDirectory() as home:
                 scene(Path(home))

@@ -70,6 +70,7 @@ class OneShotCalls:
             name = prepared.tool.name if prepared.tool else prepared.call.name
             self._output.note(f"{name} was not run, as nobody can be asked; `--allow-tool {name}` allows it")
             return None
+        self._environment.drop_typed_ahead()
         while True:
             self._environment.stderr.write(f"{CHOICES}\nRun it? ")
             self._environment.stderr.flush()

@@ -339,9 +339,10 @@ def _prepared(loaded: LoadedVocabulary, request: Request) -> Request:
         defaults = with_release_defaults(request.prompt, loaded.info, loaded.own_system_prompt)
         return replace(request, prompt=defaults)
     if loaded.prompt_format == "template":
-        raise UsageError("the model's chat template has no place for functions", hint="leave out `--tools`")
+        hint = "leave out `--tools` and `--run-tools`"
+        raise UsageError("the model's chat template has no place for functions", hint=hint)
     raise UsageError(
-        f"the prompt format {loaded.prompt_format} has no function calls", hint="`--tools` needs v2 or later"
+        f"the prompt format {loaded.prompt_format} has no function calls", hint="functions need v2 or later"
     )
 
 

@@ -139,6 +139,14 @@ class Environment:
             raise EOFError
         return line.removesuffix("\n")
 
+    def drop_typed_ahead(self) -> None:
+        """Drop the keys that the terminal holds, so that none of them answers a question that nobody has seen."""
+        if self.stdin.isatty():
+            import termios
+
+            with suppress(OSError, ValueError, termios.error):  # a terminal of a test has no descriptor
+                termios.tcflush(self.stdin.fileno(), termios.TCIFLUSH)
+
     def confirm(self, question: str, without: str) -> bool:
         """Ask on stderr before something is lost; anything but a yes is a no.
 

@@ -229,6 +229,8 @@ class HostedTools:
                 message = json.loads(line)
             except ValueError:
                 break
+            if not isinstance(message, dict):
+                break
             if reply := self._replies.get(message.get("id", 0)):
                 if "started" in message:
                     reply.is_started.set()

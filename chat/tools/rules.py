@@ -54,7 +54,12 @@ class ToolRule:
             key in arguments and _matches(arguments[key], pattern) for key, pattern in self.patterns
         ):
             return False
-        return bool(self.patterns) or not tool.source.needs_own_yes(tool.own.name, arguments)
+        return self._names_hidden() or not tool.source.needs_own_yes(tool.own.name, arguments)
+
+    def _names_hidden(self) -> bool:
+        """Whether a pattern is about hidden files: `*` alone is not."""
+        parts = (part for _, pattern in self.patterns for part in re.split(r"[/\\]", pattern))
+        return any(part.startswith(".") and part not in (".", "..") for part in parts)
 
     def denies(self, tool: RunnableTool, arguments: Mapping[str, Any]) -> bool:
         """Whether it forbids a call."""

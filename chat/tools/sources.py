@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from chat.config.tool_table import ToolServer
 from chat.errors import DataError, FileError, UsageError, reason_text
 from chat.prompts.tools_json import check_keys, with_parameters
+from chat.system.network import is_offline
 from chat.system.paths import expand_path
 from chat.system.text_files import is_file, read_text
 from chat.tools.built_in import BuiltInTools
@@ -56,6 +57,11 @@ def toolbox_of(settings: Settings, *, runs: bool) -> Toolbox:
         if server.name in names:
             raise UsageError(f"{server.place}: there is another source of functions named `{server.name}`")
         names.append(server.name)
+    if is_offline():
+        notices += [
+            f"`{each.name}` is a server at an address, which is not asked offline" for each in servers if each.url
+        ]
+        servers = [each for each in servers if not each.url]
     sources: list[ToolSource] = [BuiltInTools(), *(source_of(server, settings.log_file) for server in servers)]
     return Toolbox(sources, described, notices)
 

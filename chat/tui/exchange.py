@@ -194,7 +194,7 @@ def _answer_with_calls(state: SessionState, continued: str | None = None, *, is_
     if not wait_for_functions(state) or _answer(state, continued):
         return True
     while run_pending_calls(state):
-        if _answer(state):
+        if _answer(state, is_separate=False):
             state.report("Stopped. /continue lets the model answer.")
             break
     return False
@@ -235,12 +235,13 @@ def _build_request(state: SessionState, *, continues: bool) -> Request:
     return replace(request, session=record.id if record and not state.settings.no_history else None)
 
 
-def _answer(state: SessionState, continued: str | None = None) -> bool:
+def _answer(state: SessionState, continued: str | None = None, *, is_separate: bool = True) -> bool:
     """Show one answer as it comes, and store it.
 
     Args:
         state: the session.
         continued: the id of the node whose answer is continued; None for a new answer.
+        is_separate: leave an empty line before it.
 
     Returns:
         Whether Ctrl+C stopped it before anything was generated.
@@ -267,7 +268,7 @@ def _answer(state: SessionState, continued: str | None = None) -> bool:
         model_name=state.model_name,
         shows_reasoning=state.settings.think != "hide",
     )
-    if state.screen.is_live:
+    if state.screen.is_live and is_separate:
         state.show(())
     with state.signals.counting_ctrl_c():
         outcome = reply.run()

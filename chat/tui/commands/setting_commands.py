@@ -46,7 +46,7 @@ def set_option(state: SessionState, argument: str) -> None:
     if spec.name not in changeable_options():
         raise UsageError(
             f"`{spec.option.flag}` can only be given on the command line",
-            hint="`/show all` lists what a session can change",
+            hint="use `/tools on`" if spec.name == "run_tools" else "`/show all` lists what a session can change",
         )
     if not value:
         return show_options(state, spec.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -23,10 +22,11 @@ from prompt_toolkit.utils import suspend_to_background_supported
 
 from chat.errors import ChatError
 from chat.system.characters import without_escaped_bytes
+from chat.system.environment import Environment
 from chat.system.external_editor import edit_text
 from chat.tui.input.keys import editing_keys
 from chat.tui.input.pastes import PasteKeys, Pastes
-from chat.tui.input.reader import PROMPT, Candidate, drop_typed_ahead, is_open_block
+from chat.tui.input.reader import PROMPT, Candidate, is_open_block
 from chat.tui.input.toolkit_parts import (
     STYLE,
     CommandCompleter,
@@ -145,7 +145,7 @@ class LineEditor:
         """
         own, self._session = self._session, self._dialog(question)
         get_typeahead(own.input)
-        drop_typed_ahead(sys.stdin)
+        Environment().drop_typed_ahead()
         try:
             return without_escaped_bytes(self._session.prompt(pre_run=self._begin, handle_sigint=False))
         finally:

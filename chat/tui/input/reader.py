@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol
 
 from chat.system.characters import without_escaped_bytes
 
@@ -122,7 +121,7 @@ class PlainReader:
             EOFError: the input has ended.
             KeyboardInterrupt: Ctrl+C was pressed.
         """
-        drop_typed_ahead(self._environment.stdin)
+        self._environment.drop_typed_ahead()
         return self._line(question)
 
     def interrupt(self) -> None:
@@ -150,15 +149,6 @@ class PlainReader:
             return self._environment.ask(prompt)
         finally:
             self._is_reading = False
-
-
-def drop_typed_ahead(stream: TextIO) -> None:
-    """Drop keys that a terminal holds, so that none of them answers a question that nobody has seen."""
-    if stream.isatty():
-        import termios
-
-        with suppress(OSError, termios.error):
-            termios.tcflush(stream.fileno(), termios.TCIFLUSH)
 
 
 def is_open_block(text: str) -> bool:

@@ -326,6 +326,6 @@ def test_functions_without_a_place_in_the_template_are_refused(
     monkeypatch.setattr(family.vocabulary, "template", ChatTemplate("{{ messages[0].content }}"))
     with pytest.raises(UsageError, match="the model's chat template has no place for functions") as caught:
         list(reply(family, request(tools=(OFFER,))))
-    assert caught.value.hint == "leave out `--tools`"
+    assert caught.value.hint == "leave out `--tools` and `--run-tools`"
     with pytest.raises(UsageError, match="no place for functions"):  # the dry run left them out without a word
         render(family, request(tools=(OFFER,)))

@@ -188,6 +188,14 @@ def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
         toolbox_of(Settings(tools=files), runs=True)
 
 
+def test_offline_a_server_at_an_address_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.tools.sources.is_offline", lambda: True)
+    (tmp_path / "mcp.json").write_text(server(url="https://example.org/mcp"))
+    toolbox = toolbox_of(Settings(mcp_config=(str(tmp_path / "mcp.json"),)), runs=True)
+    assert toolbox.take_notices() == ["`x` is a server at an address, which is not asked offline"]
+    assert len(toolbox.tools()) == 5
+
+
 @pytest.mark.parametrize(
     ("url", "headers", "message"),
     [

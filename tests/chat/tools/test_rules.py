@@ -38,7 +38,10 @@ def verdict(arguments: dict[str, Any], allow: str = "", deny: str = "", tool: Ru
         ("read_file", ".env", "ask"),
         ("read_file", "src/.ssh/id", "ask"),
         ("*", ".env", "ask"),
+        ("read_file(path=*)", ".env", "ask"),
+        ("read_file(path=src/*)", "src/.env", "ask"),
         ("read_file(path=.env)", ".env", "allow"),
+        ("read_file(path=src/.*)", "src/.env", "allow"),
         ("read_file(path=a.txt, first_line=1)", "a.txt", "ask"),
     ],
 )
