@@ -215,6 +215,14 @@ def set_terminal_modes(descriptor: int, modes: list[Any]) -> None:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, modes)
 
 
+def drop_waiting_bytes(descriptor: int) -> None:
+    """Forget what was typed and not read yet, if it is a terminal."""
+    import termios
+
+    with suppress(termios.error):
+        termios.tcflush(descriptor, termios.TCIFLUSH)
+
+
 def waiting_bytes(descriptor: int) -> bytes:
     """What was typed and not read yet.
 

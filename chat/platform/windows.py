@@ -161,7 +161,7 @@ def kill_group(process: int) -> None:
 
 def shell_command(text: str) -> list[str]:
     """The command that has the system's shell run a line."""
-    return [os.environ.get("COMSPEC", "cmd.exe"), "/d", "/s", "/c", text]
+    return ["cmd.exe", "/d", "/s", "/c", text]
 
 
 def library_file(name: str) -> str:
@@ -184,6 +184,14 @@ def raw_modes(modes: list[Any]) -> list[Any]:
 
 def set_terminal_modes(descriptor: int, modes: list[Any]) -> None:
     """Do nothing."""
+
+
+def drop_waiting_bytes(descriptor: int) -> None:
+    """Forget what was typed and not read yet."""
+    import msvcrt
+
+    while msvcrt.kbhit():
+        msvcrt.getwch()
 
 
 def waiting_bytes(descriptor: int) -> bytes:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
+from chat import platform
 from chat.errors import ContextError, DataError, UsageError
 from chat.system.paths import config_folder, data_folder
 
@@ -142,10 +143,8 @@ class Environment:
     def drop_typed_ahead(self) -> None:
         """Drop the keys that the terminal holds, so that none of them answers a question that nobody has seen."""
         if self.stdin.isatty():
-            import termios
-
-            with suppress(OSError, ValueError, termios.error):  # a terminal of a test has no descriptor
-                termios.tcflush(self.stdin.fileno(), termios.TCIFLUSH)
+            with suppress(OSError, ValueError):  # a terminal of a test has no descriptor
+                platform.drop_waiting_bytes(self.stdin.fileno())
 
     def confirm(self, question: str, without: str) -> bool:
         """Ask on stderr before something is lost; anything but a yes is a no.

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chat import platform
 from chat.documents.ignore_rules import IgnoreRules
 from chat.documents.kinds import HEAD_BYTES, Kind, kind_of
 from chat.documents.plain_text import decode
@@ -152,7 +153,7 @@ class _Files:
         """The files and folders, one in a line; a folder ends with a slash."""
         folder = self._place(path)
         if not folder.is_dir():
-            raise ToolError(f"{path} is no folder")
+            raise ToolError(f"{path} is not a folder")
         lines: list[str] = []
         for found in self._walk(folder, int(depth)):
             is_folder = found.is_dir()
@@ -241,7 +242,7 @@ def _text(path: Path, name: str) -> str:
         ToolError: it is none, is too large, or is no text.
         OSError: it cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | platform.NON_BLOCKING | platform.NO_FOLLOW | platform.BINARY)
     with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):

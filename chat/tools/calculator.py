@@ -51,7 +51,7 @@ def calculate(expression: str) -> str:
         tree = ast.parse(expression.strip().replace("^", "**"), mode="eval")
         value = _value(tree.body)
     except (SyntaxError, RecursionError, MemoryError, ValueError, TypeError) as error:
-        reason = str(error) if isinstance(error, (ValueError, TypeError)) else "it is no arithmetic"
+        reason = str(error) if isinstance(error, (ValueError, TypeError)) else "it is not arithmetic"
         raise ToolError(f"cannot calculate `{expression}`: {reason}") from error
     except ZeroDivisionError as error:
         raise ToolError("division by zero") from error
@@ -79,7 +79,7 @@ def _value(node: ast.expr) -> Any:
         if node.func.id in _FUNCTIONS:
             return _checked(_FUNCTIONS[node.func.id](*(_value(each) for each in node.args)))
         raise ValueError(f"there is no function `{node.func.id}`")
-    raise ValueError("it is no arithmetic")
+    raise ValueError("it is not arithmetic")
 
 
 def _factorial(values: list[Any]) -> int:
@@ -98,7 +98,7 @@ def _checked(value: Any) -> Any:
         ValueError: it is complex.
     """
     if isinstance(value, complex):
-        raise ValueError("the value is no real number")
+        raise ValueError("the value is not a real number")
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
         raise OverflowError
     return value

@@ -9,8 +9,6 @@ at the start, `{"changed": true}` when the list may be another one, and of a cal
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import threading
 import time
@@ -18,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
+from chat import platform
 from chat.errors import ChatError, EngineError, reason_text
 from chat.prompts.json_schema import fault
 from chat.system.python_child import python_child
@@ -258,8 +257,8 @@ class HostedTools:
         """Kill the child and what it started in its group."""
         process = process or self._process
         if process is not None and process.returncode is None:  # its number belongs to it until then
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            with suppress(PermissionError):
+                platform.kill_group(process.pid)
             process.wait()
 
     def _end_reason(self) -> str:
@@ -274,7 +273,7 @@ def _schema_fault(tool: SourceTool) -> str:
     if not tool.name:
         return "it has no name"
     if not isinstance(tool.parameters, dict) or tool.parameters.get("type", "object") != "object":
-        return "its arguments are no object"
+        return "its arguments are not an object"
     try:
         found = fault(tool.parameters)
     except RecursionError:

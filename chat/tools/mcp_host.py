@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
+from chat import platform
 from chat.errors import reason_text
 from chat.system.characters import json_text
 from chat.system.terminal_text import size_text
@@ -207,9 +207,8 @@ def end(code: int) -> None:
 
 
 def _watch_memory() -> None:
-    unit = 1 if sys.platform == "darwin" else 1024
     while True:
-        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > MOST_MEMORY_BYTES:
+        if (platform.most_memory_used() or 0) > MOST_MEMORY_BYTES:
             send({"end": "the server sends more than fits in memory"})
             end(1)
         time.sleep(_WATCH_SECONDS)

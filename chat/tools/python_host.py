@@ -11,7 +11,6 @@ import inspect
 import json
 import os
 import queue
-import signal
 import sys
 import threading
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -19,6 +18,7 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from chat import platform
 from chat.errors import reason_text
 from chat.system.characters import json_text
 from chat.tools.signatures import SignatureError, described
@@ -76,7 +76,7 @@ def _read(commands: IO[bytes], jobs: queue.Queue[dict[str, Any]]) -> None:
         if "cancel" in command:
             break
         jobs.put(command)
-    os.killpg(0, signal.SIGKILL)  # the process leads its group
+    platform.kill_group(os.getpid())  # it leads its group
 
 
 def _functions(file: Path) -> Functions:

@@ -104,7 +104,7 @@ def read_rule(text: str, place: str) -> ToolRule:
     """
     match = _RULE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"{place}: `{text}` is no rule for functions", hint=FORM)
+        raise UsageError(f"{place}: `{text}` is not a rule for functions", hint=FORM)
     return ToolRule(match["name"], _patterns(match["patterns"] or "", text, place))
 
 
@@ -115,17 +115,17 @@ def _patterns(text: str, whole: str, place: str) -> tuple[tuple[str, str], ...]:
     while rest:
         key = _KEY.match(rest)
         if key is None:
-            raise UsageError(f"{place}: `{whole}` is no rule for functions", hint=FORM)
+            raise UsageError(f"{place}: `{whole}` is not a rule for functions", hint=FORM)
         rest = rest[key.end() :]
         quoted = _QUOTED.match(rest)
         if quoted is not None:
             try:
                 pattern = str(json.loads(quoted[0]))
             except ValueError as error:
-                raise UsageError(f"{place}: `{whole}` is no rule for functions", hint=FORM) from error
+                raise UsageError(f"{place}: `{whole}` is not a rule for functions", hint=FORM) from error
             rest = rest[quoted.end() :].lstrip()
             if rest and not rest.startswith(","):
-                raise UsageError(f"{place}: `{whole}` is no rule for functions", hint=FORM)
+                raise UsageError(f"{place}: `{whole}` is not a rule for functions", hint=FORM)
             rest = rest[1:]
         else:
             pattern, _, rest = rest.partition(",")

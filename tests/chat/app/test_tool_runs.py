@@ -203,7 +203,7 @@ def test_a_dry_run_shows_a_prompt_with_the_functions(ask: Ask) -> None:
         (["--tool-timeout", "3"], "--tool-timeout needs --run-tools"),
         (["--tool-output", "300"], "--tool-output needs --run-tools"),
         (["--mcp-config", "x"], "--mcp-config needs --run-tools"),
-        (["--run-tools", "--allow-tool", "a b"], "--allow-tool: `a b` is no rule for functions"),
+        (["--run-tools", "--allow-tool", "a b"], "--allow-tool: `a b` is not a rule for functions"),
         (["--run-tools", "--raw"], "--run-tools and --raw cannot be used together"),
         (["--run-tools", "--batch", "-"], "--run-tools and --batch cannot be used together"),
         (["--run-tools", "--schema", "x"], "--run-tools and --schema cannot be used together"),

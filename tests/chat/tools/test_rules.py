@@ -80,5 +80,5 @@ def test_a_rule_is_read_as_it_is_written(rule: ToolRule) -> None:
 
 @pytest.mark.parametrize("text", ["", "a b", "f(", "f(x", "f(x)", "f(=y)", 'f(x="a" y=b)', "(x=y)", 'f(x="\\u12")'])
 def test_what_is_no_rule_is_refused_with_its_place(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--allow-tool: `.*` is no rule for functions"):
+    with pytest.raises(UsageError, match=r"--allow-tool: `.*` is not a rule for functions"):
         read_rule(text, "--allow-tool")
