@@ -44,10 +44,10 @@ class WaitState:
     _longest_batch_seconds: float = 0.0
     _began_at: float = field(init=False)
     _last_event_at: float = field(init=False)
-    _looked_at: float = math.inf
+    _looked_at: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._began_at = self._last_event_at = self.clock()
+        self._began_at = self._last_event_at = self._looked_at = self.clock()
 
     def note(self, event: Event) -> None:
         """Note an event of the reply."""
