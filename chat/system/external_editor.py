@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
 from chat.system.secrets import child_environment
-from chat.system.text_files import read_bytes
+from chat.system.text_files import read_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,6 @@ def edit_text(text: str, on_start: OnStart = lambda _: None) -> str:
 
     Raises:
         UsageError: the editor cannot be started, failed, or left no file or a huge one.
-        FileError: the file with the text cannot be read.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="mistral-chat-", ignore_cleanup_errors=True) as folder:
@@ -55,7 +54,8 @@ def edit_text(text: str, on_start: OnStart = lambda _: None) -> str:
             open_editor(path, on_start)
             if not path.is_file():  # reading a pipe or a device might never end
                 raise UsageError("the editor left no file with the text")
-            text = read_bytes(path, too_large=UsageError).decode("utf-8", "replace")
+            with path.open("rb") as file:
+                text = read_stream(file, "the editor's text", too_large=UsageError).decode("utf-8", "replace")
             return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
     except OSError as error:
         raise UsageError(f"the text cannot be edited: {error.strerror}") from error

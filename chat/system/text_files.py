@@ -156,12 +156,17 @@ def can_be_read(name: str) -> bool:
         return False
 
 
-def write_file(path: Path, text: str, *, overwrite: bool = False) -> None:
+def write_file(path: Path, text: str, *, overwrite: bool = False, waits: bool = True) -> None:
     """Write a UTF-8 text that only its owner may read; to a device or a pipe as it is, and through links.
+
+    Args:
+        overwrite: whether a file may exist, which is replaced.
+        waits: whether a pipe that nobody reads is waited for; else that is an error, also in the middle of the text.
 
     Raises:
         UsageError: the file exists, and `overwrite` is false.
-        FileError: it cannot be written.
+        FileError: it cannot be written; or nobody reads the pipe.
+        BrokenPipeError: the reader of the pipe has gone, and `waits` is true.
     """
     data = text.encode("utf-8", "replace")
     to_stream = is_stream(path)
@@ -169,15 +174,15 @@ def write_file(path: Path, text: str, *, overwrite: bool = False) -> None:
         raise UsageError(f"{path} exists", hint="choose another name, or add `--overwrite`")
     try:
         if to_stream:
-            with open(path, "wb", opener=lambda name, _: os.open(name, STREAM_FLAGS)) as file:
+            with open(path, "wb", opener=lambda name, _: _open_stream(Path(name), STREAM_FLAGS, waits=waits)) as file:
                 file.write(data)
         else:
             with replaced_file(path) as file:
                 file.write(data)
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror}") from error
+        if waits and isinstance(error, BrokenPipeError):
+            raise
+        raise _not_written(path, error) from error
 
 
 def open_log(path: Path) -> IO[bytes]:
@@ -188,16 +193,34 @@ def open_log(path: Path) -> IO[bytes]:
     """
     try:
         _check_name(path)
-        if is_stream(path) and stat.S_ISFIFO(path.stat().st_mode):  # else opening would wait for a reader
-            descriptor = os.open(path, os.O_WRONLY | platform.NON_BLOCKING)
-            platform.make_blocking(descriptor)
-            return os.fdopen(descriptor, "wb", buffering=0)
+        if is_stream(path) and stat.S_ISFIFO(path.stat().st_mode):
+            return os.fdopen(_open_stream(path, os.O_WRONLY, waits=False), "wb", buffering=0)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | platform.NO_TERMINAL | platform.BINARY
         descriptor = os.open(path, flags, 0o600)
         return os.fdopen(descriptor, "r+b", buffering=0)
     except OSError as error:
-        reason = "nobody reads this pipe" if error.errno == errno.ENXIO else error.strerror
-        raise FileError(f"{path}: cannot be written: {reason}") from error
+        raise _not_written(path, error) from error
+
+
+def _open_stream(path: Path, flags: int, *, waits: bool) -> int:
+    """The descriptor of a device or a pipe.
+
+    Args:
+        waits: whether a pipe that nobody reads is waited for; else it is an error.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if waits or not stat.S_ISFIFO(path.stat().st_mode):
+        return os.open(path, flags)
+    descriptor = os.open(path, flags | platform.NON_BLOCKING)
+    platform.make_blocking(descriptor)
+    return descriptor
+
+
+def _not_written(path: Path, error: OSError) -> FileError:
+    reason = "nobody reads this pipe" if error.errno in (errno.ENXIO, errno.EPIPE) else error.strerror
+    return FileError(f"{path}: cannot be written: {reason}")
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def export(state: SessionState, argument: str) -> None:
     text = export_text(record, state.session.conversation, kind, with_paths=PATHS in flags)
     if path.exists() and not overwrites and not is_stream(path):
         raise UsageError(f"{path} exists", hint=f"`/export {name} {OVERWRITE}` replaces it")
-    write_file(path, text, overwrite=overwrites)
+    write_file(path, text, overwrite=overwrites, waits=False)
     state.report(f"Wrote {path} ({counted(len(text.encode()), 'byte')}).")
 
 

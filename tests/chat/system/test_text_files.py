@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,12 @@ def test_a_file_is_written_through_links(tmp_path: Path) -> None:
         write_file(link, "x", overwrite=True)
 
 
+def leave_after_a_byte(reader: int) -> None:
+    while not os.read(reader, 1):  # until somebody writes
+        pass
+    os.close(reader)
+
+
 def test_a_device_or_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
     """`--overwrite` replaced /dev/null by a file, and without it the device was said to exist."""
     null = Path("/dev/null").stat()
@@ -87,8 +94,17 @@ def test_a_device_or_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> 
     write_file(pipe, "text", overwrite=True)
     assert (os.read(reader, 9), stat.S_ISFIFO(pipe.stat().st_mode)) == (b"text", True)
     os.close(reader)
-    with pytest.raises(FileError, match=r"pipe: cannot be written: nobody reads this pipe$"):
-        open_log(pipe)
+    for write in (open_log, lambda path: write_file(path, "text", waits=False)):
+        with pytest.raises(FileError, match=r"pipe: cannot be written: nobody reads this pipe$"):
+            write(pipe)
+    for waits, expected in ((True, BrokenPipeError), (False, FileError)):  # a session goes on after it
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(reader, True)
+        leaving = threading.Thread(target=leave_after_a_byte, args=[reader])
+        leaving.start()
+        with pytest.raises(expected):
+            write_file(pipe, "x" * (1 << 20), waits=waits)
+        leaving.join()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(socket_file))
         with pytest.raises(FileError, match=r"socket: is not a regular file$"):
