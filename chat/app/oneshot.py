@@ -57,7 +57,7 @@ def answer_once(words: Sequence[str], resolved: ResolvedSettings, environment: E
     except ContextError as error:
         if resolved.settings.file and not resolved.settings.find:
             way = "`--find` sends only the passages of the files that matter"
-            error.hint = f"{error.hint}; {way}" if error.hint else way
+            raise ContextError(error.message, hint=f"{error.hint}; {way}" if error.hint else way) from error
         raise
 
 

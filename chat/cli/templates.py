@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chat.errors import UsageError
+from chat.errors import ChatError, UsageError
 from chat.system.external_editor import open_editor
 from chat.system.paths import require_private_folder
 from chat.system.table_output import print_table
@@ -32,7 +32,12 @@ def list_templates(
 ) -> None:
     """List the templates, examples and your own, with their variables."""
     environment: Environment = context.obj
-    rows = [(name, origin, store.load(name).variables()) for name, origin in store.names().items()]
+    rows = []
+    for name, origin in store.names().items():
+        try:
+            rows.append((name, origin, store.load(name).variables()))
+        except ChatError as error:
+            environment.notify(f"note: {error.message}")
     if as_json:
         plain = [{"name": name, "origin": origin, "variables": list(variables)} for name, origin, variables in rows]
         return environment.print_json(plain)

@@ -32,7 +32,7 @@ _NO_TEMPLATE = (
 NO_EFFECT_WITH = {
     "remote": (
         "lora", "prompt_format", "raw_ids", "context", "window", "overflow", "kv_type", "gpu_layers", "threads",
-        "flash_attention", "repack", "mlock", "draft", "state_cache", "log_file",
+        "flash_attention", "repack", "mlock", "draft", "state_cache", "log_file", "think_limit",
     ),
     "offline": ("remote", "remote_model", "insecure"),
     "raw": _NO_TEMPLATE,

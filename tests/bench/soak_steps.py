@@ -179,10 +179,17 @@ class Session:
         for _ in range(3):
             if self.is_empty():
                 return
-            self.terminal.send(keys.CTRL_C)
+            self.terminal.wait(lambda: "Ctrl+C again quits" not in self.terminal.text())
+            self.press_ctrl_c()
             with contextlib.suppress(AssertionError):
                 self.terminal.wait(self.is_empty, 2.5)
         self.terminal.wait(self.is_empty, HANG_SECONDS)
+
+    def press_ctrl_c(self) -> None:
+        """Press the key, and wait until it is handled, however late."""
+        before = len(self.terminal.output)
+        self.terminal.send(keys.CTRL_C)
+        self.terminal.wait(lambda: len(self.terminal.output) > before)
 
     def pause(self, most: float) -> None:
         """Take what comes for a while."""

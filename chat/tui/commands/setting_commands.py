@@ -95,7 +95,7 @@ def think(state: SessionState, argument: str) -> None:
     """`/think [show | limit [N|off] | CHOICE]`: a choice of `--think`.
 
     Raises:
-        UsageError: the argument is none of these.
+        UsageError: the argument is none of these, or a server answers, which takes no limit.
     """
     word, _, value = argument.strip().lower().partition(" ")
     choice, limit = option_specs()["think"], option_specs()["think_limit"]
@@ -107,6 +107,8 @@ def think(state: SessionState, argument: str) -> None:
         return show_options(state, limit.name)
     if word == "limit":
         text = "default" if value.strip() in ("off", "none") else value.strip()
+        if text != "default":
+            check_effect([limit.name], state.settings)
         return apply_options(state, {limit.name: parse_value(limit, text)}, "/think")
     if word not in choice.choices or value:
         raise UsageError(

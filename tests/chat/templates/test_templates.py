@@ -99,6 +99,22 @@ def test_a_template_that_is_a_pipe_is_refused_at_once() -> None:
         store.load("t")
 
 
+def test_a_broken_template_is_named_and_the_others_are_listed() -> None:
+    """The list was its error alone."""
+    folder = store.own_path("good").parent
+    folder.mkdir(parents=True)
+    for name, text in (("good", 'prompt = "$input"'), ("bad", 'prompt = "a lone $ here"'), ("-odd", "")):
+        (folder / f"{name}.toml").write_text(text)
+    environment = pipes()
+    assert run(["templates", "list", "--json"], environment) == 0
+    assert {"name": "good", "origin": "own", "variables": ["input"]} in json.loads(environment.out)
+    assert len(json.loads(environment.out)) == 7
+    assert environment.err == (
+        "note: a template's name has letters, digits, `_`, `-` and `.`, not '-odd'\n"
+        "note: template `bad`: a lone `$` in the prompt\n"
+    )
+
+
 def test_a_template_is_shown_on_a_terminal_without_control_characters() -> None:
     path = store.own_path("t")
     path.parent.mkdir(parents=True)

@@ -65,8 +65,10 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_options_of_the_engine_are_refused_as_on_the_command_line(tmp_path: Path, lab: Script) -> None:
-    """Once `/set gpu_layers` was taken, connected again and changed nothing."""
-    output, _ = session(tmp_path, lab, "/set gpu_layers 3", "/set kv-type f32", "/show all", session="s")
+    """Once `/set gpu_layers` was taken, connected again and changed nothing; a limit failed at the next message."""
+    lines = ("/set gpu_layers 3", "/set kv-type f32", "/show all", "/set think-limit 5", "/think limit 5")
+    output, _ = session(tmp_path, lab, *lines, "/think limit off", session="s")
+    assert output.count("error: `remote` and `think-limit` cannot be used together\n") == 2
     assert "error: `remote` and `gpu-layers` cannot be used together\n" in output
     assert "error: `remote` and `kv-type` cannot be used together\n" in output
     assert "hint: `/model` switches to a local model, which takes it" in output
