@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +79,11 @@ class BatchPrompt:
         before = self._selection.text_for(question).text if self._selection else self._before
         parts = (before, prompt, self._after)
         return self._template.fill("\n\n".join(part for part in parts if part))
+
+    def close(self) -> None:
+        """End what searches the files."""
+        if self._selection is not None:
+            self._selection.close()
 
 
 class PromptTemplate:
@@ -157,7 +163,8 @@ def compose(
         question = "\n".join((piped.text, typed))
         if not question.strip():
             raise UsageError("`--find` needs a question", hint='`mistral-chat -f FILE --find "question"`')
-        found = selection(documents).text_for(question)
+        with closing(selection(documents)) as selecting:
+            found = selecting.text_for(question)
         before = found.text
         warnings += found.warnings
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def answer_batch(words: Sequence[str], resolved: ResolvedSettings, environment: 
     for warning in complete.warnings:
         output.note(warning)
     reader = RecordReader(settings, complete)
-    with open_backend(settings) as backend:
+    with closing(complete), open_backend(settings) as backend:
         if settings.dry_run:
             return _run(reader, output, lambda records: _rendered_results(backend, records))
         with cancelling(backend) as cancellable:

@@ -1,6 +1,7 @@
 """Rank the passages of documents for a question by words and by meaning, in a process that may load numpy.
 
-Run by `chat.worker.task`: the question is a `RankingQuestion`, the message has the numbers of the passages, best first.
+Run by `chat.worker.task`: the subject is a `RankedDocuments`, and each answer has the numbers of the passages that
+match its question, best first.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING
 from chat.documents.document import Document, Place
 from chat.documents.meaning import MeaningScores
 from chat.documents.search import PassageSearch
-from chat.documents.selection import RankingQuestion
+from chat.documents.selection import RankedDocuments
 from chat.documents.word_vectors import WordVectors
 from chat.worker.protocol import build
-from chat.worker.task import serve_isolated_task
+from chat.worker.task import serve_questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
 MOST_PASSAGES = 10  # all have some likeness; what comes later is of another subject
 
 
-def answer(question: Message, send: Callable[[Message], None]) -> None:
-    """Send the best passages for `question`, a `RankingQuestion`."""
-    asked = build(RankingQuestion, question)
+def answering(subject: Message) -> Callable[[Message], Message]:
+    """What answers questions on `subject`, a `RankedDocuments`, with the best passages."""
+    given = build(RankedDocuments, subject)
     documents = [
         Document(name, text, places=tuple(Place(start, label) for start, label in places))
-        for name, text, places in zip(asked.names, asked.texts, asked.places, strict=True)
+        for name, text, places in zip(given.names, given.texts, given.places, strict=True)
     ]
     search = PassageSearch(documents)
-    meaning = MeaningScores(search.passages, WordVectors(Path(asked.model)))
-    send({"passages": best_passages(search, meaning, asked.question)})
+    meaning = MeaningScores(search.passages, WordVectors(Path(given.model)))
+    return lambda asked: {"passages": best_passages(search, meaning, asked["question"])}
 
 
 def best_passages(search: PassageSearch, meaning: MeaningScores, question: str) -> list[int]:
@@ -46,4 +47,4 @@ def best_passages(search: PassageSearch, meaning: MeaningScores, question: str) 
 
 
 if __name__ == "__main__":
-    serve_isolated_task(answer)
+    serve_questions(answering)

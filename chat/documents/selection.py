@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from chat.documents.document import Document
     from chat.documents.passages import Passage
     from chat.documents.search import PassageSearch
+    from chat.worker.task import QuestionTask
 
 RANK = "chat.documents.ranking"
 MOST_BYTES = 12_000  # of passages: about 3,000 tokens of English, less than the smallest window of a Mistral model
@@ -28,26 +28,24 @@ CITE = "Name the page or the line of each passage that the answer relies on, as 
 
 
 @dataclass(frozen=True)
-class RankingQuestion:
-    """What is asked of which documents.
+class RankedDocuments:
+    """Of which documents passages are ranked, and how.
 
     Attributes:
         model: a GGUF whose embedding table gives the vectors of words.
         names: of the documents.
         texts: of the documents, without parts.
         places: of each document, (start, label).
-        question: what is looked for.
     """
 
     model: str
     names: list[str]
     texts: list[str]
     places: list[Any]
-    question: str
 
 
 class Selection:
-    """Selects from documents what is sent with a question."""
+    """Selects from documents what is sent with a question, until `close`."""
 
     def __init__(self, documents: Sequence[Document], model: Path | None = None) -> None:
         """Select from these documents.
@@ -59,6 +57,7 @@ class Selection:
         self._documents = documents
         self._model = model
         self._search: PassageSearch | None = None  # by words; made when it is needed
+        self._ranking: QuestionTask | None = None  # by words and meaning, likewise
         self._parts: list[Document] = []
         self._passages: list[Passage] = []
         self._whole = "\n\n".join(document.fenced() for document in documents)
@@ -99,21 +98,36 @@ class Selection:
         """The passages that match, best first, and warnings."""
         if self._model is None:
             return self._by_words(question), ()
-        from chat.worker.task import run_isolated_task
-
-        asked = RankingQuestion(
-            str(self._model),
-            [each.name for each in self._parts],
-            [each.text for each in self._parts],
-            [each.places for each in self._parts],
-            question,
-        )
         try:
-            with closing(run_isolated_task(RANK, asdict(asked))) as messages:
-                (found,) = messages
+            found = self._ranking_task(self._model).ask({"question": question})
         except ChatError as error:
+            self.close()
             return self._by_words(question), (f"the passages were found by their words only: {error.message}",)
         return [self._passages[number] for number in found["passages"]], ()
+
+    def _ranking_task(self, model: Path) -> QuestionTask:
+        """The process that ranks the passages.
+
+        Raises:
+            ChatError: it cannot be started.
+        """
+        if self._ranking is None:
+            from chat.worker.task import QuestionTask
+
+            subject = RankedDocuments(
+                str(model),
+                [each.name for each in self._parts],
+                [each.text for each in self._parts],
+                [each.places for each in self._parts],
+            )
+            self._ranking = QuestionTask(RANK, asdict(subject))
+        return self._ranking
+
+    def close(self) -> None:
+        """End the process that ranks the passages, if there is one."""
+        ranking, self._ranking = self._ranking, None
+        if ranking is not None:
+            ranking.close()
 
 
 def _within(ranked: Sequence[Passage], most_bytes: int) -> list[Passage]:

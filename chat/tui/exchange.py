@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +43,8 @@ def send_message(state: SessionState, text: str) -> bool:
     files = [attachment.fenced() for attachment in attachments]
     if attachments and state.settings.find:
         try:
-            found = Selection(attachments, Path(state.model_path) if state.model_path else None).text_for(text)
+            with closing(Selection(attachments, Path(state.model_path) if state.model_path else None)) as selection:
+                found = selection.text_for(text)
         except DataError as error:
             state.show_error(error)
             return True  # the message can be edited

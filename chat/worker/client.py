@@ -23,7 +23,7 @@ from chat.core.events import (
 )
 from chat.errors import ChatError, EngineError
 from chat.system.terminal_text import counted
-from chat.worker.process import GpuMemoryError, IllegalInstructionError, WorkerProcess
+from chat.worker.process import GpuMemoryError, IllegalInstructionError, WorkerProcess, write_all
 from chat.worker.protocol import build, from_line, to_line, unpack_error, unpack_event
 from chat.worker.request_feed import RequestFeed
 
@@ -285,7 +285,7 @@ class LocalBackend:
         assert self._child is not None
         try:
             with self._writing:
-                _write_all(self._child.input, line)
+                write_all(self._child.input, line)
         except BrokenPipeError:
             raise self._discard_child() from None
         self._send_cancel()
@@ -295,7 +295,7 @@ class LocalBackend:
         """Add to a call, from any thread; a dead child is noticed where its answer is awaited."""
         with suppress(OSError), self._writing:
             if self._child is not None:
-                _write_all(self._child.input, to_line(message))
+                write_all(self._child.input, to_line(message))
         self._send_cancel()
 
     def _send_cancel(self) -> None:
@@ -303,7 +303,7 @@ class LocalBackend:
         while self._to_cancel is not None and self._child is not None and self._writing.acquire(blocking=False):
             try:
                 number, self._to_cancel = self._to_cancel, None
-                _write_all(self._child.input, to_line({"id": number, "call": "cancel"}))
+                write_all(self._child.input, to_line({"id": number, "call": "cancel"}))
             except (BrokenPipeError, TypeError):
                 return
             finally:
@@ -371,9 +371,3 @@ def _fewer_gpu_layers(info: ModelInfo | None) -> int | None:
     """How many layers to put on the GPU instead; None if there are none on it."""
     layers = int(info.details.get("gpu_layers", 0)) if info is not None else 0
     return layers * 3 // 4 if layers else None
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -177,3 +177,10 @@ def _reason(code: int) -> str:
     if name == "SIGILL":
         return "SIGILL: this build of llama.cpp uses instructions that this processor does not have"
     return f"it crashed with {name}"
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data` to a pipe; a signal may interrupt the call in the middle."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

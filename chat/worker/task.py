@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ChatError, EngineError, fault_text, shortage_error
-from chat.worker.process import WorkerProcess
+from chat.worker.process import WorkerProcess, write_all
 from chat.worker.protocol import from_line, pack_error, to_line, unpack_error
 
 if TYPE_CHECKING:
@@ -36,16 +38,8 @@ def run_isolated_task(module: str, question: Message, log_file: Path | None = No
     """
     child = WorkerProcess(log_file, module)
     try:
-        os.write(child.input, to_line(question))
-        while True:
-            line = child.output.readline()
-            if not line.endswith(b"\n"):
-                raise EngineError(child.death_error().message, hint="`mistral-chat doctor` looks for the reason")
-            message = from_line(line)
-            if "error" in message:
-                raise unpack_error(message["error"])
-            if "end" in message:
-                return
+        write_all(child.input, to_line(question))
+        while "end" not in (message := _received(child)):
             yield message
     except BrokenPipeError:
         raise EngineError(child.death_error().message) from None
@@ -53,13 +47,91 @@ def run_isolated_task(module: str, question: Message, log_file: Path | None = No
         child.close(patience_seconds=1.0)
 
 
+class QuestionTask:
+    """A task in a child process that answers one question after the other, until `close`."""
+
+    def __init__(self, module: str, subject: Message) -> None:
+        """Start the process.
+
+        Args:
+            module: ends in a call of `serve_questions`.
+            subject: what all questions are about.
+
+        Raises:
+            ChatError: it cannot be started.
+        """
+        self._child = WorkerProcess(None, module)
+        self._send(subject)
+
+    def ask(self, question: Message) -> Message:
+        """The answer to a question.
+
+        Raises:
+            ChatError: the error of the task, or the reason why its process died; then it answers no more.
+        """
+        self._send(question)
+        return _received(self._child)
+
+    def close(self) -> None:
+        """End the process."""
+        self._child.close(patience_seconds=1.0)
+
+    def _send(self, message: Message) -> None:
+        with suppress(BrokenPipeError):  # what it says before its end is read in place of the answer
+            write_all(self._child.input, to_line(message))
+
+
+def _received(child: WorkerProcess) -> Message:
+    """The next message of a child.
+
+    Raises:
+        ChatError: it is an error, or the child has died.
+    """
+    line = child.output.readline()
+    if not line.endswith(b"\n"):
+        raise EngineError(child.death_error().message, hint="`mistral-chat doctor` looks for the reason")
+    message = from_line(line)
+    if "error" in message:
+        raise unpack_error(message["error"])
+    return message
+
+
 def serve_isolated_task(task: Callable[[Message, Callable[[Message], None]], None]) -> None:
     """In the child: run `task(question, send)` once, then exit. The process also exits when the parent's end closes."""
+
+    def run(received: Callable[[], Message], send: Callable[[Message], None]) -> None:
+        task(received(), send)
+        send({"end": True})
+
+    _serve(run)
+
+
+def serve_questions(task: Callable[[Message], Callable[[Message], Message]]) -> None:
+    """In the child: answer questions until the parent's end closes, then exit.
+
+    Args:
+        task: gets the subject of all questions, and gives what answers one.
+    """
+
+    def run(received: Callable[[], Message], send: Callable[[Message], None]) -> None:
+        answer = task(received())
+        while True:
+            send(answer(received()))
+
+    _serve(run)
+
+
+def _serve(run: Callable[[Callable[[], Message], Callable[[Message], None]], None]) -> None:
+    """Run `run(received, send)`, and exit when it ends, or when the parent's end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl+C means
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    question = from_line(sys.stdin.buffer.readline())
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin.buffer:
+            lines.put(line)
+        os._exit(0)
 
     def send(message: Message) -> None:
         try:
@@ -69,8 +141,8 @@ def serve_isolated_task(task: Callable[[Message, Callable[[Message], None]], Non
             os._exit(0)
 
     try:
-        task(question, send)
-        send({"end": True})
+        threading.Thread(target=read, daemon=True).start()
+        run(lambda: from_line(lines.get()), send)
     except ChatError as error:
         send({"error": pack_error(error)})
     except Exception as error:
@@ -78,8 +150,3 @@ def serve_isolated_task(task: Callable[[Message, Callable[[Message], None]], Non
         failed = shortage_error(error) or EngineError(f"the task failed: {fault_text(error)}")
         send({"error": pack_error(failed)})
     os._exit(0)  # the thread still waits for the parent
-
-
-def _exit_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(0)

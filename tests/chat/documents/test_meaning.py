@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,10 @@ from chat.documents.document import Document
 from chat.documents.selection import Selection
 from chat.documents.word_vectors import WordVectors
 from chat.errors import DataError
+from chat.worker import task
+from chat.worker.process import WorkerProcess
 from tests.bench.passage_search import by_words, found, questions
+from tests.processes import state_of
 
 WORDS = ["boat", "ship", "bread", "loaf", "town", "sailed", "mill", "gate", "wall", "tree"]
 
@@ -45,14 +51,28 @@ def test_like_words_have_like_vectors_and_unknown_letters_none(model: Path) -> N
     assert np.allclose(np.linalg.norm(rows[[0, 1, 2, 4]], axis=1), 1, atol=1e-5)
 
 
+def noted(process: WorkerProcess, started: list[int]) -> WorkerProcess:
+    started.append(process.pid)
+    return process
+
+
 def test_a_passage_is_found_by_another_word_for_what_it_says(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "MOST_BYTES", 400)
     passages = [f"The {word} of {number} was old." + " And so on." * 90 for number, word in enumerate(WORDS[::2])]
     document = Document("a.md", "\n\n".join(passages))
     with pytest.raises(DataError, match="no passage has a word"):
         Selection([document]).text_for("ship")
-    assert "The boat of 0" in Selection([document], model).text_for("ship").text
-    assert "The bread of 1" in Selection([document], model).text_for("loaf").text
+    started: list[int] = []
+    monkeypatch.setattr(task, "WorkerProcess", lambda *given: noted(WorkerProcess(*given), started))
+    with closing(Selection([document], model)) as selecting:
+        assert "The boat of 0" in selecting.text_for("ship").text
+        assert "The bread of 1" in selecting.text_for("loaf").text
+        assert len(started) == 1  # it was a process for each line of a batch
+        os.kill(started[0], signal.SIGKILL)
+        found = selecting.text_for("boat")
+        assert "The boat of 0" in found.text and "SIGKILL" in found.warnings[0]
+        assert "The boat of 0" in selecting.text_for("ship").text
+    assert len(started) == 2 and not any(map(state_of, started))
 
 
 def test_a_file_without_a_table_leaves_the_search_to_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
