@@ -119,7 +119,7 @@ class _Host:
             send({"id": id, "fault": "stopped"})
         except MCPError as error:
             if error.code == types.CONNECTION_CLOSED:
-                send({"id": id, "fault": f"the server has ended ({self._reason(error)})"})
+                send({"id": id, "fault": self._reason(error)})
                 end(1)
             send({"id": id, "fault": reason_text(error.message)})
         except Exception as error:
@@ -154,7 +154,8 @@ class _Host:
         if isinstance(inner, ValidationError):  # of the SDK's models of the protocol
             first = inner.errors()[0]
             return f"it breaks the protocol at {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        words = reason_text(inner) if str(inner) else type(inner).__name__
+        is_end = isinstance(inner, MCPError) and inner.code == types.CONNECTION_CLOSED
+        words = "the server ended" if is_end else reason_text(inner) if str(inner) else type(inner).__name__
         time.sleep(0.05)  # what the server wrote before it ended may still be in the pipe
         last = next((line for line in reversed(self._errors) if line.strip()), "")
         return f"{words}: {last[:300]}" if last else words

@@ -122,7 +122,11 @@ class PlainReader:
             KeyboardInterrupt: Ctrl+C was pressed.
         """
         self._environment.drop_typed_ahead()
-        return self._line(question)
+        try:
+            return self._line(question)
+        except (EOFError, KeyboardInterrupt):
+            self._environment.print("")  # so that what follows begins on a new line
+            raise
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt if a line is read, else count it."""

@@ -178,7 +178,7 @@ def test_a_server_that_asks_for_more_gets_a_refusal_and_wrong_schemas_are_left_o
 @pytest.mark.slow
 @pytest.mark.skipif(not FULL, reason="each of them starts two processes with the SDK")
 def test_a_server_made_with_the_sdk_over_stdio(open_source: Open, tmp_path: Path) -> None:
-    check_server(open_source(**server_command("mcp_server.py")), dies="the server has ended")
+    check_server(open_source(**server_command("mcp_server.py")), dies="^the server ended: ")
 
 
 @pytest.mark.slow
@@ -236,7 +236,7 @@ def check_server(source: HostedTools, dies: str) -> None:
         ({"command": "/nonexistent/server"}, "`it` cannot be used: No such file or directory"),
         (
             {"command": "/bin/sh", "args": ("-c", "echo Sorry >&2; exit 3")},
-            "`it` cannot be used: Connection closed: Sorry",
+            "`it` cannot be used: the server ended: Sorry",
         ),
         ({"url": "http://127.0.0.1:9/mcp"}, "`it` cannot be used: All connection attempts failed"),
         (server_command("raw_server.py", "liar"), "`it` cannot be used: it breaks the protocol at tools."),
