@@ -12,6 +12,7 @@ from chat.app import request_builder
 from chat.batch.files import LongLine
 from chat.config.conflicts import check_conflicts, superseded_by
 from chat.config.option_types import checked, option_specs
+from chat.config.options import Group
 from chat.core.conversation import Conversation, Message, ToolCall
 from chat.core.request import Prompt, Request
 from chat.errors import ChatError, ContextError, DataError, as_chat_error, reason_text
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from chat.config.options import Settings
 
 OPTIONS = frozenset(
-    {name for name, spec in option_specs().items() if spec.option.live and name != "markdown"}
+    {
+        name
+        for name, spec in option_specs().items()
+        if spec.option.live and name != "markdown" and spec.option.group is not Group.TOOLS
+    }
     | {"schema", "grammar", "regex", "choice", "logprobs"}
 )
 ROLES = ("system", "user", "assistant", "tool")

@@ -236,15 +236,18 @@ class Settings:
         help="Calls that never run, whatever allows them; may be given several times.",
     )  # fmt: skip
     tool_steps: int = _option(
-        10, "--tool-steps", group=Group.TOOLS, metavar="N", lowest=1, highest=1000, needs=("run_tools",),
+        10, "--tool-steps", group=Group.TOOLS, metavar="N", lowest=1, highest=1000, live=True,
+        needs=("run_tools",),
         help="Most calls for one question.",
     )  # fmt: skip
     tool_timeout: float = _option(
-        60.0, "--tool-timeout", group=Group.TOOLS, metavar="SECONDS", lowest=0.1, highest=86400, needs=("run_tools",),
+        60.0, "--tool-timeout", group=Group.TOOLS, metavar="SECONDS", lowest=0.1, highest=86400, live=True,
+        needs=("run_tools",),
         help="Longest time of one call.",
     )  # fmt: skip
     tool_output: int = _option(
-        20_000, "--tool-output", group=Group.TOOLS, metavar="N", lowest=100, highest=10_000_000, needs=("run_tools",),
+        20_000, "--tool-output", group=Group.TOOLS, metavar="N", lowest=100, highest=10_000_000, live=True,
+        needs=("run_tools",),
         help="Most characters of one result; what is longer is cut.",
     )  # fmt: skip
 

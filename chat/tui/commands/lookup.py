@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from chat.tui.state import SessionState
 
-CompletionKind = Literal["nothing", "command", "option", "shown", "path", "session", "preset", "copy", "model", "think"]
+CompletionKind = Literal[
+    "nothing", "command", "option", "shown", "path", "session", "preset", "copy", "model", "think", "tools"
+]
 _NAME = re.compile(r"/[^\s/]*(?=\s|$)")
 
 

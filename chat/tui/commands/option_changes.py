@@ -66,6 +66,10 @@ def change_options(state: SessionState, values: dict[str, Any], origin: str) -> 
         state.last_completion = None  # its figures are another model's
     if "markdown" in values:
         state.shows_markdown = values["markdown"] is not False
+    if state.calls is not None and not values.keys().isdisjoint(("tool_steps", "tool_timeout", "tool_output")):
+        from chat.tools.sources import limits_of
+
+        state.calls.limits, state.calls.most_calls = limits_of(state.settings), state.settings.tool_steps
     if "keys" in values:
         state.reader.use_vi(values["keys"] == "vi")
     if "system" in values:

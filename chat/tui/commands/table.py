@@ -128,7 +128,7 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
                 "`/tools on` runs functions that the model calls, each after a yes: own ones that read files here, "
                 "those of `--tools FILE.py` and of MCP servers. `last` shows the last results, `again` runs the last "
                 "calls again, `forget RULE` removes what was allowed.",
-                tool_commands.tools, f"[{tool_commands.WORDS}]", ("functions",)),
+                tool_commands.tools, f"[{tool_commands.USAGE}]", ("functions",), "tools"),
         SlashCommand("branches", "list or switch branches",
                 "Edits and new answers keep what they replace as branches; `/branches 2` switches.",
                 tree_commands.show_branches, "[NUMBER]", ("branch", "tree")),

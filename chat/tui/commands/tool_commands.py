@@ -15,7 +15,8 @@ from chat.tui import exchange
 if TYPE_CHECKING:
     from chat.tui.state import SessionState
 
-WORDS = "on|off|last|again|forget RULE"
+WORDS = ("on", "off", "last", "again")
+USAGE = f"{'|'.join(WORDS)}|forget RULE"
 OFF = "Functions are not run here. /tools on runs them, each after a yes."
 
 
@@ -31,7 +32,7 @@ def tools(state: SessionState, argument: str) -> None:
         return _forget(state, rest.strip())
     actions = {"": _list, "on": _switch_on, "off": _switch_off, "last": _show_last, "again": exchange.run_calls_again}
     if word not in actions or rest:
-        raise UsageError(f"`/tools` does not take `{escape_line(argument.strip())}`", hint=f"use {WORDS}")
+        raise UsageError(f"`/tools` does not take `{escape_line(argument.strip())}`", hint=f"use {USAGE}")
     return actions[word](state)
 
 

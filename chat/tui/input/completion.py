@@ -13,6 +13,7 @@ from chat.system.paths import expand_path
 from chat.system.terminal_text import escape_line
 from chat.tui.commands.session_options import changeable_options, find_option, think_words
 from chat.tui.commands.table import COMMANDS, NAMES
+from chat.tui.commands.tool_commands import WORDS
 from chat.tui.input.reader import Candidate
 
 if TYPE_CHECKING:
@@ -130,6 +131,15 @@ def _models(state: SessionState, argument: str) -> Iterator[Candidate]:
             yield candidate
 
 
+def _tool_words(state: SessionState, argument: str) -> Iterator[Candidate]:
+    """Words, and after `forget` the rules that allow calls."""
+    word, space, rule = argument.partition(" ")
+    if word == "forget" and space:
+        rules = state.calls.rules.allow if state.calls is not None else ()
+        return _matching(map(str, rules), rule)
+    return _matching((*WORDS, "forget "), argument)
+
+
 COMPLETERS: dict[str, Callable[[SessionState, str], Iterator[Candidate]]] = {
     "command": _command_names,
     "option": _options,
@@ -140,4 +150,5 @@ COMPLETERS: dict[str, Callable[[SessionState, str], Iterator[Candidate]]] = {
     "copy": _copied_parts,
     "model": _models,
     "think": _thinking,
+    "tools": _tool_words,
 }

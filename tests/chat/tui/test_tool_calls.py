@@ -91,6 +91,13 @@ def test_the_limit_stops_and_continue_allows_more() -> None:
     assert shown.endswith("It is 42.\n\n> \n")
 
 
+def test_the_limits_can_be_changed_in_a_session() -> None:
+    lines = ("/set tool-steps 1", "/set tool-output 100", "What?")
+    shown = session(*lines, scripts=[[["call", "current_date", "", "abcdefghi"]]] * 2, allow_tool=["*"])
+    assert "tool call 1 of at most 1: current_date() · allowed by a rule" in shown
+    assert "The limit of 1 function call is reached." in shown
+
+
 def test_the_end_of_the_input_refuses() -> None:
     shown = session("What?", scripts=[CALL, ANSWER])
     assert "The user refused this call." in shown and "It is 42." in shown

@@ -34,6 +34,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         resolved=SimpleNamespace(presets=("code", "cook")),
         settings=Settings(),
         backend=SimpleNamespace(options=EngineOptions("")),
+        calls=None,
         model_lists=ModelLists(),
     )
 
@@ -58,6 +59,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("/preset co", ["code", "cook"]),
         ("/copy ", ["code", "all"]),
         ("/think ", ["show", "auto", "on", "off", "hide", "limit"]),
+        ("/tools ", ["on", "off", "last", "again", "forget "]),
+        ("/tools forget ", []),
         ("/help bra", ["branches"]),
         ("/nonsense x", []),
         ("/undo ", []),
