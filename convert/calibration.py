@@ -11,11 +11,12 @@ from chat.errors import FileError, UsageError
 from chat.gguf.reader import read_gguf
 from chat.system.progress import byte_bar
 from chat.system.terminal_text import size_text
-from convert.drafting import draft_model, open_model, read_types, writes_adapter
+from convert.drafting import check_projector_alone, draft_model, open_model, read_types, writes_adapter
 from convert.fit import draft_fit
 from convert.gguf_source import is_gguf
 from convert.output import gguf_writer
 from convert.output.tensor_writer import NewFile, usable_cpus, write_tensors
+from convert.projector import files_to_write
 from convert.quantize.calibrate import (
     calibration_note,
     calibration_warnings,
@@ -66,7 +67,8 @@ class CalibrationPlan:
 
     def fault(self, *, overwrite: bool) -> FileError | None:
         """Why a file cannot be written, or None."""
-        targets = [(draft.path, draft.size) for draft in self.drafts]
+        files = files_to_write(self.drafts, overwrite=overwrite)
+        targets = [(draft.path, draft.size) for draft in files]
         fault = gguf_writer.targets_fault(targets, overwrite=overwrite)
         if fault is not None:
             return fault
@@ -121,6 +123,8 @@ def plan_calibration(options: ConversionOptions) -> CalibrationPlan:
         raise UsageError("`--imatrix` and `--calibrate` cannot be used together")
     if writes_adapter(options):
         raise UsageError("`--calibrate` has no effect on an adapter", hint="calibrate the model that it is merged into")
+    if options.projector == "only":
+        check_projector_alone(options)
     text = read_calibration_text(options.calibrate)
     types = tuple(filter(None, read_types(options))) if options.fit is None else ()
     model = open_model(options)

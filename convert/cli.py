@@ -83,6 +83,19 @@ TensorTypes = Annotated[
         help="Another type for the tensors whose name matches; the first match counts. (Repeatable.)",
     ),
 ]
+Mmproj = Annotated[
+    bool | None,
+    typer.Option(
+        "--mmproj/--no-mmproj",
+        help="Write only the picture encoder of a model that sees, or none.  [default: mmproj-NAME-F16.gguf beside "
+        "the model]",
+        show_default=False,
+    ),
+]
+MmprojType = Annotated[
+    str | None,
+    typer.Option("--mmproj-type", metavar="TYPE", help="Of the picture encoder: F16, F32, BF16 or Q8_0."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan, write nothing, download no weights.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
@@ -104,6 +117,8 @@ def convert(
     imatrix: Imatrix = None,
     calibrate: Calibrate = None,
     tensor_type: TensorTypes = None,
+    mmproj: Mmproj = None,
+    mmproj_type: MmprojType = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -118,6 +133,7 @@ def convert(
     from convert.draft import ConversionOptions
     from convert.drafting import check_choices
     from convert.pipeline import convert_all
+    from convert.projector import read_type
     from convert.quantize.fit_goal import read_goal
     from convert.source_resolver import find_adapter, find_outline, find_source
 
@@ -125,6 +141,9 @@ def convert(
         raise UsageError("`--base` and `--lora` cannot be used together")
     if fit is not None and type_name:
         raise UsageError("`--fit` and `-t` cannot be used together", hint="`--fit` chooses the types")
+    if mmproj is False and mmproj_type is not None:
+        raise UsageError("`--no-mmproj` and `--mmproj-type` cannot be used together")
+    read_type(mmproj_type)
     goal = None if fit is None else read_goal(fit)
     first_type, *further_types = type_name or (None,)
     check_choices((first_type, *further_types), output)
@@ -141,6 +160,8 @@ def convert(
             output=output,
             type=first_type,
             fit=goal,
+            projector="beside" if mmproj is None else "only" if mmproj else "off",
+            projector_type=mmproj_type,
             further_types=tuple(filter(None, further_types)),
             window=window,
             overwrite=overwrite,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ModelError
 from chat.system.terminal_text import count_text, size_text
 from convert.calibration import plan_calibration
-from convert.draft import AdapterDetails, ModelDetails
+from convert.draft import AdapterDetails, ModelDetails, ProjectorDetails
 from convert.drafting import make_drafts
 from convert.expected_time import expected_seconds, time_text
 from convert.output.gguf_writer import free_bytes, targets_fault
+from convert.projector import files_to_write, is_there, kept_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +87,8 @@ def _one_or_all(values: list[dict[str, Any]]) -> dict[str, Any]:
 def _say_notes(reports: Sequence[ConversionReport], environment: Environment) -> None:
     """Say what there is to say of all files, and a summary of each."""
     notes = dict.fromkeys(note for report in reports for note in _notes(report))
-    for line in (*notes, *map(_summary, reports)):
+    beside = dict.fromkeys(_summary(report.projector) for report in reports if report.projector)
+    for line in (*notes, *map(_summary, reports), *beside):
         environment.notify(line)
 
 
@@ -111,6 +114,12 @@ def _summary(report: ConversionReport) -> str:
     if isinstance(details, AdapterDetails):
         words = f"adapter of {report.tensors} tensors for the architecture {report.architecture}, {report.type}"
         return f"{words}, {size_text(report.size)}"
+    if isinstance(details, ProjectorDetails):
+        kept = ", was there already" if details.kept else ""
+        return (
+            f"{Path(report.output).name} for pictures of up to {details.image_size} pixels a side, {report.type}, "
+            f"{count_text(details.parameters)} weights, {size_text(report.size)}{kept}"
+        )
     window = f"window {details.window}" if details.window else "no window"
     words = (
         f"{report.type}, {count_text(details.parameters)} weights, {size_text(report.size)}, {window}, "
@@ -121,10 +130,20 @@ def _summary(report: ConversionReport) -> str:
 
 def _report(draft: ConversionDraft, obstacles: tuple[str, ...], *, is_whole: bool) -> ConversionReport:
     report = draft.report()
+    if draft.projector is not None and is_there(draft.projector):
+        report = replace(report, projector=kept_report(draft.projector))
+    report = replace(report, warnings=(*report.warnings, *obstacles))
+    return report if is_whole else _without_hashes(report)
+
+
+def _without_hashes(report: ConversionReport) -> ConversionReport:
+    """A report without what is computed of weights that are not here."""
     details = report.details
-    if isinstance(details, ModelDetails) and not is_whole:
+    if isinstance(details, ModelDetails):
         details = replace(details, source_sha256="")
-    return replace(report, details=details, warnings=(*report.warnings, *obstacles))
+    elif isinstance(details, ProjectorDetails):
+        details = replace(details, sha256="")
+    return replace(report, details=details, projector=report.projector and _without_hashes(report.projector))
 
 
 def _obstacles(
@@ -134,21 +153,31 @@ def _obstacles(
     if calibration is not None:
         fault = calibration.fault(overwrite=overwrite)
     else:
-        fault = targets_fault([(draft.path, draft.size) for draft in drafts], overwrite=overwrite)
+        files = files_to_write(drafts, overwrite=overwrite)
+        fault = targets_fault([(draft.path, draft.size) for draft in files], overwrite=overwrite)
     return (f"{fault.message}: {fault.hint}" if fault.hint else fault.message,) if fault else ()
 
 
 def _plan_json(draft: ConversionDraft, report: ConversionReport, free: int) -> dict[str, Any]:
-    tensors = [
+    values = {**report.to_json(), "free_bytes": free, "plan": _tensors_json(draft)}
+    if draft.projector is not None:
+        values["mmproj"]["plan"] = _tensors_json(draft.projector)
+    return values
+
+
+def _tensors_json(draft: ConversionDraft) -> list[dict[str, Any]]:
+    return [
         {"name": tensor.name, "shape": tensor.shape, "type": tensor.type.name, "bytes": tensor.nbytes}
         for tensor in draft.plan.tensors
     ]
-    return {**report.to_json(), "free_bytes": free, "plan": tensors}
 
 
 def _print_plan(draft: ConversionDraft, report: ConversionReport, free: int, environment: Environment) -> None:
+    """Print the tensors of a file; those of the file for pictures are not listed beside the model's."""
     width = max(len(tensor.name) for tensor in draft.plan.tensors)
     for tensor in draft.plan.tensors:
         shape = " x ".join(str(axis) for axis in tensor.shape)
         environment.print(f"{tensor.name:{width}}  {tensor.type.name:6}  {shape:20}  {tensor.nbytes:>14,}")
     environment.print(f"{report.output}: {report.size:,} bytes; {free:,} bytes are free on its disk")
+    if report.projector is not None:
+        environment.print(f"{report.projector.output}: {report.projector.size:,} bytes")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from chat.gguf.writer import encode_header
 from convert.output.tensor_writer import Job
@@ -38,6 +38,8 @@ class ConversionOptions:
     calibrate: Path | None = None  # a text: an importance matrix is made with it first
     tensor_types: tuple[str, ...] = ()  # REGEX=TYPE; the first that matches a tensor counts
     fit: Goal | None = None  # choose the types for a size
+    projector: Literal["beside", "only", "off"] = "beside"  # whether the file for pictures is written, and the model
+    projector_type: str | None = None  # None is F16
     further_types: tuple[str, ...] = ()  # each makes one more file; `output` is then the folder of all of them
 
     @property
@@ -82,6 +84,23 @@ class AdapterDetails:
 
 
 @dataclass(frozen=True)
+class ProjectorDetails:
+    """What is reported only of a file that turns pictures into what a model reads."""
+
+    JSON_KEYS: ClassVar[tuple[str, ...]] = (
+        *("output", "size", "type", "architecture", "image_size", "patch_size", "merge_size", "parameters", "tensors"),
+        *("tensor_bytes", "source", "sha256", "kept", "warnings", "verified", "seconds"),
+    )
+
+    image_size: int  # pixels of a picture's longer side
+    patch_size: int  # pixels on a side
+    merge_size: int  # patches on a side of the square that becomes one token
+    parameters: int
+    sha256: str  # of the encoder, as the model's file notes it
+    kept: bool = False  # the file was there already
+
+
+@dataclass(frozen=True)
 class FitDetails:
     """What is reported of types that were chosen for a size.
 
@@ -114,18 +133,20 @@ class ConversionReport:
     tensor_bytes: int
     source: str
     warnings: tuple[str, ...]
-    details: ModelDetails | AdapterDetails
+    details: ModelDetails | AdapterDetails | ProjectorDetails
     verified: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # sentences for the user, not in the JSON
     fit: FitDetails | None = None
+    projector: ConversionReport | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain values; it has a `fit` only where types were chosen for a size."""
+        """The report as plain values: `fit` where types were chosen for a size, `mmproj` of a model that sees."""
         values = asdict(self)
         values |= values.pop("details")
         fit = {"fit": values["fit"]} if self.fit else {}
-        return {name: values[name] for name in self.details.JSON_KEYS} | fit
+        projector = {"mmproj": self.projector.to_json()} if self.projector else {}
+        return {name: values[name] for name in self.details.JSON_KEYS} | fit | projector
 
 
 @dataclass(frozen=True)
@@ -138,10 +159,11 @@ class ConversionDraft:
     jobs: tuple[Job, ...]  # the tensors of `plan`, each with its rows
     architecture: str
     source: str  # its name
-    details: ModelDetails | AdapterDetails
+    details: ModelDetails | AdapterDetails | ProjectorDetails
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # sentences for the user, before the file is written
     fit: FitDetails | None = None
+    projector: ConversionDraft | None = None  # the file beside it that turns pictures into what the model reads
 
     @cached_property
     def header(self) -> bytes:
@@ -167,7 +189,13 @@ class ConversionDraft:
             details=self.details,
             notes=self.notes,
             fit=self.fit,
+            projector=self.projector.report() if self.projector else None,
         )
+
+    def within(self, folder: Path) -> ConversionDraft:
+        """The same file, and the one beside it, in another folder."""
+        projector = self.projector and self.projector.within(folder)
+        return replace(self, path=folder / self.path.name, projector=projector)
 
 
 def plan_model(outputs: Sequence[OutputTensor], sizes: Hyperparameters, types: TypeOverrides) -> Plan:

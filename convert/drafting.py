@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chat.errors import UsageError
 from convert.fit import draft_fit
-from convert.from_checkpoint import DEFAULT_TYPE, open_checkpoint_model
+from convert.from_checkpoint import DEFAULT_TYPE, draft_projector, open_checkpoint_model
 from convert.from_gguf import open_gguf_model
 from convert.from_lora import draft_adapter
 from convert.gguf_source import is_gguf
@@ -43,10 +43,14 @@ def make_drafts(options: ConversionOptions) -> tuple[ConversionDraft, ...]:
         ChatError: the options or the source are not usable.
     """
     if writes_adapter(options):
+        _refuse_projector_options(options, "an adapter has no picture encoder")
         check_choices(_type_names(options), options.output)
         if options.fit is not None:
             raise UsageError("`--fit` has no effect on an adapter", hint="use it for the model that it is merged into")
         return _placed([draft_adapter(replace(options, type=name)) for name in _type_names(options)], options)
+    if options.projector == "only":
+        check_projector_alone(options)
+        return (draft_projector(options),)
     if options.fit is not None:
         importance = read_imatrix(options.imatrix) if options.imatrix else None
         return (draft_fit(open_model(options), options, importance),)
@@ -111,6 +115,7 @@ def open_model(options: ConversionOptions, *, keeps_types: bool = False) -> Chec
         ChatError: the options or the source are not usable.
     """
     if is_gguf(options.source):
+        _refuse_projector_options(options, "a GGUF of a model holds no picture encoder")
         return open_gguf_model(options, keeps_types=keeps_types)
     return open_checkpoint_model(options)
 
@@ -134,4 +139,32 @@ def _placed(drafts: Sequence[ConversionDraft], options: ConversionOptions) -> tu
     """The drafts with their paths in the folder that the user names."""
     if options.folder is None:
         return tuple(drafts)
-    return tuple(replace(draft, path=options.folder / draft.path.name) for draft in drafts)
+    return tuple(draft.within(options.folder) for draft in drafts)
+
+
+def check_projector_alone(options: ConversionOptions) -> None:
+    """See that no option of the model goes with `--mmproj`, which writes none.
+
+    Raises:
+        UsageError: one does.
+    """
+    of_model = {
+        "-t": options.type,
+        "--fit": options.fit,
+        "--lora": options.adapters,
+        "--tensor-type": options.tensor_types,
+        "--imatrix": options.imatrix,
+        "--calibrate": options.calibrate,
+    }
+    for name, value in of_model.items():
+        if value:
+            hint = "`--mmproj-type` chooses its type" if name == "-t" else f"leave out `{name}`"
+            raise UsageError(f"`--mmproj` writes no model, so `{name}` has no effect", hint=hint)
+    if is_gguf(options.source):
+        _refuse_projector_options(options, "a GGUF of a model holds no picture encoder")
+
+
+def _refuse_projector_options(options: ConversionOptions, reason: str) -> None:
+    if options.projector == "only" or options.projector_type is not None:
+        name = "--mmproj" if options.projector == "only" else "--mmproj-type"
+        raise UsageError(f"`{name}` has no effect: {reason}", hint="convert the checkpoint for it")

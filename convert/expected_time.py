@@ -69,6 +69,9 @@ def expected_seconds(drafts: Sequence[ConversionDraft], *, is_whole: bool, is_ve
     measured = sum(_seconds(kinds[kind], is_whole, is_verified) for kind in large)
     seconds = measured * whole / sum(numbers[kind] for kind in large)
     seconds += sum(draft.size for draft in drafts) / SYNC_BYTES_PER_SECOND
+    projector = drafts[0].projector
+    if projector is not None:
+        seconds += expected_seconds((projector,), is_whole=is_whole, is_verified=False)
     return seconds + (TRIAL_SECONDS * len(drafts) if is_verified else 0.0)
 
 

@@ -238,13 +238,15 @@ def _room(goal: Goal, draft: ConversionDraft) -> _Room:
     cells = rolling_cells(window.size, BATCH) if window.rolling and window.size is not None else context
     cache = cache_bytes(sizes, "f16", cells, window, BATCH)
     beside = cache + work_bytes(sizes, min(BATCH, cells), cells, scores=False) + PROCESS_BYTES
+    beside += draft.projector.size if draft.projector else 0
+    buffers = ", the buffers and the picture encoder" if draft.projector else " and the buffers"
     budget = goal.nbytes - goal.for_system - beside
     return _Room(
         budget,
         context,
         (
             f"of {goal.text}, {size_text(goal.for_system)} stay for other programs, and {size_text(beside)} are for a "
-            f"context of {context:,} tokens and the buffers, {size_text(max(budget, 0))} for the file",
+            f"context of {context:,} tokens{buffers}, {size_text(max(budget, 0))} for the file",
         ),
     )
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat.errors import ModelError
 from convert.architecture.hyperparameters import read_hyperparameters
 from convert.checkpoint.folder import open_checkpoint
 from convert.draft import ConversionDraft, ModelDetails, make_jobs, plan_model
 from convert.lora.adapter import open_adapters
 from convert.lora.merge import merge_all, need_own_ends, tied_warnings
-from convert.output.metadata import Origin, fingerprint, fingerprint_with, make_keys
+from convert.output.metadata import Origin, fingerprint, fingerprint_with, make_keys, short_name
 from convert.output.sliding_window import choose_target
+from convert.projector import Projector, open_projector, path_beside, read_type
 from convert.quantize.recipes import find_recipe
 from convert.quantize.type_overrides import TypeOverrides
 from convert.tensors.layout import count_parameters, lay_out, rope_factors, settle_output, shape_finder, sinks, untie
@@ -37,6 +39,7 @@ class CheckpointModel:
         tensors: of the new file.
         sizes: of the model, which the types depend on.
         target: what the new file computes.
+        projector: what the model sees with, which gets a file of its own; None where it does not see, or need not.
     """
 
     tensors: tuple[OutputTensor, ...]
@@ -47,6 +50,8 @@ class CheckpointModel:
     _source_bytes: int
     _warnings_before: tuple[str, ...]  # those about the types
     _warnings_after: tuple[str, ...]
+    projector: Projector | None
+    _projector_type: str
 
     def draft(self, types: TypeOverrides | None, output: Path | None) -> ConversionDraft:
         """Decide the whole new file.
@@ -61,9 +66,15 @@ class CheckpointModel:
         types = types or TypeOverrides(find_recipe(DEFAULT_TYPE))
         plan = plan_model(self.tensors, self.sizes, types)
         origin = self._origin
+        path = output or Path(f"{origin.short_name}-{plan.type_name}.gguf")
+        beside = path_beside(path, plan.type_name, self._projector_type)
         return ConversionDraft(
-            path=output or Path(f"{origin.short_name}-{plan.type_name}.gguf"),
-            keys=(*make_keys(self.target, self._vocabulary, types.recipe, origin), *types.keys()),
+            path=path,
+            keys=(
+                *make_keys(self.target, self._vocabulary, types.recipe, origin),
+                *(self.projector.notes(beside) if self.projector else ()),
+                *types.keys(),
+            ),
             plan=plan,
             jobs=make_jobs(plan, self.tensors, types),
             architecture=self.target.architecture,
@@ -78,6 +89,7 @@ class CheckpointModel:
                 filled_in=self.sizes.filled_in,
             ),
             warnings=(*self._warnings_before, *types.warnings(plan), *self._warnings_after),
+            projector=self.projector.draft(self._projector_type, beside) if self.projector else None,
         )
 
 
@@ -106,9 +118,14 @@ def open_checkpoint_model(options: ConversionOptions) -> CheckpointModel:
         sha256=fingerprint_with(fingerprint(checkpoint), adapters),
         parameters=count_parameters(outputs),
     )
+    embedding = next(tensor for tensor in outputs if tensor.name == "token_embd.weight")
     outputs += rope_factors(own)
     if target.is_windowed:
         outputs += sinks(own)
+    projector = None
+    if options.projector != "off":
+        projector = open_projector(checkpoint, embedding, vocabulary, model.warnings)
+    left_out = () if projector or options.projector == "off" else model.left_out
     return CheckpointModel(
         tensors=outputs,
         sizes=own,
@@ -118,12 +135,34 @@ def open_checkpoint_model(options: ConversionOptions) -> CheckpointModel:
         _source_bytes=checkpoint.nbytes,
         _warnings_before=(
             *model.warnings,
+            *left_out,
+            *(projector.warnings if projector else ()),
             *settled.warnings,
             *(warning for adapter, _ in adapters for warning in adapter.warnings),
             *(tied_warnings(adapters) if settled.sizes.is_tied else ()),
         ),
         _warnings_after=vocabulary.warnings,
+        projector=projector,
+        _projector_type=read_type(options.projector_type),
     )
+
+
+def draft_projector(options: ConversionOptions) -> ConversionDraft:
+    """Decide the file for pictures alone, without reading weights or writing a byte.
+
+    Raises:
+        ModelError: the model does not see, or not in a way that can be converted.
+        ChatError: as `open_checkpoint_model`.
+    """
+    model = open_checkpoint_model(options)
+    if model.projector is None:
+        raise ModelError(
+            f"{options.source}: has no picture encoder that can be converted",
+            hint="leave out `--mmproj` for its text part",
+        )
+    kind = read_type(options.projector_type)
+    name = short_name(model.projector.name)
+    return model.projector.draft(kind, options.file or Path(f"mmproj-{name}-{kind}.gguf"))
 
 
 def _as_base_model(vocabulary: GgufVocabulary, name: str) -> GgufVocabulary:

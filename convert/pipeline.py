@@ -13,6 +13,7 @@ from convert.drafting import make_drafts
 from convert.output import gguf_writer
 from convert.output.tensor_writer import NewFile, usable_cpus, write_tensors
 from convert.output.verify import try_out, verify
+from convert.projector import files_to_write, kept_report
 from convert.quantize.kernels import load_library, slow_types
 
 if TYPE_CHECKING:
@@ -59,13 +60,15 @@ def convert_all(options: ConversionOptions, environment: Environment | None = No
 
 
 def _write(
-    drafts: Sequence[ConversionDraft], options: ConversionOptions, started: float, environment: Environment | None
+    models: Sequence[ConversionDraft], options: ConversionOptions, started: float, environment: Environment | None
 ) -> tuple[ConversionReport, ...]:
     """Write the drafted files, and verify all of them before they get their names.
 
     Args:
+        models: their drafts; each may have the same file for pictures beside it, which is written once.
         started: when the conversion began, in seconds of `time.monotonic()`.
     """
+    drafts = files_to_write(models, overwrite=options.overwrite)
     targets = [(draft.path, draft.size) for draft in drafts]
     fault = gguf_writer.targets_fault(targets, overwrite=options.overwrite)
     if fault is not None:
@@ -83,7 +86,9 @@ def _write(
         with byte_bar(title, size, enabled=shown, environment=environment) as bar:
             for draft, file in zip(drafts, files, strict=True):
                 file.write(draft.header, 0)
-            checksums = write_tensors(new, usable_cpus(), bar)
+            checksums = write_tensors(new[: len(models)], usable_cpus(), bar)
+            if new[len(models) :]:  # which has other tensors
+                checksums += write_tensors(new[len(models) :], usable_cpus(), bar)
         seconds["write"] = time.monotonic() - started
         if options.verify:
             with byte_bar("verifying", size, enabled=shown, environment=environment) as bar:
@@ -94,10 +99,14 @@ def _write(
             seconds["verify"] = time.monotonic() - started - seconds["write"]
     seconds["total"] = time.monotonic() - started
     rounded = {part: round(value, 3) for part, value in seconds.items()}
-    return tuple(
+    reports = [
         _report(draft, warning, rounded, is_verified=options.verify)
         for draft, warning in zip(drafts, untried, strict=True)
-    )
+    ]
+    if models[0].projector is None:
+        return tuple(reports)
+    beside = reports.pop() if reports[len(models) :] else kept_report(models[0].projector)
+    return tuple(replace(report, projector=beside) for report in reports)
 
 
 def _report(

@@ -58,6 +58,7 @@ CONVERT_LAYERS = (
 CONVERT_MODULES = (  # at the top of convert, after its packages
     "convert.draft",
     "convert.gguf_source",
+    "convert.projector",
     "convert.from_checkpoint",
     "convert.from_gguf",
     "convert.from_lora",

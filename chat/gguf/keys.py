@@ -42,6 +42,7 @@ def has_direct_queries(layers: int, pieces: int) -> bool:
 MODEL_FILE: Final = "model"  # values of `GeneralKey.TYPE`
 ADAPTER_FILE: Final = "adapter"
 PICTURE_ENCODER_FILE: Final = "mmproj"
+PICTURE_ARCHITECTURE: Final = "clip"  # of a picture encoder
 
 
 class GeneralKey:
@@ -171,6 +172,32 @@ class AdapterKey:
     INVOCATION_TOKENS: Final = "adapter.alora.invocation_tokens"  # ids after which an activated LoRA takes effect
 
 
+class PictureKey:
+    """Keys of a picture encoder's file (clip-impl.h)."""
+
+    PROJECTOR: Final = "clip.projector_type"
+    VISION_PROJECTOR: Final = "clip.vision.projector_type"
+    HAS_VISION: Final = "clip.has_vision_encoder"
+    HAS_AUDIO: Final = "clip.has_audio_encoder"
+    HAS_SPEECH: Final = "clip.has_gen_audio_encoder"
+    GELU: Final = "clip.use_gelu"
+    SILU: Final = "clip.use_silu"
+    SIDE: Final = "clip.vision.image_size"
+    PATCH: Final = "clip.vision.patch_size"
+    MERGE: Final = "clip.vision.spatial_merge_size"
+    WIDTH: Final = "clip.vision.embedding_length"
+    HIDDEN: Final = "clip.vision.feed_forward_length"
+    LAYERS: Final = "clip.vision.block_count"
+    HEADS: Final = "clip.vision.attention.head_count"
+    KV_HEADS: Final = "clip.vision.attention.head_count_kv"
+    HEAD_WIDTH: Final = "clip.vision.attention.head_dim"
+    TEXT_WIDTH: Final = "clip.vision.projection_dim"
+    EPSILON: Final = "clip.vision.attention.layer_norm_epsilon"
+    MEAN: Final = "clip.vision.image_mean"
+    DEVIATION: Final = "clip.vision.image_std"
+    FEATURE_LAYERS: Final = "clip.vision.feature_layer"
+
+
 class ImatrixKey:
     """Keys of an importance matrix's own file, and what a quantized model notes of the matrix it was made with."""
 
@@ -199,6 +226,8 @@ class MistralChatKey:
     END_IDS: Final = "mistral_chat.end_token_ids"  # all ids that end an answer, where llama.cpp's keys have no room
     SPACE_PREFIX: Final = "mistral_chat.space_prefix"  # a value of `SpacePrefix`
     NORMAL_FORM: Final = "mistral_chat.normal_form"  # that a text gets before it is encoded: NFC
+    MMPROJ: Final = "mistral_chat.mmproj"  # the name of the picture encoder's file that was written beside the model
+    MMPROJ_SHA256: Final = "mistral_chat.mmproj_sha256"  # of the picture encoder, the same in both files
     FILLER: Final = "mistral_chat.filler"  # pads a header that was changed in place
 
 

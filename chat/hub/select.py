@@ -33,6 +33,7 @@ _BESIDE = re.compile(
     r"config\.json|params\.json|generation_config\.json|quantize_config\.json|quant_config\.json|adapter_config\.json"
     r"|tokenizer\.model(?:\.v\d+\w*)?|tekken\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
     r"|added_tokens\.json|chat_template\.(?:jinja|json)|additional_chat_templates/[^/]+\.jinja|SYSTEM_PROMPT\.txt"
+    r"|(?:pre)?processor_config\.json"
 )
 _SHARD = re.compile(r"(.*?)-(\d+)-of-(\d+)(\.\w+)")
 _NO_MODEL = re.compile(r"(?:^|[/._-])(?:mmproj|imatrix)", re.IGNORECASE)

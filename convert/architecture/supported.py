@@ -122,20 +122,30 @@ class TextNames:
     """The tensors of the text part, each with the name that it has in a model of text only."""
 
     plain: Mapping[str, str]  # the checkpoint's own name -> the text model's
-    warnings: tuple[str, ...]
+    left_out: tuple[str, ...]  # what to say of the other tensors where they are converted nowhere
 
 
 def text_name(name: str) -> str | None:
     """What a tensor is called in a model of text only; None where it is for images or sound."""
-    wrapped = _WRAPPED.match(name)
-    name = _WRAPPED_PART.sub("", name[wrapped.end() :] if wrapped else name)
+    name = _unwrapped(name)
     if VISION.match(name) or AUDIO.match(name):
         return None
     return _NESTED.sub(lambda match: "model." if match[0].startswith("model.") else "", name)
 
 
+def vision_name(name: str) -> str | None:
+    """What a tensor for images is called without the names of what the model lies in; None for other tensors."""
+    name = _unwrapped(name)
+    return name.removeprefix("model.") if VISION.match(name) else None
+
+
+def _unwrapped(name: str) -> str:
+    wrapped = _WRAPPED.match(name)
+    return _WRAPPED_PART.sub("", name[wrapped.end() :] if wrapped else name)
+
+
 def text_names(names: Iterable[str], config: Mapping[str, Any]) -> TextNames:
-    """Keep the text part of a model, with one warning about what is left out.
+    """Keep the text part of a model, with a sentence about what is left out.
 
     Args:
         names: Of the checkpoint's tensors.
@@ -143,14 +153,11 @@ def text_names(names: Iterable[str], config: Mapping[str, Any]) -> TextNames:
     """
     given = {name: text_name(name) for name in names}
     left_out = sum(name is None for name in given.values())
-    warnings: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
     if left_out:
-        hears = _hears(config) or any(
-            AUDIO.match(name) for name in given
-        )  # its projector is called like one for images
-        sense, kind = ("hear", "sound") if hears else ("see", "images")
-        warnings = (f"the model can {sense}, but this file cannot: its {left_out} tensors for {kind} are left out",)
-    return TextNames({own: name for own, name in given.items() if name is not None}, warnings)
+        sense, kind = ("hear", "sound") if can_hear(given, config) else ("see", "images")
+        said = (f"the model can {sense}, but this file cannot: its {left_out} tensors for {kind} are left out",)
+    return TextNames({own: name for own, name in given.items() if name is not None}, said)
 
 
 def text_config(path: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -208,8 +215,10 @@ def _is_realtime(config: Mapping[str, Any]) -> bool:
     return any(config.get(key) for key in ("ada_rms_norm_t_cond", "audio_streaming_config"))
 
 
-def _hears(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration describes a model with ears."""
+def can_hear(names: Iterable[str], config: Mapping[str, Any]) -> bool:
+    """Whether a model has ears, by its tensors' names or its configuration; their projector is called as for images."""
+    if any(AUDIO.match(name) for name in names):
+        return True
     inner = config.get("multimodal")
     stated = {**config, **inner} if isinstance(inner, dict) else config
     keys = ("audio_config", "whisper_model_args", "audio_model_args", "audio_encoder", "audio_encoder_args")

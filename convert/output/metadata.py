@@ -81,11 +81,16 @@ def size_label(parameters: int, hparams: Hyperparameters) -> str:
         expert = 3 * layers * hparams.width * hidden
         each -= (hparams.experts - 1) * expert
         prefix = f"{hparams.experts}x"
+    return prefix + rounded_count(each)
+
+
+def rounded_count(count: int) -> str:
+    """A number of weights with two digits at least and its unit: 878M."""
     for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
-        if each >= scale:
-            value = each / scale
-            return f"{prefix}{value:.0f}{unit}" if value >= 10 else f"{prefix}{value:.1f}{unit}"
-    return f"{prefix}{each}"
+        if count >= scale:
+            value = count / scale
+            return f"{value:.0f}{unit}" if value >= 10 else f"{value:.1f}{unit}"
+    return str(count)
 
 
 def _model_keys(h: Hyperparameters, architecture: str) -> Iterator[KeyValue]:
@@ -190,15 +195,15 @@ def _own_keys(target: TargetModel, v: GgufVocabulary, origin: Origin) -> Iterato
     yield KeyValue(MistralChatKey.SOURCE_SHA256, "str", origin.sha256)
 
 
-def fingerprint(checkpoint: Checkpoint) -> str:
-    """Hash a checkpoint without reading all of it.
+def fingerprint(checkpoint: Checkpoint, tensors: Mapping[str, tuple[TensorFile, TensorEntry]] | None = None) -> str:
+    """Hash a checkpoint, or some of its tensors, without reading all of it.
 
     SHA-256, in hexadecimal, over the file of sizes (config.json or params.json), and then for every tensor in the
     order of names: name, dtype, shape, and the first and last 4,096 bytes of its numbers. Two checkpoints that were
     trained differently differ in it; it does not prove that every byte between the samples is the same.
     """
     digest = hashlib.sha256(checkpoint.config_path.read_bytes())
-    _add(digest, checkpoint.tensors)
+    _add(digest, checkpoint.tensors if tensors is None else tensors)
     return digest.hexdigest()
 
 

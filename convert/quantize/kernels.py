@@ -243,8 +243,10 @@ def _check_large(rows: Floats, kind: TensorType, name: str, first_row: int) -> N
         )
     if kind.name not in ("F32", "BF16"):
         row, column = np.unravel_index(np.argmax(np.abs(rows)), rows.shape)
+        option = "--mmproj-type" if name.startswith(("v.", "mm.")) else "-t"
         raise DataError(
-            f"{name}: {rows[row, column]:g} in row {first_row + row} is too large for {kind.name}", hint="use `-t BF16`"
+            f"{name}: {rows[row, column]:g} in row {first_row + row} is too large for {kind.name}",
+            hint=f"use `{option} BF16`",
         )
 
 

@@ -166,8 +166,8 @@ def _split_latent(parts: dict[str, list[SourceTensor]], hparams: Hyperparameters
     made: dict[str, Rows] = {}
     for name in [name for name in parts if f".{KEYS_AND_VALUES}." in name] if latent else ():
         assert latent is not None
-        source = _only(parts.pop(name))
-        _check_shape(source, (heads * (latent.plain + latent.value), latent.rank))
+        source = only(parts.pop(name))
+        check_shape(source, (heads * (latent.plain + latent.value), latent.rank))
         for part, rows in split_keys_and_values(source.rows, heads, latent).items():
             made[name.replace(KEYS_AND_VALUES, part)] = rows
     return made
@@ -189,7 +189,12 @@ def _join_experts(parts: dict[str, list[SourceTensor]], hparams: Hyperparameters
     return made
 
 
-def _only(found: Sequence[SourceTensor]) -> SourceTensor:
+def only(found: Sequence[SourceTensor]) -> SourceTensor:
+    """The one tensor that becomes a tensor of the GGUF.
+
+    Raises:
+        DataError: there are several.
+    """
     if len(found) > 1:
         raise DataError(f"tensors `{found[0].entry.name}` and `{found[1].entry.name}` are the same one")
     return found[0]
@@ -268,8 +273,8 @@ def _matrices(suffix: str, hidden: int, width: int) -> dict[str, Shape]:
 def _assemble(name: str, shape: Shape, found: Sequence[SourceTensor], hparams: Hyperparameters) -> OutputTensor:
     if found[0].meaning.expert is not None:
         return OutputTensor(name, shape, StackedRows([each.rows for each in _experts_in_order(name, shape, found)]))
-    source = _only(found)
-    _check_shape(source, shape)
+    source = only(found)
+    check_shape(source, shape)
     rows = source.rows
     if source.meaning.form == "rotary" and hparams.has_half_split_rows:
         order = rotary_order(shape[0], hparams.head_dim)
@@ -283,11 +288,16 @@ def _experts_in_order(name: str, shape: Shape, found: Sequence[SourceTensor]) ->
         raise DataError(f"`{name}` needs experts 0 to {shape[0] - 1}, each once, but {len(found)} tensors were found")
     ordered = [by_expert[expert] for expert in range(shape[0])]
     for source in ordered:
-        _check_shape(source, shape[1:])
+        check_shape(source, shape[1:])
     return ordered
 
 
-def _check_shape(source: SourceTensor, shape: Shape) -> None:
+def check_shape(source: SourceTensor, shape: Shape) -> None:
+    """See that a tensor has the shape that the model's sizes say.
+
+    Raises:
+        DataError: it has another one.
+    """
     if source.entry.shape != shape:
         raise DataError(
             f"{source.file.path}: tensor `{source.entry.name}` has shape {list(source.entry.shape)}, "

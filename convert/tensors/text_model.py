@@ -25,6 +25,7 @@ class TextModel:
     tensors: tuple[SourceTensor, ...]
     config: Mapping[str, Any]  # as a model of text only would have it
     warnings: tuple[str, ...]
+    left_out: tuple[str, ...]  # what to say of the tensors of other parts where they are converted nowhere
 
 
 def read_text_model(checkpoint: Checkpoint) -> TextModel:
@@ -45,4 +46,4 @@ def read_text_model(checkpoint: Checkpoint) -> TextModel:
         SourceTensor(meaning_of(name), weight.file, weight.entry, weight.rows)
         for name, weight in unpacked.tensors.items()
     )
-    return TextModel(divide_experts(tensors), config, (*checkpoint.warnings, *names.warnings, *unpacked.warnings))
+    return TextModel(divide_experts(tensors), config, (*checkpoint.warnings, *unpacked.warnings), names.left_out)

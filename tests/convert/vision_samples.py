@@ -21,7 +21,7 @@ from tests.convert import families
 from tests.convert.samples import Array, bfloat16, write_safetensors
 
 IMAGE, IMAGE_BREAK, IMAGE_END = 10, 12, 13  # [IMG], [IMG_BREAK], [IMG_END]
-MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]  # of red, green and blue
+MEAN, DEVIATION = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]  # of red, green and blue
 SPECIALS = 40
 
 
@@ -79,6 +79,12 @@ KINDS: Mapping[str, Kind] = {
         _MISTRAL,
         Eyes(patch=16, merge=None, largest=256, has_bias=True),
     ),
+    # unlike the releases, and without an original layout: that one has no activation
+    "odd": Kind(
+        _MISTRAL3,
+        _MISTRAL | {"tie_word_embeddings": True},
+        Eyes(layers=4, heads=4, hidden=80, patch=8, merge=3, largest=96, activation="gelu", has_bias=True),
+    ),
 }  # fmt: skip
 
 
@@ -112,6 +118,20 @@ def vision_tensors(eyes: Eyes, text_width: int, seed: int = 17) -> dict[str, Arr
         if eyes.has_bias:
             made[f"{at}linear_{number}.bias"] = normal(0.1, text_width)
     return made
+
+
+def picture(height: int, width: int, seed: int = 3) -> Array:
+    """Waves of three colours under noise, (height, width, 3) uint8."""
+    noise = np.random.default_rng(seed).normal(0, 12, (height, width, 3))
+    y, x = np.mgrid[:height, :width]
+    waves = np.stack([np.sin(x / 9 + y / 17), np.cos(y / 7), np.sin((x + y) / 13)], axis=-1)
+    return np.clip(127 + 100 * waves + noise, 0, 255).astype(np.uint8)
+
+
+def pictures_for(eyes: Eyes) -> list[Array]:
+    """Pictures that are whole tokens wide and high: square, wide, tall, of one row and of one column."""
+    cell = eyes.patch * (eyes.merge or 1)
+    return [picture(rows * cell, columns * cell) for rows, columns in ((4, 4), (2, 3), (3, 1), (1, 2))]
 
 
 def nested(name: str, *, is_newer: bool = False) -> str:
@@ -170,7 +190,7 @@ def processor_of(eyes: Eyes) -> dict[str, Any]:
         "do_resize": True,
         "image_mean": MEAN,
         "image_processor_type": "PixtralImageProcessor",
-        "image_std": STD,
+        "image_std": DEVIATION,
         "patch_size": eyes.patch * (eyes.merge or 1),
         "resample": 3,
         "rescale_factor": 1 / 255,

@@ -55,6 +55,17 @@ RELEASES = {  # name -> (what the repository holds, what is taken)
         (*BINS, "pytorch_model.bin.index.json", "config.json", "training_args.bin"),
         (*BINS, "pytorch_model.bin.index.json", "config.json"),
     ),
+    "a model that sees: how it prepares pictures": (
+        (
+            "model.safetensors",
+            "config.json",
+            "preprocessor_config.json",
+            "processor_config.json",
+            "tekken.json",
+            *NOISE,
+        ),
+        ("model.safetensors", "config.json", "preprocessor_config.json", "processor_config.json", "tekken.json"),
+    ),
     "one pickle": (("pytorch_model.bin", "config.json"), ("pytorch_model.bin", "config.json")),
     "a fine-tune with its template": (
         ("model.safetensors", "config.json", "chat_template.jinja", "tokenizer.json", "added_tokens.json", "runs/x"),
