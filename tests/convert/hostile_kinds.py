@@ -14,6 +14,7 @@ import numpy as np
 
 from tests.chat.gguf import gguf_samples
 from tests.chat.gguf.gguf_mutants import mutants
+from tests.convert import vision_samples
 from tests.convert.adapters import linear_modules, make_original, pairs_for, write_mistral, write_peft
 from tests.convert.hostile_folders import TINY, Folder, Kind, content, spoil_json
 from tests.convert.hostile_json import ODD_VALUES, broken_bytes
@@ -40,7 +41,6 @@ from tests.convert.hostile_weights import (
 from tests.convert.samples import (
     V01,
     Sizes,
-    config_of,
     hugging_face_tensors,
     make_checkpoint,
     params_of,
@@ -57,11 +57,13 @@ def make_mixture(folder: Path) -> str:
 
 
 def make_seeing(folder: Path) -> str:
-    make_checkpoint(folder, TINY)
-    outer = {"architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "vision_config": {}}
     packing = {"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": ["lm_head"]}
-    inner = {**config_of(TINY), "model_type": "mistral", "architectures": None}
-    (folder / "config.json").write_text(json.dumps({**outer, "text_config": inner, "quantization_config": packing}))
+    vision_samples.make_seeing(folder, quantization_config=packing)
+    return "."
+
+
+def make_original_seeing(folder: Path) -> str:
+    vision_samples.make_original_seeing(folder, "pixtral")
     return "."
 
 
@@ -206,6 +208,8 @@ KINDS: dict[str, Kind] = {
     "config": Kind(make_plain, spoil_json("config.json")),
     "config of a mixture": Kind(make_mixture, spoil_json("config.json")),
     "config with images": Kind(make_seeing, spoil_json("config.json")),
+    "preparing of images": Kind(make_seeing, spoil_json("preprocessor_config.json")),
+    "params with images": Kind(make_original_seeing, spoil_json("params.json")),
     "params": Kind(make_original_release, spoil_json("params.json")),
     "tokenizer_config": Kind(make_tuned, spoil_json("tokenizer_config.json")),
     "generation_config": Kind(make_tuned, spoil_json("generation_config.json")),
