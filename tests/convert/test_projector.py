@@ -429,6 +429,15 @@ def test_a_bad_original_is_one_sentence(change: Any, kind: type[ChatError], word
         make_draft(ConversionOptions(folder))
 
 
+def test_a_number_too_large_for_float16_fits_another_type(tmp_path: Path) -> None:
+    folder = make_seeing(tmp_path / "model")
+    weights(put(PROJECTION, (1, 2), 0x4974))(folder)  # 999424
+    with pytest.raises(DataError, match=r"mm.2.weight: 999424 in row 1 is too large for F16") as caught:
+        made_of(folder, tmp_path / "x.gguf")
+    assert caught.value.hint == "use `--mmproj-type BF16`"
+    made_of(folder, tmp_path / "x.gguf", projector_type="BF16")
+
+
 def test_ids_that_a_release_leaves_open_are_the_tokenizers(tmp_path: Path) -> None:
     vision = params_of("small3")["vision_encoder"] | {"image_break_token_id": -1, "image_token_id": -1}
     folder = make_original_seeing(tmp_path / "model", vision_encoder=vision)

@@ -20,6 +20,7 @@ from convert.pipeline import convert
 from convert.source_resolver import find_source, split_scale
 from tests.convert.adapters import pairs_for, write_peft
 from tests.convert.samples import V01, read_safetensors, tensor_bytes
+from tests.convert.vision_samples import make_seeing
 from tests.hub_server import Fault, HubServer, hub_server
 
 NAME = "mistralai/Mistral-7B-Instruct-v0.1"
@@ -55,6 +56,21 @@ def test_a_repository_becomes_the_file_that_its_folder_becomes(
     raw, expected = made.path.read_bytes()[made.data_offset :], direct.path.read_bytes()[direct.data_offset :]
     assert raw == expected
     assert not [path for path in server.paths() if "consolidated" in path or "README" in path]
+
+
+def test_a_model_that_sees_becomes_two_files(
+    server: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_seeing(tmp_path / "source")
+    name = "mistralai/Small-Seeing"
+    server.add(name, {path.name: path.read_bytes() for path in folder.iterdir()})
+    assert run(["convert", name, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["mmproj"]["output"], plan["mmproj"]["sha256"]) == ("mmproj-Small-Seeing-F16.gguf", "")
+    assert list(tmp_path.glob("*.gguf")) == []
+    assert run(["convert", name, "-q"]) == 0
+    assert capsys.readouterr().out == "Small-Seeing-Q4_K_M.gguf\n"
+    assert (tmp_path / "mmproj-Small-Seeing-F16.gguf").stat().st_size == plan["mmproj"]["size"]
 
 
 def test_named_templates_are_fetched_with_the_checkpoint(server: HubServer, capsys: pytest.CaptureFixture[str]) -> None:
