@@ -56,7 +56,7 @@ def show_drafts(options: ConversionOptions, environment: Environment, *, is_whol
     calibration = plan_calibration(options) if options.calibrate is not None else None
     drafts = make_drafts(options) if calibration is None else calibration.drafts
     obstacles = _obstacles(drafts, calibration, overwrite=options.overwrite)
-    reports = [_report(draft, obstacles, is_whole=is_whole) for draft in drafts]
+    reports = [_report(draft, obstacles, options, is_whole=is_whole) for draft in drafts]
     if isinstance(reports[0].details, AdapterDetails):
         show_reports(reports, environment, as_json=as_json, quiet=not options.show_progress)
         return
@@ -128,9 +128,11 @@ def _summary(report: ConversionReport) -> str:
     return f"{words}, {report.seconds['total']:.0f} s" if report.seconds else words
 
 
-def _report(draft: ConversionDraft, obstacles: tuple[str, ...], *, is_whole: bool) -> ConversionReport:
+def _report(
+    draft: ConversionDraft, obstacles: tuple[str, ...], options: ConversionOptions, *, is_whole: bool
+) -> ConversionReport:
     report = draft.report()
-    if draft.projector is not None and is_there(draft.projector):
+    if draft.projector is not None and not options.overwrite and is_there(draft.projector):
         report = replace(report, projector=kept_report(draft.projector))
     report = replace(report, warnings=(*report.warnings, *obstacles))
     return report if is_whole else _without_hashes(report)
@@ -173,7 +175,7 @@ def _tensors_json(draft: ConversionDraft) -> list[dict[str, Any]]:
 
 
 def _print_plan(draft: ConversionDraft, report: ConversionReport, free: int, environment: Environment) -> None:
-    """Print the tensors of a file; those of the file for pictures are not listed beside the model's."""
+    """Print the tensors of a file; those of the mmproj file are not listed beside the model's."""
     width = max(len(tensor.name) for tensor in draft.plan.tensors)
     for tensor in draft.plan.tensors:
         shape = " x ".join(str(axis) for axis in tensor.shape)

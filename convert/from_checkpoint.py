@@ -148,7 +148,7 @@ def open_checkpoint_model(options: ConversionOptions) -> CheckpointModel:
 
 
 def draft_projector(options: ConversionOptions) -> ConversionDraft:
-    """Decide the file for pictures alone, without reading weights or writing a byte.
+    """Decide the mmproj file alone, without reading weights or writing a byte.
 
     Raises:
         ModelError: the model does not see, or not in a way that can be converted.

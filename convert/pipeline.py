@@ -65,7 +65,7 @@ def _write(
     """Write the drafted files, and verify all of them before they get their names.
 
     Args:
-        models: their drafts; each may have the same file for pictures beside it, which is written once.
+        models: their drafts; each may have the same mmproj file beside it, which is written once.
         started: when the conversion began, in seconds of `time.monotonic()`.
     """
     drafts = files_to_write(models, overwrite=options.overwrite)

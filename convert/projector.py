@@ -182,6 +182,8 @@ def path_beside(model: Path, model_type: str, type_name: str) -> Path:
 
 def is_there(draft: ConversionDraft) -> bool:
     """Whether the mmproj file exists as it would be written: of the same header, which has the encoder's hash."""
+    if not draft.path.is_file():  # opening a pipe would wait
+        return False
     try:
         with draft.path.open("rb") as file:
             return draft.path.stat().st_size == draft.size and file.read(len(draft.header)) == draft.header
