@@ -338,11 +338,11 @@ def _prepared(loaded: LoadedVocabulary, request: Request) -> Request:
     if not request.prompt.tools or takes_tools(loaded.prompt_format, loaded.vocabulary.template):
         defaults = with_release_defaults(request.prompt, loaded.info, loaded.own_system_prompt)
         return replace(request, prompt=defaults)
+    hint = "leave out `--tools` and `--run-tools`"
     if loaded.prompt_format == "template":
-        hint = "leave out `--tools` and `--run-tools`"
         raise UsageError("the model's chat template has no place for functions", hint=hint)
     raise UsageError(
-        f"the prompt format {loaded.prompt_format} has no function calls", hint="functions need v2 or later"
+        f"the prompt format {loaded.prompt_format} has no function calls, which v2 and later have", hint=hint
     )
 
 

@@ -148,7 +148,7 @@ def _value(name: str, variables: Mapping[str, str], place: str) -> str:
     """
     if name.startswith("input:"):
         raise DataError(
-            f"{place}: `${{{name}}}` would be asked for, which only VS Code does",
+            f"{place}: `${{{name}}}` asks for a value, which only VS Code does",
             hint="write `${env:NAME}` in its place, and set that variable",
         )
     folders = {"workspaceFolder": str(Path.cwd()), "userHome": os.path.expanduser("~"), "pathSeparator": os.sep}  # noqa: PTH111

@@ -85,7 +85,7 @@ class Toolbox:
         """The functions that can be run, by name; waits until all sources have started."""
         changed = [source for source in self._hosted() if source.has_changed]
         if self._found is None or changed:
-            self._notices += [f"the functions of `{source.name}` are other ones now" for source in changed]
+            self._notices += [f"`{source.name}` offers other functions now" for source in changed]
             self._found = self._named()
         return self._found
 

@@ -62,6 +62,7 @@ def think_words() -> tuple[str, ...]:
 
 def session_hint(hint: str) -> str:
     """A hint for a session: what it says of the flags of a shell, said of `/model` and `/set`."""
+    hint = hint.replace("leave out `--tools` and `--run-tools`", "`/tools off` leaves them out")
     return _FLAG.sub(_as_command, hint).replace("`mistral-chat models list`", "`/model`")
 
 

@@ -80,7 +80,7 @@ def test_a_call_that_a_rule_allows_runs_and_stdout_holds_the_last_answer_only(as
 def test_in_a_pipe_nothing_runs_that_no_rule_allows(ask: Ask) -> None:
     done = ask("--run-tools", "--allow-tool", "read_file", "What?", scripts=[CALL, ANSWER])
     assert (done.code, done.out) == (0, "It is 42.\n")
-    note = "note: calculate was not run, as nobody can be asked; `--allow-tool calculate` allows it\n"
+    note = "note: calculate was not run, as there is no terminal to ask on; `--allow-tool calculate` allows it\n"
     assert done.err.startswith(f"{note}{SEEN}refused · The user's rules do not allow this call.")
     assert "do not allow this call" in done.said_to_model(1)[1].content
 

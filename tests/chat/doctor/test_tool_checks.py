@@ -32,7 +32,7 @@ def test_each_source_is_started_and_one_at_an_address_only_on_request(tmp_path: 
 def test_a_rule_that_is_none_and_a_variable_that_is_not_set_are_problems() -> None:
     table = ToolTable(allow=("a b",), place="config.toml, line 1")
     (found,) = check_tools(Settings(tool_table=table), online=False)
-    assert (found.state, found.words) == ("problem", "config.toml, line 1: `a b` is no rule for functions")
+    assert (found.state, found.words) == ("problem", "config.toml, line 1: `a b` is not a rule for functions")
     server = ToolServer("x", "config.toml, line 2", command="y", env=(("KEY", "${env:NO_SUCH_VARIABLE}"),))
     (found,) = check_tools(Settings(tool_table=ToolTable(servers=(server,))), online=False)
     assert (found.state, found.words) == ("problem", "config.toml, line 2: $NO_SUCH_VARIABLE is not set")

@@ -91,6 +91,19 @@ def test_a_schema_and_functions_are_passed_on() -> None:
     assert script.requests[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
 
 
+def test_functions_that_a_server_calls_are_run_and_their_results_go_back(capsys: pytest.CaptureFixture[str]) -> None:
+    call = {"index": 0, "id": "c1", "function": {"name": "calculate", "arguments": '{"expression": "6 * 7"}'}}
+    chunks = [{"choices": [{"delta": {"tool_calls": [call]}}]}, *words("", finish="tool_calls")]
+    with serving(Script([Reply(chunks=chunks), Reply(chunks=words("It is 42."))])) as script:
+        flags = ["--run-tools", "--allow-tool", "calculate", "--tool-choice", "required"]
+        assert run(["--remote", script.url, "-q", *flags, "What?"]) == 0
+    assert capsys.readouterr().out == "It is 42.\n"
+    first, second = script.requests
+    assert (first["tool_choice"], second["tool_choice"]) == ("required", "auto")
+    assert second["messages"][-2]["tool_calls"][0]["id"] == "c1"
+    assert second["messages"][-1] == {"role": "tool", "content": "42", "tool_call_id": "c1"}
+
+
 @pytest.mark.parametrize(
     ("reply", "kind", "message"),
     [

@@ -78,7 +78,7 @@ def server(**table: Any) -> str:
         (server(command="x", env=[]), None),
         (
             server(command="x", env={"A": "${input:key}"}),
-            "`x`: `${input:key}` would be asked for, which only VS Code does",
+            "`x`: `${input:key}` asks for a value, which only VS Code does",
         ),
         (server(command="x", env={"A": "${env:NOT_SET}"}), "`x`: $NOT_SET is not set"),
         (server(command="x", env={"A": "${MISTRAL_CHAT_REMOTE_KEY}"}), "`x`: $MISTRAL_CHAT_REMOTE_KEY is not set"),

@@ -47,6 +47,7 @@ from tests.folders import ROOT
         ("`--no-markdown` shows the marks", "`/set markdown off` shows the marks"),
         ("`-n` allows more", "`/set max-tokens` allows more"),
         ("add `--overwrite`", "add `--overwrite`"),
+        ("leave out `--tools` and `--run-tools`", "`/tools off` leaves them out"),
     ],
 )
 def test_a_hint_names_what_a_session_takes(in_a_shell: str, in_a_session: str) -> None:
