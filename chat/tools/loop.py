@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from chat.core.conversation import ToolCall
     from chat.tools.approval import Decision
     from chat.tools.rules import ToolRule, ToolRules
-    from chat.tools.tool import CallLimits
+    from chat.tools.tool import CallLimits, SourceTool
     from chat.tools.toolbox import Toolbox
 
 
@@ -63,6 +63,7 @@ class CallLoop:
         self.limits = limits
         self.most_calls = most_calls
         self.made = 0
+        self._seen: dict[str, SourceTool] = {}  # each function as it was when a call of it ran last
 
     def begin_question(self) -> None:
         """Count the calls anew."""
@@ -87,11 +88,13 @@ class CallLoop:
             if self.made > self.most_calls:
                 results[place] = CallResult(call, "refused", OVER_LIMIT.format(steps=self.most_calls))
                 continue
-            prepared = prepare(call, self.toolbox, self.rules)
+            prepared = self._prepared(call)
             ui.show_call(self.made, self.most_calls, prepared)
             result = self._decided(prepared, ui.ask, ui.store_rule)
             if result is None:
                 running[place] = prepared
+                if prepared.tool is not None:
+                    self._seen[prepared.tool.qualified_name] = prepared.tool.own
             else:
                 results[place] = result
         results |= dict(zip(running, run_calls(tuple(running.values()), self.limits, ui.wait), strict=True))
@@ -99,6 +102,15 @@ class CallLoop:
         for number, result in zip(numbers, ordered, strict=True):
             ui.show_result(number, result)
         return ordered
+
+    def _prepared(self, call: ToolCall) -> PreparedCall:
+        """A call before it runs; a server that has changed a function since a call of it needs a new yes."""
+        prepared = prepare(call, self.toolbox, self.rules)
+        tool = prepared.tool
+        if tool is None:
+            return prepared
+        is_changed = self._seen.get(tool.qualified_name, tool.own) != tool.own
+        return replace(prepared, verdict="ask") if is_changed and prepared.verdict == "allow" else prepared
 
     def _decided(
         self,
