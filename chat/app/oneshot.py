@@ -81,10 +81,11 @@ def _open_tools(settings: Settings, output: AnswerOutput) -> Iterator[tuple[Sequ
     if not settings.run_tools:
         yield request_builder.read_tools(settings), None
         return
-    from chat.app.tool_runs import call_loop
+    from chat.app.tool_runs import call_loop, note_start
 
     loop = call_loop(settings)
     with loop.toolbox:
+        note_start(loop.toolbox, output)
         tools = loop.toolbox.schemas()
         for notice in loop.toolbox.take_notices():
             output.note(notice)

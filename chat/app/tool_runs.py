@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from chat.config.allowed_rules import store_allowed
 from chat.config.settings_file import read_settings_file
 from chat.errors import ChatError, UsageError
 from chat.rendering.status_text import duration
+from chat.rendering.wait_indicator import PATIENCE_SECONDS
 from chat.system.terminal_text import counted
 from chat.tools.approval import CHOICES, HELP, Decision, read_decision
 from chat.tools.loop import CallLoop
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from chat.config.options import Settings
     from chat.tools.rules import ToolRule
     from chat.tools.runner import CallResult, PreparedCall
+    from chat.tools.toolbox import Toolbox
 
 POLL_SECONDS = 0.05
 
@@ -35,6 +38,16 @@ def call_loop(settings: Settings) -> CallLoop:
     """
     rules = rules_of(settings)
     return CallLoop(toolbox_of(settings, runs=True), rules, limits_of(settings), settings.tool_steps)
+
+
+def note_start(toolbox: Toolbox, output: AnswerOutput) -> None:
+    """Say on a terminal which sources of functions the program waits for, if that takes long."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not toolbox.is_ready and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    starting = toolbox.starting
+    if starting and output.environment.stderr.isatty():
+        output.note(f"starting the functions of {', '.join(starting)}")
 
 
 def store_rule(rule: ToolRule, config_file: Path) -> None:
@@ -50,18 +63,20 @@ def store_rule(rule: ToolRule, config_file: Path) -> None:
 
 
 class OneShotCalls:
-    """One line on stderr for each call, or a question where stdin and stderr are a terminal."""
+    """One line on stderr for each call; on a terminal one at its begin and one at its end, and a question between."""
 
     def __init__(self, output: AnswerOutput) -> None:
         self._output = output
         self._environment = output.environment
         self._shown: dict[int, str] = {}
+        self._is_terminal = self._environment.stderr.isatty()
         self._can_ask = self._environment.stdin.isatty() and self._environment.stderr.isatty()
 
     def show_call(self, number: int, most: int, prepared: PreparedCall) -> None:
-        """Remember the call; its line comes with its end, or with the question."""
+        """Show the call on a terminal; in a pipe its line comes with its end."""
         self._shown[number] = f"tool call {number} of at most {most}: {prepared.shown}"
-        if self._can_ask and prepared.verdict == "ask" and not prepared.fault:
+        is_asked = self._can_ask and prepared.verdict == "ask" and not prepared.fault
+        if self._is_terminal and (is_asked or not self._output.settings.quiet):
             self._environment.notify(self._shown[number])
 
     def ask(self, prepared: PreparedCall) -> Decision | None:
@@ -103,7 +118,8 @@ class OneShotCalls:
     def show_result(self, number: int, result: CallResult) -> None:
         """One line with the call, its outcome, the size of its result and its time."""
         size = counted(len(result.text.splitlines()), "line") if result.outcome == "done" else result.text[:200]
-        words = [self._shown.get(number, result.call.name), result.outcome, size]
+        call = self._shown.get(number, result.call.name)
+        words = [result.call.name if self._is_terminal else call, result.outcome, size]
         words += [duration(result.seconds)] if result.seconds >= 0.1 else []
         if not self._output.settings.quiet:
             self._environment.notify(" · ".join(words))

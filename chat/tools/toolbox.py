@@ -64,7 +64,12 @@ class Toolbox:
     @property
     def is_ready(self) -> bool:
         """Whether all sources have started, so that nothing waits for them."""
-        return all(source.is_ready for source in self._hosted())
+        return not self.starting
+
+    @property
+    def starting(self) -> list[str]:
+        """The names of the sources that have not started yet."""
+        return [source.name for source in self._hosted() if not source.is_ready]
 
     def close(self, *, at_once: bool = False) -> None:
         """End all sources, those in child processes side by side.

@@ -10,7 +10,7 @@ from chat.errors import ChatError, UsageError
 from chat.rendering.status_text import duration
 from chat.rendering.styled_text import Span, plain
 from chat.rendering.wait_indicator import PATIENCE_SECONDS
-from chat.system.terminal_text import counted
+from chat.system.terminal_text import counted, escape_line
 from chat.tools.approval import CHOICES, HELP, Decision, read_decision
 from chat.tools.host_client import START_SECONDS
 from chat.tools.runner import NOT_RUN, CallResult
@@ -41,7 +41,8 @@ def wait_for_functions(state: SessionState) -> bool:
             if waited > START_SECONDS:
                 break
             if waited > PATIENCE_SECONDS:
-                state.screen.update((), [plain(f"starting functions · {duration(int(waited))}", "dim")])
+                words = f"starting the functions of {', '.join(toolbox.starting)} · {duration(int(waited))}"
+                state.screen.update((), [plain(escape_line(words)[: state.screen.width - 1], "dim")])
             time.sleep(POLL_SECONDS)
     state.screen.update()
     return not state.signals.presses
@@ -58,7 +59,7 @@ def run_pending_calls(state: SessionState) -> bool:
     """
     loop = state.calls
     pending = state.session.conversation.pending_calls()
-    if loop is None or not pending:
+    if loop is None or not pending or not wait_for_functions(state):
         return False
     calls = [call for call in pending if not loop.toolbox.is_described(call.name)]
     if state.signals.presses:
