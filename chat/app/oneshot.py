@@ -161,6 +161,10 @@ def _new_messages(
     Raises:
         UsageError: a question where results are missing, or the other way round.
     """
+    if settings.run_tools and not settings.tool_result:
+        from chat.tools.runner import not_run
+
+        return (*(not_run(call).message() for call in conversation.pending_calls()), Message("user", text))
     if not settings.tool_result:
         check_no_pending_calls(conversation, "--tool-result TEXT")
         return (Message("user", text),)

@@ -95,6 +95,11 @@ def refused(call: ToolCall, words: str = "") -> CallResult:
     return CallResult(call, "refused", f"The user did not run this call, and says: {words}" if words else REFUSED)
 
 
+def not_run(call: ToolCall) -> CallResult:
+    """The result of a call that the user left for another message."""
+    return CallResult(call, "refused", NOT_RUN)
+
+
 def run_calls(
     calls: Sequence[PreparedCall], limits: CallLimits, wait: Callable[[Sequence[threading.Thread]], bool]
 ) -> tuple[CallResult, ...]:

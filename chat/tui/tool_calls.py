@@ -13,7 +13,7 @@ from chat.rendering.wait_indicator import PATIENCE_SECONDS
 from chat.system.terminal_text import counted, escape_line
 from chat.tools.approval import CHOICES, HELP, Decision, read_decision
 from chat.tools.host_client import START_SECONDS
-from chat.tools.runner import NOT_RUN, CallResult
+from chat.tools.runner import not_run
 from chat.tui.signals import Terminated
 from chat.tui.transcript import folded_result
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chat.core.conversation import Message, ToolCall
     from chat.tools.rules import ToolRule
-    from chat.tools.runner import PreparedCall
+    from chat.tools.runner import CallResult, PreparedCall
     from chat.tui.state import SessionState
 
 POLL_SECONDS = 0.05
@@ -92,7 +92,7 @@ def results_of_calls_not_run(state: SessionState) -> tuple[Message, ...]:
     pending: tuple[ToolCall, ...] = state.session.conversation.pending_calls()
     if state.calls is None or any(state.calls.toolbox.is_described(call.name) for call in pending):
         return ()
-    return tuple(CallResult(call, "refused", NOT_RUN).message() for call in pending)
+    return tuple(not_run(call).message() for call in pending)
 
 
 class _SessionCalls:

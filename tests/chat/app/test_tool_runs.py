@@ -189,6 +189,15 @@ def test_a_session_stores_each_answer_and_each_result(ask: Ask) -> None:
     ]  # fmt: skip
 
 
+def test_a_new_question_refuses_a_call_that_was_left(ask: Ask) -> None:
+    by_hand = ask("--session", "s", "What?", scripts=[CALL])
+    assert by_hand.code == 0 and '"name": "calculate"' in by_hand.out
+    assert "no result yet" in ask("--session", "s", "And?", scripts=[]).err
+    done = ask("--session", "s", "--run-tools", "And?", scripts=[ANSWER])
+    assert done.out == "It is 42.\n"
+    assert done.said_to_model(0)[1].content == "The user stopped before this call was run."
+
+
 def test_a_dry_run_shows_a_prompt_with_the_functions(ask: Ask) -> None:
     done = ask("--run-tools", "--dry-run", "What?", scripts=[])
     assert json.loads(done.out)["text"] == "[user]What?"
