@@ -142,7 +142,7 @@ def test_a_keyring_and_a_variable_are_alternatives(tmp_path: Path) -> None:
     assert str(caught.value) == f"{file}, line 3: `keyring` and `key_variable` cannot be used together"
 
 
-def test_the_package_is_loaded_only_for_a_key(file: Path) -> None:
-    sys.modules.pop("keyring", None)
+def test_the_package_is_loaded_only_for_a_key(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "keyring")
     remote_options(resolve_settings({"remote": "plain"}, {}, file).settings, {})
     assert "keyring" not in sys.modules
