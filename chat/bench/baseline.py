@@ -8,14 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import EngineError, MemoryLimitError
-from chat.llama.context import FLASH_ATTENTION, GGML_TYPES
+from chat.llama.context_settings import FLASH_ATTENTION, GGML_TYPES
 from chat.llama.library import llama
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chat.core.request import Sampling, Switch
-    from chat.llama.context import ContextSettings
+    from chat.llama.context_settings import ContextSettings
     from chat.llama.model import Model
 
 

@@ -39,6 +39,25 @@ class ToolCall:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture in a message.
+
+    Attributes:
+        sha256: of its file's bytes, in hexadecimal digits.
+        media_type: such as `image/png`.
+        name: what the user knows it by.
+        place: how many characters of the message's text stand before it.
+        data: its file's bytes; empty where they are not at hand.
+    """
+
+    sha256: str
+    media_type: str
+    name: str = ""
+    place: int = 0
+    data: bytes = field(default=b"", compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Message:
     """One message of a conversation.
 
@@ -53,6 +72,7 @@ class Message:
         tool_calls: the functions that an answer calls.
         tool_call_id: of a result, the id of its call.
         name: of a result, the name of the function.
+        pictures: those of a question, in their order.
     """
 
     role: Role
@@ -63,6 +83,17 @@ class Message:
     tool_call_id: str = ""
     name: str = ""
     reasoning: str = ""
+    pictures: tuple[Picture, ...] = ()
+
+    def parts(self) -> tuple[str | Picture, ...]:
+        """The text and the pictures in their order, without empty texts."""
+        parts: list[str | Picture] = []
+        start = 0
+        for picture in self.pictures:
+            stop = max(picture.place, start)
+            parts += [self.content[start:stop], picture]
+            start = stop
+        return tuple(part for part in (*parts, self.content[start:]) if part)
 
     @property
     def is_unfinished_reasoning(self) -> bool:

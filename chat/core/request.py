@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from chat.core.conversation import Conversation, Message
+from chat.core.conversation import Conversation, Message, Picture
 
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
 Switch = Literal["auto", "on", "off"]
@@ -28,6 +28,7 @@ class EngineOptions:
         repack: whether llama.cpp rearranges the weights for faster prefill.
         mlock: whether the weights are locked in memory.
         lora: (path, scale) of each adapter.
+        mmproj: the GGUF that turns pictures into what the model reads; None for none.
         draft: `lookup`, `off`, or the path of a draft model's GGUF.
         prompt_format: the format's name.
         needs_format: whether any prompt is made of messages; else the model's format need not be known.
@@ -49,6 +50,7 @@ class EngineOptions:
     repack: Switch = "auto"
     mlock: bool = False
     lora: tuple[tuple[str, float], ...] = ()
+    mmproj: str | None = None
     draft: str = "lookup"
     prompt_format: str | None = None
     needs_format: bool = True
@@ -133,6 +135,11 @@ class Prompt:
     def __post_init__(self) -> None:
         if sum(part is not None for part in (self.messages, self.text, self.ids)) != 1:
             raise ValueError("a prompt is either messages, text or ids")
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """The pictures of all messages."""
+        return tuple(picture for message in self.messages or () for picture in message.pictures)
 
     @property
     def length(self) -> int:

@@ -1,7 +1,8 @@
-"""The bound of token ids, and comparison of sequences of them."""
+"""The bound of token ids, and sequences of them, in which negative ids are the places of pictures."""
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,3 +28,8 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 def equal_ids(left: Iterable[int], right: Iterable[int]) -> bool:
     """Whether two sequences of the same length hold equal ids; they may be of different types."""
     return all(one == other for one, other in zip(left, right, strict=True))
+
+
+def runs_of(ids: Iterable[int]) -> list[tuple[int, ...]]:
+    """The ids in runs of ids of the vocabulary and of places of pictures, which are negative."""
+    return [tuple(run) for _, run in groupby(ids, key=lambda token: token < 0)]

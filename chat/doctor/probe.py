@@ -23,7 +23,8 @@ from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
 from chat.guide import KNOWN_ANSWER
 from chat.guide import PATH as GUIDE
-from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.context import LlamaContext
+from chat.llama.context_settings import ContextSettings
 from chat.llama.hardware import (
     allowed_cpus,
     devices,

@@ -65,6 +65,17 @@ def padded_rows(unread: int) -> int:
     return max(unread, FEWEST_ROWS)
 
 
+def unread_rows(prompt: Sequence[int], read: int) -> int:
+    """How many rows of a prompt are left to be read; with a picture among them so many that it is read alone.
+
+    Args:
+        prompt: all ids of the prompt.
+        read: how many of them are read.
+    """
+    unread = prompt[read:]
+    return max(len(unread), SHORT_PROMPT) if min(unread, default=0) < 0 else len(unread)
+
+
 def group_size(unread: Sequence[int], free: int, batch: int) -> int:
     """How many of the first waiting requests are read together in one batch; at least one.
 

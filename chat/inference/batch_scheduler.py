@@ -27,6 +27,7 @@ from chat.inference.batch_admission import (
     group_size,
     plan_sequences,
     should_read_now,
+    unread_rows,
 )
 from chat.inference.response import ResponseBuilder, stream
 from chat.llama.batch_invariance import MAX_BATCH_INVARIANT_ROWS
@@ -284,13 +285,13 @@ class BatchScheduler:
         """The first waiting requests that are read together, by sequence; snapshots are restored."""
         batched = itertools.takewhile(lambda active: not active.response.choices, self._waiting)
         fitting = list(itertools.islice(batched, free))
-        unread = [len(active.prompt) - self._reader.reusable_prefix(active.prompt) for active in fitting]
+        unread = [unread_rows(active.prompt, self._reader.reusable_prefix(active.prompt)) for active in fitting]
         count = group_size(unread, free, context.settings.batch)
         group = {first_free + offset: self._waiting.popleft() for offset in range(count)}
         for seq_id, active in group.items():
             active.response.start_prefill()
             active.response.cached = self._reader.restore(context, seq_id, active.prompt)
-        unread = [len(active.prompt) - active.response.cached for active in group.values()]
+        unread = [unread_rows(active.prompt, active.response.cached) for active in group.values()]
         count = group_size(unread, free, context.settings.batch)
         for seq_id in reversed([*group][count:]):  # a snapshot did not fit, so more is unread than expected
             context.clear(seq_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +14,14 @@ from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
 from chat.inference.speculative import LONGEST_DRAFT, Drafter, PromptLookupDrafter
 from chat.llama.batch_invariance import why_rows_differ
-from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.context import LlamaContext
+from chat.llama.context_settings import ContextSettings
 from chat.llama.memory_estimate import gpu_share, sizes_of
 from chat.llama.memory_plan import PROCESS_BYTES, MemoryPlan, plan_memory
 from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import choose_window
 
 if TYPE_CHECKING:
-    from array import array
-
     from chat.core.request import EngineOptions
     from chat.gguf.reader import GgufFile
     from chat.llama.hardware import HostResources
@@ -64,6 +64,8 @@ class DraftModel(Drafter):
             Whether the logits after the last id are available.
         """
         context = self.context
+        if min(ids) < 0:  # it reads no pictures
+            ids = array("i", (token for token in ids if token >= 0))
         text = ids[:1] + ids[self._start :]
         kept = context.rewind(min(common_prefix(context.ids, text), len(text) - 1))
         is_full = context.free is not None and len(text) + LONGEST_DRAFT > context.cells

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING
 
 from chat.core.events import PrefillProgress
@@ -263,7 +263,7 @@ class Generator:
             self._budget.record_preparation(ready - started)
         ids = context.ids[:]
         ids.append(token)
-        return ready, drafter.propose(ids, most)
+        return ready, list(takewhile(lambda drafted: drafted >= 0, drafter.propose(ids, most)))  # no picture's places
 
 
 def chunk_bounds(first: int, end: int, batch: int) -> list[int]:

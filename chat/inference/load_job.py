@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from chat.errors import MemoryLimitError, UsageError
+from chat.errors import ChatError, MemoryLimitError, ModelError, UsageError
 from chat.gguf.keys import ModelKey
+from chat.gguf.reader import read_gguf
+from chat.gguf.validate_pictures import PictureSizes, check_fits, check_picture_encoder, picture_sizes
 from chat.inference.draft_model import DraftModelPlan, plan_draft_model
-from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.context import LlamaContext
+from chat.llama.context_settings import ContextSettings
 from chat.llama.hardware import HostResources, machine, worker_threads
-from chat.llama.memory_estimate import OUTPUTS, sizes_of
+from chat.llama.memory_estimate import OUTPUTS, picture_encoder_bytes, sizes_of
 from chat.llama.memory_plan import MemoryPlan, plan_memory
 from chat.llama.model import Adapters, LoadSettings, Model
 from chat.llama.sliding_window import Window, choose_window, missing_window, missing_window_remedy
@@ -35,6 +38,48 @@ class LoadResult:
 
 
 @dataclass(frozen=True)
+class PictureFile:
+    """A checked picture encoder, and how much memory it takes."""
+
+    file: GgufFile
+    sizes: PictureSizes
+
+    @classmethod
+    def open(cls, path: str, model: GgufFile) -> PictureFile:
+        """Check a file.
+
+        Args:
+            path: of the picture encoder.
+            model: that it has to fit.
+
+        Raises:
+            ModelError: it is missing, damaged, of another model or of another kind.
+        """
+        try:
+            file = read_gguf(path)
+            check_picture_encoder(file)
+            check_fits(file, model)
+        except ModelError:
+            raise
+        except ChatError as error:  # with any fault of it the model cannot be used as requested
+            raise ModelError(error.message, hint=error.hint) from error
+        return cls(file, picture_sizes(file))
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, on the processor or on a GPU."""
+        return picture_encoder_bytes(self.file, self.sizes)
+
+    def remaining(self, host: HostResources, *, uses_gpu: bool) -> HostResources:
+        """The memory that it leaves for the model."""
+        largest = max(host.gpu_free_bytes, default=0)
+        if not (uses_gpu and largest):
+            return replace(host, free_bytes=host.free_bytes - self.bytes)
+        gpus = tuple(max(free - self.bytes, 0) if free == largest else free for free in host.gpu_free_bytes)
+        return replace(host, gpu_free_bytes=gpus)
+
+
+@dataclass(frozen=True)
 class LoadJob:
     """A checked file, and everything that decides how it is loaded."""
 
@@ -43,6 +88,7 @@ class LoadJob:
     window: Window
     host: HostResources
     draft: DraftModelPlan | None
+    pictures: PictureFile | None = None
     outputs: int = OUTPUTS
     eval_callback: Any = None
 
@@ -60,12 +106,16 @@ class LoadJob:
 
         Raises:
             UsageError: `--window` has no meaning for this model.
-            ModelError: the draft model cannot be used.
+            ModelError: the draft model or the picture encoder cannot be used.
             MemoryLimitError: there is not enough memory for the draft model.
         """
         window = choose_window(file, options.window)
         host = machine(options)
-        return cls(options, file, window, host, plan_draft_model(options, file, host), outputs, eval_callback)
+        pictures = PictureFile.open(options.mmproj, file) if options.mmproj else None
+        if pictures is not None:
+            host = pictures.remaining(host, uses_gpu=options.wants_gpus)
+        draft = plan_draft_model(options, file, host)
+        return cls(options, file, window, host, draft, pictures, outputs, eval_callback)
 
     def run(self, on_progress: Callable[[float], bool] | None = None) -> LoadResult:
         """Load the model; if a GPU has less memory than it reported, with fewer layers on it.
@@ -121,6 +171,9 @@ class LoadJob:
         try:
             return plan_memory(sizes, options, self.window, host, options.first_prompt_bytes // BYTES_PER_TOKEN)
         except MemoryLimitError as error:
+            if self.draft is None and self.pictures is not None:
+                hint = f"use `--mmproj off`, {(error.hint or '').removeprefix('use ')}"
+                raise MemoryLimitError(f"{error.message} beside {self.pictures.file.path}", hint=hint) from error
             if self.draft is None:
                 raise
             hint = f"leave out `--draft`, {error.hint}"

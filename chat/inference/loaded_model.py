@@ -21,11 +21,13 @@ from chat.inference.draft_model import select_drafter
 from chat.inference.generator import Generator
 from chat.inference.grammar import GrammarCompiler
 from chat.inference.kv_state_files import KvStateStore, fingerprint_of_file
-from chat.inference.load_job import LoadJob, LoadResult
+from chat.inference.load_job import LoadJob, LoadResult, PictureFile
+from chat.inference.pictures import Pictures
 from chat.llama.hardware import devices, host_free_bytes, usable_gpus
 from chat.llama.kv_snapshots import Snapshots
 from chat.llama.library import build_name
 from chat.llama.model import LoadSettings, Model
+from chat.llama.picture_encoder import PictureEncoder
 from chat.llama.sliding_window import Window, choose_window, known_context, missing_window_notice
 from chat.llama.tokenizer.tokenizer import Tokenizer
 from chat.prompts.default_system import default_system_prompt
@@ -33,7 +35,7 @@ from chat.prompts.detect import Detected, UnknownFormatError, detect_format
 from chat.prompts.model_settings import reasoning_efforts
 from chat.prompts.own_template import confirmed
 from chat.prompts.registry import FORMATS, stop_texts
-from chat.prompts.segments import ChatTemplate
+from chat.prompts.segments import PICTURE, PICTURE_BREAK, PICTURE_END, ChatTemplate
 from chat.prompts.thinking import refused_wishes, thinking_control
 
 if TYPE_CHECKING:
@@ -145,8 +147,10 @@ def load_vocabulary(options: EngineOptions) -> LoadedVocabulary:
     file, detected = _open(options)
     window = choose_window(file, options.window)
     info = _info(file, window, detected.name)
+    pictures = PictureFile.open(options.mmproj, file) if options.mmproj else None
     model = Model(str(file.path), LoadSettings(vocab_only=True))
     vocabulary = Tokenizer(model.vocab, file.metadata)
+    _give_eyes(pictures, model, vocabulary)
     return LoadedVocabulary(options, file, model, vocabulary, detected.name, None, info)
 
 
@@ -158,7 +162,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], bool] | No
         on_progress: gets the loaded fraction in 0..1; False stops the loading.
 
     Raises:
-        ModelError: the file, an adapter or the draft model cannot be used.
+        ModelError: the file, an adapter, the picture encoder or the draft model cannot be used.
         MemoryLimitError: there is not enough memory.
         UsageError: an option does not fit the model.
     """
@@ -172,10 +176,13 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], bool] | No
     limit = None if plan.rolling else min(context.cells, known_context(file, options.window))
     drafter, draft_description = select_drafter(options, file, plan, context, job.draft)
     details = _details(result) | {"draft": draft_description, "prompt_format_reason": detected.reason}
+    if job.pictures is not None:
+        details |= {"mmproj": str(job.pictures.file.path), "mmproj_bytes": job.pictures.bytes}
     if job.draft is not None:
         details["draft_bytes"] = job.draft.host_bytes
     info = _info(file, job.window, detected.name)
     vocabulary = Tokenizer(context.model.vocab, file.metadata)
+    _give_eyes(job.pictures, context.model, vocabulary, result)
     load_seconds = time.perf_counter() - started
     budget = min(SNAPSHOT_BYTES, int(host_free_bytes() * SNAPSHOT_SHARE))
     window_notice = missing_window_notice(file, options.window, context.cells)
@@ -231,7 +238,41 @@ def _state_store(job: LoadJob, result: LoadResult) -> KvStateStore | None:
         "gpu_layers": plan.gpu_layers,
         "gpus": [gpu.description for gpu in usable_gpus(devices())] if plan.gpu_layers else [],
     }
+    if job.pictures is not None:
+        samples = [(tensor.offset, tensor.bytes) for tensor in job.pictures.file.tensors.values()]
+        fingerprint["mmproj"] = fingerprint_of_file(job.pictures.file.path, samples)
     return KvStateStore(Path(options.state_folder), fingerprint, options.state_cache_bytes)
+
+
+def _give_eyes(
+    pictures: PictureFile | None, model: Model, vocabulary: Tokenizer, result: LoadResult | None = None
+) -> None:
+    """Let a model read pictures, if it has a picture encoder and its vocabulary the pieces for them.
+
+    Args:
+        pictures: the file of its picture encoder.
+        model: loaded.
+        vocabulary: of it.
+        result: how the model was loaded; without it pictures are only counted.
+    """
+    pieces = [vocabulary.control_id(each.piece) for each in (PICTURE, PICTURE_BREAK, PICTURE_END)]
+    if pictures is None or pieces[0] is None or pieces[1] is None or pieces[2] is None:
+        return
+
+    def open_encoder(is_cancelled: Callable[[], bool]) -> PictureEncoder:
+        assert result is not None  # else nothing asks for rows
+        return PictureEncoder(
+            pictures.file,
+            model,
+            pictures.sizes,
+            is_cancelled,
+            threads=result.context.settings.threads,
+            uses_gpu=result.plan.gpu_layers > 0,
+            flash_attention=result.context.settings.flash_attention,
+        )
+
+    known = Pictures(pictures.sizes, (pieces[0], pieces[1]), open_encoder)
+    vocabulary.pictures = model.pictures = known
 
 
 def _base_model_notice(detected: Detected) -> str:

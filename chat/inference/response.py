@@ -31,7 +31,7 @@ from chat.llama.sampler import Sampler, settle
 from chat.prompts.builder import BuiltPrompt, build_prompt, encode, stable_prefix_length
 from chat.prompts.mistral_versions import MISTRAL_VERSIONS
 from chat.prompts.registry import takes_tools
-from chat.prompts.segments import Ids, Text
+from chat.prompts.segments import Ids, Text, content_segments
 from chat.prompts.thinking import with_release_defaults
 from chat.prompts.truncation import left_out_text
 
@@ -85,7 +85,7 @@ class ResponseBuilder:
         self._is_finished = False
         self._prefill_started: float | None = None
         self._generation_started: float | None = None
-        self._answer = AnswerText(loaded, request, self.prompt.ids, continues=self.continues)
+        self._answer = AnswerText(loaded, request, self.prompt.shown, continues=self.continues)
         self._gate: ReasoningGate | None = None
         self.run = self._make_run()
 
@@ -115,7 +115,7 @@ class ResponseBuilder:
         if self._logprobs is not None:
             before.append(self._logprobs.observe)
             after.append(self._logprobs.record)
-        sampler = Sampler(self.sampling, vocabulary.size, prompt)
+        sampler = Sampler(self.sampling, vocabulary.size, self.prompt.shown)
         return GenerationRun(sampler, limit, vocabulary.is_end, before, after, is_complete)
 
     def _mask(self, constraint: Constraint) -> Mask:
@@ -230,7 +230,7 @@ class ResponseBuilder:
 
     @cached_property
     def _prompt_sha256(self) -> str:
-        return ids_sha256(self.prompt.ids)
+        return ids_sha256(self.prompt.shown)
 
 
 def reply(loaded: LoadedModel, request: Request) -> Iterator[Event]:
@@ -307,22 +307,30 @@ def render(loaded: LoadedVocabulary, request: Request) -> Rendered:
     try:
         prompt = build_prompt(request, loaded.vocabulary, loaded.prompt_format, limit, drops)
     except ContextError:  # a single turn is too long
-        prompt = BuiltPrompt(encode(request.prompt, loaded.vocabulary, loaded.prompt_format))
-    return Rendered(loaded.vocabulary.text_of(prompt.ids), prompt.ids, loaded.prompt_format, prompt.dropped)
+        ids = encode(request.prompt, loaded.vocabulary, loaded.prompt_format)
+        prompt = BuiltPrompt.of(ids, loaded.vocabulary)
+    return Rendered(loaded.vocabulary.text_of(prompt.shown), prompt.shown, loaded.prompt_format, prompt.dropped)
 
 
 def count(loaded: LoadedVocabulary, messages: Sequence[Message]) -> tuple[int, ...]:
-    """How many tokens the content of each message has, without BOS; an answer of the model counts as its own ids."""
+    """How many tokens the content of each message has, without BOS; an answer of the model counts as its own ids.
+
+    Raises:
+        DataError: a picture is damaged.
+        UsageError: the model reads no pictures.
+    """
 
     version = MISTRAL_VERSIONS.get(loaded.prompt_format)
     sends_reasoning = version is not None and version.thinks
 
-    def segment(message: Message) -> Segment:
+    def segments(message: Message) -> tuple[Segment, ...]:
+        if message.pictures:
+            return content_segments(message)
         text = Text(message.reasoning + message.content if sends_reasoning else message.content)
         has_own_ids = message.ids and (sends_reasoning or not message.reasoning)
-        return Ids(message.ids, (message.content or message.reasoning,), (text,)) if has_own_ids else text
+        return (Ids(message.ids, (message.content or message.reasoning,), (text,)) if has_own_ids else text,)
 
-    return tuple(len(loaded.vocabulary.encode((segment(message),))) for message in messages)
+    return tuple(len(loaded.vocabulary.encode(segments(message))) for message in messages)
 
 
 def ids_sha256(ids: Sequence[int]) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chat.core.token_ids import runs_of
 from chat.errors import EngineError, MemoryLimitError, UsageError
+from chat.llama.context_settings import ContextSettings, llama_parameters
 from chat.llama.kv_snapshots import Snapshot, is_resumable
 from chat.llama.library import LOG, llama
 from chat.llama.sliding_window import rolling_cells
@@ -23,51 +24,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from chat.core.request import KvType, Switch
     from chat.llama.model import Model
 
 SequencePart = tuple[int, "Sequence[int]"]  # a sequence and the ids that are read into it
 
-GGML_TYPES: dict[KvType, int] = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}  # ggml.h, ggml_type
-FLASH_ATTENTION: dict[Switch, int] = {"auto": -1, "off": 0, "on": 1}  # llama.h, llama_flash_attn_type
 NO_SLOT = 1  # llama_decode: no free cells
 ABORTED = 2  # llama_decode: the abort callback stopped it
-
-
-@dataclass(frozen=True)
-class ContextSettings:
-    """The shape of a context.
-
-    Attributes:
-        cells: what the cache of each sequence holds.
-        batch: most tokens in one batch.
-        outputs: most rows of logits of one batch.
-        rolling: free the oldest cells when a sequence grows past `cells`.
-        offload_cache: keep the cache of layers on a GPU there too.
-        sequences: how many independent sequences the context holds.
-        eval_callback: llama.cpp calls it between the nodes of a graph (`cb_eval`).
-    """
-
-    cells: int
-    batch: int = 256
-    outputs: int = 8
-    rolling: bool = False
-    kv_type: KvType = "f16"
-    flash_attention: Switch = "auto"
-    threads: int = 1
-    offload_cache: bool = True
-    sequences: int = 1
-    eval_callback: Any = None
-
-    @property
-    def has_quantized_cache(self) -> bool:
-        """Whether numbers of the cache share scales, which only flash attention can read."""
-        return self.kv_type.startswith("q")
-
-    @property
-    def needed_flash_attention(self) -> Switch:
-        """The flash attention that is asked of llama.cpp."""
-        return "on" if self.has_quantized_cache else self.flash_attention
 
 
 class LlamaContext:
@@ -95,7 +57,7 @@ class LlamaContext:
         self.model = model
         self.settings = settings
         self._abort = ctypes.create_string_buffer(2)
-        self.pointer: Any = api.llama_init_from_model(model.pointer, self._parameters())
+        self.pointer: Any = api.llama_init_from_model(model.pointer, llama_parameters(settings, self._abort))
         if not self.pointer:
             reason = LOG.last_error() or "no reason given"
             if settings.has_quantized_cache and "with block size" in reason:
@@ -119,27 +81,6 @@ class LlamaContext:
         self._make_batches()
         self._logits: dict[int, NDArray[np.float32]] = {}  # views by address
 
-    def _parameters(self) -> Any:
-        settings, api = self.settings, self._api
-        if settings.has_quantized_cache and settings.flash_attention == "off":
-            raise UsageError(f"a {settings.kv_type} cache needs flash attention", hint="leave out `--flash-attention`")
-        params = api.llama_context_default_params()
-        params.n_ctx = settings.cells * settings.sequences
-        params.n_seq_max = settings.sequences
-        params.n_batch = params.n_ubatch = settings.batch
-        params.n_outputs_max = min(settings.outputs, settings.batch)
-        params.n_threads = params.n_threads_batch = settings.threads
-        params.flash_attn_type = FLASH_ATTENTION[settings.needed_flash_attention]
-        params.type_k = params.type_v = GGML_TYPES[settings.kv_type]
-        params.swa_full = False
-        params.offload_kqv = settings.offload_cache
-        params.no_perf = True
-        params.cb_eval = settings.eval_callback or params.cb_eval
-        # Called between the nodes of a graph, a thousand times a token: `strlen` of our flag answers without Python.
-        params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, api.ggml_abort_callback)
-        params.abort_callback_data = ctypes.cast(self._abort, ctypes.c_void_p)
-        return params
-
     def _uses_flash_attention(self) -> bool | None:
         """Whether flash attention is on; of `auto` only the log of llama.cpp tells (llama-context.cpp)."""
         if self.settings.needed_flash_attention != "auto":
@@ -161,9 +102,9 @@ class LlamaContext:
         make = self._api.llama_batch
         self._last_output: Any = make(token=self._tokens)  # without flags llama.cpp computes the last row's logits
         self._flagged: Any = make(token=self._tokens, logits=self._flags)
-        self._sequence_batch: Any = make(
-            token=self._tokens, pos=self._positions, n_seq_id=counts, seq_id=pointers, logits=self._flags
-        )
+        arrays = {"pos": self._positions, "n_seq_id": counts, "seq_id": pointers, "logits": self._flags}
+        self._sequence_batch: Any = make(token=self._tokens, **arrays)
+        self._row_batch: Any = make(**arrays)
 
     @property
     def position(self) -> int:
@@ -184,7 +125,7 @@ class LlamaContext:
         """Read ids into sequence 0, after those already there.
 
         Args:
-            ids: at most a batch, valid for the vocabulary.
+            ids: at most a batch, valid for the vocabulary, or places of pictures: negative ids.
             outputs: of how many of the last ids the logits are computed.
 
         Returns:
@@ -193,23 +134,56 @@ class LlamaContext:
         Raises:
             EngineError: llama.cpp failed; the cache is then empty.
         """
+        if min(ids) < 0:
+            return self._feed_runs(ids, outputs)
         count = len(ids)
         self._tokens[:count] = ids
         batch = self._last_output if outputs == 1 else self._flagged
         if outputs != 1:
             self._flags[:count] = [0] * (count - outputs) + [1] * outputs
         batch.n_tokens = count
+        return self._decoded(batch, ids)
+
+    def _feed_runs(self, ids: Sequence[int], outputs: int) -> bool:
+        """Read ids among which are places of pictures: each run of ids or places as a batch of its own."""
+        runs = runs_of(ids)
+        return all(
+            self._feed_rows(run, 0) if run[0] < 0 else self.feed(run, outputs if run is runs[-1] else 0) for run in runs
+        )
+
+    def _feed_rows(self, places: Sequence[int], seq_id: int) -> bool:
+        """Read places of pictures into a sequence; no logits are computed."""
+        rows = self._rows(places)  # (places, width) float32
+        if rows is None:
+            return False
+        count, position = len(places), len(self.sequence_ids[seq_id])
+        self._flags[:count] = [0] * count
+        self._positions[:count] = range(position, position + count)
+        self._seq_ids[:count] = [seq_id] * count
+        batch = self._row_batch
+        batch.embd = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        batch.n_tokens = count
+        return self._decoded(batch, places, seq_id)
+
+    def _rows(self, places: Sequence[int]) -> NDArray[np.float32] | None:
+        if self.model.pictures is None:
+            raise EngineError("a prompt has pictures, and the model cannot read them")
+        return self.model.pictures.rows(places)
+
+    def _decoded(self, batch: Any, ids: Sequence[int], seq_id: int = 0) -> bool:
+        """Let llama.cpp compute a batch of one sequence; False when `abort` stopped it."""
+        known = self.sequence_ids[seq_id]
         if self.settings.rolling:
-            self._free_old_cells(0, count)
+            self._free_old_cells(seq_id, len(ids))
         result = self._api.llama_decode(self.pointer, batch)
         if result == 0:
-            self.ids.extend(ids)
+            known.extend(ids)
             return True
         if result == ABORTED:
-            held = self._api.llama_memory_seq_pos_max(self.memory, 0) + 1
-            self.ids.extend(ids[: max(held - len(self.ids), 0)])
+            held = self._api.llama_memory_seq_pos_max(self.memory, seq_id) + 1
+            known.extend(ids[: max(held - len(known), 0)])
             return False
-        raise self._failed(result, (0,))
+        raise self._failed(result, (seq_id,))
 
     def feed_sequences(self, parts: Sequence[SequencePart], min_rows: int = 1) -> dict[int, int] | None:
         """Read ids into several sequences in one batch.
@@ -217,7 +191,8 @@ class LlamaContext:
         Shorter parts are padded to the longest with their last id; the cells of the padding are removed afterwards.
 
         Args:
-            parts: neighbouring sequences in ascending order; padded, at most a batch of ids.
+            parts: neighbouring sequences in ascending order; padded, at most a batch of ids. A part with places of
+                pictures is alone.
             min_rows: rows that each part is padded to at least.
 
         Returns:
@@ -227,6 +202,8 @@ class LlamaContext:
         Raises:
             EngineError: more rows than a batch, or llama.cpp failed; the sequences of the batch are then empty.
         """
+        if len(parts) == 1 and min(parts[0][1]) < 0:
+            return self._feed_sequence_runs(*parts[0])
         width = max(min_rows, *(len(ids) for _, ids in parts))
         count = width * len(parts)
         if count > self.settings.batch:
@@ -253,6 +230,19 @@ class LlamaContext:
             self.sequence_ids[seq_id].extend(ids)
             if len(ids) < width:
                 self._api.llama_memory_seq_rm(self.memory, seq_id, len(self.sequence_ids[seq_id]), -1)
+        return rows
+
+    def _feed_sequence_runs(self, seq_id: int, ids: Sequence[int]) -> dict[int, int] | None:
+        """`feed_sequences` for ids among which are places of pictures; no row for a sequence that ends with one."""
+        rows: dict[int, int] | None = {}
+        for run in runs_of(ids):
+            if run[0] >= 0:
+                rows = self.feed_sequences([(seq_id, run)])
+            else:
+                rows = {} if self._feed_rows(run, seq_id) else None
+                self._copy_is_pending = False
+            if rows is None:
+                return None
         return rows
 
     def _free_old_cells(self, seq_id: int, count: int) -> None:
@@ -392,6 +382,8 @@ class LlamaContext:
     def abort(self, flag: bool = True) -> None:
         """Stop the batch that is being computed, from any thread; False allows batches again. Works on CPUs only."""
         self._abort[0] = b"x" if flag else b"\0"
+        if self.model.pictures is not None:
+            self.model.pictures.abort(flag)
 
     def close(self) -> None:
         """Free the context."""

@@ -6,12 +6,13 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chat.gguf.keys import ModelKey
+from chat.gguf.keys import ModelKey, PictureKey
 from chat.llama.sliding_window import Window, known_context, rolling_cells, windowed_layers
 
 if TYPE_CHECKING:
     from chat.core.request import KvType
     from chat.gguf.reader import GgufFile
+    from chat.gguf.validate_pictures import PictureSizes
 
 CELL_BYTES: dict[KvType, float] = {"f32": 4, "f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}  # per number in a cell
 OUTPUTS = 8  # rows of logits: for a draft and the id before it, and one more, which the bench compares
@@ -194,3 +195,16 @@ def _most(value: object) -> int:
     if isinstance(value, tuple):
         return max((int(number) for number in value), default=0)
     return int(value) if isinstance(value, (int, float)) else 0
+
+
+def picture_encoder_bytes(file: GgufFile, sizes: PictureSizes) -> int:
+    """What a picture encoder takes: its weights, and the buffers for the largest picture with flash attention.
+
+    Args:
+        file: that `check_picture_encoder` accepts.
+        sizes: of it.
+    """
+    metadata = file.metadata
+    patches: int = (sizes.largest // metadata[PictureKey.PATCH]) ** 2
+    numbers: int = 2 * metadata[PictureKey.HIDDEN] + 8 * metadata[PictureKey.WIDTH]  # of one patch, at a time
+    return sum(tensor.bytes for tensor in file.tensors.values()) + 4 * patches * numbers

@@ -9,7 +9,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chat.errors import ChatError, MemoryLimitError, ModelError
 from chat.gguf.keys import GeneralKey, MistralChatKey
@@ -20,6 +20,9 @@ from chat.llama.library import LOG, llama
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 NO_MEMORY = (
     "unable to allocate",
@@ -52,6 +55,29 @@ class LoadSettings:
     overrides: tuple[tuple[str, int], ...] = ()
 
 
+class PictureRows(Protocol):
+    """What a context reads in the places of pictures."""
+
+    def rows(self, places: Sequence[int]) -> NDArray[np.float32] | None:
+        """The rows of neighbouring places of pictures.
+
+        Args:
+            places: negative ids.
+
+        Returns:
+            (places, width) float32, contiguous; None where `abort` stopped it.
+
+        Raises:
+            ChatError: a picture cannot be read.
+        """
+
+    def abort(self, flag: bool) -> None:
+        """Stop computing rows, from any thread; False allows it again."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
 class Model:
     """A loaded model.
 
@@ -62,6 +88,7 @@ class Model:
         vocabulary_size: the number of pieces.
         trained_context: the context length in tokens that the file states.
         adapters: LoRA adapters that every context made from now on uses.
+        pictures: what gives contexts the rows of pictures; None for a model that reads text alone.
     """
 
     def __init__(self, path: str, settings: LoadSettings, on_progress: Callable[[float], bool] | None = None) -> None:
@@ -102,6 +129,7 @@ class Model:
         self.vocabulary_size: int = api.llama_vocab_n_tokens(self.vocab)
         self.trained_context: int = api.llama_model_n_ctx_train(self.pointer)
         self.adapters: Adapters | None = None
+        self.pictures: PictureRows | None = None
 
     @property
     def window(self) -> int | None:
@@ -116,6 +144,8 @@ class Model:
 
     def close(self) -> None:
         """Free the weights. The contexts of the model have to be closed before."""
+        if self.pictures is not None:
+            self.pictures.close()
         if self.pointer:
             llama().llama_model_free(self.pointer)
             self.pointer = None

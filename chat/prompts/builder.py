@@ -10,7 +10,7 @@ from chat.core.token_ids import common_prefix
 from chat.errors import ChatError, DataError
 from chat.prompts.model_settings import settings_of
 from chat.prompts.registry import FORMATS, render
-from chat.prompts.segments import Mark, Segment, Text
+from chat.prompts.segments import Mark, Segment, Text, content_segments
 from chat.prompts.truncation import answer_reserve, check_fits, dropped_turns, split_turns
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Encoder(Protocol):
         """The ids of the segments."""
         ...
 
+    def shown(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Ids with those of pieces in the places of pictures."""
+        ...
+
     def fewest_tokens(self, text: str) -> int:
         """At least how many tokens a text has, without encoding it."""
         ...
@@ -57,14 +61,21 @@ class BuiltPrompt:
     """The ids of a prompt.
 
     Attributes:
-        ids: all of them.
+        ids: all of them; those of the places of pictures are negative.
+        shown: the same with [IMG] and [IMG_BREAK] in the places of pictures, as mistral-common has them.
         dropped: how many of the oldest turns were left out.
         turns: of how many; 0 where none was left out.
     """
 
     ids: tuple[int, ...]
+    shown: tuple[int, ...]
     dropped: int = 0
     turns: int = 0
+
+    @classmethod
+    def of(cls, ids: tuple[int, ...], tokenizer: Encoder, dropped: int = 0, turns: int = 0) -> BuiltPrompt:
+        """The prompt of these ids."""
+        return cls(ids, tokenizer.shown(ids) if ids and min(ids) < 0 else ids, dropped, turns)
 
 
 def build_prompt(
@@ -82,9 +93,9 @@ def build_prompt(
 
     Raises:
         ContextError: it does not fit.
-        DataError: it breaks a rule of the prompt format, or is empty.
+        DataError: it breaks a rule of the prompt format, is empty, or has a picture that is damaged.
         ModelError: the vocabulary or the chat template does not suit the prompt format.
-        UsageError: the model does not know the reasoning effort.
+        UsageError: the model does not know the reasoning effort, or reads no pictures.
     """
     if limit is not None and (fewest := _fewest_tokens(request.prompt, tokenizer)):
         check_fits(fewest, limit, most, is_least=True)
@@ -92,14 +103,14 @@ def build_prompt(
     if not ids:
         raise DataError("the prompt is empty")
     if limit is None:
-        return BuiltPrompt(ids)
+        return BuiltPrompt.of(ids, tokenizer)
     available = limit - answer_reserve(limit, request.max_tokens)
     if drop and request.prompt.messages is not None and len(ids) > available:
         shorter = _build_shorter(request.prompt, tokenizer, prompt_format, available)
         check_fits(len(shorter.ids), limit, most)
         return shorter
     check_fits(len(ids), limit, most)
-    return BuiltPrompt(ids)
+    return BuiltPrompt.of(ids, tokenizer)
 
 
 def _fewest_tokens(prompt: Prompt, tokenizer: Encoder) -> int:
@@ -185,12 +196,12 @@ def _build_shorter(prompt: Prompt, tokenizer: Encoder, prompt_format: str, avail
     head, turns = split_turns(prompt.messages or ())
 
     def tokens(messages: tuple[Message, ...]) -> int:
-        return sum(len(m.ids) or len(tokenizer.encode((Text(m.content),))) + MESSAGE_TOKENS for m in messages)
+        return sum(len(m.ids) or len(tokenizer.encode(content_segments(m))) + MESSAGE_TOKENS for m in messages)
 
     dropped = dropped_turns(tuple(tokens(turn) for turn in turns), tokens(head), available)
     while True:
         kept = head + tuple(message for turn in turns[dropped:] for message in turn)
         ids = encode(replace(prompt, messages=kept), tokenizer, prompt_format)
         if dropped >= len(turns) - 1 or len(ids) <= available:
-            return BuiltPrompt(ids, dropped, len(turns))
+            return BuiltPrompt.of(ids, tokenizer, dropped, len(turns))
         dropped += 1

@@ -31,6 +31,7 @@ class MistralVersion:
         thinks: answers hold reasoning, between control pieces of its own.
         system_thinks: so may system prompts, which then show how to think.
         settings: the model is told settings before the first user message.
+        pictures: questions may hold pictures.
     """
 
     name: str
@@ -48,6 +49,7 @@ class MistralVersion:
     thinks: bool = False
     system_thinks: bool = False
     settings: bool = False
+    pictures: bool = True
 
     @property
     def writes_call_ids(self) -> bool:
@@ -73,8 +75,11 @@ _ALL = (
         calls="none",
         call_ids="unchecked",
         strips_answers=False,
+        pictures=False,
     ),
-    MistralVersion("v2", forgets_tools=True, one_result=True, results="json list", call_ids="unchecked"),
+    MistralVersion(
+        "v2", forgets_tools=True, one_result=True, results="json list", call_ids="unchecked", pictures=False
+    ),
     MistralVersion("v3"),
     MistralVersion("v3-tekken"),
     _v7_family("v7"),

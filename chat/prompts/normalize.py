@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from chat.core.conversation import Picture
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -37,13 +39,16 @@ class Thought:
     is_closed: bool = True
 
 
+Chunk = str | Thought | Picture
+
+
 @dataclass(frozen=True)
 class NormalizedTurn:
     """Consecutive messages of one role, as one; tool results and system messages stay single.
 
     Attributes:
         content: its text, without reasoning.
-        chunks: of a turn with reasoning, texts and reasoning in their order; else empty.
+        chunks: of a turn with reasoning or pictures, these and the texts in their order; else empty.
         ids: those that the model generated, where the turn is a single answer.
         calls: of an answer.
         call_id: of a tool result.
@@ -52,7 +57,7 @@ class NormalizedTurn:
 
     role: Role
     content: str = ""
-    chunks: tuple[str | Thought, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
     ids: tuple[int, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     call_id: str = ""
@@ -90,7 +95,7 @@ def _single(message: Message, *, thinks: bool = False) -> NormalizedTurn:
     return NormalizedTurn(message.role, message.content, chunks, call_id=message.tool_call_id, name=message.name)
 
 
-def _marked_chunks(text: str) -> tuple[str | Thought, ...]:
+def _marked_chunks(text: str) -> tuple[Chunk, ...]:
     """The chunks of a system prompt that marks reasoning by the names of its control pieces; empty without marks."""
     parts = _THOUGHT.split(text)  # text, thought, text, ... text
     if len(parts) == 1:
@@ -100,6 +105,8 @@ def _marked_chunks(text: str) -> tuple[str | Thought, ...]:
 
 def _merged(role: Role, messages: tuple[Message, ...], version: MistralVersion) -> NormalizedTurn:
     calls = tuple(call for message in messages for call in message.tool_calls)
+    if any(message.pictures for message in messages):
+        return NormalizedTurn(role, chunks=_picture_chunks(messages))
     non_empty = [each for each in messages if each.content or each.reasoning or each.ids or each.tool_calls]
     single = non_empty[0] if len(non_empty) == 1 else None
     ids = single.ids if single is not None and (version.thinks or not single.reasoning) else ()
@@ -107,9 +114,25 @@ def _merged(role: Role, messages: tuple[Message, ...], version: MistralVersion) 
     return NormalizedTurn(role, _joined(message.content for message in messages), chunks, ids, calls)
 
 
-def _chunks(messages: tuple[Message, ...]) -> tuple[str | Thought, ...]:
+def _picture_chunks(messages: tuple[Message, ...]) -> tuple[Chunk, ...]:
+    """The pictures and the texts of questions; texts without a picture between them are joined.
+
+    A picture after the only text is put before it, as mistral-common does.
+    """
+    chunks: list[Chunk] = []
+    for part in (part for message in messages for part in message.parts()):
+        if isinstance(part, str) and chunks and isinstance(chunks[-1], str):
+            chunks[-1] += _JOIN + part
+        else:
+            chunks.append(part)
+    if len(chunks) == 2 and isinstance(chunks[0], str):
+        chunks.reverse()
+    return tuple(chunks)
+
+
+def _chunks(messages: tuple[Message, ...]) -> tuple[Chunk, ...]:
     """The reasoning and the texts of answers; texts without reasoning between them are joined."""
-    chunks: list[str | Thought] = []
+    chunks: list[Chunk] = []
     for message in messages:
         if message.reasoning:
             chunks.append(Thought(message.reasoning, not message.is_unfinished_reasoning))

@@ -29,6 +29,7 @@ class Format:
         tools: tools on offer, calls and results can be rendered; else tools on offer are left out. A chat template may
             have no place for them all the same.
         stops: texts that end an answer where the vocabulary has no control piece for them.
+        pictures: questions may hold pictures.
         keeps_prefix: the prompt of a longer conversation begins with that of the shorter one. Not where the system
             prompt moves to the last question, where a text is encoded together with the one after it, or where the
             format is not known.
@@ -39,6 +40,7 @@ class Format:
     tools: bool = False
     stops: tuple[str, ...] = ()
     keeps_prefix: bool = True
+    pictures: bool = False
 
 
 def _mistral(version: MistralVersion) -> Format:
@@ -47,6 +49,7 @@ def _mistral(version: MistralVersion) -> Format:
         partial(render_mistral.render, version),
         tools=version.tools != "none",
         keeps_prefix=version.system != "last",
+        pictures=version.pictures,
     )
 
 
@@ -58,6 +61,7 @@ _ALL = (
     Format("template", render_template.render, tools=True, keeps_prefix=False),
 )
 FORMATS: Mapping[str, Format] = MappingProxyType({entry.name: entry for entry in _ALL})
+PICTURE_FORMATS = "Mistral's own formats from v3 on have one"
 
 
 def render(
@@ -71,12 +75,14 @@ def render(
     """The segments of a conversation in one of `FORMATS`; for the arguments see `PromptMessages`.
 
     Raises:
-        UsageError: there is no such format.
+        UsageError: there is no such format, or it has no place for the conversation's pictures.
         DataError: mistral-common refuses the conversation, or the format cannot render it.
         ModelError: the model has no chat template, or it cannot be run.
     """
     if format_name not in FORMATS:
         raise UsageError(f"unknown prompt format `{format_name}`", hint=f"one of {', '.join(FORMATS)}")
+    if not FORMATS[format_name].pictures and any(message.pictures for message in messages):
+        raise UsageError(f"the prompt format {format_name} has no place for pictures", hint=PICTURE_FORMATS)
     return FORMATS[format_name].render(PromptMessages(messages, tools, continues, template, settings))
 
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chat.core.conversation import Picture
 from chat.errors import DataError
 from chat.prompts import tools_json
 from chat.prompts.normalize import NormalizedTurn, Thought, normalize, sendable
-from chat.prompts.segments import BEGIN_THINK, END_THINK, Control, Ids, IfPieces, Segment, Text
+from chat.prompts.segments import (
+    BEGIN_THINK,
+    END_THINK,
+    PICTURE_END,
+    Control,
+    Ids,
+    IfPieces,
+    PictureChunk,
+    Segment,
+    Text,
+)
 from chat.prompts.validate import check
 
 if TYPE_CHECKING:
@@ -85,6 +96,13 @@ def _user(rendering: _Rendering, turn: NormalizedTurn, index: int) -> Iterator[S
         yield Text(tools_json.dumps(dict(sorted(rendering.settings.items())), "the model's settings"))
         yield Control("[/MODEL_SETTINGS]")
     carries_system = rendering.system and index == _user_index(rendering, version.system)
+    if turn.chunks:  # each is encoded on its own, also the system prompt
+        yield Control("[INST]")
+        if carries_system:
+            yield Text(f"{rendering.system}\n\n")
+        yield from _chunks(turn)
+        yield Control("[/INST]")
+        return
     content = f"{rendering.system}\n\n{turn.content}" if carries_system else turn.content
     if not version.control_tokens:
         yield Text(f"[INST] {content} [/INST]")
@@ -135,7 +153,7 @@ def _written(rendering: _Rendering, turn: NormalizedTurn) -> Iterator[Segment]:
     """An answer's reasoning, text and calls, for answers without ids."""
     if turn.chunks:
         for chunk in turn.chunks:
-            yield IfPieces(tuple(_thought(chunk))) if isinstance(chunk, Thought) else Text(chunk)
+            yield from (IfPieces(tuple(_thought(chunk))),) if isinstance(chunk, Thought) else _chunk(chunk)
     elif turn.content:
         yield Text(turn.content.rstrip(" ") if rendering.version.strips_answers else turn.content)
     if turn.calls:
@@ -144,7 +162,11 @@ def _written(rendering: _Rendering, turn: NormalizedTurn) -> Iterator[Segment]:
 
 def _chunks(turn: NormalizedTurn) -> Iterator[Segment]:
     for chunk in turn.chunks:
-        yield from _thought(chunk) if isinstance(chunk, Thought) else (Text(chunk),)
+        yield from _thought(chunk) if isinstance(chunk, Thought) else _chunk(chunk)
+
+
+def _chunk(chunk: str | Picture) -> tuple[Segment, ...]:
+    return (PictureChunk(chunk), PICTURE_END) if isinstance(chunk, Picture) else (Text(chunk),)
 
 
 def _thought(thought: Thought) -> Iterator[Segment]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from chat.core.conversation import Message
+from chat.core.conversation import Message, Picture
 from chat.gguf.keys import TokenizerKey
 
 
@@ -142,6 +142,13 @@ class Markup:
 
 
 @dataclass(frozen=True)
+class PictureChunk:
+    """The places of a picture, which are followed by [IMG_END]."""
+
+    picture: Picture
+
+
+@dataclass(frozen=True)
 class IfPieces:
     """Segments for a vocabulary that has every control piece among them.
 
@@ -154,12 +161,21 @@ class IfPieces:
     instead: tuple[Segment, ...] = ()
 
 
+PICTURE, PICTURE_BREAK, PICTURE_END = Control("[IMG]"), Control("[IMG_BREAK]"), Control("[IMG_END]")
 BEGIN_THINK = Control("[THINK]")  # Mistral's control pieces around reasoning
 END_THINK = Control("[/THINK]")
 BEGIN_THINK_TEXT = "<think>"  # how other families mark it in the text of an answer
 END_THINK_TEXT = "</think>"
 
-Segment = Control | Text | Ids | Mark | Markup | IfPieces
+Segment = Control | Text | Ids | Mark | Markup | PictureChunk | IfPieces
+
+
+def content_segments(message: Message) -> tuple[Segment, ...]:
+    """A message's texts and pictures, without what a format writes around them."""
+    segments: list[Segment] = []
+    for part in message.parts():
+        segments += [Text(part)] if isinstance(part, str) else [PictureChunk(part), PICTURE_END]
+    return tuple(segments)
 
 
 def texts_of(segments: Iterable[Segment]) -> list[str]:

@@ -26,6 +26,7 @@ from chat.system.terminal_text import counted
 from chat.worker.process import GpuMemoryError, IllegalInstructionError, WorkerProcess, write_all
 from chat.worker.protocol import build, from_line, to_line, unpack_error, unpack_event
 from chat.worker.request_feed import RequestFeed
+from chat.worker.sent_pictures import SentPictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -68,6 +69,7 @@ class LocalBackend:
         self._current: int | None = None  # the call that a cancel ends
         self._to_cancel: int | None = None
         self._closed = False
+        self._pictures = SentPictures()
         self._start()
 
     # --- the protocol ChatBackend
@@ -127,7 +129,7 @@ class LocalBackend:
         self._ensure_child()
         self._current = number = self._number + 1
         try:
-            self._call("reply", request=request)
+            self._call("reply", request=self._pictures.shortened_request(request))
             for message in self._messages(number):
                 if "event" in message and self._current is not None:  # a load goes on after a cancelled answer
                     event = unpack_event(message["event"])
@@ -221,7 +223,8 @@ class LocalBackend:
         Raises:
             ChatError: the model or the prompt cannot be used.
         """
-        return build(Rendered, self._result("render", request=request))
+        self.info()
+        return build(Rendered, self._result("render", request=self._pictures.shortened_request(request)))
 
     def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
         """How many tokens the content of each message has, without what the prompt format adds.
@@ -229,7 +232,8 @@ class LocalBackend:
         Raises:
             ChatError: the model cannot be used.
         """
-        return tuple(self._result("count", messages=messages))
+        self.info()
+        return tuple(self._result("count", messages=self._pictures.shortened(messages)))
 
     def cancel(self) -> None:
         """Stop the current answer soon; without one, nothing happens."""
@@ -259,6 +263,7 @@ class LocalBackend:
 
     def _start(self) -> None:
         self._child = WorkerProcess(self._log_file)
+        self._pictures = SentPictures()
         self._info = None
         options = {field.name: getattr(self.options, field.name) for field in fields(self.options)}
         self._load_call = self._call("load", options=options, verbose=self._log_file is not None)

@@ -5,6 +5,7 @@ A line is one JSON object in ASCII: NUL, lone surrogates and line ends inside te
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import json
@@ -23,7 +24,7 @@ EVENTS: dict[str, type[Event]] = {
 
 
 def to_line(message: dict[str, Any]) -> bytes:
-    """One message as one line; dataclasses inside become objects, tuples become lists.
+    """One message as one line; dataclasses inside become objects, tuples become lists, bytes become base64.
 
     Raises:
         TypeError: a value has no JSON form and is no dataclass.
@@ -82,8 +83,10 @@ def build(kind: type[Value], plain: dict[str, Any]) -> Value:
     return kind(**{name: _restore(hints[name], value) for name, value in plain.items()})
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass, one level deep: the encoder calls this again for nested ones."""
+def _fields(value: Any) -> dict[str, Any] | str:
+    """The fields of a dataclass, one level deep: the encoder calls this again for nested ones; bytes as base64."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     return {name: getattr(value, name) for name in _names(type(value))}  # type: ignore[arg-type]
 
 
@@ -114,6 +117,8 @@ def _restore(hint: Any, value: Any) -> Any:
         if len(args) == 2 and args[1] is Ellipsis:
             return tuple(_restore(args[0], item) for item in value)
         return tuple(_restore(arg, item) for arg, item in zip(args, value, strict=True))
+    if hint is bytes:
+        return base64.b64decode(value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value)
     return value

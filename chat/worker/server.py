@@ -20,6 +20,7 @@ from chat.core.events import Completion, LoadProgress, Seconds, TokenCounts
 from chat.core.request import EngineOptions, Request
 from chat.errors import LESS_MEMORY, ChatError, MemoryLimitError, UsageError, fault_text, lacks_memory, shortage_error
 from chat.worker.protocol import build, from_line, pack_error, pack_event, to_line
+from chat.worker.sent_pictures import ReceivedPictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,7 @@ class CallQueue:
         self._waiting: set[int] = set()
         self._current: int | None = None
         self._cancelled: int | None = None
+        self._pictures = ReceivedPictures()
         self._more: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -75,6 +77,8 @@ class CallQueue:
         elif call["call"] == "more":
             self._more.put(call)
         else:
+            asked = call["request"]["prompt"]["messages"] if "request" in call else call.get("messages")
+            self._pictures.complete(asked or ())  # also of a call that is cancelled before its turn
             with self._lock:
                 self._waiting.add(call["id"])
             self._queue.put(call)

@@ -21,7 +21,8 @@ from chat.core.request import EngineOptions, Prompt, Request, Sampling
 from chat.inference.generator import GenerationRun, Generator
 from chat.inference.loaded_model import load_model
 from chat.inference.response import reply
-from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.context import LlamaContext
+from chat.llama.context_settings import ContextSettings
 from chat.llama.kv_snapshots import Snapshots
 from chat.llama.library import llama
 from chat.llama.model import LoadSettings, Model

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.context import LlamaContext
+from chat.llama.context_settings import ContextSettings
 from chat.llama.model import LoadSettings, Model
 from tests.chat.tiny_models import Array, Shape, weights, write_gguf
 

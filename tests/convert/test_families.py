@@ -15,7 +15,8 @@ import pytest
 from chat.errors import ModelError, UsageError
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_lora import check_adapter_fits
-from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.context import LlamaContext
+from chat.llama.context_settings import ContextSettings
 from chat.llama.memory_estimate import cache_bytes, sizes_of
 from chat.llama.model import LoadSettings, Model
 from chat.llama.sliding_window import Window, choose_window

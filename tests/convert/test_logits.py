@@ -17,7 +17,8 @@ import pytest
 from chat.core.request import EngineOptions
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
-from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.context import LlamaContext
+from chat.llama.context_settings import ContextSettings
 from chat.llama.hardware import HostResources
 from chat.llama.memory_estimate import cache_bytes, sizes_of
 from chat.llama.memory_plan import plan_memory

@@ -5,9 +5,9 @@ from __future__ import annotations
 import codecs
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from chat.errors import ModelError
+from chat.errors import ModelError, UsageError
 from chat.llama.tokenizer.text_encoder import TextEncoder
 from chat.llama.tokenizer.vocabulary import Vocabulary
 from chat.prompts.model_settings import ReasoningEfforts, reasoning_efforts
@@ -19,6 +19,7 @@ from chat.prompts.segments import (
     Ids,
     IfPieces,
     Mark,
+    PictureChunk,
     Segment,
     Text,
 )
@@ -27,6 +28,22 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from chat.core.conversation import Picture
+
+
+class PictureIds(Protocol):
+    """What stands for pictures among the ids of a prompt."""
+
+    def ids(self, picture: Picture) -> Sequence[int]:
+        """The negative ids of a picture's places.
+
+        Raises:
+            DataError: it is damaged, or larger than the limits.
+        """
+
+    def shown(self, ids: Iterable[int]) -> Iterator[int]:
+        """Ids with those of [IMG] and [IMG_BREAK] in the places of pictures."""
+
 
 class _Bos(tuple[int, ...]):
     """The BOS, if any, that stands before the text of a prompt and is no part of it."""
@@ -34,6 +51,7 @@ class _Bos(tuple[int, ...]):
     __slots__ = ()
 
 
+NO_PICTURES = "a model that sees comes with an mmproj GGUF: keep it in the model's folder, or name it with `--mmproj`"
 _OWN_TEXT: Sequence[int] = range(0)  # no ids; compared by identity
 
 
@@ -45,6 +63,7 @@ class Tokenizer:
     Attributes:
         size: the number of pieces.
         template: the model's chat template.
+        pictures: knows the places of pictures; None for a model that reads text alone.
     """
 
     def __init__(self, vocab: Any, metadata: Mapping[str, Any]) -> None:
@@ -60,6 +79,7 @@ class Tokenizer:
         self._control_ids: dict[str, int | None] = {}
         self.size = self._pieces.size
         self.template = ChatTemplate.of_metadata(metadata)
+        self.pictures: PictureIds | None = None
 
     def efforts(self, prompt_format: str) -> ReasoningEfforts | None:
         """The reasoning efforts that prompts in a format may name; None where they name none."""
@@ -72,7 +92,8 @@ class Tokenizer:
 
         Raises:
             ModelError: the vocabulary lacks a control piece that the prompt format needs.
-            DataError: a text has no UTF-8.
+            DataError: a text has no UTF-8, or a picture is damaged.
+            UsageError: the model reads no pictures.
         """
         ids: list[int] = []
         run = ""  # texts that are encoded together
@@ -81,7 +102,7 @@ class Tokenizer:
             if isinstance(part, str):
                 run += part
                 continue
-            if part and self._pieces.strips_before(part[0]):
+            if part and part[0] >= 0 and self._pieces.strips_before(part[0]):
                 run = run.rstrip()
             ids += self._text.encode(self._after(ids, run), is_own=is_own, is_first=is_first)
             ids += part
@@ -95,7 +116,7 @@ class Tokenizer:
 
     def _after(self, ids: Sequence[int], text: str) -> str:
         """The part of a text that is encoded after some ids."""
-        return text.lstrip() if text and ids and self._pieces.strips_after(ids[-1]) else text
+        return text.lstrip() if text and ids and ids[-1] >= 0 and self._pieces.strips_after(ids[-1]) else text
 
     def _resolved(self, segments: Iterable[Segment]) -> Iterator[str | Sequence[int]]:
         """Texts, each joined to the text before, and ids; `_OWN_TEXT` begins a text that is not joined."""
@@ -110,6 +131,8 @@ class Tokenizer:
                 yield from (segment.ids,) if self._is_own(segment) else self._resolved(segment.instead)
             elif isinstance(segment, Control):
                 yield self._control(segment)
+            elif isinstance(segment, PictureChunk):
+                yield self._places(segment.picture)
             elif isinstance(segment, IfPieces):
                 pieces = (part.piece for part in segment.parts if isinstance(part, Control))
                 has_all = all(self.control_id(piece) is not None for piece in pieces)
@@ -119,6 +142,15 @@ class Tokenizer:
                 yield start
             else:
                 yield from self._markup(segment.text, repeated)
+
+    def _places(self, picture: Picture) -> Sequence[int]:
+        if self.pictures is None:
+            raise UsageError(f"{picture.name}: the model reads text alone, no pictures", hint=NO_PICTURES)
+        return self.pictures.ids(picture)
+
+    def shown(self, ids: Iterable[int]) -> tuple[int, ...]:
+        """Ids with those of [IMG] and [IMG_BREAK] in the places of pictures."""
+        return tuple(ids if self.pictures is None else self.pictures.shown(ids))
 
     def _is_own(self, segment: Ids) -> bool:
         """Whether ids are of this vocabulary and decode to what the message says."""

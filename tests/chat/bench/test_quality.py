@@ -19,7 +19,8 @@ from chat.core.request import EngineOptions
 from chat.errors import ChatError
 from chat.inference import load_job
 from chat.inference.loaded_model import load_vocabulary
-from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.context import LlamaContext
+from chat.llama.context_settings import ContextSettings
 from chat.llama.hardware import HostResources
 from chat.llama.model import LoadSettings, Model
 from chat.prompts.segments import Mark, Text

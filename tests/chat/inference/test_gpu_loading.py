@@ -14,7 +14,8 @@ from chat.inference import batch_scheduler, load_job
 from chat.inference.batch_scheduler import BatchScheduler
 from chat.inference.loaded_model import load_model
 from chat.inference.response import reply
-from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.context import LlamaContext
+from chat.llama.context_settings import ContextSettings
 from chat.llama.hardware import HostResources
 from chat.llama.model import LoadSettings, Model
 

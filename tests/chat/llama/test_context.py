@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from chat.errors import EngineError, ModelError, UsageError
-from chat.llama.context import ContextSettings, LlamaContext
+from chat.llama.context import LlamaContext
+from chat.llama.context_settings import ContextSettings
 from chat.llama.model import LoadSettings, Model
 from tests.chat.conftest import WINDOWED
 from tests.chat.tiny_models import Array, forward
