@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import uuid
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant", "tool"]
 # the last three come from servers only, and are stored as "stop": earlier versions read no other word
 FinishReason = Literal["stop", "length", "interrupted", "tool_calls", "content_filter", "refusal"]
+PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")  # media types that are read
 STORED_REASONS: tuple[FinishReason, ...] = ("stop", "length", "interrupted")
 
 
@@ -55,6 +58,21 @@ class Picture:
     name: str = ""
     place: int = 0
     data: bytes = field(default=b"", compare=False, repr=False)
+
+    @classmethod
+    def of_file(cls, data: bytes, media_type: str, name: str, place: int = 0) -> Picture:
+        """The picture of a file's bytes."""
+        return cls(hashlib.sha256(data).hexdigest(), media_type, name, place, data)
+
+    @property
+    def data_url(self) -> str:
+        """The file as an address that holds it."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode()}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The picture as a JSON object, with its file as base64."""
+        plain = {"name": self.name, "media_type": self.media_type, "sha256": self.sha256, "place": self.place}
+        return plain | {"data": base64.b64encode(self.data).decode()}
 
 
 @dataclass(frozen=True)
@@ -116,6 +134,8 @@ class Message:
             plain["tool_call_id"] = self.tool_call_id
         if self.name:
             plain["name"] = self.name
+        if self.pictures:
+            plain["pictures"] = [picture.to_json() for picture in self.pictures]
         return plain
 
     @classmethod
@@ -130,6 +150,9 @@ class Message:
             tool_call_id=plain.get("tool_call_id", ""),
             name=plain.get("name", ""),
             reasoning=plain.get("reasoning", ""),
+            pictures=tuple(
+                Picture(**{**each, "data": base64.b64decode(each["data"])}) for each in plain.get("pictures", ())
+            ),
         )
 
 

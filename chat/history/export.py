@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -28,6 +29,8 @@ TEXT_WIDTH = 80  # columns of plain text
 
 _HEADINGS = {"system": "System", "user": "You", "assistant": "Assistant", "tool": "Tool"}
 _NOTES = {"interrupted": "(interrupted)", "length": "(cut off at the limit)"}
+_IMAGE = "<image>\n"
+_MARKED = re.compile(r"[\[\]\\\s]+")  # would end the text of a picture in Markdown
 _SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
 
@@ -91,7 +94,9 @@ def _markdown(record: SessionRecord, conversation: Conversation) -> str:
     parts = [f"# {_title(record, conversation)}", _about(record, conversation)]
     for section in _sections(conversation):
         reasoning = f"<details>\n<summary>Reasoning</summary>\n\n{section.reasoning}\n\n</details>"  # folded away
-        parts += [f"## {section.title}", reasoning if section.reasoning else "", section.text]
+        parts += [f"## {section.title}", reasoning if section.reasoning else ""]
+        parts += [f"![{_MARKED.sub(' ', name)}]({address})" for name, address in section.pictures]
+        parts.append(section.text)
         parts += map(_fenced, section.calls)
         parts += [f"*{section.note}*" if section.note else ""]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -105,6 +110,7 @@ def _text(record: SessionRecord, conversation: Conversation) -> str:
         parts.append(f"{section.title}\n{'-' * min(cell_width(section.title), TEXT_WIDTH)}")
         if section.reasoning:
             parts.append("\n".join(f"  | {line}".rstrip() for line in section.reasoning.strip("\n").splitlines()))
+        parts += [f"[{name}]" for name, _ in section.pictures]
         parts.append(_as_on_screen(section.text) if section.role == "assistant" else section.text)
         parts += [*map(_fenced, section.calls), section.note]
     return escape_control_characters("\n\n".join(part.strip("\n") for part in parts if part.strip("\n"))) + "\n"
@@ -137,6 +143,7 @@ def _sections(conversation: Conversation) -> list[PageSection]:
             message.content,
             tuple(_calls(message)),
             _NOTES.get(message.finish_reason or "", ""),
+            tuple((each.name, each.data_url) for each in message.pictures),
         )
         for message, source in _messages(conversation)
     ]
@@ -148,7 +155,10 @@ def _sharegpt(record: SessionRecord, conversation: Conversation) -> str:
         calls = _calls(message)
         if message.content or message.reasoning or not calls:
             more = {"reasoning": message.reasoning, "model": source}
-            turn = {"from": _SHAREGPT_NAMES[message.role], "value": message.content}
+            turn: dict[str, Any] = {"from": _SHAREGPT_NAMES[message.role], "value": message.content}
+            if message.pictures:  # as LLaVA marks them
+                turn["value"] = _IMAGE * len(message.pictures) + message.content
+                turn["images"] = [each.data_url for each in message.pictures]
             turns.append(turn | {name: value for name, value in more.items() if value})
         turns += [{"from": "function_call", "value": call} for call in calls]
     title = branch_title(record, conversation)

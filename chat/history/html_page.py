@@ -46,6 +46,7 @@ li pre code { background: none; padding: 0 }
 .table { overflow-x: auto } table { border-collapse: collapse }
 th, td { padding: .25em .7em; border-bottom: 1px solid var(--line); text-align: start; vertical-align: top }
 .left { text-align: left } .center { text-align: center } .right { text-align: right }
+img { max-width: 100%; max-height: 30rem; border-radius: .4rem }
 details { border-left: 3px solid var(--line); padding-left: .8em; margin: .6em 0; color: var(--dim) }
 summary { cursor: pointer } .note { font-style: italic }
 .magenta { color: var(--magenta) } .cyan { color: var(--cyan) }
@@ -76,7 +77,7 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
+_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class PageSection:
         text: the message.
         calls: the functions that an answer calls, each as JSON text.
         note: how an answer ended, if it was cut.
+        pictures: names and data URLs of a question's pictures.
     """
 
     role: str
@@ -100,6 +102,7 @@ class PageSection:
     text: str = ""
     calls: tuple[str, ...] = ()
     note: str = ""
+    pictures: tuple[tuple[str, str], ...] = ()
 
     @property
     def title(self) -> str:
@@ -131,6 +134,9 @@ def _section(section: PageSection) -> str:
     parts = [f"<h2>{escape(escape_line(section.heading))}{source}</h2>"]
     if section.reasoning:
         parts.append(f"<details><summary>Reasoning</summary>{text_html(section.reasoning)}</details>")
+    parts += [
+        f'<p><img src="{escape(address)}" alt="{escape(escape_line(name))}"></p>' for name, address in section.pictures
+    ]
     parts.append(markdown_html(section.text) if section.role == "assistant" else plain_html(section.text))
     parts += [code_html(call, "json") for call in section.calls]
     if section.note:

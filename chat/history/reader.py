@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Self
 from chat.errors import FileError
 from chat.history.connection import ResilientConnection
 from chat.history.records import SHORT_ID_LENGTH
-from chat.history.rows import NODE_COLUMNS, conversation_of, node_values, session_values
-from chat.history.schema import INSERT_SESSION, PUT_NODE
+from chat.history.rows import (
+    NODE_COLUMNS,
+    conversation_of,
+    node_values,
+    picture_hashes,
+    picture_values,
+    session_values,
+)
+from chat.history.schema import INSERT_SESSION, PUT_NODE, PUT_PICTURE
 from chat.history.search import find_hits
 from chat.history.session_lookup import (
     by_id,
@@ -36,6 +43,7 @@ EARLIER_BYTES = 1 << 20  # of memory, about, for the sessions that were in use b
 NODE_BYTES = 2000  # that a message takes besides its text, measured
 
 _SELECT_NODES = f"SELECT {', '.join(NODE_COLUMNS)}, streaming FROM nodes WHERE session = ? ORDER BY number"
+_SELECT_PICTURE = "SELECT sha256, data FROM pictures WHERE sha256 = ?"
 
 
 @dataclass
@@ -102,6 +110,7 @@ class SessionCache:
         connection.execute(INSERT_SESSION, session_values(record))
         for node, streaming in session.nodes.values():
             connection.execute(PUT_NODE, (session_id, *node_values(node), int(streaming), record.updated))
+        connection.executemany(PUT_PICTURE, picture_values(node for node, _ in session.nodes.values()))
 
     def restore_all(self, connection: sqlite3.Connection) -> None:
         """Store every session again."""
@@ -221,7 +230,9 @@ class HistoryReader:
 
         def transaction(connection: sqlite3.Connection) -> tuple[SessionRecord, Conversation]:
             record = by_id(connection, session_id)
-            return record, conversation_of(record, connection.execute(_SELECT_NODES, (session_id,)).fetchall())
+            rows = connection.execute(_SELECT_NODES, (session_id,)).fetchall()
+            found = (connection.execute(_SELECT_PICTURE, (each,)).fetchone() for each in picture_hashes(rows))
+            return record, conversation_of(record, rows, dict(row for row in found if row))
 
         with self._connection.lock:
             record, conversation = self._connection.read(transaction)

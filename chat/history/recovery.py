@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import time
@@ -11,8 +12,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from chat.history.records import SESSION_ID
-from chat.history.rows import NODE_COLUMNS, SESSION_COLUMNS, node_of
-from chat.history.schema import INSERT_SESSION, PUT_NODE, migrate, run_transaction
+from chat.history.rows import NODE_COLUMNS, PICTURE_COLUMNS, SESSION_COLUMNS, node_of
+from chat.history.schema import INSERT_SESSION, PUT_NODE, PUT_PICTURE, migrate, run_transaction
 from chat.history.sqlite_pages import PAGE_BYTES, SqlitePages, read_rows
 from chat.system.text_files import sync_folder
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 _SESSION_WIDTH = 1 + len(SESSION_COLUMNS)  # number
 # number, session; streaming, created. Columns of later versions stand at the end, and older rows lack them
 _NODE_WIDTH = 1 + 1 + len(NODE_COLUMNS) + 2
-_LATER_COLUMNS = ("reasoning", "details")
+_LATER_COLUMNS = ("reasoning", "details", "pictures")
+_PICTURE_WIDTH = 1 + len(PICTURE_COLUMNS)  # number
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def _copy_rows(damaged: Path, fresh: Path) -> tuple[int, int]:
     """Write every row that can be read to the new file `fresh`; returns the numbers of sessions and messages."""
     sessions: dict[int, tuple[Any, ...]] = {}
     nodes: dict[int, tuple[Any, ...]] = {}
-    tables = {_SESSION_WIDTH: sessions}
+    pictures: dict[int, tuple[Any, ...]] = {}
+    tables = {_SESSION_WIDTH: sessions, _PICTURE_WIDTH: pictures}
     tables |= {_NODE_WIDTH - missing: nodes for missing in range(len(_LATER_COLUMNS) + 1)}
     for number, values in read_rows(SqlitePages(damaged)):
         if len(values) in tables:
@@ -72,7 +75,15 @@ def _copy_rows(damaged: Path, fresh: Path) -> tuple[int, int]:
         new.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         migrate(new)
         in_order = [[rows[number] for number in sorted(rows)] for rows in (sessions, nodes)]
+        whole = [row for row in pictures.values() if _is_whole_picture(row)]
+        new.executemany(PUT_PICTURE, whole)
         return run_transaction(new, lambda connection: _insert_rows(connection, *in_order))
+
+
+def _is_whole_picture(row: tuple[Any, ...]) -> bool:
+    sha256, media_type, data = row
+    is_typed = isinstance(media_type, str) and isinstance(data, bytes)
+    return is_typed and hashlib.sha256(data).hexdigest() == sha256
 
 
 def _insert_rows(

@@ -7,7 +7,7 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from chat.history.rows import NODE_COLUMNS, SESSION_COLUMNS
+from chat.history.rows import NODE_COLUMNS, PICTURE_COLUMNS, SESSION_COLUMNS
 from chat.history.sqlite_pages import PAGE_BYTES
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     ("ALTER TABLE nodes ADD COLUMN reasoning TEXT NOT NULL DEFAULT ''",),
     ("ALTER TABLE nodes ADD COLUMN details TEXT NOT NULL DEFAULT ''",),
+    (
+        "ALTER TABLE nodes ADD COLUMN pictures TEXT NOT NULL DEFAULT ''",
+        """CREATE TABLE pictures (
+            number INTEGER PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE, media_type TEXT NOT NULL, data BLOB NOT NULL)""",
+    ),
 )
 SCHEMA = len(MIGRATIONS)
 
@@ -72,6 +77,12 @@ PUT_NODE = (
     f"INSERT INTO nodes (session, {', '.join(NODE_COLUMNS)}, streaming, created)"
     f" VALUES ({', '.join('?' * (len(NODE_COLUMNS) + 3))}) ON CONFLICT (session, id) DO UPDATE SET "
     + ", ".join(f"{column} = excluded.{column}" for column in _CHANGEABLE_COLUMNS)
+)
+
+PUT_PICTURE = f"INSERT OR IGNORE INTO pictures ({', '.join(PICTURE_COLUMNS)}) VALUES (?, ?, ?)"
+REMOVE_UNUSED_PICTURES = (
+    "DELETE FROM pictures WHERE NOT EXISTS"
+    " (SELECT 1 FROM nodes WHERE nodes.pictures <> '' AND instr(nodes.pictures, pictures.sha256))"
 )
 
 
@@ -218,7 +229,11 @@ def _check_tables(connection: sqlite3.Connection) -> None:
     Raises:
         DamagedError: they are not.
     """
-    tables = {"sessions": SESSION_COLUMNS, "nodes": ("number", "session", *NODE_COLUMNS, "streaming", "created")}
+    tables = {
+        "sessions": SESSION_COLUMNS,
+        "nodes": ("number", "session", *NODE_COLUMNS, "streaming", "created"),
+        "pictures": ("number", *PICTURE_COLUMNS),
+    }
     try:
         for table, columns in {**tables, "node_texts": ("content",), "session_texts": ("title",)}.items():
             connection.execute(f"SELECT {', '.join(columns)} FROM {table} LIMIT 0")

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, cast, get_args
 
 from chat.core.answer_details import AnswerDetails
-from chat.core.conversation import STORED_REASONS, Conversation, FinishReason, Message, Node, Role, ToolCall
+from chat.core.conversation import (
+    PICTURE_TYPES,
+    STORED_REASONS,
+    Conversation,
+    FinishReason,
+    Message,
+    Node,
+    Picture,
+    Role,
+    ToolCall,
+)
 from chat.core.token_ids import MAX_TOKEN_ID
 from chat.errors import DataError
 from chat.history.records import SessionRecord
@@ -18,6 +31,7 @@ from chat.system.terminal_text import escape_line
 FORMAT = "mistral-chat session"
 VERSION = 1
 EXPORT_HINT = "`mistral-chat sessions export SESSION -o FILE.json` writes one"
+_SHA256 = re.compile("[0-9a-f]{64}")
 # JSON allows these line ends in strings, but programs that read line by line split there.
 _LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 
@@ -172,7 +186,30 @@ def _message(item: dict[str, Any], where: str) -> Message:
         tool_call_id=_text(item, "tool_call_id", where),
         name=_text(item, "name", where),
         reasoning=_text(item, "reasoning", where),
+        pictures=tuple(
+            _picture(each, f"{where}.pictures[{number}]")
+            for number, each in enumerate(_typed(item, "pictures", list, where))
+        ),
     )
+
+
+def _picture(item: object, where: str) -> Picture:
+    """A picture whose file is in the export, or was lost before."""
+    if not isinstance(item, dict):
+        raise DataError(f"{where}: not an object")
+    media_type, place = _text(item, "media_type", where), item.get("place", 0)
+    if media_type not in PICTURE_TYPES:
+        raise DataError(f"{where}.media_type: `{escape_line(media_type)}` is not one of {', '.join(PICTURE_TYPES)}")
+    if type(place) is not int or place < 0:
+        raise DataError(f"{where}.place: not a number of characters")
+    try:
+        data = base64.b64decode(_text(item, "data", where), validate=True)
+    except ValueError as error:
+        raise DataError(f"{where}.data: not base64") from error
+    sha256 = _text(item, "sha256", where)
+    if not _SHA256.fullmatch(sha256) or (data and hashlib.sha256(data).hexdigest() != sha256):
+        raise DataError(f"{where}.sha256: is not the hash of its data")
+    return Picture(sha256, media_type, _text(item, "name", where), place, data)
 
 
 def _call(call: object, where: str) -> ToolCall:

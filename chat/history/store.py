@@ -13,8 +13,8 @@ from chat.errors import FileError, UsageError
 from chat.history.history_file import make_private
 from chat.history.reader import HistoryReader
 from chat.history.records import SESSION_ID, SessionRecord, checked_name, title_of
-from chat.history.rows import node_values, session_values, settings_json
-from chat.history.schema import INSERT_SESSION, PUT_NODE
+from chat.history.rows import node_values, picture_values, session_values, settings_json
+from chat.history.schema import INSERT_SESSION, PUT_NODE, PUT_PICTURE, REMOVE_UNUSED_PICTURES
 from chat.history.session_lookup import by_id, missing_session
 from chat.system.characters import whole_characters
 from chat.system.terminal_text import escape_line
@@ -118,6 +118,7 @@ class Store(HistoryReader):
                 raise _name_taken(record.name or "")
             for node in tree.nodes.values():
                 connection.execute(PUT_NODE, (record.id, *node_values(node), 0, now))
+            connection.executemany(PUT_PICTURE, picture_values(tree.nodes.values()))
             return by_id(connection, record.id)
 
         with self._connection.lock:
@@ -138,7 +139,7 @@ class Store(HistoryReader):
             raise _name_taken(name or "") from error
 
     def remove(self, session_id: str) -> None:
-        """Delete a session with its messages, search entries and saved states.
+        """Delete a session with its messages, search entries and saved states, and the pictures that no other has.
 
         Raises:
             FileError: the history or a saved state cannot be changed.
@@ -146,6 +147,7 @@ class Store(HistoryReader):
 
         def transaction(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM nodes WHERE session = ?", (session_id,))
+            connection.execute(REMOVE_UNUSED_PICTURES)
             connection.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
             for index in ("node_texts", "session_texts"):  # words of deleted rows stay in the index until it is merged
                 connection.execute(f"INSERT INTO {index}({index}) VALUES ('optimize')")
@@ -268,6 +270,7 @@ class Store(HistoryReader):
                 _update_session(connection, session_id, values)
             for row in rows:
                 connection.execute(PUT_NODE, (session_id, *row, int(streaming), now))
+            connection.executemany(PUT_PICTURE, picture_values(nodes))
             if title:
                 connection.execute("UPDATE sessions SET title = ? WHERE id = ? AND title = ''", (title, session_id))
             return by_id(connection, session_id)
@@ -305,9 +308,11 @@ def _model_columns(model: str, path: str) -> dict[str, str]:
 
 
 def _title_of(nodes: Iterable[Node]) -> str:
-    """The title that the first question makes; empty without one."""
-    questions = (node.message.content for node in nodes if node.message.role == "user")
-    return title_of(whole_characters(next(questions, "")))
+    """The title that the first question makes, by the names of its pictures if it has no text; empty without one."""
+    question = next((node.message for node in nodes if node.message.role == "user"), None)
+    if question is None:
+        return ""
+    return title_of(whole_characters(question.content or ", ".join(each.name for each in question.pictures)))
 
 
 def _name_taken(name: str) -> UsageError:

@@ -254,7 +254,7 @@ def test_a_newer_history_is_refused_and_not_changed(
         (notice,) = store.take_notices()
         assert (store.path, store.failed) == (None, True)
     assert notice.text == (
-        "the history cannot be used (its version, 9, is newer than 3, which this program knows):"
+        "the history cannot be used (its version, 9, is newer than 4, which this program knows):"
         " this chat is kept in memory only"
     )
     assert {file.name: file.read_bytes() for file in tmp_path.glob("history*")} == before

@@ -111,7 +111,7 @@ def test_an_old_history_gets_the_tables_of_a_new_one(tmp_path: Path) -> None:
         with open_store(path) as store:
             store.create(name="x", conversation=CONVERSATION)
     assert definitions(new) == definitions(old)
-    assert definitions(new)[2] == schema.SCHEMA == 3
+    assert definitions(new)[2] == schema.SCHEMA == 4
 
 
 def test_reasoning_is_stored_with_its_answer(tmp_path: Path) -> None:

@@ -364,7 +364,7 @@ def test_the_file_is_a_write_ahead_log_with_full_sync(tmp_path: Path) -> None:
     store = open_store(tmp_path / "history.db")
     pragmas = ("journal_mode", "synchronous", "busy_timeout", "user_version", "secure_delete", "foreign_keys")
     values = store._connection.read(lambda c: [c.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas])
-    assert values == ["wal", 2, 15_000, 3, 1, 1]
+    assert values == ["wal", 2, 15_000, 4, 1, 1]
     with closing(sqlite3.connect(tmp_path / "history.db")) as other:
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
