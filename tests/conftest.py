@@ -24,7 +24,13 @@ from tests.program import Popen
 # Two workers of tests share two cores; threads of numpy's library spin while they wait. It is read at the import.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-ENGINE_FIXTURES = {"make_once", "open_decoder", "open_engine", "tried_out"}  # models are made for engines alone
+ENGINE_FIXTURES = {
+    "seeing_model",
+    "make_once",
+    "open_decoder",
+    "open_engine",
+    "tried_out",
+}  # models are made for engines alone
 SERVER_FIXTURES = {"python_server", "servers_folder"}
 
 Make = Callable[[str, Callable[[Path], object]], Path]
@@ -198,6 +204,26 @@ def thinker(make_once: Make) -> Callable[[str], Path]:
         return make_once(f"thinkers/{version}.gguf", write)
 
     return thinker_of
+
+
+@pytest.fixture(scope="session")
+def seeing_model(make_once: Make) -> Callable[..., Path]:
+    """A tiny model that sees, by the kind of `tests.chat.seeing`, with its picture encoder beside it."""
+
+    def model_of(kind: str = "small3") -> Path:
+        from convert.draft import ConversionOptions
+        from convert.pipeline import convert
+        from tests.chat.seeing import checkpoint_kind, make_folder, write_encoder
+
+        def write(path: Path) -> None:
+            folder = make_folder(path.with_suffix(""), kind)
+            convert(ConversionOptions(folder, path, "F32", show_progress=False))
+
+        model = make_once(f"seeing/{kind}.gguf", write)
+        make_once(f"seeing/mmproj-{kind}-F32.gguf", lambda path: write_encoder(path, checkpoint_kind(kind)))
+        return model
+
+    return model_of
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,8 @@ def _local(settings: Settings, prompt: Prompt | None, *, keeps_states: bool) -> 
             f"the prompt has {prompt.length:,} bytes, and the guide takes short questions only",
             hint="`-m` names a full model",
         )
+    if prompt is not None and not prompt.pictures and settings.mmproj == "auto":
+        options = replace(options, mmproj=None)  # it needs no memory then
     if prompt is not None and folder is None:  # a saved state leaves little to read
         options = replace(options, first_prompt_bytes=prompt.length)
     log_file = settings.log_file or (STDERR if settings.verbose else None)

@@ -109,7 +109,9 @@ def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> P
         output.note(warning)
     if settings.raw:
         return Prompt(text=question.text)
-    conversation = Conversation(system=request_builder.system_prompt(settings)).add(Message("user", question.text))
+    conversation = Conversation(system=request_builder.system_prompt(settings)).add(
+        Message("user", question.text, pictures=question.pictures)
+    )
     return Prompt.of_conversation(conversation)
 
 
@@ -122,7 +124,7 @@ def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output:
         output.note_unnamed_model(resolved_here)
         for warning in (*question.warnings, *(notice.text for notice in session.store.take_notices())):
             output.note(warning)
-        messages = _new_messages(words, question.text, settings, session.conversation)
+        messages = _new_messages(words, question, settings, session.conversation)
         with (
             _open_tools(settings, output) as (tools, loop),
             open_backend(settings, keeps_states=True) as backend,
@@ -154,7 +156,7 @@ def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output:
 
 
 def _new_messages(
-    words: Sequence[str], text: str, settings: Settings, conversation: Conversation
+    words: Sequence[str], question: InputText, settings: Settings, conversation: Conversation
 ) -> tuple[Message, ...]:
     """The messages before the answer: a question, or the results of all open tool calls.
 
@@ -167,7 +169,7 @@ def _new_messages(
         return (*(not_run(call).message() for call in conversation.pending_calls()), Message("user", text))
     if not settings.tool_result:
         check_no_pending_calls(conversation, "--tool-result TEXT")
-        return (Message("user", text),)
+        return (Message("user", question.text, pictures=question.pictures),)
     if words:
         raise UsageError("a prompt cannot be used together with `--tool-result`", hint="give the results first")
     results = result_messages(conversation, settings.tool_result)

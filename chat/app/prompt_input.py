@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat.documents.document import pictures_of, texts_of
 from chat.documents.open_document import open_document, text_of_stdin
 from chat.documents.plain_text import InputText, decode
 from chat.documents.selection import Selection
@@ -44,11 +45,18 @@ def read_prompt(words: Sequence[str], settings: Settings, environment: Environme
         may_be_empty=has_template,
         selection=partial(Selection, model=searching_model(settings)) if settings.find else None,
     )
-    return InputText(PromptTemplate(settings).fill(composed.text), composed.warnings)
+    if composed.pictures and settings.raw:
+        raise UsageError("pictures need a prompt format, but `--raw` has none", hint="leave out `--raw`")
+    return InputText(PromptTemplate(settings).fill(composed.text), composed.warnings, composed.pictures)
 
 
 class BatchPrompt:
-    """Completes each prompt of a batch with what all share: attached files before it, the argument after it."""
+    """Completes each prompt of a batch with what all share: attached files before it, the argument after it.
+
+    Attributes:
+        pictures: that are attached to each prompt.
+        warnings: about the files.
+    """
 
     def __init__(self, words: Sequence[str], settings: Settings, environment: Environment) -> None:
         """Read what is shared.
@@ -62,8 +70,12 @@ class BatchPrompt:
             raise UsageError("stdin cannot be both the batch and an attached file")
         stdin = environment.read_stdin() if "-" in settings.file else b""
         documents = open_all(settings.file, stdin)
-        self._selection = Selection(documents, searching_model(settings)) if settings.find else None
-        self._before = "" if self._selection else without_escaped_bytes(_fenced(documents))
+        self.pictures = pictures_of(documents)
+        if self.pictures and settings.raw:
+            raise UsageError("pictures need a prompt format, but `--raw` has none", hint="leave out `--raw`")
+        texts = texts_of(documents)
+        self._selection = Selection(texts, searching_model(settings)) if settings.find and texts else None
+        self._before = "" if self._selection else without_escaped_bytes(_fenced(texts))
         self._after = " ".join(words)
         self._template = PromptTemplate(settings)
         self.warnings = tuple(warning for document in documents for warning in document.warnings)
@@ -159,7 +171,9 @@ def compose(
     piped = InputText("") if "-" in files else text_of_stdin(stdin)
     typed = " ".join(words)
     warnings = [warning for document in documents for warning in document.warnings]
-    if selection is not None:
+    pictures = (*pictures_of(documents), *piped.pictures)
+    documents = texts_of(documents)
+    if selection is not None and (documents or not pictures):
         question = "\n".join((piped.text, typed))
         if not question.strip():
             raise UsageError("`--find` needs a question", hint='`mistral-chat -f FILE --find "question"`')
@@ -174,9 +188,9 @@ def compose(
     else:
         parts = [before, piped.text.strip("\r\n"), typed]
     text = "\n\n".join(part for part in parts if part)
-    if not text.strip() and not may_be_empty:
+    if not text.strip() and not pictures and not may_be_empty:
         raise UsageError("the prompt is empty", hint='`mistral-chat "question"`, or pipe text in')
-    return InputText(without_escaped_bytes(text), (*warnings, *piped.warnings))
+    return InputText(without_escaped_bytes(text), (*warnings, *piped.warnings), pictures)
 
 
 def searching_model(settings: Settings) -> Path | None:
@@ -205,7 +219,8 @@ def open_all(names: Sequence[str], stdin: bytes) -> list[Document]:
     size = 0
     for name in names:
         documents.append(open_document(name, stdin))
-        size += len(documents[-1].all_text())
+        picture = documents[-1].picture
+        size += len(documents[-1].all_text()) + (len(picture.data) if picture else 0)
         if size > MOST_TEXT_BYTES:
             raise ContextError(f"the files together are larger than the limit of {MOST_TEXT_BYTES >> 20} MiB")
     return documents

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
 from chat.errors import ModelError, UsageError, reason_text
+from chat.models.projector import find_projector
 from chat.prompts.json_schema import KEYWORDS
 from chat.system.paths import expand_path
 from chat.system.text_files import can_be_read, is_file, read_text
@@ -49,7 +50,7 @@ def engine_options(settings: Settings, model_path: Path, *, session: bool, state
 
     Raises:
         UsageError: values that contradict each other or are no numbers.
-        ModelError: the draft model is missing.
+        ModelError: the draft model or the picture encoder is missing.
     """
     if settings.kv_type in ("q8_0", "q4_0") and settings.flash_attention == "off":
         raise UsageError(
@@ -67,6 +68,7 @@ def engine_options(settings: Settings, model_path: Path, *, session: bool, state
         repack=settings.repack,
         mlock=settings.mlock,
         lora=tuple(_adapter(text) for text in settings.lora),
+        mmproj=_mmproj(settings.mmproj, model_path),
         draft=_draft(settings.draft),
         prompt_format=settings.prompt_format,
         needs_format=not settings.raw and settings.raw_ids is None,
@@ -178,6 +180,23 @@ def _adapter(text: str) -> tuple[str, float]:
             raise UsageError(f"the scale of --lora must be from -{LARGEST_SCALE} to {LARGEST_SCALE}, not {scale[:40]}")
         return path, number
     return text, 1.0
+
+
+def _mmproj(value: str, model_path: Path) -> str | None:
+    """The picture encoder's file: the one that is named, or that belongs to the model; None for none.
+
+    Raises:
+        ModelError: there is no such file.
+    """
+    if value == "off":
+        return None
+    if value == "auto":
+        found = find_projector(model_path)
+        return str(found) if found else None
+    path = expand_path(value)
+    if not is_file(str(path)):
+        raise ModelError(f"{value}: no such file", hint="`--mmproj` must be auto, off, or the model's mmproj GGUF file")
+    return str(path)
 
 
 def _draft(value: str) -> str:

@@ -18,6 +18,7 @@ from chat.core.conversation import Conversation
 from chat.errors import ModelError, UsageError
 from chat.models.last_used import with_last_model
 from chat.models.resolve import resolve
+from chat.system.paths import expand_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +30,14 @@ if TYPE_CHECKING:
 
 ORIGIN = "session"
 BY_COMMAND = ("/set", "/preset", "/model", "/system")  # origins of what commands set in a session
-OF_THE_MODEL = ("remote", "remote_model", "lora", "prompt_format", "effort")  # dropped when another model is chosen
+OF_THE_MODEL = (
+    "remote",
+    "remote_model",
+    "lora",
+    "mmproj",
+    "prompt_format",
+    "effort",
+)  # dropped when another model is chosen
 OF_THE_CONTEXT = ("context", "window", "overflow")
 
 
@@ -123,6 +131,8 @@ def _json_value(name: str, value: Any) -> Any:
 
     if name == "lora":
         return [_absolute_adapter(adapter) for adapter in value]
+    if name == "mmproj" and value not in ("auto", "off"):
+        return str(expand_path(value).absolute())
     return list(value) if isinstance(value, tuple) else public_value(name, value)
 
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat.app import request_builder
+from chat.app.prompt_input import open_all
 from chat.batch.files import LongLine
 from chat.config.conflicts import check_conflicts, superseded_by
 from chat.config.option_types import checked, option_specs
 from chat.config.options import Group
-from chat.core.conversation import Conversation, Message, ToolCall
+from chat.core.conversation import Conversation, Message, Picture, ToolCall
 from chat.core.request import Prompt, Request
+from chat.documents.document import pictures_of, texts_of
+from chat.documents.kinds import HEAD_BYTES, picture_type
 from chat.errors import ChatError, ContextError, DataError, as_chat_error, reason_text
 from chat.prompts.tools_json import check_keys, with_parameters
-from chat.system.text_files import MOST_TEXT_BYTES
+from chat.system.terminal_text import escape_line
+from chat.system.text_files import MOST_TEXT_BYTES, can_be_read
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from chat.config.options import Settings
+    from chat.documents.document import Document
 
 OPTIONS = frozenset(
     {
@@ -34,6 +41,7 @@ OPTIONS = frozenset(
 )
 ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = frozenset({"role", "content", "reasoning", "reasoning_content", "tool_calls", "tool_call_id", "name"})
+_DATA_URL = re.compile(r"data:[\w/+.;=-]*;base64,(?P<data>.*)", re.DOTALL)
 CompletePrompt = Callable[[str], str]  # puts a prompt into the template and adds the attached files
 
 
@@ -55,8 +63,13 @@ class BatchRecord:
 class RecordReader:
     """Reads lines as records under the settings of the run."""
 
-    def __init__(self, settings: Settings, complete: CompletePrompt) -> None:
+    def __init__(self, settings: Settings, complete: CompletePrompt, pictures: tuple[Picture, ...] = ()) -> None:
         """Read the functions of `--tools`.
+
+        Args:
+            settings: of the run.
+            complete: adds the files of the run to a prompt.
+            pictures: that are attached to each prompt.
 
         Raises:
             FileError: the file cannot be read.
@@ -64,6 +77,7 @@ class RecordReader:
         """
         self._settings = settings
         self._complete = complete
+        self._pictures = pictures
         self._tools = request_builder.read_tools(settings)
 
     def read(self, number: int, line: str) -> BatchRecord:
@@ -79,28 +93,57 @@ class RecordReader:
                 raise DataError(f"line {number}: must be a string or an object")
             record_id = plain.pop("id", number)
             tools = _tools(plain.pop("tools", None), number)
+            files = _files(plain, number)
             settings = _record_settings(plain, self._settings, number)
             # The messages are checked even if `--raw` refuses them afterwards
-            conversation = self._conversation(plain, request_builder.system_prompt(settings), number)
-            prompt = self._raw_prompt(plain, number) if settings.raw else Prompt.of_conversation(conversation)
+            conversation = self._conversation(plain, files, request_builder.system_prompt(settings), number)
+            prompt = self._raw_prompt(plain, files, number) if settings.raw else Prompt.of_conversation(conversation)
             request = request_builder.build_request(prompt, settings, tools=self._tools if tools is None else tools)
             return BatchRecord(record_id, request, fails_when_cut=settings.fails_when_cut)
         except Exception as error:  # whatever a line holds, the others are answered
             return BatchRecord(record_id, error=as_chat_error(error))
 
-    def _conversation(self, plain: Mapping[str, Any], system: str | None, number: int) -> Conversation:
+    def _conversation(
+        self, plain: Mapping[str, Any], files: Sequence[Document], system: str | None, number: int
+    ) -> Conversation:
         if ("prompt" in plain) == ("messages" in plain):
             raise DataError(f"line {number}: needs either `prompt` or `messages`")
         if "prompt" in plain:
             if not isinstance(plain["prompt"], str) or not plain["prompt"].strip():
                 raise DataError(f"line {number}: `prompt` must be a string")
-            return Conversation(system).add(Message("user", self._complete(plain["prompt"])))
+            pictures = (*self._pictures, *pictures_of(files))
+            return Conversation(system).add(Message("user", self._prompt(plain, files), pictures=pictures))
+        if files:
+            raise DataError(f"line {number}: `files` go with `prompt`, not with `messages`")
         return conversation_of(plain["messages"], system, number)
 
-    def _raw_prompt(self, plain: Mapping[str, Any], number: int) -> Prompt:
+    def _prompt(self, plain: Mapping[str, Any], files: Sequence[Document]) -> str:
+        """The text of a prompt with its files before it."""
+        parts = [*(document.fenced() for document in texts_of(files)), plain["prompt"]]
+        return self._complete("\n\n".join(parts))
+
+    def _raw_prompt(self, plain: Mapping[str, Any], files: Sequence[Document], number: int) -> Prompt:
         if "messages" in plain:
             raise DataError(f"line {number}: `messages` need a template, but `--raw` has none")
-        return Prompt(text=self._complete(plain["prompt"]))
+        if pictures_of(files):
+            raise DataError(f"line {number}: pictures need a prompt format, but `--raw` has none")
+        return Prompt(text=self._prompt(plain, files))
+
+
+def _files(plain: dict[str, Any], number: int) -> list[Document]:
+    """The files that a record attaches: files alone, for a line must not run a command or ask another machine.
+
+    Raises:
+        DataError: it is no list of names, or a file cannot be attached.
+        FileError: a file cannot be read.
+    """
+    names = _list(plain.pop("files", None), f"line {number}: `files`")
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(f"line {number}: `files` must be a list of names")
+    for name in names:
+        if not can_be_read(name):
+            raise DataError(f"line {number}: there is no file {escape_line(name)!r}")
+    return open_all(names, b"")
 
 
 def conversation_of(messages: Any, system: str | None, number: int) -> Conversation:
@@ -138,14 +181,46 @@ def _message(plain: Any, place: str) -> Message:
     if reasoning and role != "assistant":
         raise DataError(f"{place}: only a message of the assistant has reasoning")
     content = plain.get("content")
+    pictures: tuple[Picture, ...] = ()
+    if role == "user" and isinstance(content, list):
+        content, pictures = _parts(content, place)
     if content is None and (calls or reasoning):
         content = ""
     if role == "tool" and not isinstance(content, str) and content is not None:
         content = json.dumps(content, ensure_ascii=False)
     if not isinstance(content, str):
-        raise DataError(f"{place}: `content` must be a string")
+        raise DataError(f"{place}: `content` must be a string, or parts of a user's message")
     call_id, name = (_text(plain, key, place) for key in ("tool_call_id", "name"))
-    return Message(role, content, tool_calls=calls, tool_call_id=call_id, name=name, reasoning=reasoning)
+    return Message(
+        role, content, tool_calls=calls, tool_call_id=call_id, name=name, reasoning=reasoning, pictures=pictures
+    )
+
+
+def _parts(content: list[Any], place: str) -> tuple[str, tuple[Picture, ...]]:
+    """The text and the pictures of a content in parts, as OpenAI's clients write it; pictures as data URLs."""
+    text = ""
+    pictures: list[Picture] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            text += part["text"]
+        elif kind == "image_url":
+            address = part.get("image_url")
+            address = address.get("url") if isinstance(address, dict) else address
+            found = _DATA_URL.match(address) if isinstance(address, str) else None
+            if found is None:
+                raise DataError(f"{place}: a picture must be a data URL", hint="`files` attaches a file by its name")
+            try:
+                data = base64.b64decode(found["data"], validate=True)
+            except ValueError as error:
+                raise DataError(f"{place}: a picture's data URL is not base64") from error
+            media_type = picture_type(data[:HEAD_BYTES])
+            if not media_type:
+                raise DataError(f"{place}: a picture is not PNG, JPEG, WebP, GIF or BMP")
+            pictures.append(Picture.of_file(data, media_type, f"picture {len(pictures) + 1}", len(text)))
+        else:
+            raise DataError(f"{place}: a part of `content` must be of type text or image_url")
+    return text, tuple(pictures)
 
 
 def _tool_call(plain: Any, place: str) -> ToolCall:

@@ -61,7 +61,7 @@ def answer_batch(words: Sequence[str], resolved: ResolvedSettings, environment: 
     output.note_unnamed_model(resolved)
     for warning in complete.warnings:
         output.note(warning)
-    reader = RecordReader(settings, complete)
+    reader = RecordReader(settings, complete, complete.pictures)
     with closing(complete), open_backend(settings) as backend:
         if settings.dry_run:
             return _run(reader, output, lambda records: _rendered_results(backend, records))

@@ -71,6 +71,10 @@ class Settings:
         (), "--lora", group=Group.MODEL, metavar="PATH[:SCALE]",
         help="Adapter GGUF to add, with a scale; may be given several times.",
     )  # fmt: skip
+    mmproj: str = _option(
+        "auto", "--mmproj", group=Group.MODEL, metavar="auto|off|FILE",
+        help="GGUF by which the model sees pictures; auto is the one that belongs to the model's file.",
+    )  # fmt: skip
     prompt_format: str | None = _option(
         None, "--prompt-format", group=Group.MODEL, metavar="NAME",
         help="Instruct format, instead of the one the file names: v1, v2, v3, v3-tekken, v7, ...",
@@ -110,8 +114,8 @@ class Settings:
     )  # fmt: skip
     file: tuple[str, ...] = _option(
         (), "-f", "--file", group=Group.PROMPT, metavar="FILE", persistent=False,
-        help="Attach a text, a document (PDF, DOCX, EPUB, HTML, e-mail, notebook), a folder, an https:// page or the "
-        "output of a '!command'; may be given several times; - is stdin.",
+        help="Attach a text, a picture, a document (PDF, DOCX, EPUB, HTML, e-mail, notebook), a folder, an https:// "
+        "page or the output of a '!command'; may be given several times; - is stdin.",
     )  # fmt: skip
     find: bool = _option(
         False, "--find", group=Group.PROMPT, persistent=False, live=True, needs=("file",),

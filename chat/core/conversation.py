@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant", "tool"]
 # the last three come from servers only, and are stored as "stop": earlier versions read no other word
 FinishReason = Literal["stop", "length", "interrupted", "tool_calls", "content_filter", "refusal"]
+MOST_PICTURE_BYTES = 32 << 20  # of a picture's file
 PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")  # media types that are read
 STORED_REASONS: tuple[FinishReason, ...] = ("stop", "length", "interrupted")
 
@@ -102,6 +103,11 @@ class Message:
     name: str = ""
     reasoning: str = ""
     pictures: tuple[Picture, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The text, or the names of the pictures where there is none."""
+        return self.content or ", ".join(picture.name for picture in self.pictures)
 
     def parts(self) -> tuple[str | Picture, ...]:
         """The text and the pictures in their order, without empty texts."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from chat.system.characters import fence_around
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chat.core.conversation import Picture
 
 
 class Place(NamedTuple):
@@ -28,6 +33,7 @@ class Document:
         places: where its pages begin; empty if it has none.
         warnings: what could not be read, and what else the user should know.
         parts: the files of a folder, whose own text is a tree of them.
+        picture: of a file that is a picture, which has no text.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Document:
     places: tuple[Place, ...] = ()
     warnings: tuple[str, ...] = ()
     parts: tuple[Document, ...] = ()
+    picture: Picture | None = None
 
     def all_text(self) -> str:
         """The text, and that of its parts."""
@@ -49,3 +56,13 @@ class Document:
         body = self.text if self.text.endswith("\n") else self.text + "\n"
         block = f"{self.kind} `{self.name}`:\n{fence}{self.language}\n{body}{fence}"
         return "\n\n".join([block, *(part.fenced() for part in self.parts)])
+
+
+def texts_of(documents: Sequence[Document]) -> list[Document]:
+    """The documents that are no pictures."""
+    return [document for document in documents if document.picture is None]
+
+
+def pictures_of(documents: Sequence[Document]) -> tuple[Picture, ...]:
+    """The pictures among documents."""
+    return tuple(document.picture for document in documents if document.picture is not None)

@@ -116,8 +116,9 @@ class _Walk:
             if size > MOST_FILE_BYTES:
                 return self._without(path, f"over {MOST_FILE_BYTES >> 20} MiB", size)
             data = _read(path)
-            if kind_of(data[:HEAD_BYTES], path.name) is not Kind.TEXT:
-                return self._without(path, "document", size)
+            kind = kind_of(data[:HEAD_BYTES], path.name)
+            if kind is not Kind.TEXT:
+                return self._without(path, "picture" if kind is Kind.PICTURE else "document", size)
         except OSError:
             return self._without(path, "unreadable")
         except DataError:

@@ -19,20 +19,24 @@ class Kind(StrEnum):
     HTML = "HTML"
     NOTEBOOK = "notebook"
     MAIL = "e-mail"
+    PICTURE = "picture"
 
 
-_PICTURE = "pictures cannot be sent to the model; describe it in words"
+_PICTURE = "PNG, JPEG, WebP, GIF and BMP can be read: save it as one of them"
 _UNPACK = "unpack it and attach the files in it"
 _SOUND = "write down what is said"
 _SAVE = "save it as DOCX or PDF"
 
+# magic bytes, where they stand, media type
+_PICTURES: tuple[tuple[bytes, int, str], ...] = (
+    (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
+    (b"\xff\xd8\xff", 0, "image/jpeg"),
+    (b"GIF8", 0, "image/gif"),
+    (b"WEBP", 8, "image/webp"),
+    (b"BM", 0, "image/bmp"),
+)
 # magic bytes, where they stand, what it is, and what to do instead
 _REFUSED: tuple[tuple[bytes, int, str, str | None], ...] = (
-    (b"\x89PNG\r\n\x1a\n", 0, "a PNG picture", _PICTURE),
-    (b"\xff\xd8\xff", 0, "a JPEG picture", _PICTURE),
-    (b"GIF8", 0, "a GIF picture", _PICTURE),
-    (b"WEBP", 8, "a WebP picture", _PICTURE),
-    (b"BM", 0, "a BMP picture", _PICTURE),
     (b"II*\0", 0, "a TIFF picture", _PICTURE),
     (b"MM\0*", 0, "a TIFF picture", _PICTURE),
     (b"ftypavif", 4, "an AVIF picture", _PICTURE),
@@ -70,6 +74,23 @@ _KIND_OF_SUFFIX = {
 _TEXT_LIKE = (b"BM", b"MZ", b"BZh", b"ID3", b"GIF8", b"GGUF")  # a text can begin so, too
 
 
+def _is_binary(head: bytes) -> bool:
+    return b"\0" in head and not head.startswith(UTF_16_MARKS)
+
+
+def picture_type(head: bytes) -> str:
+    """The media type of a picture that can be read, by its first bytes; empty for anything else."""
+    is_binary = _is_binary(head)
+    return next(
+        (
+            media_type
+            for magic, offset, media_type in _PICTURES
+            if head[offset : offset + len(magic)] == magic and (is_binary or magic not in _TEXT_LIKE)
+        ),
+        "",
+    )
+
+
 def kind_of(head: bytes, name: str, suffix: str = "") -> Kind:
     """What the first bytes are the beginning of.
 
@@ -85,7 +106,9 @@ def kind_of(head: bytes, name: str, suffix: str = "") -> Kind:
         return Kind.PDF
     if head.startswith((b"PK\3\4", b"PK\5\6")):
         return Kind.ZIP
-    is_binary = b"\0" in head and not head.startswith(UTF_16_MARKS)
+    if picture_type(head):
+        return Kind.PICTURE
+    is_binary = _is_binary(head)
     for magic, offset, what, hint in _REFUSED:
         if head[offset : offset + len(magic)] == magic and (is_binary or magic not in _TEXT_LIKE):
             raise DataError(f"{name}: is {what}, not text", hint=hint)

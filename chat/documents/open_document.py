@@ -7,8 +7,9 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from chat.documents.document import Document, Place
-from chat.documents.kinds import HEAD_BYTES, Kind, kind_of
+from chat.documents.document import Document, Place, pictures_of
+from chat.documents.kinds import HEAD_BYTES, Kind, kind_of, picture_type
+from chat.documents.pictures import picture_document
 from chat.documents.plain_text import InputText, decode
 from chat.errors import ContextError, DataError, EngineError
 from chat.system.text_files import can_be_read, read_bytes
@@ -58,12 +59,14 @@ def open_document(name: str, stdin: bytes = b"") -> Document:
 
 
 def text_of_stdin(data: bytes) -> InputText:
-    """What was piped in: a text as it is, or the text of a PDF, a Word document or an EPUB.
+    """What was piped in: a text as it is, a picture, or the text of a PDF, a Word document or an EPUB.
 
     Raises:
         DataError: it is a document that cannot be read.
         FileError: what reads it is not installed.
     """
+    if picture_type(data[:HEAD_BYTES]):
+        return InputText("", pictures=pictures_of([_document(data, "stdin", "stdin", is_named=False)]))
     if not data.startswith((b"%PDF-", b"PK\3\4")):
         return decode(data, "stdin")
     document = _document(data, "stdin", "stdin", is_named=False)
@@ -83,6 +86,8 @@ def _read_page(address: str) -> Document:
     last = address.partition("?")[0].partition("#")[0].rpartition("/")[2]
     suffix = _SUFFIX_OF_MEDIA.get(media) or ("" if media.startswith("text/") else Path(last).suffix)
     document = _document(data, address, address, suffix=suffix)
+    if document.picture is not None:
+        return document
     kind = "Page" if document.language == MARKDOWN else "File"
     return Document(address, document.text, address, kind, document.language, document.places, document.warnings)
 
@@ -97,6 +102,8 @@ def _document(data: bytes, name: str, source: str, *, suffix: str | None = None,
     kind = kind_of(
         data[:HEAD_BYTES], name, suffix=(Path(name).suffix if suffix is None else suffix) if is_named else ""
     )
+    if kind is Kind.PICTURE:
+        return picture_document(data, name, source)
     if kind is Kind.TEXT:
         content = decode(data, name)
         ending = Path(name).suffix.removeprefix(".") if suffix is None else ""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from chat.documents.kinds import UTF_16_MARKS
+
+if TYPE_CHECKING:
+    from chat.core.conversation import Picture
 
 
 @dataclass(frozen=True)
 class InputText:
-    """A text, and warnings about how it was read."""
+    """A text, warnings about how it was read, and the pictures that come with it."""
 
     text: str
     warnings: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
 
 
 def decode(data: bytes, name: str) -> InputText:

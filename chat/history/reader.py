@@ -54,7 +54,8 @@ class _CachedSession:
     def bytes(self) -> int:
         """About how much memory it takes."""
         messages = [node.message for node, _ in self.nodes.values()]
-        return sum(NODE_BYTES + len(message.content) + len(message.reasoning) for message in messages)
+        texts = sum(NODE_BYTES + len(message.content) + len(message.reasoning) for message in messages)
+        return texts + sum(len(picture.data) for message in messages for picture in message.pictures)
 
 
 class SessionCache:

@@ -82,7 +82,7 @@ def branch_title(record: SessionRecord, conversation: Conversation) -> str:
     """The title of the branch that is shown: the session's, unless the branch begins with another question."""
     first = next((node for node in conversation.nodes.values() if node.message.role == "user"), None)
     shown = next((node for node in conversation.path() if node.message.role == "user"), None)
-    return record.title if shown is None or shown is first else title_of(shown.message.content)
+    return record.title if shown is None or shown is first else title_of(shown.message.summary)
 
 
 def checked_name(name: str) -> str:

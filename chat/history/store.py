@@ -312,7 +312,7 @@ def _title_of(nodes: Iterable[Node]) -> str:
     question = next((node.message for node in nodes if node.message.role == "user"), None)
     if question is None:
         return ""
-    return title_of(whole_characters(question.content or ", ".join(each.name for each in question.pictures)))
+    return title_of(whole_characters(question.summary))
 
 
 def _name_taken(name: str) -> UsageError:

@@ -12,6 +12,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from chat.core.conversation import MOST_PICTURE_BYTES
 from chat.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MOST_BYTES = 32 << 20  # of a file
 MOST_PIXELS = 120_000_000  # decoded, that takes about a gigabyte for a moment
 LONGEST_SIDE = 65_500  # pixels
 MOST_SECONDS = 20.0
@@ -59,8 +59,8 @@ def decode_picture(data: bytes, name: str, size_of: Callable[[int, int], tuple[i
     """
     if not data:
         raise DataError(f"{name}: the picture's file is empty")
-    if len(data) > MOST_BYTES:
-        raise DataError(f"{name}: the picture's file is larger than the limit of {MOST_BYTES >> 20} MiB")
+    if len(data) > MOST_PICTURE_BYTES:
+        raise DataError(f"{name}: the picture's file is larger than the limit of {MOST_PICTURE_BYTES >> 20} MiB")
     if data.count(_SCAN) > MOST_SCANS and data.startswith(b"\xff\xd8"):
         raise DataError(f"{name}: the picture has more than {MOST_SCANS} scans")
     try:

@@ -35,6 +35,7 @@ _LM_STUDIO_DEPTH = 3  # publisher/repository/file
 _MANIFEST_DEPTH = 5  # registry/owner/name/tag; one more where the name has a slash
 _LEAST_PARTS = 3
 _MODEL_LAYER, _ADAPTER_LAYER = "application/vnd.ollama.image.model", "application/vnd.ollama.image.adapter"
+_PROJECTOR_LAYER = "application/vnd.ollama.image.projector"
 _DEFAULT_REGISTRY, _DEFAULT_OWNER = "registry.ollama.ai", "library"
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
@@ -135,6 +136,15 @@ def ollama_file(name: str) -> LocalFile | None:
     return None
 
 
+def ollama_projectors(model: Path) -> tuple[Path, ...]:
+    """The picture encoders that Ollama's manifests name together with a model's file."""
+    store = model.parent.parent
+    for manifest in _walk(store / "manifests", _MANIFEST_DEPTH):
+        if _model_blob(manifest, store) == model:
+            return tuple(blob for digest in _layers(manifest, _PROJECTOR_LAYER) if (blob := _blob(digest, store)))
+    return ()
+
+
 def ollama_stores() -> tuple[Path, ...]:
     """The folders of Ollama's models: OLLAMA_MODELS alone if it is set, else the user's and the service's."""
     if named := os.environ.get("OLLAMA_MODELS"):
@@ -199,16 +209,25 @@ def _gguf_files(folder: Path, depth: int) -> list[Path]:
 
 def _model_blob(manifest: Path, store: Path) -> Path | None:
     """The GGUF of a manifest; None where there is none, or where it is not the whole model."""
+    models = _layers(manifest, _MODEL_LAYER)
+    return _blob(models[0], store) if models and not _layers(manifest, _ADAPTER_LAYER) else None
+
+
+def _layers(manifest: Path, kind: str) -> list[str]:
+    """The digests of the layers of one kind; none where the manifest cannot be read."""
     try:
         if manifest.stat().st_size > MAX_MANIFEST_BYTES:
-            return None
+            return []
         layers = json.loads(manifest.read_bytes())["layers"]
-        digests = {kind: [layer["digest"] for layer in layers if layer["mediaType"] == kind] for kind in
-                   (_MODEL_LAYER, _ADAPTER_LAYER)}  # fmt: skip
-        digest = _DIGEST.fullmatch(digests[_MODEL_LAYER][0])
+        return [str(layer["digest"]) for layer in layers if layer["mediaType"] == kind]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
-    if digest is None or digests[_ADAPTER_LAYER]:
+        return []
+
+
+def _blob(text: str, store: Path) -> Path | None:
+    """The file of a digest, if it is there."""
+    digest = _DIGEST.fullmatch(text)
+    if digest is None:
         return None
     paths = [store / "blobs" / f"sha256{mark}{digest[1]}" for mark in "-:"]
     return next((path for path in paths if _size(path)), None)

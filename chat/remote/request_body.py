@@ -132,6 +132,8 @@ def merged_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
             continue
         text = _JOIN.join(each.content for each in same if each.content)
         plain: dict[str, Any] = {"role": role, "content": whole_characters(text)}
+        if any(each.pictures for each in same):
+            plain["content"] = _parts(same)
         if calls := [call for each in same for call in each.tool_calls]:
             plain["tool_calls"] = [
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -141,12 +143,28 @@ def merged_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return merged
 
 
+def _parts(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Texts and pictures as the API has them; a text after another one begins with a blank line."""
+    parts: list[dict[str, Any]] = []
+    for part in (part for message in messages for part in message.parts()):
+        if not isinstance(part, str):
+            parts.append({"type": "image_url", "image_url": {"url": part.data_url}})
+        elif parts and parts[-1]["type"] == "text":
+            parts[-1]["text"] += _JOIN + whole_characters(part)
+        else:
+            parts.append({"type": "text", "text": whole_characters(part)})
+    return parts
+
+
 def json_object_request(outgoing: OutgoingRequest) -> OutgoingRequest:
     """The request for a server that knows no schema: any JSON object, with the schema in a message."""
     schema = outgoing.body["response_format"]["json_schema"]["schema"]
     words = f"Answer with a JSON object that matches this JSON schema: {json.dumps(schema)}"
     *before, last = outgoing.body["messages"]
-    messages = [*before, {**last, "content": f"{last['content']}{_JOIN}{words}"}]
+    content = last["content"]
+    is_text = isinstance(content, str)
+    content = f"{content}{_JOIN}{words}" if is_text else [*content, {"type": "text", "text": words}]
+    messages = [*before, {**last, "content": content}]
     return replace(outgoing, body={**outgoing.body, "response_format": {"type": "json_object"}, "messages": messages})
 
 

@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from chat.app import request_builder
-from chat.app.remotes import remote_options
+from chat.app.remotes import RemoteOptions, remote_options
+from chat.core.conversation import Message
 from chat.errors import ChatError, as_chat_error
 from chat.models.resolve import resolve
 from chat.tui.event_queue import SessionEvent
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from chat.app.backends import BackendOptions
     from chat.config.options import Settings
     from chat.core.backend import ChatBackend, ModelInfo, Rendered
-    from chat.core.conversation import Message
+    from chat.core.conversation import Picture
     from chat.core.events import Event
     from chat.core.request import Request
     from chat.tui.event_queue import EventQueue
@@ -111,6 +112,15 @@ class BackgroundBackend:
             return self._backend.count(messages) if self.info else (None,) * len(messages)
         except ChatError:
             return (None,) * len(messages)
+
+    def check_pictures(self, pictures: tuple[Picture, ...]) -> None:
+        """Refuse pictures that the model cannot read, if it is loaded and on this machine; a server is not asked.
+
+        Raises:
+            ChatError: the model reads text alone, or a picture is damaged.
+        """
+        if pictures and self.info is not None and not isinstance(self.options, RemoteOptions):
+            self._backend.count((Message("user", "", pictures=pictures),))
 
     def cancel(self) -> None:
         """Stop the current answer soon."""

@@ -11,6 +11,7 @@ from chat.app import request_builder
 from chat.core.conversation import Message
 from chat.core.request import Prompt
 from chat.core.tool_results import check_no_pending_calls, describe_calls, result_messages
+from chat.documents.document import pictures_of, texts_of
 from chat.documents.selection import Selection
 from chat.errors import ChatError, DataError, UsageError
 from chat.history.open_session import AnswerWriter
@@ -40,10 +41,16 @@ def send_message(state: SessionState, text: str) -> bool:
         Terminated: the program ends; what was generated is stored.
     """
     leaf, branch_point, attachments = state.session.conversation.leaf, state.branch_point, tuple(state.attachments)
-    files = [attachment.fenced() for attachment in attachments]
-    if attachments and state.settings.find:
+    documents, pictures = texts_of(attachments), pictures_of(attachments)
+    files = [document.fenced() for document in documents]
+    try:
+        state.backend.check_pictures(pictures)
+    except ChatError as error:
+        state.show_error(error)
+        return True  # the message can be edited
+    if documents and state.settings.find:
         try:
-            with closing(Selection(attachments, Path(state.model_path) if state.model_path else None)) as selection:
+            with closing(Selection(documents, Path(state.model_path) if state.model_path else None)) as selection:
                 found = selection.text_for(text)
         except DataError as error:
             state.show_error(error)
@@ -66,10 +73,11 @@ def send_message(state: SessionState, text: str) -> bool:
     else:
         state.session.set_leaf(branch_point[0])
     title = title_of(text) if files else ""  # else the first file would give it
-    state.session.ask(*not_run, Message("user", "\n\n".join([*files, text])), title=title)
+    content = "\n\n".join([*files, text] if text else files)
+    state.session.ask(*not_run, Message("user", content, pictures=pictures), title=title)
     state.branch_point = None
-    if not state.settings.find:  # else each message gets its own passages of them
-        state.attachments.clear()
+    # with `--find` each message gets its own passages of them
+    state.attachments[:] = documents if state.settings.find else []
     state.show_notices()
     if not _answer_with_calls(state):
         return False

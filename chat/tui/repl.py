@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from chat.app.near_commands import meant_in_session
 from chat.app.request_builder import read_tools
 from chat.app.sessions import persisted_options
+from chat.documents.pictures import split_dropped
 from chat.errors import ChatError, ExitCode
 from chat.history.open_session import OpenSession
 from chat.models.last_used import ORIGIN as LAST_SESSION
@@ -21,7 +22,7 @@ from chat.system.environment import Environment
 from chat.system.terminal_text import escape_line
 from chat.tui import exchange
 from chat.tui.background_backend import BackgroundBackend, session_backend_options
-from chat.tui.commands.attach_command import attach_files
+from chat.tui.commands.attach_command import attach_dropped, attach_files
 from chat.tui.commands.history_commands import report_session_options
 from chat.tui.commands.lookup import is_command
 from chat.tui.commands.table import run_command
@@ -207,11 +208,19 @@ class _Repl:
         text = without_block_marks(line)
         if not text.strip():
             if state.branch_point is not None:
-                state.branch_point = None
+                state.leave_edit()
                 state.report("Nothing was changed.")
             return None
+        rest, paths = split_dropped(text)
+        if paths:
+            try:
+                attach_dropped(state, paths)
+            except ChatError as error:
+                state.show_error(error)
+                return line  # it can be edited
+            return rest if rest and exchange.send_message(state, rest) else None
         if text is line and is_command(text.strip()):
-            state.branch_point = None
+            state.leave_edit()
             if state.signals.presses:
                 raise KeyboardInterrupt
             return run_command(state, text)

@@ -9,6 +9,7 @@ from chat.app.remotes import RemoteOptions, answered_by
 from chat.app.sessions import persisted_options
 from chat.app.tracebacks import record_traceback
 from chat.config.resolve import ResolvedSettings
+from chat.documents.pictures import AGAIN
 from chat.errors import as_chat_error
 from chat.models.last_used import remember_model, short_name
 from chat.rendering.styled_text import Line, Span, plain, wrap
@@ -110,6 +111,12 @@ class SessionState:
     used_tokens: int = 0
     totals: Totals = field(default_factory=Totals)
     model_lists: ModelLists = field(default_factory=ModelLists)
+
+    def leave_edit(self) -> None:
+        """Edit no earlier message any more; its pictures are no longer attached."""
+        if self.branch_point is not None:
+            self.attachments[:] = [each for each in self.attachments if not each.source.startswith(AGAIN)]
+        self.branch_point = None
 
     def wait_for_load(self) -> None:
         """Wait until the model is loaded, or cannot be used.

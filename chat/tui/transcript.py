@@ -72,6 +72,13 @@ def _remarks(state: SessionState, completion: Completion) -> list[Line]:
     return []
 
 
+def with_pictures(message: Message) -> str:
+    """A question with the names of its pictures before it."""
+    return "\n".join(
+        [*(f"[{picture.name}]" for picture in message.pictures), *([message.content] if message.content else [])]
+    )
+
+
 def describe_call(call: ToolCall) -> str:
     """A function call, as the user reads it."""
     return f"asks for {call.name}({call.arguments})"
@@ -131,7 +138,7 @@ def _show_part(state: SessionState, path: tuple[Node, ...], begin: int, end: int
 
 def _show_message(state: SessionState, message: Message) -> None:
     if message.role == "user":
-        return state.show(*_question_lines(state, message.content), ())
+        return state.show(*_question_lines(state, with_pictures(message)), ())
     if message.role == "tool":
         return state.show(*folded_result(state, f"result: {message.content}", indent=""), ())
     if message.reasoning:

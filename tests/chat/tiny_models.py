@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,10 +94,14 @@ def pieces(size: int) -> tuple[list[bytes], list[float], list[int]]:
     return tokens[:size], scores[:size], kinds[:size]
 
 
-def write_gguf(path: Path, shape: Shape, tensors: dict[str, Array], prompt_format: str = "v1") -> Path:
-    """Write an F32 file: `granite_swa` where the shape has a window, else `llama`."""
+def write_gguf(
+    path: Path, shape: Shape, tensors: dict[str, Array], prompt_format: str = "v1", more: Mapping[str, str] = {}
+) -> Path:
+    """Write an F32 file: `granite_swa` where the shape has a window, else `llama`; `more` are further keys."""
     arch = "granite_swa" if shape.window else "llama"
     out = gguf.GGUFWriter(path, arch)
+    for name, value in more.items():
+        out.add_string(name, value)
     out.add_block_count(shape.layers)
     out.add_context_length(shape.context)
     out.add_embedding_length(shape.hidden)

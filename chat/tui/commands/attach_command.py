@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.core.conversation import Message
+from chat.documents.document import pictures_of, texts_of
 from chat.documents.open_document import open_document
+from chat.documents.pictures import picture_size
 from chat.errors import FileError, UsageError
 from chat.rendering.styled_text import plain
 from chat.system.paths import expand_path
-from chat.system.terminal_text import counted, escape_line
+from chat.system.terminal_text import counted, escape_line, size_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chat.core.conversation import Picture
     from chat.documents.document import Document
     from chat.tui.state import SessionState
 
@@ -26,14 +31,15 @@ def attach_files(state: SessionState, argument: str) -> None:
     """`/file [PATH ...]`: attach files, list those that are attached, or drop them.
 
     Raises:
-        UsageError: a pattern matches no file.
+        UsageError: a pattern matches no file, or the model reads no pictures.
         FileError: a file cannot be read.
-        DataError: a file is no text, and no document that can be read.
+        DataError: a file is no text, no picture, and no document that can be read.
     """
     if argument.strip() == "clear":
         state.attachments.clear()
     elif argument.strip():
         found = [_open(name) for name in named_sources(argument.strip())]  # all, or none
+        check_pictures(state, found)
         for document in found:
             state.attachments[:] = [each for each in state.attachments if each.source != document.source]
             state.attachments.append(document)
@@ -41,20 +47,59 @@ def attach_files(state: SessionState, argument: str) -> None:
                 state.show(*state.wrapped(f"note: {warning}", "magenta"))
     if not state.attachments:
         return state.report("No files are attached. /file PATH attaches one to the next message.")
-    texts = [attachment.all_text() for attachment in state.attachments]
-    if sum(map(len, texts)) > LONG_CHARACTERS:
-        state.screen.update((), [plain("counting tokens …", "dim")])
-    counts = state.backend.count(tuple(Message("user", text) for text in texts))
-    state.screen.update()
-    for attachment, text, count in zip(state.attachments, texts, counts, strict=True):
-        size = counted(len(text), "character")
-        size += "" if count is None else f", {counted(count, 'token')}"
-        state.show(*state.wrapped(f"{escape_line(attachment.name)} · {size}", "dim"))
+    show_attachments(state, state.attachments)
     them, go = ("it", "It goes") if len(state.attachments) == 1 else ("them", "They go")
     when = f"{go} with the next message"
-    if state.settings.find:
+    if state.settings.find and texts_of(state.attachments):
         when = f"What matches of {them} goes with each message"
     return state.report(f"{when}. /file clear drops {them}.")
+
+
+def attach_dropped(state: SessionState, paths: Sequence[str]) -> None:
+    """Attach pictures whose paths a terminal inserted, and show them.
+
+    Raises:
+        ChatError: the model reads text alone, or a picture cannot be read.
+    """
+    found = [_open(path) for path in paths]
+    check_pictures(state, found)
+    state.attachments += [each for each in found if each.source not in {other.source for other in state.attachments}]
+    show_attachments(state, found)
+    state.show(())
+
+
+def check_pictures(state: SessionState, documents: Sequence[Document]) -> None:
+    """Wait for the model where there are pictures, and refuse those that it cannot read.
+
+    Raises:
+        ChatError: the model reads text alone, or a picture is damaged.
+        Terminated: a signal ends the program.
+        KeyboardInterrupt: Ctrl+C stopped the wait.
+    """
+    if pictures := pictures_of(documents):
+        state.wait_for_load()
+        state.backend.check_pictures(pictures)
+
+
+def show_attachments(state: SessionState, documents: Sequence[Document]) -> None:
+    """Show the names and sizes of what is attached."""
+    texts = [document.all_text() for document in documents]
+    if sum(map(len, texts)) > LONG_CHARACTERS:
+        state.screen.update((), [plain("counting tokens …", "dim")])
+    messages = tuple(
+        Message("user", text, pictures=pictures_of([document])) for document, text in zip(documents, texts, strict=True)
+    )
+    counts = state.backend.count(messages)
+    state.screen.update()
+    for document, text, count in zip(documents, texts, counts, strict=True):
+        size = _picture_size(document.picture) if document.picture else counted(len(text), "character")
+        size += "" if count is None else f", {counted(count, 'token')}"
+        state.show(*state.wrapped(f"{escape_line(document.name)} · {size}", "dim"))
+
+
+def _picture_size(picture: Picture) -> str:
+    size = picture_size(picture.data)
+    return f"{size[0]}x{size[1]}" if size else size_text(len(picture.data))
 
 
 def named_sources(text: str) -> list[str]:

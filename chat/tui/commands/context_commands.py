@@ -11,7 +11,7 @@ from chat.rendering.status_text import context_usage, duration, rate
 from chat.rendering.styled_text import Span, cut
 from chat.system.terminal_text import counted, escape_control_characters
 from chat.tui.exchange import render_context
-from chat.tui.transcript import describe_call
+from chat.tui.transcript import describe_call, with_pictures
 
 if TYPE_CHECKING:
     from chat.rendering.styled_text import Line
@@ -60,7 +60,7 @@ def _message_lines(
         number = str(turn) if message.role == "user" else ""
         before = f"{number:>3} {message.role:<9} {tokens:>7}  "
         cells = max(8, state.screen.width - len(before) - 1)
-        text = " ".join([message.content, *map(describe_call, message.tool_calls)])
+        text = " ".join([with_pictures(message), *map(describe_call, message.tool_calls)])
         lines.append((Span(before, "dim"), Span(cut(escape_control_characters(text), cells), "dim" if is_out else "")))
     return lines
 

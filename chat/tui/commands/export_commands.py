@@ -18,6 +18,7 @@ from chat.system.secrets import child_environment
 from chat.system.terminal_text import counted
 from chat.system.text_files import is_stream, write_file
 from chat.tui.commands.lookup import unquoted
+from chat.tui.transcript import with_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,7 +60,7 @@ def _text_to_copy(state: SessionState, part: str) -> str:
     if not answers:
         raise UsageError("there is no answer to copy yet")
     if part == "all":
-        return "\n\n".join(f"**{message.role}**\n\n{message.content}" for message in messages) + "\n"
+        return "\n\n".join(f"**{message.role}**\n\n{with_pictures(message)}" for message in messages) + "\n"
     if part == "code":
         blocks = code_blocks(answers[-1])
         if not blocks:

@@ -166,6 +166,8 @@ def model_facts(info: ModelInfo) -> dict[str, str]:
         "window": f"{info.window:,} tokens" if info.window else "none",
         "prompts": info.prompt_format + (f" ({reason})" if reason else ""),
     }
+    details.pop("mmproj", None)
+    facts["pictures"] = f"read by {_abbreviated(info.details['mmproj'])}" if "mmproj" in info.details else "none"
     if info.efforts:
         facts["efforts"] = ", ".join(info.efforts)
     for name, value in details.items():

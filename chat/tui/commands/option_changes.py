@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chat.rendering.styled_text import Line
     from chat.tui.state import SessionState
 
-OF_PATHS = ("model", "lora", "draft")
+OF_PATHS = ("model", "lora", "mmproj", "draft")
 LEAST_VALUE_CELLS = 14  # of a value, before its origin is cut
 LINE_NAME_CELLS = 17  # of a single option
 NARROW = 60  # columns of a terminal

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chat.documents.pictures import attached_again
 from chat.errors import UsageError
 from chat.rendering.styled_text import Span, cut
 from chat.system.terminal_text import counted, escape_control_characters, escape_line
 from chat.tui import exchange
+from chat.tui.commands.attach_command import show_attachments
 from chat.tui.transcript import show_end
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def _branch(conversation: Conversation, leaf: str, open_ids: set[str]) -> Conver
     path = conversation.with_leaf(leaf).path()
     fork_index = next((index for index, node in enumerate(path) if node.id not in open_ids), None)
     until_fork = path if fork_index is None else path[: fork_index + 1]
-    questions = [node.message.content for node in until_fork if node.message.role == "user"]
+    questions = [node.message.summary for node in until_fork if node.message.role == "user"]
     return ConversationBranch(
         leaf=leaf,
         turns=sum(node.message.role == "user" for node in path),
@@ -88,7 +90,7 @@ def undo(state: SessionState, argument: str) -> None:
     state.session.set_leaf(question.parent)
     state.branch_point = None
     exchange.update_used_tokens(state)
-    quoted = cut(escape_control_characters(question.message.content), QUOTE_CELLS)
+    quoted = cut(escape_control_characters(question.message.summary), QUOTE_CELLS)
     if turns == 1:
         return state.report(f"Removed “{quoted}”. /branches brings it back.")
     return state.report(f"Removed {turns} turns, from “{quoted}” on. /branches brings them back.")
@@ -114,6 +116,9 @@ def edit(state: SessionState, argument: str) -> str:
     if question is None:
         raise UsageError("there is no message to edit")
     state.branch_point = (question.parent,)
+    state.attachments += map(attached_again, question.message.pictures)
+    if question.message.pictures:
+        show_attachments(state, state.attachments)
     state.show(*state.wrapped("Edit and send. An empty message changes nothing.", "dim"))
     return question.message.content
 

@@ -32,11 +32,11 @@ def test_a_folder_is_its_tree_and_its_text_files(tmp_path: Path) -> None:
     found = open_document(f"{tmp_path}/src")
     assert found.fenced() == (
         "Folder `src/`:\n```text\nsrc/\n├── a.md (4 bytes)\n├── b.py (6 bytes)\n├── empty/\n│   └── .keep (0 bytes)\n"
-        "└── sub/\n    ├── c.js (4 bytes)\n    └── x.png (9 bytes, binary, left out)\n```\n\n"
+        "└── sub/\n    ├── c.js (4 bytes)\n    └── x.png (9 bytes, picture, left out)\n```\n\n"
         "File `src/a.md`:\n```md\n# A\n```\n\nFile `src/b.py`:\n```py\nb = 1\n```\n\n"
         "File `src/empty/.keep`:\n```\n\n```\n\nFile `src/sub/c.js`:\n```js\nc()\n```"
     )
-    assert found.warnings == ("src/ has 4 text files of 14 bytes; left out: 1 file (binary)",)
+    assert found.warnings == ("src/ has 4 text files of 14 bytes; left out: 1 file (picture)",)
 
 
 def test_what_git_ignores_is_left_out_also_by_files_above_and_below(tmp_path: Path) -> None:

@@ -96,9 +96,8 @@ def test_a_notebook_has_its_cells_and_their_output(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (b"\x89PNG\r\n\x1a\n\0\0", "is a PNG picture"),
-        (b"\xff\xd8\xff\xe0\0", "is a JPEG picture"),
-        (b"RIFF\0\0\0\0WEBPVP8 ", "is a WebP picture"),
+        (b"II*\0\0\0", "is a TIFF picture"),
+        (b"\0\0\0\x20ftypheic\0", "is an HEIC picture"),
         (b"\0\0\0\x20ftypisom\0", "is a video or sound"),
         (b"\x1f\x8b\x08\0", "is a gzip archive"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "is a document of an old Office"),

@@ -61,7 +61,7 @@ def test_a_page_is_read_as_what_the_server_says_it_is() -> None:
     ("answer", "sentence"),
     [
         (reply(b"", code=404), "the server answers 404 (Not Found)"),
-        (reply(b"\x89PNG\r\n\x1a\n\0", "image/png"), "is a PNG picture, not text"),
+        (reply(b"MM\0*\0", "image/tiff"), "is a TIFF picture, not text"),
         (reply(b"short", Content_Length="100"), "the connection ended before all of it had arrived"),
         (reply(b"", code=302, Location="/again"), "the server answers 302"),
         (reply(b"", code=302, Location="file:///etc/passwd"), "the server answers 302"),

@@ -126,7 +126,7 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
         (png(30, 30, bytes(9000))[:50], "the picture is damaged, or not complete"),
         (b"GIF89a" + b"\xff" * 7 + b"\0" * 40, "picture"),
         (b"\xff\xd8\xff" + b"\xff\xda\0\x08" * 300, "the picture has more than 200 scans"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(picture_decoding.MOST_BYTES), "is larger than the limit of 32 MiB"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(picture_decoding.MOST_PICTURE_BYTES), "is larger than the limit of 32 MiB"),
     ],
 )
 def test_what_is_no_whole_picture_is_refused(data: bytes, message: str) -> None:

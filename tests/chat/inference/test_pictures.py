@@ -14,10 +14,7 @@ from chat.core.events import Completion, Notice
 from chat.core.request import EngineOptions, Prompt, Request, Sampling
 from chat.errors import ChatError, ContextError, DataError, ModelError, UsageError
 from chat.worker.client import LocalBackend
-from convert.draft import ConversionOptions
-from convert.pipeline import convert
-from tests.chat.seeing import QUESTIONS, checkpoint_kind, make_folder, noise, question, write_encoder
-from tests.conftest import Make
+from tests.chat.seeing import QUESTIONS, noise, question, write_encoder
 from tests.folders import CHECKPOINTS
 
 pytestmark = pytest.mark.engine
@@ -28,16 +25,12 @@ COUNT = 24
 
 
 @pytest.fixture
-def open_seeing(make_once: Make) -> Iterator[Open]:
+def open_seeing(seeing_model: Callable[..., Path]) -> Iterator[Open]:
     opened: list[LocalBackend] = []
 
     def make(kind: str = "small3", **options: object) -> LocalBackend:
-        def write(path: Path) -> None:
-            folder = make_folder(path.with_suffix(""), kind)
-            convert(ConversionOptions(folder, path, "F32", show_progress=False))
-
-        model = make_once(f"seeing/{kind}.gguf", write)
-        encoder = make_once(f"seeing/mmproj-{kind}.gguf", lambda path: write_encoder(path, checkpoint_kind(kind)))
+        model = seeing_model(kind)
+        encoder = model.with_name(f"mmproj-{kind}-F32.gguf")
         exact = {"kv_type": "f32", "flash_attention": "off", "threads": 1, "mmproj": str(encoder)}
         opened.append(LocalBackend(EngineOptions(str(model), **(exact | options))))  # type: ignore[arg-type]
         return opened[-1]
@@ -186,9 +179,7 @@ def test_a_wrong_picture_encoder_is_refused_before_the_model_is_loaded(
     engine.close()
 
 
-def test_a_model_without_pieces_for_pictures_reads_text_alone(
-    tmp_path: Path, make_once: Make, open_seeing: Open
-) -> None:
+def test_a_model_without_eyes_reads_text_alone(open_seeing: Open) -> None:
     engine = open_seeing(mmproj=None)
     with pytest.raises(UsageError, match=r"^1\.png: the model reads text alone, no pictures$"):
         ask(engine, question(noise(28, 28, 1)))

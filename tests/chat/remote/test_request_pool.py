@@ -57,8 +57,8 @@ def test_a_fault_that_nobody_expected_is_the_error_of_its_line(
 
     conversation_of, take_whole = RecordReader._conversation, Answer.take
 
-    def read(reader: RecordReader, plain: Any, system: Any, number: int) -> Any:
-        return 1 // 0 if number == 3 else conversation_of(reader, plain, system, number)
+    def read(reader: RecordReader, plain: Any, files: Any, system: Any, number: int) -> Any:
+        return 1 // 0 if number == 3 else conversation_of(reader, plain, files, system, number)
 
     def take(answer: Answer, chunk: Any) -> Any:
         return 1 // 0 if "'4'" in str(chunk) else take_whole(answer, chunk)

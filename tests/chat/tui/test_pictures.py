@@ -1,0 +1,70 @@
+"""A session with pictures, with a real tiny model that sees."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chat.seeing import file_of, picture_of_noise
+from tests.chat.tui.pseudo_terminal import CTRL_D, CTRL_U, ENTER, Terminal
+
+Begin = Callable[..., Terminal]
+
+
+@pytest.fixture
+def begin(tmp_path: Path, seeing_model: Callable[..., Path]) -> Iterator[Begin]:
+    begun: list[Terminal] = []
+    for name, size in (("photo.png", (112, 84, 1)), ("two words.png", (56, 140, 2))):
+        (tmp_path / name).write_bytes(file_of(picture_of_noise(*size)))
+    (tmp_path / "cut.png").write_bytes((tmp_path / "photo.png").read_bytes()[:300])
+
+    def run(*flags: str) -> Terminal:
+        command = [sys.executable, "-m", "chat", "-m", str(seeing_model()), "-n", "5", "--temperature", "0", *flags]
+        environment = {"MISTRAL_CHAT_HOME": str(tmp_path / "home"), "MISTRAL_CHAT_THREADS": "1"}
+        terminal = Terminal(command, columns=200, lines=50, environment=environment, folder=tmp_path)
+        begun.append(terminal)
+        terminal.wait_for_prompt()
+        return terminal
+
+    yield run
+    for terminal in begun:
+        terminal.kill()
+
+
+def run(terminal: Terminal, line: str, expected: str) -> None:
+    """Send a line, or the end of one, and wait for a text after it and the next prompt."""
+    terminal.send(line.removeprefix("and this?") if terminal.cursor_line() != ">" else line, ENTER)
+    terminal.wait(lambda: expected in terminal.everything().rsplit(f"> {line}", 1)[-1])
+    terminal.wait_for_prompt()
+
+
+def test_pictures_are_attached_asked_about_edited_and_kept(begin: Begin, tmp_path: Path) -> None:
+    terminal = begin()
+    run(terminal, "/file photo.png", "photo.png · 112x84, 15 tokens")
+    run(terminal, "/file cut.png", "error: cut.png: the picture is damaged, or not complete")
+    run(terminal, "/file 'two words.png'", "two words.png · 56x140, 15 tokens")
+    run(terminal, "hello there", "/continue resumes it")
+    run(terminal, "/context", "[photo.png] [two words.png] hello there")
+    run(terminal, "/file", "No files are attached.")
+    run(terminal, f"'{tmp_path}/two words.png'", "two words.png · 56x140, 15 tokens")  # dropped, alone
+    run(terminal, f"and this? {tmp_path}/photo.png", "photo.png · 112x84, 15 tokens")  # dropped after words
+    run(terminal, "/file", "No files are attached.")
+    run(terminal, "/context", "[two words.png] [photo.png] and this?")
+    terminal.send("/edit", ENTER)
+    terminal.wait(lambda: terminal.cursor_line().endswith("and this?"))
+    run(terminal, "and this? now", "/continue resumes it")
+    run(terminal, "/context", "[two words.png] [photo.png] and this? now")
+    run(terminal, "/undo", "Removed “and this? now”")
+    run(terminal, "/model info", "pictures")
+    run(terminal, "/set mmproj off", "off")
+    run(terminal, "/file photo.png", "error: photo.png: the model reads text alone, no pictures")
+    terminal.send(f"what {tmp_path}/photo.png", ENTER)
+    terminal.wait(lambda: terminal.cursor_line().endswith("photo.png"))  # back in the editor
+    terminal.send(CTRL_U, CTRL_D)
+    assert terminal.end() == 0
+    again = begin("-c", "--mmproj", "auto")
+    again.wait("[photo.png]")
+    run(again, "/regen", "/continue resumes it")
