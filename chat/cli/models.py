@@ -16,6 +16,7 @@ from chat.gguf.keys import MistralChatKey, ModelKey
 from chat.hub import PREFIX, gguf_here, read_hub_name
 from chat.hub.names import CATALOGUE, DEFAULT, Official, find_official
 from chat.models import inventory
+from chat.models.projector import find_projector
 from chat.models.stores import LocalFile, foreign_files, found_files, local_files
 from chat.system.table_output import print_table
 from chat.system.terminal_text import escape_line, size_text
@@ -174,8 +175,10 @@ def _facts(model: inventory.LocalModel, header: GgufFile) -> dict[str, Any]:
     types: dict[str, int] = {}
     for tensor in header.tensors.values():
         types[tensor.type] = types.get(tensor.type, 0) + 1
+    projector = find_projector(header.path)
     facts = {
         **model.to_json(),
+        "mmproj": str(projector) if projector else None,
         "layers": header.key(ModelKey.BLOCK_COUNT),
         "vocabulary": header.vocabulary_size,
         "tensors": ", ".join(f"{count} {kind}" for kind, count in sorted(types.items())),

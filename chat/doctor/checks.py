@@ -18,6 +18,7 @@ from chat.doctor.machine_checks import (
     check_folders,
     check_history,
     check_hub,
+    check_pictures,
     check_program,
     check_settings,
     check_terminal,
@@ -87,7 +88,9 @@ def _engine(model: str | None) -> Iterator[Finding]:
             yield Finding("model", "note", words, "`mistral-chat doctor -m MODEL`, or `mistral-chat models pull NAME`")
         else:
             yield Finding("model", "ok", str(path))
-            question["options"] = asdict(engine_options(settings, path, session=True, state_folder=None))
+            options = engine_options(settings, path, session=True, state_folder=None)
+            yield check_pictures(options.mmproj)
+            question["options"] = asdict(options)
     except ChatError as error:
         yield Finding("model", "problem", error.message, error.hint)
     seen_gpu, version = gpu_of_system(), pinned() or ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import importlib.util
 import os
 import platform
 import re
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 State = Literal["ok", "note", "problem"]
 ENGINE = "llama-cpp-python"
+PILLOW = "pillow"
 NARROW = 40
 SCRIPT_BYTES = 4096
 COLOURS = {"truecolor": "16 million colours", "24bit": "16 million colours"}  # of COLORTERM
@@ -202,6 +204,29 @@ def check_history(path: Path) -> Finding:
         hint = "the next chat moves a damaged history aside and reads what can be read"
         return Finding("history", "problem", error.message, hint)
     return Finding("history", "ok", f"{path}, {counted(count, 'session')}")
+
+
+def check_pictures(mmproj: str | None) -> Finding:
+    """Whether the model reads pictures, and whether this program can decode them.
+
+    Args:
+        mmproj: the model's picture encoder; None for none.
+    """
+    if mmproj is None:
+        return Finding("pictures", "ok", "the model reads text alone: no mmproj file belongs to it")
+    missing = [name for name in ("PIL", "llama_cpp.mtmd_cpp") if not _is_importable(name)]
+    if missing:
+        return Finding(
+            "pictures", "problem", f"`{missing[0]}` is missing", f"`pip install --upgrade {PILLOW} {ENGINE}`"
+        )
+    return Finding("pictures", "ok", f"read by {mmproj}")
+
+
+def _is_importable(name: str) -> bool:
+    package, _, module = name.partition(".")
+    found = importlib.util.find_spec(package)
+    folders = found.submodule_search_locations or () if found is not None else ()
+    return found is not None and (not module or any(Path(folder, f"{module}.py").exists() for folder in folders))
 
 
 def check_hub(*, online: bool) -> Finding:

@@ -4,11 +4,12 @@ from chat.hub.cache import CachedRepository, cached_gguf_files, hub_cache, remov
 from chat.hub.header_download import checkpoint_outline
 from chat.hub.names import PREFIX, HubName, is_repository, read_hub_name
 from chat.hub.pull import checkpoint_files, checkpoint_size, gguf_here, pull_files, pull_gguf, require_room
-from chat.hub.select import DEFAULT_QUANT, choose_gguf, needed_for_conversion, quant_of
+from chat.hub.select import DEFAULT_QUANT, PROJECTOR_TYPES, choose_gguf, needed_for_conversion, quant_of
 
 __all__ = [
     "DEFAULT_QUANT",
     "PREFIX",
+    "PROJECTOR_TYPES",
     "CachedRepository",
     "HubName",
     "cached_gguf_files",

@@ -14,7 +14,7 @@ from chat.hub.cache import CachedRepository, hub_cache
 from chat.hub.download import bytes_here, fetch, is_whole
 from chat.hub.listing import Listing, RemoteFile, list_files
 from chat.hub.names import HubName, read_hub_name
-from chat.hub.select import choose_gguf, needed_for_conversion
+from chat.hub.select import choose_gguf, choose_projector, needed_for_conversion
 from chat.system.environment import notify
 from chat.system.progress import byte_bar
 from chat.system.terminal_text import counted, size_text
@@ -127,16 +127,19 @@ def gguf_here(asked: HubName) -> Path | None:
 
 
 def pull_gguf(asked: HubName, *, say: Say = notify) -> Path:
-    """Download a GGUF, unless it is here, and return its path.
+    """Download a GGUF, unless it is here, with its picture encoder if it has one; the model's path.
 
     Raises:
         ChatError: as `pull_files`.
     """
-
-    def choose(names: Sequence[str]) -> Sequence[str]:
-        return (choose_gguf(names, asked),)
-
-    return pull_files(asked.repository, choose, revision=asked.revision, say=say)[0]
+    listing = list_files(asked.repository, asked.revision, say)
+    name = choose_gguf(listing.names, asked)
+    projector = choose_projector(listing.names, name, asked.repository)
+    files = {file.name: file for file in listing.files}
+    wanted = [files[each] for each in (name, projector) if each is not None]
+    if projector is not None:
+        say(f"with {projector}, {size_text(files[projector].size)}, the model reads pictures")
+    return pull_listed(listing, wanted, asked.revision, say)[0]
 
 
 def _fetch_all(listing: Listing, files: Sequence[RemoteFile], cache: CachedRepository, say: Say) -> None:

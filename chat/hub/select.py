@@ -37,6 +37,8 @@ _BESIDE = re.compile(
 )
 _SHARD = re.compile(r"(.*?)-(\d+)-of-(\d+)(\.\w+)")
 _NO_MODEL = re.compile(r"(?:^|[/._-])(?:mmproj|imatrix)", re.IGNORECASE)
+_SEES = re.compile("mistral|ministral|pixtral|magistral|devstral", re.IGNORECASE)
+PROJECTOR_TYPES = ("F16", "BF16", "F32", "Q8_0")  # the first that is there is taken
 _QUANT = re.compile(
     r"(?<![A-Za-z0-9])((?:UD-)?(?:I?Q\d(?:_[A-Z0-9]+)*|TQ\d_\d|MXFP4(?:_MOE)?|BF16|F16|F32|FP16|FP32))(?![A-Za-z0-9])",
     re.IGNORECASE,
@@ -101,6 +103,26 @@ def choose_gguf(names: Sequence[str], asked: HubName) -> str:
     raise ModelError(
         f"{asked.repository} holds no {what}, but {', '.join(quants)}", hint=f"name one of them: `{example}`"
     )
+
+
+def choose_projector(names: Sequence[str], model: str, repository: str) -> str | None:
+    """The picture encoder that goes with a GGUF of a repository; None where there is none that can be used here.
+
+    Args:
+        names: of all files.
+        model: the GGUF that was chosen.
+        repository: its name, or the model's, tells the family: only Mistral's encoders can be used.
+    """
+    if not _SEES.search(f"{repository} {model}"):
+        return None
+    folder = model.rpartition("/")[0]
+    found = [name for name in names if name.endswith(".gguf") and "mmproj" in name.rpartition("/")[2].lower()]
+    ranked = sorted(found, key=lambda name: (name.rpartition("/")[0] != folder, _rank(quant_of(name)), len(name), name))
+    return ranked[0] if ranked else None
+
+
+def _rank(quant: str | None) -> int:
+    return PROJECTOR_TYPES.index(quant) if quant in PROJECTOR_TYPES else len(PROJECTOR_TYPES)
 
 
 def quant_of(name: str) -> str | None:

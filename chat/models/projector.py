@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 MARK = "mmproj"  # in the names of picture encoders
 SHORTEST_NAME = 4  # letters and digits of a model's name, to be one
 MOST_FILES = 5000  # of a folder that are looked at
-TYPES = ("F16", "BF16", "F32", "Q8_0")  # the first that is there is taken
 _GENERIC = re.compile(r"(?:^|[-_.])(?:mmproj|model|gguf|ggml|f16|bf16|f32|fp16|fp32|q8_0)(?=$|[-_.])", re.IGNORECASE)
 
 
@@ -92,7 +91,7 @@ def _plain(name: str) -> str:
 
 
 def _preference(path: Path) -> tuple[int, str]:
-    from chat.hub import quant_of  # the hub's modules take a moment
+    from chat.hub import PROJECTOR_TYPES, quant_of  # the hub's modules take a moment
 
     quant = quant_of(path.name)
-    return (TYPES.index(quant) if quant in TYPES else len(TYPES), path.name)
+    return (PROJECTOR_TYPES.index(quant) if quant in PROJECTOR_TYPES else len(PROJECTOR_TYPES), path.name)

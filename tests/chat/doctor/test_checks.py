@@ -55,8 +55,10 @@ def test_without_a_model_every_check_has_its_line_and_no_server_is_asked(monkeyp
     named = [line[9:26].strip() for line in done.stdout.splitlines() if line.startswith(("ok ", "note ", "problem "))]
     named = [name for name in named if name != "gpu"]
     assert (done.returncode, done.stderr) == (0, "")
-    at = USUAL.index("exactness")  # the guide would answer, so there is a choice to tell
-    assert list(dict.fromkeys(named)) == [*USUAL[:at], "choice", *USUAL[at:]]
+    before, after = USUAL.index("build"), USUAL.index("exactness")
+    # the guide would answer, so there is a choice to tell, and whether it reads pictures
+    expected = [*USUAL[:before], "pictures", *USUAL[before:after], "choice", *USUAL[after:]]
+    assert list(dict.fromkeys(named)) == expected
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 
 from chat.errors import ModelError, UsageError
 from chat.hub import HubName, choose_gguf, needed_for_conversion, quant_of, read_hub_name
+from chat.hub.select import choose_projector
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 BINS = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
@@ -198,6 +199,27 @@ def test_a_gguf_that_cannot_be_chosen_says_why(
     with pytest.raises(ModelError, match=f"^{re.escape(message)}$") as caught:
         choose_gguf(held, HubName("a/b", None, wanted))
     assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("names", "model", "repository", "chosen"),
+    [
+        (
+            ("mmproj-F32.gguf", "mmproj-F16.gguf", "mmproj-BF16.gguf"),
+            "a.gguf",
+            "x/Mistral-Small-3.2",
+            "mmproj-F16.gguf",
+        ),
+        (("mmproj-model-Q8_0.gguf", "a.gguf"), "a.gguf", "x/Pixtral-12B", "mmproj-model-Q8_0.gguf"),
+        (("one/mmproj-F16.gguf", "two/mmproj-F32.gguf"), "two/a.gguf", "x/Mistral", "two/mmproj-F32.gguf"),
+        (("mmproj.safetensors", "a.gguf"), "a.gguf", "x/Mistral", None),
+        (("mmproj-F16.gguf", "a.gguf"), "a.gguf", "x/gemma-3-12b", None),  # of a kind that cannot be used here
+    ],
+)
+def test_the_picture_encoder_of_a_repository_goes_with_its_model(
+    names: tuple[str, ...], model: str, repository: str, chosen: str | None
+) -> None:
+    assert choose_projector(names, model, repository) == chosen
 
 
 @pytest.mark.parametrize(

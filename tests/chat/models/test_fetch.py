@@ -39,6 +39,19 @@ def test_a_gguf_comes_as_it_is_into_the_hubs_cache(server: HubServer, gguf: Path
     assert notices[1:] == [f"hf:{HUB_NAME} is already here"]
 
 
+def test_a_gguf_comes_with_its_picture_encoder(server: HubServer, gguf: Path) -> None:
+    files = {"small-Q4_K_M.gguf": gguf.read_bytes(), "mmproj-F16.gguf": b"GGUF" + bytes(5000), "mmproj-F32.gguf": b"x"}
+    server.add("somebody/Mistral-Small-3.2-GGUF", files)
+    notices: list[str] = []
+    path = pull("hf:somebody/Mistral-Small-3.2-GGUF", refuse, say=notices.append)
+    assert path.name == "small-Q4_K_M.gguf"
+    assert sorted(each.name for each in path.parent.iterdir()) == ["mmproj-F16.gguf", "small-Q4_K_M.gguf"]
+    assert notices == [
+        "with mmproj-F16.gguf, 5 kB, the model reads pictures",
+        "downloading 2 files of somebody/Mistral-Small-3.2-GGUF, 1 MB",
+    ]
+
+
 def test_an_official_model_is_announced_with_sizes_then_converted(server: HubServer, gguf: Path) -> None:
     notices: list[str] = []
     calls: list[Sequence[str]] = []

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from chat.cli.main import run
-from chat.core.conversation import Message, ToolCall
+from chat.core.conversation import Message, Picture, ToolCall
 from chat.core.events import Completion, Event, Notice, ReasoningDelta, TextDelta
 from chat.core.request import Prompt, Request, Sampling
-from chat.errors import ContextError, EngineError, UsageError
+from chat.errors import ChatError, ContextError, EngineError, UsageError
 from chat.remote.client import RemoteBackend
 from chat.remote.server_address import server_at
 from chat.remote.server_kind import kind_of_host
@@ -122,6 +122,34 @@ def test_reasoning_is_reported_and_an_answer_of_nothing_else_is_said(capsys: pyt
     plain = json.loads(out)
     assert (plain["text"], plain["reasoning"]) == ("", "hm")
     assert err == "note: the model thought but gave no answer\n"
+
+
+CAT = Picture.of_file(b"cat", "image/png", "cat.png")
+
+
+def test_pictures_are_sent_as_parts_with_data_urls() -> None:
+    script = Script([Reply(chunks=words("a cat"))])
+    dog = Picture.of_file(b"dog", "image/jpeg", "dog.jpg", place=4)
+    prompt = Prompt(
+        messages=(
+            Message("user", "who is it", pictures=(CAT, dog)),
+            Message("user", "tell me"),
+            Message("assistant", "ok"),
+            Message("user", "again"),
+        )
+    )
+    assert ask(script, prompt).text == "a cat"
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,Y2F0"}}
+    other = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,ZG9n"}}
+    texts = [{"type": "text", "text": text} for text in ("who ", "is it\n\ntell me")]
+    sent = script.requests[-1]["messages"]
+    assert [each["content"] for each in sent] == [[image, texts[0], other, texts[1]], "ok", "again"]
+
+
+def test_a_server_that_takes_no_pictures_says_so_itself() -> None:
+    body = json.dumps({"error": {"message": "tiny does not support image input"}}).encode()
+    with pytest.raises(ChatError, match="tiny does not support image input"):
+        ask(Script([Reply(status=400, body=body)]), Prompt(messages=(Message("user", "", pictures=(CAT,)),)))
 
 
 def test_neighbours_of_one_role_are_merged_and_reasoning_is_not_sent_back() -> None:
