@@ -213,15 +213,15 @@ def seeing_model(make_once: Make) -> Callable[..., Path]:
     def model_of(kind: str = "small3") -> Path:
         from convert.draft import ConversionOptions
         from convert.pipeline import convert
-        from tests.chat.seeing import checkpoint_kind, make_folder, write_encoder
+        from tests.chat.seeing import make_folder
 
-        def write(path: Path) -> None:
+        def write(path: Path, **options: Any) -> None:
             folder = make_folder(path.with_suffix(""), kind)
-            convert(ConversionOptions(folder, path, "F32", show_progress=False))
+            convert(ConversionOptions(folder, path, show_progress=False, **options))
 
-        model = make_once(f"seeing/{kind}.gguf", write)
-        make_once(f"seeing/mmproj-{kind}-F32.gguf", lambda path: write_encoder(path, checkpoint_kind(kind)))
-        return model
+        encoder = {"type": None, "projector": "only", "projector_type": "F32"}
+        make_once(f"seeing/mmproj-{kind}-F32.gguf", lambda path: write(path, **encoder))
+        return make_once(f"seeing/{kind}.gguf", lambda path: write(path, type="F32", projector="off"))
 
     return model_of
 

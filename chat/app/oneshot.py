@@ -163,13 +163,14 @@ def _new_messages(
     Raises:
         UsageError: a question where results are missing, or the other way round.
     """
+    asked = Message("user", question.text, pictures=question.pictures)
     if settings.run_tools and not settings.tool_result:
         from chat.tools.runner import not_run
 
-        return (*(not_run(call).message() for call in conversation.pending_calls()), Message("user", text))
+        return (*(not_run(call).message() for call in conversation.pending_calls()), asked)
     if not settings.tool_result:
         check_no_pending_calls(conversation, "--tool-result TEXT")
-        return (Message("user", question.text, pictures=question.pictures),)
+        return (asked,)
     if words:
         raise UsageError("a prompt cannot be used together with `--tool-result`", hint="give the results first")
     results = result_messages(conversation, settings.tool_result)

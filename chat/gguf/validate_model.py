@@ -145,7 +145,8 @@ def _check_whole(file: GgufFile) -> None:
         hint = "join the parts first: `llama-gguf-split --merge FIRST-PART OUT`"
         raise ModelError(f"{file.path}: is one of {parts} parts of a split model", hint=hint)
     if file.architecture == "clip" or file.metadata.get(GeneralKey.TYPE) == PICTURE_ENCODER_FILE:
-        raise ModelError(f"{file.path}: is a picture encoder, not a model that answers")
+        hint = "`-m` takes the model's own file, and `--mmproj` this one"
+        raise ModelError(f"{file.path}: is a picture encoder, not a model that answers", hint=hint)
 
 
 def _check_sizes(file: GgufFile) -> None:

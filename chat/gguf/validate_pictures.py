@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from chat.errors import ModelError
 from chat.gguf.cursor import shown
-from chat.gguf.keys import PICTURE_ENCODER_FILE, GeneralKey, ModelKey, PictureKey
+from chat.gguf.keys import PICTURE_ARCHITECTURE, ModelKey, PictureKey
 from chat.gguf.types import MATRIX_TYPES
 
 if TYPE_CHECKING:
     from chat.gguf.reader import GgufFile
 
 PROJECTOR = "pixtral"  # Mistral's models with a picture encoder all have this one
-ARCHITECTURE = "clip"
 LARGEST_SIDE = 16384  # pixels
 LARGEST_PATCH = 512
 MOST_LAYERS = 512
@@ -100,11 +99,6 @@ def picture_sizes(file: GgufFile) -> PictureSizes:
     return PictureSizes(cell, metadata[PictureKey.SIDE], metadata[PictureKey.TEXT_WIDTH])
 
 
-def is_picture_encoder(file: GgufFile) -> bool:
-    """Whether a file says that it is a picture encoder, not a model."""
-    return file.architecture == ARCHITECTURE or file.metadata.get(GeneralKey.TYPE) == PICTURE_ENCODER_FILE
-
-
 def check_picture_encoder(file: GgufFile) -> None:
     """Refuse a picture encoder that libmtmd would abort on, or that is not of Mistral's kind.
 
@@ -112,7 +106,7 @@ def check_picture_encoder(file: GgufFile) -> None:
         DataError: a rule is broken; the message names the file, the key or tensor, and the rule.
         ModelError: it is no picture encoder, or one of another family.
     """
-    if file.architecture != ARCHITECTURE:
+    if file.architecture != PICTURE_ARCHITECTURE:
         raise ModelError(f"{file.path}: is not a picture encoder", hint="`--mmproj` takes the model's mmproj GGUF")
     for name, expected in KEYS.items():
         found = file.types.get(name, expected)

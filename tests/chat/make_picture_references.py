@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.chat.seeing import QUESTIONS, checkpoint_kind, make_folder, picture_of_noise
-from tests.convert.vision_samples import IMAGE, IMAGE_BREAK, IMAGE_END, KINDS, MEAN, STD
+from tests.convert.vision_samples import DEVIATION, IMAGE, IMAGE_BREAK, IMAGE_END, KINDS, MEAN
 
 TARGET = Path(__file__).parents[1] / "checkpoints/pictures.json"
 COUNT = 24
@@ -39,7 +39,7 @@ def greedy(model: Any, prompt: list[int], sizes: tuple[tuple[int, int, int], ...
     """
     import torch
 
-    mean, deviation = np.float32(MEAN), np.float32(STD)
+    mean, deviation = np.float32(MEAN), np.float32(DEVIATION)
     pictures = [(picture_of_noise(*size).astype(np.float32) / 255 - mean) / deviation for size in sizes]
     height, width = (max(picture.shape[side] for picture in pictures) for side in (0, 1))
     pixels = np.zeros((len(pictures), 3, height, width), np.float32)

@@ -124,7 +124,7 @@ def encoder_keys(eyes: Eyes, text_width: int) -> dict[str, Any]:
         "clip.vision.block_count": eyes.layers,
         "clip.vision.attention.head_count": eyes.heads,
         "clip.vision.image_mean": vision_samples.MEAN,
-        "clip.vision.image_std": vision_samples.STD,
+        "clip.vision.image_std": vision_samples.DEVIATION,
         "clip.vision.attention.layer_norm_epsilon": 1e-5,
     }
     return keys | ({} if eyes.merge is None else {"clip.vision.spatial_merge_size": eyes.merge})
