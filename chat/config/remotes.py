@@ -35,11 +35,11 @@ class Remote:
         name: what `--remote` takes.
         url: its address.
         place: the file and the line of the address, for messages.
-        model: its model; None for the only one.
-        key_variable: the environment variable that holds its key; None sends no key, unless the host has a variable.
+        model: its model, where it has several.
+        key_variable: the environment variable that holds its key; without one no key is sent, unless the host has one.
         keyring: whether the key is in the keyring of the operating system.
         key_header: the header of the key.
-        headers: (name, value) of more headers; may hold secrets.
+        headers: more headers by name; may hold secrets.
         insecure: whether plain http to another machine is allowed.
     """
 

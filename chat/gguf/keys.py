@@ -215,7 +215,7 @@ class MistralChatKey:
     """Keys that this program writes for itself; llama.cpp ignores them."""
 
     PROMPT_FORMAT: Final = "mistral_chat.prompt_format"  # how messages become tokens: v1, v2, v3, v3-tekken, v7, ...
-    TOKENIZER_VERSION: Final = "mistral_chat.tokenizer_version"  # where its prompt format was not known
+    TOKENIZER_VERSION: Final = "mistral_chat.tokenizer_version"  # the tokenizer's version, if its format is unknown
     MODEL_SETTINGS: Final = "mistral_chat.model_settings"  # tekken.json's `model_settings_builder` as JSON
     SYSTEM_PROMPT: Final = "mistral_chat.system_prompt"  # the release's own; `{today}` and `{yesterday}` are dates
     SLIDING_WINDOW: Final = "mistral_chat.sliding_window"  # tokens the model was made with; 0 for none
@@ -224,8 +224,8 @@ class MistralChatKey:
     SOURCE_SHA256: Final = "mistral_chat.source_sha256"  # a hash of that checkpoint: sizes, and samples of its tensors
     TEKKEN_PATTERN: Final = "mistral_chat.tekken_pattern"  # cuts a text before merging, where it is not Tekken's own
     END_IDS: Final = "mistral_chat.end_token_ids"  # all ids that end an answer, where llama.cpp's keys have no room
-    SPACE_PREFIX: Final = "mistral_chat.space_prefix"  # a value of `SpacePrefix`
-    NORMAL_FORM: Final = "mistral_chat.normal_form"  # that a text gets before it is encoded: NFC
+    SPACE_PREFIX: Final = "mistral_chat.space_prefix"  # where a space goes before a text: first, missing, never
+    NORMAL_FORM: Final = "mistral_chat.normal_form"  # the Unicode normal form of texts before they are encoded: NFC
     MMPROJ: Final = "mistral_chat.mmproj"  # the name of the picture encoder's file that was written beside the model
     MMPROJ_SHA256: Final = "mistral_chat.mmproj_sha256"  # of the picture encoder, the same in both files
     FILLER: Final = "mistral_chat.filler"  # pads a header that was changed in place

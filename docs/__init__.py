@@ -1,0 +1,1 @@
+"""The documentation: pages in `pages/`, and the reference that `generate/` makes from the program."""
