@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: all setup kernels format check fast test
+.PHONY: all setup kernels format check fast test site
 
 all: check test
 
@@ -32,3 +32,9 @@ fast: setup  ## the tests that take no longer than about a second each
 
 test: setup  ## all tests
 	$(BIN)/pytest -n 3
+
+site: $(BIN)/mkdocs  ## the documentation, in build/site; a dead link is an error
+	$(BIN)/mkdocs build --strict
+
+$(BIN)/mkdocs: setup
+	$(BIN)/pip install -e '.[docs]'

@@ -57,7 +57,7 @@ def test_everything_that_is_cited_exists() -> None:
     [
         ("so that nothing is lost (reliability.md, F3)", ["reliability.md"]),
         ('see the README\'s "How it works"', ["How it works"]),
-        ('see README.md, chapter "Convert"', []),
+        ('see README.md, chapter "Use it"', []),
         ("README.md names it, making/README.md has the figures", []),
         ("measured by tests/bench/no_such_measurement.py", ["tests/bench/no_such_measurement.py"]),
         ("see `tests/guide/making`.", []),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from chat.hub.names import CATALOGUE
+from chat.hub.names import CATALOGUE, Official
 from chat.system.terminal_text import size_text
 from docs.generate.markdown import table
 
 _HEAD = """\
+---
+hide:
+  - toc
+---
+
 # Official models
 
 `mistral-chat models pull NAME` downloads one and converts it to Q4_K_M; a short name will do. `mistral-chat models list
@@ -24,8 +29,7 @@ def page() -> str:
     """The catalogue as a table."""
     rows = [
         (
-            f"[{model.name}](https://huggingface.co/{model.repository})",
-            ", ".join(f"`{alias}`" for alias in model.aliases),
+            "<br>".join((_link(model), *(f"`{alias}`" for alias in model.aliases))),
             model.good_for,
             model.licence,
             *(size_text(size) for size in (model.download_bytes, model.q4_bytes, model.memory_bytes)),
@@ -33,5 +37,9 @@ def page() -> str:
         )
         for model in CATALOGUE
     ]
-    head = ("name", "short", "good for", "licence", "download", "Q4_K_M", "memory", "window")
+    head = ("name, short names", "good for", "licence", "download", "Q4_K_M", "memory", "window")
     return f"{_HEAD}\n{table(head, rows)}{_LICENCES}"
+
+
+def _link(model: Official) -> str:
+    return f"[{model.name}](https://huggingface.co/{model.repository})"

@@ -26,8 +26,9 @@ over the file. Flags of which one would do nothing are refused. The commands hav
 _COMMANDS = """\
 # Commands
 
-`mistral-chat COMMAND --help` prints the same, and so do the manual pages (`man mistral-chat-convert`). The first word
-is a command only if it is one of these; after `--` it is the beginning of a question.
+`mistral-chat COMMAND --help` prints the same, and so do the manual pages (`man mistral-chat-convert`). `mistral-chat
+--man` shows the whole manual in one page, also where no pages are installed; in a pipe it is the page's source. The
+first word is a command only if it is one of these; after `--` it is the beginning of a question.
 """
 _EXIT_CODES = """\
 # Exit codes

@@ -54,6 +54,11 @@ _MESSAGE_KEYS = {
     "name": "of a `tool` message: the function.",
 }
 _SETTINGS = """\
+---
+hide:
+  - toc
+---
+
 # Settings file
 
 `mistral-chat config init` writes this file, with every line commented out; `config path` prints where it is, `config

@@ -41,11 +41,10 @@ def described_keys(source: str, name: str) -> list[tuple[str, str]]:
     rows = []
     for node in found.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant):
-            last = max(node.end_lineno or node.lineno, node.value.lineno)
-            comment = " ".join(lines[node.lineno - 1 : last]).partition("  # ")[2].removesuffix(")").strip()
+            key, comment = str(node.value.value), lines[node.value.lineno - 1].partition("  # ")[2]
             if not comment:
-                raise ValueError(f"{name}: {node.value.value} has no comment that describes it")
-            rows.append((str(node.value.value), comment))
+                raise ValueError(f"{name}: {key} has no comment that describes it")
+            rows.append((key, comment))
     return rows
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from chat.hub.names import CATALOGUE, DEFAULT, Official, find_official, near_names, official_names
 from convert.quantize.recipes import Facts, find_recipe, make_plan
-from tests import models_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,9 +187,3 @@ def test_a_window_bounds_the_memory() -> None:
 def test_a_wrong_name_finds_the_nearest_ones(name: str, near: tuple[str, ...]) -> None:
     found = near_names(name)
     assert found[: len(near)] == near if near else found == ()
-
-
-def test_readmes_table_is_the_catalogue() -> None:
-    """`python -m tests.models_table` writes it."""
-    readme = models_table.README.read_text()
-    assert models_table.with_table(readme) == readme
