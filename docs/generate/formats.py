@@ -74,7 +74,7 @@ _FILES = """\
 # Files on the disk
 
 `mistral-chat doctor` prints the folders of your machine. With `MISTRAL_CHAT_HOME=FOLDER` they are `FOLDER/config`,
-`FOLDER/data` and `FOLDER/cache`. Folders and files are readable by their owner only.
+`FOLDER/data` and `FOLDER/cache`. The folders are for their owner only.
 """
 _FILES_END = """
 Models in the hub's cache, and those of Ollama, LM Studio and llama.cpp, are used where they lie. Only files below our
