@@ -34,13 +34,13 @@ class ToolServer:
     Attributes:
         name: what the user knows it by.
         place: where it is named, for messages.
-        command: the program to start; None for the others.
+        command: the program to start, for a server that runs here.
         args: its arguments.
-        env: (name, value) of its environment, besides what is safe; may hold secrets.
-        cwd: the folder that it runs in; None for the working folder.
-        url: the address of a server; None for the others.
-        headers: (name, value) that the server gets with each request; may hold secrets.
-        file: a Python file; None for the others.
+        env: its environment variables by name, besides what is safe; may hold secrets.
+        cwd: the folder that it runs in, by default the working folder.
+        url: the address of a server that runs already.
+        headers: what that server gets with each request, by name; may hold secrets.
+        file: a Python file with functions.
     """
 
     name: str

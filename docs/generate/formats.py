@@ -9,16 +9,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 from chat.app.json_report import failure_report, rendered_report, reply_report
+from chat.app.tool_runs import results_report
 from chat.batch.records import MESSAGE_KEYS, OPTIONS, ROLES
 from chat.cli.manpage import FILES
 from chat.config.option_types import option_specs
 from chat.config.options import Settings
 from chat.config.remotes import Remote
 from chat.config.settings_file import initial_text
+from chat.config.tool_table import ToolServer
 from chat.core.backend import ModelInfo, Rendered
 from chat.core.conversation import FinishReason, ToolCall
 from chat.core.events import Completion, Seconds, TokenCounts
 from chat.errors import ContextError
+from chat.tools.runner import CallResult, Outcome
 from docs.generate.markdown import table, text
 
 if TYPE_CHECKING:
@@ -70,6 +73,13 @@ _SERVERS = """\
 
 Each table `[remote.NAME]` is a server for `--remote NAME`. It gets its own key and no other.
 """
+_TOOLS = """\
+## Functions
+
+The lists `allow` and `deny` of the table `[tools]` hold rules for `--run-tools`. Each table `[tools.NAME]` is a source
+of functions: a server or a Python file. `enabled = false` leaves one out.
+"""
+_OUR_OWN = ("name", "place")  # of a server: its table's name, and where that is written
 _FILES = """\
 # Files on the disk
 
@@ -113,6 +123,9 @@ def json_page() -> str:
         f"## tokens\n\n{_fields(full['tokens'], _attributes(TokenCounts))}",
         f"## seconds\n\n{_fields(full['seconds'], _attributes(Seconds))}",
         f"## model\n\n{_fields(full['model'], _attributes(ModelInfo))}",
+        "## tool_results\n\nWith `--run-tools`, a list of the calls that were run, in this form. `outcome` is one of "
+        f"{', '.join(f'`{outcome}`' for outcome in get_args(Outcome))}.\n",
+        f"```json\n{json.dumps(results_report([CallResult(done.tool_calls[0], 'done', '18 degrees', 0.2)])[0])}\n```\n",
         "## Dry run\n\n`--dry-run` prints the prompt instead, without a model's answer:\n",
         f"```json\n{json.dumps(rendered_report(Rendered('<s>[INST] Hi[/INST]', (1, 3, 16127, 4), 'v3')))}\n```\n",
     ]
@@ -145,8 +158,8 @@ def batch_page() -> str:
 
 def settings_page() -> str:
     """The commented settings file, and the keys of a server."""
-    servers = [(f"`{key}`", text(words)) for key, words in _attributes(Remote).items() if key not in ("name", "place")]
-    return f"{_SETTINGS}\n```toml\n{initial_text()}```\n\n{_SERVERS}\n{table(('key', 'meaning'), servers)}"
+    file = f"{_SETTINGS}\n```toml\n{initial_text()}```\n"
+    return "\n".join([file, _SERVERS, _entry_table(Remote), _TOOLS, _entry_table(ToolServer)])
 
 
 def files_page() -> str:
@@ -163,6 +176,12 @@ def _plain(done: Completion) -> Completion:
 
 def _key_table(meanings: Mapping[str, str]) -> str:
     return table(("key", "value"), [(f"`{key}`", words) for key, words in meanings.items()])
+
+
+def _entry_table(kind: type) -> str:
+    """The keys of a table of the settings file, from the dataclass that it becomes."""
+    meanings = _attributes(kind).items()
+    return table(("key", "meaning"), [(f"`{key}`", text(words)) for key, words in meanings if key not in _OUR_OWN])
 
 
 def _fields(values: Mapping[str, object], meanings: Mapping[str, str]) -> str:
