@@ -98,14 +98,14 @@ def json_page() -> str:
     done = Completion(
         text="Yes.",
         finish_reason="stop",
-        ids=(5613, 29491),
+        ids=(6360, 29491),
         prompt_ids_sha256="9f86d081…",
         tokens=TokenCounts(prompt=12, generated=2, reasoning=1),
         seconds=Seconds(load=0.4, prompt=0.2, generate=0.1),
         sampling={"temperature": 0.7, "seed": 1},
         tool_calls=(ToolCall("weather", '{"city": "Paris"}', "a1b2c3d4e"),),
         choice={"yes": 0.9, "no": 0.1},
-        logprobs=({"id": 5613, "logprob": -0.1},),
+        logprobs=({"id": 6360, "logprob": -0.1},),
         reasoning="Is it?",
     )
     info = ModelInfo("/home/ann/model.gguf", 4_372_811_936, "Q4_K_M", "llama", None, 32768, 32768, "v3", name="Mistral")
