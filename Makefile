@@ -36,5 +36,6 @@ test: setup  ## all tests
 site: $(BIN)/mkdocs  ## the documentation, in build/site; a dead link is an error
 	$(BIN)/mkdocs build --strict
 
-$(BIN)/mkdocs: setup
+$(BIN)/mkdocs: $(BIN)/pytest
 	$(BIN)/pip install -e '.[docs]'
+	touch $@

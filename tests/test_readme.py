@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from chat.errors import ExitCode
+from chat.hub.names import CATALOGUE
+from chat.tui.commands.table import COMMANDS as SLASH_COMMANDS
 from docs.generate import PAGES as GENERATED
 from docs.generate import pages
 from docs.generate.gguf_keys import described_keys
+from docs.generate.markdown import text
 from tests import grids
 from tests.command_lines import ShellLine, all_options, calls_in, named_options, shell_lines, unknown_flags
 from tests.conftest import Converted
@@ -59,19 +63,19 @@ def lines_to_run(path: Path) -> list[ShellLine]:
 
 @pytest.mark.slow
 def test_every_command_is_one_the_program_takes(documents: dict[str, str]) -> None:
-    calls = {call for text in documents.values() for call in calls_in(text)}
+    calls = {call for page in documents.values() for call in calls_in(page)}
     assert len(calls) > 60
     assert {call: unknown_flags(call) for call in calls if unknown_flags(call)} == {}
 
 
 def test_every_option_that_is_named_is_there(documents: dict[str, str]) -> None:
-    named = {option for name, text in documents.items() if "/reference/" not in name for option in named_options(text)}
+    named = {option for name, page in documents.items() if "/reference/" not in name for option in named_options(page)}
     assert len(named) > 40
     assert named - all_options() - OTHER_OPTIONS == set()
 
 
 def test_every_path_that_is_named_is_there(documents: dict[str, str]) -> None:
-    named = {path for text in documents.values() for path in re.findall(r"`(tests/[^`]+)`", text)}
+    named = {path for page in documents.values() for path in re.findall(r"`(tests/[^`]+)`", page)}
     assert len(named) > 8
     assert [path for path in named if not (ROOT / path).exists()] == []
 
@@ -80,8 +84,8 @@ def test_no_link_is_dead(documents: dict[str, str]) -> None:
     """MkDocs checks the same when it builds the site, but not README and its links into the pages."""
     more = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("ARCHITECTURE.md", "CONTRIBUTING.md")}
     dead = []
-    for name, text in {**documents, **more}.items():
-        for link in LINK.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+    for name, source in {**documents, **more}.items():
+        for link in LINK.findall(re.sub(r"```.*?```", "", source, flags=re.DOTALL)):
             path, _, anchor = link.partition("#")
             target = (ROOT / name).parent.joinpath(path).resolve() if path else ROOT / name
             page = {**documents, **more}.get(name_of(target)) if target.is_relative_to(ROOT) else None
@@ -108,6 +112,26 @@ def test_the_site_lists_each_page_once() -> None:
     there = [path.relative_to(FOLDER).as_posix() for path in WRITTEN[1:]] + list(GENERATED)
     configuration = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert sorted(listed(configuration["nav"])) == sorted(there)
+
+
+def test_the_reference_is_complete(documents: dict[str, str]) -> None:
+    reference = "".join(page for name, page in documents.items() if "/reference/" in name)
+    names = all_options() - {"--help", "-h"} | {f"### `/{name}" for name in SLASH_COMMANDS}
+    names |= {model.repository for model in CATALOGUE} | {f"| {int(code)} |" for code in ExitCode}
+    assert {name for name in names if name not in reference} == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("Q4_K_M, <file> or *.py", r"Q4\_K\_M, \<file\> or `*.py`"),
+        ("as -t does, see `a_b`", "as `-t` does, see `a_b`"),
+        ("$MISTRAL_CHAT_REMOTE_KEY, or a [remote.NAME]", "`$MISTRAL_CHAT_REMOTE_KEY`, or a `[remote.NAME]`"),
+        ("PATH[:SCALE] well-known", r"PATH\[:SCALE\] well-known"),
+    ],
+)
+def test_a_help_text_is_shown_as_it_is(words: str, shown: str) -> None:
+    assert text(words) == shown
 
 
 def test_a_key_without_a_description_is_an_error() -> None:

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
 _QUOTED = re.compile(r"(`[^`]*`)")
 # Options, variables, tables of the settings file and numbered addresses, which help texts leave without quotes
-_CODE = re.compile(r"(?<![\w-])--?[a-z][a-z-]*\b|\$?[A-Z]+(?:_[A-Z0-9]+)+\b|\[[a-z]+\.[A-Z]+\]|https?://(?!\w)|\*\.py")
+_CODE = re.compile(
+    r"(?<![\w-])--?[a-z][a-z-]*\b|(?<!\w)\$?[A-Z]+(?:_[A-Z0-9]+)+\b|\[[a-z]+\.[A-Z]+\]|https?://(?!\w)|\*\.py"
+)
 _MARKUP = re.compile(r"([\\*_\[\]<>])")
 
 
