@@ -175,27 +175,27 @@ class AdapterKey:
 class PictureKey:
     """Keys of a picture encoder's file (clip-impl.h)."""
 
-    PROJECTOR: Final = "clip.projector_type"
-    VISION_PROJECTOR: Final = "clip.vision.projector_type"
-    HAS_VISION: Final = "clip.has_vision_encoder"
-    HAS_AUDIO: Final = "clip.has_audio_encoder"
-    HAS_SPEECH: Final = "clip.has_gen_audio_encoder"
-    GELU: Final = "clip.use_gelu"
-    SILU: Final = "clip.use_silu"
-    SIDE: Final = "clip.vision.image_size"
-    PATCH: Final = "clip.vision.patch_size"
-    MERGE: Final = "clip.vision.spatial_merge_size"
-    WIDTH: Final = "clip.vision.embedding_length"
-    HIDDEN: Final = "clip.vision.feed_forward_length"
-    LAYERS: Final = "clip.vision.block_count"
-    HEADS: Final = "clip.vision.attention.head_count"
-    KV_HEADS: Final = "clip.vision.attention.head_count_kv"
-    HEAD_WIDTH: Final = "clip.vision.attention.head_dim"
-    TEXT_WIDTH: Final = "clip.vision.projection_dim"
-    EPSILON: Final = "clip.vision.attention.layer_norm_epsilon"
-    MEAN: Final = "clip.vision.image_mean"
-    DEVIATION: Final = "clip.vision.image_std"
-    FEATURE_LAYERS: Final = "clip.vision.feature_layer"
+    PROJECTOR: Final = "clip.projector_type"  # how the encoder's output becomes tokens of the text part: pixtral
+    VISION_PROJECTOR: Final = "clip.vision.projector_type"  # the same, where a file has encoders of several kinds
+    HAS_VISION: Final = "clip.has_vision_encoder"  # whether there is an encoder of pictures
+    HAS_AUDIO: Final = "clip.has_audio_encoder"  # whether there is an encoder of sound
+    HAS_SPEECH: Final = "clip.has_gen_audio_encoder"  # whether there is an encoder of speech to generate
+    GELU: Final = "clip.use_gelu"  # whether the feed-forward part uses GELU
+    SILU: Final = "clip.use_silu"  # whether the feed-forward part uses SiLU
+    SIDE: Final = "clip.vision.image_size"  # the longest side of a picture, in pixels
+    PATCH: Final = "clip.vision.patch_size"  # the side of a patch, in pixels
+    MERGE: Final = "clip.vision.spatial_merge_size"  # so many patches on each side become one token
+    WIDTH: Final = "clip.vision.embedding_length"  # the width of the hidden state
+    HIDDEN: Final = "clip.vision.feed_forward_length"  # the width of the feed-forward part
+    LAYERS: Final = "clip.vision.block_count"  # layers
+    HEADS: Final = "clip.vision.attention.head_count"  # heads of queries
+    KV_HEADS: Final = "clip.vision.attention.head_count_kv"  # heads of keys and values
+    HEAD_WIDTH: Final = "clip.vision.attention.head_dim"  # the width of a head
+    TEXT_WIDTH: Final = "clip.vision.projection_dim"  # the width of the text part's hidden state
+    EPSILON: Final = "clip.vision.attention.layer_norm_epsilon"  # added to the mean square in a norm
+    MEAN: Final = "clip.vision.image_mean"  # of each colour, subtracted from the pixels
+    DEVIATION: Final = "clip.vision.image_std"  # of each colour, by which the pixels are divided
+    FEATURE_LAYERS: Final = "clip.vision.feature_layer"  # the layers whose states are used, where it is not the last
 
 
 class ImatrixKey:

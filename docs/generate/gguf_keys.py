@@ -20,6 +20,7 @@ _CLASSES = {  # title, and what stands below it
     "GeneralKey": ("General", ""),
     "ModelKey": ("Sizes", "Each begins with the architecture, as in `llama.context_length`."),
     "TokenizerKey": ("Vocabulary", ""),
+    "PictureKey": ("Picture encoders", "Of the encoder's own file, `mmproj-NAME.gguf`."),
     "AdapterKey": ("Adapters", "Of a LoRA adapter's file."),
     "ImatrixKey": ("Importance matrices", "Of the matrix's own file; those of `quantize.` are notes in a model."),
     "SplitKey": ("Files in parts", "Of each part of a model in several files."),
@@ -51,6 +52,8 @@ def described_keys(source: str, name: str) -> list[tuple[str, str]]:
 def page() -> str:
     """The page of keys, a table for each class of them."""
     source = inspect.getsource(keys)
+    if missing := {name for name in vars(keys) if name.endswith("Key")} - _CLASSES.keys():
+        raise ValueError(f"keys without a section: {missing}")
     parts = [_HEAD]
     for name, (title, below) in _CLASSES.items():
         rows = [(f"`{key}`", text(words)) for key, words in described_keys(source, name)]
