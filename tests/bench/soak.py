@@ -71,9 +71,10 @@ class Soak(Session):
             rows = connection.execute("SELECT number, content FROM nodes WHERE role = 'user' AND number > ?", (since,))
             new = rows.fetchall()
             contents = "\n".join(content for _, content in new)
-            for mark in self.sent if everything else self.sent[-3:]:
+            for mark in self.sent[:] if everything else self.sent[-3:]:
                 if mark not in contents and (everything or mark not in self._all_questions(connection)):
-                    self.fault(f"lost: message {mark} is not in the history")
+                    self.sent.remove(mark)
+                    self.fault(f"lost: message {mark} is not in the history\n{self.terminal.text()}")
             count, streaming = connection.execute("SELECT count(*), sum(streaming) FROM nodes").fetchone()
             if count < self.nodes:
                 self.fault(f"lost: {self.nodes - count} messages went from the history")

@@ -173,20 +173,26 @@ class Session:
         self.enter(f"{text} {mark}", meanwhile)
         self.sent.append(mark)
 
-    def drop_line(self) -> None:
-        """Empty the prompt by Ctrl+C, which quits if it comes twice where the prompt is empty."""
+    def drop_line(self, *, typed: bool = False) -> None:
+        """Empty the prompt by Ctrl+C, which quits if it comes twice where the prompt is empty.
+
+        Args:
+            typed: keys were typed that the screen may not show yet.
+        """
         self.terminal.pump()
+        if typed:
+            self.press_ctrl_c()
         for _ in range(3):
             if self.is_empty():
                 return
-            self.terminal.wait(lambda: "Ctrl+C again quits" not in self.terminal.text())
             self.press_ctrl_c()
             with contextlib.suppress(AssertionError):
                 self.terminal.wait(self.is_empty, 2.5)
         self.terminal.wait(self.is_empty, HANG_SECONDS)
 
     def press_ctrl_c(self) -> None:
-        """Press the key, and wait until it is handled, however late."""
+        """Press the key when it does not quit, and wait until it is handled, however late."""
+        self.terminal.wait(lambda: "Ctrl+C again quits" not in self.terminal.text())
         before = len(self.terminal.output)
         self.terminal.send(keys.CTRL_C)
         self.terminal.wait(lambda: len(self.terminal.output) > before)
@@ -235,7 +241,7 @@ class Session:
 
     def interrupted_line(self) -> None:
         self.terminal.send(self.words())
-        self.drop_line()
+        self.drop_line(typed=True)
 
     def tree(self) -> None:
         self.enter(self.one(*TREE))
@@ -291,7 +297,7 @@ class Session:
         self.terminal.send("\n")
         self.wait_back("fg")
         self.terminal.pump(0.1)
-        self.drop_line()
+        self.drop_line(typed=True)
 
     def suspend_answer(self) -> None:
         def stop_and_continue() -> None:
@@ -333,7 +339,7 @@ class Session:
         self.terminal.send(CTRL_L)  # a real terminal may have wrapped its lines again, and this one does not
         self.pause(0.2)
         self.wait_back("resize")
-        self.drop_line()
+        self.drop_line(typed=True)
 
     def complete(self) -> None:
         self.terminal.send(self.one("/", "/se", "/set te", "/file ", "/model ", "/load ", "/export o", "wor"))
@@ -341,7 +347,7 @@ class Session:
         self.pause(0.1)
         self.terminal.send("\x1b", "x")
         self.pause(0.1)
-        self.drop_line()
+        self.drop_line(typed=True)
 
     def past(self) -> None:
         if self.chance.random() < 0.5:
@@ -350,7 +356,7 @@ class Session:
             self.terminal.send(keys.CTRL_R, self.one("m1", "window", "none of this"), keys.CTRL_R, keys.CTRL_C)
         self.pause(0.1)
         self.wait_back("search")
-        self.drop_line()
+        self.drop_line(typed=True)
 
     def editor_opened(self) -> None:
         self.terminal.send("before", keys.CTRL_G)
@@ -362,7 +368,7 @@ class Session:
         self.terminal.send(*self.chance.choices(KEYS, k=self.chance.randint(1, 12)))
         self.pause(0.1)
         self.wait_back("keys")
-        self.drop_line()
+        self.drop_line(typed=True)
 
     def engine_killed(self) -> None:
         self.send_signal(signal.SIGKILL, self.processes()[2:3])

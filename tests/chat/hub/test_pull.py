@@ -21,6 +21,7 @@ from chat import hub
 from chat.errors import ChatError, ExitCode
 from chat.hub import client, download, pull
 from chat.hub.listing import read_listing
+from tests.chat.hub.try_hostile_hub import try_hub
 from tests.folders import ROOT
 from tests.grids import FULL
 from tests.hub_server import GOOD_TOKEN, Fault, HubServer, etag, hub_server
@@ -698,3 +699,10 @@ def test_nothing_of_the_library_is_loaded_before_the_hub_is_asked() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_hub_may_answer_anything(own_home: Path) -> None:
+    """`python -m tests.chat.hub.try_hostile_hub` tries more of it."""
+    trial = try_hub(own_home, 1000 if FULL else 40, seed=1)
+    assert trial.faults == []
+    assert trial.codes.total() > trial.codes["hub 0"] > 0

@@ -1,0 +1,93 @@
+"""Run commands on hostile input in this process, and note what became of them. For tests only."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chat.cli.main import run
+from chat.errors import ExitCode
+from tests.environments import pipes, terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+LAWFUL = {*ExitCode} - {ExitCode.UNEXPECTED, ExitCode.ENGINE, ExitCode.INTERRUPTED, ExitCode.PIPE}
+WORST_SECONDS = 10.0  # of the processor, for one input
+LONGEST = 1500  # letters of a line of stderr
+# What colours and links send to a terminal, which is not the input's
+OUR_SEQUENCES = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;[^\x1b\x07]*(?:\x1b\\|\x07)")
+
+
+@dataclass
+class Trial:
+    """What became of the inputs; `worst` is in processor seconds and names the input."""
+
+    codes: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    worst: tuple[float, str] = (0.0, "")
+
+    def __str__(self) -> str:
+        """One line."""
+        codes = ", ".join(f"{code}: {count}" for code, count in sorted(self.codes.items()))
+        worst = f"worst {self.worst[0] * 1000:.0f} ms ({self.worst[1]})"
+        return f"{self.codes.total()} inputs, exits {codes}; {worst}, {len(self.faults)} faults"
+
+    def command(self, label: str, arguments: Sequence[str], *, at_terminal: bool = False) -> int | None:
+        """Run a command line; its exit code, or None after an exception."""
+        environment = terminal() if at_terminal else pipes()
+        began = time.process_time()
+        try:
+            code = run(list(arguments), environment)
+        except BaseException as error:
+            self.faults.append(f"{label}: {arguments}: {error!r}")
+            return None
+        finally:
+            took = time.process_time() - began
+            self.worst = max(self.worst, (took, label))
+        self.codes[f"{label.split('/')[0]} {int(code)}"] += 1
+        said = environment.err
+        shown = said + (environment.out if at_terminal else "")
+        found = []
+        if code not in LAWFUL:
+            found.append("an unlawful exit")
+        if sum(line.startswith("error:") for line in said.splitlines()) != (code != ExitCode.DONE):
+            found.append("not one error")
+        if any(not (letter.isprintable() or letter in "\r\n") for letter in OUR_SEQUENCES.sub("", shown)):
+            found.append("control characters")
+        if any(len(line) > LONGEST for line in said.splitlines()):
+            found.append("a long line")
+        if took > WORST_SECONDS:
+            found.append(f"{took:.1f} s")
+        self.faults += [f"{label}: {arguments}: exit {code}, {fault}: {said[-300:]!r}" for fault in found]
+        return code
+
+
+def main(description: str | None, try_all: Callable[[Path, int, int, int], Trial]) -> int:
+    """Try as many as the command line asks for, in a home of their own; 1 if one was handled badly."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("count", type=int)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0)
+    asked = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="hostile-"))
+    for name in list(os.environ):
+        if name.startswith(("MISTRAL_CHAT_", "HF_", "XDG_")):
+            del os.environ[name]
+    os.environ |= {"HOME": str(home), "MISTRAL_CHAT_HOME": str(home / "mistral-chat"), "HF_HOME": str(home / "hub")}
+    os.environ["OLLAMA_MODELS"] = str(home / "ollama")
+    try:
+        trial = try_all(home, asked.count, asked.seed, asked.first)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    print(trial, *trial.faults, sep="\n  ", file=sys.stdout)
+    return 1 if trial.faults else 0
