@@ -45,6 +45,7 @@ class _Host:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._status = 0  # of the last response over HTTP that was a refusal
         self._errors: deque[str] = deque(maxlen=20)  # the last lines of the server's stderr
 
     async def run(self, commands: asyncio.Queue[dict[str, Any] | None]) -> None:
@@ -54,6 +55,7 @@ class _Host:
                 async with asyncio.timeout(self._settings["seconds"]):
                     client = await stack.enter_async_context(await self._client(stack))
                     send({"tools": await self._tools(client)})
+                    self._status = 0  # of an earlier try, such as for a newer protocol
                     watching = asyncio.create_task(self._watch(client))
                     stack.callback(watching.cancel)
             except BaseException as error:
@@ -74,7 +76,9 @@ class _Host:
         if "url" in own:
             import httpx2
 
-            http = httpx2.AsyncClient(headers=own["headers"], timeout=httpx2.Timeout(30, read=None))
+            hooks = {"response": [self._on_response]}
+            timeout = httpx2.Timeout(30, read=None)
+            http = httpx2.AsyncClient(headers=own["headers"], timeout=timeout, event_hooks=hooks)
             transport = streamable_http_client(own["url"], http_client=await stack.enter_async_context(http))
         else:
             server = StdioServerParameters(
@@ -83,6 +87,11 @@ class _Host:
             )  # fmt: skip
             transport = stdio_client(server, errlog=self._error_stream())
         return Client(transport, message_handler=self._on_message, cache=None, client_info=_information())
+
+    async def _on_response(self, response: Any) -> None:
+        """Remember the status of a refusal, which the SDK does not tell."""
+        if response.status_code >= 400:
+            self._status = response.status_code
 
     async def _tools(self, client: Client) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -154,6 +163,10 @@ class _Host:
         if isinstance(inner, ValidationError):  # of the SDK's models of the protocol
             first = inner.errors()[0]
             return f"it breaks the protocol at {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        if self._status in (401, 403):
+            return f"the server asks for a key, which belongs into `headers` (HTTP status {self._status})"
+        if self._status:
+            return f"the server refused with HTTP status {self._status}"
         is_end = isinstance(inner, MCPError) and inner.code == types.CONNECTION_CLOSED
         words = "the server ended" if is_end else reason_text(inner) if str(inner) else type(inner).__name__
         time.sleep(0.05)  # what the server wrote before it ended may still be in the pipe

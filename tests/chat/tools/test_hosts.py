@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,33 @@ def test_a_server_that_cannot_be_used_says_why(open_source: Open, table: dict[st
     with pytest.raises(EngineError) as caught:
         open_source(**table).tools(3 if "silent" in table.get("args", ()) else 60)
     assert caught.value.message.startswith(message)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="each of them starts a process with the SDK")
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (401, "the server asks for a key, which belongs into `headers` (HTTP status 401)"),
+        (404, "the server refused with HTTP status 404"),
+    ],
+)
+def test_an_address_that_refuses_says_how(open_source: Open, status: int, reason: str) -> None:
+    """The SDK says only that there was an error response."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, format: str, *values: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(EngineError) as caught:
+            open_source(url=f"http://127.0.0.1:{server.server_port}/mcp").tools(60)
+        server.shutdown()
+    assert caught.value.message == f"`it` cannot be used: {reason}"
 
 
 @pytest.mark.slow
