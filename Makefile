@@ -34,7 +34,7 @@ test: setup  ## all tests
 	$(BIN)/pytest -n 3
 
 site: $(BIN)/mkdocs  ## the documentation, in build/site; a dead link is an error
-	$(BIN)/mkdocs build --strict
+	$(BIN)/mkdocs build --strict -f docs/mkdocs.yml
 
 $(BIN)/mkdocs: $(BIN)/pytest
 	$(BIN)/pip install -e '.[docs]'

@@ -110,7 +110,7 @@ def test_the_site_lists_each_page_once() -> None:
         return [path for value in values for path in (listed(value) if isinstance(value, list) else [value])]
 
     there = [path.relative_to(FOLDER).as_posix() for path in WRITTEN[1:]] + list(GENERATED)
-    configuration = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    configuration = yaml.safe_load((ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8"))
     assert sorted(listed(configuration["nav"])) == sorted(there)
 
 
