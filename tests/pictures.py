@@ -203,9 +203,34 @@ def tools(home: Path) -> None:
     scene.draw("tools", "mistral-chat: a call is shown, and runs after a yes")
 
 
+def seeing(home: Path) -> None:
+    """A picture attached to a question, and another one dropped into the next."""
+    from PIL import Image
+
+    seer = "mistral-small-3.2-24b-instruct.Q4_K_M.gguf"
+    (home / seer).touch()
+    for name, size in (("harbour.jpg", (1600, 1200)), ("timetable.png", (1024, 768))):
+        Image.new("RGB", size).save(home / name)
+    first = "A wooden ferry at a stone quay. The clock on the tower says **ten past four**, and the tide is low."
+    second = "No. The board lists the 16:10 for *high water* only, and on your photo the steps of the quay are dry."
+    scene = Scene(
+        home,
+        [["text", first], ["figures", 2370, 0, 24, 9.0, 6.0]],
+        [["text", second], ["figures", 3470, 2394, 30, 5.0, 7.0]],
+        lines=20,
+        model=seer,
+        flags={"stats": False},
+    )
+    scene.do("/file harbour.jpg")
+    scene.do("What is on this photo, and what time is it there?")
+    scene.do("/file timetable.png")
+    scene.do("Does the ferry leave now?")
+    scene.draw("seeing", "mistral-chat: pictures beside a question")
+
+
 def main() -> None:
     """Draw all pictures, or those that the arguments name."""
-    for scene in (chat, reasoning, branches, search, narrow, tools):
+    for scene in (chat, reasoning, branches, search, narrow, tools, seeing):
         if not sys.argv[1:] or scene.__name__ in sys.argv[1:]:
             with tempfile.TemporaryDirectory() as home:
                 scene(Path(home))

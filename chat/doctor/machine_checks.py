@@ -213,7 +213,7 @@ def check_pictures(mmproj: str | None) -> Finding:
         mmproj: the model's picture encoder; None for none.
     """
     if mmproj is None:
-        return Finding("pictures", "ok", "the model reads text alone: no mmproj file belongs to it")
+        return Finding("pictures", "ok", "the model reads only text: no mmproj file belongs to it")
     missing = [name for name in ("PIL", "llama_cpp.mtmd_cpp") if not _is_importable(name)]
     if missing:
         return Finding(

@@ -85,7 +85,7 @@ def _decode(data: bytes, name: str, size_of: Callable[[int, int], tuple[int, int
     try:
         opened = Image.open(_TimedFile(data), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise DataError(f"{name}: is no picture that can be read", hint="PNG, JPEG, WebP, GIF or BMP") from error
+        raise DataError(f"{name}: is not a picture that can be read", hint="PNG, JPEG, WebP, GIF or BMP") from error
     except Image.DecompressionBombError as error:
         raise _too_large(name) from error
     with opened:

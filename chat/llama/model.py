@@ -88,7 +88,7 @@ class Model:
         vocabulary_size: the number of pieces.
         trained_context: the context length in tokens that the file states.
         adapters: LoRA adapters that every context made from now on uses.
-        pictures: what gives contexts the rows of pictures; None for a model that reads text alone.
+        pictures: what gives contexts the rows of pictures; None for a model that reads only text.
     """
 
     def __init__(self, path: str, settings: LoadSettings, on_progress: Callable[[float], bool] | None = None) -> None:

@@ -117,7 +117,7 @@ class BackgroundBackend:
         """Refuse pictures that the model cannot read, if it is loaded and on this machine; a server is not asked.
 
         Raises:
-            ChatError: the model reads text alone, or a picture is damaged.
+            ChatError: the model reads only text, or a picture is damaged.
         """
         if pictures and self.info is not None and not isinstance(self.options, RemoteOptions):
             self._backend.count((Message("user", "", pictures=pictures),))

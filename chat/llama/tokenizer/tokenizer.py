@@ -63,7 +63,7 @@ class Tokenizer:
     Attributes:
         size: the number of pieces.
         template: the model's chat template.
-        pictures: knows the places of pictures; None for a model that reads text alone.
+        pictures: knows the places of pictures; None for a model that reads only text.
     """
 
     def __init__(self, vocab: Any, metadata: Mapping[str, Any]) -> None:
@@ -145,7 +145,7 @@ class Tokenizer:
 
     def _places(self, picture: Picture) -> Sequence[int]:
         if self.pictures is None:
-            raise UsageError(f"{picture.name}: the model reads text alone, no pictures", hint=NO_PICTURES)
+            raise UsageError(f"{picture.name}: the model reads only text, not pictures", hint=NO_PICTURES)
         return self.pictures.ids(picture)
 
     def shown(self, ids: Iterable[int]) -> tuple[int, ...]:

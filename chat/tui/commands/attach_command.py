@@ -59,7 +59,7 @@ def attach_dropped(state: SessionState, paths: Sequence[str]) -> None:
     """Attach pictures whose paths a terminal inserted, and show them.
 
     Raises:
-        ChatError: the model reads text alone, or a picture cannot be read.
+        ChatError: the model reads only text, or a picture cannot be read.
     """
     found = [_open(path) for path in paths]
     check_pictures(state, found)
@@ -72,7 +72,7 @@ def check_pictures(state: SessionState, documents: Sequence[Document]) -> None:
     """Wait for the model where there are pictures, and refuse those that it cannot read.
 
     Raises:
-        ChatError: the model reads text alone, or a picture is damaged.
+        ChatError: the model reads only text, or a picture is damaged.
         Terminated: a signal ends the program.
         KeyboardInterrupt: Ctrl+C stopped the wait.
     """

@@ -117,9 +117,9 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
     ("data", "message"),
     [
         (b"", "the picture's file is empty"),
-        (b"hello" * 100, "is no picture that can be read"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no picture that can be read"),
-        (png(0, 5), "is no picture that can be read"),
+        (b"hello" * 100, "is not a picture that can be read"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a picture that can be read"),
+        (png(0, 5), "is not a picture that can be read"),
         (png(50_000, 50_000), "is larger than the limit of 120 million pixels, and 65,500 on a side"),
         (png(100_000, 3), "with 100,000 x 3 pixels is larger than the limit"),
         (png(300, 300, b"\0" * 50), "the picture is damaged, or not complete"),

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from chat.llama.tokenizer.tokenizer import Tokenizer
 
-CONVERSATIONS = 300 if FULL else 25
+CONVERSATIONS = 300 if FULL else 8
 IMAGE_PIECES = ("[IMG]", "[IMG_BREAK]", "[IMG_END]")
 SIZES = PictureSizes(cell=28, largest=224, text_width=8)
 
@@ -133,7 +133,7 @@ def test_formats_before_pictures_refuse_them(name: str) -> None:
 
 def test_a_model_without_eyes_refuses_a_picture_by_its_name() -> None:
     photo = picture(file_of(Image.new("RGB", (3, 3))), "cat.png")
-    with pytest.raises(UsageError, match=r"^cat\.png: the model reads text alone, no pictures$") as caught:
+    with pytest.raises(UsageError, match=r"^cat\.png: the model reads only text, not pictures$") as caught:
         build_prompt(Request(Prompt((question(photo),))), case("v11").vocabulary, "v11", None, drop=False)
     assert caught.value.hint is not None
     assert "--mmproj" in caught.value.hint

@@ -10,6 +10,7 @@ import pytest
 
 from tests.chat.seeing import file_of, picture_of_noise
 from tests.chat.tui.pseudo_terminal import CTRL_D, CTRL_U, ENTER, Terminal
+from tests.grids import FULL
 
 Begin = Callable[..., Terminal]
 
@@ -45,26 +46,32 @@ def test_pictures_are_attached_asked_about_edited_and_kept(begin: Begin, tmp_pat
     terminal = begin()
     run(terminal, "/file photo.png", "photo.png · 112x84, 15 tokens")
     run(terminal, "/file cut.png", "error: cut.png: the picture is damaged, or not complete")
-    run(terminal, "/file 'two words.png'", "two words.png · 56x140, 15 tokens")
-    run(terminal, "hello there", "/continue resumes it")
-    run(terminal, "/context", "[photo.png] [two words.png] hello there")
+    run(terminal, f"and this? '{tmp_path}/two words.png'", "/continue resumes it")  # dropped after words
+    assert "two words.png · 56x140, 15 tokens" in terminal.text()
+    run(terminal, "/context", "[photo.png] [two words.png] and this?")
     run(terminal, "/file", "No files are attached.")
-    run(terminal, f"'{tmp_path}/two words.png'", "two words.png · 56x140, 15 tokens")  # dropped, alone
-    run(terminal, f"and this? {tmp_path}/photo.png", "photo.png · 112x84, 15 tokens")  # dropped after words
-    run(terminal, "/file", "No files are attached.")
-    run(terminal, "/context", "[two words.png] [photo.png] and this?")
     terminal.send("/edit", ENTER)
     terminal.wait(lambda: terminal.cursor_line().endswith("and this?"))
     run(terminal, "and this? now", "/continue resumes it")
-    run(terminal, "/context", "[two words.png] [photo.png] and this? now")
-    run(terminal, "/undo", "Removed “and this? now”")
-    run(terminal, "/model info", "pictures")
+    run(terminal, "/context", "[photo.png] [two words.png] and this? now")
     run(terminal, "/set mmproj off", "off")
-    run(terminal, "/file photo.png", "error: photo.png: the model reads text alone, no pictures")
     terminal.send(f"what {tmp_path}/photo.png", ENTER)
+    terminal.wait("error: photo.png: the model reads only text, not pictures")
     terminal.wait(lambda: terminal.cursor_line().endswith("photo.png"))  # back in the editor
     terminal.send(CTRL_U, CTRL_D)
     assert terminal.end() == 0
-    again = begin("-c", "--mmproj", "auto")
-    again.wait("[photo.png]")
+
+
+@pytest.mark.skipif(not FULL, reason="only with --full")
+def test_a_picture_that_is_dropped_alone_waits_for_its_question(begin: Begin, tmp_path: Path) -> None:
+    terminal = begin()
+    run(terminal, f"'{tmp_path}/two words.png'", "two words.png · 56x140, 15 tokens")
+    run(terminal, "hello there", "/continue resumes it")
+    run(terminal, "/undo", "Removed “hello there”")
+    run(terminal, "/model info", "read by ")
+    run(terminal, "/branches 1", "[two words.png]")
+    terminal.send(CTRL_D)
+    assert terminal.end() == 0
+    again = begin("-c")
+    again.wait("[two words.png]")
     run(again, "/regen", "/continue resumes it")
