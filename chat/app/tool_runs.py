@@ -17,7 +17,6 @@ from chat.tools.loop import CallLoop
 from chat.tools.sources import limits_of, rules_of, toolbox_of
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -110,9 +109,8 @@ class OneShotCalls:
         else:
             self._output.note(f"`{rule}` is in the settings file now, under [tools] allow")
 
-    def wait(self, threads: Sequence[threading.Thread]) -> bool:
-        """Wait; Ctrl+C ends the program, and the calls with it."""
-        threads[0].join(POLL_SECONDS)
+    def wait(self, names: Sequence[str]) -> bool:
+        """Wait on; Ctrl+C ends the program, and the calls with it."""
         return True
 
     def show_result(self, number: int, result: CallResult) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -107,7 +108,7 @@ class BuiltInTools:
             return calculate(arguments["expression"])
         if name == "current_date":
             return datetime.now().astimezone().strftime("%A, %Y-%m-%d %H:%M:%S %Z (UTC%z)")
-        files = _Files(self._folder, control)
+        files = _Files(self._folder, control, arguments)
         try:
             if name == "read_file":
                 return files.read(**arguments)
@@ -115,12 +116,33 @@ class BuiltInTools:
         except OSError as error:
             raise ToolError(f"{arguments.get('path', '.')}: {reason_text(error)}") from error
 
-    def needs_own_yes(self, name: str, arguments: Mapping[str, Any]) -> bool:
-        """Whether it reads what is hidden, such as `.env`: only the user, or a rule with a path, allows that."""
-        return name in OF_FILES and _is_hidden(str(arguments.get("path", "")))
+    def real_paths(self, name: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+        """The path that a call of files leads to, from the working folder if it is under it, and from the root."""
+        if name not in OF_FILES:
+            return {}
+        root = self._folder.resolve()
+        try:
+            real = _real(root, str(arguments.get("path", ".")))
+        except ValueError:  # no file can have the name
+            return {}
+        inner = (real.relative_to(root).as_posix(),) if real.is_relative_to(root) else ()
+        return {"path": (*inner, real.as_posix())}
+
+    def hidden_argument(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+        """The path, if it is of what is hidden, such as `.env`."""
+        return "path" if name in OF_FILES and _is_hidden(str(arguments.get("path", ""))) else None
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def _real(root: Path, path: str) -> Path:
+    """What a path from the root leads to, links resolved.
+
+    Raises:
+        ValueError: no file can have such a name.
+    """
+    return Path(os.path.realpath(root / os.path.expanduser(path)))  # noqa: PTH111
 
 
 def _is_hidden(path: str) -> bool:
@@ -130,9 +152,11 @@ def _is_hidden(path: str) -> bool:
 class _Files:
     """Reads, lists and searches under one folder."""
 
-    def __init__(self, folder: Path, control: CallControl) -> None:
+    def __init__(self, folder: Path, control: CallControl, arguments: Mapping[str, Any]) -> None:
         self._root = folder.resolve()
         self._control = control
+        self._arguments = arguments
+        self._deadline = time.monotonic() + control.limits.seconds
         self._visited = 0
 
     def read(self, path: str, first_line: float = 1, last_line: float | None = None) -> str:
@@ -186,8 +210,10 @@ class _Files:
             for number, line in enumerate(content.splitlines(), 1):
                 if wanted in line.casefold():
                     lines.append(f"{name}:{number}: {line.strip()[:LONGEST_LINE]}")
+                    if len(lines) == MOST_MATCHES:
+                        break
             if len(lines) >= MOST_MATCHES or total > MOST_SEARCHED_BYTES:
-                return "\n".join([*lines[:MOST_MATCHES], "[cut here; there may be more: search in fewer files]"])
+                return "\n".join([*lines, "[cut here; there may be more: search in fewer files]"])
         more = [f"[not searched: {counted(left_out, 'file')}, binary or too large]"] if left_out else []
         return "\n".join([*(lines or ["no line contains it"]), *more])
 
@@ -198,7 +224,7 @@ class _Files:
             ToolError: it is elsewhere, or not there.
         """
         try:
-            real = Path(os.path.realpath(self._root / os.path.expanduser(path)))  # noqa: PTH111
+            real = _real(self._root, path)
             if real != self._root and self._root not in real.parents:
                 raise ToolError(f"{path} is not under the working folder")
             if _is_hidden(str(real.relative_to(self._root))) and not _is_hidden(path):
@@ -209,8 +235,11 @@ class _Files:
             raise ToolError(f"{path!r}: no file has such a name") from error
         return real
 
+    def _is_forbidden(self, path: Path) -> bool:
+        return self._control.forbids({**self._arguments, "path": path.relative_to(self._root).as_posix()})
+
     def _walk(self, folder: Path, depth: int) -> Iterator[Path]:
-        """Files and folders, without hidden ones, links and what is ignored; a folder comes before what is in it."""
+        """Files and folders but hidden, ignored and forbidden ones and links; a folder comes before what is in it."""
         yield from self._below(folder, depth, IgnoreRules(folder), folder.stat().st_dev)
 
     def _below(self, folder: Path, depth: int, rules: IgnoreRules, device: int) -> Iterator[Path]:
@@ -225,10 +254,12 @@ class _Files:
                     raise ToolError(f"there are more than {MOST_VISITED:,} files; name a folder below it")
                 if self._control.stopped.is_set():
                     raise ToolError("stopped")
+                if time.monotonic() > self._deadline:
+                    raise ToolError(f"it took longer than {self._control.limits.seconds:g} s and was ended")
                 if path.name.startswith(".") or path.is_symlink() or not (path.is_dir() or path.is_file()):
                     continue
                 is_folder = path.is_dir()
-                if rules.leave_out(path, is_folder=is_folder):
+                if rules.leave_out(path, is_folder=is_folder) or self._is_forbidden(path):
                     continue
                 yield path
                 if is_folder and depth > 1 and path.stat().st_dev == device:

@@ -147,9 +147,13 @@ class HostedTools:
             raise ToolError(str(reply.get("fault") or f"`{self.name}` ended: {self._end_reason()}"))
         return str(reply["text"])
 
-    def needs_own_yes(self, name: str, arguments: Mapping[str, Any]) -> bool:
-        """No: a rule for a function is one for all its calls."""
-        return False
+    def real_paths(self, name: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+        """None: what an argument means is not known here."""
+        return {}
+
+    def hidden_argument(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+        """None, too."""
+        return None
 
     @property
     def is_ready(self) -> bool:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 from chat.tools.runner import DENIED, OVER_LIMIT, CallResult, PreparedCall, failed, prepare, refused, run_calls
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Sequence
 
     from chat.core.conversation import ToolCall
@@ -39,8 +38,8 @@ class CallUi(Protocol):
     def store_rule(self, rule: ToolRule) -> None:
         """Store a rule that counts for good."""
 
-    def wait(self, threads: Sequence[threading.Thread]) -> bool:
-        """Wait a moment for calls that run; False stops them."""
+    def wait(self, names: Sequence[str]) -> bool:
+        """Show that these functions still run; called again and again. False stops them."""
 
     def show_result(self, number: int, result: CallResult) -> None:
         """Show how a call ended."""

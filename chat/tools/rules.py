@@ -49,23 +49,27 @@ class ToolRule:
         return fnmatchcase(tool.name, self.name) or fnmatchcase(tool.qualified_name, self.name)
 
     def allows(self, tool: RunnableTool, arguments: Mapping[str, Any]) -> bool:
-        """Whether it lets a call run; a pattern for a path does not reach out of the path by `..`."""
-        if not self.names(tool) or not all(
-            key in arguments and _matches(arguments[key], pattern) for key, pattern in self.patterns
-        ):
+        """Whether it lets a call run; a pattern for a path does not reach out of the path by `..` or a link."""
+        if not self.names(tool):
             return False
-        return self._names_hidden() or not tool.source.needs_own_yes(tool.own.name, arguments)
-
-    def _names_hidden(self) -> bool:
-        """Whether a pattern is about hidden files: `*` alone is not."""
-        parts = (part for _, pattern in self.patterns for part in re.split(r"[/\\]", pattern))
-        return any(part.startswith(".") and part not in (".", "..") for part in parts)
+        texts = _texts(arguments) | tool.source.real_paths(tool.own.name, arguments)
+        if not all(any(_matches(text, pattern) for text in texts.get(key, ())) for key, pattern in self.patterns):
+            return False
+        hidden = tool.source.hidden_argument(tool.own.name, arguments)
+        return hidden is None or any(key == hidden and _names_hidden(pattern) for key, pattern in self.patterns)
 
     def denies(self, tool: RunnableTool, arguments: Mapping[str, Any]) -> bool:
-        """Whether it forbids a call."""
-        return self.names(tool) and all(
-            key in arguments
-            and any(fnmatchcase(text, pattern) for text in (_text(arguments[key]), _direct(_text(arguments[key]))))
+        """Whether it forbids a call, however the call writes a path."""
+        if not self.names(tool):
+            return False
+        if not self.patterns:
+            return True
+        texts, real = _texts(arguments), tool.source.real_paths(tool.own.name, arguments)
+        return all(
+            any(
+                fnmatchcase(text, pattern) or fnmatchcase(_direct(text), pattern)
+                for text in (*texts.get(key, ()), *real.get(key, ()))
+            )
             for key, pattern in self.patterns
         )
 
@@ -77,9 +81,13 @@ class ToolRules:
     allow: tuple[ToolRule, ...] = ()
     deny: tuple[ToolRule, ...] = ()
 
+    def forbids(self, tool: RunnableTool, arguments: Mapping[str, Any]) -> bool:
+        """Whether a rule denies a call."""
+        return any(rule.denies(tool, arguments) for rule in self.deny)
+
     def verdict(self, tool: RunnableTool, arguments: Mapping[str, Any]) -> Verdict:
         """Whether a call runs, does not run, or the user is asked."""
-        if any(rule.denies(tool, arguments) for rule in self.deny):
+        if self.forbids(tool, arguments):
             return "deny"
         return "allow" if any(rule.allows(tool, arguments) for rule in self.allow) else "ask"
 
@@ -140,16 +148,27 @@ def _written(pattern: str) -> str:
     return pattern if is_plain else json.dumps(pattern, ensure_ascii=False)
 
 
+def _texts(arguments: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Each argument as the one text that patterns are compared with."""
+    return {key: (_text(value),) for key, value in arguments.items()}
+
+
 def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON has one number for both
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _names_hidden(pattern: str) -> bool:
+    """Whether a pattern is about hidden files: `*` alone is not."""
+    return any(part.startswith(".") and part not in (".", "..") for part in re.split(r"[/\\]", pattern))
 
 
 def _direct(text: str) -> str:
     return posixpath.normpath(text) if text else text
 
 
-def _matches(value: Any, pattern: str) -> bool:
-    text = _text(value)
+def _matches(text: str, pattern: str) -> bool:
     if ".." in re.split(r"[/\\]", text) and text != pattern:
         return False
     return fnmatchcase(text, pattern)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from chat.core.conversation import Message
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from chat.tools.tool import RunnableTool
     from chat.tools.toolbox import Toolbox
 
+POLL_SECONDS = 0.05
 Outcome = Literal["done", "failed", "refused", "stopped"]
 REFUSED = "The user refused this call. Do not make it again; continue without it, or ask."
 DENIED = "The user's rules do not allow this call. Do not make it again; continue without it."
@@ -37,6 +39,7 @@ class PreparedCall:
         arguments: parsed; empty where they cannot be.
         fault: why it cannot run; empty if it can.
         verdict: what the rules say.
+        forbids: whether a rule denies the call with other arguments.
     """
 
     call: ToolCall
@@ -44,6 +47,7 @@ class PreparedCall:
     arguments: Mapping[str, Any] | None = None
     fault: str = ""
     verdict: Verdict = "ask"
+    forbids: Callable[[Mapping[str, Any]], bool] = lambda _: False
 
     @property
     def shown(self) -> str:
@@ -82,7 +86,9 @@ def prepare(call: ToolCall, toolbox: Toolbox, rules: ToolRules) -> PreparedCall:
         check_arguments(arguments, tool.own.parameters)
     except ToolError as error:
         return PreparedCall(call, tool, arguments, fault=str(error))
-    return PreparedCall(call, tool, arguments, verdict=rules.verdict(tool, arguments))
+    return PreparedCall(
+        call, tool, arguments, verdict=rules.verdict(tool, arguments), forbids=partial(rules.forbids, tool)
+    )
 
 
 def failed(call: ToolCall, sentence: str) -> CallResult:
@@ -101,14 +107,15 @@ def not_run(call: ToolCall) -> CallResult:
 
 
 def run_calls(
-    calls: Sequence[PreparedCall], limits: CallLimits, wait: Callable[[Sequence[threading.Thread]], bool]
+    calls: Sequence[PreparedCall], limits: CallLimits, wait: Callable[[Sequence[str]], bool]
 ) -> tuple[CallResult, ...]:
     """Run calls side by side.
 
     Args:
         calls: that may run, each with its function.
         limits: of each.
-        wait: waits a moment for these threads; False stops the calls. If it raises, they are stopped, too.
+        wait: gets the names of the functions that run, again and again; False stops the calls. If it raises, they
+            are stopped, too.
 
     Returns:
         The results in the order of the calls.
@@ -117,7 +124,7 @@ def run_calls(
     results: dict[int, CallResult] = {}
 
     def run(number: int, prepared: PreparedCall) -> None:
-        results[number] = _run(prepared, CallControl(limits, stopped))
+        results[number] = _run(prepared, CallControl(limits, stopped, prepared.forbids))
 
     threads = [
         threading.Thread(target=run, args=(number, each), daemon=True, name=each.call.name)
@@ -127,8 +134,8 @@ def run_calls(
         thread.start()
     began = time.monotonic()
     try:
-        while any(thread.is_alive() for thread in threads) and wait(threads):
-            pass
+        while (alive := [thread for thread in threads if thread.is_alive()]) and wait([each.name for each in alive]):
+            alive[0].join(POLL_SECONDS)
     finally:
         stopped.set()
     for thread in threads:

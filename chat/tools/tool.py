@@ -12,7 +12,7 @@ from chat.prompts.tools_json import loads
 from chat.system.characters import whole_characters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 BUILT_IN = "built-in"  # the source of the program's own functions
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -45,10 +45,17 @@ class CallLimits:
 
 @dataclass(frozen=True)
 class CallControl:
-    """The limits of a call that runs, and whether it has been stopped."""
+    """What a call that runs may do.
+
+    Attributes:
+        limits: of the call.
+        stopped: set to end it.
+        forbids: whether a rule denies the call with other arguments, such as with a file of its folder as the path.
+    """
 
     limits: CallLimits = CallLimits()
     stopped: threading.Event = field(default_factory=threading.Event)
+    forbids: Callable[[Mapping[str, Any]], bool] = lambda _: False
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,11 @@ class ToolSource(Protocol):
             ToolError: there is none.
         """
 
-    def needs_own_yes(self, name: str, arguments: Mapping[str, Any]) -> bool:
-        """Whether a rule for all calls of the function does not count for this one."""
+    def real_paths(self, name: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+        """The arguments that are paths, as rules see them: without links and `..`, each in all ways to write it."""
+
+    def hidden_argument(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+        """The argument that names a hidden file, which only a rule with a pattern for such files allows."""
 
     def close(self) -> None:
         """End it; without effect when that was done before."""

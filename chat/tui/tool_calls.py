@@ -18,7 +18,6 @@ from chat.tui.signals import Terminated
 from chat.tui.transcript import folded_result
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Sequence
 
     from chat.core.conversation import Message, ToolCall
@@ -144,15 +143,13 @@ class _SessionCalls:
             return state.show_error(error)
         return state.report(f"Stored: {rule}. /tools forget {rule} removes it.")
 
-    def wait(self, threads: Sequence[threading.Thread]) -> bool:
-        """Wait, and show what runs; Ctrl+C or a signal stops it."""
+    def wait(self, names: Sequence[str]) -> bool:
+        """Show what runs; Ctrl+C or a signal stops it."""
         state = self._state
         self._began_at = self._began_at or time.monotonic()
-        next(thread for thread in threads if thread.is_alive() or thread is threads[-1]).join(POLL_SECONDS)
         seconds = time.monotonic() - self._began_at
         if seconds > PATIENCE_SECONDS:
-            names = ", ".join(thread.name for thread in threads if thread.is_alive())
-            words = f"running {names} · {duration(int(seconds))} · Ctrl+C stops"
+            words = f"running {', '.join(names)} · {duration(int(seconds))} · Ctrl+C stops"
             state.screen.update((), [plain(words[: state.screen.width - 1], "dim")])
         return not (state.signals.presses or state.signals.ending_signal)
 
@@ -160,5 +157,5 @@ class _SessionCalls:
         """Show the beginning of a result."""
         state = self._state
         state.screen.update()
-        head = [plain(f"result of {result.call.name}", "cyan")] if self._has_several else []
+        head = [plain(f"result of {escape_line(result.call.name)}", "cyan")] if self._has_several else []
         state.show(*head, *folded_result(state, result.text), ())

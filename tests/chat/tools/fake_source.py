@@ -33,8 +33,11 @@ class FakeSource:
         self.calls.append((name, dict(arguments)))
         return self.functions[name.replace(".", "__")](arguments, control)
 
-    def needs_own_yes(self, name: str, arguments: Mapping[str, Any]) -> bool:
-        return False
+    def real_paths(self, name: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    def hidden_argument(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+        return None
 
     def close(self) -> None:
         self.is_closed = True

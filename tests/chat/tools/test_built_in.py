@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from chat.tools.built_in import MOST_FILE_BYTES, MOST_MATCHES, TOOLS, BuiltInTools
 from chat.tools.calculator import calculate
-from chat.tools.tool import CallControl, ToolError, check_arguments, result_text
+from chat.tools.rules import ToolRules, read_rules
+from chat.tools.tool import CallControl, CallLimits, RunnableTool, ToolError, check_arguments, result_text
 
 
 @pytest.fixture
@@ -34,10 +36,10 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def call(folder: Path, name: str, **arguments: Any) -> str:
+def call(folder: Path, name: str, control: CallControl | None = None, **arguments: Any) -> str:
     tool = next(tool for tool in TOOLS if tool.name == name)
     check_arguments(arguments, tool.parameters)
-    return BuiltInTools(folder).call(name, arguments, CallControl())
+    return BuiltInTools(folder).call(name, arguments, control or CallControl())
 
 
 def test_files_are_listed_without_hidden_ignored_and_linked_ones(folder: Path) -> None:
@@ -54,6 +56,18 @@ def test_a_text_is_found_in_text_files_in_any_case(folder: Path) -> None:
     assert call(folder, "search_files", text="nowhere", path="src") == "no line contains it"
     (folder / "many.txt").write_text("needle\n" * (MOST_MATCHES + 1))
     assert call(folder, "search_files", text="needle").count("\n") == MOST_MATCHES
+
+
+def test_what_a_rule_denies_is_not_found_in_a_folder_either(folder: Path) -> None:
+    tool = RunnableTool("search_files", TOOLS[2], BuiltInTools(folder))
+    rules = ToolRules(deny=read_rules(["*(path=*.py)", "*(path=data*)"], "test"))
+    control = CallControl(forbids=partial(rules.forbids, tool))
+    assert call(folder, "search_files", control, text="needle") == "src/deep/b.txt:1: needle here"
+
+
+def test_a_walk_ends_with_the_time_of_a_call(folder: Path) -> None:
+    with pytest.raises(ToolError, match="it took longer than 0 s and was ended"):
+        call(folder, "search_files", CallControl(CallLimits(seconds=0)), text="needle")
 
 
 def test_a_file_is_read_whole_or_in_part(folder: Path) -> None:
@@ -128,6 +142,7 @@ def test_arithmetic(expression: str, value: str) -> None:
         *("9**9**9", "factorial(10**6)", "1/0", "(-1)**0.5", "'a'*10**9", "[1]*10**9", "__import__('os')"),
         *("(1).bit_length()", "x", "lambda: 1", "1 if 1 else 2", "sqrt(-1)", "sqrt(1, 2, 3)", "1+" * 600 + "1", ""),
         *("(" * 300 + "1" + ")" * 300, "2**" * 20 + "2", "True", "1j", "10.0**400", "1 << 9"),
+        "round(1, -10**9)",
     ],
 )
 def test_what_is_no_arithmetic_or_too_large_is_refused_at_once(expression: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -35,8 +34,7 @@ class Answers:
     def store_rule(self, rule: ToolRule) -> None:
         self.stored.append(rule)
 
-    def wait(self, threads: Sequence[threading.Thread]) -> bool:
-        threads[0].join(0.01)
+    def wait(self, names: Sequence[str]) -> bool:
         return True
 
     def show_result(self, number: int, result: CallResult) -> None:
