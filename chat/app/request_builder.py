@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
-from chat.errors import ModelError, UsageError, reason_text
+from chat.errors import DataError, ModelError, UsageError, reason_text
 from chat.models.projector import find_projector
 from chat.prompts.json_schema import KEYWORDS
 from chat.system.paths import expand_path
@@ -128,14 +128,17 @@ def read_tools(settings: Settings) -> tuple[Tool, ...]:
 
     Raises:
         FileError: a file cannot be read.
-        DataError: one is not a JSON list of functions.
+        DataError: one is not a JSON list of functions, or not a Python file whose functions can be offered.
     """
     if not settings.tools:
         return ()
     from chat.tools.sources import toolbox_of
 
     with toolbox_of(settings, runs=False) as toolbox:
-        return toolbox.schemas()
+        schemas = toolbox.schemas()
+        if faults := toolbox.take_notices():
+            raise DataError(faults[0])
+        return schemas
 
 
 def system_prompt(settings: Settings) -> str | None:

@@ -236,6 +236,14 @@ def test_the_functions_of_a_python_file_are_offered_and_run_only_on_request(ask:
     assert (done.out, done.said_to_model(1)[1].content) == ("It is 42.\n", "42")
 
 
+@pytest.mark.slow
+def test_a_python_file_that_cannot_be_used_is_an_error_where_nothing_else_is_offered(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def add(")
+    done = ask("--tools", "own.py", "What?", scripts=[])
+    assert (done.code, done.out) == (6, "")
+    assert done.err.startswith("error: `own` cannot be used: SyntaxError: '(' was never closed (own.py, line 1)")
+
+
 def test_a_call_that_the_user_wanted_is_wanted_once(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """To force it again after its result would never end."""
     engine = Scripted([CALL, ANSWER])
