@@ -81,7 +81,7 @@ class OneShotCalls:
     def ask(self, prepared: PreparedCall) -> Decision | None:
         """Ask on stderr; without a terminal nothing runs that no rule allows."""
         if not self._can_ask:
-            name = prepared.tool.name if prepared.tool else prepared.call.name
+            name = prepared.tool.qualified_name if prepared.tool else prepared.call.name
             self._output.note(f"{name} was not run, as there is no terminal to ask on; `--allow-tool {name}` allows it")
             return None
         self._environment.drop_typed_ahead()

@@ -22,7 +22,7 @@ from chat.prompts.json_schema import fault
 from chat.system.python_child import python_child
 from chat.system.secrets import child_environment
 from chat.system.text_files import open_log
-from chat.tools.tool import SourceTool, ToolError
+from chat.tools.tool import SourceTool, ToolError, rule_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +34,7 @@ START_SECONDS = 30.0
 END_SECONDS = 6.0  # an MCP server that does not end by itself is killed by the SDK within four
 POLL_SECONDS = 0.05
 MOST_LINE_BYTES = 32 << 20  # of one message
+LONGEST_NAME = 128  # characters, which the protocol recommends
 LONGEST_DESCRIPTION = 4000  # characters; a model reads it with each question
 
 
@@ -111,20 +112,22 @@ class HostedTools:
             EngineError: it cannot be used, or has not started in time.
         """
         self.start()
-        if self.has_changed and self._list.is_done.is_set():
+        is_asked_again = self.has_changed and self._list.is_done.is_set()
+        self.has_changed = False  # before the child is asked: what changes while it answers needs another list
+        if is_asked_again:
             self._list = _Reply()
             self._send({"again": True})
-        self.has_changed = False
         message = self._started(seconds)
-        found: list[SourceTool] = []
+        found: dict[str, SourceTool] = {}
         for plain in message["tools"]:
             tool = SourceTool(plain["name"], plain["description"][:LONGEST_DESCRIPTION], plain["parameters"])
-            wrong = _schema_fault(tool)
+            name = rule_name(tool.name)
+            wrong = "another one has its name" if name in found else _fault_of(tool)
             if wrong:
-                self.notices.append(f"`{self.name}`: the function {tool.name} is left out: {wrong}")
+                self.notices.append(f"`{self.name}`: the function {tool.name[:LONGEST_NAME]} is left out: {wrong}")
             else:
-                found.append(tool)
-        return tuple(found)
+                found[name] = tool
+        return tuple(found.values())
 
     def call(self, name: str, arguments: Mapping[str, Any], control: CallControl) -> str:
         """The result of a function.
@@ -230,7 +233,7 @@ class HostedTools:
         while line := process.stdout.readline(MOST_LINE_BYTES):
             try:
                 message = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
             if not isinstance(message, dict):
                 break
@@ -272,10 +275,12 @@ class HostedTools:
         return f"its process was ended by signal {-code}" if code is not None and code < 0 else "its process ended"
 
 
-def _schema_fault(tool: SourceTool) -> str:
+def _fault_of(tool: SourceTool) -> str:
     """Why no prompt can offer the function; empty where one can."""
     if not tool.name:
         return "it has no name"
+    if len(tool.name) > LONGEST_NAME:
+        return f"its name has more than {LONGEST_NAME} characters"
     if not isinstance(tool.parameters, dict) or tool.parameters.get("type", "object") != "object":
         return "its arguments are not an object"
     try:

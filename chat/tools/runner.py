@@ -51,8 +51,9 @@ class PreparedCall:
 
     @property
     def shown(self) -> str:
-        """The call as the user reads it."""
-        return shown_call(self.call.name, self.call.arguments if self.arguments is None else self.arguments)
+        """The call as the user reads it, with the function's source."""
+        name = self.call.name if self.tool is None else self.tool.qualified_name
+        return shown_call(name, self.call.arguments if self.arguments is None else self.arguments)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from chat.tools.built_in import BuiltInTools
 from chat.tools.host_client import START_SECONDS, HostedTools
 from chat.tools.mcp_config import read_mcp_config, with_variables
 from chat.tools.rules import ToolRules, read_rules
-from chat.tools.tool import BUILT_IN, CallLimits
+from chat.tools.tool import BUILT_IN, CallLimits, rule_name
 from chat.tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def toolbox_of(settings: Settings, *, runs: bool) -> Toolbox:
     servers += named
     names = [BUILT_IN]
     for server in servers:
-        if server.name in names:
+        if rule_name(server.name) in names:
             raise UsageError(f"{server.place}: there is another source of functions named `{server.name}`")
-        names.append(server.name)
+        names.append(rule_name(server.name))
     if is_offline():
         notices += [
             f"`{each.name}` is a server at an address, which is not asked offline" for each in servers if each.url

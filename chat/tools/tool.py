@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -124,13 +125,19 @@ class RunnableTool:
 
     @property
     def qualified_name(self) -> str:
-        """The name with that of its source, which no other source can take; that of a built-in function alone."""
-        return self.own.name if self.source.name == BUILT_IN else f"{self.source.name}/{self.own.name}"
+        """The name in rules, with that of its source, which no other one can take; a built-in function's alone."""
+        own = rule_name(self.own.name)
+        return own if self.source.name == BUILT_IN else f"{rule_name(self.source.name)}/{own}"
 
     def schema(self) -> dict[str, Any]:
         """The function as requests have it."""
         function = {"name": self.name, "description": self.own.description, "parameters": dict(self.own.parameters)}
         return {"type": "function", "function": function}
+
+
+def rule_name(name: str) -> str:
+    """A name as rules have it, without characters that mean something else there, such as `*` and spaces."""
+    return re.sub(r"[^\w.-]", "_", name)
 
 
 def read_arguments(text: str) -> dict[str, Any]:
@@ -196,4 +203,8 @@ def shown_call(name: str, arguments: Mapping[str, Any] | str) -> str:
     """A call as the user reads it: `read_file(path="README.md")`."""
     if isinstance(arguments, str):
         return f"{name}({arguments})"
-    return f"{name}({', '.join(f'{key}={json.dumps(value, ensure_ascii=False)}' for key, value in arguments.items())})"
+    parts = (
+        f"{key if key.isidentifier() else json.dumps(key)}={json.dumps(value, ensure_ascii=False)}"
+        for key, value in arguments.items()
+    )
+    return f"{name}({', '.join(parts)})"

@@ -106,7 +106,7 @@ class _SessionCalls:
         """Show a call, and why nobody is asked about it."""
         words = {"allow": " · allowed by a rule", "deny": " · not allowed by a rule"}.get(prepared.verdict, "")
         head = f"tool call {number} of at most {most}: "
-        lines = self._state.wrapped(head + prepared.shown + ("" if prepared.fault else words))
+        lines = self._state.wrapped(head + escape_line(prepared.shown) + ("" if prepared.fault else words))
         self._state.show(*[tuple(Span(span.text, "cyan") for span in line) for line in lines])
 
     def ask(self, prepared: PreparedCall) -> Decision | None:

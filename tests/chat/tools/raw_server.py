@@ -11,6 +11,8 @@ from typing import Any
 TOOLS = [
     {"name": "good", "description": "Good.", "inputSchema": {"type": "object"}},
     {"name": "environment", "description": "Its variables.", "inputSchema": {"type": "object"}},
+    {"name": "good", "description": "Another one.", "inputSchema": {"type": "object"}},
+    {"name": "long" * 99, "description": "A long name.", "inputSchema": {"type": "object"}},
     {"name": "bare", "inputSchema": {"type": "object", "properties": {"x": {"type": "text"}}}},
 ]
 

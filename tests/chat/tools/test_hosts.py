@@ -169,7 +169,11 @@ def test_a_server_that_asks_for_more_gets_a_refusal_and_wrong_schemas_are_left_o
     source = open_source(**server_command("raw_server.py", "ask"), env=(("TZ", "UTC"),))
     assert [tool.name for tool in source.tools(60)] == ["good", "environment"]
     left_out = "the function bare is left out: its schema is wrong: `/properties/x/type` is not a type or a list"
-    assert [notice.startswith(f"`it`: {left_out}") for notice in source.notices] == [True]
+    assert source.notices[:2] == [
+        "`it`: the function good is left out: another one has its name",
+        f"`it`: the function {'long' * 32} is left out: its name has more than 128 characters",
+    ]
+    assert [notice.startswith(f"`it`: {left_out}") for notice in source.notices[2:]] == [True]
     refusals = "List roots not supported; Sampling not supported; Elicitation not supported"
     assert source.call("good", {}, control()) == refusals
     names = set(source.call("environment", {}, control()).split())

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from chat.core.conversation import ToolCall
 from chat.tools.approval import Decision, read_decision
 from chat.tools.loop import CallLoop
-from chat.tools.rules import ToolRule, ToolRules
+from chat.tools.rules import ToolRule, ToolRules, read_rules
 from chat.tools.runner import CallResult, PreparedCall
 from chat.tools.tool import CallLimits
 from chat.tools.toolbox import Toolbox
@@ -50,7 +52,7 @@ def test_calls_are_counted_for_each_question_and_those_over_the_limit_do_not_run
     loop = loop_of(source, 2)
     results = loop.run([CALL, CALL, CALL], user)
     assert [result.outcome for result in results] == ["done", "done", "refused"]
-    assert user.shown[:2] == ['1/2 look(at="sea") ask', '2/2 look(at="sea") ask']
+    assert user.shown[:2] == ['1/2 x/look(at="sea") ask', '2/2 x/look(at="sea") ask']
     assert loop.exceeds([CALL])
     loop.begin_question()
     assert not loop.exceeds([CALL, CALL]) and len(source.calls) == 2
@@ -64,6 +66,18 @@ def test_a_yes_for_good_is_stored_with_the_server_and_counts_at_once() -> None:
     assert [result.outcome for result in loop.run([other], user)] == ["refused"]
 
 
+@pytest.mark.parametrize("name", ["*", "get weather", "x(path=", "a,b"])
+def test_a_yes_for_good_allows_one_function_whatever_its_name_is(name: str) -> None:
+    """A server's `*` was stored as a rule for all its functions, and one with a space broke the settings file."""
+    source = FakeSource("a server", **{name: lambda *_: "blue", "other": lambda *_: "red"})
+    loop, user = loop_of(source), Answers("a")
+    called = next(tool.name for tool in loop.toolbox.tools().values() if tool.own.name == name)
+    assert [result.outcome for result in loop.run([replace(CALL, name=called)], user)] == ["done"]
+    assert read_rules(map(str, user.stored), "test") == tuple(user.stored)
+    results = loop.run([replace(CALL, name=called), replace(CALL, name="other")], user)
+    assert [result.outcome for result in results] == ["done", "refused"]
+
+
 def test_a_function_that_its_server_has_changed_needs_a_new_yes() -> None:
     """A server could offer something harmless, wait for a yes for the session, and describe it anew."""
     source = FakeSource("x", look=lambda *_: "blue")
@@ -75,4 +89,4 @@ def test_a_function_that_its_server_has_changed_needs_a_new_yes() -> None:
     assert [result.outcome for result in loop.run([CALL, CALL], user)] == ["refused", "refused"]
     user.answers = ["y"]
     assert [result.outcome for result in loop.run([CALL, CALL], user)] == ["done", "done"]
-    assert user.shown[8:10] == ['5/10 look(at="sea") ask', '6/10 look(at="sea") allow']
+    assert user.shown[8:10] == ['5/10 x/look(at="sea") ask', '6/10 x/look(at="sea") allow']

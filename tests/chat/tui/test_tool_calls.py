@@ -84,6 +84,16 @@ def test_calls_that_cannot_run_go_back_to_the_model_without_a_question() -> None
     assert "  error: the arguments are not JSON\n" in shown
 
 
+def test_the_names_and_keys_that_a_model_writes_are_shown_without_control_characters() -> None:
+    calls = [["call", name, '{"a\\nb": 1}', f"abcdefgh{name[0]}"] for name in ("\x1b[31mred\nRun it? y", "calculate")]
+    shown = session("What?", scripts=[calls, ANSWER])
+    assert "\x1b" not in shown and "result of ␛[31mred Run it? y\n" in shown
+    assert (
+        'tool call 1 of at most 10: ␛[31mred Run it? y({"a\\nb": 1})\ntool call 2 of at most 10: calculate("a\\nb"=1)'
+        in shown
+    )
+
+
 def test_the_limit_stops_and_continue_allows_more() -> None:
     shown = session("What?", "/continue", scripts=[CALL, CALL, ANSWER], allow_tool=["*"], tool_steps=1)
     assert shown.count("tool call 1 of at most 1: ") == 2
