@@ -60,5 +60,5 @@ def _ask(question: Callable[[Any], Any]) -> Any:
     except keyring.errors.NoKeyringError as error:
         hint = "`key_variable` in the settings file takes the key from an environment variable instead"
         raise FileError("there is no keyring here", hint=hint) from error
-    except keyring.errors.KeyringError as error:
+    except Exception as error:  # each system's keyring has errors of its own, which the package does not all know
         raise FileError(f"the keyring cannot be used: {reason_text(error)}", hint="is it unlocked?") from error

@@ -112,7 +112,7 @@ def server_of(remote: Remote, key: str | None, *, insecure: bool = False) -> Ser
             key,
             insecure=remote.insecure or insecure,
             key_header=remote.key_header,
-            key_variable=f"the key of `{remote.name}` in the keyring" if remote.keyring else variable,
+            key_variable=f"the key of `{remote.name}`" if remote.keyring else variable,
             headers=remote.headers,
         )
     except UsageError as error:

@@ -48,6 +48,13 @@ class Locked(InMemory):
         raise keyring.errors.KeyringLocked("the user dismissed the dialog")
 
 
+class Broken(InMemory):
+    """As where the service of the keyring ends: its library's own errors are not those of `keyring`."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        raise EOFError("the bus has gone")
+
+
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> InMemory:
     return use(InMemory(), monkeypatch)
@@ -111,6 +118,7 @@ def test_a_wrong_key_or_name_is_one_sentence_and_stores_nothing(
     [
         (NoKeyring, "there is no keyring here"),
         (Locked, "the keyring cannot be used: the user dismissed the dialog"),
+        (Broken, "the keyring cannot be used: the bus has gone"),
         (None, "a keyring needs the package `keyring`, which is not installed"),
     ],
 )
