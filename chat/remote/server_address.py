@@ -71,7 +71,7 @@ class ServerAddress:
     @property
     def is_loopback(self) -> bool:
         """Whether the server is on this machine."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
     def target(self, path: str) -> str:
         """What the first line of a request for `path` names."""
@@ -134,7 +134,7 @@ def server_at(
         raise wrong
     if not _is_one_word(parts.netloc + parts.path + parts.query):
         raise wrong
-    if parts.scheme == "http" and not insecure and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not insecure and not is_loopback(parts.hostname):
         raise UsageError(
             f"http to {parts.hostname} would send everything unencrypted", hint="use https, or add `--insecure`"
         )
@@ -148,8 +148,8 @@ def server_at(
         path=_base_path(parts.path),
         key=key,
         query=parts.query,
-        headers=tuple(_checked_header(name, value) for name, value in headers),
-        key_header=_checked_header(key_header, "")[0],
+        headers=tuple(checked_header(name, value) for name, value in headers),
+        key_header=checked_header(key_header, "")[0],
         key_variable=key_variable,
     )
 
@@ -178,8 +178,12 @@ def _base_path(path: str) -> str:
     return path or "/v1"
 
 
-def _checked_header(name: str, value: str) -> tuple[str, str]:
-    """The header without spaces around its value; a message does not repeat the value, which may be a secret."""
+def checked_header(name: str, value: str) -> tuple[str, str]:
+    """The header without spaces around its value.
+
+    Raises:
+        UsageError: no request can have it; the message does not repeat the value, which may be a secret.
+    """
     name, value = name.strip(), value.strip()
     if not _HEADER_NAME.fullmatch(name) or name.lower() in OWN_HEADERS:
         raise UsageError(f"a request cannot have the header {name!r}")
@@ -197,7 +201,8 @@ def _without_secrets(url: str) -> str:
     return url.rpartition("@")[2].partition("?")[0]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a name or an IP address is this machine's own."""
     if host == "localhost":
         return True
     try:

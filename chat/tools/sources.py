@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from chat.config.tool_table import ToolServer
 from chat.errors import DataError, FileError, UsageError, reason_text
 from chat.prompts.tools_json import check_keys, with_parameters
+from chat.remote.server_address import checked_header, is_loopback
 from chat.system.network import is_offline
 from chat.system.paths import expand_path
 from chat.system.text_files import is_file, read_text
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 MCP_HOST = "chat.tools.mcp_host"
 PYTHON_HOST = "chat.tools.python_host"
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 def toolbox_of(settings: Settings, *, runs: bool) -> Toolbox:
@@ -141,7 +141,11 @@ def source_of(server: ToolServer, log_file: Path | None) -> HostedTools:
     settings: dict[str, Any] = {"seconds": START_SECONDS}
     if server.url is not None:
         _check_address(server)
-        settings |= {"url": server.url, "headers": dict(server.headers)}
+        try:
+            headers = dict(checked_header(name, value) for name, value in server.headers)
+        except UsageError as error:
+            raise UsageError(f"{server.place}: {error.message}") from error
+        settings |= {"url": server.url, "headers": headers}
     else:
         cwd = str(expand_path(server.cwd)) if server.cwd else None
         command = str(expand_path(server.command or ""))
@@ -162,7 +166,7 @@ def _check_address(server: ToolServer) -> None:
         parts, host = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not host:
         raise UsageError(f"{server.place}: the address must be like https://example.org/mcp")
-    if parts.scheme == "http" and host not in LOCAL_HOSTS and server.headers:
+    if parts.scheme == "http" and not is_loopback(host) and server.headers:
         raise UsageError(
             f"{server.place}: its headers would be sent over plain http, where others can read them",
             hint="use an https address, or leave the headers out",

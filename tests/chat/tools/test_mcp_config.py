@@ -202,6 +202,7 @@ def test_offline_a_server_at_an_address_is_left_out(tmp_path: Path, monkeypatch:
         ("ftp://x", {}, "the address must be like https://example.org/mcp"),
         ("http://[x", {}, "the address must be like https://example.org/mcp"),
         ("http://example.org/mcp", {"A": "b"}, "its headers would be sent over plain http, where others can read them"),
+        ("https://example.org/mcp", {"A": "b\nc"}, "the header A has characters that a header cannot have"),
     ],
 )
 def test_an_address_that_cannot_be_used(tmp_path: Path, url: str, headers: dict[str, str], message: str) -> None:
