@@ -140,7 +140,7 @@ def open_projector(
         known_warnings: that the text part gave already.
 
     Returns:
-        None where the model does not see, or by an encoder of another family.
+        None where the model does not see, or sees through an encoder of another family.
 
     Raises:
         ChatError: the picture encoder is not usable.

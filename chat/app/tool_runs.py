@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chat.config.allowed_rules import store_allowed
 from chat.config.settings_file import read_settings_file
 from chat.errors import ChatError, UsageError
+from chat.rendering.spoken import in_words
 from chat.rendering.status_text import duration
 from chat.rendering.wait_indicator import PATIENCE_SECONDS
 from chat.system.terminal_text import counted
@@ -86,8 +87,8 @@ class OneShotCalls:
             return None
         self._environment.drop_typed_ahead()
         while True:
-            self._environment.stderr.write(f"{CHOICES}\nRun it? ")
-            self._environment.stderr.flush()
+            self._notify(CHOICES)
+            print("Run it? ", end="", file=self._environment.stderr, flush=True)
             line = self._environment.stdin.readline()
             if not line:
                 return Decision(False)
@@ -120,7 +121,11 @@ class OneShotCalls:
         words = [result.call.name if self._is_terminal else call, result.outcome, size]
         words += [duration(result.seconds)] if result.seconds >= 0.1 else []
         if not self._output.settings.quiet:
-            self._environment.notify(" · ".join(words))
+            self._notify(" · ".join(words))
+
+    def _notify(self, sentence: str) -> None:
+        is_spoken = self._is_terminal and self._environment.is_accessible
+        self._environment.notify(in_words(sentence) if is_spoken else sentence)
 
 
 def results_report(results: Sequence[CallResult]) -> list[dict[str, Any]]:

@@ -169,6 +169,13 @@ def test_a_terminal_is_asked(ask: Ask, answers: list[str], outcome: str, told: s
         assert "error: `calculate(expression=9*)` does not allow this call\n" in done.err
 
 
+def test_a_screen_reader_hears_words_for_the_signs_of_the_question(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCESSIBLE", "1")  # which --accessible sets for child processes, too
+    done = ask("--run-tools", "--accessible", "What?", scripts=[CALL, ANSWER], answers=["y"])
+    assert "y yes, s yes in this session, a always, n no, or say what to do instead\nRun it? " in done.err
+    assert "calculate, done, 1 line\n" in done.err and "·" not in done.err
+
+
 def test_a_rule_for_the_session_counts_for_the_next_call_and_one_for_good_is_stored(ask: Ask, own_home: Path) -> None:
     config = own_home / "mistral-chat" / "config" / "config.toml"
     done = ask("--run-tools", "What?", scripts=[CALL, CALL, ANSWER], answers=["s"])
