@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MOST_CHARACTERS = 1000
 MOST_BITS = 10_000  # of a whole number: about 3,000 digits
+MOST_PLACES = 4000  # that a number is rounded to, before or after the point
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -30,10 +31,19 @@ _NAMES = (
     *("sqrt", "cbrt", "exp", "log", "log2", "log10", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh"),
     *("cosh", "tanh", "degrees", "radians", "floor", "ceil", "trunc", "hypot", "gcd", "lcm"),
 )
+
+
+def _rounded(value: Any, places: Any = None) -> Any:
+    """A number rounded to some places; Python would count to ten to the power of the places."""
+    if isinstance(places, int) and abs(places) > MOST_PLACES:
+        raise OverflowError
+    return round(value, places)
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(math, name) for name in _NAMES},
     "abs": abs,
-    "round": round,
+    "round": _rounded,
     "min": min,
     "max": max,
 }
