@@ -17,9 +17,11 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+import pytest
+
 from chat.models import inventory
 from chat.models.stores import local_files
-from chat.system import paths
+from chat.system import network, paths
 from tests import hostile_commands
 from tests.chat.gguf import gguf_samples
 from tests.chat.gguf.gguf_mutants import mutants
@@ -203,21 +205,28 @@ def try_files(home: Path, count: int, seed: int, first: int = 0) -> Trial:
     """Meet hostile files, `count` times from the `first` of a seed on; everything in `home` is removed."""
     with contextlib.redirect_stderr(io.StringIO()):  # the library that writes them speaks of what it replaces
         samples = {name: write(home / "sample.gguf").read_bytes() for name, write in gguf_samples.SAMPLES.items()}
-    trial, places = Trial(), Places(home, samples)
-    for place in range(first, first + count):
-        random = Random(f"{seed}/{place}")
-        kind = random.choice(("models", *KINDS))
-        label = f"{kind}/{place}"
-        places.clear()
-        with contextlib.suppress(OSError, UnicodeError):  # a name that this file system does not take
-            arguments = KINDS[kind](places, random)
-            at_terminal = random.random() < 0.7
-            code = trial.command(label, arguments, at_terminal=at_terminal)
-            if kind == "imports" and code == 0:
-                trial.command(label, ["sessions", "list"], at_terminal=at_terminal)
-            if not places.are_whole():
-                trial.faults.append(f"{label}: {arguments}: removed what is outside")
+    trial = Trial()
+    with pytest.MonkeyPatch.context() as patch:  # settings that cannot be read count as offline, without a way back
+        patch.setattr(network, "go_offline", lambda _: None)
+        for place in range(first, first + count):
+            _try_one(Places(home, samples), place, Random(f"{seed}/{place}"), trial)
     return trial
+
+
+def _try_one(places: Places, place: int, random: Random, trial: Trial) -> None:
+    kind = random.choice(("models", *KINDS))
+    label = f"{kind}/{place}"
+    places.clear()
+    try:
+        arguments = KINDS[kind](places, random)
+    except (OSError, UnicodeError):  # a name that this file system does not take
+        return
+    at_terminal = random.random() < 0.7
+    code = trial.command(label, arguments, at_terminal=at_terminal)
+    if kind == "imports" and code == 0:
+        trial.command(label, ["sessions", "list"], at_terminal=at_terminal)
+    if not places.are_whole():
+        trial.faults.append(f"{label}: {arguments}: removed what is outside")
 
 
 if __name__ == "__main__":
