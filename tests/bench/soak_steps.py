@@ -180,9 +180,9 @@ class Session:
             typed: keys were typed that the screen may not show yet.
         """
         self.terminal.pump()
-        if typed:
-            self.press_ctrl_c()
-        for _ in range(3):
+        if typed:  # a line with letters: where nothing is typed, the key would quit the second time
+            self.terminal.send("xx", keys.CTRL_C)
+        for _ in range(0 if typed else 3):
             if self.is_empty():
                 return
             self.press_ctrl_c()
@@ -353,7 +353,7 @@ class Session:
         if self.chance.random() < 0.5:
             self.terminal.send(*[keys.UP] * self.chance.randint(1, 5), *[DOWN] * self.chance.randint(0, 3))
         else:
-            self.terminal.send(keys.CTRL_R, self.one("m1", "window", "none of this"), keys.CTRL_R, keys.CTRL_C)
+            self.terminal.send(keys.CTRL_R, self.one("m1", "window", "none of this"), keys.CTRL_R)
         self.pause(0.1)
         self.wait_back("search")
         self.drop_line(typed=True)
