@@ -4,7 +4,8 @@ A folder of the user may hold a `chat.py` or a `convert.py`, and PYTHONPATH may 
 `chat` and `convert` from where this file is, and nothing from the working folder. PYTHONPATH stays as it is: with our
 own folder in front, other packages beside ours, such as a backport of `typing`, would hide the standard library's.
 
-The child runs this file: `python -P python_child.py MODULE [ARGUMENT]...`.
+The child runs this file: `python -P python_child.py MODULE [ARGUMENT]...`. Where the program is one file with Python in
+it (docs/packaging/one_file.py), that file is started again: `mistral-chat FROZEN_CHILD MODULE [ARGUMENT]...`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from importlib import import_module
 from os.path import dirname
 
+FROZEN_CHILD = "--run-own-module"
 PACKAGES = ("chat", "convert")  # their own `__init__.py` import nothing
 ROOT = dirname(dirname(dirname(__file__)))  # the folder that holds both packages
 
@@ -23,6 +25,8 @@ def python_child(module: str, *arguments: str) -> list[str]:
     Args:
         module: its full name, such as `chat.worker.server`.
     """
+    if getattr(sys, "frozen", False):
+        return [sys.executable, FROZEN_CHILD, module, *arguments]
     flags = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site, "-P": True}
     return [sys.executable, *(flag for flag, is_on in flags.items() if is_on), __file__, module, *arguments]
 
@@ -38,8 +42,8 @@ def import_own_packages() -> None:
         sys.path[:] = path
 
 
-def _run(module: str, *arguments: str) -> None:
-    """Be the child."""
+def run_module(module: str, *arguments: str) -> None:
+    """Be the child: run a module as `__main__`."""
     import runpy
 
     import_own_packages()
@@ -53,4 +57,4 @@ def _run(module: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    _run(*sys.argv[1:])
+    run_module(*sys.argv[1:])

@@ -18,7 +18,7 @@ from chat.cli.first_run import choose_model
 from chat.core.request import Constraint
 from chat.doctor.checks import examine
 from chat.inference.grammar_sandbox import checked_grammar
-from chat.system.python_child import ROOT, python_child
+from chat.system.python_child import FROZEN_CHILD, ROOT, python_child
 from tests.conftest import CHECKPOINTS
 from tests.environments import terminal
 
@@ -182,3 +182,8 @@ def test_a_child_gets_the_import_options_of_the_program(tmp_path: Path, flag: st
     )
     done = run(sys.executable, flag, "-c", code, folder=tmp_path)
     assert done.stdout == f"{passed_on} {python_child('')[-2]} a.module word\n"
+
+
+def test_a_program_in_one_file_is_its_own_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert python_child("a.module", "word") == [sys.executable, FROZEN_CHILD, "a.module", "word"]
