@@ -40,6 +40,7 @@ Converted = Callable[..., Path]
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run every generated case, not a seeded sample")
     parser.addoption("--servers", metavar="FOLDER", help="build llama-server here, and try servers installed here")
+    parser.addoption("--gpu-model", metavar="FILE", help="a model that tests/gpu loads where the GPU is nearly full")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,10 +1,10 @@
 """Write a checkpoint of a real model's shapes with random weights: 7B v0.1 unless told otherwise, 14.5 GB.
 
-    python tests/full_size.py FOLDER [--layers 32] [--experts 0]
+    python tests/full_size.py FOLDER [--layers 32] [--experts 0] [--tokenizer FILE]
 
-Safetensors shards and index as on the hub, bfloat16, window 4096, the real v1 tokenizer (from mistral-common). One
-seeded block of normal numbers, scaled for each tensor, is written over and over from other starting points: no two
-rows are alike, and making the numbers costs nothing beside writing them.
+Safetensors shards and index as on the hub, bfloat16, window 4096, the real v1 tokenizer (FILE, else from
+mistral-common). One seeded block of normal numbers, scaled for each tensor, is written over and over from other
+starting points: no two rows are alike, and making the numbers costs nothing beside writing them.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def write_shard(path: Path, names: list[str], all_shapes: dict[str, tuple[int, .
                 file.write(piece)
 
 
-def write_checkpoint(folder: Path, layers: int = 32, experts: int = 0) -> None:
+def write_checkpoint(folder: Path, layers: int = 32, experts: int = 0, tokenizer: Path | None = None) -> None:
     """The whole folder."""
     folder.mkdir(parents=True, exist_ok=True)
     all_shapes = shapes(layers, experts)
@@ -113,8 +113,8 @@ def write_checkpoint(folder: Path, layers: int = 32, experts: int = 0) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "config.json").write_text(json.dumps(config(layers, experts), indent=2))
     (folder / "tokenizer_config.json").write_text(json.dumps({"add_bos_token": True, "chat_template": TEMPLATE}))
-    tokenizer = files("mistral_common") / "data" / "tokenizer.model.v1"
-    with tokenizer.open("rb") as source, (folder / "tokenizer.model").open("wb") as target:
+    vocabulary = tokenizer or files("mistral_common") / "data" / "tokenizer.model.v1"
+    with vocabulary.open("rb") as source, (folder / "tokenizer.model").open("wb") as target:
         shutil.copyfileobj(source, target)
 
 
@@ -147,5 +147,6 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--experts", type=int, default=0)
+    parser.add_argument("--tokenizer", type=Path)
     given = parser.parse_args()
-    write_checkpoint(given.folder, given.layers, given.experts)
+    write_checkpoint(given.folder, given.layers, given.experts, given.tokenizer)
