@@ -1,6 +1,7 @@
 # The daily commands. `make` alone sets up what is missing and runs all checks.
 PYTHON ?= python3
 BIN = .venv/bin
+export CMAKE_ARGS ?= -DCMAKE_PROJECT_llama_cpp_INCLUDE='$(CURDIR)/chat/llama/build.cmake'
 
 .PHONY: all setup kernels format check fast test site
 

@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the manual pages are made when the package is built."""
+"""What pyproject.toml cannot say: manual pages are made when the package is built, and extensions built in parallel."""
 
 from __future__ import annotations
 
@@ -32,4 +32,8 @@ class InstallManPages(install_data):
         super().run()
 
 
-setup(cmdclass={"install_data": InstallManPages}, data_files=[("share/man/man1", [])])
+setup(
+    cmdclass={"install_data": InstallManPages},
+    data_files=[("share/man/man1", [])],
+    options={"build_ext": {"parallel": True}},  # both builds of the fast kernels at once
+)

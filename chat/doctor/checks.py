@@ -43,7 +43,8 @@ def examine(model: str | None, *, online: bool) -> Iterator[Finding]:
         online: ask the hub whether it answers.
     """
     yield check_program()
-    yield check_command(shutil.which("mistral-chat"))
+    if not getattr(sys, "frozen", False):  # one file has no name of its own on PATH
+        yield check_command(shutil.which("mistral-chat"))
     yield check_engine_library(installed(ENGINE), pinned())
     yield from _check_files(online=online)
     yield from check_terminal(_terminal())

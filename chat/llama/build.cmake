@@ -6,7 +6,7 @@
 #   of it.
 # - The sources of llama and mtmd are compiled many in a unit, as most of the time goes into the headers of each.
 # - What lays out the graphs of models and of pictures is optimized less (-O1): it runs once for a token or a picture, and
-#   ggml computes the graph. Tokenizer and sampler are optimized as usual (-O2).
+#   ggml computes the graph. So is what reads files. Tokenizer and sampler are optimized as usual (-O2).
 #
 # What a later version of llama.cpp adds is compiled on its own.
 
@@ -55,9 +55,11 @@ function(mistral_chat_build_faster)
     set(names "llama|llama-(adapter|arch|batch|chat|cparams|hparams|impl|io|mmap|model-loader|model-saver)")
     mistral_chat_sources(llama "(^|/)(${names})\\.cpp$" files)
     mistral_chat_unit(llama files ${files})
-    mistral_chat_sources(llama "(llama-(sampler|grammar|vocab)|unicode)\\.cpp$" fast)
     if(NOT MSVC)
-        set_property(SOURCE ${fast} TARGET_DIRECTORY llama APPEND PROPERTY COMPILE_OPTIONS -O2)
+        mistral_chat_sources(llama "(llama-(sampler|vocab)|unicode)\\.cpp$" text)
+        set_property(SOURCE ${text} TARGET_DIRECTORY llama APPEND PROPERTY COMPILE_OPTIONS -O2)
+        mistral_chat_sources(ggml-base "(ggml-backend-meta|ggml-opt|gguf)\\.cpp$" readers)
+        set_property(SOURCE ${readers} TARGET_DIRECTORY ggml-base APPEND PROPERTY COMPILE_OPTIONS -O1)
     endif()
 endfunction()
 

@@ -57,13 +57,14 @@ step_tools() {
 step_environment() {
     rm -rf "$work/venv"
     "$system_python" -m venv --without-pip "$work/venv"
+    local wheels=("$folder"/wheels/*.whl)
     if [ -n "${GPU_CHECK_ENGINE:-}" ]; then
         "$GPU_CHECK_ENGINE" -c 'import site; print(site.getsitepackages()[0])' > "$(site_packages)/engine.pth"
-    else
-        "$python" "$folder"/wheels/pip-*.whl/pip install -q --no-index --no-deps "$folder"/wheels/*.whl
+        wheels=("$folder"/wheels/{pip,setuptools}-*.whl)
     fi
+    "$python" "$folder"/wheels/pip-*.whl/pip install -q --no-index --no-deps "${wheels[@]}"
     echo "$repository" > "$(site_packages)/program.pth"
-    figure "$(find "$folder/wheels" -name '*.whl' | wc -l) wheels"
+    figure "${#wheels[@]} wheels"
 }
 
 site_packages() { "$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])'; }
