@@ -25,7 +25,14 @@ from tests.shell_commands import fill_folder, leave_session, run_line
 README = ROOT / "README.md"
 FOLDER = ROOT / "docs" / "pages"
 WRITTEN = [README, *sorted(FOLDER.rglob("*.md"))]
-OTHER_OPTIONS = {"--force-reinstall", "--no-cache-dir", "--full", "--no-warmup", "--no-repack"}  # pip's and so on
+OTHER_OPTIONS = {
+    "--force-reinstall",
+    "--no-cache-dir",
+    "--only-binary",
+    "--full",
+    "--no-warmup",
+    "--no-repack",
+}  # pip's and so on
 CUT = "error: the answer was cut after 24 tokens\nhint: `-n` allows more\n"
 REPORTS = re.compile(r"^(?:error|hint): .*\n", re.MULTILINE)
 EXPECTED = {" --schema ": (1, CUT)}  # a model of random weights ends nothing

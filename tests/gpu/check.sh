@@ -216,41 +216,45 @@ step_memory() { try tests/gpu -k "full_gpu" --gpu-model "$model"; }
 STEPS="tools:20 environment:90 engine:570 program:200 doctor:60 tiny:60 exactness:120 answers:90 states:90 batches:90
 drafts:60 processor:90 made:240 memory:90 bench_all:120 bench_half:120 bench_none:120 llama_bench:240"
 
-if [ -n "${GPU_CHECK_STEP:-}" ]; then
-    "step_$GPU_CHECK_STEP"
-    exit
-fi
+main() {  # bash reads all of it before it runs, so that the file may be changed meanwhile
+    if [ -n "${GPU_CHECK_STEP:-}" ]; then
+        "step_$GPU_CHECK_STEP"
+        exit
+    fi
 
-end=$((SECONDS + ${GPU_CHECK_SECONDS:-580}))
-state=$work/steps-$backend-$layers
-mkdir -p "$state"
-rm -f "$state"/*.failed "$state"/*.late
-for entry in $STEPS; do
-    name=${entry%:*} limit=${entry#*:}
-    [ -f "$state/$name.passed" ] && continue
-    left=$((end - SECONDS))
-    [ "$left" -lt 5 ] && break
-    [ "$limit" -gt "$left" ] && limit=$left
-    echo "== $name (at most $limit s)"
-    : > "$GPU_CHECK_FIGURES"
-    begun=$SECONDS code=0
-    GPU_CHECK_STEP=$name timeout -k 5 "$limit" bash "${BASH_SOURCE[0]}" "$folder" > "$work/$name.log" 2>&1 || code=$?
-    result=passed
-    [ "$code" = 0 ] || { result=failed; tail -n 25 "$work/$name.log"; }
-    [ "$code" = 124 ] && result=late
-    printf '%s\t%s\n' "$((SECONDS - begun))" "$(paste -sd '|' "$GPU_CHECK_FIGURES")" > "$state/$name.$result"
-done
-
-code=0
-printf '\n%-12s %-8s %8s  %s\n' step result seconds figures
-for entry in $STEPS; do
-    name=${entry%:*} result="not reached" seconds="" figures=""
-    for known in passed failed late; do
-        [ -f "$state/$name.$known" ] || continue
-        result=$known
-        IFS=$'\t' read -r seconds figures < "$state/$name.$known" || true
+    end=$((SECONDS + ${GPU_CHECK_SECONDS:-580}))
+    state=$work/steps-$backend-$layers
+    mkdir -p "$state"
+    rm -f "$state"/*.failed "$state"/*.late
+    for entry in $STEPS; do
+        name=${entry%:*} limit=${entry#*:}
+        [ -f "$state/$name.passed" ] && continue
+        left=$((end - SECONDS))
+        [ "$left" -lt 5 ] && break
+        [ "$limit" -gt "$left" ] && limit=$left
+        echo "== $name (at most $limit s)"
+        : > "$GPU_CHECK_FIGURES"
+        begun=$SECONDS code=0
+        GPU_CHECK_STEP=$name timeout -k 5 "$limit" bash "${BASH_SOURCE[0]}" "$folder" > "$work/$name.log" 2>&1 || code=$?
+        result=passed
+        [ "$code" = 0 ] || { result=failed; tail -n 25 "$work/$name.log"; }
+        [ "$code" = 124 ] && result=late
+        printf '%s\t%s\n' "$((SECONDS - begun))" "$(paste -sd '|' "$GPU_CHECK_FIGURES")" > "$state/$name.$result"
     done
-    [ "$result" = passed ] || code=1
-    printf '%-12s %-8s %8s  %s\n' "$name" "$result" "$seconds" "${figures//|/$'\n                                '}"
-done
-exit $code
+
+    code=0
+    printf '\n%-12s %-8s %8s  %s\n' step result seconds figures
+    for entry in $STEPS; do
+        name=${entry%:*} result="not reached" seconds="" figures=""
+        for known in passed failed late; do
+            [ -f "$state/$name.$known" ] || continue
+            result=$known
+            IFS=$'\t' read -r seconds figures < "$state/$name.$known" || true
+        done
+        [ "$result" = passed ] || code=1
+        printf '%-12s %-8s %8s  %s\n' "$name" "$result" "$seconds" "${figures//|/$'\n                                '}"
+    done
+    exit $code
+}
+
+main
