@@ -11,6 +11,7 @@ from chat.rendering.styled_text import Span, cut
 from chat.system.terminal_text import counted, escape_control_characters, escape_line
 from chat.tui import exchange
 from chat.tui.commands.attach_command import show_attachments
+from chat.tui.commands.lookup import is_command
 from chat.tui.transcript import show_end
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def edit(state: SessionState, argument: str) -> str:
     """`/edit [N]`
 
     Returns:
-        The message to edit.
+        The message to edit, as it has to be typed.
 
     Raises:
         UsageError: there are fewer turns, or the argument is no number.
@@ -120,7 +121,8 @@ def edit(state: SessionState, argument: str) -> str:
     if question.message.pictures:
         show_attachments(state, state.attachments)
     state.show(*state.wrapped("Edit and send. An empty message changes nothing.", "dim"))
-    return question.message.content
+    text = question.message.content
+    return f"/{text}" if text.startswith("//") or is_command(text.strip()) else text
 
 
 def regenerate(state: SessionState, argument: str) -> None:

@@ -95,6 +95,17 @@ def test_edit_shows_a_long_message_unfolded(start: Any) -> None:
     terminal.wait(lambda: terminal.text().count("row 19!") == 2)
 
 
+@pytest.mark.parametrize(("typed", "sent"), [("//undo it", "/undo it"), ("///x", "//x"), ("/a/b c", "/a/b c")])
+def test_a_message_that_begins_with_a_slash_can_be_edited(start: Any, typed: str, sent: str) -> None:
+    """It came back without the second slash, and was taken for a command when it was sent."""
+    terminal = start()
+    terminal.run(typed, f"You said: {sent}")
+    terminal.send("/edit", ENTER)
+    terminal.wait(lambda: terminal.cursor_line() == f"> {typed}")
+    terminal.send("!", ENTER)
+    terminal.wait(f"You said: {sent}!")
+
+
 def test_an_abandoned_edit_changes_nothing(start: Any) -> None:
     terminal = start()
     terminal.run("first", "You said: first")
