@@ -23,7 +23,19 @@ def begin(tmp_path: Path, seeing_model: Callable[..., Path]) -> Iterator[Begin]:
     (tmp_path / "cut.png").write_bytes((tmp_path / "photo.png").read_bytes()[:300])
 
     def run(*flags: str) -> Terminal:
-        command = [sys.executable, "-m", "chat", "-m", str(seeing_model()), "-n", "5", "--temperature", "0", *flags]
+        command = [
+            sys.executable,
+            "-m",
+            "chat",
+            "-m",
+            str(seeing_model()),
+            "-n",
+            "5",
+            "--temperature",
+            "0",
+            "--stats",
+            *flags,
+        ]
         environment = {"MISTRAL_CHAT_HOME": str(tmp_path / "home"), "MISTRAL_CHAT_THREADS": "1"}
         terminal = Terminal(command, columns=200, lines=50, environment=environment, folder=tmp_path)
         begun.append(terminal)
@@ -46,13 +58,13 @@ def test_pictures_are_attached_asked_about_edited_and_kept(begin: Begin, tmp_pat
     terminal = begin()
     run(terminal, "/file photo.png", "photo.png · 112x84, 15 tokens")
     run(terminal, "/file cut.png", "error: cut.png: the picture is damaged, or not complete")
-    run(terminal, f"and this? '{tmp_path}/two words.png'", "/continue resumes it")  # dropped after words
+    run(terminal, f"and this? '{tmp_path}/two words.png'", "first token after")  # dropped after words
     assert "two words.png · 56x140, 15 tokens" in terminal.text()
     run(terminal, "/context", "[photo.png] [two words.png] and this?")
     run(terminal, "/file", "No files are attached.")
     terminal.send("/edit", ENTER)
     terminal.wait(lambda: terminal.cursor_line().endswith("and this?"))
-    run(terminal, "and this? now", "/continue resumes it")
+    run(terminal, "and this? now", "first token after")
     run(terminal, "/context", "[photo.png] [two words.png] and this? now")
     run(terminal, "/set mmproj off", "off")
     terminal.send(f"what {tmp_path}/photo.png", ENTER)
@@ -66,7 +78,7 @@ def test_pictures_are_attached_asked_about_edited_and_kept(begin: Begin, tmp_pat
 def test_a_picture_that_is_dropped_alone_waits_for_its_question(begin: Begin, tmp_path: Path) -> None:
     terminal = begin()
     run(terminal, f"'{tmp_path}/two words.png'", "two words.png · 56x140, 15 tokens")
-    run(terminal, "hello there", "/continue resumes it")
+    run(terminal, "hello there", "first token after")
     run(terminal, "/undo", "Removed “hello there”")
     run(terminal, "/model info", "read by ")
     run(terminal, "/branches 1", "[two words.png]")
@@ -74,4 +86,4 @@ def test_a_picture_that_is_dropped_alone_waits_for_its_question(begin: Begin, tm
     assert terminal.end() == 0
     again = begin("-c")
     again.wait("[two words.png]")
-    run(again, "/regen", "/continue resumes it")
+    run(again, "/regen", "first token after")
