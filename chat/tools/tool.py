@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chat.errors import DataError
-from chat.prompts.tools_json import loads
+from chat.prompts.tools_json import dumps, loads
 from chat.system.characters import whole_characters
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def result_text(text: str, most_characters: int) -> str:
     if len(text) > most_characters:
         text = f"{text[:most_characters]}\n[cut after {most_characters:,} of {len(text):,} characters; ask for less]"
     try:
-        loads(text, "result")
+        dumps(loads(text, "result"), "result")
     except DataError:  # JSON that no prompt can hold as such
         return f"The result is text:\n{text}"
     return text

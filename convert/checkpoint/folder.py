@@ -219,8 +219,11 @@ def inside(folder: Path, name: str) -> Path:
     allowed = (repository, repository.parent / "blobs") if home.parent.name == "snapshots" else (home,)
     try:
         target = path.resolve()
-    except (RuntimeError, OSError) as error:  # the first one is a loop for Python before 3.13
+        is_loop = target.is_symlink()  # since Python 3.13 it is left unresolved
+    except (RuntimeError, OSError) as error:  # the first one is a loop before that
         raise DataError(f"{path}: is a link that leads nowhere") from error
+    if is_loop:
+        raise DataError(f"{path}: is a link that leads nowhere")
     if not any(target.is_relative_to(place) for place in allowed):
         raise DataError(f"{path}: is a link that leads out of the folder")
     return path

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from chat.prompts.tools_json import dumps, loads
 from chat.tools.built_in import MOST_FILE_BYTES, MOST_MATCHES, TOOLS, BuiltInTools
 from chat.tools.calculator import calculate
 from chat.tools.rules import ToolRules, read_rules
@@ -153,5 +154,6 @@ def test_what_is_no_arithmetic_or_too_large_is_refused_at_once(expression: str) 
 def test_a_result_is_cut_and_can_be_part_of_any_prompt() -> None:
     assert result_text("x" * 300, 100) == "x" * 100 + "\n[cut after 100 of 300 characters; ask for less]"
     assert result_text("a\ud800b", 100) == "a\ufffdb"
-    assert result_text("[" * 5000, 10_000) == "The result is text:\n" + "[" * 5000
+    for text in ("[" * 5000, "[" * 5000 + "]" * 5000):  # how deep Python reads and writes differs by its version
+        dumps(loads(result_text(text, 10_000), "result"), "result")
     assert result_text("9" * 5000, 10_000).startswith("The result is text:\n")
