@@ -57,12 +57,12 @@ step_tools() {
 step_environment() {
     rm -rf "$work/venv"
     "$system_python" -m venv --without-pip "$work/venv"
-    local wheels=("$folder"/wheels/*.whl)
+    local wheels=("$folder"/wheels/*.whl) pip=("$folder"/wheels/pip-*.whl)
     if [ -n "${GPU_CHECK_ENGINE:-}" ]; then
         "$GPU_CHECK_ENGINE" -c 'import site; print(site.getsitepackages()[0])' > "$(site_packages)/engine.pth"
         wheels=("$folder"/wheels/{pip,setuptools}-*.whl)
     fi
-    "$python" "$folder"/wheels/pip-*.whl/pip install -q --no-index --no-deps "${wheels[@]}"
+    "$python" "${pip[0]}/pip" install -q --no-index --no-deps "${wheels[@]}"
     echo "$repository" > "$(site_packages)/program.pth"
     figure "${#wheels[@]} wheels"
 }
