@@ -71,7 +71,7 @@ class HostedTools:
         self._module, self._settings, self._log_file = module, dict(settings), log_file
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()  # of starting and of writing
-        self._replies: dict[int, _Reply] = {}
+        self._replies: dict[int, _Reply] = {}  # to calls that this child got
         self._count = 0
         self._list = _Reply()
         self._reason = ""
@@ -101,8 +101,9 @@ class HostedTools:
             finally:
                 if not isinstance(log, int):
                     log.close()
-            self._list, self._reason = _Reply(), ""
-            threading.Thread(target=self._read, args=(self._process, self._list), daemon=True, name=self.name).start()
+            self._list, self._replies, self._reason = _Reply(), {}, ""
+            reading = (self._process, self._list, self._replies)
+            threading.Thread(target=self._read, args=reading, daemon=True, name=self.name).start()
         self._send(self._settings)
 
     def tools(self, seconds: float) -> tuple[SourceTool, ...]:
@@ -203,14 +204,15 @@ class HostedTools:
         reply = _Reply()
         with self._lock:
             self._count += 1
-            number = self._count
+            number, process = self._count, self._process
             self._replies[number] = reply
-        process = self._process
         limits = control.limits
         self._send({"id": number, "name": name, "arguments": arguments, "characters": limits.characters})
         began = 0.0
         while not reply.is_done.wait(POLL_SECONDS):
             began = began or (time.monotonic() if reply.is_started.is_set() else 0.0)
+            if process is not None and process.poll() is not None and not reply.is_done.wait(1.0):
+                break  # what it has started holds its stdout open, so that the reader waits on
             is_late = began and time.monotonic() - began > limits.seconds
             if not (is_late or control.stopped.is_set()):
                 continue
@@ -227,22 +229,31 @@ class HostedTools:
                     self._process.stdin.write(json.dumps(message).encode() + b"\n")
                     self._process.stdin.flush()
 
-    def _read(self, process: subprocess.Popen[bytes], listed: _Reply) -> None:
-        """Pass on what the child sends, until it ends."""
+    def _read(self, process: subprocess.Popen[bytes], listed: _Reply, replies: dict[int, _Reply]) -> None:
+        """Pass on what the child sends, until it ends; another one may have been started by then.
+
+        Args:
+            process: the child.
+            listed: its first list.
+            replies: to calls that it got.
+        """
         assert process.stdout is not None
         while line := process.stdout.readline(MOST_LINE_BYTES):
             try:
                 message = json.loads(line)
             except (ValueError, RecursionError):
                 break
-            if not isinstance(message, dict):
+            if not isinstance(message, dict) or type(message.get("id", 0)) is not int:
                 break
-            if reply := self._replies.get(message.get("id", 0)):
-                if "started" in message:
+            if "id" in message:
+                reply = replies.get(message["id"])
+                if reply is not None and "started" in message:
                     reply.is_started.set()
-                else:
+                elif reply is not None:
                     reply.message = message
-                    self._finish(message["id"])
+                    replies.pop(message["id"]).is_done.set()
+            elif process is not self._process:
+                break
             elif "changed" in message:
                 self.has_changed = True
             elif "end" in message:
@@ -251,14 +262,12 @@ class HostedTools:
                 self._list.message = message
                 self._list.is_done.set()
         self._kill(process)
-        for number in tuple(self._replies):
-            self._finish(number)
         listed.is_done.set()
-        self._list.is_done.set()
-
-    def _finish(self, number: int) -> None:
-        if reply := self._replies.pop(number, None):
-            reply.is_done.set()
+        with self._lock:
+            for reply in replies.values():
+                reply.is_done.set()
+            if process is self._process:
+                self._list.is_done.set()
 
     def _kill(self, process: subprocess.Popen[bytes] | None = None) -> None:
         """Kill the child and what it started in its group."""

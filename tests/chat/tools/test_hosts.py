@@ -61,6 +61,13 @@ def hangs(file: str):
     os.rename(file + ".part", file)
     time.sleep(1000)
 
+def leaves_a_process():
+    """Die, with a process behind that keeps stdout open."""
+    if os.fork():
+        os._exit(7)
+    os.setsid()
+    time.sleep(5)
+
 def key() -> str:
     """Look for a key."""
     return str(os.environ.get("MISTRAL_CHAT_REMOTE_KEY"))
@@ -99,7 +106,7 @@ def test_the_functions_of_a_python_file(open_source: Open, tmp_path: Path, monke
     file.write_text(FUNCTIONS)
     source = open_source(file=str(file))
     names = [tool.name for tool in source.tools(60)]
-    assert names == ["add", "later", "fails", "leaves", "dies", "hangs", "key", "floods"]
+    assert names == ["add", "later", "fails", "leaves", "dies", "hangs", "leaves_a_process", "key", "floods"]
     assert source.call("add", {"a": 40}, control()) == "42"
     assert source.call("later", {"names": ["ab"]}, control()) == '{"ab": 2}'
     assert source.call("key", {}, control()) == "None"
@@ -108,6 +115,7 @@ def test_the_functions_of_a_python_file(open_source: Open, tmp_path: Path, monke
         ("fails", "ValueError: no such city"),
         ("leaves", "the function tried to end the program"),
         ("dies", "`it` ended: its process ended"),
+        ("leaves_a_process", "`it` ended: its process ended"),
     ]:
         with pytest.raises(ToolError, match=f"^{message}$"):
             source.call(name, {}, control())
