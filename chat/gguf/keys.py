@@ -30,6 +30,12 @@ KNOWN_ARCHITECTURES: Final = (*FULL_ARCHITECTURES, WINDOWED_ARCHITECTURE)  # con
 # have the rows of queries and keys in Hugging Face's order; the others have a head's two halves interleaved
 UNPERMUTED_ARCHITECTURES: Final = (*LATENT_ARCHITECTURES, *QWEN_ARCHITECTURES)
 
+# turn a text into one vector, and answer nothing
+ENCODER_ARCHITECTURES: Final = (
+    *("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"),
+    *("modern-bert", "neo-bert", "eurobert", "gemma-embedding", "llama-embed"),
+)
+
 
 def has_direct_queries(layers: int, pieces: int) -> bool:
     """Whether llama.cpp expects latent attention without a latent vector of queries, whatever the file says.
@@ -109,6 +115,7 @@ class ModelKey:
     TEMPERATURE_LENGTH: Final = "attention.temperature_length"  # the position from which it is sharpened
     KEY_LENGTH_SWA: Final = "attention.key_length_swa"  # the width of a head's keys in layers with a window
     VALUE_LENGTH_SWA: Final = "attention.value_length_swa"  # the width of a head's values in layers with a window
+    LAYER_NORM_EPSILON: Final = "attention.layer_norm_epsilon"  # added to the variance in a norm
     LAYER_NORM_RMS_EPSILON: Final = "attention.layer_norm_rms_epsilon"  # added to the mean square in a norm
     ATTENTION_SCALE: Final = "attention.scale"  # a factor of the scores; 1/sqrt(width of a head) if missing
     CAUSAL: Final = "attention.causal"  # whether a token sees only what is before it

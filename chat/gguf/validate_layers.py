@@ -155,9 +155,10 @@ def check_numbers(file: GgufFile, keys: Mapping[str, tuple[str, ...]], required:
         value = file.metadata.get(key)
         if isinstance(value, float) and not isfinite(value):
             raise file.fault(f"key '{key}' is {value}, but must be a finite number")
-    epsilon = file.key(ModelKey.LAYER_NORM_RMS_EPSILON)
-    if epsilon < 0:  # ggml asserts
-        raise file.key_fault(ModelKey.LAYER_NORM_RMS_EPSILON, f"is {epsilon}, below 0")
+    for key in (ModelKey.LAYER_NORM_RMS_EPSILON, ModelKey.LAYER_NORM_EPSILON):
+        epsilon = file.key(key, 0.0) if key in keys else 0.0
+        if epsilon < 0:  # ggml asserts
+            raise file.key_fault(key, f"is {epsilon}, below 0")
 
 
 def _check_windowed(file: GgufFile) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from chat.errors import ModelError
 from chat.gguf.cursor import shown
 from chat.gguf.keys import (
+    ENCODER_ARCHITECTURES,
     KNOWN_ARCHITECTURES,
     LATENT_ARCHITECTURES,
     PICTURE_ENCODER_FILE,
@@ -100,7 +101,23 @@ def check_model(file: GgufFile) -> None:
 
     Raises:
         DataError: a rule is broken; the message names the file, the key or tensor, the value and the limit.
-        ModelError: the file breaks no rule but cannot be used: one part of a split model, a picture encoder.
+        ModelError: the file breaks no rule but cannot be used: one part of a split model, a picture encoder, an
+            embedding model.
+    """
+    if file.architecture in ENCODER_ARCHITECTURES:
+        raise ModelError(
+            f"{file.path}: is an embedding model, not a model that answers",
+            hint="`-f FILE --find --embedding-model MODEL` finds passages with it",
+        )
+    check_file(file)
+
+
+def check_file(file: GgufFile) -> None:
+    """Refuse what `check_model` refuses, but for embedding models.
+
+    Raises:
+        DataError: a rule is broken.
+        ModelError: the file breaks no rule but cannot be used.
     """
     check_types(file, "", GENERAL_KEYS)
     name = file.architecture
