@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat.app.backends import state_folder_of
 from chat.documents.document import pictures_of, texts_of
 from chat.documents.open_document import open_document, text_of_stdin
 from chat.documents.plain_text import InputText, decode
-from chat.documents.selection import Selection
+from chat.documents.selection import SearchModels, Selection
 from chat.errors import ContextError, DataError, UsageError, reason_text
 from chat.system.characters import without_escaped_bytes
 from chat.system.text_files import MOST_TEXT_BYTES, read_text
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from chat.documents.document import Document
     from chat.system.environment import Environment
     from chat.templates.store import Template
+
+VECTOR_FOLDER = "vectors"  # in the folder of saved states
 
 
 def read_prompt(words: Sequence[str], settings: Settings, environment: Environment) -> InputText:
@@ -43,7 +46,7 @@ def read_prompt(words: Sequence[str], settings: Settings, environment: Environme
         environment.read_stdin(),
         keep_newlines=settings.raw,
         may_be_empty=has_template,
-        selection=partial(Selection, model=searching_model(settings)) if settings.find else None,
+        selection=selection_of(settings),
     )
     if composed.pictures and settings.raw:
         raise UsageError("pictures need a prompt format, but `--raw` has none", hint="leave out `--raw`")
@@ -74,7 +77,8 @@ class BatchPrompt:
         if self.pictures and settings.raw:
             raise UsageError("pictures need a prompt format, but `--raw` has none", hint="leave out `--raw`")
         texts = texts_of(documents)
-        self._selection = Selection(texts, searching_model(settings)) if settings.find and texts else None
+        select = selection_of(settings)
+        self._selection = select(texts) if select is not None and texts else None
         self._before = "" if self._selection else without_escaped_bytes(_fenced(texts))
         self._after = " ".join(words)
         self._template = PromptTemplate(settings)
@@ -193,15 +197,35 @@ def compose(
     return InputText(without_escaped_bytes(text), (*warnings, *piped.warnings), pictures)
 
 
-def searching_model(settings: Settings) -> Path | None:
-    """The model whose embedding table helps to find passages; None where a server answers, or none is named yet.
+def selection_of(settings: Settings) -> Callable[[Sequence[Document]], Selection] | None:
+    """What selects passages of documents; None without `--find`.
 
     Raises:
-        ModelError: it is missing.
+        ChatError: a model that is named is missing, or no embedding model.
     """
+    if not settings.find:
+        return None
     from chat.models.resolve import resolve
 
-    return None if settings.remote or settings.model is None else resolve(settings.model)
+    answering = None if settings.remote or settings.model is None else resolve(settings.model)
+    return partial(Selection, models=search_models(settings, answering), shows_progress=not settings.quiet)
+
+
+def search_models(settings: Settings, answering: Path | None) -> SearchModels:
+    """What ranks passages besides their words.
+
+    Args:
+        settings: the settings in force.
+        answering: the GGUF that answers; None where a server answers, or none is named yet.
+
+    Raises:
+        ChatError: the embedding model that is named is missing, or none.
+    """
+    from chat.models.embedding import embedding_model
+
+    folder = state_folder_of(settings)
+    folder = None if folder is None else folder / VECTOR_FOLDER
+    return SearchModels(answering, embedding_model(settings), folder, settings.threads or 0)
 
 
 def open_all(names: Sequence[str], stdin: bytes) -> list[Document]:

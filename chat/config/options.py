@@ -121,6 +121,10 @@ class Settings:
         False, "--find", group=Group.PROMPT, persistent=False, live=True, needs=("file",),
         help="Of long files send only the passages that matter for the question, with their pages or lines.",
     )  # fmt: skip
+    embedding_model: str | None = _option(
+        None, "--embedding-model", group=Group.PROMPT, metavar="NAME|off",
+        help="Embedding model by which --find compares passages, such as nomic-embed-text; else one that is here.",
+    )  # fmt: skip
     raw: bool = _option(
         False, "--raw", group=Group.PROMPT, persistent=False, help="No template: continue the text as it is."
     )

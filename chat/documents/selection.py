@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -10,15 +11,17 @@ from chat.documents.passages import all_passages
 from chat.documents.plain_text import InputText
 from chat.errors import ChatError, DataError
 from chat.system.characters import fence_around
+from chat.system.progress import count_bar
 from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from chat.documents.document import Document
     from chat.documents.passages import Passage
     from chat.documents.search import PassageSearch
+    from chat.system.progress import Progress
     from chat.worker.task import QuestionTask
 
 RANK = "chat.documents.ranking"
@@ -32,30 +35,60 @@ class RankedDocuments:
     """Of which documents passages are ranked, and how.
 
     Attributes:
-        model: a GGUF whose embedding table gives the vectors of words.
+        model: a GGUF whose embedding table gives the vectors of words; empty if there is an embedding model.
+        embedding_model: a GGUF that gives the vectors of sentences; empty if there is none.
+        vector_folder: where vectors of sentences are kept; empty keeps none.
+        threads: that the embedding model computes with; 0 chooses.
         names: of the documents.
         texts: of the documents, without parts.
         places: of each document, (start, label).
     """
 
     model: str
+    embedding_model: str
+    vector_folder: str
+    threads: int
     names: list[str]
     texts: list[str]
     places: list[Any]
 
 
+@dataclass(frozen=True)
+class SearchModels:
+    """What ranks passages besides their words; nothing if there is neither model.
+
+    Attributes:
+        answering: the GGUF that answers: words that are near each other in its embedding table match, too.
+        embedding: a GGUF that turns sentences into vectors, used in place of that table.
+        vector_folder: where the vectors of sentences are kept; None keeps none.
+        threads: that the embedding model computes with; 0 chooses.
+    """
+
+    answering: Path | None = None
+    embedding: Path | None = None
+    vector_folder: Path | None = None
+    threads: int = 0
+
+
+NO_MODELS = SearchModels()
+
+
 class Selection:
     """Selects from documents what is sent with a question, until `close`."""
 
-    def __init__(self, documents: Sequence[Document], model: Path | None = None) -> None:
+    def __init__(
+        self, documents: Sequence[Document], models: SearchModels = NO_MODELS, *, shows_progress: bool = False
+    ) -> None:
         """Select from these documents.
 
         Args:
             documents: of which something is sent.
-            model: the GGUF that answers: words that are near each other in its embedding table match, too.
+            models: what ranks their passages.
+            shows_progress: draw a bar on a terminal while an embedding model reads them.
         """
         self._documents = documents
-        self._model = model
+        self._models = models
+        self._shows_progress = shows_progress
         self._search: PassageSearch | None = None  # by words; made when it is needed
         self._ranking: QuestionTask | None = None  # by words and meaning, likewise
         self._parts: list[Document] = []
@@ -96,16 +129,31 @@ class Selection:
 
     def _ranked(self, question: str) -> tuple[list[Passage], tuple[str, ...]]:
         """The passages that match, best first, and warnings."""
-        if self._model is None:
+        if self._models.answering is None and self._models.embedding is None:
             return self._by_words(question), ()
         try:
-            found = self._ranking_task(self._model).ask({"question": question})
+            with self._progress_bar() as advance:
+                found = self._ranking_task().ask({"question": question}, lambda each: advance(*each["progress"]))
         except ChatError as error:
             self.close()
             return self._by_words(question), (f"the passages were found by their words only: {error.message}",)
         return [self._passages[number] for number in found["passages"]], ()
 
-    def _ranking_task(self, model: Path) -> QuestionTask:
+    @contextmanager
+    def _progress_bar(self) -> Iterator[Callable[[int, int], None]]:
+        """What takes the number of sentences that were read, and of all; the bar appears with the first."""
+        with ExitStack() as stack:
+            bars: list[Progress] = []
+
+            def advance(count: int, total: int) -> None:
+                if not bars:
+                    bar = count_bar("Reading the passages", total, enabled=self._shows_progress)
+                    bars.append(stack.enter_context(bar))
+                bars[0].advance(count)
+
+            yield advance
+
+    def _ranking_task(self) -> QuestionTask:
         """The process that ranks the passages.
 
         Raises:
@@ -115,7 +163,10 @@ class Selection:
             from chat.worker.task import QuestionTask
 
             subject = RankedDocuments(
-                str(model),
+                "" if self._models.embedding else str(self._models.answering),
+                str(self._models.embedding or ""),
+                str(self._models.vector_folder or ""),
+                self._models.threads,
                 [each.name for each in self._parts],
                 [each.text for each in self._parts],
                 [each.places for each in self._parts],

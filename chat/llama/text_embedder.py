@@ -13,7 +13,7 @@ from chat.llama.library import LOG, llama
 from chat.llama.model import LoadSettings, Model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,8 +26,12 @@ MOST_TEXTS = 64  # of a batch
 class TextEmbedder:
     """An embedding model in memory."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, threads: int = 0) -> None:
         """Load a model that `check_embedding_model` has accepted.
+
+        Args:
+            path: its file.
+            threads: that compute; 0 chooses.
 
         Raises:
             ModelError: llama.cpp refuses it.
@@ -39,17 +43,21 @@ class TextEmbedder:
         params = api.llama_context_default_params()
         params.embeddings = True
         params.n_ctx = params.n_batch = params.n_ubatch = self._limit  # an encoder sees a whole text at once
-        params.n_seq_max = MOST_TEXTS
+        params.n_seq_max = self._together = min(MOST_TEXTS, self._limit)
         params.kv_unified = True
-        params.n_threads = params.n_threads_batch = worker_threads()
+        params.n_threads = params.n_threads_batch = threads or worker_threads()
         self._context: Any = api.llama_init_from_model(self._model.pointer, params)
         if not self._context:
             raise MemoryLimitError(f"no memory for the embedding model: {LOG.last_error() or 'no reason given'}")
         self.width: int = api.llama_model_n_embd_out(self._model.pointer)
         self._batch: Any = api.llama_batch_init(self._limit, 0, 1)
 
-    def of(self, texts: Sequence[str]) -> Vectors:
+    def of(self, texts: Sequence[str], advance: Callable[[int], None] = lambda _count: None) -> Vectors:
         """The vectors of texts; of a text that is longer than the model reads, that of its beginning.
+
+        Args:
+            texts: what is read.
+            advance: called with the number of texts that were read, after each batch.
 
         Returns:
             (texts, width) float32, of length 1.
@@ -59,16 +67,18 @@ class TextEmbedder:
         """
         ids = [self._ids_of(text) for text in texts]
         vectors = np.zeros((len(texts), self.width), np.float32)
-        for numbers in _batches([len(each) for each in ids], self._limit):
+        for numbers in _batches([len(each) for each in ids], self._limit, self._together):
             self._read([ids[number] for number in numbers])
             for sequence, number in enumerate(numbers):
                 found = self._api.llama_get_embeddings_seq(self._context, sequence)
                 if not found:
                     raise EngineError(f"{self._model.path}: llama.cpp gives no vector of a text")
                 vectors[number] = np.ctypeslib.as_array(found, (self.width,))
+            advance(len(numbers))
         if not np.isfinite(vectors).all():
             raise EngineError(f"{self._model.path}: computes vectors that are no numbers")
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-9))
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-9))
+        return vectors
 
     def _ids_of(self, text: str) -> list[int]:
         """The tokens of a text, with those that the model wants around it."""
@@ -104,14 +114,14 @@ class TextEmbedder:
         self._model.close()
 
 
-def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """The numbers of texts that are read together: `most` tokens at most, and `MOST_TEXTS`; empty ones are left out."""
+def _batches(lengths: Sequence[int], most_tokens: int, most_texts: int) -> Iterator[list[int]]:
+    """The numbers of texts that are read together; those without tokens are left out."""
     together: list[int] = []
     total = 0
     for number, length in enumerate(lengths):
         if not length:
             continue
-        if together and (total + length > most or len(together) == MOST_TEXTS):
+        if together and (total + length > most_tokens or len(together) == most_texts):
             yield together
             together, total = [], 0
         together.append(number)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.app import request_builder
+from chat.app.prompt_input import search_models
 from chat.core.conversation import Message
 from chat.core.request import Prompt
 from chat.core.tool_results import check_no_pending_calls, describe_calls, result_messages
 from chat.documents.document import pictures_of, texts_of
 from chat.documents.selection import Selection
-from chat.errors import ChatError, DataError, UsageError
+from chat.errors import ChatError, DataError, ModelError, UsageError
 from chat.history.open_session import AnswerWriter
 from chat.history.records import title_of
 from chat.tui.signals import Terminated
@@ -50,9 +51,10 @@ def send_message(state: SessionState, text: str) -> bool:
         return True  # the message can be edited
     if documents and state.settings.find:
         try:
-            with closing(Selection(documents, Path(state.model_path) if state.model_path else None)) as selection:
+            models = search_models(state.settings, Path(state.model_path) if state.model_path else None)
+            with closing(Selection(documents, models, shows_progress=True)) as selection:
                 found = selection.text_for(text)
-        except DataError as error:
+        except (DataError, ModelError) as error:
             state.show_error(error)
             return True  # the message can be edited
         files = [found.text]

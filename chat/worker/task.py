@@ -63,14 +63,20 @@ class QuestionTask:
         self._child = WorkerProcess(None, module)
         self._send(subject)
 
-    def ask(self, question: Message) -> Message:
+    def ask(self, question: Message, on_progress: Callable[[Message], None] = lambda _message: None) -> Message:
         """The answer to a question.
+
+        Args:
+            question: about the subject.
+            on_progress: gets what the task sends before its answer, each a message with the key `progress`.
 
         Raises:
             ChatError: the error of the task, or the reason why its process died; then it answers no more.
         """
         self._send(question)
-        return _received(self._child)
+        while "progress" in (message := _received(self._child)):
+            on_progress(message)
+        return message
 
     def close(self) -> None:
         """End the process."""
@@ -106,15 +112,15 @@ def serve_isolated_task(task: Callable[[Message, Callable[[Message], None]], Non
     _serve(run)
 
 
-def serve_questions(task: Callable[[Message], Callable[[Message], Message]]) -> None:
+def serve_questions(task: Callable[[Message, Callable[[Message], None]], Callable[[Message], Message]]) -> None:
     """In the child: answer questions until the parent's end closes, then exit.
 
     Args:
-        task: gets the subject of all questions, and gives what answers one.
+        task: gets the subject of all questions and what sends progress, and gives what answers one.
     """
 
     def run(received: Callable[[], Message], send: Callable[[Message], None]) -> None:
-        answer = task(received())
+        answer = task(received(), send)
         while True:
             send(answer(received()))
 

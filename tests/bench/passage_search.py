@@ -1,6 +1,7 @@
 """How often `--find` has the right passage among the first five.
 
-`python -m tests.bench.passage_search [-m MODEL.gguf]` prints it for words alone, and with the vectors of each model.
+`python -m tests.bench.passage_search [-m MODEL.gguf] [-e EMBEDDING_MODEL.gguf]` prints it for words alone, with the
+table of each model that answers, and with each embedding model; `--keep FOLDER` keeps vectors for the next time.
 The documents and the 200 questions lie in tests/chat/documents/search_set; half of them (`dev`) chose the weights.
 """
 
@@ -10,12 +11,14 @@ import argparse
 import csv
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from chat.documents.document import Document
+from chat.documents.embeddings import EmbeddingScores
 from chat.documents.meaning import MeaningScores
 from chat.documents.passages import Passage
-from chat.documents.ranking import best_passages
+from chat.documents.ranking import Scores, best_passages
 from chat.documents.search import PassageSearch
 from chat.documents.word_vectors import WordVectors
 
@@ -33,11 +36,17 @@ def by_words(document: Document) -> Rank:
     return PassageSearch([document]).ranked
 
 
-def by_meaning(document: Document, vectors: WordVectors) -> Rank:
+def by_meaning(document: Document, scores_of: Callable[[list[Passage]], Scores]) -> Rank:
     search = PassageSearch([document])
-    meaning = MeaningScores(search.passages, vectors)
-
+    meaning = scores_of(search.passages)
     return lambda question: [search.passages[number] for number in best_passages(search, meaning, question)]
+
+
+def by_embedding(model: Path, folder: Path | None) -> Callable[[Document], Rank]:
+    def scores_of(passages: list[Passage]) -> Scores:
+        return EmbeddingScores(passages, model, folder)
+
+    return lambda document: by_meaning(document, scores_of)
 
 
 def found(make: Callable[[Document], Rank], rows: list[dict[str, str]]) -> tuple[Counter[str], Counter[str]]:
@@ -57,10 +66,15 @@ def found(make: Callable[[Document], Rank], rows: list[dict[str, str]]) -> tuple
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-m", "--model", type=Path, action="append", default=[])
+    parser.add_argument("-e", "--embedding-model", type=Path, action="append", default=[])
+    parser.add_argument("--keep", type=Path)
+    asked = parser.parse_args()
     ways: list[tuple[str, Callable[[Document], Rank]]] = [("words only", by_words)]
-    for path in parser.parse_args().model:
+    for path in asked.model:
         vectors = WordVectors(path)
-        ways.append((path.name, lambda document, vectors=vectors: by_meaning(document, vectors)))
+        scores_of = partial(MeaningScores, vectors=vectors)
+        ways.append((path.name, partial(by_meaning, scores_of=scores_of)))
+    ways += [(path.name, by_embedding(path, asked.keep)) for path in asked.embedding_model]
     for name, make in ways:
         right, asked = found(make, questions())
         print(f"{name:32}", "  ".join(f"{group} {right[group]}/{asked[group]}" for group in asked))

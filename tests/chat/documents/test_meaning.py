@@ -13,7 +13,7 @@ from gguf import GGUFWriter
 
 from chat.documents import selection
 from chat.documents.document import Document
-from chat.documents.selection import Selection
+from chat.documents.selection import SearchModels, Selection
 from chat.documents.word_vectors import WordVectors
 from chat.errors import DataError
 from chat.worker import task
@@ -64,7 +64,7 @@ def test_a_passage_is_found_by_another_word_for_what_it_says(model: Path, monkey
         Selection([document]).text_for("ship")
     started: list[int] = []
     monkeypatch.setattr(task, "WorkerProcess", lambda *given: noted(WorkerProcess(*given), started))
-    with closing(Selection([document], model)) as selecting:
+    with closing(Selection([document], SearchModels(model))) as selecting:
         assert "The boat of 0" in selecting.text_for("ship").text
         assert "The bread of 1" in selecting.text_for("loaf").text
         assert len(started) == 1  # it was a process for each line of a batch
@@ -78,7 +78,7 @@ def test_a_passage_is_found_by_another_word_for_what_it_says(model: Path, monkey
 def test_a_file_without_a_table_leaves_the_search_to_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "MOST_BYTES", 10)
     (tmp_path / "no.gguf").write_bytes(b"GGUF")
-    found = Selection([Document("a.md", "bread is baked")], tmp_path / "no.gguf").text_for("bread?")
+    found = Selection([Document("a.md", "bread is baked")], SearchModels(tmp_path / "no.gguf")).text_for("bread?")
     assert "bread is baked" in found.text
     assert found.warnings[0].startswith("the passages were found by their words only: ")
 
