@@ -92,6 +92,7 @@ IMPORTERS = {  # outside library -> the modules that may import it; a name that 
     "mcp_types": ("chat.tools.mcp_host",),
     "gguf": ("convert.", "chat.documents.word_vectors"),
     "numpy": (
+        "chat.documents.embeddings",
         "chat.documents.meaning",
         "chat.documents.word_vectors",
         "convert.",

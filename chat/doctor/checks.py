@@ -14,7 +14,9 @@ from chat.doctor.machine_checks import (
     Finding,
     Terminal,
     check_command,
+    check_embedding_model,
     check_engine_library,
+    check_extras,
     check_folders,
     check_history,
     check_hub,
@@ -46,6 +48,8 @@ def examine(model: str | None, *, online: bool) -> Iterator[Finding]:
     if not getattr(sys, "frozen", False):  # one file has no name of its own on PATH
         yield check_command(shutil.which("mistral-chat"))
     yield check_engine_library(installed(ENGINE), pinned())
+    yield check_extras()
+    yield check_embedding_model(_embedding_model)
     yield from _check_files(online=online)
     yield from check_terminal(_terminal())
     yield from _check_functions(online=online)
@@ -71,6 +75,17 @@ def _check_functions(*, online: bool) -> Iterator[Finding]:
         from chat.doctor.tool_checks import check_tools
 
         yield from check_tools(settings, online=online)
+
+
+def _embedding_model() -> Path | None:
+    """The embedding model that the settings name, else one that is here.
+
+    Raises:
+        ChatError: the named one cannot be used.
+    """
+    from chat.models.embedding import embedding_model
+
+    return embedding_model(_settings(None))
 
 
 def _engine(model: str | None) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from stat import S_IMODE
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +34,13 @@ FOLDERS: dict[str, Callable[[], Path]] = {
     "settings folder": config_folder,
     "data folder": data_folder,
     "cache folder": cache_folder,
+}
+# what `pip install 'mistral-chat[EXTRA]'` adds, and the modules by which it is recognized
+EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "documents": ("`-f` reads PDF, DOCX, EPUB, HTML and e-mail", ("pypdfium2", "mammoth", "markdownify")),
+    "tools": ("MCP servers", ("mcp",)),
+    "keyring": ("keys in the keyring of the system", ("keyring",)),
+    **({"offline": ("a second lock for `--offline`", ("pyseccomp",))} if sys.platform == "linux" else {}),
 }
 LOW_BYTES = 8_000_000_000  # a 7B in 4 bits, its states and a reserve
 NETWORK_SECONDS = 5.0
@@ -66,6 +74,33 @@ def check_engine_library(found: str | None, wanted: str | None) -> Finding:
     return Finding(
         "library", "ok", f"{ENGINE} {found}" + (", the version this program was tested with" if wanted else "")
     )
+
+
+def check_extras() -> Finding:
+    """Which optional parts are installed, and how to get the others."""
+    missing = [extra for extra, (_, modules) in EXTRAS.items() if not all(map(find_spec, modules))]
+    here = [extra for extra in EXTRAS if extra not in missing]
+    told = f"installed: {', '.join(here) or 'none'}"
+    if not missing:
+        return Finding("extras", "ok", told)
+    what = ", ".join(f"{extra} ({EXTRAS[extra][0]})" for extra in missing)
+    return Finding("extras", "ok", f"{told}; missing: {what}", f"`pip install 'mistral-chat[{','.join(missing)}]'`")
+
+
+def check_embedding_model(find: Callable[[], Path | None]) -> Finding:
+    """Which embedding model `--find` uses.
+
+    Args:
+        find: gives its file; None if there is none, or it is switched off.
+    """
+    try:
+        path = find()
+    except ChatError as error:
+        return Finding("embedding", "problem", error.message, error.hint)
+    if path is None:
+        hint = "put a GGUF such as nomic-embed-text into the models folder, or name one with `--embedding-model`"
+        return Finding("embedding", "ok", "no embedding model: `--find` compares words", hint)
+    return Finding("embedding", "ok", f"`--find` compares sentences with {path}")
 
 
 def check_command(found: str | None) -> Finding:

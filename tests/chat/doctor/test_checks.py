@@ -21,6 +21,8 @@ USUAL = [
     "program",
     "command",
     "library",
+    "extras",
+    "embedding",
     "settings folder",
     "data folder",
     "cache folder",

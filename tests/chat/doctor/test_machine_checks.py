@@ -15,7 +15,9 @@ from chat.doctor.machine_checks import (
     Finding,
     Terminal,
     check_command,
+    check_embedding_model,
     check_engine_library,
+    check_extras,
     check_folder,
     check_history,
     check_hub,
@@ -23,6 +25,7 @@ from chat.doctor.machine_checks import (
     check_terminal,
     pinned,
 )
+from chat.errors import ModelError
 from chat.history.store import open_store
 
 
@@ -156,3 +159,21 @@ def test_a_line_wraps_below_itself_and_a_hint_follows() -> None:
         "                          seven eight nine",
         "                          hint: `do this`",
     ]
+
+
+def test_extras_that_are_missing_are_told_with_the_way_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_checks, "EXTRAS", {"here": ("it is", ("json",)), "gone": ("a thing", ("no_such_one",))})
+    words = "installed: here; missing: gone (a thing)"
+    assert check_extras() == Finding("extras", "ok", words, "`pip install 'mistral-chat[gone]'`")
+    monkeypatch.setattr(machine_checks, "EXTRAS", {"here": ("it is", ("json",))})
+    assert check_extras() == Finding("extras", "ok", "installed: here")
+
+
+def test_the_embedding_model_is_told_or_how_to_get_one(tmp_path: Path) -> None:
+    assert check_embedding_model(lambda: tmp_path).words == f"`--find` compares sentences with {tmp_path}"
+    assert check_embedding_model(lambda: None).words == "no embedding model: `--find` compares words"
+
+    def wrong() -> Path:
+        raise ModelError("a.gguf: is a model that answers, not an embedding model")
+
+    assert check_embedding_model(wrong).state == "problem"

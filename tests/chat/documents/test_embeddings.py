@@ -142,7 +142,7 @@ def test_a_passage_is_found_and_the_vectors_are_kept(
     folder = tmp_path / "vectors"
 
     def answer(question: str) -> str:
-        with closing(Selection([document], SearchModels(None, embedding, folder))) as selecting:
+        with closing(Selection([document], SearchModels(None, embedding, folder, threads=1))) as selecting:
             return selecting.text_for(question).text
 
     assert "The bread old" in answer("loaf") and "The boat" not in answer("loaf")
