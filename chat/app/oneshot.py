@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from chat.tools.loop import CallLoop
     from chat.tools.runner import CallResult
 
+LARGE_SHARE = 0.25  # of the context, from which the size of attached files is told
+
 
 def answer_once(words: Sequence[str], resolved: ResolvedSettings, environment: Environment) -> int:
     """Answer one prompt.
@@ -227,6 +229,7 @@ def _one_answer(
     """One answer as it comes, stored in the session if there is one."""
     with output.waiting():
         info = backend.info(output.note_loading)  # before this returns, Ctrl+C ends the program at once
+        _note_size(backend, request, info, output)
         writer = _writer(session, info) if session else None
         with cancelling(backend) as cancellable:
             try:
@@ -241,6 +244,17 @@ def _one_answer(
             if writer and (done.text or done.reasoning or done.tool_calls):
                 writer.finish(done)
     return done, info
+
+
+def _note_size(backend: ChatBackend, request: Request, info: ModelInfo, output: AnswerOutput) -> None:
+    """Tell before a long wait how many tokens the attached files and the question have, if they are many."""
+    settings, messages = output.settings, request.prompt.messages
+    if not settings.file or settings.remote or settings.quiet or not messages or messages[-1].role != "user":
+        return
+    (tokens,) = backend.count(tuple(messages[-1:]))
+    if LARGE_SHARE <= tokens / info.context < 1:  # what does not fit is an error with both numbers
+        share = f"{tokens / info.context:.0%} of the {info.context:,} that the context holds"
+        output.note(f"the files and the question have {tokens:,} tokens, {share}")
 
 
 def _is_by_hand(loop: CallLoop) -> Callable[[ToolCall], bool]:

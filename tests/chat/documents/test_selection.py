@@ -74,6 +74,10 @@ def test_the_filter_finds_and_a_batch_finds_for_each_line(tmp_path: Path, tiny_m
     asked = ("-f", tmp_path / "b.md", "--find", "-m", tiny_model, "--dry-run")
     done = run(*asked, "What does item 250 weigh?")
     assert "Item 250 weighs" in json.loads(done.stdout)["text"] and b" of 300 sent: b.md" in done.stderr
+    (tmp_path / "c.md").write_text("weighs " * 40)
+    plain = ("-m", tiny_model, "--context", "512", "--window", "off", "-n", "1", "Hello?")
+    assert b"tokens, " in run("-f", tmp_path / "c.md", *plain).stderr
+    assert b"tokens, " not in run("-q", "-f", tmp_path / "c.md", *plain).stderr
     done = run(
         "-f", tmp_path / "b.md", "-m", tiny_model, "--context", "64", "--window", "off", "What does item 250 weigh?"
     )
