@@ -76,7 +76,7 @@ class TextEmbedder:
                 vectors[number] = np.ctypeslib.as_array(found, (self.width,))
             advance(len(numbers))
         if not np.isfinite(vectors).all():
-            raise EngineError(f"{self._model.path}: computes vectors that are no numbers")
+            raise EngineError(f"{self._model.path}: computes vectors with NaN or infinite numbers")
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-9))
         return vectors
 
