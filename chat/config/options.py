@@ -90,11 +90,7 @@ class Settings:
         help="The server's model, if it has several.",
     )  # fmt: skip
     insecure: bool = _option(
-        False,
-        "--insecure",
-        group=Group.MODEL,
-        needs=("remote",),
-        help="Allow --remote over http to another machine.",
+        False, "--insecure", group=Group.MODEL, needs=("remote",), help="Allow --remote over http to another machine."
     )
 
     system: str | None = _option(
