@@ -50,7 +50,8 @@ def test_every_document_names_the_pinned_version() -> None:
 
 
 def test_the_indexes_of_wheels_are_those_that_the_package_documents() -> None:
-    documented = str(importlib.metadata.metadata("llama-cpp-python").get_payload())
+    metadata = importlib.metadata.metadata("llama-cpp-python")  # of the backport, too, once `keyring` has imported it
+    documented = str(metadata.get("Description") or metadata.get_payload())
     theirs = set(re.findall(r"/whl/([\w-]+)", documented)) | set(re.findall(r"^- `(cu\d+)`", documented, re.MULTILINE))
     table = re.search(r"\| last part of the index \|\n(.*?)\n\n", INSTALL, re.DOTALL)
     assert table is not None

@@ -196,7 +196,7 @@ def test_rm_asks_on_a_terminal(store: Store) -> None:
 def test_a_newer_history_is_an_error_and_not_changed(store: Store) -> None:
     assert store.path
     store._connection.write(lambda connection: connection.execute("PRAGMA user_version = 7"))
-    newer = "its version, 7, is newer than 3, which this program knows"
+    newer = "its version, 7, is newer than 4, which this program knows"
     for command in (["list"], ["show", "buffer"], ["search", "rolling"], ["export"]):
         assert sessions(*command) == (7, "", f"error: the history cannot be read: {newer}\n")
     for command in (["rm", "buffer", "--yes"], ["rename", "buffer", "b"]):

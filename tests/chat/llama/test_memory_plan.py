@@ -213,7 +213,8 @@ def test_each_part_is_within_a_tenth_of_what_llama_cpp_reserves(
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
-def test_the_estimate_is_within_a_tenth_of_what_is_measured(slow_file: Path) -> None:
+def test_the_estimate_is_within_a_tenth_of_what_is_measured(slow_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # not forked, with the pages of all that was imported before
     engine = LocalBackend(EngineOptions(str(slow_file), window="off", context=32768, threads=1))
     info = engine.info()
     list(engine.reply(Request(Prompt(ids=tuple(range(5, 300))), Sampling(temperature=0), max_tokens=2)))

@@ -102,6 +102,7 @@ def test_facts_are_readable_and_leave_out_details_for_reports() -> None:
         "type": "Q4_K_M, granite_swa",
         "context": "32,768 tokens (trained on 32,768)",
         "window": "4,096 tokens",
+        "pictures": "none",
         "prompts": "v1 (the file names it)",
         "threads": "1",
         "repack": "off",
