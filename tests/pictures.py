@@ -19,6 +19,7 @@ from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
+from tests.chat.documents.document_makers import pdf
 from tests.chat.tui.pseudo_terminal import CTRL_D, ENTER, Terminal, python
 
 HERE = Path(__file__).parent
@@ -203,6 +204,19 @@ def tools(home: Path) -> None:
     scene.draw("tools", "mistral-chat: a call is shown, and runs after a yes")
 
 
+def documents(home: Path) -> None:
+    """A PDF of which only the passages that match the question are sent, and an answer that names the page."""
+    pages = [f"Chapter {number}\n" + "The harbour is wide, and boats lie in it.\n" * 30 for number in range(1, 40)]
+    pages[26] = "Chapter 27\nThe ferry waits for high water: 4.2 metres at the outer pier."
+    (home / "harbour.pdf").write_bytes(pdf(pages))
+    answer = "It waits for **high water**, 4.2 metres at the outer pier (page 27)."
+    scene = Scene(home, [["text", answer], ["figures", 812, 0, 19, 3.4, 2.6]], lines=16)
+    scene.do("/file harbour.pdf")
+    scene.do("/set find on")
+    scene.do("What does the ferry wait for?")
+    scene.draw("documents", "mistral-chat: the passages of a document that matter")
+
+
 def seeing(home: Path) -> None:
     """A picture attached to a question, and another one dropped into the next."""
     from PIL import Image
@@ -230,7 +244,7 @@ def seeing(home: Path) -> None:
 
 def main() -> None:
     """Draw all pictures, or those that the arguments name."""
-    for scene in (chat, reasoning, branches, search, narrow, tools, seeing):
+    for scene in (chat, reasoning, branches, search, narrow, documents, tools, seeing):
         if not sys.argv[1:] or scene.__name__ in sys.argv[1:]:
             with tempfile.TemporaryDirectory() as home:
                 scene(Path(home))
