@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
+from chat.guide import PATH as GUIDE_FILE
 from tests.chat.documents.document_makers import pdf
 from tests.chat.tui.pseudo_terminal import CTRL_D, ENTER, Terminal, python
 
@@ -209,8 +211,9 @@ def documents(home: Path) -> None:
     pages = [f"Chapter {number}\n" + "The harbour is wide, and boats lie in it.\n" * 30 for number in range(1, 40)]
     pages[26] = "Chapter 27\nThe ferry waits for high water: 4.2 metres at the outer pier."
     (home / "harbour.pdf").write_bytes(pdf(pages))
+    shutil.copyfile(GUIDE_FILE, home / MODEL)  # whose table of embeddings finds passages, too
     answer = "It waits for **high water**, 4.2 metres at the outer pier (page 27)."
-    scene = Scene(home, [["text", answer], ["figures", 812, 0, 19, 3.4, 2.6]], lines=16)
+    scene = Scene(home, [["text", answer], ["figures", 812, 0, 19, 3.4, 2.6]], lines=20)
     scene.do("/file harbour.pdf")
     scene.do("/set find on")
     scene.do("What does the ferry wait for?")
