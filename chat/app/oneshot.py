@@ -59,6 +59,7 @@ def answer_once(words: Sequence[str], resolved: ResolvedSettings, environment: E
     except ContextError as error:
         if resolved.settings.file and not resolved.settings.find:
             way = "`--find` sends only the passages of the files that matter"
+            way += "; a model with a sliding window, such as Mistral 7B v0.1, reads files of any length"
             raise ContextError(error.message, hint=f"{error.hint}; {way}" if error.hint else way) from error
         raise
 
