@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 OFFICIAL = "https://huggingface.co"
 _TRIES = 5
+_MOST_INTERRUPTIONS = 500  # of one file, whatever arrived between them
 _LONGEST_WAIT_SECONDS = 300
 _BUSY = (408, 429, 500, 502, 503, 504)
 _RESET = re.compile(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,6})")  # of the header `ratelimit: "api";r=0;t=55`
@@ -128,9 +129,9 @@ def with_retries(
     """Try again after interruptions, with growing pauses or those that the hub asks for.
 
     Raises:
-        ChatError: what the attempt raises, or a FileError after so many tries without progress.
+        ChatError: what the attempt raises, or a FileError after so many tries without progress, or 500 with some.
     """
-    failed = 0
+    failed = interruptions = 0
     while True:
         failed += 1
         try:
@@ -142,7 +143,8 @@ def with_retries(
             say(f"{busy.final.message}: waiting {seconds} s for {what}")
         except BrokenOffError as broken:
             failed = 1 if broken.progressed else failed
-            if failed >= tries:
+            interruptions += 1
+            if failed >= tries or interruptions >= _MOST_INTERRUPTIONS:
                 raise FileError(f"no connection to {_host()} for {what}: {broken}", hint=_CHECK_NETWORK) from broken
             seconds = 2 ** (failed - 1)
             if seconds > 1:

@@ -706,3 +706,16 @@ def test_a_hub_may_answer_anything(own_home: Path) -> None:
     trial = try_hub(own_home, 1000 if FULL else 40, seed=1)
     assert trial.faults == []
     assert trial.codes.total() > trial.codes["hub 0"] > 0
+
+
+def test_a_hub_that_breaks_off_after_each_byte_is_not_asked_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "pause", lambda seconds: None)
+    asked = []
+
+    def attempt() -> None:
+        asked.append(1)
+        raise client.BrokenOffError("it ended", progressed=True)
+
+    with pytest.raises(ChatError, match="for a file: it ended"):
+        client.with_retries(attempt, "a file", print)
+    assert len(asked) == 500
