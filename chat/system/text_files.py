@@ -252,8 +252,4 @@ def replaced_file(path: Path) -> Iterator[IO[bytes]]:
 def sync_folder(folder: Path) -> None:
     """Flush the names in `folder` to the disk, if the system can, so that they survive a power cut."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        platform.sync_folder(folder)
