@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from chat.gguf.reader import read_gguf
 from chat.gguf.validate_embedding import check_embedding_model
 from chat.inference.kv_state_files import fingerprint_of_file
 from chat.llama.text_embedder import MOST_TOKENS, TextEmbedder
+from chat.system.cache_files import new_cache_file, remove_oldest
 from chat.system.paths import make_private_folder
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 SUFFIX = ".vectors"
-WRITING = ".writing-"  # prefix of an incomplete file
 MOST_BYTES = 256 << 20  # of all files together
 DIGEST_BYTES = 32
 # What each part adds to the scores of BM25. On the `dev` half of tests/chat/documents/search_set/questions.tsv, with
@@ -122,7 +121,6 @@ class _KeptVectors:
     def __init__(self, folder: Path, file: GgufFile, texts: Sequence[str], width: int) -> None:
         samples = [(tensor.offset, tensor.bytes) for tensor in file.tensors.values()]
         subject = json.dumps([fingerprint_of_file(file.path, samples), MOST_TOKENS, *texts])
-        self._folder = folder
         self._shape = (len(texts), width)
         self._path = folder / (hashlib.sha256(subject.encode("utf-8", "replace")).hexdigest()[:32] + SUFFIX)
 
@@ -141,27 +139,8 @@ class _KeptVectors:
     def write(self, vectors: Floats) -> None:
         """Keep the vectors; without room or permission nothing is kept."""
         rows = vectors.astype("<f4").tobytes()
-        name = ""
-        try:
-            make_private_folder(self._folder)
-            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=WRITING, suffix=SUFFIX, delete=False) as file:
-                name = file.name
+        with suppress(OSError):
+            make_private_folder(self._path.parent)
+            with new_cache_file(self._path) as file:
                 file.write(hashlib.sha256(rows).digest() + rows)
-            Path(name).replace(self._path)
-            self._remove_oldest()
-        except OSError:
-            if name:
-                Path(name).unlink(missing_ok=True)
-
-    def _remove_oldest(self) -> None:
-        """Remove the least recently used files beyond the limit."""
-        found = []
-        for path in self._folder.glob(f"*{SUFFIX}"):
-            with suppress(OSError):
-                status = path.stat()
-                found.append((path != self._path, -status.st_mtime, status.st_size, path))
-        total = 0
-        for is_other, _, size, path in sorted(found):
-            total += size
-            if total > MOST_BYTES and is_other:
-                path.unlink(missing_ok=True)
+            remove_oldest(self._path, MOST_BYTES)

@@ -14,15 +14,13 @@ import re
 import shutil
 import struct
 import sys
-import tempfile
-import time
 from array import array
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.llama.kv_snapshots import Snapshot
+from chat.system.cache_files import new_cache_file, remove_oldest
 from chat.system.paths import make_private_folder
 
 if TYPE_CHECKING:
@@ -34,8 +32,6 @@ LARGEST_IDS = 1 << 26
 READ_BYTES = 1 << 26
 DISK_RESERVE_BYTES = 256 << 20
 SUFFIX = ".state"
-WRITING = ".writing-"  # prefix of an incomplete file
-ABANDONED_SECONDS = 3600  # an incomplete file this old is of a killed program
 SAMPLE_BYTES = 512  # of the start and the end of a tensor
 PLAIN_KEY = re.compile(r"[0-9a-z]{1,64}")  # can be part of a file's name
 
@@ -130,7 +126,7 @@ class KvStateStore:
             name = key if PLAIN_KEY.fullmatch(key) else hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:24]
             path = self._folder / f"{name}-{self._model}{SUFFIX}"
             self._write(path, key, snapshot)
-            self._remove_oldest(path)
+            remove_oldest(path, self._limit)
         except OSError:
             return None
         return path
@@ -147,17 +143,9 @@ class KvStateStore:
             "payload_bytes": len(snapshot.data),
         }
         text = json.dumps(header).encode()
-        descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=WRITING, suffix=SUFFIX)  # 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(MAGIC + hashlib.sha256(text).digest() + struct.pack("<I", len(text)) + text + ids)
-                file.write(snapshot.data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with new_cache_file(path) as file:
+            file.write(MAGIC + hashlib.sha256(text).digest() + struct.pack("<I", len(text)) + text + ids)
+            file.write(snapshot.data)
 
     def _header(self, path: Path) -> StateHeader | None:
         """The checked header of a file; None if it is damaged or of another model."""
@@ -192,22 +180,6 @@ class KvStateStore:
                 )
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-
-    def _remove_oldest(self, kept: Path) -> None:
-        """Remove the least recently used files of all models beyond the limit, and those that killed programs left."""
-        found = []
-        for path in self._folder.glob(f"*{SUFFIX}"):
-            with suppress(OSError):
-                status = path.stat()
-                if path.name.startswith(WRITING) and time.time() - status.st_mtime > ABANDONED_SECONDS:
-                    path.unlink()
-                    continue
-                found.append((path != kept, -status.st_mtime, status.st_size, path))
-        total = 0
-        for _, _, size, path in sorted(found):
-            total += size
-            if total > self._limit and path != kept:
-                path.unlink(missing_ok=True)
 
 
 def fingerprint_of_file(path: Path, samples: Sequence[tuple[int, int]]) -> str:
