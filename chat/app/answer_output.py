@@ -241,7 +241,7 @@ class AnswerOutput:
     def _wait_indicator(self) -> WaitIndicator | None:
         """The line on a terminal that shows waits; None if stderr is no terminal, or llama.cpp's log goes there."""
         stderr = self.environment.stderr
-        shows = self.environment.can_redraw(stderr) or (self.environment.is_accessible and stderr.isatty())
+        shows = self.environment.can_redraw(stderr) or self.environment.is_spoken(stderr)
         if self.settings.quiet or self.settings.verbose or not shows:
             return None
         from chat.rendering.wait_indicator import WaitIndicator
@@ -255,7 +255,7 @@ class AnswerOutput:
         environment = self.environment
         is_live, colour = environment.can_redraw(stream), environment.has_colour(self.settings.color)
         links = environment.has_links(stream)
-        kind = SpokenScreen if environment.is_accessible and stream.isatty() else Screen
+        kind = SpokenScreen if environment.is_spoken(stream) else Screen
         return kind(stream, is_live=is_live, colour=colour, links=links, size=environment.size)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from chat.cli.argv import CommandLine
     from chat.config.options import Settings
+    from chat.config.resolve import CommonSettings
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module that holds `app`, what it does)
     "convert": ("convert.cli", "Turn a checkpoint into a 4- or 8-bit GGUF."),
@@ -203,14 +204,10 @@ def _run_command(name: str, arguments: Sequence[str], environment: Environment, 
     from typer.exceptions import TyperException
 
     from chat.config.resolve import common_settings
-    from chat.system.network import go_offline
 
     program = f"mistral-chat {name}"
     common = common_settings(environment.variables, _config_file({"quiet": True}, environment))
-    if common.offline:
-        go_offline(common.offline)
-    if common.accessible:
-        environment = environment.made_accessible()
+    environment = _obeying(common, environment)
     command = typer.main.get_command(import_module(COMMANDS[name][0]).app)
     if isinstance(command, typer.core.TyperGroup) and not arguments:
         arguments = ["--help"]
@@ -240,13 +237,7 @@ def _start_chat(words: Sequence[str], flags: Mapping[str, Any], environment: Env
     resolved = resolve_settings(
         flags, environment.variables, file=_config_file(flags, environment), template=_template_settings(flags)
     )
-    if resolved.settings.offline:
-        from chat.system.network import go_offline
-
-        origin = resolved.origins["offline"]
-        go_offline("`--offline`" if origin == "flag" else origin)
-    if resolved.settings.accessible:
-        environment = environment.made_accessible()
+    environment = _obeying(resolved.common, environment)
     if _is_session(words, resolved.settings, environment):
         from chat.tui.tty_modes import TtyModes
 
@@ -261,6 +252,15 @@ def _start_chat(words: Sequence[str], flags: Mapping[str, Any], environment: Env
     from chat.app.oneshot import answer_once
 
     return answer_once(words, resolved, environment)
+
+
+def _obeying(common: CommonSettings, environment: Environment) -> Environment:
+    """Go offline, and write for a screen reader, where the settings say so."""
+    if common.offline:
+        from chat.system.network import go_offline
+
+        go_offline(common.offline)
+    return environment.made_accessible() if common.accessible else environment
 
 
 def _template_settings(flags: Mapping[str, Any]) -> dict[str, Any]:

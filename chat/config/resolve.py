@@ -23,6 +23,19 @@ ENVIRONMENT_PREFIX = "MISTRAL_CHAT_"
 
 
 @dataclass(frozen=True)
+class CommonSettings:
+    """The settings that hold for every command, not for answers only.
+
+    Attributes:
+        offline: what keeps the command from the network, in words; None where nothing does.
+        accessible: whether the output is for a screen reader.
+    """
+
+    offline: str | None
+    accessible: bool
+
+
+@dataclass(frozen=True)
 class ResolvedSettings:
     """The effective settings.
 
@@ -40,6 +53,13 @@ class ResolvedSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", replace(self.settings, given=frozenset(self.origins)))
+
+    @property
+    def common(self) -> CommonSettings:
+        """The settings that hold for every command."""
+        origin = self.origins.get("offline")
+        offline = "`--offline`" if origin == "flag" else origin
+        return CommonSettings(offline if self.settings.offline else None, self.settings.accessible)
 
 
 def resolve_settings(
@@ -106,19 +126,6 @@ def _from_variables(variables: Mapping[str, str]) -> tuple[dict[str, Any], dict[
             values[name] = checked_at(option_specs()[name], text, f"${variable}")
             origins[name] = f"${variable}"
     return values, origins
-
-
-@dataclass(frozen=True)
-class CommonSettings:
-    """The settings that hold for every command, not for answers only.
-
-    Attributes:
-        offline: what keeps the command from the network, in words; None where nothing does.
-        accessible: whether the output is for a screen reader.
-    """
-
-    offline: str | None
-    accessible: bool
 
 
 def common_settings(variables: Mapping[str, str], file: Path | None) -> CommonSettings:

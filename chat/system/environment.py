@@ -78,6 +78,10 @@ class Environment:
         """Whether the output is for a screen reader: ACCESSIBLE says so, as to other programs."""
         return is_set(self.variables, ACCESSIBLE)
 
+    def is_spoken(self, stream: TextIO) -> bool:
+        """Whether a screen reader reads what is written to `stream`."""
+        return stream.isatty() and self.is_accessible
+
     def made_accessible(self) -> Environment:
         """The same for a screen reader; child processes and later values of this class inherit it."""
         os.environ[ACCESSIBLE] = "1"

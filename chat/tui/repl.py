@@ -116,7 +116,7 @@ def _initial_state(
 ) -> SessionState:
     environment = opening.environment
     state = SessionState(
-        screen=(SpokenScreen if environment.is_accessible else Screen)(
+        screen=(SpokenScreen if environment.is_spoken(environment.stdout) else Screen)(
             environment.stdout,
             is_live=environment.can_redraw(environment.stdout),
             colour=environment.has_colour(resolved.settings.color),
