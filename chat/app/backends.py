@@ -90,14 +90,14 @@ def _local(settings: Settings, prompt: Prompt | None, *, keeps_states: bool) -> 
     from chat.worker.process import STDERR
 
     folder = state_folder_of(settings) if keeps_states else None
+    if prompt is not None and not prompt.pictures and settings.mmproj == "auto":
+        settings = replace(settings, mmproj="off")  # it is not looked for, and needs no memory
     options = request_builder.engine_options(settings, resolve(settings.model), session=False, state_folder=folder)
     if prompt is not None and options.model_path == str(GUIDE_FILE) and prompt.length > LONGEST_FOR_GUIDE:
         raise ContextError(
             f"the prompt has {prompt.length:,} bytes, and the guide takes short questions only",
             hint="`-m` names a full model",
         )
-    if prompt is not None and not prompt.pictures and settings.mmproj == "auto":
-        options = replace(options, mmproj=None)  # it needs no memory then
     if prompt is not None and folder is None:  # a saved state leaves little to read
         options = replace(options, first_prompt_bytes=prompt.length)
     log_file = settings.log_file or (STDERR if settings.verbose else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import importlib.util
 import os
 import platform
 import re
@@ -78,7 +77,7 @@ def check_engine_library(found: str | None, wanted: str | None) -> Finding:
 
 def check_extras() -> Finding:
     """Which optional parts are installed, and how to get the others."""
-    missing = [extra for extra, (_, modules) in EXTRAS.items() if not all(map(find_spec, modules))]
+    missing = [extra for extra, (_, modules) in EXTRAS.items() if not all(map(_is_importable, modules))]
     here = [extra for extra in EXTRAS if extra not in missing]
     told = f"installed: {', '.join(here) or 'none'}"
     if not missing:
@@ -259,7 +258,7 @@ def check_pictures(mmproj: str | None) -> Finding:
 
 def _is_importable(name: str) -> bool:
     package, _, module = name.partition(".")
-    found = importlib.util.find_spec(package)
+    found = find_spec(package)
     folders = found.submodule_search_locations or () if found is not None else ()
     return found is not None and (not module or any(Path(folder, f"{module}.py").exists() for folder in folders))
 
