@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from chat.core.conversation import Message, Picture
-from tests.chat.tiny_models import Array
+from tests.chat.tiny_models import Array, write_out
 from tests.convert import families, vision_samples
 from tests.convert.vision_samples import KINDS, Eyes
 
@@ -155,11 +155,5 @@ def write_encoder(
             writer.add_string(name, value)
         elif value is not None:
             writer.add_array(name, value)
-    for name, array in {**encoder_tensors(kind), **tensors}.items():
-        if array is not None:
-            writer.add_tensor(name, array)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    written = {name: array for name, array in {**encoder_tensors(kind), **tensors}.items() if array is not None}
+    return write_out(writer, written, path)

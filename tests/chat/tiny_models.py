@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from chat.llama.context import LlamaContext
 
 Array = NDArray[np.float32]
 
@@ -140,6 +144,18 @@ def write_out(out: gguf.GGUFWriter, tensors: dict[str, Array], path: Path) -> Pa
     out.write_tensors_to_file()
     out.close()
     return path
+
+
+def all_logits(decoder: LlamaContext, ids: list[int], sizes: list[int]) -> Array:
+    """Logits of every id, fed in batches of the given sizes over and over."""
+    rows: list[Array] = []
+    at = turn = 0
+    while at < len(ids):
+        chunk = ids[at : at + sizes[turn % len(sizes)]]
+        assert decoder.feed(chunk, len(chunk))
+        rows += [decoder.logits(row).copy() for row in range(len(chunk))]
+        at, turn = at + len(chunk), turn + 1
+    return np.array(rows)
 
 
 def forward(shape: Shape, tensors: dict[str, Array], ids: list[int]) -> Array:

@@ -30,7 +30,7 @@ from chat.llama.hardware import Device, HostResources, devices, host_free_bytes,
 from chat.llama.library import ggml
 from chat.llama.model import LoadSettings, Model
 from tests import grids
-from tests.chat.tiny_models import WORDS, Array, Shape, forward, weights, write_gguf
+from tests.chat.tiny_models import WORDS, Array, Shape, all_logits, forward, weights, write_gguf
 from tests.program import run
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -139,15 +139,8 @@ def test_logits_equal_the_definition_however_batches_cross_the_window(name: str,
     for sizes in SIZES:
         rolling = tried.shape.window is not None
         context = LlamaContext(model, ContextSettings(cells=256, batch=64, outputs=64, rolling=rolling))
-        rows: list[Array] = []
-        at = turn = 0
-        while at < len(ids):
-            chunk = ids[at : at + sizes[turn % len(sizes)]]
-            assert context.feed(chunk, len(chunk))
-            rows += [context.logits(row).copy() for row in range(len(chunk))]
-            at, turn = at + len(chunk), turn + 1
+        worst = max(worst, float(np.abs(all_logits(context, ids, sizes) - wanted).max()))
         context.close()
-        worst = max(worst, float(np.abs(np.array(rows) - wanted).max()))
     model.close()
     note(f"logits, {name}, {layers} layers: {worst:.1e} of {np.abs(wanted).max():.0f}")
     assert worst < tried.tolerance

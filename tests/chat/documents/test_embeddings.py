@@ -21,6 +21,7 @@ from chat.gguf.validate_embedding import check_embedding_model
 from chat.gguf.validate_model import check_model
 from chat.llama.text_embedder import TextEmbedder
 from chat.system.paths import models_folder
+from tests.chat.tiny_models import write_out
 from tests.program import run
 
 Floats = npt.NDArray[np.float32]
@@ -77,13 +78,7 @@ def write_model(path: Path, *, pooling: int | None = 1, architecture: str = "ber
     writer.add_sep_token_id(separator)
     writer.add_unk_token_id(1)
     writer.add_pad_token_id(0)
-    for name, tensor in tensors().items():
-        writer.add_tensor(name, tensor)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_out(writer, tensors(), path)
 
 
 @pytest.fixture(scope="module")

@@ -13,21 +13,9 @@ import pytest
 
 from chat.llama.context import LlamaContext
 from tests.chat.conftest import PLAIN, WINDOWED
-from tests.chat.tiny_models import Array, Shape, forward, weights, write_gguf
+from tests.chat.tiny_models import Array, Shape, all_logits, forward, weights, write_gguf
 
 TOLERANCE = 2e-3  # of logits as large as 20; measured 7e-4
-
-
-def all_logits(decoder: LlamaContext, ids: list[int], sizes: list[int]) -> Array:
-    """Logits of every id, fed in batches of the given sizes over and over."""
-    rows: list[Array] = []
-    at = turn = 0
-    while at < len(ids):
-        chunk = ids[at : at + sizes[turn % len(sizes)]]
-        assert decoder.feed(chunk, len(chunk))
-        rows += [decoder.logits(row).copy() for row in range(len(chunk))]
-        at, turn = at + len(chunk), turn + 1
-    return np.array(rows)
 
 
 def some_ids(shape: Shape, count: int, seed: int) -> list[int]:
