@@ -11,7 +11,7 @@ import numpy as np
 
 from chat.errors import ModelError
 from chat.gguf.validate_lora import MERGE_HINT
-from convert.checkpoint.rows import GatheredRows, MappedRows, Rows, SlicedRows
+from convert.checkpoint.rows import GatheredRows, MappedRows, SlicedRows, TurnedRows
 from convert.tensors.latent import GATE_AND_UP, GATE_AND_UP_PARTS, KEY_PART, VALUE_PART
 from convert.tensors.layout import OutputTensor, rotary_order
 from convert.tensors.names import KEYS_AND_VALUES
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from convert.architecture.hyperparameters import Hyperparameters, Shape
     from convert.architecture.latent import LatentAttention
-    from convert.checkpoint.rows import Floats
+    from convert.checkpoint.rows import Floats, Rows
     from convert.dequantize.parts import Part
     from convert.lora.adapter import Adapter, FullTensor, LowRankPair
     from convert.tensors.names import Meaning
@@ -33,20 +33,8 @@ BLOCK_PRODUCTS = 262_144
 
 
 @dataclass(frozen=True)
-class TransposedMatrix:
+class TransposedMatrix(TurnedRows):
     """A small matrix transposed, held in memory from its first use on."""
-
-    base: Rows
-
-    @property
-    def count(self) -> int:
-        """The columns of the base."""
-        return self.base.columns
-
-    @property
-    def columns(self) -> int:
-        """The rows of the base."""
-        return self.base.count
 
     @cached_property
     def _matrix(self) -> Floats:
