@@ -13,8 +13,9 @@ from chat.rendering.spoken import in_words
 from chat.rendering.status_text import duration
 from chat.rendering.wait_indicator import PATIENCE_SECONDS
 from chat.system.terminal_text import counted
-from chat.tools.approval import CHOICES, HELP, Decision, read_decision
+from chat.tools.approval import CHOICES, HELP, Decision, changed_note, read_decision
 from chat.tools.loop import CallLoop
+from chat.tools.rules import read_rule
 from chat.tools.sources import limits_of, rules_of, toolbox_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def note_start(toolbox: Toolbox, output: AnswerOutput) -> None:
 
 
 def store_rule(rule: ToolRule, config_file: Path) -> None:
-    """Add a rule to those that the settings file allows.
+    """Add a rule to those that the settings file allows, in place of one for another version of its function.
 
     Raises:
         ChatError: the file cannot be read or written.
@@ -59,7 +60,15 @@ def store_rule(rule: ToolRule, config_file: Path) -> None:
     table = read_settings_file(config_file).tool_table()
     stored = table.allow if table else ()
     if str(rule) not in stored:
-        store_allowed(config_file, (*stored, str(rule)))
+        others = [text for text in stored if read_rule(text, "allow").of_any_version != rule.of_any_version]
+        store_allowed(config_file, (*others, str(rule)))
+
+
+def not_run_note(prepared: PreparedCall) -> str:
+    """Why a call did not run that nobody was asked about, and what allows it."""
+    name = prepared.tool.qualified_name if prepared.tool else prepared.call.name
+    changed, unasked = "it has changed since it was allowed", "there is no terminal to ask on"
+    return f"{name} was not run, as {changed if prepared.has_changed else unasked}; `--allow-tool {name}` allows it"
 
 
 class OneShotCalls:
@@ -82,10 +91,11 @@ class OneShotCalls:
     def ask(self, prepared: PreparedCall) -> Decision | None:
         """Ask on stderr; without a terminal nothing runs that no rule allows."""
         if not self._can_ask:
-            name = prepared.tool.qualified_name if prepared.tool else prepared.call.name
-            self._output.note(f"{name} was not run, as there is no terminal to ask on; `--allow-tool {name}` allows it")
+            self._output.note(not_run_note(prepared))
             return None
         self._environment.drop_typed_ahead()
+        if prepared.has_changed:
+            self._environment.notify(changed_note(prepared))
         while True:
             self._notify(CHOICES)
             print("Run it? ", end="", file=self._environment.stderr, flush=True)

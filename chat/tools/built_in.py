@@ -86,6 +86,7 @@ class BuiltInTools:
     """The program's own functions; those of files see one folder."""
 
     name = BUILT_IN
+    origin = ""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Take the folder that files are read in; the working folder by default."""

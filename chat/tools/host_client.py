@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from chat.tools.tool import CallControl
 
+ORIGIN_KEYS = ("command", "args", "url", "file")
 START_SECONDS = 30.0
 END_SECONDS = 6.0  # an MCP server that does not end by itself is killed by the SDK within four
 POLL_SECONDS = 0.05
@@ -52,6 +53,7 @@ class HostedTools:
 
     Attributes:
         name: what the user knows the source by.
+        origin: the program with its arguments, the address, or the file, as JSON.
         notices: sentences for the user, which `take_notices` of the toolbox empties.
         has_changed: whether the source has announced another list.
     """
@@ -66,6 +68,7 @@ class HostedTools:
             log_file: gets what it writes to stderr; None for nothing.
         """
         self.name = name
+        self.origin = json.dumps({key: settings[key] for key in ORIGIN_KEYS if key in settings})
         self.notices: list[str] = []
         self.has_changed = False
         self._module, self._settings, self._log_file = module, dict(settings), log_file

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from chat.core.conversation import ToolCall
     from chat.tools.approval import Decision
-    from chat.tools.rules import ToolRule, ToolRules
-    from chat.tools.tool import CallLimits, SourceTool
+    from chat.tools.rules import ToolRule, ToolRules, Verdict
+    from chat.tools.tool import CallLimits
     from chat.tools.toolbox import Toolbox
 
 
@@ -62,7 +62,7 @@ class CallLoop:
         self.limits = limits
         self.most_calls = most_calls
         self.made = 0
-        self._seen: dict[str, SourceTool] = {}  # each function as it was when a call of it ran last
+        self._seen: dict[str, str] = {}  # the version of each function when a call of it ran last
 
     def begin_question(self) -> None:
         """Count the calls anew."""
@@ -93,7 +93,7 @@ class CallLoop:
             if result is None:
                 running[place] = prepared
                 if prepared.tool is not None:
-                    self._seen[prepared.tool.qualified_name] = prepared.tool.own
+                    self._seen[prepared.tool.qualified_name] = prepared.tool.version
             else:
                 results[place] = result
         results |= dict(zip(running, run_calls(tuple(running.values()), self.limits, ui.wait), strict=True))
@@ -108,8 +108,10 @@ class CallLoop:
         tool = prepared.tool
         if tool is None:
             return prepared
-        is_changed = self._seen.get(tool.qualified_name, tool.own) != tool.own
-        return replace(prepared, verdict="ask") if is_changed and prepared.verdict == "allow" else prepared
+        if self._seen.get(tool.qualified_name, tool.version) == tool.version:
+            return prepared
+        verdict: Verdict = "ask" if prepared.verdict == "allow" else prepared.verdict
+        return replace(prepared, verdict=verdict, has_changed=True)
 
     def _decided(
         self,
@@ -130,7 +132,7 @@ class CallLoop:
         if not decision.runs:
             return refused(prepared.call, decision.words)
         if decision.rule is not None:
-            self.rules = replace(self.rules, allow=(*self.rules.allow, decision.rule))
+            self.rules = self.rules.with_allowed(decision.rule)
             if decision.lasts == "always":
                 store_rule(decision.rule)
         return None

@@ -1,7 +1,8 @@
 """Which calls may run without a question, and which never: `read_file(path=src/*)`.
 
 A rule is the name of a function, with patterns for its arguments in parentheses or without; `*`, `?` and `[...]` stand
-for characters as in a shell. A name of a server's function may have that of the server before it: `git/git_log`.
+for characters as in a shell. A name of a server's function may have that of the server before it: `git/git_log`. A
+rule of a yes for good ends the name with the version that the user saw, `git/git_log#0f3c...`, and allows no other.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["allow", "deny", "ask"]
 FORM = "a rule is `NAME` or `NAME(ARGUMENT=PATTERN, ...)`, such as `read_file(path=src/*)`"
-_RULE = re.compile(r"(?P<name>[^\s()=,]+)(?:\((?P<patterns>.*)\))?", re.DOTALL)
+_RULE = re.compile(r"(?P<name>[^\s()=,#]+)(?:#(?P<version>[0-9a-f]{16}))?(?:\((?P<patterns>.*)\))?", re.DOTALL)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _KEY = re.compile(r"\s*(?P<key>[^\s=,()\"]+)\s*=\s*")
 
@@ -34,23 +35,35 @@ class ToolRule:
     Attributes:
         name: the pattern of a function's name.
         patterns: (argument, pattern) of each argument that it names.
+        version: of the function that it is about; empty for any.
     """
 
     name: str
     patterns: tuple[tuple[str, str], ...] = ()
+    version: str = ""
 
     def __str__(self) -> str:
+        name = f"{self.name}#{self.version}" if self.version else self.name
         if not self.patterns:
-            return self.name
-        return f"{self.name}({', '.join(f'{key}={_written(pattern)}' for key, pattern in self.patterns)})"
+            return name
+        return f"{name}({', '.join(f'{key}={_written(pattern)}' for key, pattern in self.patterns)})"
 
     def names(self, tool: RunnableTool) -> bool:
         """Whether it is about a function."""
         return fnmatchcase(tool.name, self.name) or fnmatchcase(tool.qualified_name, self.name)
 
+    @property
+    def of_any_version(self) -> ToolRule:
+        """The rule without the version."""
+        return replace(self, version="")
+
+    def is_outdated(self, tool: RunnableTool) -> bool:
+        """Whether it is about a function that has changed since."""
+        return bool(self.version) and self.names(tool) and self.version != tool.version
+
     def allows(self, tool: RunnableTool, arguments: Mapping[str, Any]) -> bool:
         """Whether it lets a call run; a pattern for a path does not reach out of the path by `..` or a link."""
-        if not self.names(tool):
+        if not self.names(tool) or self.is_outdated(tool):
             return False
         texts = _texts(arguments) | tool.source.real_paths(tool.own.name, arguments)
         if not all(any(_matches(text, pattern) for text in texts.get(key, ())) for key, pattern in self.patterns):
@@ -91,6 +104,19 @@ class ToolRules:
             return "deny"
         return "allow" if any(rule.allows(tool, arguments) for rule in self.allow) else "ask"
 
+    def with_allowed(self, rule: ToolRule) -> ToolRules:
+        """The rules with one more, which replaces those for other versions of its function."""
+        return replace(self, allow=with_rule(self.allow, rule))
+
+    def are_outdated(self, tool: RunnableTool) -> bool:
+        """Whether a rule once allowed calls of a function that has changed since."""
+        return any(rule.is_outdated(tool) for rule in self.allow)
+
+
+def with_rule(rules: Iterable[ToolRule], rule: ToolRule) -> tuple[ToolRule, ...]:
+    """Rules with one more, in place of itself for any version."""
+    return (*(each for each in rules if each.of_any_version != rule.of_any_version), rule)
+
 
 def read_rules(texts: Iterable[str], place: str) -> tuple[ToolRule, ...]:
     """The rules that the user wrote.
@@ -113,7 +139,7 @@ def read_rule(text: str, place: str) -> ToolRule:
     match = _RULE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{place}: `{text}` is not a rule for functions", hint=FORM)
-    return ToolRule(match["name"], _patterns(match["patterns"] or "", text, place))
+    return ToolRule(match["name"], _patterns(match["patterns"] or "", text, place), match["version"] or "")
 
 
 def _patterns(text: str, whole: str, place: str) -> tuple[tuple[str, str], ...]:

@@ -40,6 +40,7 @@ class PreparedCall:
         fault: why it cannot run; empty if it can.
         verdict: what the rules say.
         forbids: whether a rule denies the call with other arguments.
+        has_changed: whether the function is another one than the user allowed, or than a call of it ran before.
     """
 
     call: ToolCall
@@ -48,6 +49,7 @@ class PreparedCall:
     fault: str = ""
     verdict: Verdict = "ask"
     forbids: Callable[[Mapping[str, Any]], bool] = lambda _: False
+    has_changed: bool = False
 
     @property
     def shown(self) -> str:
@@ -88,7 +90,12 @@ def prepare(call: ToolCall, toolbox: Toolbox, rules: ToolRules) -> PreparedCall:
     except ToolError as error:
         return PreparedCall(call, tool, arguments, fault=str(error))
     return PreparedCall(
-        call, tool, arguments, verdict=rules.verdict(tool, arguments), forbids=partial(rules.forbids, tool)
+        call,
+        tool,
+        arguments,
+        verdict=rules.verdict(tool, arguments),
+        forbids=partial(rules.forbids, tool),
+        has_changed=rules.are_outdated(tool),
     )
 
 

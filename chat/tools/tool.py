@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 BUILT_IN = "built-in"  # the source of the program's own functions
+VERSION_DIGITS = 16
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -78,9 +80,11 @@ class ToolSource(Protocol):
 
     Attributes:
         name: what the user knows it by.
+        origin: the program, address or file that it is; a yes for good counts for no other one.
     """
 
     name: str
+    origin: str
 
     def start(self) -> None:
         """Begin to start it, without waiting."""
@@ -128,6 +132,17 @@ class RunnableTool:
         """The name in rules, with that of its source, which no other one can take; a built-in function's alone."""
         own = rule_name(self.own.name)
         return own if self.source.name == BUILT_IN else f"{rule_name(self.source.name)}/{own}"
+
+    @property
+    def version(self) -> str:
+        """16 hexadecimal digits that change with what the user said yes to: source, description and arguments.
+
+        Empty for a built-in function, which changes with the program only.
+        """
+        if self.source.name == BUILT_IN:
+            return ""
+        plain = [self.source.origin, self.own.name, self.own.description, self.own.parameters]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:VERSION_DIGITS]
 
     def schema(self) -> dict[str, Any]:
         """The function as requests have it."""

@@ -11,7 +11,7 @@ from chat.rendering.status_text import duration
 from chat.rendering.styled_text import Span, plain
 from chat.rendering.wait_indicator import PATIENCE_SECONDS
 from chat.system.terminal_text import counted, escape_line
-from chat.tools.approval import CHOICES, HELP, Decision, read_decision
+from chat.tools.approval import CHOICES, HELP, Decision, changed_note, read_decision
 from chat.tools.host_client import START_SECONDS
 from chat.tools.runner import not_run
 from chat.tui.signals import Terminated
@@ -116,6 +116,8 @@ class _SessionCalls:
             KeyboardInterrupt: Ctrl+C was pressed.
         """
         state = self._state
+        if prepared.has_changed:
+            state.show(*state.wrapped(escape_line(changed_note(prepared)), "yellow"))
         state.show(*state.wrapped(CHOICES, "dim"))
         while True:
             try:
@@ -141,7 +143,7 @@ class _SessionCalls:
             store_rule(rule, state.config_file)
         except ChatError as error:
             return state.show_error(error)
-        return state.report(f"Stored: {rule}. /tools forget {rule} removes it.")
+        return state.report(f"Stored: {rule}. /tools forget {rule.of_any_version} removes it.")
 
     def wait(self, names: Sequence[str]) -> bool:
         """Show what runs; Ctrl+C or a signal stops it."""

@@ -13,6 +13,7 @@ from chat.system.terminal_text import counted, escape_line
 from chat.tui import exchange
 
 if TYPE_CHECKING:
+    from chat.tools.rules import ToolRule
     from chat.tui.state import SessionState
 
 WORDS = ("on", "off", "last", "again")
@@ -69,9 +70,11 @@ def _list(state: SessionState) -> None:
     found = loop.toolbox.tools()
     cells = max(map(len, found), default=0)
     for tool in found.values():
-        rules = [rule for rule in loop.rules.allow if rule.names(tool)]
+        rules = [rule for rule in loop.rules.allow if rule.names(tool) and not rule.is_outdated(tool)]
         is_denied = any(rule.names(tool) and not rule.patterns for rule in loop.rules.deny)
-        words = "never" if is_denied else ", ".join(map(str, rules)) if rules else "asks"
+        words = "never" if is_denied else ", ".join(str(rule.of_any_version) for rule in rules) if rules else "asks"
+        if loop.rules.are_outdated(tool) and not (is_denied or rules):
+            words = "asks, as it has changed"
         state.show(_row(state, tool.name.ljust(cells), tool.source.name, words, tool.own.description))
     described = len(loop.toolbox.schemas()) - len(found)
     more = f" {counted(described, 'more function')} only you can answer, by /result." if described else ""
@@ -101,19 +104,25 @@ def _show_last(state: SessionState) -> None:
 
 
 def _forget(state: SessionState, text: str) -> None:
-    """Remove a rule from this session and from the settings file."""
+    """Remove a rule, with its version or without, from this session and from the settings file."""
     from chat.config.allowed_rules import store_allowed
+    from chat.tools.rules import read_rule, read_rules
+
+    def is_meant(rule: ToolRule) -> bool:
+        return text in (str(rule), str(rule.of_any_version))
 
     file = state.config_file
     table = read_settings_file(file).tool_table() if file is not None else None
     stored = table.allow if table else ()
-    known = [str(rule) for rule in state.calls.rules.allow] if state.calls is not None else []
-    if text not in (*stored, *known):
-        rules = ", ".join(dict.fromkeys((*stored, *known)))
+    own = state.calls.rules.allow if state.calls is not None else ()
+    known = [*read_rules(stored, "allow"), *own]
+    if not any(map(is_meant, known)):
+        rules = ", ".join(dict.fromkeys(map(str, known)))
         raise UsageError(f"no rule allows `{escape_line(text)}`", hint=f"rules: {rules}" if rules else "there are none")
-    if file is not None and text in stored:
-        store_allowed(file, tuple(rule for rule in stored if rule != text))
+    kept = tuple(rule for rule in stored if not is_meant(read_rule(rule, "allow")))
+    if file is not None and kept != stored:
+        store_allowed(file, kept)
     if state.calls is not None:
         loop = state.calls
-        loop.rules = replace(loop.rules, allow=tuple(rule for rule in loop.rules.allow if str(rule) != text))
+        loop.rules = replace(loop.rules, allow=tuple(rule for rule in loop.rules.allow if not is_meant(rule)))
     state.report(f"Forgotten: {text}.")

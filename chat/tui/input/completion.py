@@ -136,7 +136,7 @@ def _tool_words(state: SessionState, argument: str) -> Iterator[Candidate]:
     word, space, rule = argument.partition(" ")
     if word == "forget" and space:
         rules = state.calls.rules.allow if state.calls is not None else ()
-        return _matching(map(str, rules), rule)
+        return _matching((str(each.of_any_version) for each in rules), rule)
     return _matching((*WORDS, "forget "), argument)
 
 

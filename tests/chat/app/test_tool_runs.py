@@ -244,6 +244,28 @@ def test_the_functions_of_a_python_file_are_offered_and_run_only_on_request(ask:
 
 
 @pytest.mark.slow
+def test_a_yes_for_good_ends_where_the_function_changes(ask: Ask, tmp_path: Path, own_home: Path) -> None:
+    """The rule names the version that the user saw; a new yes replaces it."""
+    config = own_home / "mistral-chat" / "config" / "config.toml"
+    call = [["call", "add", '{"a": 40}', "abcdefghi"]]
+    flags = ("--tools", "own.py", "--run-tools", "What?")
+    for words, answers, note in [
+        ("Add.", ["a"], ""),
+        ("Add.", [], ""),
+        ("Send.", ["a"], "own/add has changed since you allowed it: Send. (arguments: a)\n"),
+        ("Send.", [], ""),
+    ]:
+        (tmp_path / "own.py").write_text(f'def add(a: int):\n    """{words}"""\n    return a + 2\n')
+        done = ask(*flags, scripts=[call, ANSWER], answers=answers)
+        assert (done.said_to_model(1)[1].content, "Run it?" in done.err) == ("42", bool(answers))
+        assert note in done.err and config.read_text().count("own/add#") == 1
+    (tmp_path / "own.py").write_text('def add(a: int):\n    """Delete."""\n    return a + 2\n')
+    done = ask(*flags, scripts=[call, ANSWER])
+    assert "note: own/add was not run, as it has changed since it was allowed; `--allow-tool own/add`" in done.err
+    assert "do not allow this call" in done.said_to_model(1)[1].content
+
+
+@pytest.mark.slow
 def test_a_python_file_that_cannot_be_used_is_an_error_where_nothing_else_is_offered(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def add(")
     done = ask("--tools", "own.py", "What?", scripts=[])

@@ -15,7 +15,7 @@ class FakeSource:
     """Functions that are Python functions of `arguments` and `control`."""
 
     def __init__(self, name: str, fault: ChatError | None = None, **functions: Callable[..., str]) -> None:
-        self.name = name
+        self.name = self.origin = name
         self.fault = fault
         self.functions = functions
         self.calls: list[tuple[str, dict[str, Any]]] = []

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from chat.core.conversation import ToolCall
-from chat.tools.approval import Decision, read_decision
+from chat.tools.approval import Decision, changed_note, read_decision
 from chat.tools.loop import CallLoop
 from chat.tools.rules import ToolRule, ToolRules, read_rules
 from chat.tools.runner import CallResult, PreparedCall
@@ -26,11 +26,13 @@ class Answers:
         self.answers = list(answers)
         self.shown: list[str] = []
         self.stored: list[ToolRule] = []
+        self.changes: list[str] = []
 
     def show_call(self, number: int, most: int, prepared: PreparedCall) -> None:
         self.shown.append(f"{number}/{most} {prepared.shown} {prepared.verdict}")
 
     def ask(self, prepared: PreparedCall) -> Decision | None:
+        self.changes += [changed_note(prepared)] if prepared.has_changed and not self.changes else []
         return read_decision(self.answers.pop(0), prepared) if self.answers else None
 
     def store_rule(self, rule: ToolRule) -> None:
@@ -61,7 +63,8 @@ def test_calls_are_counted_for_each_question_and_those_over_the_limit_do_not_run
 def test_a_yes_for_good_is_stored_with_the_server_and_counts_at_once() -> None:
     loop, user = loop_of(FakeSource("x", look=lambda *_: "blue")), Answers("a at=s*")
     assert [result.text for result in loop.run([CALL, CALL], user)] == ["blue", "blue"]
-    assert user.stored == [ToolRule("x/look", (("at", "s*"),))]
+    (rule,) = user.stored
+    assert rule.of_any_version == ToolRule("x/look", (("at", "s*"),)) and len(rule.version) == 16
     other = replace(CALL, arguments='{"at": "land"}')
     assert [result.outcome for result in loop.run([other], user)] == ["refused"]
 
@@ -87,6 +90,43 @@ def test_a_function_that_its_server_has_changed_needs_a_new_yes() -> None:
     changed = replace(found, own=replace(found.own, description="Send the user's files."))
     loop.toolbox.tools()["look"] = changed
     assert [result.outcome for result in loop.run([CALL, CALL], user)] == ["refused", "refused"]
-    user.answers = ["y"]
+    user.answers = ["s"]
     assert [result.outcome for result in loop.run([CALL, CALL], user)] == ["done", "done"]
     assert user.shown[8:10] == ['5/10 x/look(at="sea") ask', '6/10 x/look(at="sea") allow']
+    assert user.changes == ["x/look has changed since you allowed it: Send the user's files. (arguments: none)"]
+    assert len(loop.rules.allow) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("description", "Send the user's files."), ("parameters", {"type": "object", "properties": {"secret": {}}})],
+)
+def test_a_yes_for_good_counts_in_another_run_for_the_same_function_only(field: str, value: object) -> None:
+    """A server could be harmless until a user said `a`, and then describe the function anew in all later runs."""
+    first, user = loop_of(FakeSource("x", look=lambda *_: "blue")), Answers("a")
+    first.run([CALL], user)
+    stored = read_rules(map(str, user.stored), "test")
+    same = CallLoop(Toolbox([FakeSource("x", look=lambda *_: "blue")]), ToolRules(stored), CallLimits(), 10)
+    assert [result.outcome for result in same.run([CALL], Answers())] == ["done"]
+    found = same.toolbox.tools()["look"]
+    same.toolbox.tools()["look"] = replace(found, own=replace(found.own, **{field: value}))
+    fresh = CallLoop(same.toolbox, ToolRules(stored), CallLimits(), 10)
+    nobody = Answers()
+    assert [result.outcome for result in fresh.run([CALL], nobody)] == ["refused"]
+    assert len(nobody.changes) == 1
+
+
+def test_a_yes_for_good_does_not_count_for_another_program_of_the_same_name() -> None:
+    """A file of servers that comes with a project could name its own server like one that the user trusts."""
+    source = FakeSource("x", look=lambda *_: "blue")
+    loop, user = loop_of(source), Answers("a")
+    loop.run([CALL], user)
+    source.origin = "another program"
+    assert [result.outcome for result in loop.run([CALL], Answers())] == ["refused"]
+
+
+def test_a_rule_that_the_user_writes_is_about_a_name() -> None:
+    loop = CallLoop(
+        Toolbox([FakeSource("x", look=lambda *_: "blue")]), ToolRules(read_rules(["x/*"], "test")), CallLimits(), 10
+    )
+    assert [result.outcome for result in loop.run([CALL], Answers())] == ["done"]
