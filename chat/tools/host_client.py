@@ -3,7 +3,8 @@
 Messages are JSON, one in a line. To the child: its settings; then `{"id", "name", "arguments", "characters"}` to call,
 `{"cancel": id}` to stop a call, `{"again": true}` for a new list. From it: `{"tools": [...]}` or `{"fault": sentence}`
 at the start, `{"changed": true}` when the list may be another one, and of a call first `{"id", "started": true}`, then
-`{"id", "text"}` or `{"id", "fault"}`; `{"end": sentence}` tells why it ends.
+`{"id", "text"}` or `{"id", "fault"}`; `{"unchanged": sentence}` tells why there is no new list, and `{"end": sentence}`
+why the child ends.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 ORIGIN_KEYS = ("command", "args", "url", "file")
 START_SECONDS = 30.0
+LIST_SECONDS = 1.0  # for a new list, before the one there is counts on
 END_SECONDS = 6.0  # an MCP server that does not end by itself is killed by the SDK within four
 POLL_SECONDS = 0.05
 MOST_LINE_BYTES = 32 << 20  # of one message
@@ -55,7 +57,6 @@ class HostedTools:
         name: what the user knows the source by.
         origin: the program with its arguments, the address, or the file, as JSON.
         notices: sentences for the user, which `take_notices` of the toolbox empties.
-        has_changed: whether the source has announced another list.
     """
 
     def __init__(self, name: str, module: str, settings: Mapping[str, Any], log_file: Path | None = None) -> None:
@@ -70,7 +71,12 @@ class HostedTools:
         self.name = name
         self.origin = json.dumps({key: settings[key] for key in ORIGIN_KEYS if key in settings})
         self.notices: list[str] = []
-        self.has_changed = False
+        self._is_announced = False  # another list, which was not asked for yet
+        self._is_answered = threading.Event()  # what was asked for has come
+        self._is_answered.set()
+        self._unchanged = ""  # why it has not
+        self._taken: object = None  # the message whose list `tools` gave last
+        self._tools: tuple[SourceTool, ...] = ()
         self._module, self._settings, self._log_file = module, dict(settings), log_file
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()  # of starting and of writing
@@ -105,23 +111,26 @@ class HostedTools:
                 if not isinstance(log, int):
                     log.close()
             self._list, self._replies, self._reason = _Reply(), {}, ""
+            self._is_announced = False
+            self._is_answered.set()
             reading = (self._process, self._list, self._replies)
             threading.Thread(target=self._read, args=reading, daemon=True, name=self.name).start()
         self._send(self._settings)
 
     def tools(self, seconds: float) -> tuple[SourceTool, ...]:
-        """Its functions, without those whose schema is none.
+        """Its functions, without those whose schema is none; those before where it does not list others at once.
 
         Raises:
             EngineError: it cannot be used, or has not started in time.
         """
-        self.start()
-        is_asked_again = self.has_changed and self._list.is_done.is_set()
-        self.has_changed = False  # before the child is asked: what changes while it answers needs another list
-        if is_asked_again:
-            self._list = _Reply()
-            self._send({"again": True})
+        if self._process is None:
+            self.start()
+        if self._is_announced and self._is_answered.is_set():
+            self._ask_for_list()
         message = self._started(seconds)
+        if message is self._taken:
+            return self._tools
+        self._taken = message
         found: dict[str, SourceTool] = {}
         for plain in message["tools"]:
             tool = SourceTool(plain["name"], plain["description"][:LONGEST_DESCRIPTION], plain["parameters"])
@@ -131,7 +140,8 @@ class HostedTools:
                 self.notices.append(f"`{self.name}`: the function {tool.name[:LONGEST_NAME]} is left out: {wrong}")
             else:
                 found[name] = tool
-        return tuple(found.values())
+        self._tools = tuple(found.values())
+        return self._tools
 
     def call(self, name: str, arguments: Mapping[str, Any], control: CallControl) -> str:
         """The result of a function.
@@ -163,6 +173,12 @@ class HostedTools:
         return None
 
     @property
+    def has_news(self) -> bool:
+        """Whether `tools` may give other functions than the last time."""
+        is_new = self._list.is_done.is_set() and self._list.message is not self._taken
+        return is_new or (self._is_announced and self._is_answered.is_set())
+
+    @property
     def is_ready(self) -> bool:
         """Whether it has started, or cannot be used."""
         return self._list.is_done.is_set()
@@ -183,6 +199,18 @@ class HostedTools:
                 pass
             finally:
                 self._kill()
+
+    def _ask_for_list(self) -> None:
+        """Ask for the list that was announced, and wait a moment; one that comes later is news."""
+        self._is_announced = False  # before the child is asked: what changes while it answers needs another list
+        self._is_answered.clear()
+        self._unchanged = "it does not list them"
+        self._send({"again": True})
+        self._is_answered.wait(LIST_SECONDS)
+        if self._unchanged:
+            self.notices.append(
+                f"`{self.name}` announced other functions, but {self._unchanged}; the earlier ones stay on offer"
+            )
 
     def _started(self, seconds: float) -> dict[str, Any]:
         """The list of functions, which comes when it has started.
@@ -258,18 +286,24 @@ class HostedTools:
             elif process is not self._process:
                 break
             elif "changed" in message:
-                self.has_changed = True
+                self._is_announced = True
+            elif "unchanged" in message:
+                self._unchanged = str(message["unchanged"])
+                self._is_answered.set()
             elif "end" in message:
                 self._reason = message["end"]
             else:
-                self._list.message = message
+                self._list.message, self._unchanged = message, ""
                 self._list.is_done.set()
+                self._is_answered.set()
         self._kill(process)
         listed.is_done.set()
         with self._lock:
             for reply in replies.values():
                 reply.is_done.set()
             if process is self._process:
+                self._is_announced = False
+                self._is_answered.set()
                 self._list.is_done.set()
 
     def _kill(self, process: subprocess.Popen[bytes] | None = None) -> None:

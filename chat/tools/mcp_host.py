@@ -45,6 +45,8 @@ class _Host:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._listing: asyncio.Task[None] | None = None  # a new list, on its way
+        self._is_told = False
         self._status = 0  # of the last response over HTTP that was a refusal
         self._errors: deque[str] = deque(maxlen=20)  # the last lines of the server's stderr
 
@@ -66,7 +68,8 @@ class _Host:
                     if task := self._tasks.get(command["cancel"]):
                         task.cancel()
                 elif "again" in command:
-                    send({"tools": await self._tools(client)})
+                    self._is_told = False
+                    self._listing = asyncio.create_task(self._list_again(client))
                 else:
                     self._tasks[command["id"]] = asyncio.create_task(self._call(client, **command))
 
@@ -107,15 +110,29 @@ class _Host:
                 break
         return found[:MOST_TOOLS]
 
+    async def _list_again(self, client: Client) -> None:
+        """Send a new list, or why there is none."""
+        try:
+            async with asyncio.timeout(self._settings["seconds"]):
+                send({"tools": await self._tools(client)})
+        except Exception as error:
+            send({"unchanged": self._reason(error)})
+
     async def _watch(self, client: Client) -> None:
         """Tell when a server of a protocol since 2026 changes its list; others send a notification unasked."""
         with suppress(RuntimeError, MCPError, TimeoutError):  # it has no such stream, or ended it
             async with client.listen(tools_list_changed=True) as events:
                 async for _ in events:
-                    send({"changed": True})
+                    self._tell_change()
 
     async def _on_message(self, message: Any) -> None:
         if isinstance(message, types.ToolListChangedNotification):
+            self._tell_change()
+
+    def _tell_change(self) -> None:
+        """Tell once that the list may be another one, until it is asked for."""
+        if not self._is_told:
+            self._is_told = True
             send({"changed": True})
 
     async def _call(self, client: Client, id: int, name: str, arguments: dict[str, Any], characters: int) -> None:

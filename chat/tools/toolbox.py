@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ class Toolbox:
         self._described = tuple(described)
         self._found: dict[str, RunnableTool] | None = None
         self._notices = list(notices)
+        self._lock = threading.Lock()  # of finding the functions, as the lines of a batch call side by side
 
     def __enter__(self) -> Toolbox:
         """Start the sources."""
@@ -88,11 +90,11 @@ class Toolbox:
 
     def tools(self) -> dict[str, RunnableTool]:
         """The functions that can be run, by name; waits until all sources have started."""
-        changed = [source for source in self._hosted() if source.has_changed]
-        if self._found is None or changed:
-            self._notices += [f"`{source.name}` offers other functions now" for source in changed]
-            self._found = self._named()
-        return self._found
+        with self._lock:
+            if self._found is None or any(source.has_news for source in self._hosted()):
+                before, self._found = self._found, self._named()
+                self._note_changes(before or self._found, self._found)
+            return self._found
 
     def schemas(self) -> tuple[dict[str, Any], ...]:
         """All functions as requests have them; one that is described hides none that can be run."""
@@ -108,6 +110,13 @@ class Toolbox:
         """Sentences for the user since the last call."""
         found, self._notices = self._notices, []
         return found
+
+    def _note_changes(self, before: dict[str, RunnableTool], now: dict[str, RunnableTool]) -> None:
+        """Say which sources offer other functions than before."""
+        for source in self._hosted():
+            own = [[tool.own for tool in found.values() if tool.source is source] for found in (before, now)]
+            if own[0] != own[1]:
+                self._notices.append(f"`{source.name}` offers other functions now")
 
     def _drop(self, source: ToolSource, error: ChatError) -> None:
         self._sources.remove(source)

@@ -20,6 +20,7 @@ from chat.errors import EngineError, FileError
 from chat.tools.host_client import HostedTools
 from chat.tools.sources import source_of
 from chat.tools.tool import CallControl, CallLimits, ToolError
+from chat.tools.toolbox import Toolbox
 from tests.grids import FULL
 from tests.processes import ends
 
@@ -232,7 +233,7 @@ def check_server(source: HostedTools, dies: str) -> None:
         source.call("hangs", {}, control(seconds=0.2))
     assert source.call("grows", {}, control()) == "grown"
     deadline = time.monotonic() + 60
-    while not source.has_changed and time.monotonic() < deadline:
+    while not source.has_news and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [tool.name for tool in source.tools(60)][-1] == "grown"
     with pytest.raises(ToolError, match=dies or "."):
@@ -297,3 +298,58 @@ def test_a_server_that_floods_is_ended_and_started_again(open_source: Open) -> N
     with pytest.raises(ToolError, match=r"took longer than 1 s|sends more than fits"):
         source.call("good", {}, control(seconds=1))
     assert source.tools(60)[0].name == "good"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "notice"),
+    [
+        ("mute", "`it` announced other functions, but it does not list them; the earlier ones stay on offer"),
+        ("broken", "`it` announced other functions, but it breaks the protocol at tools: "),
+    ],
+)
+def test_a_server_that_announces_a_list_and_does_not_give_it_blocks_nothing(
+    open_source: Open, way: str, notice: str
+) -> None:
+    """The session stood still for 30 seconds, and then all functions of the server were gone."""
+    source = open_source(**server_command("raw_server.py", way))
+    toolbox = Toolbox([source])
+    names = list(toolbox.tools())
+    toolbox.take_notices()
+    assert source.call("good", {}, control()) == "ok"
+    wait_for_news(source)
+    for _ in range(3):
+        assert list(toolbox.tools()) == names
+        assert source.call("good", {}, control()) == "ok"
+    found = toolbox.take_notices()
+    assert found[0].startswith(notice) and (way == "broken" or len(found) == 1)
+
+
+@pytest.mark.slow
+def test_a_server_that_changes_its_list_is_noticed_and_its_functions_have_another_version(open_source: Open) -> None:
+    source = open_source(**server_command("raw_server.py", "turncoat"))
+    toolbox = Toolbox([source])
+    version = toolbox.tools()["good"].version
+    toolbox.take_notices()
+    assert source.call("good", {}, control()) == "ok"
+    wait_for_news(source)
+    assert toolbox.tools()["good"].version != version
+    assert toolbox.take_notices() == ["`it` offers other functions now"]
+
+
+@pytest.mark.slow
+def test_notifications_without_an_end_do_not_keep_a_call_from_its_result(open_source: Open) -> None:
+    """Log messages, progress and announcements, as fast as the server can write."""
+    source = open_source(**server_command("raw_server.py", "restless"))
+    toolbox = Toolbox([source])
+    toolbox.tools()
+    for _ in range(3):
+        assert source.call("good", {}, control()) == "ok"
+        assert next(iter(toolbox.tools())) == "good"
+
+
+def wait_for_news(source: HostedTools) -> None:
+    deadline = time.monotonic() + 60
+    while not source.has_news:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
