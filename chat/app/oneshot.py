@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ from chat.app import request_builder
 from chat.app.answer_output import AnswerOutput
 from chat.app.backends import cancelling, open_backend
 from chat.app.json_report import rendered_report
+from chat.app.open_tools import open_tools
 from chat.app.prompt_input import read_prompt, read_token_ids
 from chat.app.sessions import open_named_session
 from chat.core.conversation import Conversation, Message
@@ -23,13 +22,11 @@ from chat.models.last_used import with_last_model
 from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from chat.app.request_builder import Tool
     from chat.config.options import Settings
     from chat.config.resolve import ResolvedSettings
     from chat.core.backend import ChatBackend, ModelInfo
-    from chat.core.conversation import ToolCall
     from chat.core.events import Completion
     from chat.core.request import Request
     from chat.history.open_session import AnswerWriter, OpenSession
@@ -71,28 +68,11 @@ def _answer_alone(words: Sequence[str], resolved: ResolvedSettings, output: Answ
     prompt = _prompt(words, settings, output)
     # A file often gets several questions, so the state after it is saved
     with (
-        _open_tools(settings, output) as (tools, loop),
+        open_tools(settings, output) as (tools, loop),
         open_backend(settings, keeps_states=bool(settings.file), prompt=prompt) as backend,
     ):
         request = request_builder.build_request(prompt, settings, tools=tools)
         return _answer(backend, request, output, None, loop)
-
-
-@contextmanager
-def _open_tools(settings: Settings, output: AnswerOutput) -> Iterator[tuple[Sequence[Tool], CallLoop | None]]:
-    """The functions on offer, and what runs them, if that is wanted; they end with the block."""
-    if not settings.run_tools:
-        yield request_builder.read_tools(settings), None
-        return
-    from chat.app.tool_runs import call_loop, note_start
-
-    loop = call_loop(settings)
-    with loop.toolbox:
-        note_start(loop.toolbox, output)
-        tools = loop.toolbox.schemas()
-        for notice in loop.toolbox.take_notices():
-            output.note(notice)
-        yield tools, loop
 
 
 def _prompt(words: Sequence[str], settings: Settings, output: AnswerOutput) -> Prompt:
@@ -129,7 +109,7 @@ def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output:
             output.note(warning)
         messages = _new_messages(words, question, settings, session.conversation)
         with (
-            _open_tools(settings, output) as (tools, loop),
+            open_tools(settings, output) as (tools, loop),
             open_backend(settings, keeps_states=True) as backend,
         ):
             if settings.dry_run:
@@ -206,11 +186,9 @@ def _answer(
     while True:
         done, info = _one_answer(backend, request, output, session)
         is_interrupted = done.finish_reason == "interrupted"
-        if loop is None or not done.tool_calls or is_interrupted or any(map(_is_by_hand(loop), done.tool_calls)):
+        if loop is None or not done.tool_calls or is_interrupted or loop.has_by_hand(done.tool_calls):
             return output.finish(done, info, results)
-        if loop.made > loop.most_calls:
-            limit = counted(loop.most_calls, "call")
-            raise ChatError(f"the model still calls functions after {limit}", hint="`--tool-steps` allows more")
+        loop.check_goes_on()
         from chat.app.tool_runs import OneShotCalls
 
         output.begin_next()
@@ -221,7 +199,7 @@ def _answer(
             output.note(f"the limit of {counted(loop.most_calls, 'call')} is reached; `--tool-steps` allows more")
         if session is not None:
             session.ask(*messages)
-        request = _after_calls(request, done, messages)
+        request = request_builder.after_calls(request, done, messages)
 
 
 def _one_answer(
@@ -256,22 +234,3 @@ def _note_size(backend: ChatBackend, request: Request, info: ModelInfo, output: 
     if LARGE_SHARE <= tokens / info.context < 1:  # what does not fit is an error with both numbers
         share = f"{tokens / info.context:.0%} of the {info.context:,} that the context holds"
         output.note(f"the files and the question have {tokens:,} tokens, {share}")
-
-
-def _is_by_hand(loop: CallLoop) -> Callable[[ToolCall], bool]:
-    """Whether a call is one of a function that only the caller of this program can run."""
-    return lambda call: loop.toolbox.is_described(call.name)
-
-
-def _after_calls(request: Request, done: Completion, results: tuple[Message, ...]) -> Request:
-    """The request for the answer after calls and their results."""
-    answer = Message(
-        "assistant",
-        done.text,
-        ids=done.ids or (),
-        finish_reason=done.finish_reason,
-        tool_calls=done.tool_calls,
-        reasoning=done.reasoning,
-    )
-    messages = (*(request.prompt.messages or ()), answer, *results)
-    return request_builder.after_results(replace(request, prompt=replace(request.prompt, messages=messages)))

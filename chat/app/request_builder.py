@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chat.core.conversation import Message
 from chat.core.request import Constraint, EngineOptions, Prompt, Request, Sampling
 from chat.errors import DataError, ModelError, UsageError, reason_text
 from chat.models.projector import find_projector
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chat.config.options import Settings
+    from chat.core.events import Completion
 
     Tool = dict[str, Any]  # the JSON schema of a function, as OpenAI's API has it
 
@@ -121,6 +123,20 @@ def after_results(request: Request) -> Request:
     if prompt.tool_choice in (None, "none"):
         return request
     return replace(request, prompt=replace(prompt, tool_choice="auto"))
+
+
+def after_calls(request: Request, done: Completion, results: Sequence[Message]) -> Request:
+    """The request for the answer after an answer with calls and their results."""
+    answer = Message(
+        "assistant",
+        done.text,
+        ids=done.ids or (),
+        finish_reason=done.finish_reason,
+        tool_calls=done.tool_calls,
+        reasoning=done.reasoning,
+    )
+    messages = (*(request.prompt.messages or ()), answer, *results)
+    return after_results(replace(request, prompt=replace(request.prompt, messages=messages)))
 
 
 def read_tools(settings: Settings) -> tuple[Tool, ...]:

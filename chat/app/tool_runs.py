@@ -64,11 +64,15 @@ def store_rule(rule: ToolRule, config_file: Path) -> None:
         store_allowed(config_file, (*others, str(rule)))
 
 
-def not_run_note(prepared: PreparedCall) -> str:
-    """Why a call did not run that nobody was asked about, and what allows it."""
+def not_run_note(prepared: PreparedCall, unasked: str = "there is no terminal to ask on") -> str:
+    """Why a call did not run that nobody was asked about, and what allows it.
+
+    Args:
+        unasked: why nobody was asked.
+    """
     name = prepared.tool.qualified_name if prepared.tool else prepared.call.name
-    changed, unasked = "it has changed since it was allowed", "there is no terminal to ask on"
-    return f"{name} was not run, as {changed if prepared.has_changed else unasked}; `--allow-tool {name}` allows it"
+    reason = "it has changed since it was allowed" if prepared.has_changed else unasked
+    return f"{name} was not run, as {reason}; `--allow-tool {name}` allows it"
 
 
 class OneShotCalls:

@@ -28,6 +28,7 @@ from chat.system.text_files import MOST_TEXT_BYTES, can_be_read
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from chat.app.request_builder import Tool
     from chat.config.options import Settings
     from chat.documents.document import Document
 
@@ -52,33 +53,38 @@ class BatchRecord:
     Attributes:
         id: the id that the line gives, or its number; any JSON value.
         fails_when_cut: whether an answer that was cut for its length fails the record.
+        runs_calls: whether the functions that an answer calls may be run: not where the line brings its own.
     """
 
     id: Any
     request: Request | None = None
     error: ChatError | None = None
     fails_when_cut: bool = False
+    runs_calls: bool = True
 
 
 class RecordReader:
     """Reads lines as records under the settings of the run."""
 
-    def __init__(self, settings: Settings, complete: CompletePrompt, pictures: tuple[Picture, ...] = ()) -> None:
-        """Read the functions of `--tools`.
+    def __init__(
+        self,
+        settings: Settings,
+        complete: CompletePrompt,
+        pictures: tuple[Picture, ...] = (),
+        tools: Callable[[], Sequence[Tool]] = tuple,
+    ) -> None:
+        """Read nothing yet.
 
         Args:
             settings: of the run.
             complete: adds the files of the run to a prompt.
             pictures: that are attached to each prompt.
-
-        Raises:
-            FileError: the file cannot be read.
-            DataError: it is not a JSON list of functions.
+            tools: gives the functions on offer, which may change.
         """
         self._settings = settings
         self._complete = complete
         self._pictures = pictures
-        self._tools = request_builder.read_tools(settings)
+        self._tools = tools
 
     def read(self, number: int, line: str) -> BatchRecord:
         """The record on a line; its id is its line number if it gives none."""
@@ -98,8 +104,8 @@ class RecordReader:
             # The messages are checked even if `--raw` refuses them afterwards
             conversation = self._conversation(plain, files, request_builder.system_prompt(settings), number)
             prompt = self._raw_prompt(plain, files, number) if settings.raw else Prompt.of_conversation(conversation)
-            request = request_builder.build_request(prompt, settings, tools=self._tools if tools is None else tools)
-            return BatchRecord(record_id, request, fails_when_cut=settings.fails_when_cut)
+            request = request_builder.build_request(prompt, settings, tools=self._tools() if tools is None else tools)
+            return BatchRecord(record_id, request, fails_when_cut=settings.fails_when_cut, runs_calls=tools is None)
         except Exception as error:  # whatever a line holds, the others are answered
             return BatchRecord(record_id, error=as_chat_error(error))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chat.app.answer_output import AnswerOutput
 from chat.app.backends import cancelling, open_backend
 from chat.app.json_report import failure_report, rendered_report, reply_report
+from chat.app.open_tools import open_tools
 from chat.app.prompt_input import BatchPrompt
 from chat.app.tracebacks import record_traceback
 from chat.batch.files import finished_ids, id_key, open_lines, result_writer
@@ -24,15 +25,19 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from chat.batch.call_rounds import Outcome
     from chat.batch.records import BatchRecord
+    from chat.config.options import Settings
     from chat.config.resolve import ResolvedSettings
     from chat.core.backend import ChatBackend
     from chat.core.request import Request
     from chat.system.environment import Environment
+    from chat.tools.loop import CallLoop
+    from chat.tools.runner import CallResult
 
     Cancellable = Callable[[Iterator[Request]], Iterator[Request]]
+    Answers = Callable[[Iterator[BatchRecord]], Iterator[Outcome]]
     RecordResult = tuple[BatchRecord, dict[str, Any]]
-
 
 CUT_REASONS = ("length", "content_filter", "refusal")
 
@@ -61,12 +66,14 @@ def answer_batch(words: Sequence[str], resolved: ResolvedSettings, environment: 
     output.note_unnamed_model(resolved)
     for warning in complete.warnings:
         output.note(warning)
-    reader = RecordReader(settings, complete, complete.pictures)
-    with closing(complete), open_backend(settings) as backend:
+    with closing(complete), open_tools(settings, output) as (tools, loop), open_backend(settings) as backend:
+        offered = (lambda: tools) if loop is None else loop.toolbox.schemas
+        reader = RecordReader(settings, complete, complete.pictures, offered)
         if settings.dry_run:
             return _run(reader, output, lambda records: _rendered_results(backend, records))
         with cancelling(backend) as cancellable:
-            return _run(reader, output, lambda records: _results(backend, records, output, cancellable))
+            answers = _answers(backend, output, cancellable, loop)
+            return _run(reader, output, lambda records: _results(backend, records, output, answers))
 
 
 def _run(
@@ -118,8 +125,25 @@ def _unfinished(records: Iterator[BatchRecord], finished: Counter[str]) -> Itera
             yield record
 
 
+def _answers(backend: ChatBackend, output: AnswerOutput, cancellable: Cancellable, loop: CallLoop | None) -> Answers:
+    """What answers records, and runs the functions that the answers call, if that is wanted."""
+    parallel, note = output.settings.parallel, output.note
+    if loop is not None:
+        from chat.batch.call_rounds import CallRounds
+
+        rounds = CallRounds(loop, parallel, note)
+        return lambda records: rounds.outcomes(backend, records, parallel, cancellable)
+
+    def without_calls(records: Iterator[BatchRecord]) -> Iterator[Outcome]:
+        requests = (record.request for record in records if record.request is not None)
+        for index, outcome in backend.answer_all(cancellable(requests), parallel, note):
+            yield index, outcome, ()
+
+    return without_calls
+
+
 def _results(
-    backend: ChatBackend, records: Iterator[BatchRecord], output: AnswerOutput, cancellable: Cancellable
+    backend: ChatBackend, records: Iterator[BatchRecord], output: AnswerOutput, answers: Answers
 ) -> Iterator[RecordResult]:
     """The result of each record, in the order of the records.
 
@@ -130,14 +154,14 @@ def _results(
     settings, results = output.settings, OrderedResults(records)
     interrupted = False
     try:
-        for index, outcome in backend.answer_all(cancellable(results.requests()), settings.parallel, output.note):
+        for index, outcome, calls in answers(results.with_requests()):
             if isinstance(outcome, ChatError):
-                results.add(index, failure_report(outcome))
+                results.add(index, failure_report(outcome) | _calls_report(calls, settings))
                 record_traceback(outcome, settings, output.environment.print_error)
             elif outcome.finish_reason == "interrupted":
                 interrupted = True
             else:
-                results.add(index, reply_report(outcome, backend.info(), settings))
+                results.add(index, reply_report(outcome, backend.info(), settings) | _calls_report(calls, settings))
             yield from results.ready()
     except ChatError:
         yield from results.ready()
@@ -147,6 +171,15 @@ def _results(
     if interrupted or not results.all_taken:
         yield from results.rest()
         raise BatchInterrupted
+
+
+def _calls_report(calls: Sequence[CallResult], settings: Settings) -> dict[str, Any]:
+    """The calls of a record and their results, where functions are run."""
+    if not settings.run_tools:
+        return {}
+    from chat.app.tool_runs import results_report
+
+    return {"tool_results": results_report(calls)}
 
 
 def _rendered_results(backend: ChatBackend, records: Iterator[BatchRecord]) -> Iterator[RecordResult]:
@@ -171,8 +204,8 @@ class OrderedResults:
         self._next_position = 0
         self.all_taken = False
 
-    def requests(self) -> Iterator[Request]:
-        """The requests of the records; the result of a record without a request is its error."""
+    def with_requests(self) -> Iterator[BatchRecord]:
+        """The records that have a request; the result of one without is its error."""
         for record in self._records:
             position = len(self._taken)
             self._taken.append(replace(record, request=None))
@@ -181,7 +214,7 @@ class OrderedResults:
                 self._waiting[position] = failure_report(record.error)
             else:
                 self._positions.append(position)
-                yield record.request
+                yield record
         self.all_taken = True
 
     def add(self, index: int, result: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ NO_EFFECT_WITH = {
     "offline": ("remote", "remote_model", "insecure"),
     "raw": _NO_TEMPLATE,
     "raw_ids": (*_NO_TEMPLATE, "file", "template", "batch"),
-    "batch": ("session", "continue_last", "run_tools"),
+    "batch": ("session", "continue_last"),
     "no_history": ("session", "continue_last"),
     "tool_result": ("file", "template"),
     "choice": ("logprobs", "stop", "run_tools"),

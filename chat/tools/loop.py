@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from chat.errors import ChatError
+from chat.system.terminal_text import counted
 from chat.tools.runner import DENIED, OVER_LIMIT, CallResult, PreparedCall, failed, prepare, refused, run_calls
 
 if TYPE_CHECKING:
@@ -71,6 +73,26 @@ class CallLoop:
     def exceeds(self, calls: Sequence[ToolCall]) -> bool:
         """Whether these calls would be more than there may be."""
         return self.made + len(calls) > self.most_calls
+
+    def beside(self) -> CallLoop:
+        """Another count of calls, for a question that is answered beside this one, of the same functions and rules."""
+        other = CallLoop(self.toolbox, self.rules, self.limits, self.most_calls)
+        other._seen = self._seen
+        return other
+
+    def has_by_hand(self, calls: Sequence[ToolCall]) -> bool:
+        """Whether one is of a function that only the caller of this program can run."""
+        return any(self.toolbox.is_described(call.name) for call in calls)
+
+    def check_goes_on(self) -> None:
+        """Refuse further calls where the model was told before that there are no more.
+
+        Raises:
+            ChatError: the limit was reached by an earlier answer.
+        """
+        if self.made > self.most_calls:
+            limit = counted(self.most_calls, "call")
+            raise ChatError(f"the model still calls functions after {limit}", hint="`--tool-steps` allows more")
 
     def run(self, calls: Sequence[ToolCall], ui: CallUi) -> tuple[CallResult, ...]:
         """Decide about each call, run those that may, and show how they end; those over the limit do not run.

@@ -223,7 +223,6 @@ def test_a_dry_run_shows_a_prompt_with_the_functions(ask: Ask) -> None:
         (["--mcp-config", "x"], "--mcp-config needs --run-tools"),
         (["--run-tools", "--allow-tool", "a b"], "--allow-tool: `a b` is not a rule for functions"),
         (["--run-tools", "--raw"], "--run-tools and --raw cannot be used together"),
-        (["--run-tools", "--batch", "-"], "--run-tools and --batch cannot be used together"),
         (["--run-tools", "--schema", "x"], "--run-tools and --schema cannot be used together"),
         (["--run-tools", "--tool-steps", "0"], "--tool-steps must be a whole number from 1 to 1000, not 0"),
     ],

@@ -288,7 +288,7 @@ def test_results_come_in_the_order_of_the_records_whatever_the_order_of_the_answ
     draw = random.Random(5)
     for _ in range(50):
         order = OrderedResults(iter(records(11)))
-        asked = [each.prompt.text for each in order.requests()]
+        asked = [each.request.prompt.text for each in order.with_requests() if each.request]
         assert asked == [str(at) for at in range(11) if at % 3 != 2]
         given = []
         for index in draw.sample(range(len(asked)), len(asked)):
@@ -301,7 +301,7 @@ def test_results_come_in_the_order_of_the_records_whatever_the_order_of_the_answ
 
 def test_ready_results_do_not_wait_for_later_ones_and_the_rest_comes_at_the_end() -> None:
     order = OrderedResults(iter(records(6)))
-    requests = order.requests()
+    requests = order.with_requests()
     [next(requests) for _ in range(3)]
     order.add(0, {"n": 0})
     assert [result for _, result in order.ready()] == [{"n": 0}]
