@@ -76,7 +76,11 @@ class CallLoop:
 
     def beside(self) -> CallLoop:
         """Another count of calls, for a question that is answered beside this one, of the same functions and rules."""
-        other = CallLoop(self.toolbox, self.rules, self.limits, self.most_calls)
+        return self.with_settings(self.rules, self.limits, self.most_calls)
+
+    def with_settings(self, rules: ToolRules, limits: CallLimits, most_calls: int) -> CallLoop:
+        """The same functions under other rules and limits."""
+        other = CallLoop(self.toolbox, rules, limits, most_calls)
         other._seen = self._seen
         return other
 

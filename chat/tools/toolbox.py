@@ -99,12 +99,12 @@ class Toolbox:
     def schemas(self) -> tuple[dict[str, Any], ...]:
         """All functions as requests have them; one that is described hides none that can be run."""
         found = self.tools()
-        described = [each for each in self._described if _name_of(each) not in found]
+        described = [each for each in self._described if name_of(each) not in found]
         return (*(tool.schema() for tool in found.values()), *described)
 
     def is_described(self, name: str) -> bool:
         """Whether a function is on offer that the user answers by hand."""
-        return name not in self.tools() and name in map(_name_of, self._described)
+        return name not in self.tools() and name in map(name_of, self._described)
 
     def take_notices(self) -> list[str]:
         """Sentences for the user since the last call."""
@@ -154,6 +154,7 @@ def _allowed(name: str) -> str:
     return _OTHER.sub("_", name)[:LONGEST_NAME] or "_"
 
 
-def _name_of(tool: dict[str, Any]) -> str:
+def name_of(tool: dict[str, Any]) -> str:
+    """The name in a schema as requests have it, or flat."""
     inner = tool.get("function", tool)
     return str(inner.get("name")) if isinstance(inner, dict) else ""

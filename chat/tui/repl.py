@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from chat.app.near_commands import meant_in_session
-from chat.app.request_builder import read_tools
 from chat.app.sessions import persisted_options
 from chat.documents.pictures import split_dropped
 from chat.errors import ChatError, ExitCode
@@ -27,6 +26,7 @@ from chat.tui.commands.history_commands import report_session_options
 from chat.tui.commands.lookup import is_command
 from chat.tui.commands.table import run_command
 from chat.tui.event_queue import EventQueue, SessionEvent
+from chat.tui.functions import functions_of, put_in_force
 from chat.tui.input.completion import candidates
 from chat.tui.input.reader import PROMPT, LineReader, PlainReader, without_block_marks
 from chat.tui.signals import Signals, Terminated
@@ -133,14 +133,9 @@ def _initial_state(
         base=opening.base or resolved,
         config_file=opening.config_file,
         state_folder=opening.state_folder,
-        own_tools=() if resolved.settings.run_tools else read_tools(resolved.settings),
         shows_markdown=resolved.settings.markdown is not False,
     )
-    if resolved.settings.run_tools:
-        from chat.app.tool_runs import call_loop
-
-        state.calls = call_loop(resolved.settings)
-        state.calls.toolbox.start()
+    put_in_force(state, functions_of(resolved.settings), resolved.settings)
     state.store_model()
     return state
 

@@ -14,6 +14,7 @@ from chat.rendering.styled_text import Span, cut, cut_start
 from chat.system.terminal_text import cell_width, escape_control_characters, escape_line
 from chat.tui.background_backend import session_backend_options
 from chat.tui.commands.session_options import LOADING_GROUPS
+from chat.tui.functions import prepared_change, put_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,18 +59,18 @@ def change_options(state: SessionState, values: dict[str, Any], origin: str) -> 
     values = {**_replaced_by(values), **values}
     changed = {name: value for name, value in values.items() if getattr(state.settings, name) != value}
     is_reloaded = any(option_specs()[name].option.group in LOADING_GROUPS for name in changed)
+    before, after = state.settings, replace(state.settings, **changed)
+    functions = prepared_change(state, after, changed)
     if is_reloaded:
-        _reload(state, replace(state.settings, **changed))
+        _reload(state, after)
     state.change_settings(origin, **values)
+    if functions is not None:
+        put_in_force(state, functions, before)
     if is_reloaded:
         state.store_model()  # before the user reads that it is in use
         state.last_completion = None  # its figures are another model's
     if "markdown" in values:
         state.shows_markdown = values["markdown"] is not False
-    if state.calls is not None and not values.keys().isdisjoint(("tool_steps", "tool_timeout", "tool_output")):
-        from chat.tools.sources import limits_of
-
-        state.calls.limits, state.calls.most_calls = limits_of(state.settings), state.settings.tool_steps
     if "keys" in values:
         state.reader.use_vi(values["keys"] == "vi")
     if "system" in values:

@@ -12,6 +12,7 @@ from chat.config.options import Group
 from chat.errors import UsageError
 from chat.system.terminal_text import escape_line
 from chat.tui.commands.lookup import unquoted
+from chat.tui.functions import OF_FUNCTIONS
 
 if TYPE_CHECKING:
     from chat.config.option_types import OptionSpec
@@ -26,7 +27,8 @@ _COMMANDS = {"model": "/model", "remote_model": "/model", "think": "/think", "th
 def changeable_options() -> dict[str, OptionSpec]:
     """The options that a session may change, by their names."""
     return {name: spec for name, spec in option_specs().items()
-            if name not in FIXED and (spec.option.live or spec.option.group in LOADING_GROUPS)}  # fmt: skip
+            if name not in FIXED
+            and (spec.option.live or spec.option.group in LOADING_GROUPS or name in OF_FUNCTIONS)}  # fmt: skip
 
 
 def find_option(name: str) -> OptionSpec:

@@ -46,7 +46,7 @@ def set_option(state: SessionState, argument: str) -> None:
     if spec.name not in changeable_options():
         raise UsageError(
             f"`{spec.option.flag}` can only be given on the command line",
-            hint="use `/tools on`" if spec.name == "run_tools" else "`/show all` lists what a session can change",
+            hint="`/show all` lists what a session can change",
         )
     if not value:
         return show_options(state, spec.name)
@@ -152,7 +152,11 @@ def use_preset(state: SessionState, argument: str) -> None:
     resolved = resolve_settings({"preset": name}, {}, state.config_file)
     given = [option for option, origin in resolved.origins.items() if origin == f"preset {name}"]
     values = {option: getattr(resolved.settings, option) for option in given if option in changeable_options()}
-    return apply_options(state, values, f"/preset {name}")
+    apply_options(state, values, f"/preset {name}")
+    if others := [option.replace("_", "-") for option in given if option not in values]:
+        words = ", ".join(others)
+        state.report(f"Only a new session takes {words} from it: mistral-chat --preset {escape_line(name)}.")
+    return None
 
 
 def toggle_raw(state: SessionState, argument: str) -> None:

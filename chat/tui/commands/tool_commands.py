@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chat.app.request_builder import read_tools
+from chat.config.conflicts import check_effect
 from chat.config.settings_file import read_settings_file
 from chat.errors import UsageError
 from chat.rendering.styled_text import Line, Span, cut, plain
 from chat.system.terminal_text import counted, escape_line
 from chat.tui import exchange
+from chat.tui.commands.option_changes import change_options
 
 if TYPE_CHECKING:
-    from chat.tools.rules import ToolRule
+    from chat.tools.rules import ToolRule, ToolRules
+    from chat.tools.tool import RunnableTool
     from chat.tui.state import SessionState
 
 WORDS = ("on", "off", "last", "again")
@@ -38,55 +40,56 @@ def tools(state: SessionState, argument: str) -> None:
 
 
 def _switch_on(state: SessionState) -> None:
-    from chat.app.tool_runs import call_loop
-
-    if state.calls is None:
-        settings = replace(state.settings, run_tools=True)
-        loop = call_loop(settings)
-        loop.toolbox.start()
-        state.calls = loop
-        state.change_settings("/tools", run_tools=True)
+    check_effect(["run_tools"], state.settings)
+    change_options(state, {"run_tools": True}, "/tools")
     _list(state)
 
 
 def _switch_off(state: SessionState) -> None:
-    if state.calls is not None:
-        state.calls.toolbox.close()
-        state.calls = None
-        state.own_tools = read_tools(state.settings)
-        state.change_settings("/tools", run_tools=False)
+    change_options(state, {"run_tools": False}, "/tools")
     state.report(OFF)
 
 
 def _list(state: SessionState) -> None:
-    loop = state.calls
-    if loop is None:
-        names = ", ".join(str(tool.get("function", tool).get("name")) for tool in state.own_tools)
-        return state.report(f"{OFF} The model may call {names}." if names else OFF)
+    from chat.tools.toolbox import name_of
     from chat.tui.tool_calls import wait_for_functions
 
+    loop = state.calls
+    if loop is None:
+        names = ", ".join(map(name_of, state.own_tools))
+        return state.report(f"{OFF} The model may call {names}." if names else OFF)
     if not wait_for_functions(state):
         return state.report("Stopped.")
     found = loop.toolbox.tools()
-    cells = max(map(len, found), default=0)
+    described = [name for name in map(name_of, loop.toolbox.schemas()) if name not in found]
+    cells = max(map(len, (*found, *described)), default=0)
     for tool in found.values():
-        rules = [rule for rule in loop.rules.allow if rule.names(tool) and not rule.is_outdated(tool)]
-        is_denied = any(rule.names(tool) and not rule.patterns for rule in loop.rules.deny)
-        words = "never" if is_denied else ", ".join(str(rule.of_any_version) for rule in rules) if rules else "asks"
-        if loop.rules.are_outdated(tool) and not (is_denied or rules):
-            words = "asks, as it has changed"
-        state.show(_row(state, tool.name.ljust(cells), tool.source.name, words, tool.own.description))
-    described = len(loop.toolbox.schemas()) - len(found)
-    more = f" {counted(described, 'more function')} only you can answer, by /result." if described else ""
+        place = f"{tool.source.name} · {_rule_words(loop.rules, tool)}"
+        state.show(*_rows(state, tool.name.ljust(cells), place, tool.own.description))
+    for name in described:
+        state.show(*_rows(state, name.ljust(cells), "--tools · you answer, by /result", ""))
     state.show_notices()
-    return state.report(f"At most {counted(loop.most_calls, 'call')} for one question.{more}")
+    return state.report(f"At most {counted(loop.most_calls, 'call')} for one question.")
 
 
-def _row(state: SessionState, name: str, source: str, words: str, description: str) -> Line:
-    first = description.strip().splitlines()[0] if description.strip() else ""
-    room = state.screen.width - len(name) - 1
-    shown = cut(escape_line(f"  {source} · {words}" + (f" · {first}" if first else "")), max(1, room))
-    return (Span(escape_line(name)), Span(f"  {shown}"[: max(1, room)], "dim"))
+def _rule_words(rules: ToolRules, tool: RunnableTool) -> str:
+    """What the rules say of a function."""
+    denied = [rule for rule in rules.deny if rule.names(tool)]
+    if not all(rule.patterns for rule in denied):
+        return "never"
+    allowed = [str(rule.of_any_version) for rule in rules.allow if rule.names(tool) and not rule.is_outdated(tool)]
+    asks = "asks, as it has changed" if rules.are_outdated(tool) else "asks"
+    return f"{', '.join(allowed) or asks}{''.join(f', never {rule}' for rule in denied)}"
+
+
+def _rows(state: SessionState, name: str, place: str, description: str) -> list[Line]:
+    """A function's name, source and rules, and as much of the description as fits into one line."""
+    head, shown = f"{escape_line(name)}  ", escape_line(place)
+    room = state.screen.width - 1 - len(head)
+    if len(shown) > room:
+        return state.wrapped(head + shown)
+    first = next(iter(description.strip().splitlines()), "")
+    return [(Span(head), Span(cut(f"{shown} · {escape_line(first)}" if first else shown, room), "dim"))]
 
 
 def _show_last(state: SessionState) -> None:
@@ -111,6 +114,9 @@ def _forget(state: SessionState, text: str) -> None:
     def is_meant(rule: ToolRule) -> bool:
         return text in (str(rule), str(rule.of_any_version))
 
+    def kept_of(rules: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(rule for rule in rules if not is_meant(read_rule(rule, "allow")))
+
     file = state.config_file
     table = read_settings_file(file).tool_table() if file is not None else None
     stored = table.allow if table else ()
@@ -119,9 +125,12 @@ def _forget(state: SessionState, text: str) -> None:
     if not any(map(is_meant, known)):
         rules = ", ".join(dict.fromkeys(map(str, known)))
         raise UsageError(f"no rule allows `{escape_line(text)}`", hint=f"rules: {rules}" if rules else "there are none")
-    kept = tuple(rule for rule in stored if not is_meant(read_rule(rule, "allow")))
-    if file is not None and kept != stored:
-        store_allowed(file, kept)
+    if file is not None and kept_of(stored) != stored:
+        store_allowed(file, kept_of(stored))
+    settings = state.settings  # else the rule would be back with the next change of an option
+    table = settings.tool_table and replace(settings.tool_table, allow=kept_of(settings.tool_table.allow))
+    settings = replace(settings, allow_tool=kept_of(settings.allow_tool), tool_table=table)
+    state.resolved = replace(state.resolved, settings=settings)
     if state.calls is not None:
         loop = state.calls
         loop.rules = replace(loop.rules, allow=tuple(rule for rule in loop.rules.allow if not is_meant(rule)))

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 
 def transcript(
-    *lines: str, scripts: Sequence[Any] = (), make: Callable[[Any], Scripted] | None = None, **flags: Any
+    *lines: str,
+    scripts: Sequence[Any] = (),
+    make: Callable[[Any], Scripted] | None = None,
+    config_file: Path | None = None,
+    **flags: Any,
 ) -> tuple[int, str]:
     """The exit code and the output of a session in this process, whose stdin and stdout are no terminals.
 
@@ -37,12 +41,13 @@ def transcript(
         lines: what is typed.
         scripts: of the engine.
         make: makes an engine for options, in place of one that has these scripts.
+        config_file: the settings file.
         flags: of the command line.
     """
     stdin = io.StringIO("".join(f"{line}\n" for line in lines))
     environment = Environment(stdin=stdin, stdout=io.StringIO(), variables={})
-    resolved = resolve_settings({"model": __file__, "quiet": True, **flags}, {}, None)
-    opening = Opening(open_store(None), None, Conversation(), environment=environment)
+    resolved = resolve_settings({"model": __file__, "quiet": True, **flags}, {}, config_file)
+    opening = Opening(open_store(None), None, Conversation(), config_file=config_file, environment=environment)
     with TtyModes(environment).raw_between_prompts() as modes:
         code = run_session(make or (lambda _: Scripted(scripts)), resolved, opening, modes)
     return code, environment.stdout.getvalue()

@@ -181,3 +181,46 @@ def test_ctrl_c_stops_a_call_and_continue_lets_the_model_answer(start: Any, tmp_
     terminal.wait("Stopped. /continue lets the model answer.")
     terminal.send(f"/continue{ENTER}")
     terminal.wait("It is 42.")
+
+
+TOGGLED = """
+[preset.tools]
+run_tools = true
+tool_steps = 3
+parallel = 2
+[tools]
+deny = ["read_file(path=*.pem)"]
+"""
+
+
+def test_a_preset_and_set_switch_functions_while_the_session_runs(tmp_path: Path) -> None:
+    """`/preset` left `run_tools` out without a word, and `/set` refused it."""
+    (tmp_path / "own.py").write_text('def add(a: int):\n    """Add."""\n    return a + 2\n')
+    config_file = tmp_path / "config.toml"
+    config_file.write_text(TOGGLED)
+    _, shown = transcript(
+        "/tools", "/preset tools", "/tools", f"/set tools {tmp_path}/own.py", "/set allow-tool calculate", "What?",
+        "/set allow-tool x y", "/tools", "/set run-tools off", "/set run-tools on", "/tools forget calculate",
+        "/set tool-steps 5", "/tools", scripts=[CALL, ANSWER], config_file=config_file,
+    )  # fmt: skip
+    assert "run-tools        on  /preset tools\n" in shown.replace("  ", "  ")
+    assert "Only a new session takes parallel from it: mistral-chat --preset tools.\n" in shown
+    assert "read_file     built-in · asks, never read_file(path=*.pem) · Read a text file" in shown
+    assert f"{HEAD.replace('10', '3')} · allowed by a rule" in shown
+    assert "add           own · asks · Add.\n" in shown
+    assert "error: `allow-tool`: `x y` is not a rule for functions\n" in shown
+    before, after = shown.split("Forgotten: calculate.")
+    assert "calculate     built-in · calculate · Calculate" in before
+    assert "calculate     built-in · asks · Calculate" in after and "At most 5 calls for one question." in after
+
+
+def test_what_was_allowed_in_the_session_stays_allowed_when_options_change(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text('def add(a: int):\n    """Add."""\n    return a + 2\n')
+    lines = ("What?", "s", f"/set tools {tmp_path}/own.py", "/set deny-tool read_file", "And?")
+    shown = session(*lines, scripts=[CALL, ANSWER, CALL, ANSWER])
+    assert shown.count("Run it?") == 1 and shown.count("It is 42.") == 2
+
+
+def test_a_source_that_cannot_be_used_leaves_all_as_it_was() -> None:
+    shown = session("/set tools missing.py", "/set mcp-config none.json", "What?", "y", scripts=[CALL, ANSWER])
+    assert shown.count("error: ") == 2 and "It is 42." in shown
