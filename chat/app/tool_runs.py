@@ -83,6 +83,7 @@ class OneShotCalls:
         self._environment = output.environment
         self._shown: dict[int, str] = {}
         self._is_terminal = self._environment.stderr.isatty()
+        self._is_spoken = self._is_terminal and self._environment.is_accessible
         self._can_ask = self._environment.stdin.isatty() and self._environment.stderr.isatty()
 
     def show_call(self, number: int, most: int, prepared: PreparedCall) -> None:
@@ -101,7 +102,7 @@ class OneShotCalls:
         if prepared.has_changed:
             self._environment.notify(changed_note(prepared))
         while True:
-            self._notify(CHOICES)
+            self._environment.notify(in_words(CHOICES) if self._is_spoken else CHOICES)
             print("Run it? ", end="", file=self._environment.stderr, flush=True)
             line = self._environment.stdin.readline()
             if not line:
@@ -135,11 +136,7 @@ class OneShotCalls:
         words = [result.call.name if self._is_terminal else call, result.outcome, size]
         words += [duration(result.seconds)] if result.seconds >= 0.1 else []
         if not self._output.settings.quiet:
-            self._notify(" · ".join(words))
-
-    def _notify(self, sentence: str) -> None:
-        is_spoken = self._is_terminal and self._environment.is_accessible
-        self._environment.notify(in_words(sentence) if is_spoken else sentence)
+            self._environment.notify((", " if self._is_spoken else " · ").join(words))
 
 
 def results_report(results: Sequence[CallResult]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from chat.rendering.screen import Screen
-from chat.rendering.styled_text import Line, text_of
+from chat.rendering.styled_text import Line, Span, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,10 +21,31 @@ _WORDS = {" · ": ", ", "▸ ": "open: ", " …": "", "│ ": ""}
 
 def in_words(text: str) -> str:
     """A line of the program without signs that a screen reader would spell, or leave out."""
+    return _replaced(text).rstrip()
+
+
+def _replaced(text: str) -> str:
     text = _BAR.sub("", text)
     for sign, words in _WORDS.items():
         text = text.replace(sign, words)
-    return text.rstrip()
+    return text
+
+
+def _spoken(line: Line) -> str:
+    """A line in words, but for what is exact in it."""
+    texts = [span.text if span.is_exact else _replaced(span.text) for span in _joined(line)]
+    return "".join(texts) if line and line[-1].is_exact else "".join(texts).rstrip()
+
+
+def _joined(line: Line) -> list[Span]:
+    """The spans, those that are not exact as one where they follow each other: a sign may be cut by a style."""
+    spans: list[Span] = []
+    for span in line:
+        if spans and not (span.is_exact or spans[-1].is_exact):
+            spans[-1] = Span(spans[-1].text + span.text)
+        else:
+            spans.append(span)
+    return spans
 
 
 class SpokenScreen(Screen):
@@ -50,7 +71,7 @@ class SpokenScreen(Screen):
         """Write committed lines, and say the live ones if they say something new, or the last time was long ago."""
         if committed:
             self._topic = ""
-            self.write("".join(in_words(text_of(line)) + "\n" for line in committed))
+            self.write("".join(_spoken(line) + "\n" for line in committed))
         for line in live:
             self._say(in_words(text_of(line)).strip())
 

@@ -6,7 +6,7 @@ dark terminals.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,12 @@ class Span:
     Attributes:
         text: the text.
         style: a rich style, which may have `link` and an address; empty for the terminal's own.
+        is_exact: whether each character counts, so that no words stand for signs in it where a screen reader reads.
     """
 
     text: str
     style: str = ""
+    is_exact: bool = False
 
 
 Line = tuple[Span, ...]
@@ -114,6 +116,23 @@ def wrap(line: Iterable[Span], width: int) -> list[Line]:
     text = Text.assemble(*((span.text, span.style) for span in line if span.text), tab_size=4)
     wrapped = text.wrap(_console(), max(1, width), overflow="fold", tab_size=4)
     return [_spans(part) for part in wrapped] or [()]
+
+
+def fold(line: Line, width: int) -> list[Line]:
+    """Break a line after each `width` columns, so that no character is lost, as spaces are where words are wrapped."""
+    lines: list[Line] = []
+    row: list[Span] = []
+    left = width
+    for span in line:
+        start = 0
+        for place, character in enumerate(span.text):
+            cells = cell_width(character)
+            if cells > left and (row or place > start):
+                lines.append((*row, replace(span, text=span.text[start:place])))
+                row, start, left = [], place, width
+            left -= cells
+        row.append(replace(span, text=span.text[start:]))
+    return [*lines, tuple(row)]
 
 
 def paint(line: Line, *, colour: bool, links: bool = False) -> str:

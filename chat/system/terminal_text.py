@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from unicodedata import category
 
 # Not LRM, RLM and ALM: Hebrew and Arabic text needs them, and they affect only the characters beside them.
 _DIRECTIONS = {
@@ -34,6 +35,16 @@ _WIDE_CHARACTER = (
     "([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\U00020000-\U0003ffff][、。」』】）！，：；？]*)"
 )
 
+_UNSEEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})  # general categories
+# Letters, marks and symbols that show nothing: fillers, joiners, variation selectors (Default_Ignorable_Code_Point in
+# https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt), and the empty pattern of Braille
+_UNSEEN_LETTERS = (
+    (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+    range(0x180B, 0x1810),
+    range(0xFE00, 0xFE10),
+    range(0xE0100, 0xE01F0),
+)
+
 _TABLE = _table()
 _JSON_TABLE = {code: f"\\u{code:04x}" for code in _TABLE}
 _LINE_TABLE = _TABLE | {0x0A: " ", 0x09: " "}
@@ -52,6 +63,22 @@ def escape_control_characters(text: str) -> str:
 def escape_line(text: str) -> str:
     """The text on one line, for a title, a name or a table cell: as above, and newlines and tabs become spaces."""
     return text.translate(_LINE_TABLE)
+
+
+def escape_invisible(text: str) -> str:
+    """The text with an escape such as `\\u200b` for every character that nobody sees, or takes for a space."""
+    return "".join(_escaped(each) if _is_invisible(each) else each for each in text)
+
+
+def _is_invisible(character: str) -> bool:
+    if character.isascii():
+        return False
+    return category(character) in _UNSEEN or any(ord(character) in codes for codes in _UNSEEN_LETTERS)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def escape_json(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chat.errors import DataError
 from chat.prompts.tools_json import dumps, loads
 from chat.system.characters import whole_characters
+from chat.system.terminal_text import escape_invisible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -215,11 +216,11 @@ def result_text(text: str, most_characters: int) -> str:
 
 
 def shown_call(name: str, arguments: Mapping[str, Any] | str) -> str:
-    """A call as the user reads it: `read_file(path="README.md")`."""
+    """A call as the user reads it: `read_file(path="README.md")`; every character of the arguments is visible."""
     if isinstance(arguments, str):
         return f"{name}({arguments})"
     parts = (
         f"{key if key.isidentifier() else json.dumps(key)}={json.dumps(value, ensure_ascii=False)}"
         for key, value in arguments.items()
     )
-    return f"{name}({', '.join(parts)})"
+    return f"{name}({escape_invisible(', '.join(parts))})"

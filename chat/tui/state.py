@@ -220,7 +220,13 @@ class SessionState:
         for notice in notices:
             self.show(*self.wrapped(f"note: {notice}", "magenta"), ())
 
-    def wrapped(self, text: str, style: str = "", indent: str = "") -> list[Line]:
-        """Text from any source as lines that fit the screen, control characters escaped."""
+    def wrapped(self, text: str, style: str = "", indent: str = "", *, is_exact: bool = False) -> list[Line]:
+        """Text from any source as lines that fit the screen, control characters escaped.
+
+        Args:
+            is_exact: for text of others, in which no words may stand for signs.
+        """
         lines = wrap(plain(escape_control_characters(text), style), self.screen.width - len(indent))
+        if is_exact:
+            lines = [tuple(replace(span, is_exact=True) for span in line) for line in lines]
         return [(Span(indent), *line) if indent else line for line in lines]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from chat.app.tool_runs import store_rule
 from chat.errors import ChatError, UsageError
 from chat.rendering.status_text import duration
-from chat.rendering.styled_text import Span, plain
+from chat.rendering.styled_text import Span, fold, plain
 from chat.rendering.wait_indicator import PATIENCE_SECONDS
 from chat.system.terminal_text import counted, escape_line
 from chat.tools.approval import CHOICES, HELP, Decision, changed_note, read_decision
@@ -105,9 +105,13 @@ class _SessionCalls:
     def show_call(self, number: int, most: int, prepared: PreparedCall) -> None:
         """Show a call, and why nobody is asked about it."""
         words = {"allow": " · allowed by a rule", "deny": " · not allowed by a rule"}.get(prepared.verdict, "")
-        head = f"tool call {number} of at most {most}: "
-        lines = self._state.wrapped(head + escape_line(prepared.shown) + ("" if prepared.fault else words))
-        self._state.show(*[tuple(Span(span.text, "cyan") for span in line) for line in lines])
+        line = (
+            Span(f"tool call {number} of at most {most}: ", "cyan"),
+            Span(escape_line(prepared.shown), "cyan", is_exact=True),
+            Span("" if prepared.fault else words, "cyan"),
+        )
+        screen = self._state.screen
+        self._state.show(*([line] if screen.is_spoken else fold(line, screen.width)))
 
     def ask(self, prepared: PreparedCall) -> Decision | None:
         """Ask until the answer is clear; at the end of the input nothing runs.
@@ -117,7 +121,7 @@ class _SessionCalls:
         """
         state = self._state
         if prepared.has_changed:
-            state.show(*state.wrapped(escape_line(changed_note(prepared)), "yellow"))
+            state.show(*state.wrapped(escape_line(changed_note(prepared)), "yellow", is_exact=True))
         state.show(*state.wrapped(CHOICES, "dim"))
         while True:
             try:
@@ -143,7 +147,8 @@ class _SessionCalls:
             store_rule(rule, state.config_file)
         except ChatError as error:
             return state.show_error(error)
-        return state.report(f"Stored: {rule}. /tools forget {rule.of_any_version} removes it.")
+        words = f"Stored: {rule}. /tools forget {rule.of_any_version} removes it."
+        return state.show(*state.wrapped(words, "dim", is_exact=True), ())
 
     def wait(self, names: Sequence[str]) -> bool:
         """Show what runs; Ctrl+C or a signal stops it."""

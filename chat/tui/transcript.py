@@ -91,7 +91,7 @@ def folded(reasoning: str) -> str:
 
 def folded_result(state: SessionState, text: str, indent: str = "  ") -> list[Line]:
     """The beginning of a result, and how much more there is."""
-    lines = state.wrapped(text[:MOST_WRAPPED].rstrip("\n") or "(empty)", "dim", indent)
+    lines = state.wrapped(text[:MOST_WRAPPED].rstrip("\n") or "(empty)", "dim", indent, is_exact=True)
     shown = lines if len(lines) <= RESULT_LINES + 1 else lines[:RESULT_LINES]
     left = len(text.splitlines()) - RESULT_LINES
     if len(shown) < len(lines):

@@ -103,7 +103,7 @@ def _show_last(state: SessionState) -> None:
         first -= 1
     for node in path[first:last]:
         state.show(plain(f"result of {escape_line(node.message.name or 'a function')}", "cyan"))
-        state.show(*state.wrapped(node.message.content or "(empty)"), ())
+        state.show(*state.wrapped(node.message.content or "(empty)", is_exact=True), ())
 
 
 def _forget(state: SessionState, text: str) -> None:

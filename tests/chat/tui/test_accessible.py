@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -55,6 +56,19 @@ def test_every_command_only_adds_lines(tmp_path: Path, monkeypatch: pytest.Monke
         assert now[: len(seen)] == seen  # what was written stays as it was
         seen = now
     assert "You: count" in seen and "Thinking:" in seen and "Answer:" in seen and "**One**, two" in seen
+
+
+def test_a_call_that_waits_for_a_yes_is_said_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words for signs stood in paths, too: `a · b` was said, and approved, as `a, b`."""
+    monkeypatch.chdir(tmp_path)
+    name = "a · b │ c ▸ d …━━ e" + " long" * 30
+    (tmp_path / name).write_text("one · two │ three")
+    call = [["call", "read_file", json.dumps({"path": name}), "abcdefghi"]]
+    shown = session("/tools on", "Read.", "y", scripts=[call, [["text", "Done."]]])
+    assert f'tool call 1 of at most 10: read_file(path="{name}")\n' in shown
+    assert "y yes, s yes in this session, a always" in shown and "  one · two │ three\n" in shown
+    shown = session("/tools on", "/set allow-tool *", "Read.", scripts=[call, [["text", "Done."]]])
+    assert f'read_file(path="{name}"), allowed by a rule\n' in shown
 
 
 def test_a_real_terminal_gets_no_sequence_and_hears_of_a_wait(start: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,17 @@ def test_the_names_and_keys_that_a_model_writes_are_shown_without_control_charac
         'tool call 1 of at most 10: ␛[31mred Run it? y({"a\\nb": 1})\ntool call 2 of at most 10: calculate("a\\nb"=1)'
         in shown
     )
+
+
+def test_no_character_of_a_call_is_unseen_and_none_is_lost_where_a_row_ends() -> None:
+    """A path with two spaces at the end of a row lost one, and zero-width characters were not seen at all."""
+    path = "a" * 20 + " " * 60 + "b\u200b\u00ad\u3164\u00a0\u202e\ufe0f\U000e0041\u200fé漢🙂"
+    call = [["call", "calculate", json.dumps({"expression": path}), "abcdefghi"]]
+    shown = session("What?", "n", scripts=[call, ANSWER])
+    seen = r"b\u200b\u00ad\u3164\u00a0\u202e\ufe0f\U000e0041\u200fé漢🙂"
+    whole = f'tool call 1 of at most 10: calculate(expression="{"a" * 20}{" " * 60}{seen}")'
+    rows = shown.removeprefix("> ").lstrip("\n").split(CHOICES)[0].splitlines()
+    assert "".join(row.ljust(80) for row in rows[:-1]) + rows[-1] == whole
 
 
 def test_the_limit_stops_and_continue_allows_more() -> None:
