@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from chat.config.server_table import checked_server
 from chat.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PUBLIC_QUERY = ("api-version",)  # parameters that are no secrets; without it Azure answers nothing
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _KINDS: dict[str, tuple[type, str]] = {
     "url": (str, "a text"),
@@ -25,6 +24,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     "headers": (dict, 'a table of texts, as in { "X-Team" = "search" }'),
     "insecure": (bool, "true or false"),
 }
+_HINTS = dict.fromkeys(("key", "api_key", "token"), "`key_variable` names the environment variable that holds the key")
 
 
 @dataclass(frozen=True)
@@ -103,21 +103,7 @@ def public_address(text: str) -> str:
 
 
 def _remote(name: str, table: Any, place: Callable[..., str]) -> Remote:
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{place(name)}: a server's name has only letters, digits, `-`, `_` and `.`")
-    if not isinstance(table, dict):
-        raise UsageError(f"{place(name)}: [remote.{name}] is not a table")
-    values: dict[str, Any] = {}
-    for written, value in table.items():
-        key, at = written.replace("-", "_"), place(name, written)
-        if key not in _KINDS:
-            raise UsageError(f"{at}: unknown key `{written}` of a server", hint=_hint_for(key))
-        if key in values:
-            raise UsageError(f"{at}: `{written}` is set twice")
-        kind, words = _KINDS[key]
-        if not isinstance(value, kind) or value == "":
-            raise UsageError(f"{at}: `{written}` must be {words}")
-        values[key] = value
+    values = checked_server("remote", name, table, _KINDS, place, _HINTS)
     if "url" not in values:
         raise UsageError(f"{place(name)}: [remote.{name}] needs a `url`")
     if not _VARIABLE.fullmatch(values.get("key_variable", "_")):
@@ -126,13 +112,4 @@ def _remote(name: str, table: Any, place: Callable[..., str]) -> Remote:
     if values.get("keyring") and "key_variable" in values:
         raise UsageError(f"{place(name, 'keyring')}: `keyring` and `key_variable` cannot be used together")
     headers = values.pop("headers", {})
-    if not all(isinstance(value, str) for value in headers.values()):
-        raise UsageError(f"{place(name, 'headers')}: `headers` must be {_KINDS['headers'][1]}")
     return Remote(name=name, place=place(name, "url"), headers=tuple(headers.items()), **values)
-
-
-def _hint_for(key: str) -> str | None:
-    if key in ("key", "api_key", "token"):
-        return "`key_variable` names the environment variable that holds the key"
-    near = get_close_matches(key, _KINDS, 1)
-    return f"did you mean `{near[0]}`?" if near else f"keys: {', '.join(_KINDS)}"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from chat.config.remotes import public_address
+from chat.config.server_table import checked_server
 from chat.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 RULES = ("allow", "deny")
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _KINDS: dict[str, tuple[type, str]] = {
     "command": (str, "the program that is the server"),
     "args": (list, 'a list of texts, as in ["--utc"]'),
@@ -116,28 +115,11 @@ def read_tool_table(table: Mapping[str, Any], place: Callable[..., str]) -> Tool
 
 def _server(name: str, table: Mapping[str, Any], place: Callable[..., str]) -> ToolServer | None:
     """The source of a table; None if it is not enabled."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{place(name)}: the name of a server has only letters, digits, `-`, `_` and `.`")
-    for key, value in table.items():
-        if key not in _KINDS:
-            near = get_close_matches(key, _KINDS, 1)
-            hint = f"did you mean `{near[0]}`?" if near else f"keys: {', '.join(_KINDS)}"
-            raise UsageError(f"{place(name, key)}: unknown key `{key}` of a server", hint=hint)
-        kind, words = _KINDS[key]
-        parts = value if kind is list else value.values() if kind is dict and isinstance(value, dict) else ()
-        if not isinstance(value, kind) or value == "" or not all(isinstance(part, str) for part in parts):
-            raise UsageError(f"{place(name, key)}: `{key}` must be {words}")
-    given = [key for key in ("command", "url", "file") if key in table]
-    if len(given) != 1:
+    values = checked_server("tools", name, table, _KINDS, place)
+    if len(values.keys() & {"command", "url", "file"}) != 1:
         raise UsageError(f"{place(name)}: [tools.{name}] needs one of `command`, `url` and `file`")
-    if not table.get("enabled", True):
+    if not values.pop("enabled", True):
         return None
-    values = {key: value for key, value in table.items() if key in (*given, "cwd")}
-    return ToolServer(
-        name,
-        place(name),
-        args=tuple(table.get("args", ())),
-        env=tuple(table.get("env", {}).items()),
-        headers=tuple(table.get("headers", {}).items()),
-        **values,
-    )
+    values["args"] = tuple(values.get("args", ()))
+    values |= {key: tuple(values.get(key, {}).items()) for key in ("env", "headers")}
+    return ToolServer(name, place(name), **values)

@@ -130,12 +130,15 @@ def test_the_settings_file_has_rules_and_sources(tmp_path: Path) -> None:
     [
         ("[tools]\nalow = []", "line 2: unknown key `alow` of [tools]"),
         ("[tools]\nallow = 'x'", "line 2: `allow` must be a list of rules"),
+        ("[tools.x]\nco-mand = 'y'\nco_mand = 'y'", "line 2: unknown key `co-mand` of a server"),
         ("[tools.x]\ncomand = 'y'", "line 2: unknown key `comand` of a server"),
         ("[tools.x]\ncommand = ['y']", "line 2: `command` must be the program that is the server"),
+        ("[tools.x]\ncommand = 'y'\nen-abled = true", "line 3: unknown key `en-abled` of a server"),
+        ("[remote.x]\nurl = 'y'\nkey_header = 'a'\nkey-header = 'b'", "line 4: `key-header` is set twice"),
         ("[tools.x]\ncommand = 'y'\nargs = [1]", "line 3: `args` must be a list of texts"),
         ("[tools.x]\ncommand = 'y'\nurl = 'z'", "line 1: [tools.x] needs one of `command`, `url` and `file`"),
         ("[tools.x]\nenabled = true", "line 1: [tools.x] needs one of `command`, `url` and `file`"),
-        ("[tools.'a b']\ncommand = 'y'", "the name of a server has only letters"),
+        ("[tools.'a b']\ncommand = 'y'", "line 1: a server's name has only letters, digits, `-`, `_` and `.`"),
         ("tools = 'x.json'", "`tools` can only be given on the command line"),
     ],
 )
