@@ -61,7 +61,7 @@ def bfloat16(numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
 
 def numbers_of(name: str, count: int, normal: npt.NDArray[np.float32], layers: int) -> Iterator[memoryview]:
     """The tensor's bytes, in pieces; norms are 1, what adds to the residual stream is smaller the more layers add."""
-    if "norm" in name:
+    if "norm" in name or "ln_pre" in name:
         yield memoryview(bfloat16(np.ones(count, dtype=np.float32))).cast("B")
         return
     scale = 0.02 / (2 * layers) ** 0.5 if name.endswith(("o_proj.weight", "down_proj.weight", "w2.weight")) else 0.02

@@ -17,6 +17,7 @@ from chat.hub import PREFIX, gguf_here, read_hub_name
 from chat.hub.names import CATALOGUE, DEFAULT, Official, find_official
 from chat.models import inventory
 from chat.models.projector import find_projector
+from chat.models.removal import plan_removal, remove
 from chat.models.stores import LocalFile, foreign_files, found_files, local_files
 from chat.system.table_output import print_table
 from chat.system.terminal_text import escape_line, size_text
@@ -35,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
-_COLUMNS = ("NAME", "SIZE", "TYPE", "WINDOW", "FORMAT", "WHERE")
+_COLUMNS = ("NAME", "SIZE", "TYPE", "WINDOW", "FORMAT", "WHERE", "PICTURES")
 _OFFICIAL_COLUMNS = ("NAME", "DOWNLOAD", "Q4_K_M", "MEMORY", "LICENCE", "GOOD FOR", "FITS")
 _BYTE_COUNTS = ("size", "download_bytes", "q4_bytes", "memory_bytes")
 _LONGEST_VALUE = 100  # characters, on a terminal
@@ -129,7 +130,10 @@ def rm(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
-    """Remove a model, also from the hub's cache."""
+    """Remove a model with its picture encoder, also from the hub's cache.
+
+    A picture encoder stays where another model uses it.
+    """
     environment: Environment = context.obj
     files = local_files()
     file = inventory.find_local(name, files)
@@ -141,10 +145,21 @@ def rm(
         names = " or ".join(f"`{similar}`" for similar in near)
         hint = f"did you mean {names}?" if near else "`mistral-chat models list` lists them"
         raise ModelError(f"there is no model `{name}` here", hint=hint)
-    question = f"remove {file.name} ({size_text(file.size)})?"
-    if not yes and not environment.confirm(question, "removes"):
+    removal = plan_removal(file, files)
+    encoder, users = removal.encoder, " and ".join(removal.users)
+    what = f"{file.name} ({size_text(file.size)})"
+    if encoder is not None and removal.removes_encoder:
+        what += f" and its picture encoder {encoder.name} ({size_text(encoder.size)})"
+    elif encoder is None and users:
+        what += f", without which {users} will read no pictures"
+    if not yes and not environment.confirm(f"remove {what}?", "removes"):
         return ExitCode.UNEXPECTED
-    environment.notify(f"removed {file.name} and freed {size_text(inventory.remove(file))}")
+    environment.notify(f"removed {file.name} and freed {size_text(remove(file))}")
+    if encoder is not None and removal.removes_encoder:
+        environment.notify(f"removed its picture encoder {encoder.name} and freed {size_text(remove(encoder))}")
+    elif encoder is not None:
+        use = "use" if len(removal.users) > 1 else "uses"
+        environment.notify(f"kept its picture encoder {encoder.name}, which {users} {use}, too")
     return ExitCode.DONE
 
 
@@ -249,8 +264,9 @@ def _fits(model: Official) -> str:
 def _row(model: inventory.LocalModel, environment: Environment) -> list[str]:
     size = _size(model.size, environment)
     if model.problem:
-        return [model.name, size, "unusable", "", "", model.problem]
-    return [model.name, size, model.type, str(model.window or "-"), model.prompt_format, model.where]
+        return [model.name, size, "unusable", "", "", model.problem, ""]
+    window, pictures = str(model.window or "-"), "yes" if model.mmproj else "-"
+    return [model.name, size, model.type, window, model.prompt_format, model.where, pictures]
 
 
 def _size(byte_count: int, environment: Environment) -> str:

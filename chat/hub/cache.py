@@ -108,6 +108,26 @@ class CachedRepository:
         return pointer
 
 
+@dataclass(frozen=True)
+class CachedPlace:
+    """What a path in the cache says of its file: the repository, the commit, and the name in it."""
+
+    repository: CachedRepository
+    commit: str
+    name: str
+
+
+def place_in_cache(path: Path) -> CachedPlace | None:
+    """The place of a file in the cache, by its path; None for any other file."""
+    cache = hub_cache()
+    parts = path.relative_to(cache).parts if path.is_relative_to(cache) else ()
+    match parts:
+        case (folder, "snapshots", commit, *name) if name and folder.startswith("models--") and folder.count("--") > 1:
+            repository = CachedRepository("/".join(folder.split("--", 2)[1:]))
+            return CachedPlace(repository, commit, "/".join(name))
+    return None
+
+
 def cached_gguf_files() -> Iterator[tuple[CachedRepository, str, Path]]:
     """Every GGUF in the cache: its repository, its name in it, and its path; the newest copy of each name."""
     for folder in sorted(hub_cache().glob("models--*--*")):

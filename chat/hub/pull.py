@@ -10,7 +10,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from chat.errors import DataError, FileError, ModelError
-from chat.hub.cache import CachedRepository, hub_cache
+from chat.hub.cache import CachedRepository, hub_cache, place_in_cache
 from chat.hub.download import bytes_here, fetch, is_whole
 from chat.hub.listing import Listing, RemoteFile, list_files
 from chat.hub.names import HubName, read_hub_name
@@ -134,12 +134,36 @@ def pull_gguf(asked: HubName, *, say: Say = notify) -> Path:
     """
     listing = list_files(asked.repository, asked.revision, say)
     name = choose_gguf(listing.names, asked)
-    projector = choose_projector(listing.names, name, asked.repository)
-    files = {file.name: file for file in listing.files}
-    wanted = [files[each] for each in (name, projector) if each is not None]
-    if projector is not None:
-        say(f"with {projector}, {size_text(files[projector].size)}, the model reads pictures")
-    return pull_listed(listing, wanted, asked.revision, say)[0]
+    model = next(file for file in listing.files if file.name == name)
+    projector = _projector_of(name, listing, say)
+    return pull_listed(listing, [model, *([projector] if projector else [])], asked.revision, say)[0]
+
+
+def pull_projector(model: Path, *, say: Say = notify) -> Path | None:
+    """Download the picture encoder of a GGUF that is in the hub's cache; None where its repository has none.
+
+    It is looked for in the model's commit, then in the newest one: many came later than their models.
+
+    Raises:
+        ChatError: as `pull_files`.
+    """
+    place = place_in_cache(model)
+    if place is None:
+        return None
+    for revision in (place.commit, None):
+        listing = list_files(place.repository.repository, revision, say)
+        if projector := _projector_of(place.name, listing, say):
+            return pull_listed(listing, [projector], listing.commit, say)[0]
+    return None
+
+
+def _projector_of(model: str, listing: Listing, say: Say) -> RemoteFile | None:
+    """The picture encoder that is fetched for a model of a repository, which is said; None for none."""
+    name = choose_projector(listing.names, model, listing.repository)
+    found = next((file for file in listing.files if file.name == name), None)
+    if found is not None:
+        say(f"with {found.name}, {size_text(found.size)}, the model reads pictures")
+    return found
 
 
 def _fetch_all(listing: Listing, files: Sequence[RemoteFile], cache: CachedRepository, say: Say) -> None:

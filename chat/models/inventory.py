@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat.errors import ChatError, FileError, ModelError
+from chat.errors import ChatError, ModelError
 from chat.gguf.keys import ModelKey
 from chat.guide import NAME as GUIDE
 from chat.guide import PATH as GUIDE_FILE
 from chat.hub import (
     PREFIX,
-    CachedRepository,
     HubName,
     gguf_here,
     is_repository,
     pull_gguf,
     read_hub_name,
-    remove_cached,
 )
 from chat.hub.names import DEFAULT, Official, find_official, official_names
 from chat.models import OLLAMA_PREFIX
+from chat.models.projector import find_projector
 from chat.models.stores import (
     OWN,
     SUFFIX,
@@ -41,8 +41,6 @@ from chat.models.stores import (
 from chat.system.terminal_text import size_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from chat.gguf.reader import GgufFile
 
 ADAPTER = "adapter"  # the type of a file that is no model
@@ -70,6 +68,7 @@ class LocalModel:
     architecture: str = ""
     context: int | None = None  # tokens it was trained for
     problem: str = ""
+    mmproj: str | None = None  # its picture encoder, where `listed_models` looked for one
 
     @property
     def summary(self) -> str:
@@ -124,9 +123,18 @@ def _described(file: LocalFile, _stamp: tuple[int, int]) -> LocalModel:
 
 
 def listed_models() -> list[LocalModel]:
-    """Every model that is here, those that cannot be used too; adapters only where we keep them."""
-    models = map(describe, found_files())
-    return [model for model in models if model.type != ADAPTER or model.where in OWN]
+    """Every model that is here, those that cannot be used too; only where we keep them, adapters and lone encoders."""
+    models = [model for model in map(describe, found_files()) if model.type != ADAPTER or model.where in OWN]
+    found = [None if each.problem else find_projector(Path(each.path)) for each in models]
+    models = [replace(model, mmproj=str(path)) if path else model for model, path in zip(models, found, strict=True)]
+    used = {os.path.realpath(path) for path in found if path}
+    lone = [each for each in local_files() if each.is_encoder and os.path.realpath(each.path) not in used]
+    return [*models, *(_lone_encoder(each) for each in lone)]
+
+
+def _lone_encoder(file: LocalFile) -> LocalModel:
+    problem = f"is a picture encoder that no model here uses; `mistral-chat models rm {file.name}` removes it"
+    return LocalModel(file.name, str(file.path), file.where, file.size, problem=problem)
 
 
 def usable_models(seconds: float) -> list[LocalModel]:
@@ -198,31 +206,6 @@ def _plain(value: Any) -> Any:
     return list(value) if len(value) <= _LONGEST_ARRAY else f"{len(value)} items"
 
 
-def remove(file: LocalFile) -> int:
-    """Remove a file, in the hub's cache its bytes too; of a split model all parts, the first one last.
-
-    Returns:
-        The bytes that were freed.
-
-    Raises:
-        FileError: it cannot be removed.
-    """
-    paths = (*reversed(file.further_parts), file.path)
-    if file.repository:
-        repository, folder = CachedRepository(file.repository), PurePosixPath(file.repository_file).parent
-        return sum(remove_cached(repository, str(folder / path.name)) for path in paths)
-    return sum(map(_remove_file, paths))
-
-
-def _remove_file(path: Path) -> int:
-    try:
-        size = 0 if path.is_symlink() else path.stat().st_size
-        path.unlink()
-    except OSError as error:
-        raise FileError(f"{path}: cannot be removed: {error.strerror}") from error
-    return size
-
-
 def find_model(name: str, *, is_folder: bool) -> Path:
     """The file that `name` means, downloaded where it names one on the hub that is not here.
 
@@ -239,13 +222,14 @@ def find_model(name: str, *, is_folder: bool) -> Path:
     if name.startswith(OLLAMA_PREFIX):
         return _in_ollama(name).path
     files = local_files()
+    models = [file for file in files if file.is_model]
     official = find_official(name)
-    found = find_local(name, files) or _pulled(official, files) or _beginning(name, files)
+    found = find_local(name, files) or _pulled(official, models) or _beginning(name, models)
     if found is None and not official:  # a name of the catalogue never means another program's file
         found = _foreign(name, foreign_files())
     if found is not None:
         return found.path
-    raise _unknown(name, is_folder=is_folder, files=files)
+    raise _unknown(name, is_folder=is_folder, files=models)
 
 
 def only_model() -> Path:
@@ -254,7 +238,7 @@ def only_model() -> Path:
     Raises:
         ModelError: there are several, or nothing at all; the hint says what to do.
     """
-    ours = pulled_files()
+    ours = [file for file in pulled_files() if file.is_model]
     if len(ours) == 1:
         return ours[0].path
     if not ours and GUIDE_FILE.exists():

@@ -6,11 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from chat.errors import ChatError
-from chat.gguf.keys import MistralChatKey
+from chat.gguf.keys import MistralChatKey, TokenizerKey
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_pictures import check_fits, check_picture_encoder
+from chat.prompts.segments import PICTURE
+from chat.system.environment import notify
+from chat.system.network import require_network
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from chat.gguf.reader import GgufFile
@@ -22,7 +26,7 @@ _GENERIC = re.compile(r"(?:^|[-_.])(?:mmproj|model|gguf|ggml|f16|bf16|f32|fp16|f
 
 
 def find_projector(model: Path) -> Path | None:
-    """The picture encoder beside a model, or in Ollama's manifest of it; None where none fits.
+    """The picture encoder beside a model, in its repository, or in Ollama's manifest of it; None where none fits.
 
     One with the hash that the model's file notes is taken first; then one named after the model; then one that is named
     after no model. One whose embeddings have another size is never taken.
@@ -31,6 +35,8 @@ def find_projector(model: Path) -> Path | None:
         model: its file.
     """
     found = [path for path in _beside(model) if path != model]
+    if not found and "snapshots" in model.parts:
+        found = _in_repository(model)
     if not found and model.parent.name == "blobs":
         from chat.models.stores import ollama_projectors
 
@@ -55,8 +61,47 @@ def find_projector(model: Path) -> Path | None:
     return None
 
 
+def fetch_projector(model: Path, say: Callable[[str], None] = notify) -> Path | None:
+    """Download the picture encoder of a model in the hub's cache that was downloaded without it.
+
+    The hub is asked only for a model whose vocabulary has pictures, and that is in the hub's cache.
+
+    Args:
+        model: its file.
+        say: gets sentences for the user.
+
+    Returns:
+        None where the model is of another place, or its repository has none.
+
+    Raises:
+        ChatError: offline, no network, no room on the disk; see `chat.hub.pull_files`.
+    """
+    from chat.hub import place_in_cache, pull_projector
+
+    place = place_in_cache(model)
+    if place is None or not _knows_pictures(model):
+        return None
+    require_network(f"asking the hub whether {place.repository.repository} has a picture encoder")
+    return pull_projector(model, say=say)
+
+
+def _knows_pictures(model: Path) -> bool:
+    try:
+        return PICTURE.piece in read_gguf(model).metadata.get(TokenizerKey.TOKENS, ())
+    except ChatError:
+        return False  # the engine says why
+
+
 def _beside(model: Path) -> list[Path]:
     return [path for path in _gguf_files(model) if MARK in path.name.lower()]
+
+
+def _in_repository(model: Path) -> list[Path]:
+    """The picture encoders in other folders and commits of a model's repository, which is in the hub's cache."""
+    from chat.hub import place_in_cache
+
+    place = place_in_cache(model)
+    return [path for path in place.repository.gguf_files().values() if MARK in path.name.lower()] if place else []
 
 
 def _models_beside(model: Path) -> list[Path]:

@@ -53,6 +53,16 @@ class LocalFile:
     further_parts: tuple[Path, ...] = ()  # of a split model
 
     @property
+    def is_model(self) -> bool:
+        """Whether it is a model by its name: picture encoders and importance matrices only go with one."""
+        return not any(mark in self.path.name.lower() for mark in NO_MODEL)
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether it is a picture encoder, by its name."""
+        return NO_MODEL[0] in self.path.name.lower()
+
+    @property
     def size(self) -> int:
         """The bytes of all its parts; 0 for what is gone."""
         return sum(_size(path) for path in (self.path, *self.further_parts))
@@ -85,7 +95,7 @@ def found_files() -> tuple[LocalFile, ...]:
     unique = []
     for file in (*own, *foreign_files()):
         real = os.path.realpath(file.path)
-        if real not in seen and not any(mark in file.path.name.lower() for mark in NO_MODEL):
+        if real not in seen and file.is_model:
             seen.add(real)
             unique.append(file)
     return tuple(unique)

@@ -54,9 +54,9 @@ def test_a_pipe_gets_one_line_of_tabs_for_each_model(command: Command, pulled: P
     command("models", "pull", f"hf:{HUB_NAME}")
     assert command("models", "list") == Said(
         0,
-        "broken\t6\tunusable\t\t\tis not a GGUF file but a web page\n"
-        f"mine-Q4_K_M\t{size}\tQ4_K_M\t-\tv3\tmodels\n"
-        f"hf:{HUB_NAME}:Q4_K_M\t{size}\tQ4_K_M\t-\tv3\thub cache\n",
+        "broken\t6\tunusable\t\t\tis not a GGUF file but a web page\t\n"
+        f"mine-Q4_K_M\t{size}\tQ4_K_M\t-\tv3\tmodels\t-\n"
+        f"hf:{HUB_NAME}:Q4_K_M\t{size}\tQ4_K_M\t-\tv3\thub cache\t-\n",
         "",
     )
 
@@ -65,7 +65,8 @@ def test_a_terminal_gets_columns(pulled: Put) -> None:
     pulled("mine-Q4_K_M")
     assert on_terminal("models", "list") == (
         0,
-        "NAME         SIZE  TYPE    WINDOW  FORMAT  WHERE\nmine-Q4_K_M  1 MB  Q4_K_M  -       v3      models\n",
+        "NAME         SIZE  TYPE    WINDOW  FORMAT  WHERE   PICTURES\n"
+        "mine-Q4_K_M  1 MB  Q4_K_M  -       v3      models  -\n",
     )
 
 
@@ -92,6 +93,7 @@ def test_json_lists_every_fact(command: Command, pulled: Put) -> None:
             "architecture": "llama",
             "context": 32768,
             "problem": "",
+            "mmproj": None,
         }
     ]
 
@@ -114,7 +116,7 @@ def test_a_model_of_another_program_is_listed_shown_and_never_removed(
     path = tmp_path / "here.gguf"
     path.write_bytes(gguf.read_bytes())
     size = path.stat().st_size
-    assert command("models", "list").out == f"here.gguf\t{size}\tQ4_K_M\t-\tv3\tcurrent folder\n"
+    assert command("models", "list").out == f"here.gguf\t{size}\tQ4_K_M\t-\tv3\tcurrent folder\t-\n"
     assert command("models", "show", "here.gguf").out.splitlines()[0] == "name           here.gguf"
     assert command("models", "rm", "here", "-y") == Said(
         3,
