@@ -164,6 +164,7 @@ class ConversionDraft:
     notes: tuple[str, ...] = ()  # sentences for the user, before the file is written
     fit: FitDetails | None = None
     projector: ConversionDraft | None = None  # the file beside it that turns pictures into what the model reads
+    model_keys: tuple[KeyValue, ...] = ()  # of an mmproj file's model
 
     @cached_property
     def header(self) -> bytes:

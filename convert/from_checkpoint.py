@@ -68,10 +68,11 @@ class CheckpointModel:
         origin = self._origin
         path = output or Path(f"{origin.short_name}-{plan.type_name}.gguf")
         beside = path_beside(path, plan.type_name, self._projector_type)
+        own_keys = make_keys(self.target, self._vocabulary, types.recipe, origin)
         return ConversionDraft(
             path=path,
             keys=(
-                *make_keys(self.target, self._vocabulary, types.recipe, origin),
+                *own_keys,
                 *(self.projector.notes(beside) if self.projector else ()),
                 *types.keys(),
             ),
@@ -89,7 +90,7 @@ class CheckpointModel:
                 filled_in=self.sizes.filled_in,
             ),
             warnings=(*self._warnings_before, *types.warnings(plan), *self._warnings_after),
-            projector=self.projector.draft(self._projector_type, beside) if self.projector else None,
+            projector=self.projector.draft(self._projector_type, beside, own_keys) if self.projector else None,
         )
 
 
@@ -162,7 +163,8 @@ def draft_projector(options: ConversionOptions) -> ConversionDraft:
         )
     kind = read_type(options.projector_type)
     name = short_name(model.projector.name)
-    return model.projector.draft(kind, options.file or Path(f"mmproj-{name}-{kind}.gguf"))
+    path = options.file or Path(f"mmproj-{name}-{kind}.gguf")
+    return model.projector.draft(kind, path, model.draft(None, None).keys)
 
 
 def _as_base_model(vocabulary: GgufVocabulary, name: str) -> GgufVocabulary:

@@ -12,12 +12,13 @@ from convert.calibration import make_matrix, plan_calibration
 from convert.drafting import make_drafts
 from convert.output import gguf_writer
 from convert.output.tensor_writer import NewFile, usable_cpus, write_tensors
-from convert.output.verify import try_out, verify
+from convert.output.verify import try_out, try_out_encoder, verify
 from convert.projector import files_to_write, kept_report
 from convert.quantize.kernels import load_library, slow_types
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from convert.draft import ConversionDraft, ConversionOptions, ConversionReport
 
@@ -95,7 +96,7 @@ def _write(
                 for each, written in zip(new, checksums, strict=True):
                     verify(each.file.path, each.jobs, written, bar)
                 bar.describe("trying it out")
-                untried = [try_out(file.path) for file in files]
+                untried = [_tried(draft, file.path) for draft, file in zip(drafts, files, strict=True)]
             seconds["verify"] = time.monotonic() - started - seconds["write"]
     seconds["total"] = time.monotonic() - started
     rounded = {part: round(value, 3) for part, value in seconds.items()}
@@ -107,6 +108,10 @@ def _write(
         return tuple(reports)
     beside = reports.pop() if reports[len(models) :] else kept_report(models[0].projector)
     return tuple(replace(report, projector=beside) for report in reports)
+
+
+def _tried(draft: ConversionDraft, path: Path) -> str | None:
+    return try_out_encoder(path, draft.model_keys) if draft.model_keys else try_out(path)
 
 
 def _report(

@@ -59,12 +59,13 @@ class Projector:
     sha256: str
     warnings: tuple[str, ...] = ()
 
-    def draft(self, type_name: str, path: Path) -> ConversionDraft:
+    def draft(self, type_name: str, path: Path, model_keys: Sequence[KeyValue]) -> ConversionDraft:
         """Decide the whole mmproj file.
 
         Args:
             type_name: of its matrices, one of `TYPES`.
             path: of the file.
+            model_keys: of the model that it belongs to.
         """
         chosen = [(each.name, each.shape, _type_of(each.name, each.shape, type_name)) for each in self.tensors]
         plan = place_tensors(type_name, chosen)
@@ -84,6 +85,7 @@ class Projector:
                 sha256=self.sha256,
             ),
             warnings=self.warnings,
+            model_keys=tuple(model_keys),
         )
 
     def notes(self, path: Path) -> tuple[KeyValue, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -17,13 +19,14 @@ from chat.errors import ChatError, DataError, FileError, MemoryLimitError
 from chat.gguf.keys import PICTURE_ARCHITECTURE, ModelKey
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
+from chat.gguf.writer import encode_header
 from convert.output.tensor_writer import Checksum, Job, checksum_of, usable_cpus
 from convert.quantize.kernels import library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from chat.gguf.writer import KeyValue
     from chat.system.progress import Progress
     from convert.checkpoint.rows import Floats
     from convert.quantize.recipes import PlannedTensor
@@ -47,6 +50,7 @@ ERROR_BOUNDS = {
     "IQ4_XS": 0.3,
 }
 TRIAL_CONTEXT = 16  # tokens
+ENCODER_TRIAL = "chat.worker.encoder_trial"
 NEGLIGIBLE = 1e-4  # rows whose largest number is smaller may vanish in float16 scales
 
 
@@ -95,7 +99,7 @@ def try_out(path: Path) -> str | None:
     from chat.worker.client import LocalBackend
 
     written = read_gguf(path)
-    if written.is_adapter or written.architecture == PICTURE_ARCHITECTURE:
+    if written.is_adapter:
         return None  # it runs only beside its model; the readers have checked it
     context = min(TRIAL_CONTEXT, written.key(ModelKey.CONTEXT_LENGTH))
     window = "auto" if written.window else "off"  # so that a noted window does not limit the context
@@ -104,16 +108,53 @@ def try_out(path: Path) -> str | None:
     try:
         for _ in engine.reply(Request(Prompt(text="Hello"), Sampling(temperature=0.0), max_tokens=1)):
             pass
-    except MemoryLimitError as error:
-        return f"the file was not tried here: {error.message.replace(str(path), 'it')}"
     except ChatError as error:
-        reason = error.message.replace(str(path), "it")
-        raise DataError(
-            f"the file was written, but cannot be run: {reason}", hint="it was removed; `--no-verify` keeps it"
-        ) from error
+        return _untried(path, error)
     finally:
         engine.close()
     return None
+
+
+def try_out_encoder(path: Path, model_keys: Sequence[KeyValue]) -> str | None:
+    """Load a written picture encoder in a child process, with the header of its model, and encode a small picture.
+
+    Args:
+        path: of the mmproj file.
+        model_keys: of its model.
+
+    Returns:
+        A warning where this machine lacks the memory, else None.
+
+    Raises:
+        DataError: pictures cannot be read with it.
+    """
+    from chat.worker.task import run_isolated_task
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.gguf"
+        try:
+            model.write_bytes(encode_header(model_keys, ()))
+            for _ in run_isolated_task(ENCODER_TRIAL, {"mmproj": str(path), "model": str(model)}):
+                pass
+        except OSError as error:
+            raise FileError(f"{model}: cannot be written: {error.strerror}") from error
+        except ChatError as error:
+            return _untried(path, error)
+    return None
+
+
+def _untried(path: Path, error: ChatError) -> str:
+    """The warning of a file that this machine lacks the memory to run.
+
+    Raises:
+        DataError: it cannot be run for another reason.
+    """
+    reason = error.message.replace(str(path), "it")
+    if isinstance(error, MemoryLimitError):
+        return f"the file was not tried here: {reason}"
+    raise DataError(
+        f"the file was written, but cannot be run: {reason}", hint="it was removed; `--no-verify` keeps it"
+    ) from error
 
 
 def _compare_tensors(path: Path, planned: Sequence[PlannedTensor]) -> dict[str, int]:

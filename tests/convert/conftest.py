@@ -10,6 +10,7 @@ def untried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Write files without trying them out, but in tests marked `usefixtures("tried_out")`."""
     if "tried_out" not in request.fixturenames:
         monkeypatch.setattr("convert.pipeline.try_out", lambda _path: None)
+        monkeypatch.setattr("convert.pipeline.try_out_encoder", lambda _path, _keys: None)
 
 
 @pytest.fixture

@@ -451,3 +451,17 @@ def test_an_encoder_of_another_family_is_left_out_with_a_word(tmp_path: Path) ->
     report = made_of(folder)
     assert report.projector is None
     assert report.warnings == ("the model can see, but this file cannot: its 33 tensors for images are left out",)
+
+
+@pytest.mark.usefixtures("tried_out")
+@pytest.mark.parametrize("only", [True, False])
+def test_an_encoder_that_computes_no_numbers_gets_no_name(only: bool, tmp_path: Path) -> None:
+    """Its weights are finite, and all that was compared; the first picture of a user failed."""
+    folder = make_seeing(tmp_path / "small3")
+    weights = read_safetensors(folder / "model.safetensors")
+    large = {name: np.full_like(each, 0x7F00) for name, each in weights.items() if ".linear_" in name}  # 1.7e38
+    write_safetensors(folder / "model.safetensors", {**weights, **large})
+    choice: dict[str, Any] = {"type": None, "projector": "only"} if only else {}
+    with pytest.raises(DataError, match=r"cannot be run: the picture encoder computed NaN or infinity instead of num"):
+        made_of(folder, projector_type="F32", **choice)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small3"]
