@@ -6,12 +6,13 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 from chat.app import request_builder
 from chat.core.request import EngineOptions
 from chat.errors import ContextError, FileError
 from chat.guide import PATH as GUIDE_FILE
+from chat.models.projector import fetch_projector
 from chat.models.resolve import resolve
 from chat.system.interrupts import signal_handlers
 
@@ -31,24 +32,27 @@ LONGEST_FOR_GUIDE = 100_000  # bytes; its context is far smaller, and finding to
 
 @contextmanager
 def open_backend(
-    settings: Settings, *, keeps_states: bool = False, prompt: Prompt | None = None
+    settings: Settings, *, keeps_states: bool = False, prompt: Prompt | None = None, has_pictures: bool = False
 ) -> Iterator[ChatBackend]:
     """Start the backend for one-shot answers. It loads in the background and is closed at the end.
 
     Args:
         keeps_states: save the engine's state for the session or the file that the prompt belongs to.
         prompt: the only prompt, if it is known: the engine repacks the weights for a long one.
+        has_pictures: whether other prompts have pictures, so that a picture encoder is needed.
 
     Raises:
         UsageError: options contradict each other.
         ModelError: the model is missing.
+        FileError: the model's picture encoder cannot be downloaded.
     """
     if settings.remote:
         from chat.app.remotes import remote_options
 
         backend = _remote(remote_options(settings))
     else:
-        backend = _local(settings, prompt, keeps_states=keeps_states)
+        has_pictures = has_pictures or bool(prompt and prompt.pictures)
+        backend = _local(settings, prompt, keeps_states=keeps_states, has_pictures=has_pictures)
     try:
         yield backend
     finally:
@@ -73,6 +77,11 @@ def answers_as_guide(settings: Settings) -> bool:
     return settings.model is None and not settings.remote and resolve(None) == GUIDE_FILE
 
 
+def lacks_encoder(options: BackendOptions, settings: Settings) -> TypeGuard[EngineOptions]:
+    """Whether no picture encoder was found for a local model, and none was refused."""
+    return isinstance(options, EngineOptions) and options.mmproj is None and settings.mmproj == "auto"
+
+
 def state_folder_of(settings: Settings) -> Path | None:
     """The folder for saved states; None where nothing may be stored or there is no home folder."""
     from chat.system.paths import state_folder
@@ -85,14 +94,16 @@ def state_folder_of(settings: Settings) -> Path | None:
         return None
 
 
-def _local(settings: Settings, prompt: Prompt | None, *, keeps_states: bool) -> ChatBackend:
+def _local(settings: Settings, prompt: Prompt | None, *, keeps_states: bool, has_pictures: bool) -> ChatBackend:
     from chat.worker.client import LocalBackend
     from chat.worker.process import STDERR
 
     folder = state_folder_of(settings) if keeps_states else None
-    if prompt is not None and not prompt.pictures and settings.mmproj == "auto":
+    if prompt is not None and not has_pictures and settings.mmproj == "auto":
         settings = replace(settings, mmproj="off")  # it is not looked for, and needs no memory
     options = request_builder.engine_options(settings, resolve(settings.model), session=False, state_folder=folder)
+    if has_pictures and lacks_encoder(options, settings) and (encoder := fetch_projector(Path(options.model_path))):
+        options = replace(options, mmproj=str(encoder))
     if prompt is not None and options.model_path == str(GUIDE_FILE) and prompt.length > LONGEST_FOR_GUIDE:
         raise ContextError(
             f"the prompt has {prompt.length:,} bytes, and the guide takes short questions only",

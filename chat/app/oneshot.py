@@ -108,12 +108,14 @@ def _answer_in_session(words: Sequence[str], resolved: ResolvedSettings, output:
         for warning in (*question.warnings, *(notice.text for notice in session.store.take_notices())):
             output.note(warning)
         messages = _new_messages(words, question, settings, session.conversation)
+        asked = reduce(Conversation.add, messages, session.conversation)
+        has_pictures = any(message.pictures for message in asked.messages())
         with (
             open_tools(settings, output) as (tools, loop),
-            open_backend(settings, keeps_states=True) as backend,
+            open_backend(settings, keeps_states=True, has_pictures=has_pictures) as backend,
         ):
             if settings.dry_run:
-                prompt = Prompt.of_conversation(reduce(Conversation.add, messages, session.conversation))
+                prompt = Prompt.of_conversation(asked)
                 return _answer(
                     backend, request_builder.build_request(prompt, settings, tools=tools), output, None, None
                 )

@@ -66,7 +66,12 @@ def answer_batch(words: Sequence[str], resolved: ResolvedSettings, environment: 
     output.note_unnamed_model(resolved)
     for warning in complete.warnings:
         output.note(warning)
-    with closing(complete), open_tools(settings, output) as (tools, loop), open_backend(settings) as backend:
+    has_pictures = bool(complete.pictures)
+    with (
+        closing(complete),
+        open_tools(settings, output) as (tools, loop),
+        open_backend(settings, has_pictures=has_pictures) as backend,
+    ):
         offered = (lambda: tools) if loop is None else loop.toolbox.schemas
         reader = RecordReader(settings, complete, complete.pictures, offered)
         if settings.dry_run:

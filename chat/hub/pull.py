@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chat.errors import DataError, FileError, ModelError
@@ -142,7 +143,7 @@ def pull_gguf(asked: HubName, *, say: Say = notify) -> Path:
 def pull_projector(model: Path, *, say: Say = notify) -> Path | None:
     """Download the picture encoder of a GGUF that is in the hub's cache; None where its repository has none.
 
-    It is looked for in the model's commit, then in the newest one: many came later than their models.
+    It is looked for in the model's commit, if the hub still has it, then in the newest one: many came later.
 
     Raises:
         ChatError: as `pull_files`.
@@ -150,11 +151,16 @@ def pull_projector(model: Path, *, say: Say = notify) -> Path | None:
     place = place_in_cache(model)
     if place is None:
         return None
-    for revision in (place.commit, None):
-        listing = list_files(place.repository.repository, revision, say)
-        if projector := _projector_of(place.name, listing, say):
-            return pull_listed(listing, [projector], listing.commit, say)[0]
-    return None
+    repository = place.repository.repository
+    with suppress(ModelError):
+        if path := _pulled_projector(place.name, list_files(repository, place.commit, say), say):
+            return path
+    return _pulled_projector(place.name, list_files(repository, None, say), say)
+
+
+def _pulled_projector(model: str, listing: Listing, say: Say) -> Path | None:
+    projector = _projector_of(model, listing, say)
+    return pull_listed(listing, [projector], listing.commit, say)[0] if projector else None
 
 
 def _projector_of(model: str, listing: Listing, say: Say) -> RemoteFile | None:

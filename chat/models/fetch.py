@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chat.errors import ModelError
+from chat.errors import FileError, ModelError
 from chat.hub import (
     PREFIX,
     CachedRepository,
@@ -18,6 +18,7 @@ from chat.hub import (
     require_room,
 )
 from chat.hub.names import DEFAULT, Official, find_official, near_names
+from chat.models.projector import fetch_projector, find_projector
 from chat.system.environment import notify
 from chat.system.paths import models_folder, require_private_folder
 from chat.system.terminal_text import size_text
@@ -51,9 +52,15 @@ def pull(name: str, convert: Convert, *, discard: bool = False, say: Callable[[s
         )
     asked = read_hub_name(name)
     here = gguf_here(asked)
-    if here is not None:
-        say(f"{asked} is already here")
-    return here or pull_gguf(asked, say=say)
+    if here is None:
+        return pull_gguf(asked, say=say)
+    say(f"{asked} is already here")
+    if find_projector(here) is None:
+        try:
+            fetch_projector(here, say)
+        except FileError as error:  # without a network the model can be used
+            say(f"warning: its picture encoder was not looked for: {error.message}")
+    return here
 
 
 def _pull_official(official: Official, convert: Convert, *, discard: bool, say: Callable[[str], None]) -> Path:

@@ -51,7 +51,10 @@ class _Bos(tuple[int, ...]):
     __slots__ = ()
 
 
-NO_PICTURES = "a model that sees comes with an mmproj GGUF: keep it in the model's folder, or name it with `--mmproj`"
+NO_PICTURES = (
+    "a model that sees comes with an mmproj GGUF: keep it in the model's folder, or name it with `--mmproj`; "
+    "`mistral-chat models pull hf:OWNER/NAME` fetches it from the hub"
+)
 _OWN_TEXT: Sequence[int] = range(0)  # no ids; compared by identity
 
 

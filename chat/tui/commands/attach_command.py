@@ -8,14 +8,17 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat.app.backends import lacks_encoder
 from chat.core.conversation import Message
 from chat.documents.document import pictures_of, texts_of
 from chat.documents.open_document import open_document
 from chat.documents.pictures import picture_size
 from chat.errors import FileError, UsageError
+from chat.models.projector import fetch_projector
 from chat.rendering.styled_text import plain
 from chat.system.paths import expand_path
 from chat.system.terminal_text import counted, escape_line, size_text
+from chat.tui.commands.option_changes import load_again
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,13 +74,18 @@ def attach_dropped(state: SessionState, paths: Sequence[str]) -> None:
 def check_pictures(state: SessionState, documents: Sequence[Document]) -> None:
     """Wait for the model where there are pictures, and refuse those that it cannot read.
 
+    A model in the hub's cache that came without its picture encoder gets it, and is loaded again.
+
     Raises:
-        ChatError: the model reads only text, or a picture is damaged.
+        ChatError: the model reads only text, a picture is damaged, or the encoder cannot be downloaded.
         Terminated: a signal ends the program.
         KeyboardInterrupt: Ctrl+C stopped the wait.
     """
     if pictures := pictures_of(documents):
         state.wait_for_load()
+        options = state.backend.options
+        if lacks_encoder(options, state.settings) and fetch_projector(Path(options.model_path)):
+            load_again(state, state.settings)
         state.backend.check_pictures(pictures)
 
 

@@ -62,7 +62,7 @@ def change_options(state: SessionState, values: dict[str, Any], origin: str) -> 
     before, after = state.settings, replace(state.settings, **changed)
     functions = prepared_change(state, after, changed)
     if is_reloaded:
-        _reload(state, after)
+        load_again(state, after)
     state.change_settings(origin, **values)
     if functions is not None:
         put_in_force(state, functions, before)
@@ -158,8 +158,8 @@ def _origin_text(state: SessionState, spec: OptionSpec) -> str:
     return origin
 
 
-def _reload(state: SessionState, settings: Settings) -> None:
-    """Load the model that these settings name, and wait for it.
+def load_again(state: SessionState, settings: Settings) -> None:
+    """Load the model that these settings name, with what is there now, and wait for it.
 
     Raises:
         ChatError: it cannot be used, or Ctrl+C stopped the wait; the earlier model is loaded again.
