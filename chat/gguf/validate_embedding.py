@@ -71,7 +71,8 @@ def _bert_tensors(file: GgufFile, width: int, rows: int) -> Iterator[RequiredTen
     types = file.metadata[TokenizerKey.TOKEN_TYPE_COUNT]
     yield matrix("token_embd", width, file.vocabulary_size)
     yield matrix("position_embd", width, file.key(ModelKey.CONTEXT_LENGTH))
-    yield matrix("token_types", width, types, required=False)
+    # added as it is, without a row being looked up: ggml adds float32 only, and aborts
+    yield RequiredTensor("token_types.weight", (width, types), PLAIN, required=False)
     yield from _norm("token_embd_norm", width)
     for name in ("cls", "cls.output"):  # of a classifier, which is not used
         for part in ("weight", "bias"):

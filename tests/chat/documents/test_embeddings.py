@@ -58,7 +58,9 @@ def tensors() -> dict[str, Floats]:
     return found
 
 
-def write_model(path: Path, *, pooling: int | None = 1, architecture: str = "bert", separator: int = 3) -> Path:
+def write_model(
+    path: Path, *, pooling: int | None = 1, architecture: str = "bert", separator: int = 3, types: type = np.float32
+) -> Path:
     writer = GGUFWriter(path, architecture)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
@@ -78,7 +80,9 @@ def write_model(path: Path, *, pooling: int | None = 1, architecture: str = "ber
     writer.add_sep_token_id(separator)
     writer.add_unk_token_id(1)
     writer.add_pad_token_id(0)
-    return write_out(writer, tensors(), path)
+    held = tensors()
+    held["token_types.weight"] = held["token_types.weight"].astype(types)
+    return write_out(writer, held, path)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +166,8 @@ def test_another_file_is_refused_in_one_sentence(tmp_path: Path, tiny_model: Pat
     assert unclear == "does not say how the vectors of tokens become one of a text"
     wrong = problem(write_model(tmp_path / "s.gguf", separator=99))
     assert wrong == "key 'tokenizer.ggml.seperator_token_id' is 99, but the vocabulary has 13 pieces"
+    half = problem(write_model(tmp_path / "h.gguf", types=np.float16))  # on which ggml would abort
+    assert half == "tensor 'token_types.weight' is F16, but must be F32"
     with pytest.raises(ChatError, match="is an embedding model, not a model that answers"):
         check_model(read_gguf(write_model(tmp_path / "e.gguf")))
 
