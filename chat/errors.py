@@ -24,7 +24,7 @@ _NUMBER = r"\[(?:Errno|WinError|SSL)[^\]]*\] ?| \(_ssl\.c:\d+\)"  # not compiled
 # What the system, libraries and the loader say; without a right to run files the loader says the same and why
 NO_MEMORY = (
     r"(?i)cannot allocate memory|unable to allocate|bad_alloc|cannot map zero-fill|mem_buffer != NULL"
-    r"|failed to map segment from shared object(?!: operation not permitted)"
+    r"|failed to map segment from shared object(?!: operation not permitted)|memory allocation of \d+ bytes failed"
 )
 # Of Python's own threads, those of OpenMP and those of C++
 NO_THREADS = r"can't start new thread|Thread creation failed|Resource temporarily unavailable"

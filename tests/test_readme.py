@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from chat.core.document_kinds import DOCUMENTS
 from chat.errors import ExitCode
 from chat.hub.names import CATALOGUE
 from chat.tui.commands.table import COMMANDS as SLASH_COMMANDS
@@ -109,6 +110,10 @@ def anchors_of(page: str) -> set[str]:
     return {
         named or re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", words).strip().lower()) for words, named in headings
     }
+
+
+def test_the_page_of_documents_names_each_kind_that_is_read() -> None:
+    assert f"{DOCUMENTS}." in " ".join((FOLDER / "how-to" / "documents.md").read_text("utf-8").split())
 
 
 def test_the_site_lists_each_page_once() -> None:

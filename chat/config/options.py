@@ -7,6 +7,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from chat.core.document_kinds import DOCUMENTS
+
 if TYPE_CHECKING:
     from chat.config.remotes import Remote
     from chat.config.tool_table import ToolTable
@@ -110,8 +112,8 @@ class Settings:
     )  # fmt: skip
     file: tuple[str, ...] = _option(
         (), "-f", "--file", group=Group.PROMPT, metavar="FILE", persistent=False,
-        help="Attach a text, a picture, a document (PDF, DOCX, EPUB, HTML, e-mail, notebook), a folder, an https:// "
-        "page or the output of a '!command'; may be given several times; - is stdin.",
+        help=f"Attach a text, a picture, a document ({DOCUMENTS}), a folder, an https:// page or the output of a "
+        "'!command'; may be given several times; - is stdin.",
     )  # fmt: skip
     find: bool = _option(
         False, "--find", group=Group.PROMPT, persistent=False, live=True, needs=("file",),

@@ -15,6 +15,7 @@ from pathlib import Path
 from stat import S_IMODE
 from typing import TYPE_CHECKING, Literal
 
+from chat.core.document_kinds import EXTRA_READS
 from chat.errors import ChatError, reason_text
 from chat.system.network import is_offline
 from chat.system.paths import cache_folder, config_folder, data_folder
@@ -36,7 +37,7 @@ FOLDERS: dict[str, Callable[[], Path]] = {
 }
 # what `pip install 'mistral-chat[EXTRA]'` adds, and the modules by which it is recognized
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "documents": ("`-f` reads PDF, DOCX, EPUB, HTML and e-mail", ("pypdfium2", "mammoth", "markdownify")),
+    "documents": (EXTRA_READS, ("pypdfium2", "mammoth", "markdownify", "python_calamine", "striprtf")),
     "tools": ("MCP servers", ("mcp",)),
     "keyring": ("keys in the keyring of the system", ("keyring",)),
     **({"offline": ("a second lock for `--offline`", ("pyseccomp",))} if sys.platform == "linux" else {}),

@@ -1,36 +1,41 @@
-"""The text of documents that are zip archives: DOCX (ECMA-376) and EPUB 2 and 3 (W3C)."""
+"""The text of documents that are zip archives: by what each holds, the reader of its kind."""
 
 from __future__ import annotations
 
-import posixpath
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from chat.documents.document import Place
+from chat.documents.book import CONTAINER, EPUB, read_epub
 from chat.documents.markup import markdown_of
+from chat.documents.open_document_format import is_locked, read_open_document
+from chat.documents.placed_text import PlacedText
+from chat.documents.slides import PRESENTATION, read_slides
+from chat.documents.spreadsheets import cells_without_value, read_spreadsheet
 from chat.errors import DataError
+from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 MOST_BYTES = 256 << 20  # unpacked, of all parts together
 MOST_PARTS = 10_000
+_UNPACK = "unpack it and attach the files in it"
 _OTHERS = {
-    "xl/workbook.xml": ("an Excel workbook", "save it as CSV"),
-    "ppt/presentation.xml": ("a PowerPoint presentation", "save it as PDF"),
     "AndroidManifest.xml": ("an Android program", None),
     "META-INF/MANIFEST.MF": ("a Java archive", None),
 }
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
+_OPEN_SPREADSHEET = f"{_OPEN_DOCUMENT}spreadsheet"
+_DAMAGES = (zipfile.BadZipFile, zipfile.LargeZipFile, KeyError, NotImplementedError, RuntimeError, EOFError)
 
 
-def read_archive(path: Path, name: str) -> tuple[str, list[Place], list[str]]:
-    """The text of a Word document or an EPUB, as Markdown, with the places of chapters, and warnings.
+def read_archive(path: Path, name: str) -> PlacedText:
+    """The text of a document as Markdown, with the places of its chapters, slides or rows.
 
     Raises:
-        DataError: it is another kind of archive, damaged, or too large when it is unpacked.
+        DataError: it is another kind of archive, locked, damaged, or too large when it is unpacked.
         ImportError: the libraries are not installed.
     """
     try:
@@ -39,58 +44,59 @@ def read_archive(path: Path, name: str) -> tuple[str, list[Place], list[str]]:
             unpacked = sum(part.file_size for part in archive.infolist())
             if unpacked > MOST_BYTES or len(parts) > MOST_PARTS:
                 raise DataError(f"{name}: is larger than the limit of {MOST_BYTES >> 20} MiB when it is unpacked")
-            if "word/document.xml" in parts:
-                return _read_docx(path, name)
             kind = archive.read("mimetype")[:100].decode("ascii", "replace").strip() if "mimetype" in parts else ""
-            if kind == "application/epub+zip" or "META-INF/container.xml" in parts:
-                return _read_epub(archive, name)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, KeyError, NotImplementedError, RuntimeError, EOFError) as error:
+            if kind.startswith(_OPEN_DOCUMENT) and is_locked(archive):
+                raise DataError(f"{name}: is locked by a password", hint="save it without one")
+            for mark, read in _READERS:
+                if mark in parts or kind.startswith(mark):
+                    return read(archive, name)
+    except RecursionError:
+        raise
+    except _DAMAGES as error:
         raise DataError(f"{name}: is a damaged or locked document, which cannot be read") from error
     except ElementTree.ParseError as error:
         raise DataError(f"{name}: is a damaged document: its XML cannot be read") from error
-    if kind.startswith(_OPEN_DOCUMENT):
-        raise DataError(f"{name}: is an OpenDocument file", hint="save it as DOCX or PDF")
     what, hint = next((_OTHERS[part] for part in _OTHERS if part in parts), ("a zip archive", None))
-    raise DataError(f"{name}: is {what}, not text", hint=hint or "unpack it and attach the files in it")
+    raise DataError(f"{name}: is {what}, not text", hint=hint or _UNPACK)
 
 
-def _read_docx(path: Path, name: str) -> tuple[str, list[Place], list[str]]:
+def _path(archive: zipfile.ZipFile) -> Path:
+    """Where the archive lies."""
+    return Path(archive.filename or "")
+
+
+def _read_docx(archive: zipfile.ZipFile, name: str) -> PlacedText:
     import mammoth
 
-    with path.open("rb") as file:
+    with _path(archive).open("rb") as file:
         result = mammoth.convert_to_html(file, convert_image=mammoth.images.img_element(lambda _image: {}))
-    text = markdown_of(result.value)
-    if not text:
+    found = PlacedText(name)
+    found.add(markdown_of(result.value))
+    if not found.text:
         raise DataError(f"{name}: has no text")
-    return text, [], []
+    return found
 
 
-def _read_epub(archive: zipfile.ZipFile, name: str) -> tuple[str, list[Place], list[str]]:
-    """The chapters in reading order."""
-    container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
-    book = next((each.get("full-path") for each in container.iter() if _tag(each) == "rootfile"), None)
-    if not book:
-        raise DataError(f"{name}: is a damaged EPUB, which does not name its contents")
-    package = ElementTree.fromstring(archive.read(book))
-    files = {each.get("id"): each.get("href") for each in package.iter() if _tag(each) == "item"}
-    spine = [files.get(each.get("idref")) for each in package.iter() if _tag(each) == "itemref"]
-    text: list[str] = []
-    places: list[Place] = []
-    at = missing = 0
-    for href in spine:
-        part = posixpath.normpath(posixpath.join(posixpath.dirname(book), unquote(href or "").partition("#")[0]))
-        if part not in archive.namelist():
-            missing += 1
-            continue
-        chapter = markdown_of(archive.read(part))
-        if chapter:
-            places.append(Place(at, f"chapter {len(places) + 1}"))
-            text.append(chapter + "\n\n")
-            at += len(text[-1])
-    if not text:
-        raise DataError(f"{name}: has no text")
-    return "".join(text).rstrip(), places, [f"{name}: {missing} of its chapters are missing"] if missing else []
+def _read_workbook(archive: zipfile.ZipFile, name: str) -> PlacedText:
+    found = read_spreadsheet(_path(archive), name)
+    if missing := cells_without_value(archive):
+        have = "has" if missing == 1 else "have"
+        found.warn(f"{counted(missing, 'cell')} {have} no value: an error, or a formula that was never computed")
+    return found
 
 
-def _tag(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2]
+def _read_open_spreadsheet(archive: zipfile.ZipFile, name: str) -> PlacedText:
+    return read_spreadsheet(_path(archive), name)
+
+
+# a part or the beginning of the media type by which a kind is known, and what reads it
+_READERS: tuple[tuple[str, Callable[[zipfile.ZipFile, str], PlacedText]], ...] = (
+    ("word/document.xml", _read_docx),
+    ("xl/workbook.xml", _read_workbook),
+    ("xl/workbook.bin", _read_workbook),
+    (PRESENTATION, read_slides),
+    (_OPEN_SPREADSHEET, _read_open_spreadsheet),
+    (_OPEN_DOCUMENT, read_open_document),
+    (EPUB, read_epub),
+    (CONTAINER, read_epub),
+)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where a page or a chapter begins."""
+    """Where a page, a chapter, a slide or a row begins."""
 
     start: int  # characters before it
     label: str  # such as "page 3"

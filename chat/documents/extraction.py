@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat import platform
+from chat.core.document_kinds import EXTRA_READS
 from chat.documents.archives import read_archive
+from chat.documents.compound_file import read_compound_file
 from chat.documents.document import Place
 from chat.documents.kinds import Kind
 from chat.documents.markup import markdown_of
 from chat.documents.messages import read_mail, read_notebook
 from chat.documents.pdf import read_pdf
+from chat.documents.placed_text import PlacedText
+from chat.documents.rich_text import read_rtf
 from chat.errors import ChatError, DataError, FileError, reason_text
 from chat.system.text_files import read_bytes
 from chat.worker.protocol import build
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
 
 MOST_SECONDS = 120  # of a processor
 MOST_MEMORY_BYTES = 4 << 30
-MOST_CHARACTERS = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,11 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
     platform.limit_processor_seconds(MOST_SECONDS)
     platform.limit_memory(MOST_MEMORY_BYTES)
     try:
-        extract = _read(Path(asked.path), asked.name, Kind(asked.kind))
+        found = _read(Path(asked.path), asked.name, Kind(asked.kind))
     except ImportError as error:
         raise FileError(
             f"{asked.name}: a library that reads such documents is not installed ({error.name})",
-            hint="`pip install 'mistral-chat[documents]'` installs what reads PDF, DOCX, EPUB, HTML and e-mail",
+            hint=f"with `pip install 'mistral-chat[documents]'` {EXTRA_READS}",
         ) from error
     except MemoryError as error:
         raise DataError(f"{asked.name}: needs more than {MOST_MEMORY_BYTES >> 30} GiB of memory to be read") from error
@@ -76,26 +79,35 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
         raise DataError(f"{asked.name}: cannot be read: {reason_text(error)}") from error
     except Exception as error:  # the libraries expect documents that are whole
         traceback.print_exc()
-        raise DataError(f"{asked.name}: is damaged, and cannot be read as {asked.kind}") from error
-    if len(extract.text) > MOST_CHARACTERS:
-        raise DataError(f"{asked.name}: has more than {MOST_CHARACTERS >> 20} million characters")
-    send(asdict(extract))
+        raise DataError(f"{asked.name}: is damaged, and cannot be read") from error
+    send(asdict(Extract(found.text, found.places, found.warnings)))
 
 
-def _read(path: Path, name: str, kind: Kind) -> Extract:
-    if kind is Kind.PDF:
-        return Extract(*read_pdf(path, name))
-    if kind is Kind.ZIP:
-        return Extract(*read_archive(path, name))
-    data = read_bytes(path)
-    if kind is Kind.MAIL:
-        return Extract(read_mail(data, name), [], [])
-    if kind is Kind.NOTEBOOK:
-        return Extract(*read_notebook(data, name), [])
-    text = markdown_of(data)
-    if not text:
+def _read(path: Path, name: str, kind: Kind) -> PlacedText:
+    if kind in _READERS_OF_FILES:
+        return _READERS_OF_FILES[kind](path, name)
+    return _READERS_OF_BYTES[kind](read_bytes(path), name)
+
+
+def _read_page(data: bytes, name: str) -> PlacedText:
+    found = PlacedText(name)
+    found.add(markdown_of(data))
+    if not found.text:
         raise DataError(f"{name}: is a page without text", hint="scripts are not run")
-    return Extract(text, [], [])
+    return found
+
+
+_READERS_OF_FILES: dict[Kind, Callable[[Path, str], PlacedText]] = {
+    Kind.PDF: read_pdf,
+    Kind.ZIP: read_archive,
+    Kind.COMPOUND: read_compound_file,
+}
+_READERS_OF_BYTES: dict[Kind, Callable[[bytes, str], PlacedText]] = {
+    Kind.HTML: _read_page,
+    Kind.MAIL: read_mail,
+    Kind.NOTEBOOK: read_notebook,
+    Kind.RTF: read_rtf,
+}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ class Kind(StrEnum):
 
     TEXT = "text"
     PDF = "PDF"
-    ZIP = "DOCX or EPUB"  # a Word document, an EPUB, or something that is refused by name
+    ZIP = "zip archive"  # DOCX, XLSX, PPTX, OpenDocument, EPUB, or something that is refused by name
+    COMPOUND = "compound file"  # XLS, or something that is refused by name
+    RTF = "RTF"
     HTML = "HTML"
     NOTEBOOK = "notebook"
     MAIL = "e-mail"
@@ -25,8 +27,14 @@ class Kind(StrEnum):
 _PICTURE = "PNG, JPEG, WebP, GIF and BMP can be read: save it as one of them"
 _UNPACK = "unpack it and attach the files in it"
 _SOUND = "write down what is said"
-_SAVE = "save it as DOCX or PDF"
 
+# magic bytes, and what begins with them
+_DOCUMENTS = (
+    (b"PK\3\4", Kind.ZIP),
+    (b"PK\5\6", Kind.ZIP),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind.COMPOUND),
+    (b"{\\rtf", Kind.RTF),
+)
 # magic bytes, where they stand, media type
 _PICTURES: tuple[tuple[bytes, int, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
@@ -56,8 +64,6 @@ _REFUSED: tuple[tuple[bytes, int, str, str | None], ...] = (
     (b"7z\xbc\xaf\x27\x1c", 0, "a 7z archive", _UNPACK),
     (b"Rar!\x1a\7", 0, "a RAR archive", _UNPACK),
     (b"ustar", 257, "a tar archive", _UNPACK),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", 0, "a document of an old Office", _SAVE),
-    (b"{\\rtf", 0, "an RTF document", _SAVE),
     (b"SQLite format 3\0", 0, "an SQLite database", "attach the output of a query, such as `-f '!sqlite3 ...'`"),
     (b"GGUF", 0, "a GGUF model", "`-m` answers with it"),
     (b"\x7fELF", 0, "a program", None),
@@ -91,6 +97,11 @@ def picture_type(head: bytes) -> str:
     )
 
 
+def is_document(data: bytes) -> bool:
+    """Whether bytes begin as a document with magic bytes of its own does."""
+    return data.startswith((b"%PDF-", *(magic for magic, _ in _DOCUMENTS)))
+
+
 def kind_of(head: bytes, name: str, suffix: str = "") -> Kind:
     """What the first bytes are the beginning of.
 
@@ -104,8 +115,9 @@ def kind_of(head: bytes, name: str, suffix: str = "") -> Kind:
     """
     if b"%PDF-" in head[:1024]:
         return Kind.PDF
-    if head.startswith((b"PK\3\4", b"PK\5\6")):
-        return Kind.ZIP
+    for magic, kind in _DOCUMENTS:
+        if head.startswith(magic):
+            return kind
     if picture_type(head):
         return Kind.PICTURE
     is_binary = _is_binary(head)

@@ -1,9 +1,12 @@
-"""HTML, and what is made of it, as Markdown."""
+"""HTML, and what is made of it, as Markdown; and rows of Markdown tables."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 # what is no text of the page: code that would run, and what stands on every page of a site
 UNREAD = (
@@ -20,6 +23,7 @@ UNREAD = (
     "form",
     "dialog",
 )
+_BAR = r"\|"  # in a cell
 _BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
 
 
@@ -39,6 +43,20 @@ def markdown_of(html: str | bytes) -> str:
         element.decompose()
     main = page.find_all(["main", "article"], limit=2)
     part = main[0] if len(main) == 1 else page
-    text = MarkdownConverter(heading_style="ATX", bullets="-", strip=["img"]).convert_soup(part)
+    converter = MarkdownConverter(heading_style="ATX", bullets="-", strip=["img"], table_infer_header=True)
+    text = converter.convert_soup(part)
     text = _BLANK_LINES.sub("\n\n", text).strip()
     return f"# {title}\n\n{text}" if title and title not in text[: len(title) + 80] else text
+
+
+def table_lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The lines of a Markdown table, the first row as its head."""
+    for number, row in enumerate(rows):
+        yield table_row(row)
+        if number == 0:
+            yield "|" + " --- |" * len(row)
+
+
+def table_row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(' '.join(cell.replace('|', _BAR).split()) for cell in cells)} |"

@@ -8,8 +8,8 @@ import re
 from email import policy
 from typing import TYPE_CHECKING, Any
 
-from chat.documents.document import Place
 from chat.documents.markup import markdown_of
+from chat.documents.placed_text import PlacedText
 from chat.errors import DataError, reason_text
 from chat.system.characters import fence_around
 from chat.system.terminal_text import size_text
@@ -22,7 +22,7 @@ MOST_OUTPUT = 4000  # characters of one output of a cell
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def read_mail(data: bytes, name: str) -> str:
+def read_mail(data: bytes, name: str) -> PlacedText:
     """The headers that people read, the text, and the names of what is attached.
 
     Raises:
@@ -42,7 +42,9 @@ def read_mail(data: bytes, name: str) -> str:
         for part in message.iter_attachments()
     ]
     more = ["Attached, and not read:\n" + "\n".join(attached)] if attached else []
-    return "\n\n".join(["\n".join(headers), text.replace("\r\n", "\n").strip(), *more]).strip()
+    found = PlacedText(name)
+    found.add("\n\n".join(["\n".join(headers), text.replace("\r\n", "\n").strip(), *more]).strip())
+    return found
 
 
 def _content(part: MIMEPart) -> str:
@@ -58,7 +60,7 @@ def _size_of(part: Any) -> str:
     return size_text(len(payload)) if isinstance(payload, bytes) else "a message"
 
 
-def read_notebook(data: bytes, name: str) -> tuple[str, list[Place]]:
+def read_notebook(data: bytes, name: str) -> PlacedText:
     """The cells in order, code and output in fences; pictures are left out.
 
     Raises:
@@ -73,11 +75,10 @@ def read_notebook(data: bytes, name: str) -> tuple[str, list[Place]]:
         raise DataError(f"{name}: is not a notebook: {reason_text(error)}") from error
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise DataError(f"{name}: is not a notebook: it has no cells") from error
-    places, at = [], 0
+    found = PlacedText(name)
     for number, part in enumerate(parts, 1):
-        places.append(Place(at, f"cell {number}"))
-        at += len(part) + 2
-    return "\n\n".join(parts), places
+        found.add(f"{part}\n\n", f"cell {number}")
+    return found
 
 
 def _cell(cell: dict[str, Any], language: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from chat.documents.document import Document, Place, pictures_of
-from chat.documents.kinds import HEAD_BYTES, Kind, kind_of, picture_type
+from chat.documents.kinds import HEAD_BYTES, Kind, is_document, kind_of, picture_type
 from chat.documents.pictures import picture_document
 from chat.documents.plain_text import InputText, decode
 from chat.errors import ContextError, DataError, EngineError
@@ -16,6 +16,7 @@ from chat.system.text_files import can_be_read, read_bytes
 
 EXTRACT = "chat.documents.extraction"
 MARKDOWN = "markdown"
+_NO_MEMORY = "the memory ran out"  # of what a process says that died
 _ADDRESS = re.compile(r"https?://[^\s/]+", re.IGNORECASE)
 _SUFFIX_OF_MEDIA = {
     "text/html": ".html",
@@ -59,7 +60,7 @@ def open_document(name: str, stdin: bytes = b"") -> Document:
 
 
 def text_of_stdin(data: bytes) -> InputText:
-    """What was piped in: a text as it is, a picture, or the text of a PDF, a Word document or an EPUB.
+    """What was piped in: a text as it is, a picture, or the text of a document such as a PDF.
 
     Raises:
         DataError: it is a document that cannot be read.
@@ -67,7 +68,7 @@ def text_of_stdin(data: bytes) -> InputText:
     """
     if picture_type(data[:HEAD_BYTES]):
         return InputText("", pictures=pictures_of([_document(data, "stdin", "stdin", is_named=False)]))
-    if not data.startswith((b"%PDF-", b"PK\3\4")):
+    if not is_document(data):
         return decode(data, "stdin")
     document = _document(data, "stdin", "stdin", is_named=False)
     return InputText(document.text, document.warnings)
@@ -130,6 +131,8 @@ def _extract(path: str, name: str, kind: Kind) -> tuple[str, tuple[Place, ...], 
         with closing(run_isolated_task(EXTRACT, asdict(question))) as messages:
             (found,) = messages
     except EngineError as error:
-        raise DataError(f"{name}: cannot be read as {kind}: what reads it ended ({error.message})") from error
+        if _NO_MEMORY in error.message:
+            raise DataError(f"{name}: needs too much memory to be read") from error
+        raise DataError(f"{name}: cannot be read: what reads it ended ({error.message})") from error
     places = tuple(Place(int(start), str(label)) for start, label in found["places"])
     return found["text"], places, tuple(found["warnings"])

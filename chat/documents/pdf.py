@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from chat.documents.document import Place
+from chat.documents.placed_text import PlacedText
 from chat.errors import DataError
-from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
 _LEADER = re.compile(r"(?: ?\.){5,}")  # of a table of contents
 
 
-def read_pdf(path: Path, name: str) -> tuple[str, list[Place], list[str]]:
-    """The text with a line before each page that names it, the places of the pages, and warnings.
+def read_pdf(path: Path, name: str) -> PlacedText:
+    """The text with a line before each page that names it, and the places of the pages.
 
     Raises:
         DataError: the file is damaged, locked by a password, or has pictures in place of text.
@@ -30,22 +29,16 @@ def read_pdf(path: Path, name: str) -> tuple[str, list[Place], list[str]]:
         if "password" in str(error).lower():
             raise DataError(f"{name}: is locked by a password", hint="save it without one") from error
         raise DataError(f"{name}: is a damaged PDF, which cannot be read") from error
-    parts: list[str] = []
-    places: list[Place] = []
-    at = empty = 0
+    found = PlacedText(name)
+    empty = 0
     for number, page in enumerate(file, 1):
         content = _page_text(page.get_textpage().get_text_bounded())
         page.close()
         empty += not content.strip()
-        places.append(Place(at, f"page {number}"))
-        parts.append(f"[page {number}]\n{content}\n\n")
-        at += len(parts[-1])
-    pages = counted(len(places), "page")
-    if empty == len(places):
-        hint = "make its text readable first, for example with `ocrmypdf`"
-        raise DataError(f"{name}: has no text, only pictures of {pages}", hint=hint)
-    warnings = [f"{name}: {empty:,} of {pages} have no text, only pictures"] if empty else []
-    return "".join(parts).rstrip(), places, warnings
+        found.add(f"[page {number}]\n{content}\n\n", f"page {number}")
+    hint = "make its text readable first, for example with `ocrmypdf`"
+    found.note_pages("page", empty=empty, hint=hint)
+    return found
 
 
 def _page_text(raw: str) -> str:

@@ -42,6 +42,8 @@ LAZY = (  # packages with modules that are imported by their names
     "tiktoken_ext",
     "pypdfium2",
     "mammoth",
+    "python_calamine",
+    "striprtf",
     "markdownify",
     "keyring",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from chat.core.document_kinds import DOCUMENTS
 from chat.errors import ChatError, FileError
 from chat.rendering.styled_text import Span, plain
 from chat.tui import exchange
@@ -180,7 +181,7 @@ TOPICS: dict[str, tuple[SlashCommand, ...]] = {
     ),
     "In and out": (
         SlashCommand("file", "attach a file",
-                "Attaches a text, a document (PDF, DOCX, EPUB, HTML, e-mail, notebook), a folder, an https:// page, or "
+                f"Attaches a text, a document ({DOCUMENTS}), a folder, an https:// page, or "
                 "the output of a `!command`. Shows the size in tokens before you send; `/file *.py` attaches several. "
                 "Without a path it lists what is attached; `/file clear` drops it. With `/set find on`, long files "
                 "stay attached, and each message gets the passages that match it.",

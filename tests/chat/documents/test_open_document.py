@@ -45,7 +45,7 @@ def test_a_pdf_is_read_page_by_page(tmp_path: Path) -> None:
 
 
 def test_a_pdf_without_text_damaged_or_locked_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path, "scan.pdf", make.pdf(["", ""])) == "scan.pdf: has no text, only pictures of 2 pages"
+    assert refusal(tmp_path, "scan.pdf", make.pdf(["", ""])) == "scan.pdf: has no text, only pictures on 2 pages"
     some = opened(tmp_path, "some.pdf", make.pdf(["words", ""]))
     assert some.warnings == ("some.pdf: 1 of 2 pages have no text, only pictures",)
     assert refusal(tmp_path, "cut.pdf", b"%PDF-1.4\nnonsense") == "cut.pdf: is a damaged PDF, which cannot be read"
@@ -100,7 +100,6 @@ def test_a_notebook_has_its_cells_and_their_output(tmp_path: Path) -> None:
         (b"\0\0\0\x20ftypheic\0", "is an HEIC picture"),
         (b"\0\0\0\x20ftypisom\0", "is a video or sound"),
         (b"\x1f\x8b\x08\0", "is a gzip archive"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "is a document of an old Office"),
         (b"GGUF\3\0\0\0", "is a GGUF model"),
         (b"a\0b", "is binary"),
     ],
@@ -117,11 +116,8 @@ def test_a_text_may_begin_like_another_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "what"),
     [
-        ({"xl/workbook.xml": ""}, "is an Excel workbook, not text"),
-        ({"ppt/presentation.xml": ""}, "is a PowerPoint presentation, not text"),
-        ({"mimetype": "application/vnd.oasis.opendocument.text"}, "is an OpenDocument file"),
         ({"a.txt": "a"}, "is a zip archive, not text"),
-        ({"word/document.xml": "<a"}, "x.docx: is damaged, and cannot be read as DOCX or EPUB"),
+        ({"word/document.xml": "<a"}, "x.docx: is damaged, and cannot be read"),
         ({"META-INF/container.xml": "<a"}, "is a damaged document: its XML cannot be read"),
         ({"META-INF/container.xml": "<a/>"}, "is a damaged EPUB, which does not name its contents"),
     ],
@@ -155,7 +151,8 @@ def test_a_missing_library_is_named_with_the_way_to_get_it(tmp_path: Path) -> No
     done = run_command([sys.executable, "-c", code, str(tmp_path / "paper.pdf")], capture_output=True)
     assert done.stdout.decode().strip() == (
         "paper.pdf: a library that reads such documents is not installed (pypdfium2)|"
-        "`pip install 'mistral-chat[documents]'` installs what reads PDF, DOCX, EPUB, HTML and e-mail"
+        "with `pip install 'mistral-chat[documents]'` `-f` reads PDF, DOCX, XLSX, XLS, PPTX, ODT, ODS, ODP, RTF, EPUB, "
+        "HTML and e-mail"
     )
 
 
