@@ -18,6 +18,9 @@ _HEADING = re.compile(
     r"(#{1,6} .+|(?:chapter|section|part|§) ?[\divxlc.]+\b.{0,80}|\d+(?:\.\d+)*\.? {1,4}\S.{0,80})$", re.I
 )
 _PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
+_ROW_END = re.compile(r"\n")
+_TABLES = ("csv", "tsv")  # languages of documents that are one table
+LONGEST_HEAD = 200  # characters of a table's first row that stand above a part of it
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\s\"”’)]+|\n")
 
 
@@ -54,7 +57,7 @@ def passages_of(document: Document, number: int) -> list[Passage]:
     starts = [place.start for place in document.places]
     lines = [match.start() for match in re.finditer("\n", text)]
     found = []
-    for start, end, heading in _cut(text, set(starts)):
+    for start, end, heading in _cut(text, set(starts), is_table=document.language in _TABLES):
         line = bisect_right(lines, start - 1) + 1
         label = document.places[bisect_right(starts, start) - 1].label if starts and starts[0] <= start else ""
         place = label or f"line {line:,}"
@@ -62,30 +65,45 @@ def passages_of(document: Document, number: int) -> list[Passage]:
     return found
 
 
-def _cut(text: str, places: set[int]) -> Iterator[tuple[int, int, str]]:
-    """Where passages begin and end, and the heading above each; none goes on after one of the places."""
-    heading, start, end = "", -1, -1
-    for first, last in _paragraphs(text):
+def _cut(text: str, places: set[int], *, is_table: bool) -> Iterator[tuple[int, int, str]]:
+    """Where passages begin and end, and the heading above each; none goes on after one of the places.
+
+    What is above a part of a table is also the table's first row.
+    """
+    heading, above, start, end = "", "", -1, -1
+    is_title = False
+    for first, last, head in _paragraphs(text, is_table=is_table):
         is_heading = _HEADING.match(text, first, last) is not None and "\n" not in text[first:last]
         is_parted = first in places or (is_heading and end - start >= SHORTEST // 3)
-        if start >= 0 and (is_parted or last - start > LONGEST):
-            yield start, end, heading
+        is_full = last - start > LONGEST and not is_title
+        if start >= 0 and (is_parted or is_full):
+            yield start, end, above
             start = -1
+        is_title = is_heading and (start < 0 or is_title)  # so far the passage is only headings
         if is_heading:
             heading = text[first:last].lstrip("#").strip()
-        start, end = (first if start < 0 else start), last
+        if start < 0:
+            start, above = first, f"{heading}: {head}" if heading and head else heading or head
+        elif is_heading:
+            above = heading
+        end = last
     if start >= 0:
-        yield start, end, heading
+        yield start, end, above
 
 
-def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
-    """Where paragraphs begin and end; a long one is cut into several."""
+def _paragraphs(text: str, *, is_table: bool) -> Iterator[tuple[int, int, str]]:
+    """Where paragraphs begin and end, long ones cut into several; and the first row of a table that goes on."""
     for match in _PARAGRAPH.finditer(text):
         start, end = match.span()
+        row = match.group().partition("\n")[0]
+        is_rows = is_table or row.startswith("|")
+        head = ""
         while end - start > LONGEST:
-            ends = [each.end() for each in _SENTENCE_END.finditer(text, start + SHORTEST, start + LONGEST)]
+            borders = (_ROW_END if is_rows else _SENTENCE_END).finditer(text, start + SHORTEST, start + LONGEST)
+            ends = [each.end() for each in borders]
             cut = ends[-1] if ends else start + LONGEST
-            yield start, cut
+            yield start, cut, head
             start = cut
+            head = row.strip("| ")[:LONGEST_HEAD] if is_rows else ""
         if start < end:
-            yield start, end
+            yield start, end, head

@@ -42,8 +42,8 @@ def answering(subject: Message, send: Callable[[Message], None]) -> Callable[[Me
     """What answers questions on `subject`, a `RankedDocuments`, with the best passages."""
     given = build(RankedDocuments, subject)
     documents = [
-        Document(name, text, places=tuple(Place(start, label) for start, label in places))
-        for name, text, places in zip(given.names, given.texts, given.places, strict=True)
+        Document(name, text, language=language, places=tuple(Place(start, label) for start, label in places))
+        for name, language, text, places in zip(given.names, given.languages, given.texts, given.places, strict=True)
     ]
     search = PassageSearch(documents)
     meaning: Scores

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RANK = "chat.documents.ranking"
 MOST_BYTES = 12_000  # of passages: about 3,000 tokens of English, less than the smallest window of a Mistral model
 MOST_PLACES = 12  # that are named to the user
-CITE = "Name the page or the line of each passage that the answer relies on, as it stands in brackets above it."
+CITE = "Name the page, slide, row or line of each passage that the answer relies on, as it stands in brackets above it."
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class RankedDocuments:
         vector_folder: where vectors of sentences are kept; empty keeps none.
         threads: that the embedding model computes with; 0 chooses.
         names: of the documents.
+        languages: of the documents, such as "csv".
         texts: of the documents, without parts.
         places: of each document, (start, label).
     """
@@ -49,6 +50,7 @@ class RankedDocuments:
     vector_folder: str
     threads: int
     names: list[str]
+    languages: list[str]
     texts: list[str]
     places: list[Any]
 
@@ -168,6 +170,7 @@ class Selection:
                 str(self._models.vector_folder or ""),
                 self._models.threads,
                 [each.name for each in self._parts],
+                [each.language for each in self._parts],
                 [each.text for each in self._parts],
                 [each.places for each in self._parts],
             )
@@ -214,8 +217,10 @@ def _places(documents: Sequence[Document], passages: Sequence[Passage]) -> str:
     parts = []
     for number, group in groupby(passages, key=lambda passage: passage.document):
         places = list(dict.fromkeys(passage.place for passage in group))
-        word = places[0].split(" ")[0]
-        numbers = ", ".join(place.split(" ", 1)[1] for place in places[:MOST_PLACES])
-        numbers += ", …" if len(places) > MOST_PLACES else ""
-        parts.append(f"{documents[number].name}, {word if len(places) == 1 else word + 's'} {numbers}")
+        named = []
+        for word, alike in groupby(places[:MOST_PLACES], key=lambda place: place.rpartition(" ")[0]):
+            numbers = [place.rpartition(" ")[2] for place in alike]
+            named.append(f"{word if len(numbers) == 1 else word + 's'} {', '.join(numbers)}")
+        more = ", …" if len(places) > MOST_PLACES else ""
+        parts.append(f"{documents[number].name}, {', '.join(named)}{more}")
     return "; ".join(parts)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chat.documents import selection
 from chat.documents.document import Document, Place
 from chat.documents.passages import LONGEST, passages_of
 from chat.documents.search import PassageSearch
@@ -40,6 +41,25 @@ def test_a_passage_does_not_go_on_over_a_page() -> None:
     ]
 
 
+def test_each_part_of_a_table_begins_with_a_row_and_has_the_first_row_above_it() -> None:
+    rows = "".join(f"| {number} | Ann. Bob. | {number * 7} |\n" for number in range(2, 200))
+    table = f"# Sheet S\n\n| 1 | Name | Sold |\n| --- | --- | --- |\n{rows}"
+    places = tuple(Place(table.index(f"\n| {number} |") + 1, f"sheet S, row {number}") for number in range(2, 200))
+    first, *others = passages_of(Document("a.xlsx", table, places=(Place(0, "sheet S, row 1"), *places)), 0)
+    assert first.text.startswith("# Sheet S") and first.place == "sheet S, row 1"
+    assert {other.heading for other in others} == {"Sheet S: 1 | Name | Sold"}
+    for other in others:
+        assert other.place == f"sheet S, row {other.text.split()[1]}"
+    lines = passages_of(Document("a.csv", table.partition("\n\n")[2].replace("| ", ""), language="csv"), 0)
+    assert lines[1].heading == "1 Name Sold"
+
+
+def test_a_heading_stays_with_the_long_paragraph_below_it() -> None:
+    """It was a passage of its own, and the paragraph had no title."""
+    text = "# Bees\n\n" + "They make honey. " * 58
+    assert [passage.text[:20] for passage in passages_of(Document("a.md", text), 0)] == ["# Bees\n\nThey make ho"]
+
+
 @pytest.mark.parametrize(
     ("question", "first"),
     [
@@ -62,6 +82,17 @@ def test_a_short_document_is_sent_whole_and_of_a_long_one_what_matches() -> None
     assert found.warnings[0].startswith("1 passage of 301 sent: b.md, line 997")
     with pytest.raises(DataError, match=r"^a\.md, b\.md: no passage has a word of the question$"):
         Selection([short, Document("b.md", ITEMS)]).text_for("Xylophon?")
+
+
+def test_the_places_that_are_sent_are_named_by_their_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = ("sheet A, row 2", "sheet A, row 9", "sheet B, row 1", "page 3")
+    texts = [f"boats {number} and {'so on ' * 60}\n\n" for number in range(4)]
+    starts = [sum(map(len, texts[:number])) for number in range(4)]
+    document = Document("a.xlsx", "".join(texts), places=tuple(map(Place, starts, labels)))
+    monkeypatch.setattr(selection, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(Document, "fenced", lambda _document: "x" * 10_001)
+    note = Selection([document]).text_for("boats").warnings[0]
+    assert note == "4 passages of 4 sent: a.xlsx, sheet A, rows 2, 9, sheet B, row 1, page 3"
 
 
 def test_passages_that_follow_each_other_are_one_piece() -> None:
