@@ -18,7 +18,7 @@ from chat.documents.word_vectors import WordVectors
 from chat.errors import DataError
 from chat.worker import task
 from chat.worker.process import WorkerProcess
-from tests.bench.passage_search import by_words, found, questions
+from tests.bench.passage_search import SETS, by_words, found
 from tests.processes import state_of
 
 WORDS = ["boat", "ship", "bread", "loaf", "town", "sailed", "mill", "gate", "wall", "tree"]
@@ -85,7 +85,7 @@ def test_a_file_without_a_table_leaves_the_search_to_words(tmp_path: Path, monke
 
 def test_of_the_questions_that_were_made_for_it_the_words_alone_find_two_thirds() -> None:
     """60 questions use the words of the text, 100 other words, and 40 hardly any of it."""
-    right, asked = found(by_words, questions())
+    right, asked = found(by_words, SETS[0])
     assert (asked["same"], asked["all"]) == (60, 200)
     assert right["same"] >= 58
     assert right["all"] >= 128
