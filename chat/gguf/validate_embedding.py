@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.errors import ModelError
+from chat.gguf.cursor import shown
 from chat.gguf.keys import ENCODER_ARCHITECTURES, ModelKey, TokenizerKey
+from chat.gguf.types import MATRIX_TYPES
 from chat.gguf.validate_layers import PLAIN, RequiredTensor, check_numbers, check_tensors, count, matrix
 from chat.gguf.validate_model import check_file
+from chat.gguf.validate_vocabulary import check_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 
 MEAN, FIRST, LAST, RANK = 1, 2, 3, 4  # enum llama_pooling_type: how the states of a text become one vector
 BERT = "bert"
-SPECIAL_IDS = (TokenizerKey.BOS_ID, TokenizerKey.EOS_ID, TokenizerKey.SEPARATOR_ID, TokenizerKey.UNKNOWN_ID)
+TOKEN_TYPES = "token_types.weight"  # a row of it is added to each token's
+BERT_IDS = {TokenizerKey.BOS_ID: 101, TokenizerKey.SEPARATOR_ID: 102}  # where the file does not say
+EPSILONS = (ModelKey.LAYER_NORM_EPSILON, ModelKey.LAYER_NORM_RMS_EPSILON)
 HINT = "`--embedding-model` takes models such as nomic-embed-text, all-minilm, bge-m3 or embeddinggemma"
 
 
@@ -45,14 +50,38 @@ def check_embedding_model(file: GgufFile) -> None:
         raise ModelError(f"{file.path}: is a model that answers, not an embedding model", hint=HINT)
     if pooling not in (MEAN, FIRST, LAST):
         raise ModelError(f"{file.path}: does not say how the vectors of tokens become one of a text", hint=HINT)
-    pieces = file.vocabulary_size
-    if not pieces:
+    if not file.metadata.get(TokenizerKey.TOKENS):
         raise file.fault("has no vocabulary")
-    for key in SPECIAL_IDS:
-        if file.metadata.get(key, 0) >= pieces:  # llama.cpp asserts
-            raise file.fault(f"key '{key}' is {file.metadata[key]}, but the vocabulary has {pieces} pieces")
+    check_encoding(file)
+    _check_special_pieces(file)
+    if is_encoder(file):
+        _check_encoder(file)
     if file.architecture == BERT:
         _check_bert(file)
+
+
+def _check_special_pieces(file: GgufFile) -> None:
+    """Refuse a vocabulary without the pieces around a text: llama.cpp asserts that they are there."""
+    usual = BERT_IDS if file.metadata[TokenizerKey.MODEL] == BERT else {TokenizerKey.SEPARATOR_ID: 0}
+    for key, number in usual.items():
+        if (number := file.metadata.get(key, number)) >= file.vocabulary_size:
+            raise file.fault(f"key '{key}' is {number}, but the vocabulary has {file.vocabulary_size} pieces")
+
+
+def _check_encoder(file: GgufFile) -> None:
+    """Refuse values that the graph of an encoder cannot compute with; llama.cpp refuses wrong shapes itself."""
+    check_numbers(file, dict.fromkeys(EPSILONS, ("f32",)), ())
+    width = file.key(ModelKey.EMBEDDING_LENGTH)
+    if file.key(ModelKey.EMBEDDING_LENGTH_OUT, width) not in (0, width):
+        raise file.key_fault(ModelKey.EMBEDDING_LENGTH_OUT, f"is not the {width} of embedding_length")
+    head = file.key(ModelKey.KEY_LENGTH, width // count(file, ModelKey.HEAD_COUNT))
+    for size in (head, file.key(ModelKey.ROPE_DIMENSION_COUNT, head)):
+        if size % 2 or not size:  # ggml asserts
+            raise file.fault(f"a head has {size} columns, but rotating them by pairs needs an even number")
+    for name, tensor in file.tensors.items():
+        is_added = len(tensor.shape) == 1 or name == TOKEN_TYPES
+        if tensor.type not in (PLAIN if is_added else MATRIX_TYPES):
+            raise file.fault(f"tensor {shown(name)} is {tensor.type}, which cannot be computed with")
 
 
 def _check_bert(file: GgufFile) -> None:

@@ -47,6 +47,8 @@ KEYS: dict[str, str] = {
     PictureKey.EPSILON: "f32",
     PictureKey.MEAN: "[f32]",
     PictureKey.DEVIATION: "[f32]",
+    PictureKey.MINICPM_VERSION: "i32",
+    PictureKey.MINICPM_QUERIES: "u32",
 }
 _NEEDED = (
     *(PictureKey.HAS_VISION, PictureKey.SIDE, PictureKey.PATCH, PictureKey.WIDTH, PictureKey.HIDDEN),

@@ -75,8 +75,21 @@ def check_vocabulary(file: GgufFile, *, strict: bool) -> None:
             raise file.fault(f"key '{key}' has {count} items for {len(pieces)} pieces")
     _check_distinct(file, pieces)
     if strict:
-        _check_numbers(file, len(pieces))
-    if strict and model == "llama":
+        check_encoding(file)
+
+
+def check_encoding(file: GgufFile) -> None:
+    """Refuse a vocabulary that cannot encode every text.
+
+    Args:
+        file: The model, of whose pieces each is there once.
+
+    Raises:
+        DataError: a rule is broken.
+    """
+    pieces = file.metadata[TokenizerKey.TOKENS]
+    _check_numbers(file, len(pieces))
+    if file.metadata[TokenizerKey.MODEL] == "llama":
         _check_bytes(file, pieces)
 
 

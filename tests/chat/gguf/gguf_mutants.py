@@ -18,7 +18,11 @@ COUNTS = (0, 1, 2, 3, 5, 31, 33, 511, 512, 513, 1024, 1025, 2**16, 2**24, 2**31 
 HUGE = (2**32, 2**40, 2**53, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-30, -1e-30, 1e30, 3e38, math.inf, -math.inf, math.nan)
 TEXTS = ("", "llama", "granite_swa", "clip", "gpt2", "bert", "none", "adapter", "lora", "yarn", "longrope", "odd", "\0")
-NAMES = ("output.weight", "token_embd.weight", "rope_freqs.weight", "blk.0.attn_q.bias", "blk.1.ffn_gate_inp.weight")
+NAMES = (
+    *("output.weight", "token_embd.weight", "rope_freqs.weight", "blk.0.attn_q.bias", "blk.1.ffn_gate_inp.weight"),
+    *("v.blk.0.attn_q.bias", "v.post_ln.weight", "v.position_embd.weight", "mm.1.bias", "mm.input_norm.weight"),
+    *("cls.weight", "token_types.weight", "position_embd.weight"),
+)
 KEYS: tuple[tuple[str, int], ...] = (
     ("general.alignment", 4),
     ("split.count", 2),
@@ -56,6 +60,39 @@ KEYS: tuple[tuple[str, int], ...] = (
     ("tokenizer.ggml.add_space_prefix", 7),
     ("tokenizer.ggml.suppress_tokens", 9),
     ("tokenizer.ggml.eot_token_id", 4),
+    ("attention.layer_norm_epsilon", 6),
+    ("tokenizer.ggml.token_type_count", 4),
+    ("tokenizer.ggml.seperator_token_id", 4),
+)
+PICTURE_KEYS: tuple[tuple[str, int], ...] = (
+    ("projector_type", 8),
+    ("vision.projector_type", 8),
+    ("has_audio_encoder", 7),
+    ("has_gen_audio_encoder", 7),
+    ("use_gelu", 7),
+    ("use_silu", 7),
+    ("minicpmv_version", 4),
+    ("minicpmv_query_num", 4),
+    ("vision.attention.head_count_kv", 4),
+    ("vision.attention.head_dim", 4),
+    ("vision.spatial_merge_size", 4),
+    ("vision.feature_layer", 9),
+    ("vision.image_grid_pinpoints", 9),
+    ("vision.wa_layer_indexes", 9),
+    ("vision.projector.spatial_offsets", 9),
+    ("vision.wa_pattern_mode", 9),
+    ("vision.mm_patch_merge_type", 8),
+    ("vision.n_wa_pattern", 4),
+    ("vision.window_size", 4),
+    ("vision.image_min_pixels", 4),
+    ("vision.image_max_pixels", 4),
+    ("vision.preproc_image_size", 4),
+    ("vision.preproc_min_tiles", 4),
+    ("vision.preproc_max_tiles", 4),
+    ("vision.projector.scale_factor", 4),
+    ("vision.projector.query_side", 4),
+    ("vision.expert_used_count", 4),
+    ("vision.swiglu_clamp", 6),
 )
 
 
@@ -140,9 +177,9 @@ def _key_place(random: Random, file: Sketch) -> None:
 
 
 def _key_new(random: Random, file: Sketch) -> None:
-    name, kind = random.choice(KEYS)
+    own = next((key.value for key in file.keys if key.name == b"general.architecture"), "llama")
+    name, kind = random.choice(PICTURE_KEYS if own == "clip" else KEYS)
     if not name.startswith(("general.", "tokenizer.", "split.")):
-        own = next((key.value for key in file.keys if key.name == b"general.architecture"), "llama")
         name = f"{random.choice((own, own, 'llama', 'granite_swa'))}.{name}"
     if random.random() < 0.1:
         kind = random.choice((*LETTERS, STRING, ARRAY))
@@ -251,6 +288,7 @@ def _sizes(random: Random, file: Sketch) -> None:
     """A size key and all tensors' claims left as they are: the two no longer agree."""
     names = ("block_count", "embedding_length", "head_count", "head_count_kv", "key_length", "feed_forward_length")
     names += ("_lora_rank", "_mla", "rope.dimension_count", "value_length", "leading_dense_block_count", "_count")
+    names += ("projection_dim", "image_size", "patch_size", "merge_size", "context_length", "pooling_type")
     keys = [key for key in file.keys if key.name.decode("latin-1").endswith(names)]
     if keys:
         key = random.choice(keys)

@@ -327,6 +327,60 @@ def large(path: Path, pieces: int, merges: int, long: int = 80) -> Path:
     return path
 
 
+def _encoder_of_texts(path: Path, architecture: str, parts: dict[str, tuple[int, int]], *, is_biased: bool) -> Path:
+    """An embedding model; `parts` are the rows and columns of each layer's matrices."""
+    writer = Writer(path, architecture)
+    writer.add_block_count(LAYERS)
+    writer.add_context_length(32)
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_layer_norm_eps(1e-12)
+    writer.add_causal_attention(False)
+    writer.add_uint32(f"{architecture}.pooling_type", 1)
+    if not is_biased:
+        writer.add_rope_freq_base(1000.0)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u2581the", "\u2581a", "e", "\u00e9"]
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list(pieces)
+    writer.add_token_types([3] * 5 + [1] * (len(pieces) - 5))
+    writer.add_token_type_count(2)
+    writer.add_bos_token_id(2)
+    writer.add_eos_token_id(3)
+    writer.add_sep_token_id(3)
+    writer.add_unk_token_id(1)
+    writer.matrix("token_embd.weight", len(pieces), WIDTH)
+    writer.matrix("token_types.weight", 2, WIDTH)
+    if is_biased:
+        writer.matrix("position_embd.weight", 32, WIDTH)
+    norms = [f"blk.{layer}.{name}" for layer in range(LAYERS) for name in ("attn_output_norm", "layer_output_norm")]
+    for name in ("token_embd_norm", *norms):
+        writer.matrix(f"{name}.weight", WIDTH)
+        writer.matrix(f"{name}.bias", WIDTH)
+    for layer in range(LAYERS):
+        for name, (rows, columns) in parts.items():
+            writer.matrix(f"blk.{layer}.{name}.weight", rows, columns)
+            if is_biased:
+                writer.matrix(f"blk.{layer}.{name}.bias", rows)
+    writer.add_file_type(0)
+    writer.save()
+    return path
+
+
+def bert(path: Path) -> Path:
+    """An all-MiniLM in miniature."""
+    parts = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), (WIDTH, WIDTH))
+    parts |= {"ffn_up": (FEED_FORWARD, WIDTH), "ffn_down": (WIDTH, FEED_FORWARD)}
+    return _encoder_of_texts(path, "bert", parts, is_biased=True)
+
+
+def nomic_bert(path: Path) -> Path:
+    """A nomic-embed-text in miniature."""
+    parts = {"attn_qkv": (3 * WIDTH, WIDTH), "attn_output": (WIDTH, WIDTH)}
+    parts |= {"ffn_up": (FEED_FORWARD, WIDTH), "ffn_gate": (FEED_FORWARD, WIDTH), "ffn_down": (WIDTH, FEED_FORWARD)}
+    return _encoder_of_texts(path, "nomic-bert", parts, is_biased=False)
+
+
 MODELS: dict[str, Callable[[Any], Any]] = {
     "llama": llama,
     "windowed": windowed,
@@ -340,3 +394,4 @@ MODELS: dict[str, Callable[[Any], Any]] = {
     "latent_joined": latent_joined,
 }
 SAMPLES: dict[str, Callable[[Any], Any]] = {**MODELS, "adapter": adapter}
+EMBEDDING_MODELS: dict[str, Callable[[Any], Any]] = {"bert": bert, "nomic_bert": nomic_bert}

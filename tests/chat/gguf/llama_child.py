@@ -17,11 +17,12 @@ CHILD = Path(__file__).with_name("load_ggufs.py")
 
 
 @contextmanager
-def loading(base: Path | None = None) -> Iterator[Callable[[str], str]]:
+def loading(base: Path | None = None, sees: Path | None = None) -> Iterator[Callable[[str], str]]:
     """A function that says what llama.cpp does with a path: `decoded 0`, `refused`, `hangs`, or `killed` and why.
 
     Args:
         base: the model that an `adapter PATH` is for.
+        sees: the model that an `encoder PATH` is for.
     """
     with subprocess.Popen(
         [sys.executable, str(CHILD)],
@@ -31,8 +32,9 @@ def loading(base: Path | None = None) -> Iterator[Callable[[str], str]]:
         env={**os.environ, "GGML_NO_BACKTRACE": "1"},
     ) as child:
         assert child.stdin is not None and child.stdout is not None
-        if base is not None:
-            print("base", base, file=child.stdin)
+        for kind, model in (("base", base), ("sees", sees)):
+            if model is not None:
+                print(kind, model, file=child.stdin)
 
         def load(line: str) -> str:
             print(line, file=child.stdin, flush=True)

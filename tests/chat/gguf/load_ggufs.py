@@ -1,7 +1,8 @@
 """A program that loads GGUF files with llama.cpp, each in a fork of its own, and decodes tokens. For tests only.
 
-Reads paths on stdin, a model's or, with `adapter` before it, a LoRA's for the model that `base` named. Writes a line of
-JSON for each: the path, and what llama.cpp did with it.
+Reads paths on stdin, a model's or, with `adapter` before it, a LoRA's for the model that `base` named, with `encoder` a
+picture encoder's for the model that `sees` named, or with `embedding` an embedding model's. Writes a line of JSON for
+each: the path, and what llama.cpp did with it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import llama_cpp as lib
+import numpy as np
+
+from chat.errors import ChatError
+from chat.gguf.reader import read_gguf
+from chat.gguf.validate_pictures import picture_sizes
+from chat.llama.model import LoadSettings, Model
+from chat.llama.picture_encoder import PictureEncoder
+from chat.llama.text_embedder import TextEmbedder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +81,33 @@ def load_adapter(base: lib.llama_model_p, path: str) -> str:
     return "loaded" if lib.llama_adapter_lora_init(base, path.encode()) else "refused"
 
 
+def encode_picture(model: Model, path: str) -> str:
+    """Encode a picture as the program does it."""
+    file = read_gguf(path)
+    sizes = picture_sizes(file)
+    pixels = np.random.default_rng(1).integers(0, 256, (2 * sizes.cell, 3 * sizes.cell, 3), dtype=np.uint8)
+    try:
+        encoder = PictureEncoder(
+            file, model, sizes, lambda: False, threads=1, uses_gpu=False, flash_attention="auto"
+        )  # fmt: skip
+        encoder.encode(pixels)
+        encoder.close()
+    except ChatError as error:
+        return f"refused: {error.message[-200:]}"
+    return "encoded"
+
+
+def embed(path: str) -> str:
+    """Compute vectors as the program does it."""
+    try:
+        embedder = TextEmbedder(path, 1)
+        embedder.of(["the a\u00e9 \u6f22\u5b57 the", "a", "", "the " * 700])
+        embedder.close()
+    except ChatError as error:
+        return f"refused: {error.message[-200:]}"
+    return "embedded"
+
+
 def forked(task: Callable[[], str]) -> str:
     """What a task returns, or how it ended the fork that did it: `killed` with its last words, or `hangs`."""
     reading, writing = os.pipe()
@@ -101,13 +137,20 @@ def main() -> None:
     """One path for each line of stdin."""
     lib.llama_log_set(silent, ctypes.c_void_p(0))
     lib.llama_backend_init()
-    base = None
+    base = sees = None
     for line in sys.stdin:
         kind, _, path = line.rstrip("\n").rpartition(" ")
         if kind == "base":
             base = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
             continue
-        task = partial(load_adapter, base) if kind == "adapter" else load
+        if kind == "sees":
+            sees = Model(path, LoadSettings())
+            continue
+        task = {
+            "adapter": partial(load_adapter, base),
+            "encoder": partial(encode_picture, sees),
+            "embedding": embed,
+        }.get(kind, load)
         result = forked(partial(task, path))
         print(json.dumps([path, result]), flush=True)
 

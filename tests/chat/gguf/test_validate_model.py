@@ -714,9 +714,12 @@ class TestWithLlamaCpp:
         )
 
     @pytest.mark.slow
-    def test_a_mutant_is_refused_in_one_sentence_or_does_not_kill_it(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("kind", "count"), [("models", 300), ("pictures", 100), ("embeddings", 100)])
+    def test_a_mutant_is_refused_in_one_sentence_or_does_not_kill_it(
+        self, kind: str, count: int, tmp_path: Path
+    ) -> None:
         """Seeded mutants of every sample: no other exception, under two seconds each, and some of them are read."""
-        trial = try_mutants(tmp_path, 20_000 if FULL else 300, seed=21)
+        trial = try_mutants(tmp_path, 20_000 if FULL else count, seed=21, kind=kind)
         print(trial)
         assert trial.faults == []
         assert trial.worst < 2

@@ -50,6 +50,8 @@ KEY_FAULTS: tuple[tuple[str, Any, str], ...] = (
     ("clip.vision.image_std", [0.5, 0.0, 0.5], "key 'clip.vision.image_std' must have 3 numbers"),
     ("clip.vision.spatial_merge_size", 4, "tensor 'mm.patch_merger.weight' has shape"),
     ("clip.vision.projection_dim", 128, "has shape"),
+    ("clip.minicpmv_version", 3, "key 'clip.minicpmv_version' is u32, but must be i32"),
+    ("clip.minicpmv_query_num", "3", "key 'clip.minicpmv_query_num' is str, but must be u32"),
     ("clip.vision.feature_layer", [1], "key 'clip.vision.feature_layer' is not known"),
 )
 

@@ -1,6 +1,7 @@
 """Mutants of GGUF files, read by our reader, and loaded by llama.cpp where it accepts them. For tests only.
 
-Any number of them: `python -m tests.chat.gguf.try_mutants COUNT --seed N [--first PLACE]`, which ends with 1 if one
+Each is tried as a model, as a picture encoder and as an embedding model. Any number of them:
+`python -m tests.chat.gguf.try_mutants COUNT --seed N [--first PLACE] [--kind pictures]`, which ends with 1 if one
 mutant ended or blocked llama.cpp, or was not refused in one sentence. It prints where it is: `--first` continues there.
 """
 
@@ -15,11 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chat.errors import DataError, ModelError
-from chat.gguf.reader import read_gguf
+from chat.gguf.reader import GgufFile, read_gguf
+from chat.gguf.validate_embedding import check_embedding_model
 from chat.gguf.validate_model import check_model
+from chat.gguf.validate_pictures import check_fits, check_picture_encoder
+from tests.chat import seeing
 from tests.chat.gguf import gguf_samples as samples
 from tests.chat.gguf.gguf_mutants import mutants
 from tests.chat.gguf.llama_child import loading
+from tests.chat.tiny_models import Shape, weights, write_gguf
 
 LONGEST = 600  # letters of a refusal
 
@@ -42,52 +47,77 @@ class Trial:
 
 
 def sample_bytes(folder: Path) -> dict[str, bytes]:
-    """Every sample's bytes."""
+    """Every sample's bytes, of models that answer and of adapters."""
     return {name: write(folder / f"{name}.gguf").read_bytes() for name, write in samples.SAMPLES.items()}
 
 
-def try_mutants(folder: Path, count: int, seed: int, first: int = 0, report_every: int = 0) -> Trial:
-    """Read `count` mutants of all samples, and load those that are accepted.
+def encoder_bytes(folder: Path) -> dict[str, bytes]:
+    """The bytes of picture encoders."""
+    kinds = ("small3", "pixtral", "odd")
+    return {kind: seeing.write_encoder(folder / f"{kind}.gguf", kind).read_bytes() for kind in kinds}
+
+
+def embedding_bytes(folder: Path) -> dict[str, bytes]:
+    """The bytes of embedding models."""
+    return {name: write(folder / f"{name}.gguf").read_bytes() for name, write in samples.EMBEDDING_MODELS.items()}
+
+
+ORIGINALS = {"models": sample_bytes, "pictures": encoder_bytes, "embeddings": embedding_bytes}
+
+
+def try_mutants(
+    folder: Path, count: int, seed: int, first: int = 0, report_every: int = 0, kind: str = "models"
+) -> Trial:
+    """Read `count` mutants of all samples of a kind, and load those that are accepted.
 
     Args:
         first: how many of the seed's mutants were tried before.
         report_every: after how many mutants a line is printed; 0 is never.
+        kind: of `ORIGINALS`.
     """
-    originals = sample_bytes(folder)
+    originals = ORIGINALS[kind](folder)
+    base, sees = samples.llama(folder / "base.gguf"), folder / "sees.gguf"
+    shape = Shape(hidden=256, layers=1, window=None)
+    write_gguf(sees, shape, weights(shape))
+    own = read_gguf(sees)
     trial, path = Trial(), folder / "mutant.gguf"
-    with loading(folder / "llama.gguf") as load:
+    with loading(base, sees) as load:
         for place, (label, raw) in enumerate(mutants(originals, count, seed, first), first + 1):
             path.write_bytes(raw)
-            line = _read(path, label, trial)
-            if line is not None:
+            for line in _read(path, label, trial, own):
                 outcome = load(line)
                 trial.outcomes[outcome.partition(":")[0]] += 1
                 if outcome.startswith(("killed", "hangs")):
-                    trial.faults.append(f"{label}: {outcome}")
+                    trial.faults.append(f"{label}: {line.partition(' ')[0]} {outcome}")
             if report_every and place % report_every == 0:
                 print(f"{place}: {trial}", flush=True)
     return trial
 
 
-def _read(path: Path, label: str, trial: Trial) -> str | None:
-    """The line that has llama.cpp load the file, or None where our reader refuses it."""
+def _read(path: Path, label: str, trial: Trial, sees: GgufFile) -> list[str]:
+    """The lines that have llama.cpp load the file; none where our reader refuses it."""
     started = time.process_time()
-    try:
-        file = read_gguf(path)
-        check_model(file)
-    except (DataError, ModelError) as error:
-        words = error.message
-        if not words.startswith(f"{path}: ") or words.endswith(".") or not words.isprintable() or len(words) > LONGEST:
-            trial.faults.append(f"{label}: {words!r}")
-        trial.refused += 1
-        return None
-    except Exception as error:
-        trial.faults.append(f"{label}: {error!r}")
-        return None
-    finally:
-        trial.worst = max(trial.worst, time.process_time() - started)
-    trial.accepted += 1
-    return f"adapter {path}" if file.metadata.get("general.type") == "adapter" else f"model {path}"
+    lines = []
+    for check, line in (
+        (check_model, "model"),
+        (lambda file: (check_picture_encoder(file), check_fits(file, sees)), "encoder"),
+        (check_embedding_model, "embedding"),
+    ):
+        try:
+            file = read_gguf(path)
+            check(file)
+            lines.append(f"{'adapter' if file.is_adapter else line} {path}")
+        except (DataError, ModelError) as error:
+            words = error.message
+            is_long = len(words) > LONGEST
+            if not words.startswith(f"{path}: ") or words.endswith(".") or not words.isprintable() or is_long:
+                trial.faults.append(f"{label}: {words!r}")
+        except Exception as error:
+            trial.faults.append(f"{label}: {error!r}")
+    trial.worst = max(trial.worst, time.process_time() - started)
+    trial.refused += not lines
+    trial.accepted += bool(lines)
+    return lines
 
 
 def main() -> int:
@@ -96,10 +126,11 @@ def main() -> int:
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=21)
     parser.add_argument("--first", type=int, default=0)
-    arguments = parser.parse_args()
+    parser.add_argument("--kind", choices=ORIGINALS, default="models")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        trial = try_mutants(Path(folder), arguments.count, arguments.seed, arguments.first, report_every=1000)
-    print(trial)
+        trial = try_mutants(Path(folder), asked.count, asked.seed, asked.first, report_every=1000, kind=asked.kind)
+    print(trial, *trial.faults, sep="\n  ")
     return 1 if trial.faults else 0
 
 
