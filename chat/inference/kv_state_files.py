@@ -24,12 +24,13 @@ from chat.system.cache_files import new_cache_file, remove_oldest
 from chat.system.paths import make_private_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 MAGIC = b"MCSTATE\x01"
 LARGEST_HEADER = 1 << 16  # bytes
 LARGEST_IDS = 1 << 26
 READ_BYTES = 1 << 26
+PIECE_BYTES = 1 << 24  # that is written at a time
 DISK_RESERVE_BYTES = 256 << 20
 SUFFIX = ".state"
 SAMPLE_BYTES = 512  # of the start and the end of a tensor
@@ -107,13 +108,14 @@ class KvStateStore:
             return None
         return Snapshot(header.ids, header.oldest, payload)
 
-    def save(self, key: str, snapshot: Snapshot) -> Path | None:
+    def save(self, key: str, snapshot: Snapshot, advance: Callable[[], None] = lambda: None) -> Path | None:
         """Write a state, as a whole or not at all.
 
         Args:
             key: names the state; a session's id, with which the file's name then starts so that the file can be
                 removed with the session, or any other text.
             snapshot: the state.
+            advance: is called after each piece.
 
         Returns:
             The file, or None if the disk or the limit does not allow it.
@@ -125,27 +127,34 @@ class KvStateStore:
                 return None
             name = key if PLAIN_KEY.fullmatch(key) else hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:24]
             path = self._folder / f"{name}-{self._model}{SUFFIX}"
-            self._write(path, key, snapshot)
+            self._write(path, key, snapshot, advance)
             remove_oldest(path, self._limit)
         except OSError:
             return None
         return path
 
-    def _write(self, path: Path, key: str, snapshot: Snapshot) -> None:
-        ids = _to_bytes(snapshot.ids)
+    def _write(self, path: Path, key: str, snapshot: Snapshot, advance: Callable[[], None]) -> None:
+        ids, digest = _to_bytes(snapshot.ids), hashlib.sha256()
+        pieces = [memoryview(snapshot.data)[at : at + PIECE_BYTES] for at in range(0, len(snapshot.data), PIECE_BYTES)]
+        for piece in pieces:
+            digest.update(piece)
+            advance()
         header = {
             "key": key,
             "fingerprint": self._fingerprint,
             "count": len(snapshot.ids),
             "oldest": snapshot.oldest,
             "ids_sha256": hashlib.sha256(ids).hexdigest(),
-            "payload_sha256": hashlib.sha256(snapshot.data).hexdigest(),
+            "payload_sha256": digest.hexdigest(),
             "payload_bytes": len(snapshot.data),
         }
         text = json.dumps(header).encode()
         with new_cache_file(path) as file:
             file.write(MAGIC + hashlib.sha256(text).digest() + struct.pack("<I", len(text)) + text + ids)
-            file.write(snapshot.data)
+            for piece in pieces:
+                file.write(piece)
+                os.fsync(file.fileno())  # else all of it would be written at the end, without a sign of life
+                advance()
 
     def _header(self, path: Path) -> StateHeader | None:
         """The checked header of a file; None if it is damaged or of another model."""

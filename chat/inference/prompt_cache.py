@@ -10,7 +10,7 @@ from chat.core.token_ids import common_prefix
 from chat.llama.kv_snapshots import Snapshot, Snapshots, reusable_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from chat.inference.kv_state_files import KvStateStore
     from chat.llama.context import LlamaContext
@@ -103,23 +103,28 @@ class PromptCache:
         if self.snapshots.has_room(context.state_bytes) and not self.snapshots.holds(context.ids):
             self.snapshots.keep(context.snapshot())
 
-    def save_current(self) -> None:
-        """Write a state file for the session's next turn, or for other questions about the same long prompt."""
+    def save_current(self, advance: Callable[[], None] = lambda: None) -> None:
+        """Write a state file for the session's next turn, or for other questions about the same long prompt.
+
+        Args:
+            advance: is called after each piece.
+        """
         if self.session is not None:
             changes = self.stable_length < len(self.prompt)
-            self.save(self.session, self.prompt[: self.stable_length + 1] if changes else ())
+            self.save(self.session, self.prompt[: self.stable_length + 1] if changes else (), advance)
         elif len(self.prompt) >= LONG_PROMPT_TOKENS:
             start = array("i", self.prompt[:LONG_PROMPT_TOKENS]).tobytes()
             shared = max(len(self.prompt) - self.context.settings.batch // 2, 1)  # see `chunk_bounds`
             key = self.restored_from or f"prompt {hashlib.sha256(start).hexdigest()}"
-            self.save(key, self.prompt[: shared + 1])
+            self.save(key, self.prompt[: shared + 1], advance)
 
-    def save(self, key: str, prefix: Sequence[int] = ()) -> bool:
+    def save(self, key: str, prefix: Sequence[int] = (), advance: Callable[[], None] = lambda: None) -> bool:
         """Write a state file, if there is a folder for it and the cache is worth saving.
 
         Args:
             key: the name of the state.
             prefix: the start of a prompt; a snapshot that holds more of it than the context is saved instead.
+            advance: is called after each piece.
 
         Returns:
             Whether it was written.
@@ -132,4 +137,4 @@ class PromptCache:
             kept, reusable = self.snapshots.best(prefix, context.window)
             if reusable <= reusable_prefix(context.ids, context.snapshot_start(), prefix, context.window):
                 kept = None
-        return self.store.save(key, kept or context.snapshot()) is not None
+        return self.store.save(key, kept or context.snapshot(), advance) is not None

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chat import platform
-from chat.system.interrupts import signal_handlers
+from chat.system.interrupts import SIGNAL_CODES, signal_handlers
 from chat.tui.event_queue import SessionEvent
 
 if TYPE_CHECKING:
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from chat.tui.tty_modes import TtyModes
 
 
-class Terminated(BaseException):  # not an Exception: no `except Exception` may stop it
-    """The program ends now: SIGTERM, SIGHUP, or the terminal is gone."""
+class Terminated(SystemExit):  # not an Exception: no `except Exception` may stop it
+    """The program ends now: SIGTERM, SIGHUP, or the terminal is gone.
+
+    One that a handler raises has the signal in its code, from which `repeat_lost_signals` knows it.
+    """
 
 
 class Signals:
@@ -44,6 +47,7 @@ class Signals:
         self.modes = modes
         self._events = events
         self._on_ctrl_c: Callable[[], None] = _raise_interrupt
+        self._raises = False
 
     def installed(self) -> AbstractContextManager[None]:
         """Handle signals while the block runs, and restore the earlier handlers afterwards."""
@@ -59,9 +63,21 @@ class Signals:
         finally:
             self._on_ctrl_c = before
 
-    def raising_on_ctrl_c(self) -> AbstractContextManager[None]:
-        """Raise KeyboardInterrupt on Ctrl+C while the block runs, as outside of every other block."""
-        return self.calling_on_ctrl_c(_raise_interrupt)
+    @contextmanager
+    def raising_on_ctrl_c(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt on Ctrl+C while the block runs, as outside of every other block.
+
+        A signal that ends the program raises `Terminated`, also one that came before: what the block waits for may
+        never come.
+        """
+        self._raises = True
+        try:
+            with self.calling_on_ctrl_c(_raise_interrupt):
+                if self.ending_signal:  # it came before the block
+                    raise Terminated
+                yield
+        finally:
+            self._raises = False
 
     @contextmanager
     def counting_ctrl_c(self) -> Iterator[None]:
@@ -91,6 +107,8 @@ class Signals:
         self.ending_signal = number
         self.is_hurried = True
         self._events.post(SessionEvent.TERMINATED)
+        if self._raises and self._on_ctrl_c is _raise_interrupt:
+            raise Terminated(SIGNAL_CODES + number)
 
     def _continue(self, _number: int, _frame: object) -> None:
         if self._on_ctrl_c in (_raise_interrupt, self._count):  # between prompts; a prompt has modes of its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from chat.core.request import EngineOptions, Request
 
 PATIENCE_SECONDS, HURRY_SECONDS = 2.0, 0.3  # that the child gets to end by itself, normally and in a hurry
+SILENCE_SECONDS = 4.0  # without a sign of life while it saves the cache, until it is ended
+CLOSED = "the engine is closed"
 NO_REPACKING = "this processor lacks an instruction that llama.cpp needs for repacked weights, so `--repack` is off now"
 
 
@@ -246,13 +249,33 @@ class LocalBackend:
         Args:
             keep_state: save the cache for the next time if the options name a folder, which may take seconds.
         """
+        patience = PATIENCE_SECONDS if keep_state else HURRY_SECONDS
         if keep_state and self._info is not None and self.options.state_folder and not self._closed:
-            with suppress(ChatError):
-                self._result("leave")
+            patience = patience if self._save_state() else 0
         self._closed = True
         child, self._child = self._child, None
         if child is not None:
-            child.close(patience_seconds=PATIENCE_SECONDS if keep_state else HURRY_SECONDS)
+            child.close(patience)
+
+    def _save_state(self) -> bool:
+        """Have the child save the cache; False if it shows no sign of life, because it is stopped or its disk hangs."""
+        goes_on: queue.Queue[bool] = queue.Queue()
+
+        def save() -> None:
+            with suppress(ChatError, OSError, ValueError):  # it died, or took too long and the pipes are closed
+                for _ in self._messages(self._call("leave")):
+                    goes_on.put(True)
+            goes_on.put(False)
+
+        try:
+            threading.Thread(target=save, daemon=True, name="save").start()
+            while goes_on.get(timeout=SILENCE_SECONDS):
+                pass
+        except queue.Empty:
+            return False
+        except RuntimeError:  # the system allows no more threads
+            pass
+        return True
 
     # --- the child
 
@@ -270,7 +293,7 @@ class LocalBackend:
 
     def _ensure_child(self) -> None:
         if self._closed:
-            raise EngineError("the engine is closed")
+            raise EngineError(CLOSED)
         if self._child is None:
             self._start()
 
@@ -347,8 +370,9 @@ class LocalBackend:
             raise unpack_error(message["error"])
 
     def _next(self) -> dict[str, Any]:
-        assert self._child is not None
-        line = self._child.output.readline()
+        if (child := self._child) is None:
+            raise EngineError(CLOSED)
+        line = child.output.readline()
         if not line.endswith(b"\n"):
             raise self._discard_child()
         return from_line(line)
@@ -357,7 +381,8 @@ class LocalBackend:
         """Forget a child that has died; the error gives the reason."""
         with self._writing:  # nobody is in the middle of a line to it
             child, self._child = self._child, None
-        assert child is not None
+        if child is None:
+            return EngineError(CLOSED)
         error = child.death_error()
         child.close()
         layers = _fewer_gpu_layers(self._info)

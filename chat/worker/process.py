@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LOG_TAIL_BYTES = 8192
 # numpy's library reserves 32 MiB for each of its threads, of which the engine needs one
 FEW_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
+KILL_SECONDS = 1.0  # that the system gets to end a killed child
 STDERR = Path("/dev/stderr")
 ASSERTION = ("GGML_ASSERT", "GGML_ABORT", "terminate called", "what():", "error:", "Error")
 SOURCE_FOLDER = re.compile(
@@ -126,14 +127,20 @@ class WorkerProcess:
             return ""
 
     def close(self, patience_seconds: float = 2.0) -> None:
-        """End the child by closing its input; kill it if it has not ended in time."""
+        """End the child by closing its input; kill it if it has not ended in time.
+
+        A child whose disk does not answer ends when it does, and is not waited for.
+        """
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         try:
             self._process.wait(timeout=patience_seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(timeout=KILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                return
         if self._process.stdout is not None:
             self._process.stdout.close()
         self.output.close()

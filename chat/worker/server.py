@@ -187,7 +187,7 @@ class WorkerServer:
             self._load(number, build(EngineOptions, call["options"]), call["verbose"])
         elif name == "leave":
             if self._model is not None:
-                self._model.generator.cache.save_current()
+                self._model.generator.cache.save_current(lambda: self.send({"id": number, "saving": True}))
         elif name == "reply":
             self._reply(number, build(Request, call["request"]))
         elif name == "batch":

@@ -11,8 +11,11 @@ from tests.folders import ROOT
 
 IN_A_CALLBACK = """
 import os, signal, sys, time, weakref
+from contextlib import nullcontext
 from chat.cli.main import _exit_by_signal
 from chat.system import interrupts
+from chat.tui.event_queue import EventQueue
+from chat.tui.signals import Signals, Terminated
 
 class Thing: pass
 
@@ -22,18 +25,23 @@ def send(_):
 
 signal.signal(signal.SIGTERM, _exit_by_signal)
 interrupts.raise_on_interrupt()
+session = Signals(None, EventQueue())
+in_a_session = session.installed() if sys.argv[1] == "SIGHUP" else nullcontext()
 interrupts.repeat_lost_signals()
 thing = Thing()
 reference = weakref.ref(thing, send)
 try:
-    del thing
-    time.sleep(60)
+    with in_a_session, session.raising_on_ctrl_c() if sys.argv[1] == "SIGHUP" else nullcontext():
+        del thing
+        time.sleep(60)
 except KeyboardInterrupt:
     sys.exit(130)
+except Terminated:
+    sys.exit(3)
 """
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 3)])
 def test_a_signal_in_a_callback_of_a_weak_reference_ends_the_program(name: str, code: int) -> None:
     """Each import has such a callback; Python prints and forgets an exception in it, and the program went on."""
     done = subprocess.run(

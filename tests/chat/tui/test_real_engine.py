@@ -166,6 +166,37 @@ def test_the_program_ends_although_its_engine_hangs(begin: Begin, way: str) -> N
     assert ends(engine)
 
 
+WAYS_TO_LEAVE = {"/bye": ("/bye", ENTER), "ctrl-d": (CTRL_D,), "hangup": (), "hangup in a command": ("/context", ENTER)}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_LEAVE)
+@pytest.mark.slow
+def test_the_program_leaves_within_seconds_although_its_engine_is_stopped(
+    begin: Begin, tmp_path: Path, tiny_v3_model: Path, way: str
+) -> None:
+    """Once it waited for the engine to save its cache until Ctrl+C; a command that waits ignored the hangup."""
+    terminal = begin("-n", "3", model=tiny_v3_model)
+    terminal.wait_for_prompt()
+    terminal.say("remember the lighthouse " * 40)  # enough that the cache is saved
+    terminal.wait(" · prompt")
+    terminal.wait_for_prompt()
+    engine = child_of(terminal.child.pid)
+    os.kill(engine, signal.SIGSTOP)
+    shown = terminal.everything()
+    terminal.send(*WAYS_TO_LEAVE[way])
+    if way.startswith("hangup"):
+        if way != "hangup":
+            terminal.wait(terminal.sends_signals)
+        terminal.hang_up()
+        assert ends(terminal.child.pid)
+    else:
+        assert terminal.end() == 0
+        assert "error" not in terminal.everything().removeprefix(shown)
+    assert ends(engine)
+    again = begin("-c", "-n", "3", model=tiny_v3_model)
+    again.wait("remember the lighthouse")
+
+
 @pytest.mark.parametrize("is_taken", [False, True], ids=["terminal not yet taken", "terminal taken"])
 @pytest.mark.slow
 def test_keys_typed_before_the_first_prompt_are_sent(tmp_path: Path, tiny_model: Path, is_taken: bool) -> None:
