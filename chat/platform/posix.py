@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 assert sys.platform != "win32"
 
@@ -19,6 +20,8 @@ BINARY = 0
 NO_FOLLOW = os.O_NOFOLLOW  # fails at a link
 NO_TERMINAL = os.O_NOCTTY  # a terminal does not become the controlling one
 NON_BLOCKING = os.O_NONBLOCK  # opening a pipe does not wait for the other end
+
+FOLDS_NAMES = sys.platform == "darwin"  # its file systems do so by default
 
 KILLED = -signal.SIGKILL  # exit code of a child process that was killed
 HANGUP = signal.SIGHUP  # the signal of a terminal that is gone
@@ -63,6 +66,11 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> int:
         OSError: they cannot be written.
     """
     return os.pwrite(descriptor, data, offset)
+
+
+def folded_name(name: str) -> str:
+    """A text that is equal for names which mean one file: on macOS in any case, and composed or not."""
+    return normalize("NFC", normalize("NFD", name).casefold()) if FOLDS_NAMES else name
 
 
 def sync_folder(folder: Path) -> None:

@@ -71,6 +71,11 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> int:
         return os.write(descriptor, data)
 
 
+def folded_name(name: str) -> str:
+    """A text that is equal for names which mean one file: in any case, with either slash."""
+    return name.casefold().replace("\\", "/")
+
+
 def sync_folder(folder: Path) -> None:
     """Do nothing: Windows brings names to the disk itself, and opens no folders."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from contextlib import suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,6 +18,7 @@ from chat.documents.plain_text import decode
 from chat.errors import DataError, reason_text
 from chat.system.terminal_text import counted, size_text
 from chat.tools.calculator import calculate
+from chat.tools.path_argument import PathArgument
 from chat.tools.tool import BUILT_IN, SourceTool, ToolError
 
 if TYPE_CHECKING:
@@ -117,21 +119,15 @@ class BuiltInTools:
         except OSError as error:
             raise ToolError(f"{arguments.get('path', '.')}: {reason_text(error)}") from error
 
-    def real_paths(self, name: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-        """The path that a call of files leads to, from the working folder if it is under it, and from the root."""
+    def path_argument(self, name: str, arguments: Mapping[str, Any]) -> PathArgument | None:
+        """The path of a call of files."""
         if name not in OF_FILES:
-            return {}
-        root = self._folder.resolve()
-        try:
-            real = _real(root, str(arguments.get("path", ".")))
-        except ValueError:  # no file can have the name
-            return {}
-        inner = (real.relative_to(root).as_posix(),) if real.is_relative_to(root) else ()
-        return {"path": (*inner, real.as_posix())}
-
-    def hidden_argument(self, name: str, arguments: Mapping[str, Any]) -> str | None:
-        """The path, if it is of what is hidden, such as `.env`."""
-        return "path" if name in OF_FILES and _is_hidden(str(arguments.get("path", ""))) else None
+            return None
+        root, text = self._folder.resolve(), str(arguments.get("path", "."))
+        real: Path | None = None
+        with suppress(ValueError):  # no file can have the name
+            real = _real(root, text)
+        return PathArgument("path", root, real, _is_hidden(text))
 
     def close(self) -> None:
         """Do nothing."""

@@ -164,13 +164,8 @@ class HostedTools:
             raise ToolError(str(reply.get("fault") or f"`{self.name}` ended: {self._end_reason()}"))
         return str(reply["text"])
 
-    def real_paths(self, name: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    def path_argument(self, name: str, arguments: Mapping[str, Any]) -> None:
         """None: what an argument means is not known here."""
-        return {}
-
-    def hidden_argument(self, name: str, arguments: Mapping[str, Any]) -> str | None:
-        """None, too."""
-        return None
 
     @property
     def has_news(self) -> bool:

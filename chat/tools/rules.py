@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
+from chat import platform
 from chat.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,24 +66,26 @@ class ToolRule:
         """Whether it lets a call run; a pattern for a path does not reach out of the path by `..` or a link."""
         if not self.names(tool) or self.is_outdated(tool):
             return False
-        texts = _texts(arguments) | tool.source.real_paths(tool.own.name, arguments)
+        path = tool.source.path_argument(tool.own.name, arguments)
+        texts = _texts(arguments) | ({path.key: path.written} if path is not None else {})
         if not all(any(_matches(text, pattern) for text in texts.get(key, ())) for key, pattern in self.patterns):
             return False
-        hidden = tool.source.hidden_argument(tool.own.name, arguments)
-        return hidden is None or any(key == hidden and _names_hidden(pattern) for key, pattern in self.patterns)
+        if path is None or not path.is_hidden:
+            return True
+        return any(key == path.key and _names_hidden(pattern) for key, pattern in self.patterns)
 
     def denies(self, tool: RunnableTool, arguments: Mapping[str, Any]) -> bool:
-        """Whether it forbids a call, however the call writes a path."""
+        """Whether it forbids a call, however the call writes a path, and by whichever name of a file."""
         if not self.names(tool):
             return False
         if not self.patterns:
             return True
-        texts, real = _texts(arguments), tool.source.real_paths(tool.own.name, arguments)
+        texts, path = _texts(arguments), tool.source.path_argument(tool.own.name, arguments)
+        if path is not None:
+            texts[path.key] = (*texts.get(path.key, ()), *path.written, *path.other_names)
         return all(
-            any(
-                fnmatchcase(text, pattern) or fnmatchcase(_direct(text), pattern)
-                for text in (*texts.get(key, ()), *real.get(key, ()))
-            )
+            any(_is_denied(text, pattern) for text in texts.get(key, ()))
+            or (path is not None and path.key == key and path.is_same(pattern))
             for key, pattern in self.patterns
         )
 
@@ -188,6 +191,12 @@ def _text(value: Any) -> str:
 def _names_hidden(pattern: str) -> bool:
     """Whether a pattern is about hidden files: `*` alone is not."""
     return any(part.startswith(".") and part not in (".", "..") for part in re.split(r"[/\\]", pattern))
+
+
+def _is_denied(text: str, pattern: str) -> bool:
+    """Whether a pattern is about a text; where file names do not differ by case, as on macOS, nor does this."""
+    pattern = platform.folded_name(pattern)
+    return any(fnmatchcase(platform.folded_name(each), pattern) for each in (text, _direct(text)))
 
 
 def _direct(text: str) -> str:

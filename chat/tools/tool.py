@@ -17,6 +17,8 @@ from chat.system.terminal_text import escape_invisible
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from chat.tools.path_argument import PathArgument
+
 BUILT_IN = "built-in"  # the source of the program's own functions
 VERSION_DIGITS = 16
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -104,11 +106,8 @@ class ToolSource(Protocol):
             ToolError: there is none.
         """
 
-    def real_paths(self, name: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-        """The arguments that are paths, as rules see them: without links and `..`, each in all ways to write it."""
-
-    def hidden_argument(self, name: str, arguments: Mapping[str, Any]) -> str | None:
-        """The argument that names a hidden file, which only a rule with a pattern for such files allows."""
+    def path_argument(self, name: str, arguments: Mapping[str, Any]) -> PathArgument | None:
+        """The argument of a call that is a path; None if none is known to be one."""
 
     def close(self) -> None:
         """End it; without effect when that was done before."""

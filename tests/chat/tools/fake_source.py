@@ -33,10 +33,7 @@ class FakeSource:
         self.calls.append((name, dict(arguments)))
         return self.functions[name.replace(".", "__")](arguments, control)
 
-    def real_paths(self, name: str, arguments: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-        return {}
-
-    def hidden_argument(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+    def path_argument(self, name: str, arguments: Mapping[str, Any]) -> None:
         return None
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from chat.errors import UsageError
 from chat.tools.built_in import TOOLS, BuiltInTools
 from chat.tools.rules import ToolRule, ToolRules, read_rule, read_rules
-from chat.tools.tool import RunnableTool
+from chat.tools.tool import CallControl, RunnableTool
 from tests.chat.tools.fake_source import FakeSource
 
 READ = RunnableTool("read_file", TOOLS[0], BuiltInTools(Path("/")))
@@ -112,3 +113,80 @@ def test_a_rule_is_read_as_it_is_written(rule: ToolRule) -> None:
 def test_what_is_no_rule_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(UsageError, match=r"--allow-tool: `.*` is not a rule for functions"):
         read_rule(text, "--allow-tool")
+
+
+@pytest.mark.parametrize(
+    ("deny", "path", "is_denied"),
+    [
+        ("secret.txt", "link.txt", True),
+        ("s*.txt", "link.txt", True),
+        ("secret.txt", "other/link.txt", True),  # by its identity, in another folder
+        ("{root}/secret.txt", "link.txt", True),
+        ("secret.txt", "free.txt", False),
+        ("secret.txt", "missing.txt", False),
+        ("missing.txt", "secret.txt", False),
+        ("secret.txt", "nul\0", False),
+    ],
+)
+def test_a_rule_that_denies_a_file_holds_for_its_other_names(
+    tmp_path: Path, deny: str, path: str, is_denied: bool
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "secret.txt").write_text("x")
+    (tmp_path / "free.txt").write_text("y")
+    for name in ("link.txt", "other/link.txt"):
+        (tmp_path / name).hardlink_to(tmp_path / "secret.txt")
+    tool = RunnableTool("read_file", TOOLS[0], BuiltInTools(tmp_path))
+    rule = f"read_file(path={deny.format(root=tmp_path)})"
+    assert verdict({"path": path}, "*", rule, tool) == ("deny" if is_denied else "allow")
+
+
+def test_a_file_that_a_rule_denies_is_not_listed_by_another_name(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("a word")
+    (tmp_path / "link.txt").hardlink_to(tmp_path / "secret.txt")
+    (tmp_path / "free.txt").write_text("a word")
+    source = BuiltInTools(tmp_path)
+    rules = ToolRules((), read_rules(["*(path=secret.txt)"], "test"))
+    for name, arguments in (("list_files", {}), ("search_files", {"text": "word"})):
+        own = next(tool for tool in TOOLS if tool.name == name)
+        tool = RunnableTool(name, own, source)
+        control = CallControl(forbids=lambda others, tool=tool: rules.forbids(tool, others))  # type: ignore[misc]
+        shown = source.call(name, arguments, control)
+        assert "free.txt" in shown and "secret" not in shown and "link" not in shown
+
+
+@pytest.mark.parametrize(
+    ("deny", "path"),
+    [
+        ("secret.txt", "SECRET.TXT"),
+        ("Secret.*", "sECRET.pem"),
+        ("keys/*", "KEYS/a"),
+        ("stra\u00dfe.txt", "STRASSE.TXT"),
+        ("caf\u00e9.txt", "CAFE\u0301.TXT"),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="there names are always folded")
+def test_a_rule_that_denies_holds_in_any_case_where_names_are_folded(
+    deny: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On macOS and Windows `SECRET.TXT` opened the file of a rule that denies `secret.txt`; so for a server's paths."""
+    arguments = {"path": path}
+    for folds, expected in ((False, "allow"), (True, "deny")):
+        monkeypatch.setattr("chat.platform.posix.FOLDS_NAMES", folds)
+        assert verdict(arguments, "*", f"*(path={deny})") == expected
+        assert verdict(arguments, "*", f"git_log(path={deny})", LOG) == expected
+    assert verdict(arguments, f"*(path={deny})") == "ask"  # a rule that allows is not widened
+
+
+def test_the_spelling_on_the_disk_counts_where_a_folder_finds_names_in_any_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux has such folders, too: a USB stick, or `chattr +F`. Here a hard link stands for the other spelling."""
+    (tmp_path / "keys.d").mkdir()
+    (tmp_path / "keys.d" / "A.PEM").write_text("x")
+    (tmp_path / "keys.d" / "a.pem").hardlink_to(tmp_path / "keys.d" / "A.PEM")
+    tool = RunnableTool("read_file", TOOLS[0], BuiltInTools(tmp_path))
+    assert verdict({"path": "keys.d/A.PEM"}, "*", "*(path=*.pem)", tool) == "deny"
+    (tmp_path / "keys.d" / "a.pem").rename(tmp_path / "keys.d" / "b.key")  # what was listed before is not kept
+    assert verdict({"path": "keys.d/A.PEM"}, "*", "*(path=*.pem)", tool) == "allow"
+    assert verdict({"path": "keys.d/A.PEM"}, "*", "*(path=*.key)", tool) == "deny"
