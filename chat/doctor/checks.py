@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.doctor.engine_checks import findings_of, gpu_of_system
+from chat.doctor.engine_checks import findings_of
 from chat.doctor.machine_checks import (
     ENGINE,
     Finding,
@@ -27,6 +27,7 @@ from chat.doctor.machine_checks import (
     installed,
     pinned,
 )
+from chat.doctor.system_gpu import system_gpu
 from chat.errors import ChatError, ModelError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _engine(model: str | None) -> Iterator[Finding]:
             question["options"] = asdict(options)
     except ChatError as error:
         yield Finding("model", "problem", error.message, error.hint)
-    seen_gpu, version = gpu_of_system(), pinned() or ""
+    seen_gpu, version = system_gpu(), pinned() or ""
     try:
         for message in run_isolated_task(PROBE, question):
             yield from findings_of(message, seen_gpu, version)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +12,24 @@ from chat.system.network import is_offline
 from chat.system.terminal_text import counted, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from chat.doctor.system_gpu import SystemGpu
     from chat.worker.task import Message
 
 TOLERANCE = 2e-3  # of logits as large as 20, in float32; measured 2e-4
 GPU_TOLERANCE = 0.5  # the same with cells of float16; measured 0.06, and 14 where the window is one too narrow
 SLOW_TOKENS_PER_SECOND = 100  # of the guide, which is tiny
 INSTALL = "`CMAKE_ARGS=-DGGML_{backend}=on pip install --force-reinstall --no-cache-dir llama-cpp-python=={version}`"
+DRIVER_TOOLS = {"CUDA": "nvidia-smi", "ROCm": "rocminfo", "Vulkan": "vulkaninfo --summary"}
 
 
-def findings_of(message: Message, seen_gpu: str | None, version: str) -> list[Finding]:
+def findings_of(message: Message, seen_gpu: SystemGpu | None, version: str) -> list[Finding]:
     """The findings in one answer of the probe.
 
     Args:
-        seen_gpu: the backend of a GPU that the system seems to have.
+        message: from the probe.
+        seen_gpu: a GPU that the system shows.
         version: of llama-cpp-python, for the line that installs it again.
     """
     stage = message["stage"]
@@ -61,7 +62,8 @@ def check_build(found: Mapping[str, Any]) -> Finding:
     """What this build of llama.cpp was compiled for."""
     name, _, info = str(found["name"]).partition(" ")
     features = re.findall(r"(\w+) = 1", info)
-    gpu = "with GPU support" if found["gpu_offload"] else "without GPU support"
+    backends = ", ".join(found["gpu_backends"])
+    gpu = f"with GPU support ({backends})" if backends else "without GPU support"
     return Finding("build", "ok", f"llama.cpp {name}, {gpu}; uses {', '.join(features) or 'no extensions'}")
 
 
@@ -76,8 +78,8 @@ def check_threads(found: Mapping[str, int]) -> Finding:
     return Finding("threads", "ok", words)
 
 
-def check_devices(found: Mapping[str, Any], seen_gpu: str | None, version: str) -> list[Finding]:
-    """Every device of ggml's list; a note where the system has a GPU that this build cannot use."""
+def check_devices(found: Mapping[str, Any], seen_gpu: SystemGpu | None, version: str) -> list[Finding]:
+    """Every device of ggml's list; a note where system and build do not agree about a GPU."""
     lines = []
     for device in found["list"]:
         is_cpu = device["kind"] == "cpu"
@@ -93,10 +95,22 @@ def check_devices(found: Mapping[str, Any], seen_gpu: str | None, version: str) 
                 INSTALL.format(backend="NATIVE", version=version),
             )
         ]
-    if seen_gpu and not any(device["kind"] in ("gpu", "integrated") for device in found["list"]):
-        words = "there seems to be a GPU, but this build of llama.cpp cannot use it"
-        lines.append(Finding("gpu", "note", words, INSTALL.format(backend=seen_gpu, version=version)))
+    if not any(device["kind"] in ("gpu", "integrated") for device in found["list"]):
+        lines += _missing_gpu(found["gpu_backends"], seen_gpu, version)
     return lines
+
+
+def _missing_gpu(backends: Sequence[str], seen_gpu: SystemGpu | None, version: str) -> list[Finding]:
+    """Why llama.cpp lists no GPU, where that is no matter of course."""
+    if backends:
+        here = f"{seen_gpu.name} is here, but" if seen_gpu else "no GPU is used:"
+        tools = [f"`{DRIVER_TOOLS[each]}`" for each in backends if each in DRIVER_TOOLS]
+        hint = f"check its driver, which {' and '.join(tools)} should list" if tools else "check its driver"
+        return [Finding("gpu", "note", f"{here} llama.cpp finds none by {' or '.join(backends)}", hint)]
+    if seen_gpu:
+        words = f"{seen_gpu.name} is here, but this build of llama.cpp has no GPU support"
+        return [Finding("gpu", "note", words, INSTALL.format(backend=seen_gpu.backend, version=version))]
+    return []
 
 
 def check_kernels(found: Mapping[str, Any]) -> Finding:
@@ -114,10 +128,12 @@ def check_kernels(found: Mapping[str, Any]) -> Finding:
 
 def check_choice(found: Mapping[str, Any]) -> Finding:
     """How the model would be loaded, by the arithmetic that the engine itself uses."""
-    repack = "rows repacked" if found["repack"] else "rows not repacked unless the prompt is long"
+    repack = "rows repacked; " if found["repack"] else "rows not repacked unless the prompt is long; "
+    if found["gpu_layers"] > found["layers"]:  # no row is on the processor
+        repack = ""
     threads = counted(found["threads"], "thread")
     words = (
-        f"{Path(found['path']).name} ({found['type']}) with {threads}: {found['reason']}; {repack}; "
+        f"{Path(found['path']).name} ({found['type']}) with {threads}: {found['reason']}; {repack}"
         f"needs {size_text(found['host_bytes'])} of {size_text(found['free_bytes'])} free"
     )
     if found["gpu_bytes"]:
@@ -167,12 +183,3 @@ CHECKS: dict[str, Callable[[Mapping[str, Any]], Finding]] = {
     "exactness": check_exactness,
     "guide": check_guide,
 }
-
-
-def gpu_of_system() -> str | None:
-    """The backend for a GPU that the system shows, whatever our build can use."""
-    if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
-        return "CUDA"
-    if platform.system() == "Darwin" and platform.machine() == "arm64":
-        return "METAL"
-    return None

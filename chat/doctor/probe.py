@@ -35,7 +35,7 @@ from chat.llama.hardware import (
     usable_gpus,
     worker_threads,
 )
-from chat.llama.library import build_name, llama
+from chat.llama.library import build_name, gpu_backends
 from chat.llama.memory_estimate import sizes_of
 from chat.llama.memory_plan import plan_memory
 from chat.llama.model import LoadSettings, Model
@@ -93,8 +93,7 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
 
 
 def _build() -> dict[str, Any]:
-    api = llama()
-    return {"name": build_name(), "gpu_offload": bool(api.llama_supports_gpu_offload())}
+    return {"name": build_name(), "gpu_backends": gpu_backends()}
 
 
 def _threads() -> dict[str, int]:
@@ -108,7 +107,11 @@ def _threads() -> dict[str, int]:
 
 
 def _devices() -> dict[str, Any]:
-    return {"free_bytes": host_free_bytes(), "list": [asdict(device) for device in devices()]}
+    return {
+        "free_bytes": host_free_bytes(),
+        "list": [asdict(device) for device in devices()],
+        "gpu_backends": gpu_backends(),
+    }
 
 
 def _kernels() -> dict[str, Any]:

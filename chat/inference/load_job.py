@@ -157,7 +157,7 @@ class LoadJob:
         options = self.options
         if options.gpu_layers == "auto" or not options.wants_gpus or self.host.gpu_free_bytes:
             return ()
-        reason = "this build of llama.cpp or this machine has no GPU"
+        reason = "llama.cpp finds no GPU (`mistral-chat doctor` says why)"
         return (f"`--gpu-layers {options.gpu_layers}` has no effect: {reason}, so everything is on the processor",)
 
     def _plan(self, options: EngineOptions) -> MemoryPlan:

@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat import platform
@@ -25,6 +26,16 @@ DEBUG = 1  # thousands of lines for one context
 WARNING = 3  # GGML_LOG_LEVEL_WARN
 ERROR = 4
 CONTINUED = 5  # GGML_LOG_LEVEL_CONT: the text continues the line before
+# of ggml's libraries for GPUs, and what they are called
+GPU_BACKENDS = {
+    "cuda": "CUDA",
+    "hip": "ROCm",
+    "metal": "Metal",
+    "musa": "MUSA",
+    "opencl": "OpenCL",
+    "sycl": "SYCL",
+    "vulkan": "Vulkan",
+}
 
 
 class Log:
@@ -96,12 +107,21 @@ def build_name() -> str:
     return f"{named} {api.llama_print_system_info().decode('utf-8', 'replace')}".strip()
 
 
+def gpu_backends() -> tuple[str, ...]:
+    """The GPU back ends that this build was compiled with, whether or not they find a GPU here."""
+    return tuple(words for name, words in GPU_BACKENDS.items() if _library(f"ggml-{name}").exists())
+
+
 @functools.cache
 def ggml() -> ctypes.CDLL:
     """ggml, the library below llama.cpp; llama-cpp-python does not bind its functions."""
     llama()
+    return ctypes.CDLL(str(_library("ggml")))
+
+
+def _library(name: str) -> Path:
     folder = importlib.util.find_spec("llama_cpp").submodule_search_locations[0]  # type: ignore[union-attr,index]
-    return ctypes.CDLL(os.path.join(folder, "lib", platform.library_file("ggml")))  # noqa: PTH118
+    return Path(folder, "lib", platform.library_file(name))
 
 
 def _bindings() -> Any:

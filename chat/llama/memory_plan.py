@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from chat.errors import MemoryLimitError, UsageError
 from chat.llama.memory_estimate import ModelSizes, cache_bytes, gpu_share, layer_caches, transfer_bytes, work_bytes
 from chat.llama.sliding_window import Window, padded, rolling_cells
+from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -232,19 +233,20 @@ def _gpu_layers(path: str, parts: Parts, options: EngineOptions, host: HostResou
             count, why = options.most_gpu_layers, RAN_OUT
     else:
         count, why = parts.most if wanted == "all" else min(int(wanted), parts.most), ", as asked"
-        _require_gpu_memory(path, on_gpus(parts, free, count), free)
+        _require_gpu_memory(path, parts, count, free)
     if count == parts.most:
         return count, "all layers on the GPU" + (", as asked" if wanted != "auto" else "")
     return count, f"{count} of {parts.most} layers (the output is one) on the GPU{why}"
 
 
-def _require_gpu_memory(path: str, taken: Sequence[int], free_bytes: Sequence[int]) -> None:
-    for need, free in zip(taken, free_bytes, strict=True):
+def _require_gpu_memory(path: str, parts: Parts, count: int, free_bytes: Sequence[int]) -> None:
+    for need, free in zip(on_gpus(parts, free_bytes, count), free_bytes, strict=True):
         if need > free:
             raise MemoryLimitError(
-                f"{path} needs {need / GIB:.1f} GiB of a GPU's memory with as many layers on it, "
+                f"{path} needs {need / GIB:.1f} GiB of a GPU's memory with {counted(count, 'layer')} on it, "
                 f"but {free / GIB:.1f} GiB are free",
-                hint="use fewer `--gpu-layers` or `auto`, a smaller `--context`, or `--kv-type q8_0`",
+                hint=f"`--gpu-layers {most_layers(parts, free_bytes)}` fits, which `auto` chooses; "
+                "or use a smaller `--context`, or `--kv-type q8_0`",
             )
 
 

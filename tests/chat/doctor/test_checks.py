@@ -127,7 +127,7 @@ def test_an_engine_that_dies_of_an_unknown_instruction_is_one_line_and_the_rest_
     (tmp_path / "dying_probe.py").write_text(
         "import os, signal\nfrom chat.worker.task import serve_isolated_task\n"
         "def answer(question, send):\n"
-        "    send({'stage': 'build', 'found': {'name': '1 AVX512 = 1', 'gpu_offload': False}})\n"
+        "    send({'stage': 'build', 'found': {'name': '1 AVX512 = 1', 'gpu_backends': []}})\n"
         "    os.kill(os.getpid(), signal.SIGILL)\n"
         "serve_isolated_task(answer)\n"
     )

@@ -14,6 +14,7 @@ from chat.core.events import Completion
 from chat.core.request import EngineOptions, Prompt, Request
 from chat.doctor.engine_checks import (
     GPU_TOLERANCE,
+    check_build,
     check_choice,
     check_devices,
     check_exactness,
@@ -23,6 +24,7 @@ from chat.doctor.engine_checks import (
 )
 from chat.doctor.machine_checks import Finding
 from chat.doctor.probe import CHUNKS, EXACT, EXACT_IDS, ON_GPUS, _difference, _guide
+from chat.doctor.system_gpu import SystemGpu
 from chat.doctor.tiny_model import Shape, TinyTensor, make_weights, write_model
 from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
@@ -126,18 +128,40 @@ def test_the_tiny_model_is_the_same_each_time_and_passes_the_strict_reader(tmp_p
 
 
 def test_a_gpu_that_the_build_cannot_use_is_a_note_with_the_line_that_installs_it() -> None:
-    found = check_devices({"list": [CPU], "free_bytes": 5_000_000_000}, "CUDA", "0.3.36")
-    assert [(each.check, each.state, each.words) for each in found] == [
-        ("device", "ok", "CPU (cpu): Chip, 5.0 GB free"),
-        ("gpu", "note", "there seems to be a GPU, but this build of llama.cpp cannot use it"),
+    seen = SystemGpu("an NVIDIA H200", "CUDA")
+    found = check_devices({"list": [CPU], "free_bytes": 5_000_000_000, "gpu_backends": []}, seen, "0.3.36")
+    assert found == [
+        Finding("device", "ok", "CPU (cpu): Chip, 5.0 GB free"),
+        Finding(
+            "gpu",
+            "note",
+            "an NVIDIA H200 is here, but this build of llama.cpp has no GPU support",
+            "`CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36`",
+        ),
     ]
-    assert found[1].hint == (
-        "`CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36`"
-    )
+    assert check_devices({"list": [CPU], "free_bytes": 7, "gpu_backends": []}, None, "0.3.36") == [
+        Finding("device", "ok", "CPU (cpu): Chip, 7 bytes free")
+    ]
     gpu = CPU | {"name": "CUDA0", "kind": "gpu", "free_bytes": 2_000_000_000}
-    assert [each.words for each in check_devices({"list": [gpu, CPU], "free_bytes": 7}, "CUDA", "0.3.36")] == [
+    listed = {"list": [gpu, CPU], "free_bytes": 7, "gpu_backends": ["CUDA"]}
+    assert [each.words for each in check_devices(listed, seen, "0.3.36")] == [
         "CUDA0 (gpu): Chip, 2.0 GB free",
         "CPU (cpu): Chip, 7 bytes free",
+    ]
+
+
+def test_a_build_for_gpus_that_finds_none_is_a_note_about_the_driver() -> None:
+    """It was called a build without GPU support, and the hint was to install the same build again."""
+    found = {"list": [CPU], "free_bytes": 7, "gpu_backends": ["CUDA"]}
+    assert check_build({"name": "0.3 CPU : AVX2 = 1", "gpu_backends": ["CUDA"]}).words == (
+        "llama.cpp 0.3, with GPU support (CUDA); uses AVX2"
+    )
+    hint = "check its driver, which `nvidia-smi` should list"
+    assert check_devices(found, SystemGpu("an NVIDIA H200", "CUDA"), "0.3.36")[1:] == [
+        Finding("gpu", "note", "an NVIDIA H200 is here, but llama.cpp finds none by CUDA", hint)
+    ]
+    assert check_devices(found, None, "0.3.36")[1:] == [
+        Finding("gpu", "note", "no GPU is used: llama.cpp finds none by CUDA", hint)
     ]
 
 
@@ -181,6 +205,8 @@ def test_a_choice_is_told_with_its_reason_its_need_and_what_the_model_was_traine
         "threads": 2,
         "reason": "a context of 8,192 tokens, as asked; everything on the processor",
         "repack": True,
+        "layers": 32,
+        "gpu_layers": 0,
         "host_bytes": 5_000_000_000,
         "free_bytes": 9_000_000_000,
         "gpu_bytes": 0,
@@ -198,8 +224,9 @@ def test_a_choice_is_told_with_its_reason_its_need_and_what_the_model_was_traine
         "big.gguf (Q4_K_M) with 1 thread: a rolling window of 64 tokens; rows not repacked unless the prompt is long; "
         "needs 5.0 GB of 9.0 GB free; a text has no end, but the model was trained on 32,768 tokens"
     )
-    gpu = found | {"gpu_bytes": 4_000_000_000, "repack": False}
-    assert check_choice(gpu).words.endswith(
-        "; needs 5.0 GB of 9.0 GB free, and of the GPU's memory 4.0 GB of 8.0 GB; "
-        "the model was trained on 32,768 tokens"
+    reason = "a context of 8,192 tokens, as asked; all layers on the GPU"
+    gpu = found | {"gpu_bytes": 4_000_000_000, "repack": False, "gpu_layers": 33, "reason": reason}
+    assert check_choice(gpu).words == (
+        f"big.gguf (Q4_K_M) with 2 threads: {reason}; needs 5.0 GB of 9.0 GB free, and of the GPU's memory "
+        "4.0 GB of 8.0 GB; the model was trained on 32,768 tokens"
     )

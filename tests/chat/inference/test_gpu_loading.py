@@ -125,7 +125,7 @@ def test_requested_layers_without_a_gpu_give_a_notice(
     loaded = load_model(EngineOptions(str(plain_file), threads=1, gpu_layers=wanted))
     loaded.close()
     assert loaded.reports.notices == [
-        f"`--gpu-layers {wanted}` has no effect: this build of llama.cpp or this machine has no GPU, "
+        f"`--gpu-layers {wanted}` has no effect: llama.cpp finds no GPU (`mistral-chat doctor` says why), "
         "so everything is on the processor"
     ]
     assert loaded.info.details["gpu_layers"] == 0

@@ -157,14 +157,22 @@ def test_a_default_context_leaves_all_layers_on_the_gpu_where_they_can_be() -> N
     assert planned(PLAIN, Window(), 64, (6,), gpu_layers="0").cells == 32768
 
 
-@pytest.mark.parametrize(("wanted", "gpus", "need"), [("all", (3,), "4.7"), ("20", (2,), "2.9"), ("20", (0.2,), "2.9")])
-def test_layers_that_were_asked_for_and_do_not_fit_are_refused(wanted: str, gpus: tuple[float, ...], need: str) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "free", "need", "layers"), [("all", 3, "4.7", 33), ("20", 2, "2.9", 20), ("20", 0.2, "2.9", 20)]
+)
+def test_layers_that_were_asked_for_and_do_not_fit_are_refused_with_what_fits(
+    wanted: str, free: float, need: str, layers: int
+) -> None:
     with pytest.raises(MemoryLimitError) as caught:
-        planned(SEVEN, ROLLING, 16, gpus, gpu_layers=wanted)
+        planned(SEVEN, ROLLING, 16, (free,), gpu_layers=wanted)
     assert caught.value.message == (
-        f"7B.gguf needs {need} GiB of a GPU's memory with as many layers on it, but {gpus[-1]:.1f} GiB are free"
+        f"7B.gguf needs {need} GiB of a GPU's memory with {layers} layers on it, but {free:.1f} GiB are free"
     )
-    assert caught.value.hint == "use fewer `--gpu-layers` or `auto`, a smaller `--context`, or `--kv-type q8_0`"
+    fits = planned(SEVEN, ROLLING, 16, (free,)).gpu_layers
+    assert caught.value.hint == (
+        f"`--gpu-layers {fits}` fits, which `auto` chooses; or use a smaller `--context`, or `--kv-type q8_0`"
+    )
+    assert planned(SEVEN, ROLLING, 16, (free,), gpu_layers=str(fits)).gpu_layers == fits
 
 
 def test_only_rows_that_have_another_order_are_copied() -> None:
