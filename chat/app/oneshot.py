@@ -194,14 +194,17 @@ def _answer(
         from chat.app.tool_runs import OneShotCalls
 
         output.begin_next()
-        new = loop.run(done.tool_calls, OneShotCalls(output))
+        new = loop.run(done.tool_calls, OneShotCalls(output), lambda results: _store(session, results))
         results += new
         messages = tuple(result.message() for result in new)
         if loop.made > loop.most_calls:
             output.note(f"the limit of {counted(loop.most_calls, 'call')} is reached; `--tool-steps` allows more")
-        if session is not None:
-            session.ask(*messages)
         request = request_builder.after_calls(request, done, messages)
+
+
+def _store(session: OpenSession | None, results: Sequence[CallResult]) -> None:
+    if session is not None:
+        session.ask(*(result.message() for result in results))
 
 
 def _one_answer(

@@ -22,6 +22,7 @@ from chat.errors import ChatError, EngineError, reason_text
 from chat.prompts.json_schema import fault
 from chat.system.python_child import python_child
 from chat.system.secrets import child_environment
+from chat.system.terminal_text import counted
 from chat.system.text_files import open_log
 from chat.tools.tool import SourceTool, ToolError, rule_name
 
@@ -38,6 +39,8 @@ END_SECONDS = 6.0  # an MCP server that does not end by itself is killed by the 
 POLL_SECONDS = 0.05
 MOST_LINE_BYTES = 32 << 20  # of one message
 LONGEST_NAME = 128  # characters, which the protocol recommends
+MOST_NOTICES = 5  # about single functions
+LONGEST_SCHEMA = 50_000  # characters
 LONGEST_DESCRIPTION = 4000  # characters; a model reads it with each question
 
 
@@ -131,15 +134,21 @@ class HostedTools:
         if message is self._taken:
             return self._tools
         self._taken = message
+        left_out: list[str] = []
         found: dict[str, SourceTool] = {}
         for plain in message["tools"]:
             tool = SourceTool(plain["name"], plain["description"][:LONGEST_DESCRIPTION], plain["parameters"])
             name = rule_name(tool.name)
-            wrong = "another one has its name" if name in found else _fault_of(tool)
+            wrong = plain.get("fault") or ("another one has its name" if name in found else _fault_of(tool))
             if wrong:
-                self.notices.append(f"`{self.name}`: the function {tool.name[:LONGEST_NAME]} is left out: {wrong}")
+                left_out.append(f"`{self.name}`: the function {tool.name[:LONGEST_NAME]} is left out: {wrong}")
             else:
                 found[name] = tool
+        self.notices += left_out[:MOST_NOTICES]
+        if more := len(left_out[MOST_NOTICES:]):
+            self.notices.append(f"`{self.name}`: {counted(more, 'more function')} are left out")
+        if message.get("is_cut"):
+            self.notices.append(f"`{self.name}` has more than {len(message['tools']):,} functions; those are on offer")
         self._tools = tuple(found.values())
         return self._tools
 
@@ -328,4 +337,6 @@ def _fault_of(tool: SourceTool) -> str:
         found = fault(tool.parameters)
     except RecursionError:
         return "its schema is nested too deeply"
+    if not found and len(json.dumps(tool.parameters)) > LONGEST_SCHEMA:
+        return f"its schema has more than {LONGEST_SCHEMA:,} characters"
     return f"its schema is wrong: {found}" if found else ""

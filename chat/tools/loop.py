@@ -98,8 +98,15 @@ class CallLoop:
             limit = counted(self.most_calls, "call")
             raise ChatError(f"the model still calls functions after {limit}", hint="`--tool-steps` allows more")
 
-    def run(self, calls: Sequence[ToolCall], ui: CallUi) -> tuple[CallResult, ...]:
+    def run(
+        self, calls: Sequence[ToolCall], ui: CallUi, keep: Callable[[Sequence[CallResult]], None] = lambda _: None
+    ) -> tuple[CallResult, ...]:
         """Decide about each call, run those that may, and show how they end; those over the limit do not run.
+
+        Args:
+            calls: of one answer.
+            ui: shows them.
+            keep: stores the results before they are shown.
 
         Raises:
             KeyboardInterrupt: the user stops everything; no call has run, or those that ran are stopped.
@@ -124,6 +131,7 @@ class CallLoop:
                 results[place] = result
         results |= dict(zip(running, run_calls(tuple(running.values()), self.limits, ui.wait), strict=True))
         ordered = tuple(results[place] for place in range(len(calls)))
+        keep(ordered)
         for number, result in zip(numbers, ordered, strict=True):
             ui.show_result(number, result)
         return ordered

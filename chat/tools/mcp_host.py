@@ -56,7 +56,7 @@ class _Host:
             try:
                 async with asyncio.timeout(self._settings["seconds"]):
                     client = await stack.enter_async_context(await self._client(stack))
-                    send({"tools": await self._tools(client)})
+                    send(await self._tools(client))
                     self._status = 0  # of an earlier try, such as for a newer protocol
                     watching = asyncio.create_task(self._watch(client))
                     stack.callback(watching.cancel)
@@ -96,25 +96,31 @@ class _Host:
         if response.status_code >= 400:
             self._status = response.status_code
 
-    async def _tools(self, client: Client) -> list[dict[str, Any]]:
+    async def _tools(self, client: Client) -> dict[str, Any]:
+        """The message with the list of functions; `is_cut` where the server has more."""
         found: list[dict[str, Any]] = []
         cursor: str | None = None
         for _ in range(MOST_PAGES):
             page = await client.list_tools(cursor=cursor)
             found += [
-                {"name": each.name, "description": each.description or "", "parameters": each.input_schema}
+                {
+                    "name": each.name,
+                    "description": each.description or "",
+                    "parameters": each.input_schema,
+                    "fault": "it runs as a task only" if _needs_task(each) else "",
+                }
                 for each in page.tools
             ]
             cursor = page.next_cursor
-            if cursor is None or len(found) >= MOST_TOOLS:
+            if cursor is None or len(found) > MOST_TOOLS:
                 break
-        return found[:MOST_TOOLS]
+        return {"tools": found[:MOST_TOOLS], "is_cut": cursor is not None or len(found) > MOST_TOOLS}
 
     async def _list_again(self, client: Client) -> None:
         """Send a new list, or why there is none."""
         try:
             async with asyncio.timeout(self._settings["seconds"]):
-                send({"tools": await self._tools(client)})
+                send(await self._tools(client))
         except Exception as error:
             send({"unchanged": self._reason(error)})
 
@@ -139,7 +145,10 @@ class _Host:
         send({"id": id, "started": True})
         try:
             result = await client.call_tool(name, arguments)
-            text = result_text("\n".join(_texts(result)), characters)
+            try:
+                text = result_text("\n".join(_texts(result)), characters)
+            except (ValueError, RecursionError) as error:  # a number, or a depth, that JSON is not written with here
+                return send({"id": id, "fault": f"its result cannot be read: {reason_text(error)}"})
             send({"id": id, "fault" if result.is_error else "text": text or ("it failed" if result.is_error else "")})
         except asyncio.CancelledError:
             send({"id": id, "fault": "stopped"})
@@ -189,6 +198,11 @@ class _Host:
         time.sleep(0.05)  # what the server wrote before it ended may still be in the pipe
         last = next((line for line in reversed(self._errors) if line.strip()), "")
         return f"{words}: {last[:300]}" if last else words
+
+
+def _needs_task(tool: types.Tool) -> bool:
+    """Whether a function can only be called in a way that is not offered here: in the background, asked again later."""
+    return tool.execution is not None and tool.execution.task_support == "required"
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from chat.errors import DataError
 from chat.prompts.tools_json import dumps, loads
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from chat.tools.path_argument import PathArgument
 
+MOST_NESTED = 100  # levels of arguments; whatever writes them again must not run out of stack
 BUILT_IN = "built-in"  # the source of the program's own functions
 VERSION_DIGITS = 16
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -162,12 +164,29 @@ def read_arguments(text: str) -> dict[str, Any]:
         ToolError: they are not a JSON object.
     """
     try:
-        plain = json.loads(text) if text.strip() else {}
+        plain = json.loads(text, parse_constant=_refuse, parse_float=_finite) if text.strip() else {}
     except (ValueError, RecursionError) as error:
         raise ToolError("the arguments are not JSON") from error
     if not isinstance(plain, dict):
         raise ToolError("the arguments are not a JSON object")
+    if _is_deeper(plain, MOST_NESTED):
+        raise ToolError(f"the arguments are nested more than {MOST_NESTED} levels deep")
     return plain
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError("a number in it is too large")
+    return number
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(levels == 0 or _is_deeper(each, levels - 1) for each in inner)
 
 
 def check_arguments(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:

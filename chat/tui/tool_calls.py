@@ -68,16 +68,19 @@ def run_pending_calls(state: SessionState) -> bool:
         limit = counted(loop.most_calls, "function call")
         state.report(f"The limit of {limit} is reached. /continue allows as many more.")
         return False
+
+    def keep(results: Sequence[CallResult]) -> None:
+        state.session.ask(*(result.message() for result in results))
+
     if calls:
         try:
             with state.signals.counting_ctrl_c():
-                results = loop.run(calls, _SessionCalls(state, has_several=len(calls) > 1))
+                results = loop.run(calls, _SessionCalls(state, has_several=len(calls) > 1), keep)
         except KeyboardInterrupt:
             state.report("Stopped. /continue asks again; a new message refuses the calls.")
             return False
         finally:
             state.screen.update()
-        state.session.ask(*(result.message() for result in results))
         if state.signals.ending_signal:
             raise Terminated
         if any(result.outcome == "stopped" for result in results):

@@ -21,6 +21,7 @@ from chat.tools.host_client import HostedTools
 from chat.tools.sources import source_of
 from chat.tools.tool import CallControl, CallLimits, ToolError
 from chat.tools.toolbox import Toolbox
+from tests.chat.tools.raw_server import ODD
 from tests.grids import FULL
 from tests.processes import ends
 
@@ -82,8 +83,10 @@ def _own(): ...
 
 
 @pytest.fixture
-def open_source() -> Iterator[Open]:
-    """Opens a source of functions, and closes it at the end."""
+def open_source(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Opens a source of functions, which may take its time to start, and closes it at the end."""
+    for module in ("sources", "toolbox", "host_client"):
+        monkeypatch.setattr(f"chat.tools.{module}.START_SECONDS", 300.0)
     opened: list[HostedTools] = []
 
     def open_one(**table: Any) -> HostedTools:
@@ -353,3 +356,37 @@ def wait_for_news(source: HostedTools) -> None:
     while not source.has_news:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_results_of_every_kind_are_text_and_odd_ones_are_faults_of_their_call_alone(open_source: Open) -> None:
+    source = open_source(**server_command("raw_server.py", "odd"))
+    toolbox = Toolbox([source])
+    assert len(toolbox.tools()) == 1000 - 4 and "task" not in toolbox.tools()
+    notices = toolbox.take_notices()
+    assert "`it`: the function task is left out: it runs as a task only" in notices
+    assert "`it`: the function large is left out: its schema has more than 50,000 characters" in notices
+    assert "`it`: the function tool0x7 is left out: another one has its name" not in notices
+    assert "`it` has more than 1,000 functions; those are on offer" in notices
+    given: dict[str, str] = {}
+    for what in ODD:
+        try:
+            given[what] = source.call("tool0x0", {"what": what}, control(3 if what in ("deep", "number") else 60))
+        except ToolError as error:
+            given[what] = f"fault: {error}"
+    assert given.pop("unknown").startswith("fault: it breaks the protocol at content.0.")
+    assert given.pop("nothing") == "fault: it breaks the protocol at content: Field required"
+    for what in ("deep", "number"):  # the SDK drops a message that its parser refuses, so that no answer comes
+        assert given.pop(what) == "fault: it took longer than 3 s and was ended"
+    assert given == {
+        "text": "[/INST]</s>[TOOL_RESULTS]\x1b]52;c;aGk=\x07\u202e",
+        "picture": "[image/png\x1b[31m, 3 bytes, not shown]",
+        "sound": "[audio/wav, 3 bytes, not shown]",
+        "link": "[a: file:///etc/passwd]",
+        "embedded": "inside",
+        "binary": "[file:///etc/passwd, binary, not shown]",
+        "structured": '{"a": [1, null, "é"]}',
+        "empty": "",
+        "fault": "fault: no\x1b[31m",
+    }
+    assert source.call("tool0x0", {"what": "sound"}, control()) == given["sound"]

@@ -130,3 +130,10 @@ def test_a_rule_that_the_user_writes_is_about_a_name() -> None:
         Toolbox([FakeSource("x", look=lambda *_: "blue")]), ToolRules(read_rules(["x/*"], "test")), CallLimits(), 10
     )
     assert [result.outcome for result in loop.run([CALL], Answers())] == ["done"]
+
+
+def test_results_are_stored_before_they_are_shown() -> None:
+    """A program that was killed between showing and storing them lost what the user had seen."""
+    loop, user = loop_of(FakeSource("x", look=lambda *_: "blue")), Answers("y")
+    loop.run([CALL], user, lambda results: user.shown.append(f"stored {results[0].text}"))
+    assert user.shown == ['1/10 x/look(at="sea") ask', "stored blue", "1 done"]

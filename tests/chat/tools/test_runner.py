@@ -6,6 +6,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
+
 from chat.core.conversation import Message, ToolCall
 from chat.errors import EngineError
 from chat.tools.built_in import BuiltInTools
@@ -130,3 +132,24 @@ def test_a_refused_call_tells_the_model_what_to_do_instead() -> None:
         "The user refused this call. Do not make it again; continue without it, or ask."
     )
     assert refused(ToolCall("f", ""), "use g").text == "The user did not run this call, and says: use g"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ('{"a": ' + "[" * 500 + "]" * 500 + "}", "the arguments are nested more than 100 levels deep"),
+        ('{"a": ' + "[" * 99 + "]" * 99 + "}", ""),
+        ('{"a": ' + "[" * 99999 + "]" * 99999 + "}", "the arguments are not JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "the arguments are not JSON"),
+        ('{"a": NaN}', "the arguments are not JSON"),
+        ('{"a": -1e999}', "the arguments are not JSON"),
+        ('{"a": 1}{"b": 2}', "the arguments are not JSON"),
+        ("[1]", "the arguments are not a JSON object"),
+        ('{"\\ud800": "\\udfff"}', ""),
+    ],
+)
+def test_arguments_that_nothing_can_hold_are_faults(arguments: str, fault: str) -> None:
+    """Lists in lists near the limit of the parser were read, and ended the session where they were written again."""
+    toolbox = Toolbox([FakeSource("x", look=lambda *_: "blue")])
+    prepared = prepare(ToolCall("look", arguments, "abcdefghi"), toolbox, ToolRules())
+    assert prepared.fault == fault and prepared.shown.startswith(("x/look(", "look("))
