@@ -1,25 +1,25 @@
-"""The text files of a folder, with a tree of them; what .gitignore names is left out."""
+"""The text files and documents of a folder, with a tree of them; what .gitignore names is left out."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat import platform
 from chat.documents.document import Document
 from chat.documents.ignore_rules import IgnoreRules
-from chat.documents.kinds import HEAD_BYTES, Kind, kind_of
+from chat.documents.kinds import HEAD_BYTES, READ_BY_SUFFIX, Kind, kind_of
 from chat.documents.plain_text import decode
-from chat.errors import ContextError, DataError, FileError, reason_text
+from chat.errors import ChatError, ContextError, DataError, FileError, reason_text
 from chat.system.terminal_text import counted, size_text
 from chat.system.text_files import MOST_TEXT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_FILE_BYTES = 1 << 20  # what is larger is data or generated, and named only
+MOST_FILE_BYTES = 1 << 20  # of a text; what is larger is data or generated, and named only
 MOST_ENTRIES = 10_000
 
 
@@ -29,7 +29,7 @@ class _Entry:
 
     path: Path
     note: str = ""
-    text: str | None = None
+    document: Document | None = None
     below: list[_Entry] = field(default_factory=list)
 
     def files(self) -> Iterator[_Entry]:
@@ -39,15 +39,15 @@ class _Entry:
 
 
 def read_folder(name: str) -> Document:
-    """A tree of the folder, then each text file in it, in the order of their names.
+    """A tree of the folder, then each text file and document in it, in the order of their names.
 
-    Links are not followed, and no other file system is entered. Binary files and those of over 1 MiB are named in the
-    tree only.
+    Links are not followed, and no other file system is entered. Binary files, texts of over 1 MiB and documents that
+    cannot be read are named in the tree only.
 
     Raises:
         FileError: it cannot be read.
         ContextError: no context holds that much.
-        DataError: it has no text files.
+        DataError: it has nothing that can be read.
     """
     root = Path(name)
     top = _Entry(root)
@@ -56,24 +56,20 @@ def read_folder(name: str) -> Document:
         top.below = walk.entries_of(root)
     except OSError as error:
         raise FileError(f"{name}: cannot be read: {reason_text(error)}") from error
-    texts = [entry for entry in top.files() if entry.text is not None]
-    if not texts:
-        raise DataError(f"{name}: has no text files in it")
     label = f"{root.resolve().name}/"
-    size = sum(len((entry.text or "").encode()) for entry in texts)
-    notes = [f"{label} has {counted(len(texts), 'text file')} of {size_text(size)}"]
-    notes += [f"left out: {', '.join(walk.left_out_text())}"] if walk.left_out else []
-    tree = "\n".join([label, *_tree(top.below)])
     files = tuple(
-        Document(
-            label + entry.path.relative_to(root).as_posix(),
-            entry.text or "",
-            os.path.realpath(entry.path),
-            language=_language(entry.path),
-        )
-        for entry in texts
+        replace(entry.document, name=label + entry.path.relative_to(root).as_posix())
+        for entry in top.files()
+        if entry.document is not None
     )
-    return Document(label, tree, os.path.realpath(root), "Folder", "text", warnings=("; ".join(notes),), parts=files)
+    if not files:
+        raise DataError(f"{name}: has no text files or documents in it", hint="; ".join(walk.unread) or None)
+    size = sum(len(file.text.encode()) for file in files)
+    notes = [f"{label} has {counted(len(files), 'file')} with {size_text(size)} of text"]
+    notes += [f"left out: {', '.join(walk.left_out_text())}"] if walk.left_out else []
+    warnings = ("; ".join(notes), *walk.unread, *(warning for file in files for warning in file.warnings))
+    tree = "\n".join([label, *_tree(top.below)])
+    return Document(label, tree, os.path.realpath(root), "Folder", "text", warnings=warnings, parts=files)
 
 
 class _Walk:
@@ -81,6 +77,7 @@ class _Walk:
 
     def __init__(self, root: Path) -> None:
         self.left_out: dict[str, int] = {}
+        self.unread: list[str] = []  # why documents could not be read
         self._bytes = 0
         self._count = 0
         self._rules = IgnoreRules(root)
@@ -113,20 +110,36 @@ class _Walk:
                 return self._without(path, "unreadable")
         try:
             size = path.stat().st_size
-            if size > MOST_FILE_BYTES:
+            suffix = path.suffix if path.suffix.lower() in READ_BY_SUFFIX else ""
+            kind = kind_of(_read(path, HEAD_BYTES), path.name, suffix)
+            if kind is Kind.PICTURE:
+                return self._without(path, "picture", size)
+            if kind is Kind.TEXT and size > MOST_FILE_BYTES:
                 return self._without(path, f"over {MOST_FILE_BYTES >> 20} MiB", size)
-            data = _read(path)
-            kind = kind_of(data[:HEAD_BYTES], path.name)
-            if kind is not Kind.TEXT:
-                return self._without(path, "picture" if kind is Kind.PICTURE else "document", size)
+            document = self._document(path, kind)
         except OSError:
             return self._without(path, "unreadable")
         except DataError:
             return self._without(path, "binary", size)
-        self._bytes += size
+        if document is None:
+            return self._without(path, "document that cannot be read", size)
+        self._bytes += len(document.text.encode())
         if self._bytes > MOST_TEXT_BYTES:
             raise ContextError(f"{self._root}: its files together are larger than {MOST_TEXT_BYTES >> 20} MiB")
-        return _Entry(path, size_text(size), decode(data, path.name).text)
+        return _Entry(path, size_text(size), document)
+
+    def _document(self, path: Path, kind: Kind) -> Document | None:
+        """A text or a document; None for a document that cannot be read."""
+        if kind is Kind.TEXT:
+            text = decode(_read(path, MOST_FILE_BYTES), path.name).text
+            return Document(path.name, text, os.path.realpath(path), language=_language(path))
+        from chat.documents.open_document import read_file
+
+        try:
+            return read_file(str(path))
+        except ChatError as error:
+            self.unread.append(error.message)
+            return None
 
     def _without(self, path: Path, why: str, size: int = 0) -> _Entry:
         self.left_out[why] = self.left_out.get(why, 0) + 1
@@ -137,15 +150,15 @@ class _Walk:
         return [f"{counted(count, 'file')} ({why})" for why, count in sorted(self.left_out.items())]
 
 
-def _read(path: Path) -> bytes:
-    """The content of a file, or as much of it as is taken; one that has no end yet is not waited for.
+def _read(path: Path, most_bytes: int) -> bytes:
+    """The beginning of a file; one that has no end yet is not waited for.
 
     Raises:
         OSError: it cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | platform.NON_BLOCKING | platform.NO_FOLLOW | platform.BINARY)
     with os.fdopen(descriptor, "rb") as file:
-        return file.read(MOST_FILE_BYTES) or b""
+        return file.read(most_bytes) or b""
 
 
 def _tree(entries: list[_Entry], indent: str = "") -> Iterator[str]:

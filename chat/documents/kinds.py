@@ -77,6 +77,7 @@ _KIND_OF_SUFFIX = {
     ".ipynb": Kind.NOTEBOOK,
     ".eml": Kind.MAIL,
 }
+READ_BY_SUFFIX = (".ipynb", ".eml")  # in a folder, whose pages of HTML are sources
 _TEXT_LIKE = (b"BM", b"MZ", b"BZh", b"ID3", b"GIF8", b"GGUF")  # a text can begin so, too
 
 

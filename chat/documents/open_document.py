@@ -43,7 +43,7 @@ def open_document(name: str, stdin: bytes = b"") -> Document:
     if name == "-":
         return _document(stdin, "stdin", "stdin", is_named=False)
     if can_be_read(name):
-        return _read_file(name)
+        return read_file(name)
     if name.startswith("!"):
         from chat.documents.command_output import run_command
 
@@ -56,7 +56,7 @@ def open_document(name: str, stdin: bytes = b"") -> Document:
         from chat.documents.folder import read_folder
 
         return read_folder(name)
-    return _read_file(name)
+    return read_file(name)
 
 
 def text_of_stdin(data: bytes) -> InputText:
@@ -74,7 +74,14 @@ def text_of_stdin(data: bytes) -> InputText:
     return InputText(document.text, document.warnings)
 
 
-def _read_file(name: str) -> Document:
+def read_file(name: str) -> Document:
+    """A file by its path.
+
+    Raises:
+        FileError: it cannot be read, or what reads it is not installed.
+        DataError: it is no text, and no document that can be read.
+        ContextError: no context holds that much.
+    """
     path = Path(name)
     data = read_bytes(path, too_large=ContextError)
     return _document(data, path.name, os.path.realpath(path))

@@ -26,7 +26,7 @@ class _Relation(NamedTuple):
 
 
 def read_slides(archive: zipfile.ZipFile, name: str) -> PlacedText:
-    """The slides in their order: titles as headings, paragraphs, tables, diagrams and notes; hidden ones are marked.
+    """The slides: titles as headings, paragraphs, tables, charts, diagrams and notes; hidden ones are marked.
 
     Raises:
         DataError: it has no text.
@@ -55,6 +55,8 @@ def _slide_blocks(archive: zipfile.ZipFile, slide: Element, relations: dict[str,
         if kind == "diagramData":
             if texts := [text for each in _parsed(archive, part).iter() if tag(each) == "p" and (text := _line(each))]:
                 yield "\n".join(f"- {text}" for text in texts)
+        elif kind == "chart":
+            yield "\n".join(table_lines(_chart_rows(_parsed(archive, part))))
         elif kind == "notesSlide" and (notes := "\n".join(_blocks(_parsed(archive, part)))):
             yield f"Notes: {notes}"
 
@@ -71,6 +73,30 @@ def _blocks(element: Element) -> Iterator[str]:
             yield "\n".join(table_lines([_lines_of(cell) for cell in row if tag(cell) == "tc"] for row in rows))
         elif name != "Fallback":  # the same once more, for older programs
             yield from _blocks(child)
+
+
+def _chart_rows(chart: Element) -> list[list[str]]:
+    """A chart as a table: a column for each series, and a row for each category."""
+    names, columns = [""], [dict[str, str]()]
+    for series in (each for each in chart.iter() if tag(each) == "ser"):
+        parts = {tag(each): each for each in series}
+        names.append(" ".join(_points(parts.get("tx")).values()))
+        columns[0] |= _points(parts.get("cat", parts.get("xVal")))
+        columns.append(_points(parts.get("val", parts.get("yVal"))))
+    numbers = dict.fromkeys(number for column in columns for number in column)
+    return [names, *([column.get(number, "") for column in columns] for number in numbers)]
+
+
+def _points(data: Element | None) -> dict[str, str]:
+    """The values of a part of a series, by their numbers."""
+    if data is None:
+        return {}
+    points = (each for each in data.iter() if tag(each) in ("pt", "tx"))
+    return {each.get("idx", ""): text for each in points if (text := _value(each))}
+
+
+def _value(point: Element) -> str:
+    return next((each.text or "" for each in point if tag(each) == "v"), "")
 
 
 def _shape_text(shape: Element) -> str:

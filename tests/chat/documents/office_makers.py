@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.chat.documents.document_makers import zipped
@@ -72,8 +72,27 @@ def shape(kind: str, *paragraphs: str) -> str:
     return f"<p:sp><p:nvSpPr>{place}</p:nvSpPr><p:txBody>{lines}</p:txBody></p:sp>"
 
 
-def pptx(path: Path, slides: Sequence[str], notes: Sequence[str] = (), hidden: Sequence[int] = ()) -> Path:
-    """A presentation of the XML of the shapes on each slide; the last slide is the first in the archive."""
+def chart(series: dict[str, dict[str, float]]) -> str:
+    """A chart of (category, value) of each series, by its name."""
+
+    def points(values: Iterable[object]) -> str:
+        return "".join(f'<c:pt idx="{number}"><c:v>{value}</c:v></c:pt>' for number, value in enumerate(values))
+
+    return "".join(
+        f"<c:ser><c:tx><c:strRef><c:f>A1</c:f><c:strCache>{points([name])}</c:strCache></c:strRef></c:tx>"
+        f"<c:cat><c:strRef><c:strCache>{points(values)}</c:strCache></c:strRef></c:cat>"
+        f"<c:val><c:numRef><c:numCache>{points(values.values())}</c:numCache></c:numRef></c:val></c:ser>"
+        for name, values in series.items()
+    )
+
+
+def pptx(
+    path: Path, slides: Sequence[str], notes: Sequence[str] = (), hidden: Sequence[int] = (), chart: str = ""
+) -> Path:
+    """A presentation of the XML of the shapes on each slide; the last slide is the first in the archive.
+
+    `chart` is on the first slide, if it has a note.
+    """
     relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     package = 'xmlns="http://schemas.openxmlformats.org/package/2006/relationships"'
     listed = "".join(f'<p:sldId id="{256 + number}" r:id="r{number}"/>' for number in range(len(slides)))
@@ -91,11 +110,14 @@ def pptx(path: Path, slides: Sequence[str], notes: Sequence[str] = (), hidden: S
     for number, text in enumerate(notes):
         parts[f"ppt/slides/_rels/slide{number}.xml.rels"] = (
             f'<Relationships {package}><Relationship Id="n" Type="{relations}/notesSlide" '
-            f'Target="../notesSlides/notes{number}.xml"/></Relationships>'
+            f'Target="../notesSlides/notes{number}.xml"/><Relationship Id="c" Type="{relations}/chart" '
+            'Target="../charts/chart.xml"/></Relationships>'
         )
         parts[f"ppt/notesSlides/notes{number}.xml"] = (
             f"<p:notes {SLIDE_SPACES}>{shape('sldImg')}{shape('body', text)}{shape('sldNum', '1')}</p:notes>"
         )
+    space = 'xmlns:c="http://schemas.openxmlformats.org/drawingml/2006/chart"'
+    parts["ppt/charts/chart.xml"] = f"<c:chartSpace {space}>{chart}</c:chartSpace>"
     return zipped(path, parts)
 
 

@@ -9,6 +9,8 @@ import pytest
 from chat.documents import folder as module
 from chat.documents.open_document import open_document
 from chat.errors import ContextError, DataError
+from tests.chat.documents import document_makers as make
+from tests.chat.documents import office_makers as office
 
 
 def fill(folder: Path, files: dict[str, str | bytes]) -> None:
@@ -36,7 +38,29 @@ def test_a_folder_is_its_tree_and_its_text_files(tmp_path: Path) -> None:
         "File `src/a.md`:\n```md\n# A\n```\n\nFile `src/b.py`:\n```py\nb = 1\n```\n\n"
         "File `src/empty/.keep`:\n```\n\n```\n\nFile `src/sub/c.js`:\n```js\nc()\n```"
     )
-    assert found.warnings == ("src/ has 4 text files of 14 bytes; left out: 1 file (picture)",)
+    assert found.warnings == ("src/ has 4 files with 14 bytes of text; left out: 1 file (picture)",)
+
+
+def test_documents_in_a_folder_are_read_and_those_that_cannot_be_are_named(tmp_path: Path) -> None:
+    """Someone's folder of reports was refused: it had no text files."""
+    fill(
+        tmp_path / "in",
+        {
+            "a.pdf": make.pdf(["First page"]),
+            "b.ipynb": make.notebook(),
+            "c.html": "<p>source</p>",
+            "d.pdf": make.pdf([""]),
+        },
+    )
+    office.xlsx(tmp_path / "in" / "e.xlsx", {"S": office.rows("Name", "Ann")})
+    found = open_document(str(tmp_path / "in"))
+    assert [part.name for part in found.parts] == ["in/a.pdf", "in/b.ipynb", "in/c.html", "in/e.xlsx"]
+    assert found.parts[0].text == "[page 1]\nFirst page" and found.parts[0].places[0].label == "page 1"
+    assert found.parts[2].text == "<p>source</p>"
+    assert found.warnings[0].startswith("in/ has 4 files with ")
+    assert found.warnings[0].endswith("; left out: 1 file (document that cannot be read)")
+    assert found.warnings[1] == "d.pdf: has no text, only pictures on 1 page"
+    assert ", document that cannot be read, left out)" in found.text
 
 
 def test_what_git_ignores_is_left_out_also_by_files_above_and_below(tmp_path: Path) -> None:
@@ -79,7 +103,7 @@ def test_links_are_not_followed_and_large_files_only_named(tmp_path: Path, monke
 def test_a_folder_without_text_or_with_too_many_files_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(DataError, match="has no text files in it"):
+    with pytest.raises(DataError, match="has no text files or documents in it"):
         open_document(str(tmp_path))
     fill(tmp_path, {f"{number}.txt": "x" for number in range(12)})
     monkeypatch.setattr(module, "MOST_ENTRIES", 10)

@@ -92,10 +92,12 @@ def test_other_documents_of_before_2007_are_refused_by_name(stream: str, sentenc
 def test_a_presentation_is_read_slide_by_slide(tmp_path: Path) -> None:
     other = "<mc:AlternateContent><mc:Choice>{}</mc:Choice><mc:Fallback>{}</mc:Fallback></mc:AlternateContent>"
     second = TABLE + other.format(make.shape("", "box"), make.shape("", "box")) + make.shape("sldNum", "2")
-    path = make.pptx(tmp_path / "a.pptx", [SLIDE, second, ""], notes=["Speak slowly"], hidden=[2])
+    chart = make.chart({"Sold": {"East": 1.5, "West": 2}, "Kept": {"East": 3}})
+    path = make.pptx(tmp_path / "a.pptx", [SLIDE, second, ""], notes=["Speak slowly"], hidden=[2], chart=chart)
     found = open_document(str(path))
     assert found.text == (
         "[slide 1]\n# Plans\n\n- one\n  - below one\n- two\n\nNotes: Speak slowly\n\n"
+        "|  | Sold | Kept |\n| --- | --- | --- |\n| East | 1.5 | 3 |\n| West | 2 |  |\n\n"
         "[slide 2] (hidden)\n| Year |  |\n| --- | --- |\n| 20\\|1 |\n\nbox\n\n[slide 3]"
     )
     assert labels(found) == [
