@@ -8,7 +8,10 @@
 # call does the rest; it needs the same GPU_CHECK_WORK. The exit code is 1 if a step failed or was not reached.
 #
 # GPU_CHECK_WORK     everything that is made: by default mistral-chat-gpu-check in the folder for temporary files
-# GPU_CHECK_BACKEND  the back end of ggml: cuda; or vulkan; or off, which rehearses the steps on the processor alone
+# GPU_CHECK_BACKEND  the back end of ggml: cuda; or vulkan; or off, which rehearses the steps on the processor alone.
+#                    vulkan needs `GPU_CHECK_BACKENDS=vulkan` in prepare.sh, glslc, the headers of SPIR-V, and those of
+#                    Vulkan from 1.3.272 on. GGML_VK_VISIBLE_DEVICES=0 lets it use a driver that computes on the
+#                    processor (lavapipe), which is exact but very slow: then GPU_CHECK_LAYERS=1.
 # GPU_CHECK_ENGINE   a Python with llama-cpp-python for that back end, which is then not built: for rehearsals
 # GPU_CHECK_LAYERS   layers of the made model: 32, those of a 7B (14.5 GB are written and converted)
 # GPU_CHECK_SECONDS  the time of one call: 580
@@ -51,6 +54,8 @@ step_tools() {
     if [ "$backend" = cuda ]; then
         figure "$(nvcc --version | grep release)"
         figure "$(nvidia-smi --query-gpu=name,memory.total,driver_version,compute_cap --format=csv,noheader)"
+    elif [ "$backend" = vulkan ]; then
+        figure "$(glslc --version | head -1)"
     fi
 }
 
