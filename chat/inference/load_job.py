@@ -144,7 +144,8 @@ class LoadJob:
                 if plan.gpu_layers == 0:
                     raise
                 if options.gpu_layers != "auto":
-                    hint = f"use fewer `--gpu-layers`, {(error.hint or '').removeprefix('use ')}"
+                    more = (error.hint or "").removeprefix("use ")
+                    hint = f"use fewer `--gpu-layers`{',' if ',' in more else ' or'} {more}"
                     raise MemoryLimitError(error.message, hint=hint) from error
                 fewer = plan.gpu_layers * 3 // 4
                 plan = self._plan(replace(options, most_gpu_layers=fewer))

@@ -75,9 +75,10 @@ class Log:
                 return text.rpartition(": ")[2].strip() if text.startswith("llama_") else text.strip()
         return ""
 
-    def mentions(self, *words: str) -> bool:
-        """Whether one of the kept lines contains one of the words."""
-        return any(word in text for _, text in self.lines for word in words)
+    def first_with(self, *words: str) -> str:
+        """The first kept line with one of the words, without the name of the C function; empty if there is none."""
+        found = (text for _, text in self.lines if any(word in text for word in words))
+        return next(found, "").rpartition(": ")[2].strip()
 
 
 LOG = Log()

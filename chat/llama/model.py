@@ -161,9 +161,9 @@ def _overrides(api: Any, overrides: tuple[tuple[str, int], ...]) -> Any:
 
 
 def _load_error(path: str) -> ModelError | MemoryLimitError:
-    reason = LOG.last_error() or "it gives no reason"
-    if LOG.mentions(*NO_MEMORY):
+    if reason := LOG.first_with(*NO_MEMORY):  # the last line is just "failed to load model"
         return MemoryLimitError(f"{path} does not fit in memory: {reason}", hint="use a smaller quantization")
+    reason = LOG.last_error() or "it gives no reason"
     return ModelError(
         f"{path} cannot be loaded: {reason}", hint="`mistral-chat -v --log-file FILE` keeps llama.cpp's log"
     )

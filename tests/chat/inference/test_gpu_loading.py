@@ -69,7 +69,7 @@ def test_a_requested_number_of_layers_is_not_reduced(plain_file: Path, monkeypat
     monkeypatch.setattr(load_job, "Model", Cramped)
     with pytest.raises(MemoryLimitError, match=r"^unable to allocate buffer$") as caught:
         load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="all"))
-    assert caught.value.hint == "use fewer `--gpu-layers`, a smaller quantization"
+    assert caught.value.hint == "use fewer `--gpu-layers` or a smaller quantization"
 
 
 class Requests:
