@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from chat.system.characters import fence_around
+from chat.system.characters import fence_around, whole_characters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +45,11 @@ class Document:
     warnings: tuple[str, ...] = ()
     parts: tuple[Document, ...] = ()
     picture: Picture | None = None
+
+    def __post_init__(self) -> None:
+        """Keep no halves of characters, which names of files, notebooks and e-mails may have: no prompt can."""
+        for name in ("name", "text"):
+            object.__setattr__(self, name, whole_characters(getattr(self, name)))
 
     def all_text(self) -> str:
         """The text, and that of its parts."""

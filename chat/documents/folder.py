@@ -7,20 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat import platform
 from chat.documents.document import Document
 from chat.documents.ignore_rules import IgnoreRules
 from chat.documents.kinds import HEAD_BYTES, READ_BY_SUFFIX, Kind, kind_of
 from chat.documents.plain_text import decode
 from chat.errors import ChatError, ContextError, DataError, FileError, reason_text
 from chat.system.terminal_text import counted, size_text
-from chat.system.text_files import MOST_TEXT_BYTES
+from chat.system.text_files import MOST_TEXT_BYTES, read_beginning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MOST_FILE_BYTES = 1 << 20  # of a text; what is larger is data or generated, and named only
 MOST_ENTRIES = 10_000
+MOST_DEPTH = 100  # folders in each other
 
 
 @dataclass
@@ -103,6 +103,8 @@ class _Walk:
     def _entry_of(self, path: Path) -> _Entry:
         if path.stat().st_dev != self._device:
             return self._without(path, "another file system")
+        if path.is_dir() and len(path.relative_to(self._root).parts) > MOST_DEPTH:
+            return self._without(path, f"over {MOST_DEPTH} folders deep")
         if path.is_dir():
             try:
                 return _Entry(path, below=self.entries_of(path))
@@ -111,7 +113,7 @@ class _Walk:
         try:
             size = path.stat().st_size
             suffix = path.suffix if path.suffix.lower() in READ_BY_SUFFIX else ""
-            kind = kind_of(_read(path, HEAD_BYTES), path.name, suffix)
+            kind = kind_of(read_beginning(path, HEAD_BYTES), path.name, suffix)
             if kind is Kind.PICTURE:
                 return self._without(path, "picture", size)
             if kind is Kind.TEXT and size > MOST_FILE_BYTES:
@@ -131,7 +133,7 @@ class _Walk:
     def _document(self, path: Path, kind: Kind) -> Document | None:
         """A text or a document; None for a document that cannot be read."""
         if kind is Kind.TEXT:
-            text = decode(_read(path, MOST_FILE_BYTES), path.name).text
+            text = decode(read_beginning(path, MOST_FILE_BYTES), path.name).text
             return Document(path.name, text, os.path.realpath(path), language=_language(path))
         from chat.documents.open_document import read_file
 
@@ -148,17 +150,6 @@ class _Walk:
     def left_out_text(self) -> list[str]:
         """How many files were left out for each reason."""
         return [f"{counted(count, 'file')} ({why})" for why, count in sorted(self.left_out.items())]
-
-
-def _read(path: Path, most_bytes: int) -> bytes:
-    """The beginning of a file; one that has no end yet is not waited for.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    descriptor = os.open(path, os.O_RDONLY | platform.NON_BLOCKING | platform.NO_FOLLOW | platform.BINARY)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(most_bytes) or b""
 
 
 def _tree(entries: list[_Entry], indent: str = "") -> Iterator[str]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import functools
+import re
+import warnings
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from chat.system.text_files import read_beginning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pathspec import GitIgnoreSpec
+    from pathspec import GitIgnoreSpec, Pattern
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
+MOST_BYTES = 1 << 20  # of a file of patterns
+STAR = "[^/]*"  # in pathspec's regular expressions
 VERSION_CONTROL = {".git", ".hg", ".svn", ".jj"}
 
 
@@ -65,9 +73,54 @@ def _specs_above(root: Path) -> list[tuple[Path, GitIgnoreSpec]]:
 
 
 def _spec_of(folder: Path) -> GitIgnoreSpec | None:
+    """The patterns of a folder's own file, without those that Git does not know either; None if there is none."""
     from pathspec import GitIgnoreSpec
 
     try:
-        return GitIgnoreSpec.from_lines((folder / ".gitignore").read_text("utf-8", "replace").splitlines())
-    except (OSError, ValueError):  # none, or a pattern that Git does not know either
+        text = read_beginning(folder / ".gitignore", MOST_BYTES).decode("utf-8", "replace")
+    except OSError:
         return None
+    patterns: list[Pattern] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of re, about brackets in brackets
+        for line in text.splitlines():
+            with suppress(ValueError, re.error):
+                patterns += GitIgnoreSpec.from_lines([line], _pattern_class()).patterns
+    return GitIgnoreSpec(patterns)
+
+
+@functools.cache
+def _pattern_class() -> type[GitIgnoreSpecPattern]:
+    """Git's patterns as pathspec knows them, but in a time that does not grow exponentially with their stars."""
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+    class LinearPattern(GitIgnoreSpecPattern):
+        @classmethod
+        def pattern_to_regex(cls, pattern: Any) -> tuple[Any, bool | None]:
+            regex, include = super().pattern_to_regex(pattern)
+            return (regex and _without_backtracking(regex)), include
+
+    return LinearPattern
+
+
+def _without_backtracking(regex: str) -> str:
+    """A regular expression of pathspec in which all stars but the last one take the first place that fits.
+
+    No other place lets more of the rest match. A star ends with its part of the path, a double one with the pattern.
+    """
+    first, *pieces = re.split(r"(\(\?:\.\+/\)\?|\(\?:/\.\+\)\?)", regex)
+    marks, texts = pieces[::2], [_within_parts(text) for text in pieces[1::2]]
+    made = _within_parts(first)
+    for number, (mark, text) in enumerate(zip(marks, texts, strict=True), 1):
+        lazy = mark.replace("+", "+?") + "?"
+        made += mark + text if number == len(marks) else f"(?>{lazy}{text}(?=/))"
+    return made
+
+
+def _within_parts(regex: str) -> str:
+    first, *pieces = regex.split(STAR)
+    made = first
+    for number, piece in enumerate(pieces, 1):
+        ends_part = "/" in piece.replace("[^/]", "")
+        made += f"{STAR}{piece}" if ends_part or number == len(pieces) else f"(?>{STAR}?{piece})"
+    return made

@@ -95,6 +95,19 @@ def read_stream(
     return bytes(data)
 
 
+def read_beginning(path: Path, most_bytes: int) -> bytes:
+    """The content of a file in a folder that anybody may have made, or as much of it as is taken.
+
+    No link is followed, and what has no end yet is not waited for.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | platform.NON_BLOCKING | platform.NO_FOLLOW | platform.BINARY)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(most_bytes) or b""
+
+
 def is_file(name: str) -> bool:
     """Whether a text is the path of a file."""
     try:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from pathlib import Path
+from random import Random
 
 import pytest
+from pathspec import GitIgnoreSpec
 
 from chat.documents import folder as module
+from chat.documents.ignore_rules import _pattern_class
 from chat.documents.open_document import open_document
 from chat.errors import ContextError, DataError
 from tests.chat.documents import document_makers as make
 from tests.chat.documents import office_makers as office
+from tests.grids import FULL
 
 
 def fill(folder: Path, files: dict[str, str | bytes]) -> None:
@@ -116,3 +122,47 @@ def test_files_without_an_end_and_other_file_systems_are_not_waited_for() -> Non
     """`/file /` read the kernel's messages, and waited for the next one."""
     assert "another file system" in module._Walk(Path("/"))._entry_of(Path("/proc")).note
     assert module._Walk(Path("/proc"))._entry_of(Path("/proc/kmsg")).note  # without a wait
+
+
+def test_a_pattern_that_git_does_not_know_matches_nothing(tmp_path: Path) -> None:
+    """Once the program ended with an error of its own, and Python warned of the other one."""
+    fill(tmp_path, {".gitignore": "[z-a]\n[[:alpha:]]x\n*.log\n", "a.log": "x", "z": "x"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = open_document(str(tmp_path))
+    assert [part.name.partition("/")[2] for part in found.parts] == [".gitignore", "z"]
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 25 + "b", "a/**/" * 30 + "x"])
+def test_patterns_of_many_stars_take_no_time(pattern: str, tmp_path: Path) -> None:
+    """They once took longer than anybody lives; Git answers at once."""
+    fill(tmp_path, {".gitignore": f"{pattern}\n", "a/" * 60 + "a" * 200: "x"})
+    assert len(open_document(str(tmp_path)).parts) == 2
+
+
+def test_patterns_mean_what_pathspec_says() -> None:
+    random, made, matches = Random(4), _pattern_class(), 0
+    for _ in range(5000 if FULL else 200):
+        pattern = "".join(
+            random.choices(["a", "b", "*", "?", "/", "**/", "/**", "[ab]", "a*", "!"], k=random.randint(1, 7))
+        )
+        path = "/".join("".join(random.choices("ab", k=random.randint(1, 4))) for _ in range(random.randint(1, 5)))
+        path += random.choice(("", "/"))
+        try:
+            wanted = GitIgnoreSpec.from_lines([pattern]).check_file(path).include
+        except ValueError:
+            continue
+        matches += wanted is not None
+        assert GitIgnoreSpec.from_lines([pattern], made).check_file(path).include == wanted, (pattern, path)
+    assert matches > 20
+
+
+def test_odd_entries_of_a_folder_are_not_waited_for_and_named(tmp_path: Path) -> None:
+    """A `.gitignore` that is a pipe was waited for; folders deep in each other and names that are no text raised."""
+    os.mkfifo(tmp_path / ".gitignore")
+    fill(tmp_path, {"d/" * 300 + "x": "deep", "a": "words"})
+    (tmp_path / "\udc80.txt").write_text("x")
+    found = open_document(str(tmp_path))
+    assert [part.name.partition("/")[2] for part in found.parts] == ["a", "\ufffd.txt"]
+    assert "left out: 1 file (over 100 folders deep)" in found.warnings[0]
+    found.fenced().encode()
