@@ -1,10 +1,11 @@
-"""Run commands on hostile input in this process, and note what became of them. For tests only."""
+"""Run commands and functions on hostile input in this process, and note what became of them. For tests only."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
+import resource
 import shutil
 import sys
 import tempfile
@@ -12,10 +13,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chat.cli.main import run
-from chat.errors import ExitCode
+from chat.errors import ChatError, ExitCode
 from tests.environments import pipes, terminal
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 LAWFUL = {*ExitCode} - {ExitCode.UNEXPECTED, ExitCode.ENGINE, ExitCode.INTERRUPTED, ExitCode.PIPE}
 WORST_SECONDS = 10.0  # of the processor, for one input
+LONGEST_WAIT = 60.0  # seconds of the clock, also on a busy machine
 LONGEST = 1500  # letters of a line of stderr
 # What colours and links send to a terminal, which is not the input's
 OUR_SEQUENCES = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;[^\x1b\x07]*(?:\x1b\\|\x07)")
@@ -54,22 +56,53 @@ class Trial:
         finally:
             took = time.process_time() - began
             self.worst = max(self.worst, (took, label))
-        self.codes[f"{label.split('/')[0]} {int(code)}"] += 1
         said = environment.err
         shown = said + (environment.out if at_terminal else "")
-        found = []
-        if code not in LAWFUL:
-            found.append("an unlawful exit")
+        found = self._faults(label, code, took)
         if sum(line.startswith("error:") for line in said.splitlines()) != (code != ExitCode.DONE):
             found.append("not one error")
         if any(not (letter.isprintable() or letter in "\r\n") for letter in OUR_SEQUENCES.sub("", shown)):
             found.append("control characters")
         if any(len(line) > LONGEST for line in said.splitlines()):
             found.append("a long line")
-        if took > WORST_SECONDS:
-            found.append(f"{took:.1f} s")
         self.faults += [f"{label}: {arguments}: exit {code}, {fault}: {said[-300:]!r}" for fault in found]
         return code
+
+    def call(self, label: str, function: Callable[[], object]) -> Any:
+        """What a function returns; None after an error, which has to be one sentence for the user.
+
+        The time of the processes that it ended counts, too, and a long wait.
+        """
+        began, waited_since = _processor_seconds(), time.monotonic()
+        result, code, words = None, int(ExitCode.DONE), ""
+        try:
+            result = function()
+        except ChatError as error:
+            code, words = int(error.exit_code), f"{error.message}\n{error.hint or ''}"
+        except BaseException as error:
+            self.faults.append(f"{label}: {error!r}")
+            return None
+        finally:
+            took = _processor_seconds() - began
+            self.worst = max(self.worst, (took, label))
+        found = self._faults(label, code, took)
+        if (waited := time.monotonic() - waited_since) > LONGEST_WAIT:
+            found.append(f"a wait of {waited:.0f} s")
+        if any(len(line) > LONGEST for line in words.splitlines()) or words.count("\n") > 1:
+            found.append("a long error")
+        self.faults += [f"{label}: exit {code}, {fault}: {words[:300]!r}" for fault in found]
+        return result
+
+    def _faults(self, label: str, code: int, took: float) -> list[str]:
+        self.codes[f"{label.split('/')[0]} {int(code)}"] += 1
+        found = [] if code in LAWFUL else ["an unlawful exit"]
+        return [*found, f"{took:.1f} s"] if took > WORST_SECONDS else found
+
+
+def _processor_seconds() -> float:
+    """What this process and those that it has ended have used."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def main(description: str | None, try_all: Callable[[Path, int, int, int], Trial]) -> int:

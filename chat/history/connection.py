@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chat.core.events import Notice
 from chat.history.history_file import file_identity, open_file
 from chat.history.schema import (
+    DATABASE_ERRORS,
     DamagedError,
     RefusedError,
     connect_memory,
@@ -123,13 +124,13 @@ class ResilientConnection:
                     return attempt()
                 except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
                     raise
-                except sqlite3.Error as error:
+                except DATABASE_ERRORS as error:
                     if self.path is None:
                         raise
                     self._recover(self.path, error)
             return attempt()
 
-    def _recover(self, path: Path, error: sqlite3.Error) -> None:
+    def _recover(self, path: Path, error: Exception) -> None:
         if is_damage(error):
             self._reopen(path, damaged=file_identity(path) == self._identity)
         else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from chat import platform
 from chat.errors import DataError
 from chat.history.recovery import Recovered, recover
-from chat.history.schema import CHECKED_BYTES, DamagedError, RefusedError, check_version, connect_file
+from chat.history.schema import CHECKED_BYTES, DATABASE_ERRORS, DamagedError, RefusedError, check_version, connect_file
 from chat.system.paths import make_private_folder
 
 if TYPE_CHECKING:
@@ -127,5 +127,5 @@ def count_sessions(path: Path) -> int:
                 if verdict != "ok":
                     raise DataError(f"{path}: {verdict}")
             return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
-    except (sqlite3.Error, RefusedError) as error:
+    except (*DATABASE_ERRORS, RefusedError) as error:
         raise DataError(f"{path}: {error}") from error

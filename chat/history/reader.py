@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from chat.errors import FileError
+from chat.errors import DataError, FileError
 from chat.history.connection import ResilientConnection
 from chat.history.records import SHORT_ID_LENGTH
 from chat.history.rows import (
@@ -27,6 +27,7 @@ from chat.history.session_lookup import (
     recent_questions,
 )
 from chat.system.characters import whole_characters
+from chat.system.terminal_text import escape_line
 
 if TYPE_CHECKING:
     import sqlite3
@@ -227,13 +228,21 @@ class HistoryReader:
 
         Raises:
             UsageError: there is no session with this id.
+            DataError: a value of it is not what this program writes.
         """
 
         def transaction(connection: sqlite3.Connection) -> tuple[SessionRecord, Conversation]:
             record = by_id(connection, session_id)
             rows = connection.execute(_SELECT_NODES, (session_id,)).fetchall()
-            found = (connection.execute(_SELECT_PICTURE, (each,)).fetchone() for each in picture_hashes(rows))
-            return record, conversation_of(record, rows, dict(row for row in found if row))
+            try:
+                found = (connection.execute(_SELECT_PICTURE, (each,)).fetchone() for each in picture_hashes(rows))
+                data = {row[0]: row[1] for row in found if row and isinstance(row[1], bytes)}  # else it counts as lost
+                return record, conversation_of(record, rows, data)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                raise DataError(
+                    f"the session {escape_line(str(record.label))} is damaged: a message of it cannot be read",
+                    hint="the other sessions can be used; `mistral-chat sessions rm SESSION` removes it",
+                ) from error
 
         with self._connection.lock:
             record, conversation = self._connection.read(transaction)

@@ -43,7 +43,7 @@ def record_of(row: tuple[Any, ...]) -> SessionRecord:
     values = dict(zip(SESSION_COLUMNS, row, strict=True))
     try:
         settings = json.loads(values.pop("settings"))
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         settings = {}
     return SessionRecord(**values, settings=settings if isinstance(settings, dict) else {})
 

@@ -19,6 +19,8 @@ TransactionKind = Literal["IMMEDIATE", "DEFERRED"]
 
 APPLICATION_ID = 0x4D436861  # "MCha"
 BUSY_SECONDS = 15.0
+# the second where SQLite's text names a table that is damaged: Python cannot decode that text
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 PAUSE_SECONDS = 0.02  # between two attempts
 CHECKED_BYTES = 16 << 20  # a file up to this size is checked when it is opened, a larger one as it is read
 
@@ -192,6 +194,8 @@ def run_transaction(
 
 def is_damage(error: BaseException) -> bool:
     """Whether the error means that the file's content is wrong."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     return isinstance(error, sqlite3.Error) and primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -210,7 +214,7 @@ def _refuse_other_programs(path: Path) -> None:
     """
     has_log = path.with_name(path.name + "-wal").exists()
     mode = "mode=ro" if has_log else "immutable=1"
-    with suppress(sqlite3.Error):
+    with suppress(*DATABASE_ERRORS):
         uri = f"{path.as_uri()}?{mode}"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
             check_version(connection)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.core.conversation import Conversation, Message, Node
+from chat.errors import DataError
 from chat.history import schema
 from chat.history.sqlite_pages import PAGE_BYTES
 from chat.history.store import Store, open_store
@@ -290,3 +291,35 @@ def test_a_database_of_another_program_is_refused_and_not_changed(tmp_path: Path
     )
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.glob("history*")] == ["history.db"]
+
+
+def test_a_table_whose_damaged_name_is_no_text_is_damage(tmp_path: Path) -> None:
+    """SQLite's error names the table, and Python cannot decode it: the program ended with an error of its own."""
+    path = tmp_path / "history.db"
+    with open_store(path) as store:
+        store.create(title="t", conversation=Conversation().add(Message("user", "hello")))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET name = CAST(x'fb6e' AS TEXT), sql = 'CREATE TABLE' WHERE name = 'node_texts'"
+        )
+    with open_store(path) as store:
+        assert [record.title for record in store.list()] == ["t"]
+        assert "the history was damaged: recovered 1 message of 1 session" in store.take_notices()[0].text
+
+
+@pytest.mark.parametrize(
+    "change", ["finish_reason = 'x'", "role = 'robot'", "ids = 7", "calls = '[1]'", f"calls = '{'[' * 5000}'"]
+)
+def test_a_session_with_a_damaged_value_is_named_and_the_others_are_read(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    conversation = Conversation().add(Message("user", "hello")).add(Message("assistant", "hi", finish_reason="stop"))
+    with open_store(path) as store:
+        bad, good = (store.create(name=name, conversation=conversation) for name in ("bad", "good"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE nodes SET {change} WHERE session = ? AND role = 'assistant'", (bad.id,))
+    with open_store(path) as store:
+        with pytest.raises(DataError) as caught:
+            store.load(bad.id)
+        assert caught.value.message == "the session bad is damaged: a message of it cannot be read"
+        assert len(store.load(good.id)[1].nodes) == 2
