@@ -134,5 +134,5 @@ def _truth(name: str, value: Any) -> bool:
         return value
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if str(value).lower() not in words:
-        raise UsageError(f"{name} must be on or off, not {value!r}")
+        raise UsageError(f"{name} must be on or off, not {_shown(value)}")
     return words[str(value).lower()]
