@@ -1,6 +1,6 @@
 """Make the guide from nothing: classifier, vocabulary, training, GGUFs and their figures, one after the other.
 
-    python tests/guide/making/make.py FOLDER [--steps N] [--threads 1] [--ship]
+    python tests/guide/making/make.py FOLDER [--steps N] [--threads 1] [--start GGUF] [--ship]
 
 Everything is written to FOLDER; a step whose file is there is not done again, so an interrupted run goes on. `--ship`
 then copies what the program is shipped with to chat/guide, and what is told of it to this folder.
@@ -9,7 +9,6 @@ then copies what the program is shipped with to chat/guide, and what is told of 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -67,7 +66,11 @@ STEPS = (
     Step(
         "training",
         "training.json",
-        lambda folder, given: script("train.py", folder, "--steps", given.steps, "--threads", given.threads),
+        lambda folder, given: [
+            *script("train.py", folder, "--threads", given.threads),
+            *(("--steps", str(given.steps)) if given.steps else ()),
+            *(("--start", str(given.start)) if given.start else ()),
+        ],
     ),
     *map(converted, TYPES),
     Step("figures", "figures.json", lambda folder, _: judged(folder)),
@@ -90,11 +93,11 @@ def _output(command: list[str]) -> str:
 
 def main() -> None:
     """Read the arguments."""
-    training = json.loads((HERE / "training.json").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=training["steps"], help="the shipped guide's if it is left out")
-    parser.add_argument("--threads", type=int, default=training["threads"])
+    parser.add_argument("--steps", type=int, help="what a guide from nothing needs if it is left out")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", type=Path, metavar="GGUF", help="an earlier guide, whose vocabulary FOLDER has")
     parser.add_argument("--ship", action="store_true")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)

@@ -76,8 +76,13 @@ class Block(nn.Module):
         self.up_proj = nn.Linear(width, sizes.hidden, bias=False)
         self.down_proj = nn.Linear(sizes.hidden, width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, drop: float) -> Tensor:
-        """(rows, length, width) -> the same; `mask` (length, length) says which tokens see which, None is causal."""
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, drop: float, wanted: Tensor | None = None
+    ) -> Tensor:
+        """(rows, length, width) -> the same, or (count, width) of the tokens that are `wanted` (rows, length).
+
+        `mask` (length, length) says which tokens see which, None is causal.
+        """
         rows, length, _ = x.shape
         sizes = self.sizes
         normal = self.input_layernorm(x)
@@ -88,6 +93,7 @@ class Block(nn.Module):
         seen = functional.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=True)
         seen = self.o_proj(seen.transpose(1, 2).reshape(rows, length, -1))
         x = x + functional.dropout(seen, drop, self.training)
+        x = x if wanted is None else x[wanted]
         normal = self.post_attention_layernorm(x)
         fed = self.down_proj(functional.silu(self.gate_proj(normal)) * self.up_proj(normal))
         return x + functional.dropout(fed, drop, self.training)
@@ -116,8 +122,12 @@ class Mistral(nn.Module):
             for layer in (block.o_proj, block.down_proj):
                 nn.init.normal_(layer.weight, std=0.02 / (2 * sizes.layers) ** 0.5)
 
-    def hidden(self, ids: Tensor, drop: float = 0.0) -> Tensor:
-        """(rows, length) tokens -> the normed last hidden states; a row is a dialogue, padded at its end."""
+    def hidden(self, ids: Tensor, drop: float = 0.0, wanted: Tensor | None = None) -> Tensor:
+        """(rows, length) tokens -> (rows, length, width), the normed last hidden states.
+
+        A row is a dialogue, padded at its end. Of `wanted` tokens, (rows, length), only these states are computed and
+        given: (count, width).
+        """
         length = ids.shape[1]
         places = torch.arange(length)
         mask = None
@@ -127,7 +137,7 @@ class Mistral(nn.Module):
         angles = torch.outer(places.float(), steps).repeat(1, 2)  # (length, head_dim)
         x = functional.dropout(self.embed_tokens(ids), drop, self.training)
         for block in self.blocks:
-            x = block(x, angles.cos(), angles.sin(), mask, drop)
+            x = block(x, angles.cos(), angles.sin(), mask, drop, wanted if block is self.blocks[-1] else None)
         return self.norm(x)
 
     def checkpoint(self) -> dict[str, Tensor]:

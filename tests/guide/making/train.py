@@ -1,12 +1,15 @@
 """Train the guide: draws dialogues, learns the answers only, saves a Hugging Face checkpoint and the loss curve.
 
-    python tests/guide/making/train.py FOLDER [--steps N] [--threads 1]
+    python tests/guide/making/train.py FOLDER [--steps N] [--threads 1] [--start GGUF]
 
 FOLDER holds the classifiers (ranker.py) and tokenizer.model.v3 (tokenizer.py); FOLDER/mistral-chat-guide is written.
 The learning rate stays where it is after the warm-up, and falls in a straight line to nothing over the last `COOL_DOWN`
 of the steps. An interrupted run goes on from FOLDER/training.pt as if it had not been: the random numbers' state
 is stored, and the dialogues that were learnt are drawn again and passed over. So a seed, a number of threads and a kind
 of processor make the same weights again; training.json keeps the first losses to be compared.
+
+`--start` takes the weights of an earlier guide, whose vocabulary FOLDER then has to hold, in place of random ones. The
+rates begin at `START_RATE` of the full ones, and fall from the warm-up to the end.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import sentencepiece
 import torch
 from corpus import Turn, Writer
+from earlier import read_weights
 from model import Mistral, Sizes
 from ranker import blind, whole
 from safetensors.torch import save_file
@@ -33,18 +37,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from multiprocessing.queues import Queue
 
 NAME = "mistral-chat-guide"  # of the checkpoint, which the GGUF keeps
 SEED = 1871
-STEPS = 2600  # the shipped guide's
+STEPS = 2600  # from nothing
 LONGEST = 384  # tokens of a dialogue
 TOKENS = 3072  # of a batch, padding included
 POOL = 1024  # dialogues that are sorted by their length, so that little is padded
 CUT = 0.8  # share of dialogues whose last answer is learnt only in its beginning, where it is decided which it is
 WARM_UP = 20  # steps
 COOL_DOWN = 0.6  # share of the steps in which the learning rate falls
+START_RATE = 0.5  # share of the full learning rates with the weights of an earlier guide
 FIRST = 20  # losses that are kept, for a second run to be compared with
 MATRIX_RATE = 0.02
 REST_RATE = 0.003
@@ -151,9 +156,9 @@ def padded(dialogues: Sequence[Dialogue]) -> Batch:
 
 def loss_of(model: Mistral, batch: Batch, drop: float = 0.0) -> Tensor:
     """Mean negative log-likelihood of the tokens to be learnt."""
-    hidden = model.hidden(batch.ids, drop)[:, :-1]
-    wanted = batch.learnt[:, 1:]
-    return functional.cross_entropy(model.lm_head(hidden[wanted]), batch.ids[:, 1:][wanted])
+    wanted = functional.pad(batch.learnt[:, 1:], (0, 1))  # the tokens before those to be learnt
+    hidden = model.hidden(batch.ids, drop, wanted)
+    return functional.cross_entropy(model.lm_head(hidden), batch.ids[:, 1:][batch.learnt[:, 1:]])
 
 
 class Muon(torch.optim.Optimizer):
@@ -203,15 +208,18 @@ class Progress:
     curve: list[tuple[int, float, float | None]] = field(default_factory=list)
 
 
-def share_of_rate(step: int, steps: int) -> float:
+def share_of_rate(step: int, steps: int, cool_down: float = COOL_DOWN) -> float:
     """The share of the full learning rates that a step, from 0, is made with."""
-    return min(1.0, (step + 1) / WARM_UP, (steps - step) / (COOL_DOWN * steps))
+    return min(1.0, (step + 1) / WARM_UP, (steps - step) / (cool_down * steps))
 
 
-def run(folder: Path, steps: int, until: int) -> None:
-    """Train until the steps are done, or as far as `until`, from nothing or from where an earlier run stopped."""
+def run(folder: Path, steps: int, until: int, start: Path | None = None) -> None:
+    """Train until the steps are done, or as far as `until`: from nothing, from a GGUF, or from where a run stopped."""
     torch.manual_seed(SEED)
     model = Mistral(Sizes(vocabulary=Reader(folder, SEED).pieces.get_piece_size()))
+    if start:
+        model.load_state_dict({name: torch.from_numpy(numbers) for name, numbers in read_weights(start).items()})
+    rate, cool_down = (START_RATE, 1.0) if start else (1.0, COOL_DOWN)
     matrices = [weight for name, weight in model.blocks.named_parameters() if weight.ndim == 2]
     known = {id(weight) for weight in matrices}
     rest = [weight for weight in model.parameters() if id(weight) not in known]
@@ -223,7 +231,7 @@ def run(folder: Path, steps: int, until: int) -> None:
     window: deque[float] = deque(maxlen=50)
     while progress.step < min(steps, until):
         began = time.monotonic()
-        _set_rates(optimizers, share_of_rate(progress.step, steps))
+        _set_rates(optimizers, rate * share_of_rate(progress.step, steps, cool_down))
         batch = next(stream)
         window.append(_step(model, optimizers, batch))
         progress.first += [window[-1]] if progress.step < FIRST else []
@@ -234,7 +242,10 @@ def run(folder: Path, steps: int, until: int) -> None:
             print("first losses:", *(f"{loss:.4f}" for loss in progress.first), flush=True)
         if progress.step % 50 == 0:
             _report(folder, model, optimizers, progress, sum(window) / len(window), held_back)
-    _save(folder, model, progress, steps)
+    settings = {"rate": rate, "cool_down": cool_down}
+    if start:
+        settings["start"] = sha256(start.read_bytes()).hexdigest()
+    _save(folder, model, progress, {"steps": steps, **settings})
 
 
 def _step(model: Mistral, optimizers: Sequence[torch.optim.Optimizer], batch: Batch) -> float:
@@ -264,7 +275,7 @@ def _report(
     held_back: list[Batch],
 ) -> None:
     held = None
-    if progress.step % 200 == 0:
+    if progress.step % 100 == 0:
         model.eval()
         with torch.no_grad():
             held = sum(loss_of(model, batch).item() for batch in held_back) / len(held_back)
@@ -289,7 +300,7 @@ def _resumed(folder: Path, model: Mistral, optimizers: Sequence[torch.optim.Opti
     return Progress(**state["progress"])
 
 
-def _save(folder: Path, model: Mistral, progress: Progress, steps: int) -> None:
+def _save(folder: Path, model: Mistral, progress: Progress, settings: Mapping[str, Any]) -> None:
     """The checkpoint as `convert` takes it, and what made it."""
     checkpoint = folder / NAME
     checkpoint.mkdir(exist_ok=True)
@@ -299,8 +310,8 @@ def _save(folder: Path, model: Mistral, progress: Progress, steps: int) -> None:
     tokenizer |= {"add_bos_token": True, "add_eos_token": False, "tokenizer_class": "LlamaTokenizer"}
     (checkpoint / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=1) + "\n")
     (checkpoint / "tokenizer.model.v3").write_bytes((folder / "tokenizer.model.v3").read_bytes())
-    made = {"seed": SEED, "steps": steps, "sizes": model.sizes.plain(), "longest": LONGEST, "batch": TOKENS}
-    made |= {"matrix_rate": MATRIX_RATE, "rest_rate": REST_RATE, "warm_up": WARM_UP, "cool_down": COOL_DOWN}
+    made = {"seed": SEED, **settings, "sizes": model.sizes.plain(), "longest": LONGEST, "batch": TOKENS}
+    made |= {"matrix_rate": MATRIX_RATE, "rest_rate": REST_RATE, "warm_up": WARM_UP}
     made |= {"drop": DROP, "cut": CUT, "unsure": (UNSURE_PROMPTS, UNSURE_PIECES), "threads": torch.get_num_threads()}
     made |= {"torch": torch.__version__, "sentencepiece": sentencepiece.__version__}
     made |= {"sha256": {path.name: sha256(path.read_bytes()).hexdigest() for path in _made_of(folder)}}
@@ -319,9 +330,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--until", type=int, default=STEPS * 100, help="stop after this step, to compare the losses")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", type=Path, metavar="GGUF", help="an earlier guide, in place of random weights")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    run(given.folder, given.steps, given.until)
+    run(given.folder, given.steps, given.until, given.start)
 
 
 if __name__ == "__main__":
