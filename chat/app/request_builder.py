@@ -71,6 +71,7 @@ def engine_options(settings: Settings, model_path: Path, *, session: bool, state
         mlock=settings.mlock,
         lora=tuple(_adapter(text) for text in settings.lora),
         mmproj=_mmproj(settings.mmproj, model_path),
+        picture_size=settings.picture_size,
         draft=_draft(settings.draft),
         prompt_format=settings.prompt_format,
         needs_format=not settings.raw and settings.raw_ids is None,

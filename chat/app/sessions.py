@@ -38,7 +38,7 @@ OF_THE_MODEL = (
     "prompt_format",
     "effort",
 )  # dropped when another model is chosen
-OF_THE_CONTEXT = ("context", "window", "overflow")
+OF_THE_CONTEXT = ("context", "window", "overflow", "picture_size")
 
 
 def is_persisted(name: str) -> bool:

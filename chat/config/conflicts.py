@@ -31,8 +31,9 @@ _NO_TEMPLATE = (
 # With the first option of a row the others have no effect. `--dry-run` has no row: its name says what it leaves out.
 NO_EFFECT_WITH = {
     "remote": (
-        "lora", "mmproj", "prompt_format", "raw_ids", "context", "window", "overflow", "kv_type", "gpu_layers",
-        "threads", "flash_attention", "repack", "mlock", "draft", "state_cache", "log_file", "think_limit",
+        "lora", "mmproj", "picture_size", "prompt_format", "raw_ids", "context", "window", "overflow", "kv_type",
+        "gpu_layers", "threads", "flash_attention", "repack", "mlock", "draft", "state_cache", "log_file",
+        "think_limit",
     ),
     "offline": ("remote", "remote_model", "insecure"),
     "raw": _NO_TEMPLATE,

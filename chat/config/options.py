@@ -77,6 +77,10 @@ class Settings:
         "auto", "--mmproj", group=Group.MODEL, metavar="auto|off|FILE",
         help="GGUF by which the model sees pictures; auto is the one that belongs to the model's file.",
     )  # fmt: skip
+    picture_size: int | None = _option(
+        None, "--picture-size", group=Group.MODEL, metavar="N", lowest=16, highest=MOST,
+        help="Most pixels of a picture's longer side, fewer than the model takes: faster, with less detail.",
+    )  # fmt: skip
     prompt_format: str | None = _option(
         None, "--prompt-format", group=Group.MODEL, metavar="NAME",
         help="Instruct format, instead of the one the file names: v1, v2, v3, v3-tekken, v7, ...",
@@ -338,14 +342,9 @@ class Settings:
         help="Context in tokens; what the model allows and fits in memory if not given.",
     )  # fmt: skip
     window: str = _option(
-        "auto",
-        "--window",
-        group=Group.ENGINE,
-        metavar="auto|off|N",
-        lowest=1,
-        highest=MOST,
+        "auto", "--window", group=Group.ENGINE, metavar="auto|off|N", lowest=1, highest=MOST,
         help="Sliding window in tokens; auto is the file's.",
-    )
+    )  # fmt: skip
     overflow: Literal["error", "drop"] | None = _option(
         None, "--overflow", group=Group.ENGINE,
         help="Prompt over the context: error (default of a one shot), or drop the oldest turns (of a session).",

@@ -39,6 +39,21 @@ class PrefillProgress:
 
 
 @dataclass(frozen=True)
+class PictureProgress:
+    """A picture of the prompt is being encoded, before the model reads it.
+
+    Attributes:
+        name: the picture's.
+        fraction: how much is computed, from 0 to 1.
+        seconds: since it began.
+    """
+
+    name: str
+    fraction: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class TextDelta:
     """More text of the answer.
 
@@ -145,7 +160,7 @@ class Completion:
     reasoning: str = ""
 
 
-Event = LoadProgress | PrefillProgress | ReasoningDelta | TextDelta | Notice | Completion
+Event = LoadProgress | PictureProgress | PrefillProgress | ReasoningDelta | TextDelta | Notice | Completion
 
 
 def outcome_of(events: Iterable[Event], on_notice: Callable[[str], None]) -> Completion | ChatError:

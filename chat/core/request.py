@@ -29,6 +29,7 @@ class EngineOptions:
         mlock: whether the weights are locked in memory.
         lora: (path, scale) of each adapter.
         mmproj: the GGUF that turns pictures into what the model reads; None for none.
+        picture_size: the most pixels of a picture's longer side; None for what the picture encoder allows.
         draft: `lookup`, `off`, or the path of a draft model's GGUF.
         prompt_format: the format's name.
         needs_format: whether any prompt is made of messages; else the model's format need not be known.
@@ -51,6 +52,7 @@ class EngineOptions:
     mlock: bool = False
     lora: tuple[tuple[str, float], ...] = ()
     mmproj: str | None = None
+    picture_size: int | None = None
     draft: str = "lookup"
     prompt_format: str | None = None
     needs_format: bool = True

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from chat.core.conversation import FinishReason
+    from chat.core.events import Event
     from chat.inference.kv_state_files import KvStateStore
     from chat.inference.speculative import Drafter
     from chat.llama.context import LlamaContext
@@ -133,10 +134,11 @@ class Generator:
         if self.drafter is not None:
             self.drafter.close()
 
-    def read(self, prompt: Sequence[int], stable_length: int | None = None) -> Iterator[PrefillProgress]:
+    def read(self, prompt: Sequence[int], stable_length: int | None = None) -> Iterator[Event]:
         """Read the rest of a prompt in batches, after `PromptCache.reuse`; then the logits after its last id exist.
 
-        The first event comes before anything is read: one batch may take half a minute.
+        The first event comes before anything is read: one batch may take half a minute. The time of pictures that are
+        encoded does not count as reading.
 
         Args:
             prompt: all ids of the prompt.
@@ -146,7 +148,7 @@ class Generator:
             GenerationInterrupted: it was cancelled; what was read stays cached.
             EngineError: llama.cpp failed.
         """
-        context = self.context
+        context, pictures = self.context, self.context.model.pictures
         started = time.perf_counter()
         first = context.position
         bounds = chunk_bounds(first, len(prompt), context.settings.batch)
@@ -159,6 +161,10 @@ class Generator:
                 self.cache.keep_snapshot(context.window)
             if is_last and len(bounds) > LONG_PROMPT_CHUNKS:
                 self.cache.keep_snapshot()  # another question about the same document comes back here
+            if pictures is not None:
+                encoding = time.perf_counter()
+                yield from pictures.encode(prompt[start:stop])
+                started += time.perf_counter() - encoding
             if self._cancelled or not context.feed(prompt[start:stop], 1 if is_last else 0):
                 raise GenerationInterrupted
             yield PrefillProgress(stop - first, len(prompt) - first, time.perf_counter() - started)

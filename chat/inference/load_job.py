@@ -43,14 +43,16 @@ class PictureFile:
 
     file: GgufFile
     sizes: PictureSizes
+    has_scores: bool
 
     @classmethod
-    def open(cls, path: str, model: GgufFile) -> PictureFile:
+    def open(cls, path: str, model: GgufFile, options: EngineOptions) -> PictureFile:
         """Check a file.
 
         Args:
             path: of the picture encoder.
             model: that it has to fit.
+            options: how it is loaded.
 
         Raises:
             ModelError: it is missing, damaged, of another model or of another kind.
@@ -63,12 +65,15 @@ class PictureFile:
             raise
         except ChatError as error:  # with any fault of it the model cannot be used as requested
             raise ModelError(error.message, hint=error.hint) from error
-        return cls(file, picture_sizes(file))
+        sizes = picture_sizes(file)
+        if options.picture_size is not None:
+            sizes = replace(sizes, largest=min(sizes.largest, options.picture_size))
+        return cls(file, sizes, options.flash_attention == "off")
 
     @property
     def bytes(self) -> int:
         """Of memory, on the processor or on a GPU."""
-        return picture_encoder_bytes(self.file, self.sizes)
+        return picture_encoder_bytes(self.file, self.sizes, scores=self.has_scores)
 
     def remaining(self, host: HostResources, *, uses_gpu: bool) -> HostResources:
         """The memory that it leaves for the model."""
@@ -111,7 +116,7 @@ class LoadJob:
         """
         window = choose_window(file, options.window)
         host = machine(options)
-        pictures = PictureFile.open(options.mmproj, file) if options.mmproj else None
+        pictures = PictureFile.open(options.mmproj, file, options) if options.mmproj else None
         if pictures is not None:
             host = pictures.remaining(host, uses_gpu=options.wants_gpus)
         draft = plan_draft_model(options, file, host)
@@ -173,7 +178,7 @@ class LoadJob:
             return plan_memory(sizes, options, self.window, host, options.first_prompt_bytes // BYTES_PER_TOKEN)
         except MemoryLimitError as error:
             if self.draft is None and self.pictures is not None:
-                hint = f"use `--mmproj off`, {(error.hint or '').removeprefix('use ')}"
+                hint = f"use `--mmproj off` or a smaller `--picture-size`, {(error.hint or '').removeprefix('use ')}"
                 raise MemoryLimitError(f"{error.message} beside {self.pictures.file.path}", hint=hint) from error
             if self.draft is None:
                 raise

@@ -147,7 +147,7 @@ def load_vocabulary(options: EngineOptions) -> LoadedVocabulary:
     file, detected = _open(options)
     window = choose_window(file, options.window)
     info = _info(file, window, detected.name)
-    pictures = PictureFile.open(options.mmproj, file) if options.mmproj else None
+    pictures = PictureFile.open(options.mmproj, file, options) if options.mmproj else None
     model = Model(str(file.path), LoadSettings(vocab_only=True))
     vocabulary = Tokenizer(model.vocab, file.metadata)
     _give_eyes(pictures, model, vocabulary)

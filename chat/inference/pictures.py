@@ -8,16 +8,20 @@ text. The ids follow from the hash of the picture's file, and are the same in ev
 from __future__ import annotations
 
 import hashlib
+import time
 import weakref
 from array import array
 from bisect import bisect_right, insort
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from chat.core.events import Notice, PictureProgress
 from chat.errors import EngineError
 from chat.inference.picture_decoding import decode_picture
+from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
 
 PIXEL_BYTES = 128 << 20  # of scaled pictures that are kept
 ROW_BYTES = 256 << 20  # of encoded pictures that are kept
+PROGRESS_SECONDS = 0.5  # between two reports of a picture that is encoded
+LONG_SECONDS = 90.0  # for one picture, from which on a user is told how to make it shorter
+LEAST_FRACTION = 0.04  # of a picture, from which its time is estimated: a layer of the largest encoder
 ID_COUNT = 1 << 31  # negative numbers of 32 bits
 
 
@@ -93,6 +100,7 @@ class Pictures:
         self._open_encoder = open_encoder
         self._encoder: PictureEncoder | None = None
         self._is_aborted = False
+        self._is_wait_told = False
         self._known: dict[str, _Known] = {}
         self._ordered: list[_Known] = []  # by their first ids, without overlap
         self._holders: dict[str, list[weakref.ref[Picture]]] = {}  # requests hold the bytes
@@ -118,6 +126,35 @@ class Pictures:
                 known = self._at(token)
                 column = (-1 - token - known.first) % (known.columns + 1)
                 yield self._pieces[column == known.columns]
+
+    def encode(self, ids: Sequence[int]) -> Iterator[PictureProgress | Notice]:
+        """See `PictureRows`; a picture that takes long is a notice, once in a process."""
+        for known in dict.fromkeys(self._at(token) for token in ids if token < 0):
+            if self._rows.get(known.sha256) is None:
+                yield from self._encode_aside(known)
+
+    def _encode_aside(self, known: _Known) -> Iterator[PictureProgress | Notice]:
+        started = time.perf_counter()
+        with ThreadPoolExecutor(1) as thread:
+            rows = thread.submit(self._rows_of, known)
+            while not rows.done():
+                seconds = time.perf_counter() - started
+                fraction = self._encoder.fraction if self._encoder else 0.0
+                yield PictureProgress(known.name, fraction, seconds)
+                if not self._is_wait_told and fraction >= LEAST_FRACTION and seconds >= fraction * LONG_SECONDS:
+                    self._is_wait_told = True
+                    yield Notice(self._long_wait(known, seconds / fraction))
+                wait((rows,), PROGRESS_SECONDS)
+            rows.result()
+
+    def _long_wait(self, known: _Known, seconds: float) -> str:
+        cell = self._sizes.cell
+        width, height = known.columns * cell, known.lines * cell
+        return (
+            f"the model sees {known.name} with {width:,} x {height:,} pixels, which takes about "
+            f"{counted(round(seconds / 60), 'minute')} here; `--picture-size {max(width, height) // 2}` takes a "
+            "quarter of that and shows it less detail"
+        )
 
     def rows(self, places: Sequence[int]) -> NDArray[np.float32] | None:
         """See `PictureRows`; the rows of a picture are computed once, and again where they are no longer kept."""

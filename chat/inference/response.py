@@ -17,7 +17,6 @@ from chat.core.events import (
     Completion,
     Event,
     Notice,
-    PrefillProgress,
     Seconds,
     TokenCounts,
 )
@@ -266,7 +265,7 @@ def stream(response: ResponseBuilder) -> Iterator[Event]:
     yield response.completion()
 
 
-def _read_prompt(response: ResponseBuilder) -> Iterator[PrefillProgress]:
+def _read_prompt(response: ResponseBuilder) -> Iterator[Event]:
     response.start_prefill()
     loaded, request, prompt = response.loaded, response.request, response.prompt.ids
     stable_length = len(prompt)

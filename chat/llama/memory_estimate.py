@@ -197,14 +197,17 @@ def _most(value: object) -> int:
     return int(value) if isinstance(value, (int, float)) else 0
 
 
-def picture_encoder_bytes(file: GgufFile, sizes: PictureSizes) -> int:
-    """What a picture encoder takes: its weights, and the buffers for the largest picture with flash attention.
+def picture_encoder_bytes(file: GgufFile, sizes: PictureSizes, *, scores: bool) -> int:
+    """What a picture encoder takes: its weights, and the buffers for the largest picture, as measured.
 
     Args:
         file: that `check_picture_encoder` accepts.
         sizes: of it.
+        scores: attention scores of each patch for each other one are in memory, which flash attention avoids.
     """
     metadata = file.metadata
     patches: int = (sizes.largest // metadata[PictureKey.PATCH]) ** 2
-    numbers: int = 2 * metadata[PictureKey.HIDDEN] + 8 * metadata[PictureKey.WIDTH]  # of one patch, at a time
+    numbers: int = 2 * metadata[PictureKey.HIDDEN] + 14 * metadata[PictureKey.WIDTH]  # of one patch, at a time
+    if scores:
+        numbers += metadata[PictureKey.HEADS] * patches
     return sum(tensor.bytes for tensor in file.tensors.values()) + 4 * patches * numbers

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from chat.core.events import Notice, PictureProgress
+
 NO_MEMORY = (
     "unable to allocate",
     "failed to allocate",
@@ -57,6 +59,13 @@ class LoadSettings:
 
 class PictureRows(Protocol):
     """What a context reads in the places of pictures."""
+
+    def encode(self, ids: Sequence[int]) -> Iterator[PictureProgress | Notice]:
+        """Compute the rows of the pictures among some ids of a prompt, and tell how far that is; else `rows` does it.
+
+        Raises:
+            ChatError: a picture cannot be read.
+        """
 
     def rows(self, places: Sequence[int]) -> NDArray[np.float32] | None:
         """The rows of neighbouring places of pictures.

@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import EngineError, FileError, ModelError
+from chat.gguf.keys import PictureKey
 from chat.gguf.validate_pictures import BREAK_TENSOR
 from chat.llama.context_settings import FLASH_ATTENTION
 from chat.llama.library import LOG, llama
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from chat.llama.model import Model
 
 IMAGE_CHUNK = 1  # MTMD_INPUT_CHUNK_TYPE_IMAGE
-NODES_BETWEEN_QUESTIONS = 32  # of a graph; about one layer, so a cancel takes effect after it
+NODES_OF_A_LAYER, OTHER_NODES = 29, 31  # of the graph, about; for how much of it is done
 
 
 class PictureEncoder:
@@ -47,7 +48,7 @@ class PictureEncoder:
             file: that `check_picture_encoder` accepts.
             model: that reads the rows.
             sizes: of the file.
-            is_cancelled: asked between layers.
+            is_cancelled: asked after each step of a layer.
             threads: of the processor.
             uses_gpu: whether it is computed on a GPU, if there is one.
             flash_attention: whether attention uses half of the precision and far less memory.
@@ -61,6 +62,7 @@ class PictureEncoder:
         self._width = sizes.text_width
         self._is_cancelled = is_cancelled
         self._node = 0
+        self._node_count: int = file.metadata[PictureKey.LAYERS] * NODES_OF_A_LAYER + OTHER_NODES
         self._callback: Any = llama().ggml_backend_sched_eval_callback(self._on_node)
         params = api.mtmd_context_params_default()
         params.use_gpu = uses_gpu
@@ -121,11 +123,16 @@ class PictureEncoder:
             raise EngineError("the picture encoder computed NaN or infinity instead of numbers")
         return rows
 
+    @property
+    def fraction(self) -> float:
+        """How much of the picture is computed, from 0 to 1; may be asked from another thread."""
+        return min(self._node / self._node_count, 1.0)
+
     def _on_node(self, _address: int, is_question: bool, _user_data: Any) -> bool:
-        """Let libmtmd stop after some nodes, where it then asks whether it shall go on."""
+        """Let libmtmd stop after each node of the graph, where it asks whether it shall go on."""
         if is_question:
             self._node += 1
-            return self._node % NODES_BETWEEN_QUESTIONS == 0
+            return True
         return not self._is_cancelled()
 
     def close(self) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.rendering.styled_text import Line, Span, cut, plain
-from chat.system.terminal_text import cell_width, counted
+from chat.system.terminal_text import cell_width, counted, escape_line
 
 if TYPE_CHECKING:
     from chat.core.backend import ModelInfo
-    from chat.core.events import Completion, PrefillProgress
+    from chat.core.events import Completion, PictureProgress, PrefillProgress
 
 BAR_CELLS = 24
 LEAST_BAR_CELLS = 6
 LEAST_NAME_CELLS = 8
+LEAST_SECONDS = 3.0  # from which on the rest of a picture's time is estimated
 SEPARATOR = " · "
 
 
@@ -52,6 +53,21 @@ def reading_line(event: PrefillProgress, since: float, width: int) -> Line:
     else:
         parts += [duration(since), "Ctrl+C stops"]
     return _bar_line("reading ", event.done / max(1, event.total), parts, width)
+
+
+def encoding_line(event: PictureProgress, since: float, width: int) -> Line:
+    """Which picture is being encoded, how much of it, and how long it still takes.
+
+    Args:
+        event: the last progress.
+        since: seconds since then.
+        width: columns of the terminal.
+    """
+    passed = event.seconds + since
+    left = event.seconds / event.fraction - passed if event.fraction and passed >= LEAST_SECONDS else None
+    time_text = duration(int(passed)) if left is None else f"{duration(max(0, int(left)))} left"
+    name = cut(escape_line(event.name), max(LEAST_NAME_CELLS, width // 3))
+    return _bar_line(f"encoding {name} ", event.fraction, [f"{event.fraction:.0%}", time_text, "Ctrl+C stops"], width)
 
 
 def loading_text(name: str, fraction: float, width: int) -> str:

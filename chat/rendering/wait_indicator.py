@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeGuard
 
-from chat.core.events import LoadProgress, PrefillProgress, ReasoningDelta
-from chat.rendering.status_text import loading_line, reading_line, silence_line, thinking_line
+from chat.core.events import LoadProgress, PictureProgress, PrefillProgress, ReasoningDelta
+from chat.rendering.status_text import encoding_line, loading_line, reading_line, silence_line, thinking_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +76,8 @@ class WaitState:
             return [silence_line(int(silent), width)]
         if waited < self.patience:
             return []
+        if isinstance(last, PictureProgress):
+            return [encoding_line(last, int(silent), width)]
         if _is_unfinished(last):
             return [reading_line(last, int(silent), width)]
         if isinstance(last, ReasoningDelta):
@@ -90,6 +92,8 @@ class WaitState:
         """How many seconds without an event are normal; a batch of a prompt may take half a minute."""
         if self._last_event is None:
             return self.patience
+        if isinstance(self._last_event, PictureProgress):  # which has an end
+            return math.inf
         if not _is_unfinished(self._last_event):
             return self.silence
         return max(self.silence, 3 * self._longest_batch_seconds) if self._last_event.done else math.inf

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chat.core.request import EngineOptions
 from chat.errors import MemoryLimitError
 from chat.gguf.reader import read_gguf
 from chat.inference.load_job import PictureFile
@@ -36,7 +37,7 @@ def answer(question: Message, _send: Callable[[Message], None]) -> None:
     """
     import numpy as np
 
-    pictures = PictureFile.open(question["mmproj"], read_gguf(question["model"]))
+    pictures = PictureFile.open(question["mmproj"], read_gguf(question["model"]), EngineOptions(question["model"]))
     needed, free = sum(tensor.bytes for tensor in pictures.file.tensors.values()), host_free_bytes()
     if needed > free:
         raise MemoryLimitError(

@@ -13,13 +13,23 @@ import types
 import typing
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from chat.core.events import Completion, Event, LoadProgress, Notice, PrefillProgress, ReasoningDelta, TextDelta
+from chat.core.events import (
+    Completion,
+    Event,
+    LoadProgress,
+    Notice,
+    PictureProgress,
+    PrefillProgress,
+    ReasoningDelta,
+    TextDelta,
+)
 from chat.errors import ERROR_OF_CODE, ChatError, ExitCode
 
 Value = TypeVar("Value")
 
 EVENTS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (LoadProgress, PrefillProgress, ReasoningDelta, TextDelta, Notice, Completion)
+    kind.__name__: kind
+    for kind in (LoadProgress, PictureProgress, PrefillProgress, ReasoningDelta, TextDelta, Notice, Completion)
 }
 
 

@@ -46,6 +46,13 @@ def test_a_question_with_a_picture_is_answered_as_transformers_answers(ask: Any,
         assert json.loads(done.stdout)["ids"] == REFERENCE["prompt"]
 
 
+def test_a_picture_can_be_made_smaller_than_the_model_takes(ask: Any, photo: Path) -> None:
+    """112 x 84 pixels are 4 x 3 tokens and two breaks; of 56 x 42 only 2 x 2 and one break are left."""
+    whole = json.loads(ask("--dry-run", "-f", photo, QUESTION).stdout)["ids"]
+    smaller = json.loads(ask("--dry-run", "--picture-size", "56", "-f", photo, QUESTION).stdout)["ids"]
+    assert len(whole) - len(smaller) == 14 - 5
+
+
 REFUSALS = (
     (("--mmproj", "off"), 2, "photo.png: the model reads only text, not pictures"),
     (("--mmproj", "gone.gguf"), 3, "gone.gguf: no such file"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.core.events import LoadProgress, PrefillProgress, TextDelta
+from chat.core.events import LoadProgress, PictureProgress, PrefillProgress, TextDelta
 from chat.rendering import wait_indicator
 from chat.rendering.screen import Screen
 from chat.rendering.status_text import reading_line, silence_line
@@ -172,3 +172,20 @@ def test_a_silent_server_is_reported_and_ctrl_c_removes_the_line(tmp_path: Path)
         terminal.send(CTRL_C)
         assert terminal.end() == 130
         assert "no token" not in terminal.text()
+
+
+def test_a_picture_that_is_encoded_has_a_name_a_share_and_a_time() -> None:
+    """It was "0 of 3,000 tokens" for minutes."""
+    clock = Clock()
+    state = WaitState("model", clock=clock)
+    clock.now = 2.0
+    state.note(PictureProgress("\x1bphoto.jpg", 0.25, 20.0))
+    clock.now = 4.0
+    (line,) = state.lines(80)
+    assert (
+        "".join(span.text for span in line)
+        == "encoding ␛photo.jpg ━━━━━━────────────────── 25% · 58 s left · Ctrl+C stops"
+    )
+    state.note(PictureProgress("photo.jpg", 0.0, 0.5))
+    (line,) = state.lines(40)
+    assert "".join(span.text for span in line) == "encoding photo.jpg ─────────── 0% · 0 s"
