@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pathspec import GitIgnoreSpec, Pattern
+    from pathspec import GitIgnoreSpec
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 MOST_BYTES = 1 << 20  # of a file of patterns
@@ -80,7 +80,7 @@ def _spec_of(folder: Path) -> GitIgnoreSpec | None:
         text = read_beginning(folder / ".gitignore", MOST_BYTES).decode("utf-8", "replace")
     except OSError:
         return None
-    patterns: list[Pattern] = []
+    patterns: list[GitIgnoreSpecPattern] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of re, about brackets in brackets
         for line in text.splitlines():
