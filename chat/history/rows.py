@@ -7,6 +7,7 @@ import sys
 from array import array
 from contextlib import suppress
 from dataclasses import replace
+from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -39,13 +40,22 @@ def session_values(record: SessionRecord) -> tuple[Any, ...]:
 
 
 def record_of(row: tuple[Any, ...]) -> SessionRecord:
-    """The inverse of `session_values`; settings that cannot be read are empty."""
-    values = dict(zip(SESSION_COLUMNS, row, strict=True))
+    """The inverse of `session_values`; settings that cannot be read are empty, and so is what a torn file holds."""
+    values: dict[str, Any] = {name: _value_of(name, value) for name, value in zip(SESSION_COLUMNS, row, strict=True)}
     try:
         settings = json.loads(values.pop("settings"))
     except (ValueError, TypeError, RecursionError):
         settings = {}
     return SessionRecord(**values, settings=settings if isinstance(settings, dict) else {})
+
+
+def _value_of(column: str, value: Any) -> str | float | None:
+    """The value of a session's column with the type that it should have."""
+    if column in ("created", "updated"):
+        return value if isinstance(value, float) and isfinite(value) else 0.0
+    if value is None:
+        return None if column in ("name", "system", "leaf") else ""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def settings_json(settings: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import random
 import re
 import sqlite3
 from contextlib import closing
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import pytest
@@ -323,3 +324,16 @@ def test_a_session_with_a_damaged_value_is_named_and_the_others_are_read(change:
             store.load(bad.id)
         assert caught.value.message == "the session bad is damaged: a message of it cannot be read"
         assert len(store.load(good.id)[1].nodes) == 2
+
+
+@pytest.mark.parametrize("change", ["title = x'ff00'", "model = x'4142'", "created = 'soon'", "updated = 9e999"])
+def test_a_session_with_damaged_values_of_its_own_is_listed(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    with open_store(path) as store:
+        store.create(name="bad", conversation=Conversation().add(Message("user", "hello")))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE sessions SET {change}")
+    with open_store(path) as store:
+        (record,) = store.list()
+        assert (type(record.title), type(record.model), record.name) == (str, str, "bad")
+        assert isfinite(record.created) and isfinite(record.updated)
