@@ -10,11 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from chat import __version__
+from chat import __version__, platform
 from chat.cli.argv import page_spellings, read_command_line
 from chat.errors import ChatError, ExitCode, UsageError, as_chat_error
 from chat.system import interrupts
-from chat.system.environment import Environment, discard_output, open_missing_streams, replace_unencodable
+from chat.system.environment import Environment, discard_output, open_missing_streams, prepare_streams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,12 +41,12 @@ def main() -> NoReturn:
     Raises:
         SystemExit: always, with the exit code.
     """
-    for name in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
-        if name is not None:
-            signal.signal(name, _exit_by_signal)
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # the last is Windows' word for a console that closes
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _exit_by_signal)
     interrupts.repeat_lost_signals()
     open_missing_streams()
-    replace_unencodable()
+    prepare_streams()
     try:
         interrupts.raise_on_interrupt()
         code = run(sys.argv[1:])
@@ -82,14 +82,14 @@ def run(arguments: Sequence[str], environment: Environment | None = None) -> int
         code = _dispatch(line, environment, tracebacks)
         environment.stdout.flush()
         return code
-    except BrokenPipeError:
-        discard_output(environment.stdout)
-        return ExitCode.PIPE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except ChatError as error:
         return _report(error, environment, tracebacks)
     except OSError as error:
+        if platform.is_broken_pipe(error):
+            discard_output(environment.stdout)
+            return ExitCode.PIPE
         _discard_unwritable(environment)
         return _report(_file_error(error), environment, tracebacks)
     except MemoryError:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-import shlex
 import shutil
 import subprocess
 import textwrap
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.config.resolve import resolve_settings
 from chat.errors import ChatError, ExitCode
 from chat.system.interrupts import signal_handlers
@@ -55,7 +55,7 @@ def _pagers(environment: Environment) -> list[list[str]]:
     found = []
     for name in ("MANPAGER", "PAGER"):
         with suppress(ValueError):  # a quote without an end
-            found.append(shlex.split(environment.variables.get(name, "")))
+            found.append(platform.split_words(environment.variables.get(name, "")))
     return [*filter(None, found), ["less"], ["more"]]
 
 

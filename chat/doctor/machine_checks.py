@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import sys
+import sysconfig
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
@@ -111,7 +112,7 @@ def check_command(found: str | None) -> Finding:
     """
     if found is None:
         words = "`mistral-chat` is not on PATH"
-        return Finding("command", "note", words, f"add {sys.prefix}/bin to PATH, or name the file whole")
+        return Finding("command", "note", words, f"add {sysconfig.get_path('scripts')} to PATH, or name the file whole")
     try:
         script = Path(found).read_bytes()[:SCRIPT_BYTES]
     except OSError as error:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import selectors
 import subprocess
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from chat import platform
 from chat.errors import ContextError, FileError, UsageError, reason_text
 from chat.system.secrets import child_environment
 from chat.system.text_files import MOST_TEXT_BYTES
 
+if TYPE_CHECKING:
+    from typing import IO
+
 MOST_ERROR_BYTES = 4096
 _AT_ONCE = 1 << 16
+_POLL_SECONDS = 0.1  # after which Windows looks for Ctrl+C again
 
 
 def run_command(command: str) -> bytes:
@@ -33,6 +38,8 @@ def run_command(command: str) -> bytes:
             stderr=subprocess.PIPE,
             env=child_environment(),
             start_new_session=True,
+            creationflags=platform.OWN_GROUP,
+            bufsize=0,
         )
     except OSError as error:
         raise FileError(f"`{command}` cannot be started: {reason_text(error)}") from error
@@ -51,19 +58,31 @@ def run_command(command: str) -> bytes:
 
 
 def _read_both(process: subprocess.Popen[bytes], command: str) -> tuple[bytes, bytes]:
-    """All of stdout, and the end of stderr."""
+    """All of stdout, and the end of stderr. Each is read by a thread: Windows waits for one pipe at a time."""
     assert process.stdout is not None and process.stderr is not None
     output, errors = bytearray(), bytearray()
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ, output)
-        selector.register(process.stderr, selectors.EVENT_READ, errors)
-        while selector.get_map():
-            for key, _ in selector.select():
-                part = os.read(key.fd, _AT_ONCE)
-                key.data.extend(part)
-                if not part:
-                    selector.unregister(key.fileobj)
-            del errors[:-MOST_ERROR_BYTES]
+    readers = [
+        threading.Thread(target=_read, args=(process.stdout, output), daemon=True),
+        threading.Thread(target=_read, args=(process.stderr, errors, MOST_ERROR_BYTES), daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        while reader.is_alive():
+            reader.join(_POLL_SECONDS)
             if len(output) > MOST_TEXT_BYTES:
                 raise ContextError(f"`{command}` writes more than the limit of {MOST_TEXT_BYTES >> 20} MiB")
     return bytes(output), bytes(errors)
+
+
+def _read(stream: IO[bytes], kept: bytearray, most: int | None = None) -> None:
+    """Append what a pipe gives until it ends, is closed, or has given more than a prompt may have.
+
+    Args:
+        most: how many of the last bytes are kept; None for all.
+    """
+    with suppress(OSError, ValueError):  # closed
+        while len(kept) <= MOST_TEXT_BYTES and (part := stream.read(_AT_ONCE)):
+            kept.extend(part)
+            if most is not None:
+                del kept[:-most]

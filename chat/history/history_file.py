@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -95,10 +94,7 @@ def _make_all_private(path: Path) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lock the folder, so that no other program opens a history that is being recovered."""
-    if sys.platform == "win32":  # where an open file cannot be replaced, and no folder opened
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = platform.open_lock(folder)
     waited = 0.0  # by no clock: the program may be stopped meanwhile
     try:
         while not platform.lock_file(descriptor):

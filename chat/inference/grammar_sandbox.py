@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 LONGEST_SOURCE = 1 << 18  # characters
 SECONDS = 1.5  # of processor time; with Python's start a grammar that explodes is refused within two seconds
-WAIT_SECONDS = 20.0 if hasattr(signal, "setitimer") else SECONDS  # on a busy machine
+WAIT_SECONDS = 20.0  # on a busy machine
 MEMORY_BYTES = 4 << 30
 TRIED_STEPS, TRIED_BYTES = 3, 16  # depth and breadth of the trial of a grammar, in bytes
 WALKED_BYTES, WALK_SECONDS = 256, 0.5  # of a trial answer, and for all of them
@@ -61,7 +60,7 @@ def checked_grammar(constraint: Constraint, space: bool) -> str:
             done = _run(call)  # this process may have been stopped meanwhile
         except subprocess.TimeoutExpired as error:
             raise _too_slow(flag) from error
-    if done.returncode == -getattr(signal, "SIGPROF", 0):
+    if done.returncode == platform.OUT_OF_TIME:
         raise _too_slow(flag)
     if done.returncode != 0 or not done.stdout:
         raise UsageError(

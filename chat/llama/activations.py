@@ -210,7 +210,7 @@ def _operations() -> dict[str, int]:
 
 
 @cache
-def _functions() -> ctypes.CDLL:
+def _functions() -> Any:
     library, pointer, size = ggml(), ctypes.c_void_p, ctypes.c_size_t
     for name, result, arguments in (
         ("ggml_get_name", ctypes.c_char_p, (pointer,)),

@@ -6,6 +6,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chat import platform
 from chat.errors import UsageError
 from chat.llama.library import llama
 
@@ -78,6 +79,6 @@ def llama_parameters(settings: ContextSettings, abort_flag: Any) -> Any:
     params.no_perf = True
     params.cb_eval = settings.eval_callback or params.cb_eval
     # Called between the nodes of a graph, a thousand times a token: `strlen` of our flag answers without Python.
-    params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, api.ggml_abort_callback)
+    params.abort_callback = ctypes.cast(platform.c_library().strlen, api.ggml_abort_callback)
     params.abort_callback_data = ctypes.cast(abort_flag, ctypes.c_void_p)
     return params

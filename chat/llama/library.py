@@ -113,11 +113,30 @@ def gpu_backends() -> tuple[str, ...]:
     return tuple(words for name, words in GPU_BACKENDS.items() if _library(f"ggml-{name}").exists())
 
 
+class _Libraries:
+    """The functions of several libraries; a DLL does not give those of the libraries that it needs itself."""
+
+    def __init__(self, *paths: str) -> None:
+        """Load them.
+
+        Raises:
+            OSError: one of them cannot be loaded.
+        """
+        self._libraries = [ctypes.CDLL(path) for path in paths]
+
+    def __getattr__(self, name: str) -> Any:
+        """The function of the first library that has it, each time the same object."""
+        for library in self._libraries:
+            if hasattr(library, name):
+                return getattr(library, name)
+        raise AttributeError(name)
+
+
 @functools.cache
-def ggml() -> ctypes.CDLL:
-    """ggml, the library below llama.cpp; llama-cpp-python does not bind its functions."""
+def ggml() -> Any:
+    """ggml, the libraries below llama.cpp; llama-cpp-python does not bind their functions."""
     llama()
-    return ctypes.CDLL(str(_library("ggml")))
+    return _Libraries(*(str(_library(name)) for name in ("ggml", "ggml-base")))
 
 
 def _library(name: str) -> Path:

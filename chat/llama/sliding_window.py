@@ -7,10 +7,10 @@ in its training. A file that our converter wrote notes its window; Mistral 7B v0
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chat import platform
 from chat.errors import UsageError
 from chat.gguf.keys import PLAIN_ARCHITECTURE, WINDOWED_ARCHITECTURE, ModelKey
 
@@ -185,4 +185,4 @@ def missing_window_notice(file: GgufFile, wanted: str = AUTO, cells: int = 0) ->
 def missing_window_remedy(file: GgufFile) -> str:
     """The command that writes the missing window into the file, as a clause for the user."""
     window = AUTO if file.noted_windows else V01_WINDOW
-    return f"`mistral-chat convert {shlex.quote(str(file.path))} --window {window}` gives it its window"
+    return f"`mistral-chat convert {platform.quoted(str(file.path))} --window {window}` gives it its window"

@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from unicodedata import normalize
 
 assert sys.platform != "win32"
 
 if TYPE_CHECKING:
+    import ctypes
     import mmap
     from pathlib import Path
 
@@ -21,13 +22,40 @@ NO_FOLLOW = os.O_NOFOLLOW  # fails at a link
 NO_TERMINAL = os.O_NOCTTY  # a terminal does not become the controlling one
 NON_BLOCKING = os.O_NONBLOCK  # opening a pipe does not wait for the other end
 
-FOLDS_NAMES = sys.platform == "darwin"  # its file systems do so by default
-
-KILLED = -signal.SIGKILL  # exit code of a child process that was killed
+OWN_GROUP = 0  # creation flag of a child process that Ctrl+C does not reach; here `start_new_session` does that
+KILLED: int | None = -signal.SIGKILL  # exit code of a child process that was killed
+BAD_INSTRUCTION = -signal.SIGILL  # exit code of one that used an instruction that the processor lacks
+OUT_OF_TIME = -signal.SIGPROF  # exit code of one that `limit_processor_seconds` ended
 HANGUP = signal.SIGHUP  # the signal of a terminal that is gone
+EDITOR = "vi"  # of a user who has set none
+TERM = "dumb"  # the kind of a terminal that does not say what it is
+FOLDS_NAMES = sys.platform == "darwin"  # its file systems do so by default
 
 
 # --- files
+
+
+def open_movable(path: Path, flags: int, mode: int = 0o777) -> int:
+    """Open a file as `os.open` does, which may be renamed and removed meanwhile.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return os.open(path, flags, mode)
+
+
+def open_lock(folder: Path) -> int:
+    """Open what `lock_file` locks for a folder.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return os.open(folder, os.O_RDONLY)
+
+
+def names_stream(path: Path) -> bool:
+    """Whether a path names a stream inside of a file: there are none."""
+    return False
 
 
 def lock_file(descriptor: int) -> bool:
@@ -93,6 +121,11 @@ def set_file_mode(descriptor: int, mode: int) -> None:
         OSError: the file system refuses.
     """
     os.fchmod(descriptor, mode)
+
+
+def is_broken_pipe(error: OSError) -> bool:
+    """Whether nobody reads what was written any more."""
+    return isinstance(error, BrokenPipeError)
 
 
 def allocated_bytes(status: os.stat_result) -> int:
@@ -182,9 +215,54 @@ def kill_group(process: int) -> None:
         os.killpg(process, signal.SIGKILL)
 
 
-def shell_command(text: str) -> list[str]:
+def crash_name(code: int) -> str:
+    """What ended a process, by its exit code: the name of a signal; empty for one that exited by itself."""
+    if code >= 0:
+        return ""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def send_signal(number: int) -> None:
+    """Send a signal to this process, from any thread."""
+    os.kill(os.getpid(), number)
+
+
+def lines_of(pipe: IO[bytes]) -> IO[bytes]:
+    """What reads lines of a pipe so that Ctrl+C ends the wait for one."""
+    return pipe
+
+
+def shell_command(text: str) -> str | list[str]:
     """The command that has the system's shell run a line."""
     return ["/bin/sh", "-c", text]
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a line, as the system's shell splits it at spaces that are not quoted.
+
+    Raises:
+        ValueError: a quote has no end.
+    """
+    import shlex
+
+    return shlex.split(text)
+
+
+def quoted(word: str) -> str:
+    """A word as the user types it in the system's shell."""
+    import shlex
+
+    return shlex.quote(word)
+
+
+def c_library() -> ctypes.CDLL:
+    """The C library."""
+    import ctypes
+
+    return ctypes.CDLL(None)
 
 
 def library_file(name: str) -> str:
@@ -192,7 +270,11 @@ def library_file(name: str) -> str:
     return f"lib{name}.dylib" if sys.platform == "darwin" else f"lib{name}.so"
 
 
-# --- the terminal
+# --- the terminal and the standard streams
+
+
+def prepare_streams() -> None:
+    """Do nothing: the locale says how text is encoded, and TERM what a terminal understands."""
 
 
 def terminal_modes(descriptor: int) -> list[Any] | None:

@@ -1,17 +1,20 @@
-"""Windows, as its documentation and Python's describe it: nobody has run this there yet."""
+"""Windows 10 and later."""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import signal
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 assert sys.platform == "win32"
 
 if TYPE_CHECKING:
+    import ctypes
     import mmap
     from pathlib import Path
 
@@ -21,8 +24,28 @@ NO_FOLLOW = 0  # links need a privilege, and open as what they stand for
 NO_TERMINAL = 0
 NON_BLOCKING = 0
 
-KILLED = 1  # exit code of a child process that was killed: TerminateProcess is given it by `subprocess`
+OWN_GROUP = 0x200  # creation flag of a child process that Ctrl+C does not reach: CREATE_NEW_PROCESS_GROUP
+KILLED: int | None = None  # no exit code says that a process was killed
+BAD_INSTRUCTION = 0xC000001D  # exit code of one that used an instruction that the processor lacks
+OUT_OF_TIME = 258  # exit code of one that `limit_processor_seconds` ended: WAIT_TIMEOUT
 HANGUP = 1  # the signal of a terminal that is gone, which only has a number here
+EDITOR = "notepad"  # of a user who has set none
+TERM = "windows"  # the kind of a terminal that does not say what it is: consoles understand escape sequences
+
+_CRASHES = {  # by exit code: the statuses of ntstatus.h, and what abort() of the C library gives
+    3: "abort()",
+    0xC0000005: "an access violation",
+    0xC0000017: "a lack of memory",
+    BAD_INSTRUCTION: "an illegal instruction",
+    0xC0000094: "a division by zero",
+    0xC00000FD: "a stack overflow",
+    0xC0000374: "a damaged heap",
+    0xC0000409: "abort()",
+}
+_POLL_SECONDS = 0.1  # after which a wait looks for Ctrl+C
+_LOCKED_BYTE = 1 << 43
+_READ_AND_WRITE, _SHARE_ALL, _CREATE_NEW, _OPEN_EXISTING = 0xC0000000, 7, 1, 3  # of CreateFileW
+_ENABLE_ESCAPES = 4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
 
 _position = threading.Lock()  # of the files that `read_at` and `write_at` move
 
@@ -30,13 +53,58 @@ _position = threading.Lock()  # of the files that `read_at` and `write_at` move
 # --- files
 
 
+def open_movable(path: Path, flags: int, mode: int = 0o777) -> int:
+    """Open a file to read and write it, which may be renamed and removed meanwhile; `os.open` allows neither.
+
+    Args:
+        path: the file.
+        flags: as of `os.open`; O_CREAT only together with O_EXCL.
+        mode: means nothing here.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    import ctypes
+    import msvcrt
+
+    create = ctypes.WinDLL("kernel32", use_last_error=True).CreateFileW
+    create.restype = ctypes.c_void_p
+    create.argtypes = [
+        *(ctypes.c_wchar_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p),
+        *(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p),
+    ]
+    disposition = _CREATE_NEW if flags & os.O_CREAT else _OPEN_EXISTING
+    handle = create(str(path), _READ_AND_WRITE, _SHARE_ALL, None, disposition, 0, None)
+    if handle == ctypes.c_void_p(-1).value:
+        code = ctypes.get_last_error()
+        raise OSError(None, ctypes.FormatError(code), str(path), code)
+    return msvcrt.open_osfhandle(handle, flags)
+
+
+def open_lock(folder: Path) -> int:
+    """Open what `lock_file` locks for a folder: a file in it, since no folder can be opened.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_BINARY)
+
+
+def names_stream(path: Path) -> bool:
+    """Whether a path names a stream inside of a file, as `notes.txt:more` and `notes.txt::$DATA` do."""
+    return any(":" in part for part in path.parts[1:])
+
+
 def lock_file(descriptor: int) -> bool:
-    """Lock the first byte of an open file without waiting; False if another process has locked it."""
+    """Lock an open file without waiting; False if another process has locked it.
+
+    The lock is on a byte beyond any file's end: nobody else may read or write the bytes that are locked.
+    """
     import msvcrt
 
     with _position:
         before = os.lseek(descriptor, 0, os.SEEK_CUR)
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -84,6 +152,11 @@ def set_file_mode(descriptor: int, mode: int) -> None:
     """Do nothing: a file has the rights of its folder."""
 
 
+def is_broken_pipe(error: OSError) -> bool:
+    """Whether nobody reads what was written any more; the C library calls that an invalid argument."""
+    return isinstance(error, BrokenPipeError) or (error.errno == errno.EINVAL and error.filename is None)
+
+
 def allocated_bytes(status: os.stat_result) -> int:
     """The bytes that a file takes on the disk: its size."""
     return status.st_size
@@ -120,7 +193,7 @@ def limit_memory(count: int) -> None:
 
 def limit_processor_seconds(seconds: float) -> None:
     """End this process after so many seconds of the clock."""
-    timer = threading.Timer(seconds, os._exit, (1,))
+    timer = threading.Timer(seconds, os._exit, (OUT_OF_TIME,))
     timer.daemon = True
     timer.start()
 
@@ -159,14 +232,98 @@ def load_average() -> float | None:
 
 
 def kill_group(process: int) -> None:
-    """Kill a process, but not what it started."""
-    with suppress(OSError):
-        os.kill(process, signal.SIGTERM)  # TerminateProcess
+    """Kill a process, and what it started."""
+    import subprocess
+
+    command = [_system_program("taskkill.exe"), "/f", "/t", "/pid", str(process)]
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
-def shell_command(text: str) -> list[str]:
-    """The command that has the system's shell run a line."""
-    return ["cmd.exe", "/d", "/s", "/c", text]
+def crash_name(code: int) -> str:
+    """What ended a process, by its exit code; empty for one that exited by itself."""
+    return _CRASHES.get(code, f"status 0x{code:X}" if code >= 0xC0000000 else "")
+
+
+def send_signal(number: int) -> None:
+    """Send a signal to this process, from any thread; `os.kill` would end it."""
+    signal.raise_signal(number)
+
+
+class _Lines(io.RawIOBase):
+    """Lines of a pipe, which a thread reads: no signal is handled while a thread waits for a pipe."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        import queue
+
+        self._pipe, self._is_at_end, self._empty = pipe, False, queue.Empty
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with suppress(OSError, ValueError):  # closed
+            for line in self._pipe:
+                self._lines.put(line)
+        self._lines.put(b"")
+
+    def readline(self, _size: int | None = -1) -> bytes:
+        """The next line; empty at the end."""
+        while not self._is_at_end:
+            try:
+                line = self._lines.get(timeout=_POLL_SECONDS)
+            except self._empty:
+                continue
+            self._is_at_end = not line
+            return line
+        return b""
+
+    def close(self) -> None:
+        """Close the pipe, whose other end is closed."""
+        self._pipe.close()
+        super().close()
+
+
+def lines_of(pipe: IO[bytes]) -> Any:
+    """What reads lines of a pipe so that Ctrl+C ends the wait for one."""
+    return _Lines(pipe)
+
+
+def shell_command(text: str) -> str | list[str]:
+    """The command that has the system's shell run a line, whose quotes are the shell's."""
+    return f'"{_system_program("cmd.exe")}" /d /s /c "{text}"'
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a line, split at spaces that are not quoted; a backslash is a part of a path.
+
+    Raises:
+        ValueError: a quote has no end.
+    """
+    import shlex
+
+    words = shlex.shlex(text, posix=True, punctuation_chars=False)
+    words.whitespace_split, words.commenters, words.escape = True, "", ""
+    return list(words)
+
+
+def quoted(word: str) -> str:
+    """A word as the user types it in the system's shell."""
+    import re
+
+    if re.fullmatch(r"[\w.,:\\/~+=@-]+", word):
+        return word
+    return '"' + word.replace('"', '\\"') + '"'
+
+
+def _system_program(name: str) -> str:
+    """The path of a program of Windows; by its name alone one in the working folder would be run."""
+    return os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", name)  # noqa: PTH118
+
+
+def c_library() -> ctypes.CDLL:
+    """The C library that is a part of Windows."""
+    import ctypes
+
+    return ctypes.CDLL("msvcrt")
 
 
 def library_file(name: str) -> str:
@@ -174,7 +331,28 @@ def library_file(name: str) -> str:
     return f"{name}.dll"
 
 
-# --- the terminal, whose modes prompt_toolkit changes during a prompt
+# --- the terminal, whose modes prompt_toolkit changes during a prompt, and the standard streams
+
+
+def prepare_streams() -> None:
+    """Have consoles obey escape sequences; files and pipes get UTF-8 with line feeds, as on other systems."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if not stream.isatty():
+            if "PYTHONIOENCODING" not in os.environ:
+                stream.reconfigure(encoding="utf-8", newline=None if stream is sys.stdin else "\n")
+        elif stream is not sys.stdin:
+            _enable_escapes(stream.fileno())
+
+
+def _enable_escapes(descriptor: int) -> None:
+    import ctypes
+    import msvcrt
+
+    kernel, handle, mode = ctypes.windll.kernel32, msvcrt.get_osfhandle(descriptor), ctypes.c_ulong()
+    if kernel.GetConsoleMode(ctypes.c_void_p(handle), ctypes.byref(mode)):
+        kernel.SetConsoleMode(ctypes.c_void_p(handle), mode.value | _ENABLE_ESCAPES)
 
 
 def terminal_modes(descriptor: int) -> list[Any] | None:

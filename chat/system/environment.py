@@ -70,7 +70,7 @@ class Environment:
 
     def can_redraw(self, stream: TextIO) -> bool:
         """Whether `stream` is a terminal that understands escape sequences, and lines may change there."""
-        is_able = self.variables.get("TERM", "dumb") not in ("dumb", "")
+        is_able = self.variables.get("TERM", platform.TERM) not in ("dumb", "")
         return stream.isatty() and is_able and not self.is_accessible
 
     @property
@@ -231,8 +231,9 @@ def open_missing_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
 
 
-def replace_unencodable() -> None:
+def prepare_streams() -> None:
     """Let stdout show a question mark for what its encoding lacks, under a locale that is not UTF-8."""
+    platform.prepare_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 

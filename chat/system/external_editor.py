@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.errors import UsageError
 from chat.system.secrets import child_environment
 from chat.system.text_files import read_stream
@@ -28,9 +28,9 @@ def open_editor(path: Path, on_start: OnStart = lambda _: None) -> None:
     Raises:
         UsageError: the editor cannot be started, or failed.
     """
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or platform.EDITOR
     try:
-        with subprocess.Popen([*shlex.split(editor), str(path)], env=child_environment()) as process:
+        with subprocess.Popen([*platform.split_words(editor), str(path)], env=child_environment()) as process:
             on_start(process)
             if process.wait():
                 raise subprocess.CalledProcessError(process.returncode, editor)

@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from chat import platform
 from chat.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def repeat_lost_signals() -> None:
         if number is None:
             report(unraisable)
             return
-        timer = threading.Timer(REPEAT_SECONDS, os.kill, (os.getpid(), number))
+        timer = threading.Timer(REPEAT_SECONDS, platform.send_signal, (number,))
         timer.daemon = True
         timer.start()
 

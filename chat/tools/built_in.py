@@ -139,7 +139,10 @@ def _real(root: Path, path: str) -> Path:
     Raises:
         ValueError: no file can have such a name.
     """
-    return Path(os.path.realpath(root / os.path.expanduser(path)))  # noqa: PTH111
+    found = Path(os.path.realpath(root / os.path.expanduser(path)))  # noqa: PTH111
+    if platform.names_stream(found):
+        raise ValueError(f"{path}: names a stream of a file")
+    return found
 
 
 def _is_hidden(path: str) -> bool:

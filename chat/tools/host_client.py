@@ -107,6 +107,7 @@ class HostedTools:
                     stderr=log,
                     env=child_environment(),
                     start_new_session=True,
+                    creationflags=platform.OWN_GROUP,
                 )
             except OSError as error:
                 raise EngineError(f"`{self.name}` cannot be started: {reason_text(error)}") from error

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import mcp_types as types
 from mcp import Client
@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from chat import platform
 from chat.errors import reason_text
 from chat.system.characters import json_text
+from chat.system.child_streams import take_streams
 from chat.system.terminal_text import size_text
 from chat.tools.tool import result_text
 
@@ -259,10 +260,9 @@ def _watch_memory() -> None:
         time.sleep(_WATCH_SECONDS)
 
 
-async def _serve() -> None:
+async def _serve(lines: BinaryIO) -> None:
     commands: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    lines = os.fdopen(os.dup(0), "rb")
     settings = json.loads(await asyncio.to_thread(lines.readline) or b"{}")
 
     def read() -> None:
@@ -279,10 +279,10 @@ async def _serve() -> None:
 
 def main() -> None:
     """Serve until stdin ends."""
-    os.dup2(2, 1)  # nothing but messages goes to stdout
+    lines, _ = take_streams()
     threading.Thread(target=_watch_memory, daemon=True).start()
     try:
-        asyncio.run(_serve())
+        asyncio.run(_serve(lines))
     finally:
         end(0)
 

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from chat import platform
 from chat.errors import reason_text
 from chat.system.characters import json_text
+from chat.system.child_streams import take_streams
 from chat.tools.signatures import SignatureError, described
 from chat.tools.tool import result_text
 
@@ -56,14 +57,10 @@ def main() -> None:
 
 def _channels() -> tuple[IO[bytes], Callable[[dict[str, Any]], None]]:
     """The real stdin and stdout for messages; the file's own are nothing, and stderr."""
-    commands = os.fdopen(os.dup(0), "rb")
-    output = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.dup2(2, 1)
+    commands, output = take_streams()
 
     def send(message: dict[str, Any]) -> None:
-        output.write(json_text(message) + "\n")
+        output.write(f"{json_text(message)}\n".encode("utf-8", "replace"))
         output.flush()
 
     return commands, send

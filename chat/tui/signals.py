@@ -52,7 +52,7 @@ class Signals:
     def installed(self) -> AbstractContextManager[None]:
         """Handle signals while the block runs, and restore the earlier handlers afterwards."""
         handlers = {"SIGINT": self._interrupt, "SIGTERM": self._terminate, "SIGHUP": self._terminate}
-        return signal_handlers({**handlers, "SIGCONT": self._continue})
+        return signal_handlers({**handlers, "SIGBREAK": self._terminate, "SIGCONT": self._continue})
 
     @contextmanager
     def calling_on_ctrl_c(self, action: Callable[[], None]) -> Iterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -129,7 +128,7 @@ class TtyModes:
         present, is_raw = self._modes() if self._original is not None else None, self._is_raw
         self._restore()
         handler = signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        platform.send_signal(number)
         signal.signal(number, handler)
         self._set_modes(present)
         self._is_raw = is_raw
@@ -140,7 +139,7 @@ class TtyModes:
         """Ctrl+Backslash: restore the original modes, and end at once."""
         self._restore()
         signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        platform.send_signal(number)
 
     def _modes(self) -> Any:
         """The present modes as termios gives them; None without a terminal."""

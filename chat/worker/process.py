@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -83,13 +82,14 @@ class WorkerProcess:
                 env=child_environment(FEW_THREADS | os.environ),
                 bufsize=0,
                 start_new_session=True,  # Ctrl+C in the terminal reaches the parent only
+                creationflags=platform.OWN_GROUP,
             )
         except OSError as error:
             reason, hint = error.strerror, NOT_STARTED.get(error.errno or 0)
             raise EngineError(f"the engine process cannot be started: {reason}", hint=hint) from error
         assert self._process.stdin is not None and self._process.stdout is not None
         self.input = self._process.stdin.fileno()
-        self.output = os.fdopen(os.dup(self._process.stdout.fileno()), "rb")
+        self.output = platform.lines_of(os.fdopen(os.dup(self._process.stdout.fileno()), "rb"))
 
     @property
     def pid(self) -> int:
@@ -104,13 +104,14 @@ class WorkerProcess:
             self._process.kill()
             code = self._process.wait()
         tail = self._log_tail()
-        if code < 0 and OUT_OF_GPU_MEMORY.search(tail):
+        crash = platform.crash_name(code)
+        if crash and OUT_OF_GPU_MEMORY.search(tail):
             return GpuMemoryError()
-        kind = IllegalInstructionError if code == -signal.SIGILL else EngineError
+        kind = IllegalInstructionError if code == platform.BAD_INSTRUCTION else EngineError
         again = "asking again starts the engine anew"
         if code == platform.KILLED and memory_kills() > self._memory_kills:  # what it wrote last is not the reason
             return kind(f"the engine stopped: {_out_of_memory()}", hint=f"{again}; {LESS_MEMORY}")
-        lacks_memory = code < 0 and re.search(NO_MEMORY, tail)
+        lacks_memory = crash and re.search(NO_MEMORY, tail)
         if code > 0 and re.search(NO_THREADS, tail):
             reason, way = "the system allows no more threads", FEWER_THREADS
         else:
@@ -173,21 +174,27 @@ def _out_of_memory() -> str:
 
 
 def _reason(code: int) -> str:
-    if code >= 0:
+    name = platform.crash_name(code)
+    if not name:
         return f"it exited with code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    if name == "SIGKILL":
-        return "it was killed (SIGKILL), most likely because the system ran out of memory"
-    if name == "SIGILL":
-        return "SIGILL: this build of llama.cpp uses instructions that this processor does not have"
+    if code == platform.KILLED:
+        return f"it was killed ({name}), most likely because the system ran out of memory"
+    if code == platform.BAD_INSTRUCTION:
+        return f"{name}: this build of llama.cpp uses instructions that this processor does not have"
     return f"it crashed with {name}"
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data` to a pipe; a signal may interrupt the call in the middle."""
+    """Write all of `data` to a pipe; a signal may interrupt the call in the middle.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+    """
     view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError as error:
+        if platform.is_broken_pipe(error):
+            raise BrokenPipeError from error
+        raise

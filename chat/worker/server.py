@@ -10,15 +10,16 @@ import mmap
 import os
 import queue
 import signal
-import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from chat import platform
 from chat.core.conversation import Message
 from chat.core.events import Completion, LoadProgress, Seconds, TokenCounts
 from chat.core.request import EngineOptions, Request
 from chat.errors import LESS_MEMORY, ChatError, MemoryLimitError, UsageError, fault_text, lacks_memory, shortage_error
+from chat.system.child_streams import take_streams
 from chat.worker.protocol import build, from_line, pack_error, pack_event, to_line
 from chat.worker.sent_pictures import ReceivedPictures
 
@@ -163,7 +164,9 @@ class WorkerServer:
             with self._sending:
                 self._sink.write(to_line(message))
                 self._sink.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            if not platform.is_broken_pipe(error):
+                raise
             os._exit(0)
 
     def run(self) -> None:
@@ -288,9 +291,7 @@ def _unexpected(error: Exception) -> ChatError:
 def main() -> None:
     """Run the server on descriptors 0 and 1; 2 is the log."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl+C means
-    sink = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    WorkerServer(sys.stdin.buffer, sink).run()
+    WorkerServer(*take_streams()).run()
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import sys
 import threading
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from chat import platform
 from chat.errors import ChatError, EngineError, fault_text, shortage_error
+from chat.system.child_streams import take_streams
 from chat.worker.process import WorkerProcess, write_all
 from chat.worker.protocol import from_line, pack_error, to_line, unpack_error
 
@@ -130,12 +131,11 @@ def serve_questions(task: Callable[[Message, Callable[[Message], None]], Callabl
 def _serve(run: Callable[[Callable[[], Message], Callable[[Message], None]], None]) -> None:
     """Run `run(received, send)`, and exit when it ends, or when the parent's end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl+C means
-    sink = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    source, sink = take_streams()
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:
-        for line in sys.stdin.buffer:
+        for line in source:
             lines.put(line)
         os._exit(0)
 
@@ -143,7 +143,9 @@ def _serve(run: Callable[[Callable[[], Message], Callable[[Message], None]], Non
         try:
             sink.write(to_line(message))
             sink.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            if not platform.is_broken_pipe(error):
+                raise
             os._exit(0)
 
     try:

@@ -97,7 +97,7 @@ SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
 @cache
 def _flush_function() -> Callable[[int, int, int, int], int] | None:
     """Linux's sync_file_range(), which has the disk begin to write cached pages and does not wait for it."""
-    function = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    function = getattr(platform.c_library(), "sync_file_range", None)
     if function is not None:
         function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
     return function
@@ -201,7 +201,7 @@ def _open_exclusively(partial: Path) -> int:
     """Create the partial file and lock it; an unlocked leftover is removed."""
     while True:
         try:
-            descriptor = os.open(partial, FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = platform.open_movable(partial, FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             _remove_leftover(partial)
             continue
@@ -212,7 +212,7 @@ def _open_exclusively(partial: Path) -> int:
 
 def _remove_leftover(partial: Path) -> None:
     try:
-        descriptor = os.open(partial, FLAGS)
+        descriptor = platform.open_movable(partial, FLAGS)
     except FileNotFoundError:
         return
     try:
@@ -257,7 +257,7 @@ def _publish(files: Sequence[PartialFile], paths: Sequence[Path]) -> None:
         for file, path in zip(files, paths, strict=True):
             target = file.path.with_name(real_path(path).name)
             is_new = not os.path.lexists(target)
-            file.path.rename(target)
+            file.path.replace(target)
             if is_new:
                 new.append(target)
     except BaseException as error:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.app.backends import lacks_encoder
 from chat.core.conversation import Message
 from chat.documents.document import pictures_of, texts_of
@@ -122,7 +122,7 @@ def named_sources(text: str) -> list[str]:
     if text.startswith("!"):
         return [text]
     try:
-        words = shlex.split(text)
+        words = platform.split_words(text)
     except ValueError:  # a quote that belongs to the name
         words = [text]
     return [name for word in words for name in _matches(word)]

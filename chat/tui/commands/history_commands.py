@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat import platform
 from chat.app.sessions import apply_session, persisted_options, session_options_text, with_answer_options
 from chat.errors import UsageError
 from chat.history.search import newest_leaf
@@ -66,7 +66,7 @@ def save(state: SessionState, argument: str) -> None:
         return state.report(f"This session (`{label}`) is in memory only and will be lost. /export FILE saves it.")
     if not name:
         return state.report(f"This session is saved as `{label}`.")
-    return state.report(f"Saved as `{label}`. `mistral-chat --session {shlex.quote(label)}` continues it.")
+    return state.report(f"Saved as `{label}`. `mistral-chat --session {platform.quoted(label)}` continues it.")
 
 
 def load(state: SessionState, argument: str) -> None:

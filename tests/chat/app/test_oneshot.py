@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -275,6 +274,7 @@ def test_one_shot_runs_continue_a_session(tiny_model: Path) -> None:
 def test_an_exchange_that_could_not_be_stored_is_reported(tiny_model: Path) -> None:
     """The disk is full once the question is to be written: the answer comes, but nobody may believe it is kept."""
     assert run("-m", tiny_model, "--session", "s", "-n", 2, "one").returncode == 0
+    resource = pytest.importorskip("resource")
     full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # noqa: E731
     done = run("--session", "s", "-n", 2, "two", preexec_fn=full)
     assert done.returncode == 0 and done.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,7 +27,7 @@ Put = Callable[[str], Path]
 
 def on_terminal(*arguments: str, keys: bytes = b"") -> tuple[int, str]:
     """Exit code and everything shown on a terminal."""
-    main, other = pty.openpty()
+    main, other = os.openpty()
     program = Popen(
         [sys.executable, "-m", "chat", *arguments],
         stdin=other,

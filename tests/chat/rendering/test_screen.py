@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
-import pty
 import random
 import re
 import struct
-import termios
 
 import pyte
 import pytest
@@ -282,7 +279,8 @@ def test_characters_that_a_terminal_finds_wider_than_we_do_are_shown_once(text: 
 def test_the_terminals_size_has_precedence_over_exported_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("LINES", "50")
-    ours, theirs = pty.openpty()
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with os.fdopen(theirs, "w") as stream:
         screen = Screen(stream, is_live=True, colour=True)

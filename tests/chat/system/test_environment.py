@@ -178,11 +178,7 @@ def test_no_file_that_we_open_gets_the_number_of_a_closed_stream() -> None:
 )
 def test_letters_that_an_encoding_lacks_become_question_marks(encoding: str, shown: str) -> None:
     """A session under a locale that is not UTF-8 ended at the first dot of its first line."""
-    code = (
-        "from chat.system.environment import replace_unencodable\n"
-        "replace_unencodable()\n"
-        "print('\xf6l\xe9 \u6ed1\u52a8')"
-    )
+    code = "from chat.system.environment import prepare_streams\nprepare_streams()\nprint('\xf6l\xe9 \u6ed1\u52a8')"
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
     assert done.stdout.decode(encoding) == shown + "\n"

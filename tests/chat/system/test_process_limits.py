@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 import sys
 import threading
@@ -21,6 +20,7 @@ from chat.worker import process
 from chat.worker.process import WorkerProcess
 from tests.environments import pipes
 
+resource = pytest.importorskip("resource")  # of POSIX
 SMALL = 100_000_000
 
 

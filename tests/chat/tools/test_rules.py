@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from chat import platform
 from chat.errors import UsageError
 from chat.tools.built_in import TOOLS, BuiltInTools
 from chat.tools.rules import ToolRule, ToolRules, read_rule, read_rules
-from chat.tools.tool import CallControl, RunnableTool
+from chat.tools.tool import CallControl, RunnableTool, ToolError
 from tests.chat.tools.fake_source import FakeSource
 
 READ = RunnableTool("read_file", TOOLS[0], BuiltInTools(Path("/")))
@@ -78,6 +79,14 @@ def test_a_hidden_file_needs_a_pattern_for_its_path() -> None:
 
 def test_a_whole_number_is_one_value_in_both_spellings() -> None:
     assert verdict({"path": "a", "first_line": 5.0}, "*", "read_file(first_line=5)") == "deny"
+
+
+def test_a_stream_of_a_file_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows `keys/a::$DATA` is the file `keys/a`, whatever a rule says about that."""
+    (tmp_path / "a:more").write_text("secret")
+    monkeypatch.setattr(platform, "names_stream", lambda path: ":" in path.name)
+    with pytest.raises(ToolError, match="no file has such a name"):
+        BuiltInTools(tmp_path).call("read_file", {"path": "a:more"}, CallControl())
 
 
 def test_a_rule_that_denies_counts_before_all_that_allow() -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
 import struct
 import sys
-import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pexpect
-import ptyprocess
 import pyte
+import pytest
 
 from tests.environments import row_of, rows_of
 from tests.folders import ROOT
@@ -23,6 +20,10 @@ from tests.program import fork_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+# Where the system has no pseudo-terminals, the tests that use one are skipped
+fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+pexpect, ptyprocess = pytest.importorskip("pexpect"), pytest.importorskip("ptyprocess")
 
 DEADLINE_SECONDS = 60.0  # for what takes a moment on an idle machine: what has not come by then never comes
 PASTES_MARKED, PASTES_UNMARKED = b"\x1b[?2004h", b"\x1b[?2004l"  # at the beginning and end of each prompt
@@ -137,6 +138,10 @@ class Terminal:
     def sends_signals(self) -> bool:
         """Whether Ctrl+C is a signal now, as it is between prompts; in a prompt it is a key."""
         return bool(termios.tcgetattr(self.child.child_fd)[3] & termios.ISIG)
+
+    def shows_keys(self) -> bool:
+        """Whether the terminal shows what is typed."""
+        return bool(termios.tcgetattr(self.child.child_fd)[3] & termios.ECHO)
 
     def run(self, line: str, answer: str) -> None:
         """Type a line at an empty prompt, and wait for an answer to it and for the next prompt."""

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import sqlite3
-import termios
 from itertools import cycle, product
 from pathlib import Path
 from typing import Any
@@ -150,7 +149,7 @@ def test_a_stop_restores_the_modes_and_fg_continues(start: Any, tmp_path: Path, 
     else:
         os.kill(child_of(terminal.child.pid), signal.SIGSTOP)
     terminal.wait("stopped")
-    terminal.wait(lambda: not termios.tcgetattr(terminal.child.child_fd)[3] & termios.ECHO)
+    terminal.wait(lambda: not terminal.shows_keys())
     (tmp_path / "stopped").touch()
     if phase == "answering":
         terminal.wait("ended")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import stat
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from chat import platform
 from chat.errors import FileError
 from chat.gguf.reader import read_gguf
 from chat.gguf.writer import KeyValue, encode_header
@@ -85,7 +85,7 @@ def test_two_conversions_of_one_file_do_not_mix(tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     partial = partial_path(out)
     with partial.open("wb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+        assert platform.lock_file(other.fileno())
         with pytest.raises(FileError, match="another conversion is writing this file"):
             convert(ConversionOptions(V01, out, "Q8_0"))
         assert partial.exists()
