@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SAMPLE = 45  # questions in a quick run
 LARGEST_BYTES = 16_000_000
-RIGHT, REFUSED = 0.91, 0.92  # of all held-out questions; making/README.md has the figures
+RIGHT, REFUSED = 0.86, 0.90  # of all held-out questions; making/README.md has the figures
 SLACK = 0.10  # what a sample may differ
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -27,6 +28,7 @@ from chat.history.export import format_of_suffix
 from chat.hub.names import find_official
 from chat.models import OLLAMA_PREFIX
 from chat.models.stores import Where
+from chat.tools.approval import CHOICES
 from chat.tui.commands.session_options import think_words
 from chat.tui.commands.table import NAMES
 from tests.command_lines import flags_of, unknown_flags
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 QUOTED = re.compile(r"`([^`]+)`")
+INSTALLERS = ("pip install ", "uv tool install ", "pipx install ")
+ROOT = Path(__file__).parent.parent.parent
+PAGES = ROOT / "docs" / "pages"
 OTHER_VARIABLES = {"MISTRAL_CHAT_REMOTE_KEY"}
 CODES = {
     "done": ExitCode.DONE,
@@ -90,9 +95,16 @@ def test_every_slash_command_is_one_of_the_session(id: str, text: str) -> None:
 
 
 def test_every_quoted_text_is_of_a_kind_that_is_checked() -> None:
-    kinds = ("-", "/", "mistral-chat", "export MISTRAL_CHAT_", 'model = "')
+    kinds = ("-", "/", "mistral-chat", "mchat", "export MISTRAL_CHAT_", 'model = "', *INSTALLERS)
     strange = [(id, text) for id, text in quoted() if not text.startswith(kinds) and "| mistral-chat " not in text]
     assert strange == []
+
+
+def test_every_installation_is_one_that_the_pages_tell() -> None:
+    told = "\n".join(page.read_text(encoding="utf-8") for page in PAGES.rglob("*.md"))
+    installed = {text for _, text in quoted() if text.startswith(INSTALLERS)}
+    assert installed
+    assert [text for text in installed if text not in told] == []
 
 
 def test_every_variable_is_one_that_is_read() -> None:
@@ -142,6 +154,16 @@ def test_the_programs_whose_models_are_found_are_those_that_are_searched() -> No
     programs = {*get_args(Where)} - {"models", "hub cache", "elsewhere"}
     assert [name for name in programs if name not in fact("found").answer] == []
     assert f"-m {OLLAMA_PREFIX}" in fact("found").answer
+
+
+def test_the_letters_before_a_call_are_those_that_are_shown() -> None:
+    assert re.findall(r"\b(\w) for ", fact("allow").answer) == re.findall(r"(?:^|· )(\w) ", CHOICES)
+
+
+def test_the_short_name_is_a_command_that_is_installed() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert scripts["mchat"] == scripts["mistral-chat"]
+    assert "`mchat`" in fact("mchat").answer
 
 
 def test_the_formats_of_an_export_are_those_that_are_written() -> None:
