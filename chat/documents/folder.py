@@ -16,7 +16,7 @@ from chat.system.terminal_text import counted, size_text
 from chat.system.text_files import MOST_TEXT_BYTES, read_beginning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MOST_FILE_BYTES = 1 << 20  # of a text; what is larger is data or generated, and named only
 MOST_ENTRIES = 10_000
@@ -38,11 +38,15 @@ class _Entry:
             yield from entry.files()
 
 
-def read_folder(name: str) -> Document:
+def read_folder(name: str, read_file: Callable[[str], Document]) -> Document:
     """A tree of the folder, then each text file and document in it, in the order of their names.
 
     Links are not followed, and no other file system is entered. Binary files, texts of over 1 MiB and documents that
     cannot be read are named in the tree only.
+
+    Args:
+        name: the folder.
+        read_file: reads a document by its path, and raises a `ChatError` if it cannot.
 
     Raises:
         FileError: it cannot be read.
@@ -52,7 +56,7 @@ def read_folder(name: str) -> Document:
     root = Path(name)
     top = _Entry(root)
     try:
-        walk = _Walk(root)
+        walk = _Walk(root, read_file)
         top.below = walk.entries_of(root)
     except OSError as error:
         raise FileError(f"{name}: cannot be read: {reason_text(error)}") from error
@@ -75,7 +79,8 @@ def read_folder(name: str) -> Document:
 class _Walk:
     """Reads a folder and those below it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, read_file: Callable[[str], Document]) -> None:
+        self._read_file = read_file
         self.left_out: dict[str, int] = {}
         self.unread: list[str] = []  # why documents could not be read
         self._bytes = 0
@@ -135,10 +140,8 @@ class _Walk:
         if kind is Kind.TEXT:
             text = decode(read_beginning(path, MOST_FILE_BYTES), path.name).text
             return Document(path.name, text, os.path.realpath(path), language=_language(path))
-        from chat.documents.open_document import read_file
-
         try:
-            return read_file(str(path))
+            return self._read_file(str(path))
         except ChatError as error:
             self.unread.append(error.message)
             return None

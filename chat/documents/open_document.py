@@ -55,7 +55,7 @@ def open_document(name: str, stdin: bytes = b"") -> Document:
     if Path(name).is_dir():
         from chat.documents.folder import read_folder
 
-        return read_folder(name)
+        return read_folder(name, read_file)
     return read_file(name)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MEAN, FIRST, LAST, RANK = 1, 2, 3, 4  # enum llama_pooling_type: how the states of a text become one vector
 BERT = "bert"
-TOKEN_TYPES = "token_types.weight"  # a row of it is added to each token's
+TOKEN_TYPES = "token_types.weight"  # a row of it is added to each token's: ggml adds float32 only, and aborts
 BERT_IDS = {TokenizerKey.BOS_ID: 101, TokenizerKey.SEPARATOR_ID: 102}  # where the file does not say
 EPSILONS = (ModelKey.LAYER_NORM_EPSILON, ModelKey.LAYER_NORM_RMS_EPSILON)
 HINT = "`--embedding-model` takes models such as nomic-embed-text, all-minilm, bge-m3 or embeddinggemma"
@@ -100,8 +100,7 @@ def _bert_tensors(file: GgufFile, width: int, rows: int) -> Iterator[RequiredTen
     types = file.metadata[TokenizerKey.TOKEN_TYPE_COUNT]
     yield matrix("token_embd", width, file.vocabulary_size)
     yield matrix("position_embd", width, file.key(ModelKey.CONTEXT_LENGTH))
-    # added as it is, without a row being looked up: ggml adds float32 only, and aborts
-    yield RequiredTensor("token_types.weight", (width, types), PLAIN, required=False)
+    yield RequiredTensor(TOKEN_TYPES, (width, types), PLAIN, required=False)
     yield from _norm("token_embd_norm", width)
     for name in ("cls", "cls.output"):  # of a classifier, which is not used
         for part in ("weight", "bias"):

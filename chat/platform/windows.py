@@ -236,7 +236,8 @@ def kill_group(process: int) -> None:
     import subprocess
 
     command = [_system_program("taskkill.exe"), "/f", "/t", "/pid", str(process)]
-    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    root = {"SYSTEMROOT": os.environ.get("SYSTEMROOT", r"C:\Windows")}
+    subprocess.run(command, env=root, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def crash_name(code: int) -> str:

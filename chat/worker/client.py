@@ -385,8 +385,9 @@ class LocalBackend:
             return EngineError(CLOSED)
         error = child.death_error()
         child.close()
-        layers = _fewer_gpu_layers(self._info)
-        if isinstance(error, GpuMemoryError) and self.options.gpu_layers == "auto" and layers is not None:
+        held = int(self._info.details.get("gpu_layers", 0)) if self._info is not None else 0
+        if isinstance(error, GpuMemoryError) and self.options.gpu_layers == "auto" and held:
+            layers = held * 3 // 4
             self.options = replace(self.options, most_gpu_layers=layers)
             self._notices = [
                 f"the GPU's memory ran out: it now holds {counted(layers, 'layer')} at most, the processor the others"
@@ -395,9 +396,3 @@ class LocalBackend:
             self.options = replace(self.options, repack="off")
             self._notices = [NO_REPACKING]
         return error
-
-
-def _fewer_gpu_layers(info: ModelInfo | None) -> int | None:
-    """How many layers to put on the GPU instead; None if there are none on it."""
-    layers = int(info.details.get("gpu_layers", 0)) if info is not None else 0
-    return layers * 3 // 4 if layers else None

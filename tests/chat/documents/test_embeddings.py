@@ -167,7 +167,7 @@ def test_another_file_is_refused_in_one_sentence(tmp_path: Path, tiny_model: Pat
     wrong = problem(write_model(tmp_path / "s.gguf", separator=99))
     assert wrong == "key 'tokenizer.ggml.seperator_token_id' is 99, but the vocabulary has 13 pieces"
     half = problem(write_model(tmp_path / "h.gguf", types=np.float16))  # on which ggml would abort
-    assert half == "tensor 'token_types.weight' is F16, but must be F32"
+    assert half == "tensor 'token_types.weight' is F16, which cannot be computed with"
     with pytest.raises(ChatError, match="is an embedding model, not a model that answers"):
         check_model(read_gguf(write_model(tmp_path / "e.gguf")))
 

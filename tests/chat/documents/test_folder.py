@@ -12,7 +12,7 @@ from pathspec import GitIgnoreSpec
 
 from chat.documents import folder as module
 from chat.documents.ignore_rules import _pattern_class
-from chat.documents.open_document import open_document
+from chat.documents.open_document import open_document, read_file
 from chat.errors import ContextError, DataError
 from tests.chat.documents import document_makers as make
 from tests.chat.documents import office_makers as office
@@ -120,8 +120,8 @@ def test_a_folder_without_text_or_with_too_many_files_is_refused(
 @pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="has no files that do not end")
 def test_files_without_an_end_and_other_file_systems_are_not_waited_for() -> None:
     """`/file /` read the kernel's messages, and waited for the next one."""
-    assert "another file system" in module._Walk(Path("/"))._entry_of(Path("/proc")).note
-    assert module._Walk(Path("/proc"))._entry_of(Path("/proc/kmsg")).note  # without a wait
+    assert "another file system" in module._Walk(Path("/"), read_file)._entry_of(Path("/proc")).note
+    assert module._Walk(Path("/proc"), read_file)._entry_of(Path("/proc/kmsg")).note  # without a wait
 
 
 def test_a_pattern_that_git_does_not_know_matches_nothing(tmp_path: Path) -> None:
