@@ -1,6 +1,6 @@
 """What differs between Linux, macOS and Windows: one function for each need, with an implementation for each system.
 
-mypy checks the program for all three; `posix` is for Linux and macOS. Windows is checked by mypy only.
+mypy checks the program for all three; `posix` is for Linux and macOS. `windows` was run under Wine, not yet on Windows.
 """
 
 from __future__ import annotations
