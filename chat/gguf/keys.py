@@ -202,8 +202,8 @@ class PictureKey:
     EPSILON: Final = "clip.vision.attention.layer_norm_epsilon"  # added to the mean square in a norm
     MEAN: Final = "clip.vision.image_mean"  # of each colour, subtracted from the pixels
     DEVIATION: Final = "clip.vision.image_std"  # of each colour, by which the pixels are divided
-    MINICPM_VERSION: Final = "clip.minicpmv_version"  # libmtmd reads these two for every kind
-    MINICPM_QUERIES: Final = "clip.minicpmv_query_num"
+    MINICPM_VERSION: Final = "clip.minicpmv_version"  # of MiniCPM-V, but libmtmd reads it for every kind
+    MINICPM_QUERIES: Final = "clip.minicpmv_query_num"  # of MiniCPM-V, but libmtmd reads it for every kind
     FEATURE_LAYERS: Final = "clip.vision.feature_layer"  # the layers whose states are used, where it is not the last
 
 

@@ -169,7 +169,7 @@ def test_the_files_must_fit_on_the_disk_together(tmp_path: Path, monkeypatch: py
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("fails", ["verify", "rename", "fsync"])
+@pytest.mark.parametrize("fails", ["verify", "replace", "fsync"])
 def test_if_one_file_fails_none_is_left(fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
     module, name = (pipeline, "verify") if fails == "verify" else (gguf_writer.os, fails)

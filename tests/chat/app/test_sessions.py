@@ -47,7 +47,7 @@ def resumed(folder: Path, record: SessionRecord, **flags: Any) -> dict[str, Any]
 
 def test_options_of_the_conversation_are_stored_and_options_of_the_machine_are_not() -> None:
     assert {name for name in option_specs() if is_persisted(name)} == {
-        *("remote", "remote_model", "lora", "mmproj", "prompt_format", "context", "window", "overflow"),
+        *("remote", "remote_model", "lora", "mmproj", "picture_size", "prompt_format", "context", "window", "overflow"),
         *(
             "effort",
             "think",

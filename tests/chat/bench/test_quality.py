@@ -78,7 +78,8 @@ def test_the_figures_of_a_window_model_are_those_of_llama_perplexity(
 ) -> None:
     """`llama-perplexity -f sample_text.txt -c 128 --chunks 6 --no-repack -b 128`, with a window of 64 tokens.
 
-    First with `--kl-divergence-base FILE` on the F32 file, then with `--kl-divergence` too on the Q8_0 file.
+    First with `--kl-divergence-base FILE` on the F32 file, then with `--kl-divergence` too on the Q8_0 file. The
+    figures are of a processor with AVX-512; those of Q8_0 were up to 3e-4 apart on one with AVX2.
     """
     exact, small = converted("mistral-v0.1"), converted("mistral-v0.1", "Q8_0")
     report, messages = measured(question(tmp_path, [small], exact, repack="off"))
@@ -87,17 +88,19 @@ def test_the_figures_of_a_window_model_are_those_of_llama_perplexity(
     assert rounded(report.reference.perplexity, 2) == (926.10, 47.19)
     (found,) = report.files
     assert (found.type, found.architecture, found.window) == ("Q8_0", "granite_swa", 64)
-    assert found.perplexity.value == pytest.approx(925.968171, rel=2e-5)
-    assert found.perplexity.error == pytest.approx(47.074559, rel=2e-5)
+    assert found.perplexity.value == pytest.approx(925.968171, rel=5e-4)
+    assert found.perplexity.error == pytest.approx(47.074559, rel=5e-4)
     assert found.divergence is not None
     assert rounded(found.divergence.mean, 5) == (0.00083, 0.00001)
     assert found.divergence.median == pytest.approx(0.000811, rel=1e-2)
     assert found.divergence.percentile_99 == pytest.approx(0.001587, rel=1e-2)
     assert found.divergence.percentile_99_9 == pytest.approx(0.001776, rel=1e-2)
     assert found.divergence.maximum == pytest.approx(0.001811, rel=1e-2)
-    assert rounded(found.divergence.same_top, 5) == (0.93915, 0.01231)
-    assert rounded(found.divergence.probability_change, 5) == (0.00008, 0.00001)
-    assert found.divergence.perplexity_ratio.value == pytest.approx(0.999854, abs=2e-5)
+    assert found.divergence.same_top.value == pytest.approx(0.93915, abs=1.1 / 378)  # one token may be another
+    assert found.divergence.same_top.error == pytest.approx(0.01231, abs=3e-4)
+    assert found.divergence.probability_change.value == pytest.approx(8e-5, abs=1.5e-5)
+    assert rounded(found.divergence.probability_change, 5)[1] == 0.00001
+    assert found.divergence.perplexity_ratio.value == pytest.approx(0.999854, abs=2e-4)
     assert found.divergence.perplexity_ratio.error == pytest.approx(0.002081, abs=2e-5)
     words = [message["progress"] for message in messages]
     assert words[:2] == ["reading the text", f"loading {exact.name}"]

@@ -9,7 +9,6 @@ import threading
 import time
 from typing import Any
 
-sys.set_int_max_str_digits(0)
 TOOLS = [
     {"name": "good", "description": "Good.", "inputSchema": {"type": "object"}},
     {"name": "environment", "description": "Its variables.", "inputSchema": {"type": "object"}},
@@ -139,4 +138,5 @@ def main(way: str) -> None:
 
 
 if __name__ == "__main__":
+    sys.set_int_max_str_digits(0)
     main(sys.argv[1])

@@ -38,7 +38,7 @@ def dying(call):
             os.kill(os.getpid(), signal.SIGKILL)
         return call(*args, **kwargs)
     return wrapped
-for name in ("open", "pwrite", "ftruncate", "fsync", "fchmod", "rename", "unlink"):
+for name in ("open", "pwrite", "ftruncate", "fsync", "fchmod", "replace", "unlink"):
     setattr(os, name, dying(getattr(os, name)))
 from convert.draft import ConversionOptions
 from convert.pipeline import convert
@@ -100,7 +100,7 @@ def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path: Path)
     assert victim.read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("name", ["pwrite", "ftruncate", "fsync", "rename"])
+@pytest.mark.parametrize("name", ["pwrite", "ftruncate", "fsync", "replace"])
 @pytest.mark.parametrize("nth", [1, 2])
 def test_an_error_of_the_disk_removes_the_partial_file(
     name: str, nth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -117,7 +117,7 @@ def test_an_error_of_the_disk_removes_the_partial_file(
 
     monkeypatch.setattr(os, name, failing)
     out = tmp_path / "out.gguf"
-    if nth == 2 and name in ("ftruncate", "rename"):
+    if nth == 2 and name in ("ftruncate", "replace"):
         convert(ConversionOptions(V01, out, "Q8_0"))  # called once only
         return
     with pytest.raises(FileError, match="No space left on device"):
