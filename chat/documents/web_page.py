@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from chat import __version__
 from chat.errors import DataError, FileError, reason_text
 from chat.system.network import require_network
+from chat.system.terminal_text import escape_line
 
 MOST_BYTES = 20 << 20
 SILENCE_SECONDS = 30
@@ -36,7 +37,8 @@ def fetch(address: str) -> tuple[bytes, str]:
         FileError: the server cannot be reached, or refuses.
         DataError: it sends more than 20 MiB.
     """
-    require_network(f"asking for {address}")
+    shown = escape_line(address)
+    require_network(f"asking for {shown}")
     opener = urllib.request.build_opener(_Redirects)
     headers = {"User-Agent": f"mistral-chat/{__version__}", "Accept": "text/html, text/*, application/pdf, */*;q=0.5"}
     try:
@@ -46,13 +48,13 @@ def fetch(address: str) -> tuple[bytes, str]:
             media = response.headers.get_content_type() if response.headers.get("Content-Type") else ""
             is_short = (response.length or 0) > 0 and len(data) <= MOST_BYTES
     except urllib.error.HTTPError as error:
-        raise FileError(f"{address}: the server answers {error.code} ({error.reason})") from error
+        raise FileError(f"{shown}: the server answers {error.code} ({error.reason})") from error
     except urllib.error.URLError as error:
-        raise FileError(f"{address}: cannot be reached: {reason_text(error.reason)}") from error
+        raise FileError(f"{shown}: cannot be reached: {reason_text(error.reason)}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise FileError(f"{address}: cannot be read: {reason_text(error)}") from error
+        raise FileError(f"{shown}: cannot be read: {reason_text(error)}") from error
     if len(data) > MOST_BYTES:
-        raise DataError(f"{address}: is larger than the limit of {MOST_BYTES >> 20} MiB")
+        raise DataError(f"{shown}: is larger than the limit of {MOST_BYTES >> 20} MiB")
     if is_short:
-        raise FileError(f"{address}: the connection ended before all of it had arrived")
+        raise FileError(f"{shown}: the connection ended before all of it had arrived")
     return data, media.lower()

@@ -250,8 +250,9 @@ class LocalBackend:
             keep_state: save the cache for the next time if the options name a folder, which may take seconds.
         """
         patience = PATIENCE_SECONDS if keep_state else HURRY_SECONDS
-        if keep_state and self._info is not None and self.options.state_folder and not self._closed:
-            patience = patience if self._save_state() else 0
+        can_save = self._info is not None and self._child is not None and not self._closed
+        if keep_state and can_save and self.options.state_folder and not self._save_state():
+            patience = 0
         self._closed = True
         child, self._child = self._child, None
         if child is not None:

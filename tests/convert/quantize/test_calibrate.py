@@ -58,7 +58,7 @@ def assert_same_matrix(found: Path, expected: Path) -> None:
     means = read_imatrix(expected).values
     assert means.keys() == read_imatrix(found).values.keys()
     for name, values in read_imatrix(found).values.items():
-        np.testing.assert_allclose(values, means[name], rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(values, means[name], rtol=5e-4, err_msg=name)
 
 
 @pytest.mark.engine
