@@ -232,7 +232,10 @@ def test_turns_in_the_write_ahead_log_are_read_too(tmp_path: Path, filled_histor
     copy.parent.mkdir()
     for suffix in ("", "-wal"):  # as a killed program leaves the files
         copy.with_name(copy.name + suffix).write_bytes(path.with_name(path.name + suffix).read_bytes())
-    overwrite(copy, 5 * PAGE_BYTES, b"\xff" * PAGE_BYTES)
+    log = copy.with_name("history.db-wal").read_bytes()[32:]  # frames of 24 bytes and a page, whose number comes first
+    in_log = {int.from_bytes(log[at : at + 4]) for at in range(0, len(log), 24 + PAGE_BYTES)}
+    damaged = next(page for page in range(6, 20) if page not in in_log)
+    overwrite(copy, (damaged - 1) * PAGE_BYTES, b"\xff" * PAGE_BYTES)
 
     with open_store(copy) as other:
         found = recovery_notice(other)

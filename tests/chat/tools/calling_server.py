@@ -20,7 +20,7 @@ def answer_to(messages: list[dict[str, Any]]) -> dict[str, Any]:
     """The delta that holds the whole answer to a conversation."""
     asked = max(number for number, message in enumerate(messages) if message["role"] == "user")
     later = messages[asked + 1 :]
-    rounds = json.loads(messages[asked]["content"])
+    rounds = json.loads(messages[asked]["content"].splitlines()[-1])  # after a question that was never answered
     done = sum(1 for message in later if message["role"] == "assistant")
     now = rounds[min(done, len(rounds) - 1)]
     if isinstance(now, str):

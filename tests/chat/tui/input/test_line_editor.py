@@ -196,7 +196,7 @@ def test_an_editor_that_fails_is_reported_and_the_text_stays(start: Any, editor:
         terminal.wait("opened")
         terminal.send(CTRL_C)
     terminal.wait(f"the editor `{editor}` failed · set $EDITOR to yours")
-    assert "\n> [paste 1: 20 lines, x]kept" in terminal.text()
+    assert "> [paste 1: 20 lines, x]kept" in terminal.text()
 
 
 @pytest.mark.parametrize("left", ["mkfifo", "ln -s /dev/zero", "mkdir", "true"])
