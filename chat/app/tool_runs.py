@@ -83,7 +83,7 @@ class OneShotCalls:
         self._environment = output.environment
         self._shown: dict[int, str] = {}
         self._is_terminal = self._environment.stderr.isatty()
-        self._is_spoken = self._is_terminal and self._environment.is_accessible
+        self._is_spoken = self._environment.is_spoken(self._environment.stderr)
         self._can_ask = self._environment.stdin.isatty() and self._environment.stderr.isatty()
 
     def show_call(self, number: int, most: int, prepared: PreparedCall) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from chat.app import request_builder
 from chat.app.prompt_input import open_all
@@ -22,6 +21,7 @@ from chat.documents.document import pictures_of, texts_of
 from chat.documents.kinds import HEAD_BYTES, picture_type
 from chat.errors import ChatError, ContextError, DataError, as_chat_error, reason_text
 from chat.prompts.tools_json import check_keys, with_parameters
+from chat.system.characters import strict_json
 from chat.system.terminal_text import escape_line
 from chat.system.text_files import MOST_TEXT_BYTES, can_be_read
 
@@ -257,19 +257,9 @@ def _list(value: Any, place: str) -> list[Any]:
 
 def _json(line: str, number: int) -> Any:
     try:
-        return json.loads(line, parse_constant=_refuse_constant, parse_float=_finite)
+        return strict_json(line)
     except (ValueError, RecursionError) as error:
         raise DataError(f"line {number}: is not JSON: {reason_text(error)}") from error
-
-
-def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a number in JSON")
-
-
-def _finite(text: str) -> float:
-    if math.isinf(number := float(text)):
-        raise ValueError("a number in it is too large")
-    return number
 
 
 def _tools(value: Any, number: int) -> tuple[dict[str, Any], ...] | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 
 def whole_characters(text: str) -> str:
@@ -35,6 +36,26 @@ def json_text(plain: Any, *, encoding: str | None = "utf-8", indent: int | None 
     except UnicodeEncodeError:
         return json.dumps(plain, **options)
     return text
+
+
+def strict_json(text: str) -> Any:
+    """The value of a JSON text, which no NaN or infinity is a part of, and no number that a float cannot hold.
+
+    Raises:
+        ValueError: it is not JSON, or has such a number.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError("a number in it is too large")
+    return number
 
 
 def without_escaped_bytes(text: str) -> str:

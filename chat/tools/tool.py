@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chat.errors import DataError
 from chat.prompts.tools_json import dumps, loads
-from chat.system.characters import whole_characters
+from chat.system.characters import strict_json, whole_characters
 from chat.system.terminal_text import escape_invisible
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ def read_arguments(text: str) -> dict[str, Any]:
         ToolError: they are not a JSON object.
     """
     try:
-        plain = json.loads(text, parse_constant=_refuse, parse_float=_finite) if text.strip() else {}
+        plain = strict_json(text) if text.strip() else {}
     except (ValueError, RecursionError) as error:
         raise ToolError("the arguments are not JSON") from error
     if not isinstance(plain, dict):
@@ -172,16 +171,6 @@ def read_arguments(text: str) -> dict[str, Any]:
     if _is_deeper(plain, MOST_NESTED):
         raise ToolError(f"the arguments are nested more than {MOST_NESTED} levels deep")
     return plain
-
-
-def _refuse(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a number in JSON")
-
-
-def _finite(text: str) -> float:
-    if math.isinf(number := float(text)):
-        raise ValueError("a number in it is too large")
-    return number
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
