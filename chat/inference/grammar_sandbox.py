@@ -107,6 +107,8 @@ def _grammar(kind: str, source: str, space: bool) -> str:
     if kind == "schema":
         inner: dict[str, Any] = {"json_schema": _with_plain_style(json.loads(source))}
     elif kind == "regex":
+        if re.search(r"(?<!\\)\(\?R\)", source):  # the library reads it as a flag for line ends
+            raise ValueError("it has a recursion, `(?R)`, which is not supported")
         inner = json.loads(LLMatcher.grammar_from_regex(source))["grammars"][0]
     elif kind == "gbnf":
         inner = {"lark_grammar": any_to_lark(source)}
@@ -124,8 +126,13 @@ def _with_plain_style(schema: Any) -> Any:
     return {"x-guidance": style, **schema} if isinstance(schema, dict) else schema
 
 
-def _error(grammar: str) -> str:
-    """Why a grammar cannot be used, from a trial with a vocabulary of all bytes; empty: it can."""
+def _error(grammar: str, space: bool) -> str:
+    """Why a grammar cannot be used, from a trial with a vocabulary of all bytes; empty: it can.
+
+    Args:
+        grammar: in llguidance's JSON form.
+        space: every answer starts with a space that is not part of it.
+    """
     from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
     class Bytes:
@@ -139,6 +146,8 @@ def _error(grammar: str) -> str:
 
     matcher = LLMatcher(LLTokenizer(TokenizerWrapper(Bytes())), grammar, log_level=0)
     whole = matcher.deep_copy()
+    if space:
+        matcher.consume_token(ord(" "))
     following = _following(matcher)
     if not following:
         return _library_error(matcher) or "nothing can match it"
@@ -202,7 +211,7 @@ def main() -> None:
     platform.limit_processor_seconds(call["seconds"])
     try:
         grammar = _grammar(call["kind"], call["source"], call["space"])
-        error = _error(grammar)
+        error = _error(grammar, call["space"])
     except RecursionError:
         grammar, error = "", "it is nested too deeply"
     except Exception as fault:  # the library's own, of many kinds

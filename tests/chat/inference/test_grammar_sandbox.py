@@ -44,10 +44,18 @@ def test_what_the_library_gives_up_within_an_answer_is_refused_before_it(kind: C
         checked_grammar(Constraint(kind, source), False)
 
 
-@pytest.mark.parametrize("source", ["(?R)", "", "(?i)"])
-def test_an_expression_that_only_an_empty_answer_matches_is_refused(source: str) -> None:
-    """`(?R)` was taken for a flag, and the answer was empty."""
+@pytest.mark.parametrize("source", ["", "(?i)", "x{0}"])
+@pytest.mark.parametrize("space", [False, True])
+def test_an_expression_that_only_an_empty_answer_matches_is_refused(source: str, space: bool) -> None:
+    """With a vocabulary that begins each answer with a space, they compiled, and the answer was empty."""
     with pytest.raises(UsageError, match=r"`--regex` does not compile: only an empty answer matches it$"):
+        checked_grammar(Constraint("regex", source), space)
+
+
+@pytest.mark.parametrize("source", ["(?R)", r"\((?:[^()]|(?R))*\)"])
+def test_a_recursion_is_refused(source: str) -> None:
+    """`(?R)` was taken for a flag: `((a))` was never an answer of the second."""
+    with pytest.raises(UsageError, match=r"does not compile: it has a recursion, `\(\?R\)`, which is not supported$"):
         checked_grammar(Constraint("regex", source), False)
 
 
@@ -68,6 +76,7 @@ def test_the_limit_is_of_processor_time_not_of_waiting(
     ("kind", "source"),
     [
         ("regex", "a?"),
+        ("regex", r"\(\?R\)"),
         ("regex", "[a-c]{3}-[0-9]+x"),
         ("lark", 'start: s\ns: s s | "a" |'),
         ("lark", 'start: start "a" | "b"'),
