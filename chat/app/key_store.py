@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import FileError, UsageError, reason_text
+from chat.system.installer import install_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ def _ask(question: Callable[[Any], Any]) -> Any:
     try:
         import keyring
     except ImportError as error:
-        hint = "`pip install 'mistral-chat[keyring]'` installs it"
+        hint = f"`{install_extra('keyring')}` installs it"
         raise FileError("a keyring needs the package `keyring`, which is not installed", hint=hint) from error
     try:
         return question(keyring)

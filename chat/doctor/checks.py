@@ -29,6 +29,7 @@ from chat.doctor.machine_checks import (
 )
 from chat.doctor.system_gpu import system_gpu
 from chat.errors import ChatError, ModelError
+from chat.system.installer import pip_install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +116,7 @@ def _engine(model: str | None) -> Iterator[Finding]:
         for message in run_isolated_task(PROBE, question):
             yield from findings_of(message, seen_gpu, version)
     except ChatError as error:
-        yield Finding("engine", "problem", error.message, f"`pip install --force-reinstall {ENGINE}=={version}`")
+        yield Finding("engine", "problem", error.message, f"`{pip_install(f'--force-reinstall {ENGINE}=={version}')}`")
 
 
 def _settings(model: str | None) -> Settings:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.doctor.machine_checks import Finding
+from chat.system.installer import install_extra, pip_install
 from chat.system.network import is_offline
 from chat.system.terminal_text import counted, size_text
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 TOLERANCE = 2e-3  # of logits as large as 20, in float32; measured 2e-4
 GPU_TOLERANCE = 0.5  # the same with cells of float16; measured 0.06, and 14 where the window is one too narrow
 SLOW_TOKENS_PER_SECOND = 100  # of the guide, which is tiny
-INSTALL = "`CMAKE_ARGS=-DGGML_{backend}=on pip install --force-reinstall --no-cache-dir llama-cpp-python=={version}`"
 DRIVER_TOOLS = {"CUDA": "nvidia-smi", "ROCm": "rocminfo", "Vulkan": "vulkaninfo --summary"}
 
 
@@ -53,7 +53,7 @@ def check_network(kernel_lock: str) -> list[Finding]:
         return []
     if not kernel_lock:
         words = "off in Python only: this kernel offers no way to keep the engine's compiled code from it"
-        hint = "`pip install 'mistral-chat[offline]'` may" if sys.platform == "linux" else None
+        hint = f"`{install_extra('offline')}` may" if sys.platform == "linux" else None
         return [Finding("network", "note", words, hint)]
     return [Finding("network", "ok", f"off; the kernel keeps the engine from it with {kernel_lock}")]
 
@@ -92,7 +92,7 @@ def check_devices(found: Mapping[str, Any], seen_gpu: SystemGpu | None, version:
                 "device",
                 "problem",
                 "llama.cpp lists no device at all",
-                INSTALL.format(backend="NATIVE", version=version),
+                _rebuild("NATIVE", version),
             )
         ]
     if not any(device["kind"] in ("gpu", "integrated") for device in found["list"]):
@@ -109,8 +109,13 @@ def _missing_gpu(backends: Sequence[str], seen_gpu: SystemGpu | None, version: s
         return [Finding("gpu", "note", f"{here} llama.cpp finds none by {' or '.join(backends)}", hint)]
     if seen_gpu:
         words = f"{seen_gpu.name} is here, but this build of llama.cpp has no GPU support"
-        return [Finding("gpu", "note", words, INSTALL.format(backend=seen_gpu.backend, version=version))]
+        return [Finding("gpu", "note", words, _rebuild(seen_gpu.backend, version))]
     return []
+
+
+def _rebuild(backend: str, version: str) -> str:
+    command = pip_install(f"--force-reinstall --no-cache-dir llama-cpp-python=={version}")
+    return f"`CMAKE_ARGS=-DGGML_{backend}=on {command}`"
 
 
 def check_kernels(found: Mapping[str, Any]) -> Finding:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from chat.core.document_kinds import EXTRA_READS
 from chat.errors import ChatError, reason_text
+from chat.system.installer import install_extra, pip_install
 from chat.system.network import is_offline
 from chat.system.paths import cache_folder, config_folder, data_folder
 from chat.system.terminal_text import counted, size_text
@@ -36,7 +37,7 @@ FOLDERS: dict[str, Callable[[], Path]] = {
     "data folder": data_folder,
     "cache folder": cache_folder,
 }
-# what `pip install 'mistral-chat[EXTRA]'` adds, and the modules by which it is recognized
+# what each extra adds, and the modules by which it is recognized
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "documents": (EXTRA_READS, ("pypdfium2", "mammoth", "markdownify", "python_calamine", "striprtf")),
     "tools": ("MCP servers", ("mcp",)),
@@ -67,11 +68,11 @@ def check_program() -> Finding:
 def check_engine_library(found: str | None, wanted: str | None) -> Finding:
     """Whether the engine's library is the one that we are tested with."""
     if found is None:
-        hint = f"`pip install {ENGINE}{f'=={wanted}' if wanted else ''}`"
+        hint = f"`{pip_install(ENGINE + (f'=={wanted}' if wanted else ''))}`"
         return Finding("library", "problem", f"{ENGINE} is not installed", hint)
     if wanted is not None and found != wanted:
         words = f"{ENGINE} is {found}, but this program was tested with {wanted}"
-        return Finding("library", "note", words, f"`pip install {ENGINE}=={wanted}`")
+        return Finding("library", "note", words, f"`{pip_install(f'{ENGINE}=={wanted}')}`")
     return Finding(
         "library", "ok", f"{ENGINE} {found}" + (", the version this program was tested with" if wanted else "")
     )
@@ -85,7 +86,7 @@ def check_extras() -> Finding:
     if not missing:
         return Finding("extras", "ok", told)
     what = ", ".join(f"{extra} ({EXTRAS[extra][0]})" for extra in missing)
-    return Finding("extras", "ok", f"{told}; missing: {what}", f"`pip install 'mistral-chat[{','.join(missing)}]'`")
+    return Finding("extras", "ok", f"{told}; missing: {what}", f"`{install_extra(*missing)}`")
 
 
 def check_embedding_model(find: Callable[[], Path | None]) -> Finding:
@@ -253,7 +254,7 @@ def check_pictures(mmproj: str | None) -> Finding:
     missing = [name for name in ("PIL", "llama_cpp.mtmd_cpp") if not _is_importable(name)]
     if missing:
         return Finding(
-            "pictures", "problem", f"`{missing[0]}` is missing", f"`pip install --upgrade {PILLOW} {ENGINE}`"
+            "pictures", "problem", f"`{missing[0]}` is missing", f"`{pip_install(f'--upgrade {PILLOW} {ENGINE}')}`"
         )
     return Finding("pictures", "ok", f"read by {mmproj}")
 

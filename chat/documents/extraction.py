@@ -22,6 +22,7 @@ from chat.documents.pdf import read_pdf
 from chat.documents.placed_text import PlacedText
 from chat.documents.rich_text import read_rtf
 from chat.errors import ChatError, DataError, FileError, reason_text
+from chat.system.installer import install_extra
 from chat.system.text_files import read_bytes
 from chat.worker.protocol import build
 from chat.worker.task import serve_isolated_task
@@ -69,7 +70,7 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
     except ImportError as error:
         raise FileError(
             f"{asked.name}: a library that reads such documents is not installed ({error.name})",
-            hint=f"with `pip install 'mistral-chat[documents]'` {EXTRA_READS}",
+            hint=f"with `{install_extra('documents')}` {EXTRA_READS}",
         ) from error
     except MemoryError as error:
         raise DataError(f"{asked.name}: needs more than {MOST_MEMORY_BYTES >> 30} GiB of memory to be read") from error

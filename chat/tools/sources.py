@@ -12,6 +12,7 @@ from chat.config.tool_table import ToolServer
 from chat.errors import DataError, FileError, UsageError, reason_text
 from chat.prompts.tools_json import check_keys, with_parameters
 from chat.remote.server_address import checked_header, is_loopback
+from chat.system.installer import install_extra
 from chat.system.network import is_offline
 from chat.system.paths import expand_path
 from chat.system.text_files import is_file, read_text
@@ -136,7 +137,7 @@ def source_of(server: ToolServer, log_file: Path | None) -> HostedTools:
     if find_spec("mcp") is None:
         raise UsageError(
             f"{server.place}: MCP servers need a library that is not installed",
-            hint="`pip install 'mistral-chat[tools]'` installs the official MCP SDK",
+            hint=f"`{install_extra('tools')}` installs the official MCP SDK",
         )
     settings: dict[str, Any] = {"seconds": START_SECONDS}
     if server.url is not None:

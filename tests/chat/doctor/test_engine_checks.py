@@ -33,6 +33,7 @@ from chat.guide import PATH as GUIDE
 from chat.guide.backend import GuideBackend
 from chat.llama.hardware import devices, usable_gpus
 from chat.llama.model import LoadSettings, Model
+from chat.system.installer import pip_install
 from chat.worker.client import LocalBackend
 
 SHAPE = Shape()
@@ -129,6 +130,7 @@ def test_the_tiny_model_is_the_same_each_time_and_passes_the_strict_reader(tmp_p
 
 def test_a_gpu_that_the_build_cannot_use_is_a_note_with_the_line_that_installs_it() -> None:
     seen = SystemGpu("an NVIDIA H200", "CUDA")
+    command = pip_install("--force-reinstall --no-cache-dir llama-cpp-python==0.3.36")
     found = check_devices({"list": [CPU], "free_bytes": 5_000_000_000, "gpu_backends": []}, seen, "0.3.36")
     assert found == [
         Finding("device", "ok", "CPU (cpu): Chip, 5.0 GB free"),
@@ -136,7 +138,7 @@ def test_a_gpu_that_the_build_cannot_use_is_a_note_with_the_line_that_installs_i
             "gpu",
             "note",
             "an NVIDIA H200 is here, but this build of llama.cpp has no GPU support",
-            "`CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36`",
+            f"`CMAKE_ARGS=-DGGML_CUDA=on {command}`",
         ),
     ]
     assert check_devices({"list": [CPU], "free_bytes": 7, "gpu_backends": []}, None, "0.3.36") == [

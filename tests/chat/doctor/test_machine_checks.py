@@ -27,6 +27,7 @@ from chat.doctor.machine_checks import (
 )
 from chat.errors import ModelError
 from chat.history.store import open_store
+from chat.system.installer import install_extra
 
 
 def test_a_folder_that_is_not_there_yet_is_well_and_is_not_made(tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_a_line_wraps_below_itself_and_a_hint_follows() -> None:
 def test_extras_that_are_missing_are_told_with_the_way_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_checks, "EXTRAS", {"here": ("it is", ("json",)), "gone": ("a thing", ("no_such_one",))})
     words = "installed: here; missing: gone (a thing)"
-    assert check_extras() == Finding("extras", "ok", words, "`pip install 'mistral-chat[gone]'`")
+    assert check_extras() == Finding("extras", "ok", words, f"`{install_extra('gone')}`")
     monkeypatch.setattr(machine_checks, "EXTRAS", {"here": ("it is", ("json",))})
     assert check_extras() == Finding("extras", "ok", "installed: here")
 

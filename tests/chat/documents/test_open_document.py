@@ -11,6 +11,7 @@ import pytest
 from chat.documents.document import Document
 from chat.documents.open_document import open_document, text_of_stdin
 from chat.errors import ChatError, ContextError, DataError, FileError
+from chat.system.installer import install_extra
 from tests.chat.documents import document_makers as make
 from tests.program import run
 
@@ -151,7 +152,7 @@ def test_a_missing_library_is_named_with_the_way_to_get_it(tmp_path: Path) -> No
     done = run_command([sys.executable, "-c", code, str(tmp_path / "paper.pdf")], capture_output=True)
     assert done.stdout.decode().strip() == (
         "paper.pdf: a library that reads such documents is not installed (pypdfium2)|"
-        "with `pip install 'mistral-chat[documents]'` `-f` reads PDF, DOCX, XLSX, XLS, PPTX, ODT, ODS, ODP, RTF, EPUB, "
+        f"with `{install_extra('documents')}` `-f` reads PDF, DOCX, XLSX, XLS, PPTX, ODT, ODS, ODP, RTF, EPUB, "
         "HTML and e-mail"
     )
 
