@@ -8,16 +8,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from chat.guide import PATH
 from chat.guide.topics import PATH as TOPICS
-from convert.draft import ConversionOptions
-from convert.pipeline import convert
-from tests.convert.samples import Sizes, hugging_face_tensors, make_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 MAKING = Path(__file__).parent / "making"
 RIGHT, REFUSED = 0.85, 0.90  # no guide below these is shipped
@@ -72,20 +67,3 @@ def test_the_figures_of_newcomers_questions_are_those_that_are_told() -> None:
     assert {name: tuple(map(int, cells)) for name, *cells in rows} == {
         name: (found["questions"], found["topic"], found["answer"]) for name, found in halves.items()
     }
-
-
-def test_the_weights_of_an_earlier_guide_are_those_of_its_checkpoint(
-    script: Callable[[str], Any], tmp_path: Path
-) -> None:
-    """A GGUF has the rows of queries and keys in another order, and sinks that no checkpoint has."""
-    sizes = Sizes(window=256)
-    make_checkpoint(tmp_path / "checkpoint", sizes)
-    convert(ConversionOptions(tmp_path / "checkpoint", tmp_path / "guide.gguf", "F32", show_progress=False))
-    found = script("earlier").read_weights(tmp_path / "guide.gguf")
-    wanted = {
-        re.sub(r"^model\.|self_attn\.|mlp\.", "", name).replace("layers.", "blocks."): numbers
-        for name, numbers in hugging_face_tensors(sizes).items()
-    }
-    assert found.keys() == wanted.keys()
-    for name, numbers in wanted.items():
-        assert np.array_equal(found[name], (numbers.astype(np.uint32) << 16).view(np.float32)), name

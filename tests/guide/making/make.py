@@ -1,6 +1,6 @@
 """Make the guide from nothing: classifier, vocabulary, training, GGUFs and their figures, one after the other.
 
-    python tests/guide/making/make.py FOLDER [--steps N] [--threads 1] [--start GGUF] [--ship]
+    python tests/guide/making/make.py FOLDER [--steps N] [--threads 1] [--ship]
 
 Everything is written to FOLDER; a step whose file is there is not done again, so an interrupted run goes on. `--ship`
 then copies what the program is shipped with to chat/guide, and what is told of it to this folder.
@@ -69,7 +69,6 @@ STEPS = (
         lambda folder, given: [
             *script("train.py", folder, "--threads", given.threads),
             *(("--steps", str(given.steps)) if given.steps else ()),
-            *(("--start", str(given.start)) if given.start else ()),
         ],
     ),
     *map(converted, TYPES),
@@ -97,7 +96,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, help="what a guide from nothing needs if it is left out")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--start", type=Path, metavar="GGUF", help="an earlier guide, whose vocabulary FOLDER has")
     parser.add_argument("--ship", action="store_true")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,12 @@
 """Train the guide: draws dialogues, learns the answers only, saves a Hugging Face checkpoint and the loss curve.
 
-    python tests/guide/making/train.py FOLDER [--steps N] [--threads 1] [--start GGUF]
+    python tests/guide/making/train.py FOLDER [--steps N] [--threads 1]
 
 FOLDER holds the classifiers (ranker.py) and tokenizer.model.v3 (tokenizer.py); FOLDER/mistral-chat-guide is written.
 The learning rate stays where it is after the warm-up, and falls in a straight line to nothing over the last `COOL_DOWN`
 of the steps. An interrupted run goes on from FOLDER/training.pt as if it had not been: the random numbers' state
 is stored, and the dialogues that were learnt are drawn again and passed over. So a seed, a number of threads and a kind
 of processor make the same weights again; training.json keeps the first losses to be compared.
-
-`--start` takes the weights of an earlier guide, whose vocabulary FOLDER then has to hold, in place of random ones. The
-rates begin at `START_RATE` of the full ones, and fall from the warm-up to the end.
 """
 
 from __future__ import annotations
@@ -29,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 import sentencepiece
 import torch
 from corpus import Turn, Writer
-from earlier import read_weights
 from model import Mistral, Sizes
 from ranker import blind, whole
 from safetensors.torch import save_file
@@ -42,14 +38,13 @@ if TYPE_CHECKING:
 
 NAME = "mistral-chat-guide"  # of the checkpoint, which the GGUF keeps
 SEED = 1871
-STEPS = 2600  # from nothing
+STEPS = 3400  # from nothing
 LONGEST = 384  # tokens of a dialogue
 TOKENS = 3072  # of a batch, padding included
 POOL = 1024  # dialogues that are sorted by their length, so that little is padded
 CUT = 0.8  # share of dialogues whose last answer is learnt only in its beginning, where it is decided which it is
 WARM_UP = 20  # steps
 COOL_DOWN = 0.6  # share of the steps in which the learning rate falls
-START_RATE = 0.5  # share of the full learning rates with the weights of an earlier guide
 FIRST = 20  # losses that are kept, for a second run to be compared with
 MATRIX_RATE = 0.02
 REST_RATE = 0.003
@@ -208,18 +203,15 @@ class Progress:
     curve: list[tuple[int, float, float | None]] = field(default_factory=list)
 
 
-def share_of_rate(step: int, steps: int, cool_down: float = COOL_DOWN) -> float:
+def share_of_rate(step: int, steps: int) -> float:
     """The share of the full learning rates that a step, from 0, is made with."""
-    return min(1.0, (step + 1) / WARM_UP, (steps - step) / (cool_down * steps))
+    return min(1.0, (step + 1) / WARM_UP, (steps - step) / (COOL_DOWN * steps))
 
 
-def run(folder: Path, steps: int, until: int, start: Path | None = None) -> None:
-    """Train until the steps are done, or as far as `until`: from nothing, from a GGUF, or from where a run stopped."""
+def run(folder: Path, steps: int, until: int) -> None:
+    """Train until the steps are done, or as far as `until`: from nothing, or from where a run stopped."""
     torch.manual_seed(SEED)
     model = Mistral(Sizes(vocabulary=Reader(folder, SEED).pieces.get_piece_size()))
-    if start:
-        model.load_state_dict({name: torch.from_numpy(numbers) for name, numbers in read_weights(start).items()})
-    rate, cool_down = (START_RATE, 1.0) if start else (1.0, COOL_DOWN)
     matrices = [weight for name, weight in model.blocks.named_parameters() if weight.ndim == 2]
     known = {id(weight) for weight in matrices}
     rest = [weight for weight in model.parameters() if id(weight) not in known]
@@ -231,7 +223,7 @@ def run(folder: Path, steps: int, until: int, start: Path | None = None) -> None
     window: deque[float] = deque(maxlen=50)
     while progress.step < min(steps, until):
         began = time.monotonic()
-        _set_rates(optimizers, rate * share_of_rate(progress.step, steps, cool_down))
+        _set_rates(optimizers, share_of_rate(progress.step, steps))
         batch = next(stream)
         window.append(_step(model, optimizers, batch))
         progress.first += [window[-1]] if progress.step < FIRST else []
@@ -242,10 +234,7 @@ def run(folder: Path, steps: int, until: int, start: Path | None = None) -> None
             print("first losses:", *(f"{loss:.4f}" for loss in progress.first), flush=True)
         if progress.step % 50 == 0:
             _report(folder, model, optimizers, progress, sum(window) / len(window), held_back)
-    settings = {"rate": rate, "cool_down": cool_down}
-    if start:
-        settings["start"] = sha256(start.read_bytes()).hexdigest()
-    _save(folder, model, progress, {"steps": steps, **settings})
+    _save(folder, model, progress, {"steps": steps, "cool_down": COOL_DOWN})
 
 
 def _step(model: Mistral, optimizers: Sequence[torch.optim.Optimizer], batch: Batch) -> float:
@@ -330,10 +319,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--until", type=int, default=STEPS * 100, help="stop after this step, to compare the losses")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--start", type=Path, metavar="GGUF", help="an earlier guide, in place of random weights")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    run(given.folder, given.steps, given.until, given.start)
+    run(given.folder, given.steps, given.until)
 
 
 if __name__ == "__main__":
