@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from tests import grids
 from tests.folders import CHECKPOINTS
+from tests.processes import ends, processes_at_home
 from tests.program import Popen
 
 # Two workers of tests share two cores; threads of numpy's library spin while they wait. It is read at the import.
@@ -112,9 +113,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[Path]]:
+    """Folders for homes; no process that a test has started stays behind the tests."""
     folder = tmp_path_factory.mktemp("homes")
-    return (folder / str(number) for number in itertools.count())
+    yield (folder / str(number) for number in itertools.count())
+    left = processes_at_home(folder)
+    assert [process for process in left if not ends(process)] == []
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import subprocess
 import time
@@ -20,6 +21,22 @@ def children_of(process: int) -> list[int]:
     with contextlib.suppress(OSError):
         return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     return []
+
+
+def group_of(leader: int) -> list[int]:
+    """The processes of a group that have not ended."""
+    pairs = [list(map(int, line.split())) for line in _ps("-A", "-o", "pgid=,pid=")]
+    return [process for group, process in pairs if group == leader and state_of(process)]
+
+
+def processes_at_home(folder: Path) -> list[int]:
+    """The processes whose home is in a folder and that have not ended; where the kernel tells."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"\0HOME={folder}{os.sep}".encode() in b"\0" + file.read_bytes():
+                found.append(int(file.parent.name))
+    return [process for process in found if state_of(process)]
 
 
 def state_of(process: int) -> str:

@@ -37,6 +37,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         environment = {**os.environ, "PYTHONPATH": path}
+        environment.pop("HOME", None)  # of one test; each run gets its own
         command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(theirs.fileno())]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, env=environment, pass_fds=[theirs.fileno()], cwd=ROOT

@@ -14,6 +14,7 @@ assert sys.platform != "win32"
 if TYPE_CHECKING:
     import ctypes
     import mmap
+    import subprocess
     from pathlib import Path
 
 # Flags of os.open
@@ -213,6 +214,24 @@ def kill_group(process: int) -> None:
     """Kill a process that leads a session, and what it started."""
     with suppress(ProcessLookupError):
         os.killpg(process, signal.SIGKILL)
+
+
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a child process has ended; its number still belongs to it and to its group where it was not reaped."""
+    if process.returncode is not None:
+        return True
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return process.poll() is not None
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
+def terminate_own_group() -> None:
+    """Ask all that this process started in its group to end; only for the main thread."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
 
 
 def crash_name(code: int) -> str:

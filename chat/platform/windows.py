@@ -16,6 +16,7 @@ assert sys.platform == "win32"
 if TYPE_CHECKING:
     import ctypes
     import mmap
+    import subprocess
     from pathlib import Path
 
 # Flags of os.open
@@ -238,6 +239,15 @@ def kill_group(process: int) -> None:
     command = [_system_program("taskkill.exe"), "/f", "/t", "/pid", str(process)]
     root = {"SYSTEMROOT": os.environ.get("SYSTEMROOT", r"C:\Windows")}
     subprocess.run(command, env=root, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a child process has ended."""
+    return process.poll() is not None
+
+
+def terminate_own_group() -> None:
+    """Nothing: there is no signal that asks processes to end."""
 
 
 def crash_name(code: int) -> str:

@@ -37,6 +37,7 @@ START_SECONDS = 30.0
 LIST_SECONDS = 1.0  # for a new list, before the one there is counts on
 END_SECONDS = 6.0  # an MCP server that does not end by itself is killed by the SDK within four
 POLL_SECONDS = 0.05
+END_POLL_SECONDS = 0.005
 MOST_LINE_BYTES = 32 << 20  # of one message
 LONGEST_NAME = 128  # characters, which the protocol recommends
 MOST_NOTICES = 5  # about single functions
@@ -83,6 +84,7 @@ class HostedTools:
         self._module, self._settings, self._log_file = module, dict(settings), log_file
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()  # of starting and of writing
+        self._killing = threading.Lock()
         self._replies: dict[int, _Reply] = {}  # to calls that this child got
         self._count = 0
         self._list = _Reply()
@@ -96,7 +98,7 @@ class HostedTools:
             FileError: the log cannot be written.
         """
         with self._lock:
-            if self._process is not None and self._process.poll() is None:
+            if self._process is not None and not self._has_ended(self._process):
                 return
             log: IO[bytes] | int = open_log(self._log_file) if self._log_file is not None else subprocess.DEVNULL
             try:
@@ -197,13 +199,12 @@ class HostedTools:
     def close(self, seconds: float = END_SECONDS) -> None:
         """End the child; it is killed where it takes longer."""
         self.begin_end()
-        if self._process is not None:
-            try:
-                self._process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
-            finally:
-                self._kill()
+        deadline = time.monotonic() + seconds
+        try:
+            while self._process is not None and not self._has_ended(self._process) and time.monotonic() < deadline:
+                time.sleep(END_POLL_SECONDS)
+        finally:
+            self._kill()
 
     def _ask_for_list(self) -> None:
         """Ask for the list that was announced, and wait a moment; one that comes later is news."""
@@ -247,7 +248,7 @@ class HostedTools:
         began = 0.0
         while not reply.is_done.wait(POLL_SECONDS):
             began = began or (time.monotonic() if reply.is_started.is_set() else 0.0)
-            if process is not None and process.poll() is not None and not reply.is_done.wait(1.0):
+            if process is not None and self._has_ended(process) and not reply.is_done.wait(1.0):
                 break  # what it has started holds its stdout open, so that the reader waits on
             is_late = began and time.monotonic() - began > limits.seconds
             if not (is_late or control.stopped.is_set()):
@@ -311,16 +312,24 @@ class HostedTools:
                 self._is_answered.set()
                 self._list.is_done.set()
 
+    def _has_ended(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether a child has ended; what it has left in its group is killed before its number is given back."""
+        if not platform.has_ended(process):
+            return False
+        self._kill(process)
+        return True
+
     def _kill(self, process: subprocess.Popen[bytes] | None = None) -> None:
         """Kill the child and what it started in its group."""
         process = process or self._process
-        if process is not None and process.returncode is None:  # its number belongs to it until then
-            with suppress(PermissionError):
-                platform.kill_group(process.pid)
-            process.wait()
+        with self._killing:
+            if process is not None and process.returncode is None:  # its number belongs to it until then
+                with suppress(PermissionError):
+                    platform.kill_group(process.pid)
+                process.wait()
 
     def _end_reason(self) -> str:
-        code = self._process.poll() if self._process is not None else None
+        code = self._process.returncode if self._process is not None else None
         if self._reason:
             return self._reason
         return f"its process was ended by signal {-code}" if code is not None and code < 0 else "its process ended"

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 MOST_PAGES, MOST_TOOLS = 50, 1000
 MOST_MEMORY_BYTES = 1 << 30  # of this process: a server that sends without an end fills it
 MOST_LOG_CHARACTERS = 1 << 20  # of the server's stderr
-END_SECONDS = 8.0  # for the server's end, before this process ends without it
+END_SECONDS = 5.0  # for the server's end, before this process ends without it
+ASK_SECONDS = 2.0  # for the end of a server whose stdin is closed, before it is asked by a signal
 _WATCH_SECONDS = 0.2
 
 
@@ -61,6 +62,7 @@ class _Host:
                     self._status = 0  # of an earlier try, such as for a newer protocol
                     watching = asyncio.create_task(self._watch(client))
                     stack.callback(watching.cancel)
+                    stack.callback(asyncio.get_running_loop().call_later, ASK_SECONDS, platform.terminate_own_group)
             except BaseException as error:
                 send({"fault": self._reason(error)})
                 raise SystemExit from error
@@ -156,11 +158,11 @@ class _Host:
         except MCPError as error:
             if error.code == types.CONNECTION_CLOSED:
                 send({"id": id, "fault": self._reason(error)})
-                end(1)
+                end()
             send({"id": id, "fault": reason_text(error.message)})
         except Exception as error:
             send({"id": id, "fault": self._reason(error)})
-            end(1)
+            end()
         finally:
             self._tasks.pop(id, None)
 
@@ -247,16 +249,17 @@ def send(message: dict[str, Any]) -> None:
     _OUTPUT.flush()
 
 
-def end(code: int) -> None:
-    """End now; the server sees the end of its input."""
-    os._exit(code)
+def end() -> None:
+    """End now, with the server and all that it started."""
+    platform.kill_group(os.getpid())
+    os._exit(1)
 
 
 def _watch_memory() -> None:
     while True:
         if (platform.most_memory_used() or 0) > MOST_MEMORY_BYTES:
             send({"end": "the server sends more than fits in memory"})
-            end(1)
+            end()
         time.sleep(_WATCH_SECONDS)
 
 
@@ -268,7 +271,7 @@ async def _serve(lines: BinaryIO) -> None:
     def read() -> None:
         for line in lines:
             loop.call_soon_threadsafe(commands.put_nowait, json.loads(line))
-        threading.Timer(END_SECONDS, end, (1,)).start()
+        threading.Timer(END_SECONDS, end).start()
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(commands.put_nowait, None)
 
@@ -277,14 +280,30 @@ async def _serve(lines: BinaryIO) -> None:
         await _Host(settings).run(commands)
 
 
+def _loop() -> asyncio.AbstractEventLoop:
+    """A loop whose processes stay in our group, where the SDK gives each one of its own.
+
+    So the server ends with us however we end, also where it ignores that its stdin is closed.
+    """
+    loop = asyncio.new_event_loop()
+    start = loop.subprocess_exec
+
+    def start_in_group(*arguments: Any, **options: Any) -> Any:
+        return start(*arguments, **options | {"start_new_session": False})
+
+    loop.subprocess_exec = start_in_group  # type: ignore[method-assign]
+    return loop
+
+
 def main() -> None:
     """Serve until stdin ends."""
     lines, _ = take_streams()
     threading.Thread(target=_watch_memory, daemon=True).start()
     try:
-        asyncio.run(_serve(lines))
+        with asyncio.Runner(loop_factory=_loop) as runner:
+            runner.run(_serve(lines))
     finally:
-        end(0)
+        end()
 
 
 if __name__ == "__main__":

@@ -58,8 +58,11 @@ def main() -> None:
 def _channels() -> tuple[IO[bytes], Callable[[dict[str, Any]], None]]:
     """The real stdin and stdout for messages; the file's own are nothing, and stderr."""
     commands, output = take_streams()
+    own = os.getpid()
 
     def send(message: dict[str, Any]) -> None:
+        if os.getpid() != own:  # a copy of this process, which a function has forked and left
+            os._exit(0)
         output.write(f"{json_text(message)}\n".encode("utf-8", "replace"))
         output.flush()
 

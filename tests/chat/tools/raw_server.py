@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -73,6 +75,9 @@ def answer(message: dict[str, Any], way: str) -> dict[str, object]:
             send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
         if way == "restless":
             threading.Thread(target=notify, daemon=True).start()
+        if way == "stubborn":
+            subprocess.Popen(["sleep", "1000"])
+            return {"content": [{"type": "text", "text": str(os.getpgid(0))}]}
         if message["params"]["name"] == "environment":
             return {"content": [{"type": "text", "text": "\n".join(os.environ)}]}
         if way == "flood":
@@ -125,6 +130,8 @@ def main(way: str) -> None:
         time.sleep(1000)
     if way == "garbage":
         print("Welcome to the server!", flush=True)
+    if way == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in sys.stdin:
         message = json.loads(line)
         if "id" not in message:
@@ -135,6 +142,8 @@ def main(way: str) -> None:
             continue
         except LookupError:
             send({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32601, "message": "no such method"}})
+    if way == "stubborn":
+        time.sleep(1000)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +26,8 @@ from chat.tools.tool import CallControl, CallLimits, ToolError
 from chat.tools.toolbox import Toolbox
 from tests.chat.tools.raw_server import ODD
 from tests.grids import FULL
-from tests.processes import ends
+from tests.processes import ends, group_of
+from tests.program import Popen
 
 HERE = Path(__file__).parent
 
@@ -161,6 +165,63 @@ def test_a_file_that_cannot_be_used_says_why(open_source: Open, tmp_path: Path, 
     with pytest.raises(EngineError) as caught:
         open_source(file=str(tmp_path / "f.py")).tools(60)
     assert message in caught.value.message
+
+
+OWNER = """
+import json, sys
+from chat.config.tool_table import ToolServer
+from chat.tools.sources import source_of
+from chat.tools.tool import CallControl, CallLimits
+
+source = source_of(ToolServer("it", "test", **json.loads(sys.argv[1])), None)
+print(source.call("good", {}, CallControl(CallLimits(60, 99))), flush=True)
+sys.stdin.readline()
+source.close(0.0 if sys.argv[2] == "at once" else 60.0)
+"""
+STARTING = """
+import os, subprocess, time
+
+def good():
+    subprocess.Popen(["sleep", "1000"])
+    if not os.fork():
+        time.sleep(1000)
+    return os.getpgid(0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no groups of processes")
+@pytest.mark.parametrize("way", ["in order", "at once", "host killed", "program killed"])
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_no_process_of_a_source_stays_behind(tmp_path: Path, kind: str, way: str) -> None:
+    """A server that ignored the end of its stdin stayed where its host was killed, and so did a function's process."""
+    if kind == "server" and way in ("in order", "program killed") and not FULL:
+        pytest.skip("the SDK waits four seconds for the server")
+    (tmp_path / "own.py").write_text(STARTING)
+    table = {"file": str(tmp_path / "own.py")} if kind == "file" else server_command("raw_server.py", "stubborn")
+    command = [sys.executable, "-c", OWNER, json.dumps(table), way]
+    owner = Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    host = int(owner.stdout.readline())
+    members = group_of(host)
+    assert len(members) == 3
+    if way == "program killed":
+        owner.kill()
+    elif way == "host killed":
+        os.kill(host, signal.SIGKILL)
+    owner.communicate("" if way == "program killed" else "\n")
+    assert all(ends(process) for process in members)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_copy_of_the_host_that_a_function_forks_ends_when_the_function_does(
+    open_source: Open, tmp_path: Path
+) -> None:
+    """It answered the call a second time, and then waited for calls for good, in a session of its own."""
+    text = "import os\ndef copies():\n if not os.fork(): os.setsid()\n else: os.wait()\n return os.getpid()\n"
+    (tmp_path / "f.py").write_text(text)
+    source = open_source(file=str(tmp_path / "f.py"))
+    assert source.call("copies", {}, control()) == source.call("copies", {}, control())
 
 
 def test_a_file_that_is_missing(open_source: Open, tmp_path: Path) -> None:
