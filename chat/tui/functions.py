@@ -79,12 +79,14 @@ def put_in_force(state: SessionState, functions: Functions, before: Settings) ->
     """
     old, new = state.calls, functions.calls
     state.calls, state.own_tools = new, functions.own_tools
-    if old is not None and new is not None:
+    if old is not None:
         from chat.tools.sources import rules_of
 
         stored = rules_of(before).allow
-        for rule in old.rules.allow:
-            new.rules = new.rules if rule in stored else new.rules.with_allowed(rule)
+        state.allowed = tuple(rule for rule in old.rules.allow if rule not in stored)
+    if new is not None:
+        for rule in state.allowed:
+            new.rules = new.rules.with_allowed(rule)
     if old is not None and (new is None or new.toolbox is not old.toolbox):
         old.toolbox.close()
     if new is not None and (old is None or new.toolbox is not old.toolbox):

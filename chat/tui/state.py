@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from chat.history.open_session import OpenSession
     from chat.rendering.screen import Screen
     from chat.tools.loop import CallLoop
+    from chat.tools.rules import ToolRule
     from chat.tui.background_backend import BackgroundBackend
     from chat.tui.input.reader import LineReader
 
@@ -81,6 +82,7 @@ class SessionState:
         state_folder: where the engine saves its cache.
         own_tools: the functions of `--tools`, where calls are not run here.
         calls: runs functions that the model calls; None where that is not wanted.
+        allowed: rules that the user has added in this session, kept for the time when functions run again.
         reader: reads the user's lines.
         shows_markdown: whether answers are styled.
         attachments: what is sent with the next message; what is attached again takes its own place.
@@ -102,6 +104,7 @@ class SessionState:
     state_folder: Path | None = None
     own_tools: tuple[Tool, ...] = ()
     calls: CallLoop | None = None
+    allowed: tuple[ToolRule, ...] = ()
     reader: LineReader = field(init=False)
     shows_markdown: bool = True
     attachments: list[Document] = field(default_factory=list)

@@ -120,7 +120,7 @@ def _forget(state: SessionState, text: str) -> None:
     file = state.config_file
     table = read_settings_file(file).tool_table() if file is not None else None
     stored = table.allow if table else ()
-    own = state.calls.rules.allow if state.calls is not None else ()
+    own = state.calls.rules.allow if state.calls is not None else state.allowed
     known = [*read_rules(stored, "allow"), *own]
     if not any(map(is_meant, known)):
         rules = ", ".join(dict.fromkeys(map(str, known)))
@@ -131,6 +131,7 @@ def _forget(state: SessionState, text: str) -> None:
     table = settings.tool_table and replace(settings.tool_table, allow=kept_of(settings.tool_table.allow))
     settings = replace(settings, allow_tool=kept_of(settings.allow_tool), tool_table=table)
     state.resolved = replace(state.resolved, settings=settings)
+    state.allowed = tuple(rule for rule in state.allowed if not is_meant(rule))
     if state.calls is not None:
         loop = state.calls
         loop.rules = replace(loop.rules, allow=tuple(rule for rule in loop.rules.allow if not is_meant(rule)))

@@ -233,6 +233,17 @@ def test_what_was_allowed_in_the_session_stays_allowed_when_options_change(tmp_p
     assert shown.count("Run it?") == 1 and shown.count("It is 42.") == 2
 
 
+@pytest.mark.parametrize("answer", ["s", "a"])
+def test_what_was_allowed_stays_allowed_where_functions_are_switched_off_and_on(tmp_path: Path, answer: str) -> None:
+    """A yes for good was in the settings file only, which is read at the next start."""
+    lines = ("What?", answer, "/tools off", "/tools on", "And?", "/tools off", "/tools forget calculate", "/tools on")
+    file = tmp_path / "config.toml"
+    shown = session(*lines, "/tools", scripts=[CALL, ANSWER, CALL, ANSWER], config_file=file)
+    assert shown.count("Run it?") == 1 and shown.count("It is 42.") == 2
+    assert "calculate     built-in · asks · Calculate" in shown.partition("Forgotten: calculate.")[2]
+    assert not file.exists() or "calculate" not in file.read_text()
+
+
 def test_a_source_that_cannot_be_used_leaves_all_as_it_was() -> None:
     shown = session("/set tools missing.py", "/set mcp-config none.json", "What?", "y", scripts=[CALL, ANSWER])
     assert shown.count("error: ") == 2 and "It is 42." in shown
