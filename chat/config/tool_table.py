@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 RULES = ("allow", "deny")
+START_SECONDS = 60  # by default; the first `uvx` or `npx` of a server downloads it
+MOST_START_SECONDS = 3600
+START_WORDS = f"a whole number of seconds, from 1 to {MOST_START_SECONDS}"
 _KINDS: dict[str, tuple[type, str]] = {
     "command": (str, "the program that is the server"),
     "args": (list, 'a list of texts, as in ["--utc"]'),
@@ -22,6 +25,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     "url": (str, "an address"),
     "headers": (dict, 'a table of texts, as in { "Authorization" = "Bearer ..." }'),
     "file": (str, "a Python file"),
+    "startup_timeout_sec": (int, START_WORDS),
     "enabled": (bool, "true or false"),
 }
 
@@ -40,6 +44,7 @@ class ToolServer:
         url: the address of a server that runs already.
         headers: what that server gets with each request, by name; may hold secrets.
         file: a Python file with functions.
+        startup_timeout_sec: how long its start may take.
     """
 
     name: str
@@ -51,6 +56,7 @@ class ToolServer:
     url: str | None = field(default=None, repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     file: str | None = None
+    startup_timeout_sec: int = START_SECONDS
 
     def public_values(self) -> dict[str, Any]:
         """What is no secret, by key: of variables and headers only the names, of the address no password."""
@@ -62,6 +68,7 @@ class ToolServer:
             "url": public_address(self.url) if self.url else None,
             "headers": [name for name, _ in self.headers],
             "file": self.file,
+            "startup_timeout_sec": self.startup_timeout_sec if self.startup_timeout_sec != START_SECONDS else None,
         }
         return {key: value for key, value in values.items() if value}
 
@@ -113,6 +120,11 @@ def read_tool_table(table: Mapping[str, Any], place: Callable[..., str]) -> Tool
     return ToolTable(**rules, servers=tuple(servers), place=place())
 
 
+def is_start_limit(value: object) -> bool:
+    """Whether a value can be the seconds of a start."""
+    return type(value) is int and 1 <= value <= MOST_START_SECONDS
+
+
 def _server(name: str, table: Mapping[str, Any], place: Callable[..., str]) -> ToolServer | None:
     """The source of a table; None if it is not enabled."""
     values = checked_server("tools", name, table, _KINDS, place)
@@ -120,6 +132,8 @@ def _server(name: str, table: Mapping[str, Any], place: Callable[..., str]) -> T
         raise UsageError(f"{place(name)}: [tools.{name}] needs one of `command`, `url` and `file`")
     if not values.pop("enabled", True):
         return None
+    if not is_start_limit(values.get("startup_timeout_sec", START_SECONDS)):
+        raise UsageError(f"{place(name, 'startup_timeout_sec')}: `startup_timeout_sec` must be {START_WORDS}")
     values["args"] = tuple(values.get("args", ()))
     values |= {key: tuple(values.get(key, {}).items()) for key in ("env", "headers")}
     return ToolServer(name, place(name), **values)

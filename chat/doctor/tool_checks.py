@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from chat.doctor.machine_checks import Finding
 from chat.errors import ChatError
 from chat.system.terminal_text import counted, escape_line
-from chat.tools.host_client import START_SECONDS
 from chat.tools.sources import rules_of, servers_of, source_of
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def _check(server: ToolServer, *, online: bool) -> Finding:
         source = source_of(server, None)
         began = time.monotonic()
         try:
-            names = [tool.name for tool in source.tools(START_SECONDS)]
+            names = [tool.name for tool in source.tools()]
         finally:
             source.close()
     except ChatError as error:

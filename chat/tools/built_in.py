@@ -97,7 +97,7 @@ class BuiltInTools:
     def start(self) -> None:
         """Do nothing."""
 
-    def tools(self, seconds: float) -> tuple[SourceTool, ...]:
+    def tools(self) -> tuple[SourceTool, ...]:
         """All of them."""
         return TOOLS
 

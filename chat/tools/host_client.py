@@ -10,6 +10,7 @@ why the child ends.
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import threading
 import time
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from chat.tools.tool import CallControl
 
 ORIGIN_KEYS = ("command", "args", "url", "file")
-START_SECONDS = 30.0
 LIST_SECONDS = 1.0  # for a new list, before the one there is counts on
 END_SECONDS = 6.0  # an MCP server that does not end by itself is killed by the SDK within four
 POLL_SECONDS = 0.05
@@ -63,13 +63,16 @@ class HostedTools:
         notices: sentences for the user, which `take_notices` of the toolbox empties.
     """
 
-    def __init__(self, name: str, module: str, settings: Mapping[str, Any], log_file: Path | None = None) -> None:
+    def __init__(
+        self, name: str, module: str, settings: Mapping[str, Any], start_seconds: float, log_file: Path | None = None
+    ) -> None:
         """Describe the source.
 
         Args:
             name: what the user knows it by.
             module: what the child runs.
             settings: its first message.
+            start_seconds: how long its start may take.
             log_file: gets what it writes to stderr; None for nothing.
         """
         self.name = name
@@ -84,6 +87,8 @@ class HostedTools:
         self._module, self._settings, self._log_file = module, dict(settings), log_file
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()  # of starting and of writing
+        self._start_seconds = start_seconds
+        self._late_at = math.inf  # when the start has taken too long
         self._killing = threading.Lock()
         self._replies: dict[int, _Reply] = {}  # to calls that this child got
         self._count = 0
@@ -116,6 +121,7 @@ class HostedTools:
             finally:
                 if not isinstance(log, int):
                     log.close()
+            self._late_at = time.monotonic() + self._start_seconds
             self._list, self._replies, self._reason = _Reply(), {}, ""
             self._is_announced = False
             self._is_answered.set()
@@ -123,7 +129,7 @@ class HostedTools:
             threading.Thread(target=self._read, args=reading, daemon=True, name=self.name).start()
         self._send(self._settings)
 
-    def tools(self, seconds: float) -> tuple[SourceTool, ...]:
+    def tools(self) -> tuple[SourceTool, ...]:
         """Its functions, without those whose schema is none; those before where it does not list others at once.
 
         Raises:
@@ -133,7 +139,7 @@ class HostedTools:
             self.start()
         if self._is_announced and self._is_answered.is_set():
             self._ask_for_list()
-        message = self._started(seconds)
+        message = self._started()
         if message is self._taken:
             return self._tools
         self._taken = message
@@ -164,7 +170,7 @@ class HostedTools:
         for _ in range(2):  # a call that waited for another one in the child is asked again where that one killed it
             try:
                 self.start()
-                self._started(START_SECONDS)
+                self._started()
             except ChatError as error:
                 raise ToolError(error.message) from error
             reply = self._ask(name, arguments, control)
@@ -188,7 +194,7 @@ class HostedTools:
     @property
     def is_ready(self) -> bool:
         """Whether it has started, or cannot be used."""
-        return self._list.is_done.is_set()
+        return self._list.is_done.is_set() or time.monotonic() > self._late_at
 
     def begin_end(self) -> None:
         """Tell the child to end, without waiting."""
@@ -218,16 +224,18 @@ class HostedTools:
                 f"`{self.name}` announced other functions, but {self._unchanged}; the earlier ones stay on offer"
             )
 
-    def _started(self, seconds: float) -> dict[str, Any]:
+    def _started(self) -> dict[str, Any]:
         """The list of functions, which comes when it has started.
 
         Raises:
             EngineError: it cannot be used, or has not started in time.
         """
         listed = self._list
-        if not listed.is_done.wait(seconds):
+        if not listed.is_done.wait(max(0.0, self._late_at - time.monotonic())):
             self._kill()
-            raise EngineError(f"`{self.name}` did not start within {seconds:g} s")
+            raise EngineError(
+                f"`{self.name}` did not start within {self._start_seconds:g} s, which is its `startup_timeout_sec`"
+            )
         if "tools" not in listed.message:
             raise EngineError(f"`{self.name}` cannot be used: {listed.message.get('fault') or self._end_reason()}")
         return listed.message

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat.config.tool_table import ToolServer
+from chat.config.tool_table import START_SECONDS, START_WORDS, ToolServer, is_start_limit
 from chat.errors import DataError, reason_text
 from chat.system.secrets import HOST_KEYS, HUB_TOKENS, child_environment
 from chat.system.text_files import read_text
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 20
 _ROOTS = ("mcpServers", "servers")
 _HTTP = ("http", "streamable-http", "streamableHttp")
-_READ = {"type", "command", "args", "env", "cwd", "url", "headers", "disabled"}
+_READ = {"type", "command", "args", "env", "cwd", "url", "headers", "disabled", "startup_timeout_sec"}
 # what other programs read, and what changes nothing here: approvals are never taken from such a file
 _IGNORED = {"description", "gallery", "version", "dev", "autoApprove", "alwaysAllow", "timeout", "trust", "name"}
 OWN_KEYS = (*HOST_KEYS.values(), *HUB_TOKENS)  # that a server gets where its file names them
@@ -127,6 +127,9 @@ def _server(name: str, table: Mapping[str, Any], place: str) -> ToolServer:
     arguments = table.get("args") or []
     if not isinstance(arguments, list):
         raise DataError(f"{place}: `args` must be a list")
+    seconds = table.get("startup_timeout_sec", START_SECONDS)
+    if not is_start_limit(seconds):
+        raise DataError(f"{place}: `startup_timeout_sec` must be {START_WORDS}")
     own = text(table[needed], needed)
     return ToolServer(
         name,
@@ -137,6 +140,7 @@ def _server(name: str, table: Mapping[str, Any], place: str) -> ToolServer:
         cwd=text(table["cwd"], "cwd") if table.get("cwd") else None,
         url=None if kind == "stdio" else own,
         headers=pairs("headers"),
+        startup_timeout_sec=seconds,
     )
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MOST_PAGES, MOST_TOOLS = 50, 1000
 MOST_MEMORY_BYTES = 1 << 30  # of this process: a server that sends without an end fills it
 MOST_LOG_CHARACTERS = 1 << 20  # of the server's stderr
+LIST_SECONDS = 30.0  # for a new list
 END_SECONDS = 5.0  # for the server's end, before this process ends without it
 ASK_SECONDS = 2.0  # for the end of a server whose stdin is closed, before it is asked by a signal
 _WATCH_SECONDS = 0.2
@@ -56,13 +57,12 @@ class _Host:
         """Connect, send the list of functions, and answer calls until there are no more commands."""
         async with AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(self._settings["seconds"]):
-                    client = await stack.enter_async_context(await self._client(stack))
-                    send(await self._tools(client))
-                    self._status = 0  # of an earlier try, such as for a newer protocol
-                    watching = asyncio.create_task(self._watch(client))
-                    stack.callback(watching.cancel)
-                    stack.callback(asyncio.get_running_loop().call_later, ASK_SECONDS, platform.terminate_own_group)
+                client = await stack.enter_async_context(await self._client(stack))
+                send(await self._tools(client))
+                self._status = 0  # of an earlier try, such as for a newer protocol
+                watching = asyncio.create_task(self._watch(client))
+                stack.callback(watching.cancel)
+                stack.callback(asyncio.get_running_loop().call_later, ASK_SECONDS, platform.terminate_own_group)
             except BaseException as error:
                 send({"fault": self._reason(error)})
                 raise SystemExit from error
@@ -122,7 +122,7 @@ class _Host:
     async def _list_again(self, client: Client) -> None:
         """Send a new list, or why there is none."""
         try:
-            async with asyncio.timeout(self._settings["seconds"]):
+            async with asyncio.timeout(LIST_SECONDS):
                 send(await self._tools(client))
         except Exception as error:
             send({"unchanged": self._reason(error)})
@@ -188,7 +188,7 @@ class _Host:
         """Why the server cannot be used, in one sentence."""
         inner = next(_leaves(error))
         if isinstance(inner, TimeoutError):
-            return f"it did not answer within {self._settings['seconds']:g} s"
+            return f"it did not answer within {LIST_SECONDS:g} s"
         if isinstance(inner, ValidationError):  # of the SDK's models of the protocol
             first = inner.errors()[0]
             return f"it breaks the protocol at {'.'.join(map(str, first['loc']))}: {first['msg']}"

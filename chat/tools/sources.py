@@ -17,7 +17,7 @@ from chat.system.network import is_offline
 from chat.system.paths import expand_path
 from chat.system.text_files import is_file, read_text
 from chat.tools.built_in import BuiltInTools
-from chat.tools.host_client import START_SECONDS, HostedTools
+from chat.tools.host_client import HostedTools
 from chat.tools.mcp_config import read_mcp_config, with_variables
 from chat.tools.rules import ToolRules, read_rules
 from chat.tools.tool import BUILT_IN, CallLimits, rule_name
@@ -133,25 +133,26 @@ def source_of(server: ToolServer, log_file: Path | None) -> HostedTools:
         path = expand_path(server.file)
         if not is_file(str(path)):
             raise FileError(f"{server.place}: there is no such file", hint=f"it would be {path.absolute()}")
-        return HostedTools(server.name, PYTHON_HOST, {"file": str(path.absolute())}, log_file)
+        own = {"file": str(path.absolute())}
+        return HostedTools(server.name, PYTHON_HOST, own, server.startup_timeout_sec, log_file)
     if find_spec("mcp") is None:
         raise UsageError(
             f"{server.place}: MCP servers need a library that is not installed",
             hint=f"`{install_extra('tools')}` installs the official MCP SDK",
         )
-    settings: dict[str, Any] = {"seconds": START_SECONDS}
+    settings: dict[str, Any]
     if server.url is not None:
         _check_address(server)
         try:
             headers = dict(checked_header(name, value) for name, value in server.headers)
         except UsageError as error:
             raise UsageError(f"{server.place}: {error.message}") from error
-        settings |= {"url": server.url, "headers": headers}
+        settings = {"url": server.url, "headers": headers}
     else:
         cwd = str(expand_path(server.cwd)) if server.cwd else None
         command = str(expand_path(server.command or ""))
-        settings |= {"command": command, "args": list(server.args), "env": dict(server.env), "cwd": cwd}
-    return HostedTools(server.name, MCP_HOST, settings, log_file)
+        settings = {"command": command, "args": list(server.args), "env": dict(server.env), "cwd": cwd}
+    return HostedTools(server.name, MCP_HOST, settings, server.startup_timeout_sec, log_file)
 
 
 def _check_address(server: ToolServer) -> None:

@@ -93,7 +93,7 @@ class ToolSource(Protocol):
     def start(self) -> None:
         """Begin to start it, without waiting."""
 
-    def tools(self, seconds: float) -> tuple[SourceTool, ...]:
+    def tools(self) -> tuple[SourceTool, ...]:
         """Its functions; waits until it has started.
 
         Raises:

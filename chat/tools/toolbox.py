@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from chat.errors import ChatError
-from chat.tools.host_client import END_SECONDS, START_SECONDS, HostedTools
+from chat.tools.host_client import END_SECONDS, HostedTools
 from chat.tools.tool import BUILT_IN, RunnableTool
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Toolbox:
         listed: list[tuple[ToolSource, SourceTool]] = []
         for source in tuple(self._sources):
             try:
-                listed += [(source, tool) for tool in source.tools(START_SECONDS)]
+                listed += [(source, tool) for tool in source.tools()]
             except ChatError as error:
                 self._drop(source, error)
                 continue

@@ -12,7 +12,6 @@ from chat.rendering.styled_text import Span, fold, plain
 from chat.rendering.wait_indicator import PATIENCE_SECONDS
 from chat.system.terminal_text import counted, escape_line
 from chat.tools.approval import CHOICES, HELP, Decision, changed_note, read_decision
-from chat.tools.host_client import START_SECONDS
 from chat.tools.runner import not_run
 from chat.tui.signals import Terminated
 from chat.tui.transcript import folded_result
@@ -37,8 +36,6 @@ def wait_for_functions(state: SessionState) -> bool:
     with state.signals.counting_ctrl_c():
         while not (toolbox.is_ready or state.signals.presses or state.signals.ending_signal):
             waited = time.monotonic() - began
-            if waited > START_SECONDS:
-                break
             if waited > PATIENCE_SECONDS:
                 words = f"starting the functions of {', '.join(toolbox.starting)} · {duration(int(waited))}"
                 state.screen.update((), [plain(escape_line(words)[: state.screen.width - 1], "dim")])

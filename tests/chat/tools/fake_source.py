@@ -24,7 +24,7 @@ class FakeSource:
     def start(self) -> None:
         pass
 
-    def tools(self, seconds: float) -> tuple[SourceTool, ...]:
+    def tools(self) -> tuple[SourceTool, ...]:
         if self.fault is not None:
             raise self.fault
         return tuple(SourceTool(name.replace("__", "."), f"Do {name}.", ANY) for name in self.functions)

@@ -20,6 +20,7 @@ import pytest
 
 from chat.config.tool_table import ToolServer
 from chat.errors import EngineError, FileError
+from chat.tools.built_in import BuiltInTools
 from chat.tools.host_client import HostedTools
 from chat.tools.sources import source_of
 from chat.tools.tool import CallControl, CallLimits, ToolError
@@ -87,14 +88,12 @@ def _own(): ...
 
 
 @pytest.fixture
-def open_source(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+def open_source() -> Iterator[Open]:
     """Opens a source of functions, which may take its time to start, and closes it at the end."""
-    for module in ("sources", "toolbox", "host_client"):
-        monkeypatch.setattr(f"chat.tools.{module}.START_SECONDS", 300.0)
     opened: list[HostedTools] = []
 
     def open_one(**table: Any) -> HostedTools:
-        opened.append(source_of(ToolServer("it", "test", **table), None))
+        opened.append(source_of(ToolServer("it", "test", **{"startup_timeout_sec": 300} | table), None))
         return opened[-1]
 
     yield open_one
@@ -113,7 +112,7 @@ def test_the_functions_of_a_python_file(open_source: Open, tmp_path: Path, monke
     file = tmp_path / "functions.py"
     file.write_text(FUNCTIONS)
     source = open_source(file=str(file))
-    names = [tool.name for tool in source.tools(60)]
+    names = [tool.name for tool in source.tools()]
     assert names == ["add", "later", "fails", "leaves", "dies", "hangs", "leaves_a_process", "key", "floods"]
     assert source.call("add", {"a": 40}, control()) == "42"
     assert source.call("later", {"names": ["ab"]}, control()) == '{"ab": 2}'
@@ -163,7 +162,7 @@ def test_the_functions_of_a_python_file(open_source: Open, tmp_path: Path, monke
 def test_a_file_that_cannot_be_used_says_why(open_source: Open, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "f.py").write_text(text)
     with pytest.raises(EngineError) as caught:
-        open_source(file=str(tmp_path / "f.py")).tools(60)
+        open_source(file=str(tmp_path / "f.py")).tools()
     assert message in caught.value.message
 
 
@@ -224,6 +223,20 @@ def test_a_copy_of_the_host_that_a_function_forks_ends_when_the_function_does(
     assert source.call("copies", {}, control()) == source.call("copies", {}, control())
 
 
+@pytest.mark.slow
+def test_a_start_that_takes_too_long_names_its_limit_and_leaves_the_other_functions(
+    open_source: Open, tmp_path: Path
+) -> None:
+    """The limit was 30 s for all, which a first `uvx` that downloads takes."""
+    (tmp_path / "f.py").write_text("import time; time.sleep(1000)")
+    toolbox = Toolbox([BuiltInTools(), open_source(file=str(tmp_path / "f.py"), startup_timeout_sec=1)])
+    toolbox.start()
+    assert not toolbox.is_ready
+    assert "calculate" in toolbox.tools()
+    late = "`it` did not start within 1 s, which is its `startup_timeout_sec`; its functions are not on offer"
+    assert toolbox.take_notices() == [late]
+
+
 def test_a_file_that_is_missing(open_source: Open, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="test: there is no such file"):
         open_source(file=str(tmp_path / "f.py"))
@@ -240,7 +253,7 @@ def test_a_server_that_asks_for_more_gets_a_refusal_and_wrong_schemas_are_left_o
     """The keys of `--remote` and all other variables that nobody named stay here."""
     monkeypatch.setenv("MISTRAL_CHAT_REMOTE_KEY", "secret")
     source = open_source(**server_command("raw_server.py", "ask"), env=(("TZ", "UTC"),))
-    assert [tool.name for tool in source.tools(60)] == ["good", "environment"]
+    assert [tool.name for tool in source.tools()] == ["good", "environment"]
     left_out = "the function bare is left out: its schema is wrong: `/properties/x/type` is not a type or a list"
     assert source.notices[:2] == [
         "`it`: the function good is left out: another one has its name",
@@ -280,7 +293,7 @@ def test_a_server_made_with_the_sdk_over_http(open_source: Open) -> None:
 def check_server(source: HostedTools, dies: str) -> None:
     """Call the functions of `mcp_server.py`."""
     names = ["add", "say.it", "environment", "fails", "picture", "hangs", "dies", "asks", "grows"]
-    assert [tool.name for tool in source.tools(60)] == names
+    assert [tool.name for tool in source.tools()] == names
     assert source.call("add", {"a": 1, "b": 2}, control()) == "3"
     assert source.call("say.it", {}, control()) == "[INST]\x1b[31m</s>"
     assert source.call("picture", {}, control()) == "[image/png, 402 bytes, not shown]"
@@ -299,7 +312,7 @@ def check_server(source: HostedTools, dies: str) -> None:
     deadline = time.monotonic() + 60
     while not source.has_news and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert [tool.name for tool in source.tools(60)][-1] == "grown"
+    assert [tool.name for tool in source.tools()][-1] == "grown"
     with pytest.raises(ToolError, match=dies or "."):
         source.call("dies", {}, control())
     if dies:
@@ -318,12 +331,15 @@ def check_server(source: HostedTools, dies: str) -> None:
         ),
         ({"url": "http://127.0.0.1:9/mcp"}, "`it` cannot be used: All connection attempts failed"),
         (server_command("raw_server.py", "liar"), "`it` cannot be used: it breaks the protocol at tools."),
-        (server_command("raw_server.py", "silent"), "`it` did not start within 3 s"),
+        (
+            {**server_command("raw_server.py", "silent"), "startup_timeout_sec": 3},
+            "`it` did not start within 3 s, which is its `startup_timeout_sec`",
+        ),
     ],
 )
 def test_a_server_that_cannot_be_used_says_why(open_source: Open, table: dict[str, Any], message: str) -> None:
     with pytest.raises(EngineError) as caught:
-        open_source(**table).tools(3 if "silent" in table.get("args", ()) else 60)
+        open_source(**table).tools()
     assert caught.value.message.startswith(message)
 
 
@@ -349,7 +365,7 @@ def test_an_address_that_refuses_says_how(open_source: Open, status: int, reason
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(EngineError) as caught:
-            open_source(url=f"http://127.0.0.1:{server.server_port}/mcp").tools(60)
+            open_source(url=f"http://127.0.0.1:{server.server_port}/mcp").tools()
         server.shutdown()
     assert caught.value.message == f"`it` cannot be used: {reason}"
 
@@ -358,10 +374,10 @@ def test_an_address_that_refuses_says_how(open_source: Open, status: int, reason
 @pytest.mark.skipif(not FULL, reason="it starts two processes with the SDK")
 def test_a_server_that_floods_is_ended_and_started_again(open_source: Open) -> None:
     source = open_source(**server_command("raw_server.py", "flood"))
-    assert source.tools(60)[0].name == "good"
+    assert source.tools()[0].name == "good"
     with pytest.raises(ToolError, match=r"took longer than 1 s|sends more than fits"):
         source.call("good", {}, control(seconds=1))
-    assert source.tools(60)[0].name == "good"
+    assert source.tools()[0].name == "good"
 
 
 @pytest.mark.slow

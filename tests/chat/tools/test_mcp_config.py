@@ -52,6 +52,22 @@ def test_the_file_of_claude(tmp_path: Path) -> None:
     assert "abc" not in repr(files) + repr(web)
 
 
+def test_how_long_a_start_may_take(tmp_path: Path) -> None:
+    own = '{"mcpServers": {"a": {"command": "x", "startup_timeout_sec": 120}, "b": {"command": "x"}}}'
+    assert [server.startup_timeout_sec for server in servers_of(tmp_path, own)[0]] == [120, 60]
+    with pytest.raises(
+        ChatError, match=r"`a`: `startup_timeout_sec` must be a whole number of seconds, from 1 to 3600"
+    ):
+        servers_of(tmp_path, own.replace("120", "true"))
+    file = tmp_path / "config.toml"
+    file.write_text('[tools.a]\ncommand = "x"\nstartup-timeout-sec = 120\n')
+    table = resolve_settings({}, {}, file=file).settings.tool_table
+    assert table is not None and table.servers[0].public_values() == {"command": "x", "startup_timeout_sec": 120}
+    file.write_text('[tools.a]\ncommand = "x"\nstartup_timeout_sec = 0\n')
+    with pytest.raises(UsageError, match=r"line 3: `startup_timeout_sec` must be a whole number of seconds"):
+        resolve_settings({}, {}, file=file)
+
+
 def test_the_file_of_vs_code_has_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (time, hub), _ = servers_of(tmp_path, CODE)

@@ -16,7 +16,7 @@ from chat.tools.tool import CallControl, RunnableTool, ToolError
 from tests.chat.tools.fake_source import FakeSource
 
 READ = RunnableTool("read_file", TOOLS[0], BuiltInTools(Path("/")))
-LOG = RunnableTool("git_log", FakeSource("git", git_log=lambda *_: "").tools(1)[0], FakeSource("git"))
+LOG = RunnableTool("git_log", FakeSource("git", git_log=lambda *_: "").tools()[0], FakeSource("git"))
 
 
 def verdict(arguments: dict[str, Any], allow: str = "", deny: str = "", tool: RunnableTool = READ) -> str:
