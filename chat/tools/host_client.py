@@ -3,8 +3,8 @@
 Messages are JSON, one in a line. To the child: its settings; then `{"id", "name", "arguments", "characters"}` to call,
 `{"cancel": id}` to stop a call, `{"again": true}` for a new list. From it: `{"tools": [...]}` or `{"fault": sentence}`
 at the start, `{"changed": true}` when the list may be another one, and of a call first `{"id", "started": true}`, then
-`{"id", "text"}` or `{"id", "fault"}`; `{"unchanged": sentence}` tells why there is no new list, and `{"end": sentence}`
-why the child ends.
+`{"id", "text"}`, `{"id", "fault"}`, or `{"id", "again": true}` where another child can be asked; `{"unchanged"}` tells
+why there is no new list, and `{"end"}` why the child ends.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ class HostedTools:
         return listed.message
 
     def _ask(self, name: str, arguments: Mapping[str, Any], control: CallControl) -> dict[str, Any] | None:
-        """What the child answers; None where it died before it had begun.
+        """What the child answers; None where it died before it had begun, or another one can be asked.
 
         Raises:
             ToolError: it took too long, or was stopped.
@@ -265,6 +265,9 @@ class HostedTools:
             if not reply.is_done.wait(1.0):  # it does not even stop: the next call starts another one
                 self._kill(process)
             raise ToolError(f"it took longer than {limits.seconds:g} s and was ended" if is_late else "stopped")
+        if "again" in reply.message:
+            self._kill(process)
+            return None
         return reply.message if reply.message or reply.is_started.is_set() else None
 
     def _send(self, message: Mapping[str, Any]) -> None:

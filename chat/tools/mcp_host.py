@@ -39,6 +39,8 @@ MOST_LOG_CHARACTERS = 1 << 20  # of the server's stderr
 LIST_SECONDS = 30.0  # for a new list
 END_SECONDS = 5.0  # for the server's end, before this process ends without it
 ASK_SECONDS = 2.0  # for the end of a server whose stdin is closed, before it is asked by a signal
+# HTTP status, and the error that the SDK makes of it, where a server does not know its session any more; some say 400
+FORGOTTEN = {404: types.INVALID_REQUEST, 400: types.INTERNAL_ERROR}
 _WATCH_SECONDS = 0.2
 
 
@@ -95,8 +97,8 @@ class _Host:
         return Client(transport, message_handler=self._on_message, cache=None, client_info=_information())
 
     async def _on_response(self, response: Any) -> None:
-        """Remember the status of a refusal, which the SDK does not tell."""
-        if response.status_code >= 400:
+        """Remember the status of a refusal, which the SDK does not tell; a server need not answer GET."""
+        if response.status_code >= 400 and response.request.method == "POST":
             self._status = response.status_code
 
     async def _tools(self, client: Client) -> dict[str, Any]:
@@ -146,6 +148,7 @@ class _Host:
 
     async def _call(self, client: Client, id: int, name: str, arguments: dict[str, Any], characters: int) -> None:
         send({"id": id, "started": True})
+        self._status = 0
         try:
             result = await client.call_tool(name, arguments)
             try:
@@ -158,6 +161,10 @@ class _Host:
         except MCPError as error:
             if error.code == types.CONNECTION_CLOSED:
                 send({"id": id, "fault": self._reason(error)})
+                end()
+            if FORGOTTEN.get(self._status) == error.code:
+                send({"end": self._reason(error)})
+                send({"id": id, "again": True})
                 end()
             send({"id": id, "fault": reason_text(error.message)})
         except Exception as error:

@@ -25,7 +25,7 @@ from chat.tools.host_client import HostedTools
 from chat.tools.sources import source_of
 from chat.tools.tool import CallControl, CallLimits, ToolError
 from chat.tools.toolbox import Toolbox
-from tests.chat.tools.raw_server import ODD
+from tests.chat.tools.raw_server import ODD, answer
 from tests.grids import FULL
 from tests.processes import ends, group_of
 from tests.program import Popen
@@ -368,6 +368,55 @@ def test_an_address_that_refuses_says_how(open_source: Open, status: int, reason
             open_source(url=f"http://127.0.0.1:{server.server_port}/mcp").tools()
         server.shutdown()
     assert caught.value.message == f"`it` cannot be used: {reason}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [404, pytest.param(400, marks=pytest.mark.skipif(not FULL, reason="as with 404"))])
+def test_a_server_at_an_address_that_was_started_again_is_asked_again(open_source: Open, status: int) -> None:
+    """It did not know the connection any more, and each call failed until the program was started again."""
+    known: list[str] = []
+
+    class Forgetful(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._send(405)
+
+        def do_DELETE(self) -> None:
+            self._send(200)
+
+        def do_POST(self) -> None:
+            message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if message["method"] == "initialize":
+                known.append(f"session{len(known)}")
+            elif not known or self.headers.get("Mcp-Session-Id") != known[-1]:
+                return self._send(status)
+            if "id" not in message:
+                return self._send(202)
+            result = answer(message, "good")
+            if message["method"] == "tools/call" and len(known) == 1:
+                known.append("")  # the next request is of a session that is not known
+            return self._send(200, json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode())
+
+        def _send(self, status: int, body: bytes = b"") -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Type", "application/json")
+            if known:
+                self.send_header("Mcp-Session-Id", known[-1])
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *values: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = open_source(url=f"http://127.0.0.1:{server.server_port}/mcp")
+        assert [source.call("good", {}, control()) for _ in range(3)] == ["ok"] * 3
+        assert known == ["session0", "", "session2"]
+        source.close()
+        server.shutdown()
 
 
 @pytest.mark.slow
