@@ -23,6 +23,10 @@ UNREAD = (
     "form",
     "dialog",
 )
+# elements that end others which a page did not close, and those that hold such elements
+_ENDS = {"li": ("li",), "td": ("td", "th"), "th": ("td", "th"), "tr": ("tr", "td", "th")}
+_HOLDERS = ("ul", "ol", "menu", "table", "thead", "tbody", "tfoot")
+_MOST_OPEN = 20  # elements inside of one that is not closed
 _BAR = r"\|"  # in a cell
 _BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
 
@@ -34,19 +38,39 @@ def markdown_of(html: str | bytes) -> str:
         ImportError: the libraries are not installed.
         RecursionError: its elements are nested too deeply.
     """
-    from bs4 import BeautifulSoup
+    from bs4 import Declaration, ProcessingInstruction
     from markdownify import MarkdownConverter
 
-    page: Any = BeautifulSoup(html, "html.parser")
+    page: Any = _parsed(html)
     title = page.title.get_text(" ", strip=True) if page.title else ""
     for element in page(UNREAD):
         element.decompose()
+    for element in page(string=lambda text: isinstance(text, (Declaration, ProcessingInstruction))):
+        element.extract()  # such as the XML declaration of a book's chapter
     main = page.find_all(["main", "article"], limit=2)
     part = main[0] if len(main) == 1 else page
     converter = MarkdownConverter(heading_style="ATX", bullets="-", strip=["img"], table_infer_header=True)
     text = converter.convert_soup(part)
     text = _BLANK_LINES.sub("\n\n", text).strip()
     return f"# {title}\n\n{text}" if title and title not in text[: len(title) + 80] else text
+
+
+def _parsed(html: str | bytes) -> Any:
+    """The tree of a page; Python's parser leaves elements open that a page does not close."""
+    from bs4 import BeautifulSoup
+
+    class Page(BeautifulSoup):
+        def handle_starttag(self, name: str, *rest: Any, **more: Any) -> Any:
+            ended = None
+            for tag in self.tagStack[: -_MOST_OPEN - 1 : -1] if name in _ENDS else ():
+                if tag.name in _HOLDERS:
+                    break
+                ended = tag.name if tag.name in _ENDS[name] else ended
+            if ended is not None:
+                self.handle_endtag(ended)
+            return super().handle_starttag(name, *rest, **more)
+
+    return Page(html, "html.parser")
 
 
 def table_lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -20,7 +20,17 @@ CONTENT = "content.xml"
 MANIFEST = "META-INF/manifest.xml"
 TEXT, SPREADSHEET = "text", "spreadsheet"  # elements of the body; those of presentations and drawings hold pages
 _PAGES = {"presentation": "slide", "drawing": "page"}
-_UNREAD = ("tracked-changes", "annotation", "forms", "title", "desc", "notes", "sequence-decls", "variable-decls")
+_UNREAD = (
+    "tracked-changes",
+    "annotation",
+    "forms",
+    "title",
+    "desc",
+    "notes",
+    "sequence-decls",
+    "variable-decls",
+    "page-number",
+)
 _ELEMENTS = {"list": "ul", "list-item": "li", "list-header": "li", "table": "table", "table-row": "tr",
              "table-cell": "td", "covered-table-cell": "td"}  # fmt: skip
 MOST_SPACES = 80  # that one element stands for
@@ -94,6 +104,8 @@ def _blocks(elements: Element | list[Element]) -> Iterator[str]:
             yield f"<h{size}>{_inline(each)}</h{size}>"
         elif name == "p":
             yield f"<p>{_inline(each)}</p>"
+        elif name == "list-item" and len(each) and all(tag(part) == "list" for part in each):
+            yield from _blocks(each)  # a list that begins deeper, as presentations have it for each paragraph
         elif name in _ELEMENTS:
             yield f"<{_ELEMENTS[name]}>"
             yield from _blocks(each)

@@ -166,11 +166,32 @@ def test_rich_text_is_read_in_its_character_sets(tmp_path: Path) -> None:
     data = rb"{\rtf1\ansi{\info{\title T}}Gr\'fc\'dfe \u-10179?\u-8704?\par {\b bold}{\footnote note}\par}"
     (tmp_path / "a.rtf").write_bytes(data)
     found = open_document(str(tmp_path / "a.rtf"))
-    assert found.text == "Grüße 😀\nbold"
-    assert found.warnings == ("a.rtf: footnotes of an RTF document are not read; save it as DOCX or ODT to have them",)
+    assert found.text == "Grüße 😀\nbold [note: note]"
+    assert found.warnings == ()
     assert text_of_stdin(data).text == found.text
     (tmp_path / "b.rtf").write_bytes(rb"{\rtf1 }")
     assert refusal(tmp_path / "b.rtf") == "b.rtf: has no text"
+
+
+def test_notes_of_rich_text_stand_where_they_are_referred_to_and_deleted_words_are_left_out(tmp_path: Path) -> None:
+    """As LibreOffice writes them; notes were left out, and deleted words read as if they were not."""
+    note = rb"{\super \chftn{\*\footnote\ftnalt \chftn\pard\plain \fs20{\loch\n\tab Before {\b taxes}.}\n}}"
+    data = (
+        rb"{\rtf1\ansi{\loch\nIt earned 7}{"
+        + note
+        + rb"}{\deleted\revauthdel1 \loch\nGONE}{\loch\n, \{\\footnote\}.}\par}"
+    )
+    (tmp_path / "a.rtf").write_bytes(data.replace(b"\\n", b"\n"))
+    assert open_document(str(tmp_path / "a.rtf")).text == "It earned 7 [note: Before taxes.], {\\footnote}."
+
+
+def test_a_list_that_begins_deeper_and_the_number_of_a_page_are_read_as_they_look(tmp_path: Path) -> None:
+    """LibreOffice saves each point of a presentation as a list of its own; its points got a mark for each level."""
+    point = "<list><list-item>{}</list-item></list>"
+    number = "<notes><p>Say it</p><p><page-number>&lt;number&gt;</page-number></p></notes>"
+    body = f"<page>{point.format('<p>One</p>')}{point.format(point.format('<p>Two</p>'))}{number}</page>"
+    found = open_document(str(make.open_document(tmp_path / "a.odp", "presentation", body)))
+    assert found.text == "[slide 1]\n- One\n\n- Two\n\nNotes: Say it"
 
 
 def _entities(path: Path) -> Path:

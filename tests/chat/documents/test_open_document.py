@@ -60,6 +60,21 @@ def test_a_page_becomes_markdown_without_scripts_and_pictures(tmp_path: Path) ->
     assert "is nested too deeply" in refusal(tmp_path, "deep.html", b"<div>" * 20_000)
 
 
+def test_elements_that_a_page_does_not_close_end_with_the_next(tmp_path: Path) -> None:
+    """Each was read as a part of the one before it; a thousand of them ended in an error."""
+    rows = "<table><tr><th>A<th>B<tr><td>1<td>2</table>"
+    page = f"<ul>{''.join(f'<li>{number}' for number in range(2000))}<ul><li>in</ul><li>out</ul>{rows}"
+    lines = opened(tmp_path, "a.html", page.encode()).text.splitlines()
+    assert lines[:2] == ["- 0", "- 1"]
+    assert lines[1999:] == ["- 1999", "  - in", "- out", "", "| A | B |", "| --- | --- |", "| 1 | 2 |"]
+
+
+def test_the_xml_declaration_of_a_page_is_no_text(tmp_path: Path) -> None:
+    """It stood before each chapter of a book."""
+    page = b'<?xml version="1.0" encoding="UTF-8"?>\n<html><body><p>One</p></body></html>'
+    assert opened(tmp_path, "a.xhtml", page).text == "One"
+
+
 def test_a_word_document_becomes_markdown(tmp_path: Path) -> None:
     path = make.docx(tmp_path / "letter.docx", [("Heading1", "Dear Ann"), ("", "a &lt; b")])
     assert open_document(str(path)).text == "# Dear Ann\n\na < b"
