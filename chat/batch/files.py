@@ -10,9 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from chat.documents.kinds import HEAD_BYTES, picture_type
 from chat.errors import DataError, FileError, UsageError
 from chat.system.characters import json_text, whole_characters
-from chat.system.text_files import MOST_TEXT_BYTES, is_stream, replaced_file
+from chat.system.text_files import MOST_TEXT_BYTES, can_be_read, is_stream, read_beginning, replaced_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -55,6 +56,34 @@ def open_lines(
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     with stream:
         yield _decoded(stream, path, warn), total
+
+
+def has_pictures(path: str) -> bool:
+    """Whether a line of a batch has a picture; of one that can be read only once, that is not known before."""
+    if not Path(path).is_file():
+        return False
+    with suppress(OSError), Path(path).open("rb") as stream:
+        for line in iter(lambda: stream.readline(MOST_TEXT_BYTES + 1), b""):
+            if b'"image_url"' in line or (b'"files"' in line and any(map(_is_picture, _files_of(line)))):
+                return True
+    return False
+
+
+def _files_of(line: bytes) -> list[Any]:
+    try:
+        plain = json.loads(line)
+    except (ValueError, RecursionError):
+        return []
+    files = plain.get("files") if isinstance(plain, dict) else None
+    return files if isinstance(files, list) else []
+
+
+def _is_picture(name: Any) -> bool:
+    with suppress(OSError):
+        return (
+            isinstance(name, str) and can_be_read(name) and bool(picture_type(read_beginning(Path(name), HEAD_BYTES)))
+        )
+    return False
 
 
 def _count(path: Path) -> int | None:

@@ -13,7 +13,7 @@ from chat.app.json_report import failure_report, rendered_report, reply_report
 from chat.app.open_tools import open_tools
 from chat.app.prompt_input import BatchPrompt
 from chat.app.tracebacks import record_traceback
-from chat.batch.files import finished_ids, id_key, open_lines, result_writer
+from chat.batch.files import finished_ids, has_pictures, id_key, open_lines, result_writer
 from chat.batch.records import RecordReader
 from chat.errors import ChatError, ExitCode
 from chat.models.last_used import with_last_model
@@ -66,11 +66,13 @@ def answer_batch(words: Sequence[str], resolved: ResolvedSettings, environment: 
     output.note_unnamed_model(resolved)
     for warning in complete.warnings:
         output.note(warning)
-    has_pictures = bool(complete.pictures)
+    seen = bool(complete.pictures) or (
+        not settings.remote and settings.mmproj == "auto" and has_pictures(settings.batch or "-")
+    )
     with (
         closing(complete),
         open_tools(settings, output) as (tools, loop),
-        open_backend(settings, has_pictures=has_pictures) as backend,
+        open_backend(settings, has_pictures=seen) as backend,
     ):
         offered = (lambda: tools) if loop is None else loop.toolbox.schemas
         reader = RecordReader(settings, complete, complete.pictures, offered)

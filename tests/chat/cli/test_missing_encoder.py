@@ -53,6 +53,14 @@ def test_the_first_picture_fetches_it(server: HubServer, photo: Path) -> None:
     assert (done.returncode, done.stderr, len(server.seen)) == (0, b"", seen)
 
 
+def test_a_picture_of_a_batch_line_fetches_it(server: HubServer, photo: Path, tmp_path: Path) -> None:
+    """Each such line was refused, as for a model that reads only text."""
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('"hello there"\n{"prompt": "hello there", "files": ["photo.png"]}\n')
+    done = run("-m", f"hf:{NAME}", "-n", "1", "-q", "--batch", lines, cwd=tmp_path)
+    assert (done.returncode, done.stderr.decode()) == (0, FETCHED)
+
+
 def test_offline_it_is_refused_with_the_way_out(server: HubServer, photo: Path) -> None:
     done = run("--offline", "-m", f"hf:{NAME}", "-f", photo, "hello there")
     assert (done.returncode, done.stdout, done.stderr.decode()) == (
