@@ -243,8 +243,7 @@ def open_all(names: Sequence[str], stdin: bytes) -> list[Document]:
     size = 0
     for name in names:
         documents.append(open_document(name, stdin))
-        picture = documents[-1].picture
-        size += len(documents[-1].all_text()) + (len(picture.data) if picture else 0)
+        size += len(documents[-1].all_text()) + sum(len(each.data) for each in documents[-1].pictures)
         if size > MOST_TEXT_BYTES:
             raise ContextError(f"the files together are larger than the limit of {MOST_TEXT_BYTES >> 20} MiB")
     return documents

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import uuid
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -18,6 +19,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 # the last three come from servers only, and are stored as "stop": earlier versions read no other word
 FinishReason = Literal["stop", "length", "interrupted", "tool_calls", "content_filter", "refusal"]
 MOST_PICTURE_BYTES = 32 << 20  # of a picture's file
+_PAGE = re.compile(r", page \d+$")  # ends the name of a picture that is one
 PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")  # media types that are read
 STORED_REASONS: tuple[FinishReason, ...] = ("stop", "length", "interrupted")
 
@@ -64,6 +66,16 @@ class Picture:
     def of_file(cls, data: bytes, media_type: str, name: str, place: int = 0) -> Picture:
         """The picture of a file's bytes."""
         return cls(hashlib.sha256(data).hexdigest(), media_type, name, place, data)
+
+    @classmethod
+    def of_page(cls, data: bytes, document: str, number: int) -> Picture:
+        """The picture of a page of a document without text, as a JPEG file."""
+        return cls.of_file(data, "image/jpeg", f"{document}, page {number}")
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is of a page, by its name."""
+        return _PAGE.search(self.name) is not None
 
     @property
     def data_url(self) -> str:

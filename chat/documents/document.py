@@ -34,6 +34,7 @@ class Document:
         warnings: what could not be read, and what else the user should know.
         parts: the files of a folder, whose own text is a tree of them.
         picture: of a file that is a picture, which has no text.
+        pages: pictures of the pages of a document without text, such as a scan.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Document:
     warnings: tuple[str, ...] = ()
     parts: tuple[Document, ...] = ()
     picture: Picture | None = None
+    pages: tuple[Picture, ...] = ()
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """What a model sees in place of text; empty for a text."""
+        return self.pages if self.picture is None else (self.picture,)
 
     def __post_init__(self) -> None:
         """Keep no halves of characters, which names of files, notebooks and e-mails may have: no prompt can."""
@@ -65,9 +72,9 @@ class Document:
 
 def texts_of(documents: Sequence[Document]) -> list[Document]:
     """The documents that are no pictures."""
-    return [document for document in documents if document.picture is None]
+    return [document for document in documents if not document.pictures]
 
 
 def pictures_of(documents: Sequence[Document]) -> tuple[Picture, ...]:
     """The pictures among documents."""
-    return tuple(document.picture for document in documents if document.picture is not None)
+    return tuple(picture for document in documents for picture in document.pictures)

@@ -5,6 +5,7 @@ Run by `chat.worker.task`: the question is an `ExtractionQuestion`, the one mess
 
 from __future__ import annotations
 
+import base64
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,11 +54,12 @@ class ExtractionQuestion:
 
 @dataclass(frozen=True)
 class Extract:
-    """The text of a document."""
+    """The text of a document, or pictures of its pages as base64; those of empty pages are empty."""
 
     text: str
     places: list[Place]
     warnings: list[str]
+    pages: list[str]
 
 
 def answer(question: Message, send: Callable[[Message], None]) -> None:
@@ -81,7 +83,8 @@ def answer(question: Message, send: Callable[[Message], None]) -> None:
     except Exception as error:  # the libraries expect documents that are whole
         traceback.print_exc()
         raise DataError(f"{asked.name}: is damaged, and cannot be read") from error
-    send(asdict(Extract(found.text, found.places, found.warnings)))
+    pages = [base64.b64encode(page).decode() for page in found.pages]
+    send(asdict(Extract(found.text, found.places, found.warnings, pages)))
 
 
 def _read(path: Path, name: str, kind: Kind) -> PlacedText:

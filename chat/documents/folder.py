@@ -130,6 +130,8 @@ class _Walk:
             return self._without(path, "binary", size)
         if document is None:
             return self._without(path, "document that cannot be read", size)
+        if document.pages:
+            return self._without(path, "document without text", size)
         self._bytes += len(document.text.encode())
         if self._bytes > MOST_TEXT_BYTES:
             raise ContextError(f"{self._root}: its files together are larger than {MOST_TEXT_BYTES >> 20} MiB")

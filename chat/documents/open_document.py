@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from chat.core.conversation import Picture
 from chat.documents.document import Document, Place, pictures_of
 from chat.documents.kinds import HEAD_BYTES, Kind, is_document, kind_of, picture_type
-from chat.documents.pictures import picture_document
+from chat.documents.pictures import picture_document, short_name
 from chat.documents.plain_text import InputText, decode
 from chat.errors import ContextError, DataError, EngineError
 from chat.system.text_files import can_be_read, read_bytes
@@ -71,7 +74,7 @@ def text_of_stdin(data: bytes) -> InputText:
     if not is_document(data):
         return decode(data, "stdin")
     document = _document(data, "stdin", "stdin", is_named=False)
-    return InputText(document.text, document.warnings)
+    return InputText(document.text, document.warnings, document.pages)
 
 
 def read_file(name: str) -> Document:
@@ -94,7 +97,7 @@ def _read_page(address: str) -> Document:
     last = address.partition("?")[0].partition("#")[0].rpartition("/")[2]
     suffix = _SUFFIX_OF_MEDIA.get(media) or ("" if media.startswith("text/") else Path(last).suffix)
     document = _document(data, address, address, suffix=suffix)
-    if document.picture is not None:
+    if document.pictures:
         return document
     kind = "Page" if document.language == MARKDOWN else "File"
     return Document(address, document.text, address, kind, document.language, document.places, document.warnings)
@@ -123,11 +126,19 @@ def _document(data: bytes, name: str, source: str, *, suffix: str | None = None,
     with tempfile.NamedTemporaryFile(prefix="mistral-chat-") as file:  # the same bytes, whatever happens to the path
         file.write(data)
         file.flush()
-        text, places, warnings = _extract(file.name, name, kind)
-    return Document(name, text, source, language=MARKDOWN, places=places, warnings=warnings)
+        found = _extract(file.name, name, kind)
+    places = tuple(Place(int(start), str(label)) for start, label in found["places"])
+    pages = tuple(
+        Picture.of_page(base64.b64decode(page), short_name(name), number)
+        for number, page in enumerate(found["pages"], 1)
+        if page
+    )
+    warnings = tuple(found["warnings"])
+    return Document(name, found["text"], source, language=MARKDOWN, places=places, warnings=warnings, pages=pages)
 
 
-def _extract(path: str, name: str, kind: Kind) -> tuple[str, tuple[Place, ...], tuple[str, ...]]:
+def _extract(path: str, name: str, kind: Kind) -> dict[str, Any]:
+    """An `Extract` as plain values."""
     from contextlib import closing
 
     from chat.documents.extraction import ExtractionQuestion
@@ -141,5 +152,4 @@ def _extract(path: str, name: str, kind: Kind) -> tuple[str, tuple[Place, ...], 
         if _NO_MEMORY in error.message:
             raise DataError(f"{name}: needs too much memory to be read") from error
         raise DataError(f"{name}: cannot be read: what reads it ended ({error.message})") from error
-    places = tuple(Place(int(start), str(label)) for start, label in found["places"])
-    return found["text"], places, tuple(found["warnings"])
+    return found

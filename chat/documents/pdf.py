@@ -1,9 +1,10 @@
-"""The text of a PDF, page by page, with PDFium."""
+"""The text of a PDF, page by page, with PDFium; of one without text, as a scanner makes it, pictures of its pages."""
 
 from __future__ import annotations
 
+import io
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chat.documents.placed_text import PlacedText
 from chat.errors import DataError
@@ -11,14 +12,16 @@ from chat.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
+MOST_PAGES = 20  # of a scan that are read
+PAGE_PIXELS = 1540  # of a picture's longer side: the most that the picture encoders of Mistral's models take
 _LEADER = re.compile(r"(?: ?\.){5,}")  # of a table of contents
 
 
 def read_pdf(path: Path, name: str) -> PlacedText:
-    """The text with a line before each page that names it, and the places of the pages.
+    """The text with a line before each page that names it, and the places of the pages; else pictures of the pages.
 
     Raises:
-        DataError: the file is damaged, locked by a password, or has pictures in place of text.
+        DataError: the file is damaged, locked by a password, or empty.
         ImportError: the library is not installed.
     """
     import pypdfium2
@@ -36,9 +39,29 @@ def read_pdf(path: Path, name: str) -> PlacedText:
         page.close()
         empty += not content.strip()
         found.add(f"[page {number}]\n{content}\n\n", f"page {number}")
-    hint = "make its text readable first, for example with `ocrmypdf`"
-    found.note_pages("page", empty=empty, hint=hint)
-    return found
+    pages = [_jpeg(file[number]) for number in range(min(len(file), MOST_PAGES))] if empty == len(file) else []
+    if not any(pages):
+        found.note_pages("page", empty=empty)
+        return found
+    scan = PlacedText(name)
+    scan.pages = pages
+    if len(file) == 1:
+        scan.warn("has no text; its page is read as a picture")
+    elif len(file) <= MOST_PAGES:
+        scan.warn(f"has no text; its {len(file)} pages are read as pictures")
+    else:
+        scan.warn(f"has no text, and {len(file):,} pages, of which the first {MOST_PAGES} are read as pictures")
+    return scan
+
+
+def _jpeg(page: Any) -> bytes:
+    """A picture of a page; empty for a page with nothing on it."""
+    if next(page.get_objects(max_depth=1), None) is None:
+        return b""
+    file = io.BytesIO()
+    picture = page.render(scale=PAGE_PIXELS / max(1.0, *page.get_size()))
+    picture.to_pil().convert("RGB").save(file, "JPEG", quality=85)
+    return file.getvalue()
 
 
 def _page_text(raw: str) -> str:

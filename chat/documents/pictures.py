@@ -32,8 +32,12 @@ def picture_document(data: bytes, name: str, source: str) -> Document:
     if len(data) > MOST_PICTURE_BYTES:
         raise DataError(f"{name}: the picture's file is larger than the limit of {MOST_PICTURE_BYTES >> 20} MiB")
     media_type = picture_type(data[:HEAD_BYTES])
-    short = name.partition("?")[0].rpartition("/")[2] or name
-    return Document(name, "", source, KIND, picture=Picture.of_file(data, media_type, short))
+    return Document(name, "", source, KIND, picture=Picture.of_file(data, media_type, short_name(name)))
+
+
+def short_name(name: str) -> str:
+    """The name of a file, or what an address ends with."""
+    return name.partition("?")[0].rpartition("/")[2] or name
 
 
 def attached_again(picture: Picture) -> Document:

@@ -19,6 +19,7 @@ class PlacedText:
         self._length = 0
         self.places: list[Place] = []
         self.warnings: list[str] = []
+        self.pages: list[bytes] = []  # JPEG files of pages, where there is no text
 
     def add(self, text: str, place: str = "") -> None:
         """Put `text` at the end; it begins a place, if that is named.

@@ -55,6 +55,7 @@ NO_PICTURES = (
     "a model that sees comes with an mmproj GGUF: keep it in the model's folder, or name it with `--mmproj`; "
     "`mistral-chat models pull hf:OWNER/NAME` fetches it from the hub"
 )
+NO_TEXT = "make its text readable first, for example with `ocrmypdf`, or use a model that sees"
 _OWN_TEXT: Sequence[int] = range(0)  # no ids; compared by identity
 
 
@@ -148,6 +149,8 @@ class Tokenizer:
 
     def _places(self, picture: Picture) -> Sequence[int]:
         if self.pictures is None:
+            if picture.is_page:
+                raise UsageError(f"{picture.name}: has no text, and the model does not see pictures", hint=NO_TEXT)
             raise UsageError(f"{picture.name}: the model reads only text, not pictures", hint=NO_PICTURES)
         return self.pictures.ids(picture)
 

@@ -100,7 +100,8 @@ def show_attachments(state: SessionState, documents: Sequence[Document]) -> None
     counts = state.backend.count(messages)
     state.screen.update()
     for document, text, count in zip(documents, texts, counts, strict=True):
-        size = _picture_size(document.picture) if document.picture else counted(len(text), "character")
+        size = counted(len(document.pages), "page") if document.pages else counted(len(text), "character")
+        size = _picture_size(document.picture) if document.picture else size
         size += "" if count is None else f", {counted(count, 'token')}"
         state.show(*state.wrapped(f"{escape_line(document.name)} · {size}", "dim"))
 

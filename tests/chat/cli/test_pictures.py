@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from chat.documents.open_document import open_document
+from tests.chat.documents import document_makers as make
 from tests.chat.seeing import QUESTION, file_of, picture_of_noise
 from tests.folders import CHECKPOINTS
 from tests.grids import FULL
@@ -104,6 +106,29 @@ def test_lines_of_a_batch_have_files_and_parts(ask: Any, photo: Path, tmp_path: 
         return
     shared = ask("--batch", "-", "-f", photo, stdin=json.dumps(QUESTION).encode() + b"\n")
     assert json.loads(shared.stdout)["ids"] == REFERENCE["greedy"]
+
+
+def test_the_pages_of_a_scan_are_seen(ask: Any, tmp_path: Path) -> None:
+    scan = tmp_path / "scan.pdf"
+    scan.write_bytes(make.pdf(["", ""], "100 100 200 300 re f"))
+    files: list[object] = []
+    for number, page in enumerate(open_document(str(scan)).pages):
+        (tmp_path / f"{number}.jpg").write_bytes(page.data)
+        files += ["-f", f"{number}.jpg"]
+    expected = json.loads(ask("--dry-run", *files, QUESTION).stdout)["ids"]
+    (tmp_path / "lines.jsonl").write_text(json.dumps({"prompt": QUESTION, "files": ["scan.pdf"]}))
+    ways: list[tuple[tuple[str, ...], bytes]] = [(("-f", "scan.pdf", QUESTION), b""), ((QUESTION,), scan.read_bytes())]
+    ways += [(("-f", "scan.pdf", "--find", QUESTION), b""), (("--batch", "lines.jsonl"), b"")]
+    for arguments, stdin in ways if FULL else ways[:1]:
+        done = ask("--dry-run", *arguments, stdin=stdin)
+        assert json.loads(done.stdout)["ids"] == expected
+    assert b"scan.pdf: has no text; its 2 pages are read as pictures\n" in ask("--dry-run", *ways[0][0]).stderr
+    done = ask("--mmproj", "off", *ways[0][0])
+    assert done.returncode == 2
+    assert done.stderr.decode().endswith(
+        "error: scan.pdf, page 1: has no text, and the model does not see pictures\n"
+        "hint: make its text readable first, for example with `ocrmypdf`, or use a model that sees\n"
+    )
 
 
 def test_a_session_keeps_its_pictures(ask: Any, photo: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from email.message import EmailMessage
 from pathlib import Path
 
 
-def pdf(pages: Sequence[str]) -> bytes:
-    """A PDF 1.4 with a line of Helvetica for each line of a page."""
+def pdf(pages: Sequence[str], drawing: str = "") -> bytes:
+    """A PDF 1.4 with a line of Helvetica for each line of a page, and what operators draw on each."""
     kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(pages)))
     objects = [
         "<< /Type /Catalog /Pages 2 0 R >>",
@@ -19,7 +19,7 @@ def pdf(pages: Sequence[str]) -> bytes:
     ]
     for number, page in enumerate(pages):
         lines = [f"({line}) Tj 0 -14 Td" for line in page.splitlines()]
-        stream = "\n".join(["BT /F1 12 Tf 50 700 Td", *lines, "ET"])
+        stream = "\n".join(["BT /F1 12 Tf 50 700 Td", *lines, "ET", drawing])
         objects.append(
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents {5 + 2 * number} 0 R "
             "/Resources << /Font << /F1 3 0 R >> >> >>"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from chat.documents.document import Document
+from chat.documents.document import Document, pictures_of, texts_of
 from chat.documents.open_document import open_document, text_of_stdin
+from chat.documents.pictures import picture_size
 from chat.errors import ChatError, ContextError, DataError, FileError
 from chat.system.installer import install_extra
 from tests.chat.documents import document_makers as make
@@ -50,6 +51,26 @@ def test_a_pdf_without_text_damaged_or_locked_is_refused(tmp_path: Path) -> None
     some = opened(tmp_path, "some.pdf", make.pdf(["words", ""]))
     assert some.warnings == ("some.pdf: 1 of 2 pages have no text, only pictures",)
     assert refusal(tmp_path, "cut.pdf", b"%PDF-1.4\nnonsense") == "cut.pdf: is a damaged PDF, which cannot be read"
+
+
+def test_a_scan_becomes_pictures_of_its_pages(tmp_path: Path) -> None:
+    """It was refused, also for a model that sees."""
+    found = opened(tmp_path, "scan.pdf", make.pdf(["", ""], "100 100 200 300 re f"))
+    assert (found.text, found.warnings) == ("", ("scan.pdf: has no text; its 2 pages are read as pictures",))
+    assert [(page.name, picture_size(page.data)) for page in found.pages] == [
+        ("scan.pdf, page 1", (1155, 1540)),
+        ("scan.pdf, page 2", (1155, 1540)),
+    ]
+    assert (texts_of([found]), pictures_of([found])) == ([], found.pages)
+    long = opened(tmp_path, "long.pdf", make.pdf([""] * 21, "100 100 200 300 re f"))
+    assert len(long.pages) == 20
+    assert long.warnings == ("long.pdf: has no text, and 21 pages, of which the first 20 are read as pictures",)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "scan.pdf").rename(tmp_path / "folder" / "scan.pdf")
+    (tmp_path / "folder" / "a.txt").write_text("text")
+    folder = open_document(str(tmp_path / "folder"))
+    assert "document without text, left out)" in folder.text
+    assert [part.name for part in folder.parts] == ["folder/a.txt"]
 
 
 def test_a_page_becomes_markdown_without_scripts_and_pictures(tmp_path: Path) -> None:

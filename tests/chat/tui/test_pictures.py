@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chat.documents import document_makers as make
 from tests.chat.seeing import file_of, picture_of_noise
 from tests.chat.tui.pseudo_terminal import CTRL_D, CTRL_U, ENTER, Terminal
 from tests.grids import FULL
@@ -56,6 +57,10 @@ def run(terminal: Terminal, line: str, expected: str) -> None:
 
 def test_pictures_are_attached_asked_about_edited_and_kept(begin: Begin, tmp_path: Path) -> None:
     terminal = begin()
+    (tmp_path / "scan.pdf").write_bytes(make.pdf([""], "100 100 200 300 re f"))
+    run(terminal, "/file scan.pdf", "scan.pdf · 1 page, ")
+    assert "note: scan.pdf: has no text; its page is read as a picture" in terminal.text()
+    run(terminal, "/file clear", "No files are attached.")
     run(terminal, "/file photo.png", "photo.png · 112x84, 15 tokens")
     run(terminal, "/file cut.png", "error: cut.png: the picture is damaged, or not complete")
     run(terminal, f"and this? '{tmp_path}/two words.png'", "first token after")  # dropped after words
