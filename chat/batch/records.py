@@ -72,6 +72,7 @@ class RecordReader:
         complete: CompletePrompt,
         pictures: tuple[Picture, ...] = (),
         tools: Callable[[], Sequence[Tool]] = tuple,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Read nothing yet.
 
@@ -80,11 +81,13 @@ class RecordReader:
             complete: adds the files of the run to a prompt.
             pictures: that are attached to each prompt.
             tools: gives the functions on offer, which may change.
+            note: gets a sentence about what was not read of a line's files, and what else the user should know of them.
         """
         self._settings = settings
         self._complete = complete
         self._pictures = pictures
         self._tools = tools
+        self._note = note
 
     def read(self, number: int, line: str) -> BatchRecord:
         """The record on a line; its id is its line number if it gives none."""
@@ -100,6 +103,8 @@ class RecordReader:
             record_id = plain.pop("id", number)
             tools = _tools(plain.pop("tools", None), number)
             files = _files(plain, number)
+            for warning in (warning for file in files for warning in file.warnings):
+                self._note(f"line {number}: {warning}")
             settings = _record_settings(plain, self._settings, number)
             # The messages are checked even if `--raw` refuses them afterwards
             conversation = self._conversation(plain, files, request_builder.system_prompt(settings), number)

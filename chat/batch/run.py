@@ -75,7 +75,7 @@ def answer_batch(words: Sequence[str], resolved: ResolvedSettings, environment: 
         open_backend(settings, has_pictures=seen) as backend,
     ):
         offered = (lambda: tools) if loop is None else loop.toolbox.schemas
-        reader = RecordReader(settings, complete, complete.pictures, offered)
+        reader = RecordReader(settings, complete, complete.pictures, offered, output.note)
         if settings.dry_run:
             return _run(reader, output, lambda records: _rendered_results(backend, records))
         with cancelling(backend) as cancellable:

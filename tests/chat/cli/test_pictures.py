@@ -122,7 +122,9 @@ def test_the_pages_of_a_scan_are_seen(ask: Any, tmp_path: Path) -> None:
     for arguments, stdin in ways if FULL else ways[:1]:
         done = ask("--dry-run", *arguments, stdin=stdin)
         assert json.loads(done.stdout)["ids"] == expected
-    assert b"scan.pdf: has no text; its 2 pages are read as pictures\n" in ask("--dry-run", *ways[0][0]).stderr
+    told = b"scan.pdf: has no text; its 2 pages are read as pictures\n"
+    assert told in ask("--dry-run", *ways[0][0]).stderr
+    assert b"line 1: " + told in ask("--dry-run", *ways[3][0]).stderr
     done = ask("--mmproj", "off", *ways[0][0])
     assert done.returncode == 2
     assert done.stderr.decode().endswith(
