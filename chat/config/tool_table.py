@@ -44,7 +44,7 @@ class ToolServer:
         url: the address of a server that runs already.
         headers: what that server gets with each request, by name; may hold secrets.
         file: a Python file with functions.
-        startup_timeout_sec: how long its start may take.
+        startup_timeout_sec: how many seconds its start may take, 60 by default.
     """
 
     name: str
