@@ -42,8 +42,9 @@ class TextEmbedder:
         self._limit = max(min(MOST_TOKENS, self._model.trained_context), 1)
         params = api.llama_context_default_params()
         params.embeddings = True
-        params.n_ctx = params.n_batch = params.n_ubatch = self._limit  # an encoder sees a whole text at once
         params.n_seq_max = self._together = min(MOST_TEXTS, self._limit)
+        # An encoder sees a whole text at once; llama.cpp aborts where the texts of a batch cannot all be equally long
+        params.n_ctx = params.n_batch = params.n_ubatch = self._limit + -self._limit % self._together
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = threads or worker_threads()
         self._context: Any = api.llama_init_from_model(self._model.pointer, params)

@@ -12,6 +12,7 @@ from chat.gguf.reader import read_gguf
 from chat.gguf.validate_embedding import check_embedding_model
 from tests.chat.gguf import gguf_samples as samples
 from tests.chat.gguf.gguf_sketch import Sketch, sketch
+from tests.chat.gguf.llama_child import results
 
 U32, F32, STRING = 4, 6, 8
 F16 = 1
@@ -73,3 +74,15 @@ def test_faults_are_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         check_embedding_model(read_gguf(path))
     assert caught.value.message == f"{path}: {message}"
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+def test_a_context_that_the_texts_of_a_batch_cannot_share_evenly_is_used(tmp_path: Path) -> None:
+    """llama.cpp aborted where the context was above 64 and no multiple of it."""
+    file = sketch(samples.nomic_bert(tmp_path / "model.gguf").read_bytes())
+    paths = [tmp_path / f"{size}.gguf" for size in (66, 130, 511)]
+    for path in paths:
+        file.set("nomic-bert.context_length", U32, int(path.stem))
+        path.write_bytes(file.pack())
+    assert list(results([f"embedding {path}" for path in paths]).values()) == ["embedded"] * 3
