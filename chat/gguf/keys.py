@@ -204,6 +204,7 @@ class PictureKey:
     DEVIATION: Final = "clip.vision.image_std"  # of each colour, by which the pixels are divided
     MINICPM_VERSION: Final = "clip.minicpmv_version"  # of MiniCPM-V, but libmtmd reads it for every kind
     MINICPM_QUERIES: Final = "clip.minicpmv_query_num"  # of MiniCPM-V, but libmtmd reads it for every kind
+    MERGE_TYPE: Final = "clip.vision.mm_patch_merge_type"  # of LLaVA, but libmtmd reads it for every kind
     FEATURE_LAYERS: Final = "clip.vision.feature_layer"  # the layers whose states are used, where it is not the last
 
 

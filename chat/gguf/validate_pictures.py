@@ -49,6 +49,7 @@ KEYS: dict[str, str] = {
     PictureKey.DEVIATION: "[f32]",
     PictureKey.MINICPM_VERSION: "i32",
     PictureKey.MINICPM_QUERIES: "u32",
+    PictureKey.MERGE_TYPE: "str",
 }
 _NEEDED = (
     *(PictureKey.HAS_VISION, PictureKey.SIDE, PictureKey.PATCH, PictureKey.WIDTH, PictureKey.HIDDEN),

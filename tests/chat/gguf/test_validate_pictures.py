@@ -52,6 +52,7 @@ KEY_FAULTS: tuple[tuple[str, Any, str], ...] = (
     ("clip.vision.projection_dim", 128, "has shape"),
     ("clip.minicpmv_version", 3, "key 'clip.minicpmv_version' is u32, but must be i32"),
     ("clip.minicpmv_query_num", "3", "key 'clip.minicpmv_query_num' is str, but must be u32"),
+    ("clip.vision.mm_patch_merge_type", 3, "key 'clip.vision.mm_patch_merge_type' is u32, but must be str"),
     ("clip.vision.feature_layer", [1], "key 'clip.vision.feature_layer' is not known"),
 )
 

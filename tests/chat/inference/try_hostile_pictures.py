@@ -69,8 +69,8 @@ def picture_file(random: Random) -> bytes:
         try:
             made.convert("L" if mode.startswith("I;") else mode).convert(mode).save(target, kind, **options)
             return target.getvalue()
-        except (OSError, ValueError, KeyError, SystemError, TypeError, struct.error):  # this kind has no such mode
-            options.pop("transparency", None)
+        except (OSError, ValueError, KeyError, SystemError, TypeError, SyntaxError, struct.error):
+            options = {}  # this kind has no such mode, or it wants to read the Exif block
     return seeing.file_of(pixels)
 
 
@@ -129,7 +129,7 @@ def _bomb(random: Random, raw: bytearray) -> None:
 
 def _bytes(random: Random, raw: bytearray) -> None:
     for _ in range(random.choice((1, 2, 8, 60))):
-        at = random.randrange(len(raw))
+        at = random.randrange(len(raw) + 1)
         raw[at : at + random.choice((1, 1, 4))] = random.randbytes(random.choice((0, 1, 1, 4)))
 
 
