@@ -119,7 +119,7 @@ def count_sessions(path: Path) -> int:
             if check_version(connection) == 0:
                 return 0
             if path.stat().st_size <= CHECKED_BYTES:
-                verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
                 if verdict != "ok":
                     raise DataError(f"{path}: {verdict}")
             return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])

@@ -41,7 +41,7 @@ def session_values(record: SessionRecord) -> tuple[Any, ...]:
 
 def record_of(row: tuple[Any, ...]) -> SessionRecord:
     """The inverse of `session_values`; settings that cannot be read are empty, and so is what a torn file holds."""
-    values: dict[str, Any] = {name: _value_of(name, value) for name, value in zip(SESSION_COLUMNS, row, strict=True)}
+    values: dict[str, Any] = {name: value_of(name, value) for name, value in zip(SESSION_COLUMNS, row, strict=True)}
     try:
         settings = json.loads(values.pop("settings"))
     except (ValueError, TypeError, RecursionError):
@@ -49,12 +49,17 @@ def record_of(row: tuple[Any, ...]) -> SessionRecord:
     return SessionRecord(**values, settings=settings if isinstance(settings, dict) else {})
 
 
-def _value_of(column: str, value: Any) -> str | float | None:
+def value_of(column: str, value: Any) -> str | float | None:
     """The value of a session's column with the type that it should have."""
     if column in ("created", "updated"):
         return value if isinstance(value, float) and isfinite(value) else 0.0
     if value is None:
         return None if column in ("name", "system", "leaf") else ""
+    return text_of(value)
+
+
+def text_of(value: Any) -> str:
+    """The value of a column as the text that it should be; a damaged row may hold bytes or a number."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 

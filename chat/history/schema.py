@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import sqlite3
 import time
 from contextlib import closing, suppress
@@ -70,6 +72,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 SCHEMA = len(MIGRATIONS)
+# What the migrations make, with the tables in which FTS5 keeps an index
+OBJECTS = {
+    *re.findall(r"CREATE (?:VIRTUAL )?(?:TABLE|INDEX|TRIGGER) (\w+)", " ".join(itertools.chain(*MIGRATIONS))),
+    *(f"{index}_{part}" for index in ("node_texts", "session_texts") for part in ("data", "idx", "docsize", "config")),
+}
 
 INSERT_SESSION = (
     f"INSERT OR IGNORE INTO sessions ({', '.join(SESSION_COLUMNS)}) VALUES ({', '.join('?' * len(SESSION_COLUMNS))})"
@@ -166,9 +173,24 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
-    if check_version(connection) < SCHEMA:
-        run_transaction(connection, transaction)
-    _check_tables(connection)
+    try:
+        if check_version(connection) < SCHEMA:
+            run_transaction(connection, transaction)
+        _check_tables(connection)
+    except sqlite3.OperationalError as error:
+        if primary_code(error) != sqlite3.SQLITE_ERROR:  # another reason, such as a lock
+            raise
+        raise DamagedError(str(error)) from error
+
+
+def has_other_tables(connection: sqlite3.Connection) -> bool:
+    """Whether the tables are not those that this version makes, which a statement that fails is then due to."""
+    named = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name"
+    with closing(connect_memory()) as whole:
+        try:
+            return bool(connection.execute(named).fetchall() != whole.execute(named).fetchall())
+        except DATABASE_ERRORS:
+            return True
 
 
 def run_transaction(
@@ -222,29 +244,27 @@ def _refuse_other_programs(path: Path) -> None:
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
     if path.stat().st_size <= CHECKED_BYTES:
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if verdict != "ok":
             raise DamagedError(verdict)
 
 
 def _check_tables(connection: sqlite3.Connection) -> None:
-    """Check that the tables are there with their columns.
+    """Check that the tables are there with their columns, and what keeps their indexes.
 
     Raises:
-        DamagedError: they are not.
+        DamagedError: a part of an index is missing.
+        sqlite3.OperationalError: a table or a column is missing.
     """
     tables = {
         "sessions": SESSION_COLUMNS,
         "nodes": ("number", "session", *NODE_COLUMNS, "streaming", "created"),
         "pictures": ("number", *PICTURE_COLUMNS),
     }
-    try:
-        for table, columns in {**tables, "node_texts": ("content",), "session_texts": ("title",)}.items():
-            connection.execute(f"SELECT {', '.join(columns)} FROM {table} LIMIT 0")
-    except sqlite3.OperationalError as error:
-        if primary_code(error) != sqlite3.SQLITE_ERROR:  # another reason, such as a lock
-            raise
-        raise DamagedError(str(error)) from error
+    for table, columns in {**tables, "node_texts": ("content",), "session_texts": ("title",)}.items():
+        connection.execute(f"SELECT {', '.join(columns)} FROM {table} LIMIT 0")
+    if missing := OBJECTS - {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}:
+        raise DamagedError(f"it has no {min(missing)}")
 
 
 def check_version(connection: sqlite3.Connection) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
+
+from chat.history.rows import text_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -50,11 +53,12 @@ _SEARCH_SESSIONS = _index_query(
 )
 _SCAN_NODES = """
     SELECT s.id, s.name, s.title, n.id, n.role, n.created, n.content || ' ' || n.calls AS text
-    FROM nodes n JOIN sessions s ON s.id = n.session WHERE contains_all(text) ORDER BY n.number DESC LIMIT ?"""
+    FROM nodes n JOIN sessions s ON s.id = n.session WHERE contains_all(CAST(text AS BLOB))
+    ORDER BY n.number DESC LIMIT ?"""
 _SCAN_SESSIONS = """
     SELECT id, name, title, NULL, 'session', updated,
         coalesce(name || ' ', '') || title || coalesce(' ' || system, '') AS text
-    FROM sessions WHERE contains_all(text) ORDER BY number DESC LIMIT ?"""
+    FROM sessions WHERE contains_all(CAST(text AS BLOB)) ORDER BY number DESC LIMIT ?"""
 
 
 @dataclass(frozen=True)
@@ -144,14 +148,14 @@ def _scan(connection: sqlite3.Connection, terms: tuple[str, ...], limit: int) ->
     """Find the terms by reading all texts, newest first."""
     folded = [term.casefold() for term in terms]
 
-    def contains_all(text: str) -> bool:
-        text = text.casefold()
+    def contains_all(raw: bytes) -> bool:
+        text = raw.decode(errors="replace").casefold()
         return all(term in text for term in folded)
 
     connection.create_function("contains_all", 1, contains_all, deterministic=True)
     for sql in (_SCAN_NODES, _SCAN_SESSIONS):
         for *fields, text in connection.execute(sql, (limit,)):
-            yield _hit((*fields, _snippet(text, terms)))
+            yield _hit((*fields, _snippet(text_of(text), terms)))
 
 
 def _snippet(text: str, terms: tuple[str, ...]) -> str:
@@ -170,10 +174,19 @@ def _hit(row: tuple[Any, ...]) -> Hit:
     *fields, marked = row
     snippet = ""
     marks: list[tuple[int, int]] = []
-    for piece in re.split(f"({_OPEN}[^{_OPEN}{_CLOSE}]*{_CLOSE})", marked):
+    for piece in re.split(f"({_OPEN}[^{_OPEN}{_CLOSE}]*{_CLOSE})", text_of(marked)):
         plain = piece.strip(_OPEN + _CLOSE)
         if piece.startswith(_OPEN):
             marks.append((len(snippet), len(snippet) + len(plain)))
         snippet += plain
     session_id, name, title, node_id, role, created = fields
-    return Hit(session_id, name, title, node_id, role, created, snippet, tuple(marks))
+    return Hit(
+        text_of(session_id),
+        None if name is None else text_of(name),
+        text_of(title),
+        None if node_id is None else text_of(node_id),
+        text_of(role),
+        created if isinstance(created, float) and isfinite(created) else 0.0,
+        snippet,
+        tuple(marks),
+    )

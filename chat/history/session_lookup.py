@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.errors import UsageError
 from chat.history.records import MAX_NAME_LENGTH, MAX_TITLE_LENGTH, ListedSession, SessionRecord, title_of
-from chat.history.rows import SESSION_COLUMNS, record_of
+from chat.history.rows import SESSION_COLUMNS, record_of, text_of
 from chat.system.terminal_text import escape_line
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def list_sessions(connection: sqlite3.Connection, limit: int | None) -> tuple[Li
         messages, shown, first = branches.get(record.id, (0, None, None))
         if shown is not None and shown != first:
             (question,) = connection.execute("SELECT content FROM nodes WHERE number = ?", (shown,)).fetchone()
-            record = replace(record, title=title_of(question))
+            record = replace(record, title=title_of(text_of(question)))
         listed.append(ListedSession(**vars(record), messages=messages))
     return tuple(listed)
 
@@ -124,7 +124,8 @@ def recent_questions(connection: sqlite3.Connection, limit: int) -> tuple[str, .
     """The user's messages of all sessions, newest first, without repetitions; no more than fit in little memory."""
     found: dict[str, None] = {}
     characters = 0
-    for (content,) in connection.execute("SELECT content FROM nodes WHERE role = 'user' ORDER BY number DESC"):
+    for (value,) in connection.execute("SELECT content FROM nodes WHERE role = 'user' ORDER BY number DESC"):
+        content = text_of(value)
         characters += 0 if content in found else len(content)
         if characters > MOST_CHARACTERS and found:
             break

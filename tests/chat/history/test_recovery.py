@@ -139,11 +139,20 @@ def test_a_file_that_is_not_a_database_is_replaced(tmp_path: Path, junk: bytes) 
         assert store.take_notices() == ()
 
 
-@pytest.mark.parametrize(
-    "change", ["DROP TABLE nodes", "ALTER TABLE nodes DROP COLUMN details", "DROP TABLE node_texts"]
+CHANGES = (
+    *(
+        "DROP TABLE nodes",
+        "ALTER TABLE nodes DROP COLUMN details",
+        "DROP TABLE node_texts",
+        "DROP TABLE node_texts_data",
+    ),
+    *("DROP TRIGGER nodes_inserted", "PRAGMA user_version = 1"),
 )
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_tables_that_another_program_changed_are_made_again(tmp_path: Path, change: str) -> None:
-    """Once each message was an unexpected error. What is open goes on in memory."""
+    """Once each message was an unexpected error, later what was open went on in memory only."""
     path = tmp_path / "history.db"
     store = open_store(path)
     record = store.create(name="chat")
@@ -151,12 +160,28 @@ def test_tables_that_another_program_changed_are_made_again(tmp_path: Path, chan
         connection.execute(change)
     store.append(record.id, Node("a", None, Message("user", "first")))
     assert [node.message.content for node in store.load(record.id)[1].path()] == ["first"]
-    (notice,) = store.take_notices()
-    assert "this chat is kept in memory only" in notice.text
+    notices = store.take_notices()
     store.close()
     with open_store(path) as store:
-        assert recovery_notice(store)[2] == "1"
-        store.append(record.id, Node("b", None, Message("user", "again")))
+        (notice,) = (*notices, *store.take_notices())
+        found = NOTICE.fullmatch(notice.text)
+        assert found and found[2] == "1"
+        assert [node.message.content for node in store.load(record.id)[1].path()] == ["first"]
+        store.append(record.id, Node("b", "a", Message("user", "again")))
+        assert [hit.node_id for hit in store.search("again")] == ["b"]
+    assert is_sound(path)
+
+
+def test_a_row_that_an_index_lacks_is_found(tmp_path: Path, filled_history: Fill) -> None:
+    """A message was missing, without a word, where a byte of the index was wrong."""
+    path = tmp_path / "history.db"
+    (written,) = filled_history(path, sessions=1, turns=3).values()
+    page = PAGE_BYTES * (root_page(path, "sqlite_autoindex_nodes_1") - 1)
+    overwrite(path, path.read_bytes().index(b"0-1-q", page), b"0-1-p")
+    with open_store(path) as store:
+        assert recovery_notice(store).groups()[:2] == ("6", "1")
+        assert store.load(store.get("s0").id)[1].nodes.keys() == written.nodes.keys()
+    assert is_sound(path)
 
 
 def test_an_empty_file_is_a_new_history(tmp_path: Path) -> None:

@@ -215,3 +215,20 @@ def test_the_index_follows_every_change(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         for index in ("node_texts", "session_texts"):
             connection.execute(f"INSERT INTO {index}({index}, rank) VALUES ('integrity-check', 1)")
+
+
+@pytest.mark.parametrize("change", ["title = ?, updated = ?", "title = ?, name = ?"])
+@pytest.mark.parametrize("query", ["trip", "rip", "C++"])
+def test_rows_with_bytes_in_place_of_texts_are_found(store: Store, change: str, query: str) -> None:
+    """A search was an unexpected error where a row held bytes, or a text that is not UTF-8."""
+    odd = b"a trip with C++ \xff"
+
+    def damage(connection: sqlite3.Connection) -> None:
+        connection.execute(f"UPDATE sessions SET {change} WHERE name = 'trip'", (odd, odd))
+        connection.execute("UPDATE nodes SET content = ? WHERE id = 'code'", (odd,))
+
+    store._connection.write(damage)
+    hits = store.search(query)
+    assert hits and {type(hit.title) for hit in hits} == {str}
+    assert {type(hit.created) for hit in hits} == {float}
+    assert all(isinstance(text, str) for text in store.questions())
