@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ class Broken(InMemory):
 
     def get_password(self, service: str, username: str) -> str | None:
         raise EOFError("the bus has gone")
+
+
+class Silent(InMemory):
+    """As where the window that asks for the keyring's password is on no screen."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        threading.Event().wait()
+        raise AssertionError
 
 
 @pytest.fixture
@@ -119,6 +128,7 @@ def test_a_wrong_key_or_name_is_one_sentence_and_stores_nothing(
         (NoKeyring, "there is no keyring here"),
         (Locked, "the keyring cannot be used: the user dismissed the dialog"),
         (Broken, "the keyring cannot be used: the bus has gone"),
+        (Silent, "the keyring does not answer"),
         (None, "a keyring needs the package `keyring`, which is not installed"),
     ],
 )
@@ -136,6 +146,8 @@ def test_without_a_keyring_the_server_is_not_asked(
         monkeypatch.setattr(builtins, "__import__", without_keyring)
     else:
         use(broken(), monkeypatch)
+        monkeypatch.setattr("chat.app.key_store._QUIET_SECONDS", 0.05 if broken is Silent else 60.0)
+        monkeypatch.setattr("chat.app.key_store._LONGEST_SECONDS", 0.05)
     with pytest.raises(FileError) as caught:
         remote_options(resolve_settings({"remote": "lab"}, {}, file).settings, {})
     assert str(caught.value) == sentence
