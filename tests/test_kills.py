@@ -23,9 +23,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat.core.conversation import Conversation, Message
+from chat.history import schema
 from chat.history.export import export_text
 from chat.history.store import open_store
-from tests.chat.history.test_schema import RECORD, write_version_1
+from tests.chat import seeing
+from tests.chat.gguf.gguf_samples import nomic_bert
+from tests.chat.history.try_hostile_histories import CAT, write_history
 from tests.chat.tui.pseudo_terminal import CTRL_D, ENTER, Terminal
 from tests.folders import CHECKPOINTS
 from tests.grids import FULL
@@ -33,7 +36,7 @@ from tests.processes import children_of, ends
 from tests.program import PROGRAM, Popen, run_command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 KILLS = 200 if FULL else 5
 COMPARED_EVERY = 10 if FULL else KILLS
@@ -63,7 +66,7 @@ class Killer:
 
     def __init__(self, seed: int, home: Path) -> None:
         self.chance = random.Random(seed)
-        self.environment = {**os.environ, "MISTRAL_CHAT_HOME": str(home)}
+        self.environment = {**os.environ, "MISTRAL_CHAT_HOME": str(home), "MISTRAL_CHAT_THREADS": "1"}
         self.seconds: dict[str, float] = {}
 
     def run(self, kind: str, command: Sequence[object], targets: Sequence[str] = TARGETS[:1]) -> tuple[int, bytes]:
@@ -197,30 +200,47 @@ def test_a_session_killed_at_random_moments_loses_nothing_that_was_shown(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_killed_one_shot_keeps_what_it_printed(tmp_path: Path, tiny_model: Path) -> None:
-    home = tmp_path / "home"
+@pytest.mark.parametrize("attached", ["nothing", "a picture", "passages"])
+def test_a_killed_one_shot_keeps_what_it_printed(
+    attached: str, tmp_path: Path, tiny_model: Path, tiny_v3_model: Path, seeing_model: Callable[..., Path]
+) -> None:
+    home, embeddings = tmp_path / "home", tmp_path / "embeddings.gguf"
+    photo, document = tmp_path / "photo.png", tmp_path / "long.md"
+    photo.write_bytes(seeing.file_of(seeing.picture_of_noise(112, 84, 1)))
+    document.write_text("\n\n".join(f"# the {number}\n\n{'the a e cat sat. ' * 60}" for number in range(30)))
+    nomic_bert(embeddings)
+    options, count = {
+        "nothing": (["-m", tiny_model], 600),
+        "a picture": (["-m", seeing_model(), "-f", photo], 200),
+        "passages": (["-m", tiny_v3_model, "-f", document, "--find", "--embedding-model", embeddings], 200),
+    }[attached]
     killer = Killer(1, home)
     before: tuple[Message, ...] = ()
-    for number in range(600 if FULL else 3):
-        question = f"question {number}"
-        options = ["-m", tiny_model, "--temperature", "0", "-n", "200", "--session", "s"]
-        code, printed = killer.run("one shot", [*PROGRAM, *options, question], TARGETS)
+    for number in range(count if FULL else 3):
+        question = f"question {number} about the cat"
+        flags = ["--temperature", "0", "-n", "200", "--session", "s", "--overflow", "drop"]
+        code, printed = killer.run("one shot", [*PROGRAM, *options, *flags, question], TARGETS)
         now = loaded(home)
         assert now[: len(before)] == before
         new = now[len(before) :]
-        assert [(message.role, message.content) for message in new[:1]] in ([], [("user", question)])
+        assert [message.content.rpartition("\n")[2] for message in new[:1]] in ([], [question])
+        assert [[each.data for each in message.pictures] for message in new[:1]] in (
+            [], [[photo.read_bytes()] if attached == "a picture" else []],
+        )  # fmt: skip
         assert [message.role for message in new] in ([], ["user"], ["user", "assistant"])
         assert new or not printed
         if code == 0:
             assert new[1].content.strip() == printed.decode().strip() and new[1].finish_reason in ("stop", "length")
         before = now
+    vectors = {file.stat().st_size for file in home.rglob("*.vectors")}
+    assert len(vectors) == (attached == "passages")  # none is cut off
 
 
 def test_a_killed_export_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     home, out = tmp_path / "home", tmp_path / "out.html"
     conversation = Conversation()
     for number in range(60):
-        conversation = conversation.add(Message("user", "question " * 400), f"q{number}")
+        conversation = conversation.add(Message("user", "question " * 400, pictures=(CAT,)), f"q{number}")
     with open_store(home / "data" / "history.db") as store:
         record = store.create(name="s", conversation=conversation)
         whole = export_text(*store.load(record.id), "html")
@@ -236,7 +256,7 @@ def test_a_killed_import_stores_whole_sessions(tmp_path: Path) -> None:
     home, file = tmp_path / "home", tmp_path / "exported.jsonl"
     turns = Conversation()
     for number in range(10):
-        turns = turns.add(Message("user", f"question {number}"), f"q{number}")
+        turns = turns.add(Message("user", f"question {number}", pictures=(CAT,)), f"q{number}")
     with open_store(None) as store:
         for number in range(40):
             store.create(title=f"s{number}", conversation=turns)
@@ -255,15 +275,16 @@ def test_a_killed_import_stores_whole_sessions(tmp_path: Path) -> None:
 
 
 def test_a_killed_migration_leaves_a_history_that_opens(tmp_path: Path) -> None:
-    old, path = tmp_path / "old.db", tmp_path / "history.db"
-    write_version_1(old)
+    path, versions = tmp_path / "history.db", range(1, schema.SCHEMA)
+    for version in versions:
+        write_history(tmp_path / f"{version}.db", version)
     killer = Killer(4, tmp_path / "home")
-    for _ in range(500 if FULL else 5):
+    for number in range(500 if FULL else 5):
         for file in tmp_path.glob("history.db*"):
             file.unlink()
-        shutil.copy(old, path)
+        shutil.copy(tmp_path / f"{versions[number % len(versions)]}.db", path)
         killer.run("migration", [sys.executable, "-c", OPENED, path])
-        assert open_sessions(path) == [(RECORD.label, 2)]
+        assert open_sessions(path) == [("witness", 3), ("trip", 3)]
 
 
 @pytest.mark.slow
