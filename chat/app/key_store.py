@@ -68,7 +68,7 @@ def _ask(question: Callable[[Any], Any]) -> Any:
         raise FileError("there is no keyring here", hint=_OTHER_WAY) from error
     except queue.Empty as error:
         raise FileError("the keyring does not answer", hint=_OTHER_WAY) from error
-    except Exception as error:  # each system's keyring has errors of its own, which the package does not all know
+    except (Exception, SystemExit) as error:  # each keyring has errors of its own, which the package does not all know
         raise FileError(f"the keyring cannot be used: {reason_text(error)}", hint="is it unlocked?") from error
 
 

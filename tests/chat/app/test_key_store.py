@@ -56,6 +56,11 @@ class Broken(InMemory):
         raise EOFError("the bus has gone")
 
 
+class Leaving(InMemory):
+    def get_password(self, service: str, username: str) -> str | None:
+        raise SystemExit("no screen")
+
+
 class Silent(InMemory):
     """As where the window that asks for the keyring's password is on no screen."""
 
@@ -128,6 +133,7 @@ def test_a_wrong_key_or_name_is_one_sentence_and_stores_nothing(
         (NoKeyring, "there is no keyring here"),
         (Locked, "the keyring cannot be used: the user dismissed the dialog"),
         (Broken, "the keyring cannot be used: the bus has gone"),
+        (Leaving, "the keyring cannot be used: no screen"),
         (Silent, "the keyring does not answer"),
         (None, "a keyring needs the package `keyring`, which is not installed"),
     ],
