@@ -61,7 +61,7 @@ class Terminal:
     """A program, the bytes it wrote, and the screen they make.
 
     As a real terminal it answers the question for the cursor's position. `fork` may be False, for a program that is to
-    be a new interpreter.
+    be a new interpreter; `whole` is the whole environment, in place of ours with some more.
     """
 
     def __init__(
@@ -73,10 +73,12 @@ class Terminal:
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
         fork: bool = True,
+        whole: Mapping[str, str] | None = None,
     ) -> None:
         hidden = ("MISTRAL_CHAT", "COLUMNS", "LINES", "NO_COLOR")
         plain = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
         plain |= {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **(environment or {})}
+        plain = plain if whole is None else dict(whole)
         self.screen = FaintScreen(columns, lines, history=5000)
         self._stream = pyte.ByteStream(self.screen)
         self.output = b""
