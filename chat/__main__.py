@@ -9,11 +9,14 @@ def main() -> None:
     """The command `mistral-chat`; it ends with an exit code, as SystemExit."""
     interrupts.exit_on_interrupt()
     interrupts.ignore_interrupts_at_exit()
-    from chat.system.python_child import import_own_packages
+    from chat.system.python_child import end_if_hidden, import_own_packages
 
     import_own_packages()  # later imports of `convert`, too, get the package beside `chat`
-    from chat.cli.main import main as enter
-
+    try:
+        from chat.cli.main import main as enter
+    except (Exception, SystemExit) as error:
+        end_if_hidden(error)
+        raise
     enter()
 
 

@@ -12,8 +12,12 @@ ChatError                unexpected fault, or an answer that is not as asked for
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from enum import IntEnum
+from importlib.machinery import PathFinder
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -129,12 +133,42 @@ def as_chat_error(error: Exception, *, hint: str | None = None) -> ChatError:
 
 
 def shortage_error(error: Exception) -> ChatError | None:
-    """What the system lacks, where an error, or one that caused it, says so."""
+    """What the system lacks, or which file hides a library of ours, where an error, or one that caused it, says so."""
     if lacks_memory(error):
         return MemoryLimitError("there is not enough memory for this", hint=LESS_MEMORY)
     if any(re.search(NO_THREADS, str(each)) for each in _causes(error)):
         return EngineError("the system allows no more threads or processes", hint=FEWER_THREADS)
+    return hiding_error(error)
+
+
+def hiding_error(error: BaseException) -> ChatError | None:
+    """The error for a file in a folder of PYTHONPATH that was imported for its name, in place of a library of ours."""
+    folders = [os.path.realpath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    for file in (file for each in _causes(error) for file in _imported_files(each) if folders):
+        folder, name = os.path.split(os.path.realpath(file))
+        if name == "__init__.py":
+            folder, name = os.path.split(folder)
+        others = [each for each in sys.path if os.path.realpath(each) not in folders]
+        if folder in folders and PathFinder.find_spec(name.removesuffix(".py"), others):
+            return UsageError(
+                f"{file} hides a library that this program needs", hint="leave its folder out of PYTHONPATH"
+            )
     return None
+
+
+def _imported_files(error: BaseException) -> Iterator[str]:
+    """The files that an error blames: with no code in it, without what was looked for, or where it was raised."""
+    modules = [getattr(error, "obj", None)]
+    if isinstance(error, SyntaxError) and error.filename:
+        yield error.filename
+    if isinstance(error, ImportError) and error.name:
+        modules.append(sys.modules.get(error.name.partition(".")[0]))
+    yield from (module.__file__ for module in modules if isinstance(module, ModuleType) and module.__file__)
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is not None:
+        yield place.tb_frame.f_code.co_filename
 
 
 def lacks_memory(error: BaseException) -> bool:

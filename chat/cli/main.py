@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat import __version__, platform
 from chat.cli.argv import page_spellings, read_command_line
-from chat.errors import ChatError, ExitCode, UsageError, as_chat_error
+from chat.errors import ChatError, ExitCode, UsageError, as_chat_error, hiding_error
 from chat.system import interrupts
 from chat.system.environment import Environment, discard_output, open_missing_streams, prepare_streams
 
@@ -96,6 +96,11 @@ def run(arguments: Sequence[str], environment: Environment | None = None) -> int
         from chat.system.process_limits import memory_error
 
         return _report(memory_error(), environment, tracebacks)
+    except SystemExit as error:
+        hidden = hiding_error(error)
+        if hidden is None:
+            raise
+        return _report(hidden, environment, tracebacks)
     except Exception as error:
         if interrupts.is_lost_interrupt(error):
             return ExitCode.INTERRUPTED

@@ -42,6 +42,15 @@ def import_own_packages() -> None:
         sys.path[:] = path
 
 
+def end_if_hidden(error: BaseException) -> None:
+    """End with a sentence where a file of the user has the name of a module that is imported before all else."""
+    from chat.errors import hiding_error
+
+    if hidden := hiding_error(error):
+        print(f"error: {hidden.message}\nhint: {hidden.hint}", file=sys.stderr)
+        sys.exit(int(hidden.exit_code))
+
+
 def run_module(module: str, *arguments: str) -> None:
     """Be the child: run a module as `__main__`."""
     import runpy

@@ -187,3 +187,28 @@ def test_a_child_gets_the_import_options_of_the_program(tmp_path: Path, flag: st
 def test_a_program_in_one_file_is_its_own_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     assert python_child("a.module", "word") == [sys.executable, FROZEN_CHILD, "a.module", "word"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "arguments"),
+    [
+        ("numpy", "", ("-m", "guide", "hello")),
+        ("llama_cpp", "x = = 1\n", ("-m", "guide", "hello")),
+        ("typer", "raise SystemExit(5)\n", ("models", "list")),
+        ("token", "x = = 1\n", ("--help",)),
+    ],
+)
+def test_a_file_that_hides_a_library_is_named(name: str, text: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """It was an unexpected error, a traceback, or an exit without a word."""
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    (folder / f"{name}.py").write_text(text)
+    path = os.pathsep.join((ROOT, str(folder)))
+    done = run(sys.executable, "-m", "chat", *arguments, folder=tmp_path, environment={"PYTHONPATH": path})
+    assert (done.returncode, done.stderr.splitlines()[-2:]) == (
+        2,
+        [
+            f"error: {folder / name}.py hides a library that this program needs",
+            "hint: leave its folder out of PYTHONPATH",
+        ],
+    )
