@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat.cli.main import run
 from chat.errors import ChatError, ExitCode
+from chat.system.terminal_text import escape_line
 from tests.environments import pipes, terminal
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Trial:
         try:
             result = function()
         except ChatError as error:
-            code, words = int(error.exit_code), f"{error.message}\n{error.hint or ''}"
+            code, words = int(error.exit_code), f"{escape_line(error.message)}\n{escape_line(error.hint or '')}"
         except BaseException as error:
             self.faults.append(f"{label}: {error!r}")
             return None

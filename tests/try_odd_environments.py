@@ -22,7 +22,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from chat.errors import ExitCode
-from tests.chat.tui.pseudo_terminal import ENTER, Terminal
+from tests.chat.tui.pseudo_terminal import CTRL_U, ENTER, Terminal
 from tests.folders import ROOT
 from tests.odd_environments import (
     MOUNTS,
@@ -131,27 +131,25 @@ def session(case: Case, home: Path) -> tuple[Outcome, str]:
             if not asked and terminal.cursor_line() == ">":
                 terminal.child.send(QUESTION + ENTER)
                 asked = True
-            elif (
-                asked
-                and not left
-                and terminal.cursor_line() == ">"
-                and SAID[:20] in " ".join(terminal.everything().split())
-            ):
-                terminal.child.send("/quit" + ENTER)
-                left = True
+            elif asked and not left:
+                shown = " ".join(terminal.everything().split())
+                if (terminal.cursor_line() == ">" and SAID[:20] in shown) or " error: " in shown:
+                    terminal.child.send(f"{CTRL_U}/quit{ENTER}")
+                    left = True
         code = terminal.end()
         outcome = Outcome(code, terminal.everything(), "")
     finally:
         terminal.kill()
     fault = fault_of(outcome, case, "") if outcome.code == 0 else ""
-    if outcome.code == 0 and not case.redirection and SAID[:20] not in " ".join(outcome.out.split()):
+    is_answered = SAID[:20] in " ".join(outcome.out.split())
+    if outcome.code == 0 and not case.redirection and not (is_answered or "\nerror: " in outcome.out):
         fault = fault or "no answer"
     if outcome.code != 0:
         shown = Outcome(code, "", outcome.out)
         fault = fault_of(shown, case, "")
     if not all(ends(child, 10) for child in children):
         fault = fault or "a process stays"
-    if not fault and code == 0 and asked and "kept in memory only" not in outcome.out:
+    if not fault and code == 0 and is_answered and "kept in memory only" not in outcome.out:
         stored = run(Case(case.kind, case.name, case.variables, case.prefix), home, "-c", "--dry-run", "x")
         if QUESTION not in stored.out:
             fault = f"not stored: {stored.out[-100:]}{stored.err[-200:]}"

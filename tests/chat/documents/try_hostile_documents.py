@@ -19,9 +19,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.documents import web_page
+from chat.documents import extraction, web_page
 from chat.documents.document import texts_of
-from chat.documents.open_document import open_document, text_of_stdin
+from chat.documents.kinds import Kind
+from chat.documents.open_document import EXTRACT, open_document, text_of_stdin
+from chat.errors import ChatError, EngineError
+from chat.worker import task
+from chat.worker.protocol import from_line, pack_error, to_line, unpack_error
 from tests import hostile_commands
 from tests.chat.documents import document_makers as makers
 from tests.chat.hub import try_hostile_hub as hub
@@ -30,8 +34,12 @@ from tests.hostile_commands import Trial
 from tests.hub_server import HubServer, hub_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
+    from chat.worker.task import Message
+
+CAN_FORK = sys.platform == "linux"
+STARTED_EACH = 20  # of the documents, one is read by a process that is started, the others by forks of this one
 ESCAPES = "\x1b[2J\x9b31m\u202e\r\n\x08"
 NAMES = (
     *("a\nb.txt", "\x1b[2J.md", "\udc80bad.txt", "x" * 250, "`a`.py", "\u202e.txt", "-rf", ".hidden", "con.txt", "a b"),
@@ -261,6 +269,46 @@ def _page(_home: Path, random: Random, server: HubServer) -> str:
     return f"{server.url}/{hub.NAME}/resolve/main/README.md{tail}"
 
 
+def _import_readers(home: Path) -> None:
+    """Read a whole document of each kind, so that no fork has to import what does that."""
+    path = home / "whole"
+    for kind, raw in {
+        Kind.PDF: makers.pdf(["words"]),
+        Kind.ZIP: _zipped(lambda path: makers.docx(path, [("", "words")])),
+        Kind.HTML: b"<p>words</p>",
+        Kind.MAIL: makers.mail("words\n", "<p>words</p>"),
+        Kind.NOTEBOOK: makers.notebook(),
+    }.items():
+        path.write_bytes(raw)
+        extraction._read(path, "whole", kind)
+
+
+def _forked(module: str, question: Message) -> Generator[Message, None, None]:
+    """`run_isolated_task` in a fork of this process, which need not import the readers first."""
+    assert module == EXTRACT
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # it reports each fault
+        sent: Message = {}
+        try:
+            extraction.answer(question, sent.update)
+        except ChatError as error:
+            sent["error"] = pack_error(error)
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(to_line(sent))
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        line = pipe.read()
+    if status := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise EngineError(f"exit {status}")
+    found = from_line(line)
+    if "error" in found:
+        raise unpack_error(found["error"])
+    yield found
+
+
 WAYS = {"file": _file, "folder": _folder, "page": _page}
 
 
@@ -269,12 +317,15 @@ def try_documents(home: Path, count: int, seed: int, first: int = 0) -> Trial:
     trial = Trial()
     with pytest.MonkeyPatch.context() as patch, hub_server() as server:
         patch.setattr(web_page, "SILENCE_SECONDS", 0.5)
+        starts = task.run_isolated_task
+        _import_readers(home)
         for place in range(first, first + count):
             random = Random(f"{seed}/{place}")
             way = random.choice(("file", *WAYS))
             shutil.rmtree(home / "tree", ignore_errors=True)
             (home / "tree").mkdir()
             name = WAYS[way](home, random, server)
+            patch.setattr(task, "run_isolated_task", starts if place % STARTED_EACH == 0 or not CAN_FORK else _forked)
             label = f"{way}/{place} {Path(name).name!r}"
             found = trial.call(label, lambda name=name: open_document(name))
             if found is not None:
