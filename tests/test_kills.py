@@ -146,6 +146,8 @@ def answer_of(terminal: Terminal, question: str) -> str:
 def loaded(home: Path) -> tuple[Message, ...]:
     """The session as the program would continue it; the history passes its integrity check."""
     file = home / "data" / "history.db"
+    if not file.exists():  # the first run was killed before it made one
+        return ()
     with contextlib.closing(sqlite3.connect(file)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     with open_store(file) as store:
