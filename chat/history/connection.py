@@ -17,6 +17,7 @@ from chat.history.schema import (
     copy_to_memory,
     has_other_tables,
     is_damage,
+    is_refused,
     primary_code,
     run_transaction,
 )
@@ -132,7 +133,7 @@ class ResilientConnection:
             return attempt()
 
     def _recover(self, path: Path, error: Exception) -> None:
-        if is_damage(error) or (_is_refused(error) and has_other_tables(self._connection)):
+        if is_damage(error) or (is_refused(error) and has_other_tables(self._connection)):
             self._reopen(path, damaged=file_identity(path) == self._identity)
         else:
             self._fall_back_to_memory(path, error)
@@ -171,11 +172,6 @@ def _memory_copy(path: Path) -> sqlite3.Connection | None:
         if path.is_file() and path.stat().st_size <= MAX_COPIED_BYTES:
             return copy_to_memory(path)
     return None
-
-
-def _is_refused(error: Exception) -> bool:
-    """Whether SQLite cannot run a statement of ours on the tables that there are."""
-    return isinstance(error, sqlite3.OperationalError) and primary_code(error) == sqlite3.SQLITE_ERROR
 
 
 def _reason(error: Exception) -> str:

@@ -128,7 +128,7 @@ def connect_file(path: Path) -> sqlite3.Connection:
         migrate(connection)
     except BaseException as error:
         connection.close()
-        if is_damage(error):
+        if is_damage(error) or is_refused(error):
             raise DamagedError(str(error)) from error
         raise
     return connection
@@ -173,14 +173,9 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
-    try:
-        if check_version(connection) < SCHEMA:
-            run_transaction(connection, transaction)
-        _check_tables(connection)
-    except sqlite3.OperationalError as error:
-        if primary_code(error) != sqlite3.SQLITE_ERROR:  # another reason, such as a lock
-            raise
-        raise DamagedError(str(error)) from error
+    if check_version(connection) < SCHEMA:
+        run_transaction(connection, transaction)
+    _check_tables(connection)
 
 
 def has_other_tables(connection: sqlite3.Connection) -> bool:
@@ -219,6 +214,11 @@ def is_damage(error: BaseException) -> bool:
     if isinstance(error, UnicodeDecodeError):
         return True
     return isinstance(error, sqlite3.Error) and primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether SQLite cannot run a statement of ours on the tables that there are."""
+    return isinstance(error, sqlite3.OperationalError) and primary_code(error) == sqlite3.SQLITE_ERROR
 
 
 def primary_code(error: sqlite3.Error) -> int:

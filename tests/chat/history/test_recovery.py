@@ -172,6 +172,15 @@ def test_tables_that_another_program_changed_are_made_again(tmp_path: Path, chan
     assert is_sound(path)
 
 
+def test_an_unknown_format_number_is_damage(tmp_path: Path, filled_history: Fill) -> None:
+    """SQLite refuses it without saying that the file is damaged, and each chat was in memory only."""
+    path = tmp_path / "history.db"
+    filled_history(path, sessions=1, turns=3)
+    overwrite(path, 47, b"\x09")  # of the schema format number (sqlite.org/fileformat.html, section 1.3)
+    with open_store(path) as store:
+        assert recovery_notice(store).groups()[:2] == ("6", "1")
+
+
 def test_a_row_that_an_index_lacks_is_found(tmp_path: Path, filled_history: Fill) -> None:
     """A message was missing, without a word, where a byte of the index was wrong."""
     path = tmp_path / "history.db"
