@@ -103,7 +103,7 @@ class Trial:
 
 def _is_control(letter: str) -> bool:
     """Whether a letter may steer a terminal; one that no version of Unicode has named yet does not."""
-    return not (letter.isprintable() or letter in "\r\n" or unicodedata.category(letter) == "Cn")
+    return not (letter.isprintable() or letter in "\r\n\t" or unicodedata.category(letter) == "Cn")
 
 
 def _processor_seconds() -> float:
