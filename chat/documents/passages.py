@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LONGEST = 1000  # characters; a single paragraph that is longer is cut at the ends of sentences and lines
 SHORTEST = 300  # a passage that is shorter gets the next paragraph, unless a heading parts them
 _HEADING = re.compile(
-    r"(#{1,6} .+|(?:chapter|section|part|§) ?[\divxlc.]+\b.{0,80}|\d+(?:\.\d+)*\.? {1,4}\S.{0,80})$", re.I
+    r"[ \t]*(#{1,6} .+|(?:chapter|section|part|§) ?[\divxlc.]+\b.{0,80}|\d+(?:\.\d+)*\.? {1,4}\S.{0,80})$", re.I
 )
 _PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
 _ROW_END = re.compile(r"\n")
@@ -81,7 +81,7 @@ def _cut(text: str, places: set[int], *, is_table: bool) -> Iterator[tuple[int, 
             start = -1
         is_title = is_heading and (start < 0 or is_title)  # so far the passage is only headings
         if is_heading:
-            heading = text[first:last].lstrip("#").strip()
+            heading = text[first:last].strip().lstrip("#").strip()
         if start < 0:
             start, above = first, f"{heading}: {head}" if heading and head else heading or head
         elif is_heading:

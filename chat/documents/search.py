@@ -7,6 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from chat.documents.passages import all_passages
+from chat.documents.stop_words import STOP_WORDS
 from chat.errors import ChatError
 
 if TYPE_CHECKING:
@@ -20,19 +21,7 @@ HEADING_WEIGHT = 0.6  # of a word in a heading beside one in the text
 NEIGHBOUR_WEIGHT = 0.05  # of the passages before and after one
 LEAST_SHARE = 0.3  # of the best match's score; what is below it has a common word of the question
 LIKENESS = 0.8  # of a word that is not in the documents to one that is, as difflib measures it
-_WORD = re.compile(r"\w+")
-# words that stand in every question and tell nothing of what is asked, in the languages that Mistral names first
-_STOP_WORDS = """
-a about after all also an and any are as at be because been before being both but by can could did do does doing for
-from get gets give given had happen happens has have having he her here him his how i if in into is it its just list me
-mean means more most much must my no not of on one only or other our out over please say says shall she should show so
-some such tell than that the their them then there these they this those through to under up use used very was we were
-what when where which while who whom whose why will with would you your
-das dem den der des die ein eine einer im ist mit oder sind und von wann warum was welche welcher wer wie wo zu
-avec comment dans des est et la le les ou pour pourquoi quand que qui quoi sont sur un une
-como con cuándo cómo del dónde el es la las los para por que quién qué son una y
-"""
-STOP_WORDS = frozenset(_STOP_WORDS.split())
+_WORD = re.compile(r"[^\W_]+")
 
 
 class PassageSearch:
@@ -49,7 +38,7 @@ class PassageSearch:
         try:
             self._database.execute(
                 "CREATE VIRTUAL TABLE words USING fts5"
-                "(heading, text, tokenize = 'porter unicode61 remove_diacritics 2', detail = 'column')"
+                "(heading, text, tokenize = 'porter unicode61 remove_diacritics 2')"
             )
             self._database.execute("CREATE VIRTUAL TABLE vocabulary USING fts5vocab(words, row)")
         except sqlite3.OperationalError as error:

@@ -73,6 +73,19 @@ def test_words_typos_and_operators_of_the_search_are_words(question: str, first:
     assert PassageSearch([Document("a.md", ITEMS)]).ranked(question)[0].heading == first
 
 
+@pytest.mark.parametrize("question", ["What is weighed_item_123?", "__item_123", "item\u20e3 123 \ua7da"])
+def test_a_word_that_the_index_cuts_is_found_by_its_parts(question: str) -> None:
+    """An underline in a word ended the program: FTS5 made it a phrase, which that index had no places for."""
+    assert PassageSearch([Document("a.md", ITEMS)]).ranked(question)[0].heading == "Item 123"
+
+
+def test_a_heading_may_be_indented() -> None:
+    """The passages of a text that is indented as a whole had no headings, and went on over them."""
+    text = "  1.1 Bees\n\n  They make honey." + " And so on." * 20 + "\n\n  1.2 Wasps\n\n  They make paper."
+    passages = passages_of(Document("a.txt", text), 0)
+    assert [passage.heading for passage in passages] == ["1.1 Bees", "1.2 Wasps"]
+
+
 def test_a_short_document_is_sent_whole_and_of_a_long_one_what_matches() -> None:
     short = Document("a.md", "words")
     assert Selection([short]).text_for("anything at all").text == short.fenced()
