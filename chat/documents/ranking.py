@@ -57,7 +57,7 @@ def answering(subject: Message, send: Callable[[Message], None]) -> Callable[[Me
             given.threads,
         )
     else:
-        meaning = MeaningScores(search.passages, WordVectors(Path(given.model)))
+        meaning = MeaningScores(search.passages, WordVectors(Path(given.word_table)))
     return lambda asked: {"passages": best_passages(search, meaning, asked["question"])}
 
 

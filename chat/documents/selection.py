@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat.documents.passages import all_passages
 from chat.documents.plain_text import InputText
+from chat.documents.stop_words import is_english
 from chat.errors import ChatError, DataError
 from chat.system.characters import fence_around
 from chat.system.progress import count_bar
@@ -16,7 +18,6 @@ from chat.system.terminal_text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from chat.documents.document import Document
     from chat.documents.passages import Passage
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from chat.worker.task import QuestionTask
 
 RANK = "chat.documents.ranking"
+ENGLISH_WORDS = Path(__file__).with_name("english_words.gguf")  # made by tests/chat/documents/make_word_table.py
 MOST_BYTES = 12_000  # of passages: about 3,000 tokens of English, less than the smallest window of a Mistral model
 MOST_PLACES = 12  # that are named to the user
 CITE = "Name the page, slide, row or line of each passage that the answer relies on, as it stands in brackets above it."
@@ -35,7 +37,7 @@ class RankedDocuments:
     """Of which documents passages are ranked, and how.
 
     Attributes:
-        model: a GGUF whose embedding table gives the vectors of words; empty if there is an embedding model.
+        word_table: a GGUF whose embedding table gives the vectors of words; empty if there is an embedding model.
         embedding_model: a GGUF that gives the vectors of sentences; empty if there is none.
         vector_folder: where vectors of sentences are kept; empty keeps none.
         threads: that the embedding model computes with; 0 chooses.
@@ -45,7 +47,7 @@ class RankedDocuments:
         places: of each document, (start, label).
     """
 
-    model: str
+    word_table: str
     embedding_model: str
     vector_folder: str
     threads: int
@@ -57,11 +59,11 @@ class RankedDocuments:
 
 @dataclass(frozen=True)
 class SearchModels:
-    """What ranks passages besides their words; nothing if there is neither model.
+    """What ranks passages besides their words, and besides our table of English words.
 
     Attributes:
-        answering: the GGUF that answers: words that are near each other in its embedding table match, too.
-        embedding: a GGUF that turns sentences into vectors, used in place of that table.
+        answering: the GGUF that answers; its embedding table serves for other languages than English.
+        embedding: a GGUF that turns sentences into vectors, used in place of a table of words.
         vector_folder: where the vectors of sentences are kept; None keeps none.
         threads: that the embedding model computes with; 0 chooses.
     """
@@ -95,6 +97,7 @@ class Selection:
         self._ranking: QuestionTask | None = None  # by words and meaning, likewise
         self._parts: list[Document] = []
         self._passages: list[Passage] = []
+        self._word_table: Path | None = None  # a GGUF that has the vectors of words
         self._whole = "\n\n".join(document.fenced() for document in documents)
 
     def text_for(self, question: str) -> InputText:
@@ -108,8 +111,9 @@ class Selection:
             return InputText(self._whole)
         if not self._passages:
             self._parts, self._passages = all_passages(self._documents)
+            self._word_table = self._table_for(self._parts)
         ranked, warnings = self._ranked(question)
-        documents, chosen = self._parts, _within(ranked, MOST_BYTES)
+        documents, chosen = self._parts, within(ranked, MOST_BYTES)
         if not chosen:
             names = ", ".join(document.name for document in self._documents)
             hint = "ask with words that stand in it, or send all of it without `--find`"
@@ -122,6 +126,11 @@ class Selection:
         note = f"{counted(len(chosen), 'passage')} of {len(self._passages):,} sent: {_places(documents, chosen)}"
         return InputText("\n\n".join([*blocks, CITE]), (*warnings, note))
 
+    def _table_for(self, documents: Sequence[Document]) -> Path | None:
+        if self._models.embedding is not None:
+            return None
+        return ENGLISH_WORDS if is_english(document.text for document in documents) else self._models.answering
+
     def _by_words(self, question: str) -> list[Passage]:
         if self._search is None:
             from chat.documents.search import PassageSearch
@@ -131,7 +140,7 @@ class Selection:
 
     def _ranked(self, question: str) -> tuple[list[Passage], tuple[str, ...]]:
         """The passages that match, best first, and warnings."""
-        if self._models.answering is None and self._models.embedding is None:
+        if self._word_table is None and self._models.embedding is None:
             return self._by_words(question), ()
         try:
             with self._progress_bar() as advance:
@@ -165,7 +174,7 @@ class Selection:
             from chat.worker.task import QuestionTask
 
             subject = RankedDocuments(
-                "" if self._models.embedding else str(self._models.answering),
+                str(self._word_table or ""),
                 str(self._models.embedding or ""),
                 str(self._models.vector_folder or ""),
                 self._models.threads,
@@ -184,7 +193,7 @@ class Selection:
             ranking.close()
 
 
-def _within(ranked: Sequence[Passage], most_bytes: int) -> list[Passage]:
+def within(ranked: Sequence[Passage], most_bytes: int) -> list[Passage]:
     """The best passages that fit together."""
     chosen: list[Passage] = []
     for passage in ranked:

@@ -29,6 +29,7 @@ else:
     main()
 """
 DATA = {  # data files by package; patterns of files in its folder
+    "chat.documents": ("*.gguf",),
     "chat.guide": ("*.gguf", "*.bin", "*.json", "*.toml", "*.txt"),
     "chat.bench": ("*.txt",),
     "chat.templates": ("examples/*.toml",),

@@ -86,6 +86,13 @@ def test_a_heading_may_be_indented() -> None:
     assert [passage.heading for passage in passages] == ["1.1 Bees", "1.2 Wasps"]
 
 
+@pytest.fixture
+def without_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in another language than English: the words alone decide."""
+    monkeypatch.setattr(selection, "is_english", lambda _texts: False)
+
+
+@pytest.mark.usefixtures("without_table")
 def test_a_short_document_is_sent_whole_and_of_a_long_one_what_matches() -> None:
     short = Document("a.md", "words")
     assert Selection([short]).text_for("anything at all").text == short.fenced()
@@ -97,6 +104,7 @@ def test_a_short_document_is_sent_whole_and_of_a_long_one_what_matches() -> None
         Selection([short, Document("b.md", ITEMS)]).text_for("Xylophon?")
 
 
+@pytest.mark.usefixtures("without_table")
 def test_the_places_that_are_sent_are_named_by_their_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = ("sheet A, row 2", "sheet A, row 9", "sheet B, row 1", "page 3")
     texts = [f"boats {number} and {'so on ' * 60}\n\n" for number in range(4)]
@@ -108,6 +116,7 @@ def test_the_places_that_are_sent_are_named_by_their_kinds(monkeypatch: pytest.M
     assert note == "4 passages of 4 sent: a.xlsx, sheet A, rows 2, 9, sheet B, row 1, page 3"
 
 
+@pytest.mark.usefixtures("without_table")
 def test_passages_that_follow_each_other_are_one_piece() -> None:
     found = Selection([Document("b.md", ITEMS)]).text_for("weighs 539 kilograms or 546 kilograms")
     assert "[line 305]\n## Item 77" in found.text and "[line 309]" not in found.text
