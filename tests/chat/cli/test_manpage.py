@@ -18,7 +18,7 @@ from tests.folders import ROOT
 PAGES = man_pages("1.0", main_flags(), commands())
 SET_BY_OTHERS = {  # of terminals and desktops, or second spellings
     *("TERM", "TERM_PROGRAM", "COLORTERM", "VTE_VERSION", "PATH", "XDG_CACHE_HOME", "HUGGINGFACE_HUB_CACHE"),
-    *("EDITOR", "PAGER", "GGML_NO_BACKTRACE", "LLAMA_CPP_LIB_PATH", "SYSTEMROOT"),
+    *("EDITOR", "PAGER", "PYTHONPATH", "GGML_NO_BACKTRACE", "LLAMA_CPP_LIB_PATH", "SYSTEMROOT"),
 }
 
 
