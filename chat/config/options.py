@@ -363,7 +363,7 @@ class Settings:
     )
     threads: int | None = _option(
         None, "--threads", group=Group.ENGINE, metavar="N", lowest=1, highest=4096,
-        help="Threads; all available physical cores if not given.",
+        help="Threads; all available physical cores if not given, one for a very small model.",
     )  # fmt: skip
     flash_attention: Literal["auto", "on", "off"] = _option(
         "auto", "--flash-attention", group=Group.ENGINE, help="Flash attention; auto uses it where possible."

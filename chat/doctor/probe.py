@@ -126,7 +126,7 @@ def _choice(options: EngineOptions) -> Message:
         file = read_gguf(Path(options.model_path))
         check_model(file)
         window = choose_window(file, options.window)
-        host = machine(options)
+        host = machine(options, file.size)
         sizes = sizes_of(file, options.window)
         chosen = plan_memory(sizes, options, window, host)
     except ChatError as error:

@@ -12,7 +12,7 @@ from chat.gguf.validate_pictures import PictureSizes, check_fits, check_picture_
 from chat.inference.draft_model import DraftModelPlan, plan_draft_model
 from chat.llama.context import LlamaContext
 from chat.llama.context_settings import ContextSettings
-from chat.llama.hardware import HostResources, machine, worker_threads
+from chat.llama.hardware import HostResources, machine
 from chat.llama.memory_estimate import OUTPUTS, picture_encoder_bytes, sizes_of
 from chat.llama.memory_plan import MemoryPlan, plan_memory
 from chat.llama.model import Adapters, LoadSettings, Model
@@ -115,7 +115,7 @@ class LoadJob:
             MemoryLimitError: there is not enough memory for the draft model.
         """
         window = choose_window(file, options.window)
-        host = machine(options)
+        host = machine(options, file.size)
         pictures = PictureFile.open(options.mmproj, file, options) if options.mmproj else None
         if pictures is not None:
             host = pictures.remaining(host, uses_gpu=options.wants_gpus)
@@ -203,6 +203,6 @@ class LoadJob:
             rolling=plan.rolling,
             kv_type=self.options.kv_type,
             flash_attention=self.options.flash_attention,
-            threads=self.options.threads or worker_threads(),
+            threads=self.host.threads,
             eval_callback=self.eval_callback,
         )

@@ -22,6 +22,7 @@ DeviceKind = Literal["cpu", "gpu", "integrated", "accelerator", "other"]
 KINDS: dict[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "integrated", 3: "accelerator"}  # ggml_backend_dev_type
 GPU_KINDS: tuple[DeviceKind, ...] = ("gpu", "integrated")
 SYS = Path("/sys")
+SMALL_MODEL_BYTES = 16 << 20  # up to which threads wait for each other longer than they compute
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,10 @@ class HostResources:
     is_shared: bool = False  # the GPUs' memory is the host's own
 
 
-def machine(options: EngineOptions) -> HostResources:
+def machine(options: EngineOptions, model_bytes: int) -> HostResources:
     """What there is for a model with these options; GPUs are not initialised where none is wanted."""
-    return host_with(devices() if options.wants_gpus else (), host_free_bytes(), options.threads)
+    threads = options.threads or (1 if model_bytes <= SMALL_MODEL_BYTES else None)
+    return host_with(devices() if options.wants_gpus else (), host_free_bytes(), threads)
 
 
 def host_with(found: Sequence[Device], free_bytes: int, threads: int | None) -> HostResources:

@@ -230,7 +230,7 @@ def test_what_a_full_gpu_does_not_take_is_computed_on_the_processor(
     flags = ("-m", path, "--context", 2048, "-n", 4, "--temperature", 0)
     refused = run(*flags, "--gpu-layers", "all", "hello")
     answered = run(*flags, "hello")
-    monkeypatch.setattr(load_job, "machine", lambda _: pretended)
+    monkeypatch.setattr(load_job, "machine", lambda *_: pretended)
     loaded = load_model(EngineOptions(str(path), context=2048))
     layers = loaded.info.details["gpu_layers"]
     notices = loaded.reports.notices

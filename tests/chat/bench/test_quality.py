@@ -140,7 +140,7 @@ def test_chunks_longer_than_a_batch_are_scored_as_in_one(tiny_v3_model: Path, tm
 def test_layers_for_a_gpu_that_is_not_there_are_a_notice(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_job, "machine", lambda _: HostResources(8 << 30, ()))
+    monkeypatch.setattr(load_job, "machine", lambda *_: HostResources(8 << 30, ()))
     _, messages = measured(question(tmp_path, [tiny_model], chunks=1, gpu_layers="all"))
     (notice,) = [message["notice"] for message in messages if "notice" in message]
     assert notice.startswith("`--gpu-layers all` has no effect: ")
@@ -194,7 +194,7 @@ def test_too_little_memory_and_disk_are_one_sentence(
 ) -> None:
     asked = question(tmp_path, [tiny_model], tiny_model)
     with monkeypatch.context() as patch:
-        patch.setattr(load_job, "machine", lambda _: HostResources(10 << 20, ()))
+        patch.setattr(load_job, "machine", lambda *_: HostResources(10 << 20, ()))
         with pytest.raises(ChatError, match=r"needs 0\.1 GiB of memory .* but 0\.0 GiB are free") as caught:
             measured(asked)
         assert caught.value.exit_code == 4

@@ -34,7 +34,7 @@ class Cramped(Model):
 def test_if_a_gpu_takes_fewer_layers_than_it_reported_memory_is_planned_again(
     plain_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_job, "machine", lambda _: HOST)
+    monkeypatch.setattr(load_job, "machine", lambda *_: HOST)
     monkeypatch.setattr(load_job, "Model", Cramped)
     loaded = load_model(EngineOptions(str(plain_file), context=512, threads=1))
     details = loaded.info.details
@@ -54,18 +54,18 @@ def test_if_a_gpu_takes_fewer_layers_than_it_reported_memory_is_planned_again(
 def test_what_the_gpu_does_not_take_must_fit_in_the_hosts_memory(
     plain_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_job, "machine", lambda _: HOST)
+    monkeypatch.setattr(load_job, "machine", lambda *_: HOST)
     loaded = load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="2"))
     loaded.close()
     need = loaded.info.details["host_bytes"]
     monkeypatch.setattr(load_job, "Model", Cramped)
-    monkeypatch.setattr(load_job, "machine", lambda _: HostResources(need - 1, (4 << 30,)))
+    monkeypatch.setattr(load_job, "machine", lambda *_: HostResources(need - 1, (4 << 30,)))
     with pytest.raises(MemoryLimitError, match=r"^\S+ needs 0\.0 GiB of memory .*GiB are free$"):
         load_model(EngineOptions(str(plain_file), context=512, threads=1))
 
 
 def test_a_requested_number_of_layers_is_not_reduced(plain_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_job, "machine", lambda _: HOST)
+    monkeypatch.setattr(load_job, "machine", lambda *_: HOST)
     monkeypatch.setattr(load_job, "Model", Cramped)
     with pytest.raises(MemoryLimitError, match=r"^unable to allocate buffer$") as caught:
         load_model(EngineOptions(str(plain_file), context=512, threads=1, gpu_layers="all"))
@@ -121,7 +121,7 @@ def test_a_batch_continues_with_the_memory_that_a_full_gpu_leaves(
 def test_requested_layers_without_a_gpu_give_a_notice(
     wanted: str, plain_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_job, "machine", lambda _: HostResources(8 << 30))
+    monkeypatch.setattr(load_job, "machine", lambda *_: HostResources(8 << 30))
     loaded = load_model(EngineOptions(str(plain_file), threads=1, gpu_layers=wanted))
     loaded.close()
     assert loaded.reports.notices == [

@@ -100,8 +100,16 @@ def test_the_machine_is_what_llama_cpp_would_use_of_it() -> None:
 
 def test_no_gpu_is_asked_about_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chat.llama.hardware.devices", lambda: (DISCRETE, CPU))
-    found = [machine(EngineOptions("m.gguf", gpu_layers=n)).gpu_free_bytes for n in ("auto", "all", "3", "0")]
+    found = [machine(EngineOptions("m.gguf", gpu_layers=n), 1).gpu_free_bytes for n in ("auto", "all", "3", "0")]
     assert found == [(5,), (5,), (5,), ()]
+
+
+def test_a_very_small_model_is_computed_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the guide took up to fifty times as long with two, which waited for each other."""
+    monkeypatch.setattr("chat.llama.hardware.worker_threads", lambda: 8)
+    options = EngineOptions("m.gguf", gpu_layers="0")
+    assert [machine(options, size).threads for size in (4 << 20, 16 << 20, (16 << 20) + 1)] == [1, 1, 8]
+    assert machine(replace(options, threads=3), 1).threads == 3
 
 
 def test_hyperthreads_of_one_core_count_once(tmp_path: Path) -> None:
