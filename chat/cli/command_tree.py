@@ -94,7 +94,9 @@ def commands(table: Mapping[str, tuple[str, str]]) -> tuple[CommandSpec, ...]:
         _command(name, help, typer.main.get_command(import_module(module).app))
         for name, (module, help) in table.items()
     ]
-    shells = tuple(CommandSpec(shell, f"Print completion for {shell}.", ()) for shell in ("bash", "zsh", "fish"))
+    shells = tuple(
+        CommandSpec(shell, f"Print completion for {shell}.", ()) for shell in ("bash", "zsh", "fish", "powershell")
+    )
     return (*found, CommandSpec("completion", "Print completion for a shell.", (), shells))
 
 

@@ -155,7 +155,7 @@ def _print_help(environment: Environment) -> int:
     from chat.cli.help import help_text
 
     rows = {command: words for command, (_, words) in COMMANDS.items()}
-    rows[COMPLETION] = "Print completion for bash, zsh or fish."
+    rows[COMPLETION] = "Print completion for bash, zsh, fish or PowerShell."
     environment.print(help_text(rows, environment.columns()), end="")
     return ExitCode.DONE
 
@@ -181,7 +181,16 @@ def _print_version(environment: Environment) -> int:
 
 def _print_completion(arguments: Sequence[str], environment: Environment) -> int:
     from chat.cli.command_tree import commands, main_flags
-    from chat.cli.shell_completion import NAMES, REMOTE_MODELS, SHELLS, USAGE, offered_names, server_model_names
+    from chat.cli.powershell_completion import offers
+    from chat.cli.shell_completion import (
+        NAMES,
+        OFFERS,
+        REMOTE_MODELS,
+        SHELLS,
+        USAGE,
+        offered_names,
+        server_model_names,
+    )
 
     line = read_command_line(arguments, options=page_spellings("help"))
     wanted = line.words[0] if line.words and line.fault is None else ""
@@ -192,6 +201,10 @@ def _print_completion(arguments: Sequence[str], environment: Environment) -> int
     elif wanted == REMOTE_MODELS:
         names = server_model_names(line.words[1:], environment)
         environment.print("".join(f"{name}\n" for name in names if name.isprintable()), end="")
+    elif wanted == OFFERS:
+        environment.print(
+            "".join(f"{each}\n" for each in offers(main_flags(), commands(COMMANDS), environment)), end=""
+        )
     elif wanted in SHELLS and len(line.words) == 1:
         environment.print(SHELLS[wanted](main_flags(), commands(COMMANDS)), end="")
     else:

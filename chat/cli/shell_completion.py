@@ -1,4 +1,4 @@
-"""Completion scripts for bash, zsh and fish, and the names of sessions, models, templates and presets they ask for."""
+"""Completion scripts for shells, and the names of sessions, models, templates and presets that they ask for."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ SHORT = "mchat"  # the same program
 REMOTE_MODELS = "remote-models"  # names that depend on the rest of the line
 MODELS_SECONDS = 2.0  # for a server to list its models
 USAGE = """\
-Usage: mistral-chat completion bash|zsh|fish
+Usage: mistral-chat completion bash|zsh|fish|powershell
 
 Print completion for a shell. A line in its start file loads it:
 
   ~/.bashrc                    eval "$(mistral-chat completion bash)"
   ~/.zshrc                     eval "$(mistral-chat completion zsh)"
   ~/.config/fish/config.fish   mistral-chat completion fish | source
+  $PROFILE (PowerShell)        mistral-chat completion powershell | Out-String | Invoke-Expression
 """
 
 BASH = """\
@@ -79,6 +80,30 @@ _mistral_chat_names() {{
 }}
 {functions}
 if [ "$funcstack[1]" = "_{program}" ]; then _mistral_chat "$@"; else compdef _mistral_chat {program} {short}; fi
+"""
+OFFERS = "offers"  # what the script asks for
+LINE, WORD = (
+    "_MISTRAL_CHAT_LINE",
+    "_MISTRAL_CHAT_WORD",
+)  # arguments would lose quotes, and Windows PowerShell empty ones
+POWERSHELL = f"""\
+Register-ArgumentCompleter -Native -CommandName {PROGRAM}, {SHORT} -ScriptBlock {{
+    param($word, $line, $position)
+    $encoding = [Console]::OutputEncoding
+    try {{
+        [Console]::OutputEncoding = [Text.UTF8Encoding]::new()
+        $env:{LINE} = $line.ToString()
+        $env:{WORD} = $word
+        & $line.GetCommandName() completion {OFFERS} 2>$null | ForEach-Object {{
+            $text, $title = $_ -split "`t", 2
+            [System.Management.Automation.CompletionResult]::new($text, $text, 'ParameterValue', $title)
+        }}
+    }} finally {{
+        $env:{LINE} = $null
+        $env:{WORD} = $null
+        [Console]::OutputEncoding = $encoding
+    }}
+}}
 """
 
 
@@ -196,10 +221,16 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def powershell(_flags: Sequence[FlagSpec], _commands: Sequence[CommandSpec]) -> str:
+    """A script that asks for what fits a line: see `chat.cli.powershell_completion`."""
+    return POWERSHELL
+
+
 SHELLS: Mapping[str, Callable[[Sequence[FlagSpec], Sequence[CommandSpec]], str]] = {
     "bash": bash,
     "zsh": zsh,
     "fish": fish,
+    "powershell": powershell,
 }
 
 

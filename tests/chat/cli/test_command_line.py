@@ -167,8 +167,8 @@ def test_a_hint_at_verbose_appears_only_with_commands_that_have_it(
 @pytest.mark.parametrize(
     ("arguments", "code", "first"),
     [
-        (["-h"], 0, "Usage: mistral-chat completion bash|zsh|fish"),
-        (["bash", "--help"], 0, "Usage: mistral-chat completion bash|zsh|fish"),
+        (["-h"], 0, "Usage: mistral-chat completion bash|zsh|fish|powershell"),
+        (["bash", "--help"], 0, "Usage: mistral-chat completion bash|zsh|fish|powershell"),
         (["--", "presets"], 0, ""),
         (["--", "--help"], 2, "error: `completion` needs a shell"),
         (["bash", "zsh"], 2, "error: `completion` needs a shell"),

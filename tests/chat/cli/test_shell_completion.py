@@ -17,7 +17,12 @@ from chat.system.paths import config_folder
 from tests.folders import ROOT
 
 HOSTILE = "x$(touch pwned)"
-SHELL_CHECKS = {"bash": ["bash", "-n"], "zsh": ["zsh", "-n"], "fish": ["fish", "--no-execute"]}
+SHELL_CHECKS = {
+    "bash": ["bash", "-n"],
+    "zsh": ["zsh", "-n"],
+    "fish": ["fish", "--no-execute"],
+    "powershell": ["pwsh", "-NoProfile", "-File"],
+}
 
 
 def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -27,9 +32,9 @@ def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("shell", SHELL_CHECKS)
 def test_the_shell_parses_its_script(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    if not shutil.which(shell):
+    if not shutil.which(SHELL_CHECKS[shell][0]):
         pytest.skip(f"{shell} is not installed here")
-    path = tmp_path / "script"
+    path = tmp_path / "script.ps1"
     path.write_text(script(shell, capsys))
     done = subprocess.run([*SHELL_CHECKS[shell], str(path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -59,7 +64,7 @@ def test_help_shows_the_start_file_of_each_shell(capsys: pytest.CaptureFixture[s
     """It once was the page of the whole program."""
     assert run(["completion", "--help"]) == 0
     page = capsys.readouterr().out
-    assert page.startswith("Usage: mistral-chat completion bash|zsh|fish\n")
+    assert page.startswith("Usage: mistral-chat completion bash|zsh|fish|powershell\n")
     assert [shell for shell in SHELL_CHECKS if f"mistral-chat completion {shell}" in page.split("\n\n")[2]] == [
         *SHELL_CHECKS
     ]
@@ -68,7 +73,8 @@ def test_help_shows_the_start_file_of_each_shell(capsys: pytest.CaptureFixture[s
 def test_another_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["completion", "tcsh"]) == 2
     assert (
-        capsys.readouterr().err == "error: `completion` needs a shell\nhint: `mistral-chat completion bash|zsh|fish`\n"
+        capsys.readouterr().err
+        == "error: `completion` needs a shell\nhint: `mistral-chat completion bash|zsh|fish|powershell`\n"
     )
 
 
@@ -136,7 +142,7 @@ def shell_with_us(shell: str, code: str, folder: Path) -> str:
         (["-t", "su"], ["summarise"]),
         (["--preset", ""], ["code"]),
         (["-m", "gui"], ["guide", "guidebook.gguf"]),
-        (["completion", ""], ["bash", "fish", "zsh"]),
+        (["completion", ""], ["bash", "fish", "powershell", "zsh"]),
         (["--seed", ""], []),
         (["--ma"], ["--man", "--markdown", "--max-tokens"]),
     ],
@@ -163,3 +169,36 @@ def test_fish_offers_names(names: str, tmp_path: Path) -> None:
     )
     found = [each.partition("\t")[0] for each in shell_with_us("fish", code, tmp_path).splitlines()]
     assert sorted(found) == sorted(["my trip", HOSTILE, names, "my trip", "fish"])
+
+
+@pytest.mark.parametrize(
+    ("line", "word", "offered"),
+    [
+        ("mistral-chat --tempe", "--tempe", ["--temperature"]),
+        ("mistral-chat convert --TY", "--TY", ["--type"]),
+        ("mistral-chat templates", "", ["list", "show", "edit", "rm"]),
+        ("mistral-chat --color", "", ["auto", "always", "never"]),
+        ("C:\\bin\\mchat.exe conv", "conv", ["convert"]),
+        ("mistral-chat completion", "", ["bash", "zsh", "fish", "powershell"]),
+        ("mistral-chat --seed", "", []),
+        ("mistral-chat -s 'a  b' --preset", "", ["code"]),
+        ("mistral-chat --session", "", ["ID", f"'{HOSTILE}'", "'my trip'"]),
+        ("mistral-chat sessions show 'my t", "'my t", ["'my trip'"]),
+        ("mistral-chat sessions rm why", "why", ["ID"]),
+        ("mistral-chat -m gui", "gui", ["guide"]),
+    ],
+)
+def test_powershell_gets_what_fits_quoted(
+    line: str,
+    word: str,
+    offered: list[str],
+    names: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There was no completion for PowerShell. Its script hands the line over, and this is what it gets back."""
+    monkeypatch.setenv("_MISTRAL_CHAT_LINE", line)
+    monkeypatch.setenv("_MISTRAL_CHAT_WORD", word)
+    found = [each.split("\t") for each in lines("offers", capsys)]
+    assert ["ID" if text == names else text for text, _ in found] == offered
+    assert all(title for _, title in found)  # PowerShell refuses empty ones
