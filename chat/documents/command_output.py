@@ -51,10 +51,10 @@ def run_command(command: str) -> bytes:
             raise
         code = process.wait()
     if code:
-        last = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
+        last = platform.console_output(bytes(errors)).decode("utf-8", "replace").strip().splitlines()[-1:]
         ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
         raise FileError(f"`{command}` {ended}{''.join(f': {line[:300]}' for line in last)}")
-    return output
+    return platform.console_output(output)
 
 
 def _read_both(process: subprocess.Popen[bytes], command: str) -> tuple[bytes, bytes]:

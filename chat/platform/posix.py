@@ -259,6 +259,11 @@ def shell_command(text: str) -> str | list[str]:
     return ["/bin/sh", "-c", text]
 
 
+def console_output(data: bytes) -> bytes:
+    """What a program wrote, as it is."""
+    return data
+
+
 def split_words(text: str) -> list[str]:
     """The words of a line, as the system's shell splits it at spaces that are not quoted.
 

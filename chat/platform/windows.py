@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
@@ -301,6 +302,16 @@ def lines_of(pipe: IO[bytes]) -> Any:
 def shell_command(text: str) -> str | list[str]:
     """The command that has the system's shell run a line, whose quotes are the shell's."""
     return f'"{_system_program("cmd.exe")}" /d /s /c "{text}"'
+
+
+def console_output(data: bytes) -> bytes:
+    """What a program wrote to a console or a pipe, as UTF-8 with line feeds; many write the console's code page."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        if not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            data = data.decode("oem", "replace").encode()
+    return data.replace(b"\r\n", b"\n")
 
 
 def split_words(text: str) -> list[str]:

@@ -8,6 +8,7 @@ rule of a yes for good ends the name with the version that the user saw, `git/gi
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import re
 from dataclasses import dataclass, replace
@@ -68,7 +69,11 @@ class ToolRule:
             return False
         path = tool.source.path_argument(tool.own.name, arguments)
         texts = _texts(arguments) | ({path.key: path.written} if path is not None else {})
-        if not all(any(_matches(text, pattern) for text in texts.get(key, ())) for key, pattern in self.patterns):
+        patterns = [
+            (key, pattern.replace(os.sep, "/") if path is not None and key == path.key else pattern)
+            for key, pattern in self.patterns
+        ]
+        if not all(any(_matches(text, pattern) for text in texts.get(key, ())) for key, pattern in patterns):
             return False
         if path is None or not path.is_hidden:
             return True

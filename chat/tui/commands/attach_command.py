@@ -132,8 +132,12 @@ def named_sources(text: str) -> list[str]:
 def _matches(word: str) -> list[str]:
     """The files that a pattern matches, sorted; the word itself if it is no pattern or the name of a file."""
     path = str(expand_path(word))
-    if "://" in word or os.path.lexists(path) or not glob.has_magic(path):
-        return [word if "://" in word else path]
+    if os.path.lexists(path):
+        return [path]
+    if "://" in word or word.startswith("!"):
+        return [word]
+    if not glob.has_magic(path):
+        return [path]
     found = sorted(name for name in glob.glob(path) if not os.path.isdir(name))  # noqa: PTH112, PTH207
     if not found:
         raise UsageError(f"no file matches `{escape_line(word)}`")

@@ -157,7 +157,7 @@ class LineEditor:
         keys = KeyBindings()
         keys.add("c-c")(_end_by_interrupt)
         keys.add("<sigint>")(_end_by_interrupt)
-        keys.add("c-z", filter=Condition(suspend_to_background_supported))(self._on_ctrl_z)
+        keys.add("c-z")(self._on_ctrl_z)
         dialog: PromptSession[str] = PromptSession(
             FormattedText([("class:prompt", question)]),
             bottom_toolbar=self._toolbar,
@@ -261,7 +261,7 @@ class LineEditor:
         keys.add("c-g", filter=~is_searching)(self._on_ctrl_g)
         keys.add("c-t")(self._on_ctrl_t)
         keys.add("c-c")(self._on_ctrl_c)
-        keys.add("c-z", filter=Condition(suspend_to_background_supported))(self._on_ctrl_z)
+        keys.add("c-z")(self._on_ctrl_z)
         keys.add("<sigint>")(self._on_ctrl_c)
         return keys
 
@@ -303,8 +303,12 @@ class LineEditor:
         self._draw_anew()
 
     def _on_ctrl_z(self, event: KeyPressEvent) -> None:
-        self._is_suspended = True
-        event.app.suspend_to_background()
+        """Suspend the program; on Windows, which cannot, the key ends the input."""
+        if suspend_to_background_supported():
+            self._is_suspended = True
+            event.app.suspend_to_background()
+        elif not event.current_buffer.text:
+            event.app.exit(exception=EOFError())
 
     async def _show_remark(self, remark: str, seconds: float) -> None:
         """Show a remark in place of the toolbar for a while."""

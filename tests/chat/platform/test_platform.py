@@ -73,6 +73,17 @@ def test_both_outputs_of_a_command_are_read_while_it_runs() -> None:
         run_command(failing)
 
 
+def test_lines_of_a_command_end_in_line_feeds() -> None:
+    """On Windows each line that a model read ended in a carriage return, too."""
+    assert run_command(f'"{sys.executable}" -c "print(1); print(2)"') == b"1\n2\n"
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="other systems have no code page of the console")
+def test_a_command_may_write_the_code_page_of_the_console() -> None:
+    code = "import sys; sys.stdout.buffer.write(bytes([0x82]).decode('oem').encode('oem'))"
+    assert run_command(f'"{sys.executable}" -c "{code}"') == bytes([0x82]).decode("oem").encode()
+
+
 def test_what_a_process_started_is_killed_with_it(tmp_path: Path) -> None:
     beat = tmp_path / "beat"
     child = f"import time\nwhile True:\n open({str(beat)!r}, 'a').write('x')\n time.sleep(0.02)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,14 @@ def test_a_rule_counts_for_what_a_path_leads_to(tmp_path: Path) -> None:
         assert verdict({"path": path}, "*", "read_file(path=keys/*)", tool) == "deny"
     listing = RunnableTool("list_files", TOOLS[1], BuiltInTools(tmp_path))
     assert verdict({}, "*", "list_files(path=.)", listing) == "deny"
+
+
+def test_a_pattern_for_a_path_may_be_written_as_the_system_writes_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows `src\\*` allowed nothing, as paths are compared with slashes."""
+    assert verdict({"path": "src/b"}, "read_file(path=src\\*)") == ("allow" if sys.platform == "win32" else "ask")
+    monkeypatch.setattr(os, "sep", "\\")
+    assert verdict({"path": "src/b"}, "read_file(path=src\\*)") == "allow"
+    assert verdict({"path": "src/b"}, "git_log(path=src\\*)", tool=LOG) == "ask"
 
 
 def test_what_the_paths_of_a_server_mean_is_not_known_so_none_goes_up() -> None:

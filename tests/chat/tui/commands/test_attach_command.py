@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from chat.tui.commands.attach_command import named_sources
+
 
 @pytest.mark.slow
 def test_files_are_attached_to_the_next_message_only(start: Any, tmp_path: Path) -> None:
@@ -73,3 +75,9 @@ def test_long_files_stay_attached_and_each_message_gets_the_passages_that_match_
     terminal.say("Xylophon?")
     terminal.wait("b.md: no passage has a word of the question")
     terminal.wait(lambda: terminal.cursor_line() == "> Xylophon?")  # back in the editor
+
+
+@pytest.mark.parametrize("text", ['"!dir /b a//b *.x"', "!dir /b a//b *.x"])
+def test_a_command_in_quotes_stays_as_it_was_typed(text: str) -> None:
+    """It was taken for a path: `a//b` became `a/b`, on Windows `/b` became `\\b`, and `*.x` matched no file."""
+    assert named_sources(text) == ["!dir /b a//b *.x"]

@@ -431,3 +431,15 @@ def test_ctrl_c_in_the_moment_of_enter_is_counted() -> None:
         )
         assert editor.read() == "hello"
     assert editor.unhandled_interrupts == 1
+
+
+def test_ctrl_z_ends_the_input_where_no_program_can_be_suspended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, where it is the key for that, it became a sign in the message."""
+    monkeypatch.setattr("chat.tui.input.line_editor.suspend_to_background_supported", lambda: False)
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        editor = LineEditor(complete=lambda _: (), toolbar=str, past_messages=lambda: ())
+        keys.send_text("a\x1ab\r")
+        assert editor.read() == "ab"
+        keys.send_text("\x1a")
+        with pytest.raises(EOFError):
+            editor.read()
