@@ -140,8 +140,8 @@ def _real(root: Path, path: str) -> Path:
         ValueError: no file can have such a name.
     """
     found = Path(os.path.realpath(root / os.path.expanduser(path)))  # noqa: PTH111
-    if platform.names_stream(found):
-        raise ValueError(f"{path}: names a stream of a file")
+    if "\0" in path or platform.names_stream(found):
+        raise ValueError(f"{path}: names no file, or a stream of one")
     return found
 
 

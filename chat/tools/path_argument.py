@@ -84,6 +84,6 @@ def _listed(folder: str, _changed_at: int) -> dict[int, tuple[str, ...]]:
     found: dict[int, tuple[str, ...]] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
-            number = entry.stat(follow_symlinks=False).st_ino if os.name == "nt" else entry.inode()
+            number = entry.inode()  # `entry.stat()` has none on Windows
             found[number] = (*found.get(number, ()), entry.name)
     return found
