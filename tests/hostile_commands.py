@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import resource
 import shutil
 import sys
 import tempfile
@@ -16,10 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from chat.cli.main import run
 from chat.errors import ChatError, ExitCode
 from chat.system.terminal_text import escape_line
 from tests.environments import pipes, terminal
+
+resource: Any = pytest.importorskip("resource", reason="Windows does not count the memory of a process so")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -85,7 +85,7 @@ def load(path: Path) -> tuple[Tokenizer, dict[str, Any]]:
 def _sentencepiece(name: str, folder: Path) -> tuple[Stored, Path]:
     file, size = SENTENCEPIECE[name]
     tokenizer = folder / f"tokenizer.model.{name}"
-    tokenizer.symlink_to(DATA / file)
+    shutil.copyfile(DATA / file, tokenizer)
     return read_vocabulary(folder, size), tokenizer
 
 

@@ -163,6 +163,7 @@ def test_a_closed_stdin_is_an_empty_one() -> None:
     assert shell(f"{PROGRAM} -q -m guide hello <&-") == greeted()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="its shell closes no streams")
 def test_no_file_that_we_open_gets_the_number_of_a_closed_stream() -> None:
     """A history that was opened as descriptor 2 would have had every warning written into it."""
     code = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from stat import S_IMODE
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ def test_a_relative_home_variable_is_below_the_working_folder(tmp_path: Path, mo
     assert paths.data_folder() == tmp_path / "here" / "data"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there folders are those of the system, whatever the variables")
 def test_the_platform_decides_without_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MISTRAL_CHAT_HOME", raising=False)
     for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
@@ -59,6 +61,7 @@ def test_a_missing_home_is_one_error(found: Callable[..., Path], monkeypatch: py
     assert caught.value.hint == "set MISTRAL_CHAT_HOME to a folder of your own"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder has the rights of the one around it there")
 def test_a_folder_is_made_for_its_owner_or_the_error_names_it(tmp_path: Path) -> None:
     paths.require_private_folder(tmp_path / "a" / "b")
     assert [S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [0o700, 0o700]
