@@ -129,7 +129,7 @@ def own_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
         if name.startswith(("MISTRAL_CHAT_", "HF_", "XDG_")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(home))
     monkeypatch.setenv("MISTRAL_CHAT_HOME", str(home / "mistral-chat"))
     monkeypatch.setenv("HF_HOME", str(home / "hub"))
     monkeypatch.setenv("OLLAMA_MODELS", str(home / "ollama"))  # the service's store lies in no home
