@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 assert sys.platform == "win32"
@@ -44,7 +43,6 @@ _CRASHES = {  # by exit code: the statuses of ntstatus.h, and what abort() of th
     0xC0000374: "a damaged heap",
     0xC0000409: "abort()",
 }
-_POLL_SECONDS = 0.1  # after which a wait looks for Ctrl+C
 _LOCKED_BYTE = 1 << 43
 _READ_AND_WRITE, _SHARE_ALL, _CREATE_NEW, _OPEN_EXISTING = 0xC0000000, 7, 1, 3  # of CreateFileW
 _ENABLE_ESCAPES = 4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
@@ -261,42 +259,11 @@ def send_signal(number: int) -> None:
     signal.raise_signal(number)
 
 
-class _Lines(io.RawIOBase):
-    """Lines of a pipe, which a thread reads: no signal is handled while a thread waits for a pipe."""
-
-    def __init__(self, pipe: IO[bytes]) -> None:
-        import queue
-
-        self._pipe, self._is_at_end, self._empty = pipe, False, queue.Empty
-        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        with suppress(OSError, ValueError):  # closed
-            for line in self._pipe:
-                self._lines.put(line)
-        self._lines.put(b"")
-
-    def readline(self, _size: int | None = -1) -> bytes:
-        """The next line; empty at the end."""
-        while not self._is_at_end:
-            try:
-                line = self._lines.get(timeout=_POLL_SECONDS)
-            except self._empty:
-                continue
-            self._is_at_end = not line
-            return line
-        return b""
-
-    def close(self) -> None:
-        """Close the pipe, whose other end is closed."""
-        self._pipe.close()
-        super().close()
-
-
 def lines_of(pipe: IO[bytes]) -> Any:
     """What reads lines of a pipe so that Ctrl+C ends the wait for one."""
-    return _Lines(pipe)
+    from chat.platform.pipe_lines import PipeLines
+
+    return PipeLines(pipe)
 
 
 def shell_command(text: str) -> str | list[str]:
@@ -356,25 +323,38 @@ def library_file(name: str) -> str:
 # --- the terminal, whose modes prompt_toolkit changes during a prompt, and the standard streams
 
 
+class _Device(io.TextIOWrapper):
+    """A device that is no console, such as NUL; Python takes each for a terminal."""
+
+    def isatty(self) -> bool:
+        """False."""
+        return False
+
+
 def prepare_streams() -> None:
     """Have consoles obey escape sequences; files and pipes get UTF-8 with line feeds, as on other systems."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
         if not isinstance(stream, io.TextIOWrapper):
             continue
-        if not stream.isatty():
-            if "PYTHONIOENCODING" not in os.environ:
-                stream.reconfigure(encoding="utf-8", newline=None if stream is sys.stdin else "\n")
-        elif stream is not sys.stdin:
-            _enable_escapes(stream.fileno())
+        if stream.isatty() and not _is_console(stream.fileno(), obeys_escapes=name != "stdin"):
+            stream = _Device(stream.detach(), errors="replace")
+            setattr(sys, name, stream)
+        if not stream.isatty() and "PYTHONIOENCODING" not in os.environ:
+            stream.reconfigure(encoding="utf-8", newline=None if name == "stdin" else "\n")
 
 
-def _enable_escapes(descriptor: int) -> None:
+def _is_console(descriptor: int, *, obeys_escapes: bool) -> bool:
+    """Whether a descriptor is a console's, which is made to obey escape sequences if it is to show something."""
     import ctypes
     import msvcrt
 
     kernel, handle, mode = ctypes.windll.kernel32, msvcrt.get_osfhandle(descriptor), ctypes.c_ulong()
-    if kernel.GetConsoleMode(ctypes.c_void_p(handle), ctypes.byref(mode)):
+    if not kernel.GetConsoleMode(ctypes.c_void_p(handle), ctypes.byref(mode)):
+        return False
+    if obeys_escapes:
         kernel.SetConsoleMode(ctypes.c_void_p(handle), mode.value | _ENABLE_ESCAPES)
+    return True
 
 
 def terminal_modes(descriptor: int) -> list[Any] | None:

@@ -141,3 +141,16 @@ def test_stdin_of_an_engine_is_empty_for_the_libraries_that_it_loads() -> None:
     source += "sink.write(repr((sys.stdin.read(), source.readline())).encode())\nprint('log')\nsink.flush()"
     done = subprocess.run([sys.executable, "-c", source], input=b"line\n", capture_output=True, check=False, cwd=ROOT)
     assert (done.stdout, done.stderr.strip()) == (b"('', b'line\\n')", b"log")
+
+
+def test_the_null_device_is_no_terminal() -> None:
+    """On Windows Python takes it for one, and a session began that ended with an unexpected error."""
+    code = (
+        "import sys; from chat.system.environment import prepare_streams; prepare_streams(); print('x'); "
+        "sys.stderr.write(repr((sys.stdin.isatty(), sys.stdout.isatty(), sys.stdin.read())))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    assert done.stderr == "(False, False, '')"
