@@ -340,8 +340,9 @@ def prepare_streams() -> None:
         if stream.isatty() and not _is_console(stream.fileno(), obeys_escapes=name != "stdin"):
             stream = _Device(stream.detach(), errors="replace")
             setattr(sys, name, stream)
-        if not stream.isatty() and "PYTHONIOENCODING" not in os.environ:
-            stream.reconfigure(encoding="utf-8", newline=None if name == "stdin" else "\n")
+        if not stream.isatty():
+            encoding = None if "PYTHONIOENCODING" in os.environ else "utf-8"
+            stream.reconfigure(encoding=encoding, newline=None if name == "stdin" else "\n")
 
 
 def _is_console(descriptor: int, *, obeys_escapes: bool) -> bool:

@@ -129,7 +129,7 @@ def test_search_prints_snippets(store: Store) -> None:
 def test_export_writes_the_format_of_the_suffix(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "chat.html"
     assert sessions("export", "buffer", "-o", str(path)) == (0, "", f"wrote {path}\n")
-    assert path.read_text().startswith("<!DOCTYPE html>")
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     code, out, err = sessions("export", "buffer", "-o", str(path))
     assert (code, out, err.splitlines()[0]) == (2, "", f"error: {path} exists")
     assert sessions("export", "buffer", "-o", str(path), "--overwrite", "--format", "json")[0] == 0
@@ -245,8 +245,8 @@ def test_one_file_has_all_sessions_and_reads_back_equal(store: Store, tmp_path: 
     store.set_settings(record.id, {"temperature": 0.2})
     file = tmp_path / "all.jsonl"
     assert sessions("export", "--all", "-o", str(file)) == (0, "", f"wrote {file}\n")
-    assert sessions("export", "--all") == (0, file.read_text(), "")
-    assert len(file.read_text().splitlines()) == 3
+    assert sessions("export", "--all") == (0, file.read_text(encoding="utf-8"), "")
+    assert len(file.read_text(encoding="utf-8").splitlines()) == 3
     assert store.path
     store.close()
     store.path.unlink()
@@ -256,7 +256,7 @@ def test_one_file_has_all_sessions_and_reads_back_equal(store: Store, tmp_path: 
     def without_ids(text: str) -> list[dict[str, object]]:
         return sorted(({**json.loads(line), "id": ""} for line in text.splitlines()), key=str)
 
-    assert without_ids(sessions("export", "--all")[1]) == without_ids(file.read_text())
+    assert without_ids(sessions("export", "--all")[1]) == without_ids(file.read_text(encoding="utf-8"))
     assert sessions("show", "buffer")[1].count("## Assistant (small on api.example.org)") == 1
 
 

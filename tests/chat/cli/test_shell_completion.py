@@ -40,6 +40,7 @@ def test_the_shell_parses_its_script(shell: str, capsys: pytest.CaptureFixture[s
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed here")
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
