@@ -123,10 +123,10 @@ def _document(data: bytes, name: str, source: str, *, suffix: str | None = None,
         )
     import tempfile
 
-    with tempfile.NamedTemporaryFile(prefix="mistral-chat-") as file:  # the same bytes, whatever happens to the path
-        file.write(data)
-        file.flush()
-        found = _extract(file.name, name, kind)
+    with tempfile.TemporaryDirectory(prefix="mistral-chat-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / "document"  # the same bytes, whatever happens to the path; closed, as Windows wants it
+        copy.write_bytes(data)
+        found = _extract(str(copy), name, kind)
     places = tuple(Place(int(start), str(label)) for start, label in found["places"])
     pages = tuple(
         Picture.of_page(base64.b64decode(page), short_name(name), number)
