@@ -244,8 +244,8 @@ def _wait_seconds(response: httpcore2.Response) -> float | None:
     """How long the server asks us to wait (RFC 9110, section 10.2.3); None if it does not say."""
     value = _header(response, "Retry-After")
     with suppress(ValueError):
-        if math.isfinite(seconds := float(value)):
-            return max(seconds, 0.0)
+        seconds = float(value)
+        return seconds if 0 <= seconds < math.inf else None
     with suppress(ValueError, TypeError, OverflowError):
         return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
     return None

@@ -423,7 +423,7 @@ def test_an_answer_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
         ask(deltas(*[{"content": "word " * 20}] * 100))
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "soon", "Wed, 99 Oct 2015 07:28:00 GMT"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-5", "1e999", "soon", "Wed, 99 Oct 2015 07:28:00 GMT"])
 def test_a_wait_that_is_no_time_is_our_own(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chat.remote.transport._sleep_until", lambda end, exchange: None)
     script = Script([Reply(429, headers={"Retry-After": value}), Reply(chunks=words("a"))])
