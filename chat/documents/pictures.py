@@ -5,6 +5,7 @@ The engine's process decodes them. Here only the size is read, from fixed places
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from pathlib import Path
@@ -17,8 +18,13 @@ from chat.errors import DataError
 
 KIND = "Picture"
 AGAIN = "sha256:"  # begins the source of a picture of an earlier message
-_WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\\.|[^\s'"\\])+""")  # of a shell's command line
-_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)"|\\(.)""")
+# A word of a shell's command line, and what is quoted in it
+if os.sep == "/":
+    _WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\\.|[^\s'"\\])+""")
+    _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)"|\\(.)""")
+else:  # a backslash is a part of a path
+    _WORD = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s'"])+""")
+    _QUOTED = re.compile(r""""([^"]*)"|'([^']*)'""")
 _LONGEST_LINE = 20_000  # characters in which paths are looked for
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that a size follows
 
@@ -120,7 +126,8 @@ def split_dropped(text: str) -> tuple[str, list[str]]:
 def _unquoted(word: str) -> str:
     """A word without a shell's quotes and backslashes; of a file:// address the path."""
     if word.startswith("file://"):
-        return unquote(urlsplit(word).path)
+        path = unquote(urlsplit(word).path)
+        return path if os.sep == "/" else path.removeprefix("/")  # before the letter of a drive
     return _QUOTED.sub(lambda found: next(part for part in found.groups() if part is not None), word)
 
 
@@ -128,11 +135,11 @@ def _picture_path(text: str) -> str:
     """The absolute path of a picture; empty for anything else."""
     if text.startswith("file://"):
         text = _unquoted(text)
-    if not text.startswith(("/", "~/")) or "\n" in text or len(text) > 4096:
+    if "\n" in text or len(text) > 4096:
         return ""
     try:
-        path = Path(text).expanduser()
-        if not path.is_file():
+        path = Path(text).expanduser() if text.startswith("~") else Path(text)
+        if not path.is_absolute() or not path.is_file():
             return ""
         with path.open("rb") as file:
             return str(path) if picture_type(file.read(HEAD_BYTES)) else ""
