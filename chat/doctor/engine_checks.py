@@ -143,6 +143,8 @@ def check_choice(found: Mapping[str, Any]) -> Finding:
     )
     if found["gpu_bytes"]:
         words += f", and of the GPU's memory {size_text(found['gpu_bytes'])} of {size_text(found['gpu_free_bytes'])}"
+    if found["picture_bytes"]:
+        words += f"; the picture encoder needs {size_text(found['picture_bytes'])} more"
     if found["rolling"]:
         words += f"; a text has no end, but the model was trained on {found['trained_context']:,} tokens"
     elif found["cells"] < found["trained_context"]:

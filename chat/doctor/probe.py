@@ -23,6 +23,7 @@ from chat.gguf.reader import read_gguf
 from chat.gguf.validate_model import check_model
 from chat.guide import KNOWN_ANSWER
 from chat.guide import PATH as GUIDE
+from chat.inference.load_job import LoadJob
 from chat.llama.context import LlamaContext
 from chat.llama.context_settings import ContextSettings
 from chat.llama.hardware import (
@@ -37,9 +38,7 @@ from chat.llama.hardware import (
 )
 from chat.llama.library import build_name, gpu_backends
 from chat.llama.memory_estimate import sizes_of
-from chat.llama.memory_plan import plan_memory
 from chat.llama.model import LoadSettings, Model
-from chat.llama.sliding_window import choose_window
 from chat.system.network import kernel_lock
 from chat.worker.protocol import build, pack_error
 from chat.worker.task import serve_isolated_task
@@ -125,22 +124,23 @@ def _choice(options: EngineOptions) -> Message:
     try:
         file = read_gguf(Path(options.model_path))
         check_model(file)
-        window = choose_window(file, options.window)
-        host = machine(options, file.size)
-        sizes = sizes_of(file, options.window)
-        chosen = plan_memory(sizes, options, window, host)
+        job = LoadJob.prepare(options, file)
+        chosen = job.plan(options)
     except ChatError as error:
         return {"error_of": pack_error(error)}
+    sizes = sizes_of(file, options.window)
+    host = machine(options, file.size)
     found = asdict(chosen) | {
         "path": str(file.path),
         "type": file.type_name,
         "architecture": file.architecture,
-        "window": window.size,
+        "window": job.window.size,
         "trained_context": sizes.trained_context,
         "layers": len(sizes.layer_bytes),
         "threads": host.threads,
         "free_bytes": host.free_bytes,
         "gpu_free_bytes": sum(host.gpu_free_bytes),
+        "picture_bytes": job.pictures.bytes if job.pictures else 0,
     }
     return {"found": found}
 

@@ -135,7 +135,7 @@ class LoadJob:
         """
         notices = self._missing_gpu_notices()
         options = self.options
-        plan = self._plan(options)
+        plan = self.plan(options)
         while True:
             model: Model | None = None
             try:
@@ -153,7 +153,7 @@ class LoadJob:
                     hint = f"use fewer `--gpu-layers`{',' if ',' in more else ' or'} {more}"
                     raise MemoryLimitError(error.message, hint=hint) from error
                 fewer = plan.gpu_layers * 3 // 4
-                plan = self._plan(replace(options, most_gpu_layers=fewer))
+                plan = self.plan(replace(options, most_gpu_layers=fewer))
                 notices = (
                     f"the GPU's memory ran out: it now holds {counted(fewer, 'layer')}, the processor the others",
                 )
@@ -166,7 +166,16 @@ class LoadJob:
         reason = "llama.cpp finds no GPU (`mistral-chat doctor` says why)"
         return (f"`--gpu-layers {options.gpu_layers}` has no effect: {reason}, so everything is on the processor",)
 
-    def _plan(self, options: EngineOptions) -> MemoryPlan:
+    def plan(self, options: EngineOptions) -> MemoryPlan:
+        """Where the layers go, and how many tokens are kept.
+
+        Args:
+            options: of this job; with fewer layers on GPUs where these have run out of memory.
+
+        Raises:
+            UsageError: the context is larger than the model can read.
+            MemoryLimitError: there is not enough memory.
+        """
         sizes = replace(sizes_of(self.file, options.window), outputs=self.outputs)
         if options.context is not None and options.context > sizes.trained_context:
             is_windowless = sizes.trained_context == missing_window(self.file)

@@ -213,6 +213,7 @@ def test_a_choice_is_told_with_its_reason_its_need_and_what_the_model_was_traine
         "free_bytes": 9_000_000_000,
         "gpu_bytes": 0,
         "gpu_free_bytes": 8_000_000_000,
+        "picture_bytes": 0,
         "rolling": False,
         "cells": 8192,
         "trained_context": 32768,
@@ -226,6 +227,8 @@ def test_a_choice_is_told_with_its_reason_its_need_and_what_the_model_was_traine
         "big.gguf (Q4_K_M) with 1 thread: a rolling window of 64 tokens; rows not repacked unless the prompt is long; "
         "needs 5.0 GB of 9.0 GB free; a text has no end, but the model was trained on 32,768 tokens"
     )
+    seeing = found | {"picture_bytes": 2_000_000_000, "trained_context": 8192}
+    assert check_choice(seeing).words.endswith("needs 5.0 GB of 9.0 GB free; the picture encoder needs 2.0 GB more")
     reason = "a context of 8,192 tokens, as asked; all layers on the GPU"
     gpu = found | {"gpu_bytes": 4_000_000_000, "repack": False, "gpu_layers": 33, "reason": reason}
     assert check_choice(gpu).words == (
