@@ -24,8 +24,16 @@ UNREAD = (
     "dialog",
 )
 # elements that end others which a page did not close, and those that hold such elements
-_ENDS = {"li": ("li",), "td": ("td", "th"), "th": ("td", "th"), "tr": ("tr", "td", "th")}
-_HOLDERS = ("ul", "ol", "menu", "table", "thead", "tbody", "tfoot")
+_CELLS = ("td", "th")
+_GROUPS = ("thead", "tbody", "tfoot")
+_ENDS = {
+    "li": ("li",),
+    **dict.fromkeys(("dt", "dd"), ("dt", "dd")),
+    **dict.fromkeys(_CELLS, _CELLS),
+    "tr": ("tr", *_CELLS),
+    **dict.fromkeys(_GROUPS, (*_GROUPS, "tr", *_CELLS)),
+}
+_HOLDERS = ("ul", "ol", "menu", "dl", "table")
 _MOST_OPEN = 20  # elements inside of one that is not closed
 _BAR = r"\|"  # in a cell
 _BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
@@ -61,7 +69,7 @@ def _parsed(html: str | bytes) -> Any:
 
     class Page(BeautifulSoup):
         def handle_starttag(self, name: str, *rest: Any, **more: Any) -> Any:
-            ended = None
+            ended = "p" if name == "p" == self.tagStack[-1].name else None
             for tag in self.tagStack[: -_MOST_OPEN - 1 : -1] if name in _ENDS else ():
                 if tag.name in _HOLDERS:
                     break

@@ -83,11 +83,14 @@ def test_a_page_becomes_markdown_without_scripts_and_pictures(tmp_path: Path) ->
 
 def test_elements_that_a_page_does_not_close_end_with_the_next(tmp_path: Path) -> None:
     """Each was read as a part of the one before it; a thousand of them ended in an error."""
-    rows = "<table><tr><th>A<th>B<tr><td>1<td>2</table>"
-    page = f"<ul>{''.join(f'<li>{number}' for number in range(2000))}<ul><li>in</ul><li>out</ul>{rows}"
+    rows = "<table><thead><tr><th>A<th>B<tbody><tr><td>1<td>2</table>"
+    terms = "<dl><dt>a<dd>b<dt>c<dd>d</dl>"
+    points = "".join(f"<li>{number}" for number in range(2000))
+    page = f"<ul>{points}<ul><li>in</ul><li>out</ul>{rows}{terms}{'<p>text' * 2000}"
     lines = opened(tmp_path, "a.html", page.encode()).text.splitlines()
     assert lines[:2] == ["- 0", "- 1"]
-    assert lines[1999:] == ["- 1999", "  - in", "- out", "", "| A | B |", "| --- | --- |", "| 1 | 2 |"]
+    assert lines[1999:2006] == ["- 1999", "  - in", "- out", "", "| A | B |", "| --- | --- |", "| 1 | 2 |"]
+    assert lines[2006:] == ["", "a", ":   b", "", "c", ":   d", *("", "text") * 2000]
 
 
 def test_the_xml_declaration_of_a_page_is_no_text(tmp_path: Path) -> None:
