@@ -39,12 +39,13 @@ def read_pdf(path: Path, name: str) -> PlacedText:
         page.close()
         empty += not content.strip()
         found.add(f"[page {number}]\n{content}\n\n", f"page {number}")
-    pages = [_jpeg(file[number]) for number in range(min(len(file), MOST_PAGES))] if empty == len(file) else []
-    if not any(pages):
+    if empty < len(file):
         found.note_pages("page", empty=empty)
         return found
     scan = PlacedText(name)
-    scan.pages = pages
+    scan.pages = [_jpeg(file[number]) for number in range(min(len(file), MOST_PAGES))]
+    if not any(scan.pages):
+        raise DataError(f"{name}: has neither text nor pictures")
     if len(file) == 1:
         scan.warn("has no text; its page is read as a picture")
     elif len(file) <= MOST_PAGES:

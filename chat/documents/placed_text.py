@@ -38,21 +38,20 @@ class PlacedText:
         """Note what the user should know of the document."""
         self.warnings.append(f"{self.name}: {words}")
 
-    def note_pages(self, word: str, *, empty: int, hidden: int = 0, hint: str | None = None) -> None:
+    def note_pages(self, word: str, *, empty: int, hidden: int = 0) -> None:
         """Warn of pages without text and of hidden ones, when all are added as places.
 
         Args:
             word: "page" or "slide".
             empty: how many have no text.
             hidden: how many are hidden.
-            hint: what to do where none has text.
 
         Raises:
             DataError: none has text.
         """
         count = counted(len(self.places), word)
         if empty == len(self.places):
-            raise DataError(f"{self.name}: has no text, only pictures on {count}", hint=hint)
+            raise DataError(f"{self.name}: has no text, only pictures on {count}")
         if hidden:
             self.warn(f"{counted(hidden, f'hidden {word}')} {'is' if hidden == 1 else 'are'} read, too")
         if empty:

@@ -65,7 +65,7 @@ def test_documents_in_a_folder_are_read_and_those_that_cannot_be_are_named(tmp_p
     assert found.parts[2].text == "<p>source</p>"
     assert found.warnings[0].startswith("in/ has 4 files with ")
     assert found.warnings[0].endswith("; left out: 1 file (document that cannot be read)")
-    assert found.warnings[1] == "d.pdf: has no text, only pictures on 1 page"
+    assert found.warnings[1] == "d.pdf: has neither text nor pictures"
     assert ", document that cannot be read, left out)" in found.text
 
 

@@ -47,7 +47,7 @@ def test_a_pdf_is_read_page_by_page(tmp_path: Path) -> None:
 
 
 def test_a_pdf_without_text_damaged_or_locked_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path, "scan.pdf", make.pdf(["", ""])) == "scan.pdf: has no text, only pictures on 2 pages"
+    assert refusal(tmp_path, "blank.pdf", make.pdf(["", ""])) == "blank.pdf: has neither text nor pictures"
     some = opened(tmp_path, "some.pdf", make.pdf(["words", ""]))
     assert some.warnings == ("some.pdf: 1 of 2 pages have no text, only pictures",)
     assert refusal(tmp_path, "cut.pdf", b"%PDF-1.4\nnonsense") == "cut.pdf: is a damaged PDF, which cannot be read"
