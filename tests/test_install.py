@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.packaging import one_file
 from tests.folders import ROOT
 
 INSTALL = (ROOT / "docs" / "pages" / "how-to" / "install.md").read_text()
@@ -47,6 +48,16 @@ def test_every_document_names_the_pinned_version() -> None:
     named = {version for path in documents if path.is_file() for version in PINNED.findall(path.read_text())}
     assert named == {pinned}
     assert importlib.metadata.version("llama-cpp-python") == pinned
+
+
+def test_the_one_file_has_the_data_and_the_libraries_of_the_package() -> None:
+    """Pillow was left out of it since before the program read pictures."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    data = project["tool"]["setuptools"]["package-data"]
+    assert {name: tuple(patterns) for name, patterns in data.items() if patterns != ["py.typed"]} == one_file.DATA
+    needed = {re.split(r"[\[>=]", each)[0] for each in project["project"]["dependencies"]}
+    packages = importlib.metadata.packages_distributions()
+    assert [name for name in one_file.EXCLUDED if needed & set(packages.get(name, ()))] == []
 
 
 def test_the_indexes_of_wheels_are_those_that_the_package_documents() -> None:

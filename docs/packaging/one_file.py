@@ -50,7 +50,7 @@ LAZY = (  # packages with modules that are imported by their names
 )
 LIBRARIES = ("llama_cpp", "llguidance", "pypdfium2_raw")  # with libraries that no import names
 NAMED = ("llguidance", "llama-cpp-python", "huggingface_hub")  # whose versions are looked up
-EXCLUDED = ("llama_cpp.server", "torch", "IPython", "matplotlib", "pytest", "tkinter", "PIL")
+EXCLUDED = ("llama_cpp.server", "torch", "IPython", "matplotlib", "pytest", "tkinter")
 
 
 def folder_of(package: str) -> Path:
