@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from chat.worker.task import QuestionTask
 
 RANK = "chat.documents.ranking"
-ENGLISH_WORDS = Path(__file__).with_name("english_words.gguf")  # made by tests/chat/documents/make_word_table.py
+# Made from all-MiniLM-L6-v2 (Apache-2.0) by tests/chat/documents/make_word_table.py
+ENGLISH_WORDS = Path(__file__).with_name("english_words.gguf")
 MOST_BYTES = 12_000  # of passages: about 3,000 tokens of English, less than the smallest window of a Mistral model
 MOST_PLACES = 12  # that are named to the user
 CITE = "Name the page, slide, row or line of each passage that the answer relies on, as it stands in brackets above it."
