@@ -151,7 +151,7 @@ def hiding_error(error: BaseException) -> ChatError | None:
         others = [each for each in sys.path if os.path.realpath(each) not in folders]
         if folder in folders and PathFinder.find_spec(name.removesuffix(".py"), others):
             return UsageError(
-                f"{file} hides a library that this program needs", hint="leave its folder out of PYTHONPATH"
+                f"{file} hides a library that this program needs", hint="take its folder out of PYTHONPATH"
             )
     return None
 

@@ -51,7 +51,7 @@ def read_pdf(path: Path, name: str) -> PlacedText:
     elif len(file) <= MOST_PAGES:
         scan.warn(f"has no text; its {len(file)} pages are read as pictures")
     else:
-        scan.warn(f"has no text, and {len(file):,} pages, of which the first {MOST_PAGES} are read as pictures")
+        scan.warn(f"has no text; the first {MOST_PAGES} of its {len(file):,} pages are read as pictures")
     return scan
 
 

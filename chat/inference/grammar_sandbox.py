@@ -108,7 +108,7 @@ def _grammar(kind: str, source: str, space: bool) -> str:
         inner: dict[str, Any] = {"json_schema": _with_plain_style(json.loads(source))}
     elif kind == "regex":
         if re.search(r"(?<!\\)\(\?R\)", source):  # the library reads it as a flag for line ends
-            raise ValueError("it has a recursion, `(?R)`, which is not supported")
+            raise ValueError("it uses recursion, `(?R)`, which is not supported")
         inner = json.loads(LLMatcher.grammar_from_regex(source))["grammars"][0]
     elif kind == "gbnf":
         inner = {"lark_grammar": any_to_lark(source)}

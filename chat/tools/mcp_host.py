@@ -200,7 +200,7 @@ class _Host:
             first = inner.errors()[0]
             return f"it breaks the protocol at {'.'.join(map(str, first['loc']))}: {first['msg']}"
         if self._status in (401, 403):
-            return f"the server asks for a key, which belongs into `headers` (HTTP status {self._status})"
+            return f"the server asks for a key, which belongs in `headers` (HTTP status {self._status})"
         if self._status:
             return f"the server refused with HTTP status {self._status}"
         is_end = isinstance(inner, MCPError) and inner.code == types.CONNECTION_CLOSED

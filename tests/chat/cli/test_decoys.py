@@ -209,6 +209,6 @@ def test_a_file_that_hides_a_library_is_named(name: str, text: str, arguments: t
         2,
         [
             f"error: {folder / name}.py hides a library that this program needs",
-            "hint: leave its folder out of PYTHONPATH",
+            "hint: take its folder out of PYTHONPATH",
         ],
     )

@@ -64,7 +64,7 @@ def test_a_scan_becomes_pictures_of_its_pages(tmp_path: Path) -> None:
     assert (texts_of([found]), pictures_of([found])) == ([], found.pages)
     long = opened(tmp_path, "long.pdf", make.pdf([""] * 21, "100 100 200 300 re f"))
     assert len(long.pages) == 20
-    assert long.warnings == ("long.pdf: has no text, and 21 pages, of which the first 20 are read as pictures",)
+    assert long.warnings == ("long.pdf: has no text; the first 20 of its 21 pages are read as pictures",)
     (tmp_path / "folder").mkdir()
     (tmp_path / "scan.pdf").rename(tmp_path / "folder" / "scan.pdf")
     (tmp_path / "folder" / "a.txt").write_text("text")

@@ -75,7 +75,7 @@ def test_words_typos_and_operators_of_the_search_are_words(question: str, first:
 
 @pytest.mark.parametrize("question", ["What is weighed_item_123?", "__item_123", "item\u20e3 123 \ua7da"])
 def test_a_word_that_the_index_cuts_is_found_by_its_parts(question: str) -> None:
-    """An underline in a word ended the program: FTS5 made it a phrase, which that index had no places for."""
+    """An underscore in a word ended the program: FTS5 made it a phrase, which that index had no places for."""
     assert PassageSearch([Document("a.md", ITEMS)]).ranked(question)[0].heading == "Item 123"
 
 

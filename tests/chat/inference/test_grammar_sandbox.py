@@ -55,7 +55,7 @@ def test_an_expression_that_only_an_empty_answer_matches_is_refused(source: str,
 @pytest.mark.parametrize("source", ["(?R)", r"\((?:[^()]|(?R))*\)"])
 def test_a_recursion_is_refused(source: str) -> None:
     """`(?R)` was taken for a flag: `((a))` was never an answer of the second."""
-    with pytest.raises(UsageError, match=r"does not compile: it has a recursion, `\(\?R\)`, which is not supported$"):
+    with pytest.raises(UsageError, match=r"does not compile: it uses recursion, `\(\?R\)`, which is not supported$"):
         checked_grammar(Constraint("regex", source), False)
 
 

@@ -348,7 +348,7 @@ def test_a_server_that_cannot_be_used_says_why(open_source: Open, table: dict[st
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
-        (401, "the server asks for a key, which belongs into `headers` (HTTP status 401)"),
+        (401, "the server asks for a key, which belongs in `headers` (HTTP status 401)"),
         (404, "the server refused with HTTP status 404"),
     ],
 )
