@@ -144,7 +144,8 @@ def shortage_error(error: Exception) -> ChatError | None:
 def hiding_error(error: BaseException) -> ChatError | None:
     """The error for a file in a folder of PYTHONPATH that was imported for its name, in place of a library of ours."""
     folders = [os.path.realpath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
-    for file in (file for each in _causes(error) for file in _imported_files(each) if folders):
+    files = [file for each in _causes(error) for file in _imported_files(each)] if folders else []
+    for file in files:
         folder, name = os.path.split(os.path.realpath(file))
         if name == "__init__.py":
             folder, name = os.path.split(folder)
@@ -157,7 +158,10 @@ def hiding_error(error: BaseException) -> ChatError | None:
 
 
 def _imported_files(error: BaseException) -> Iterator[str]:
-    """The files that an error blames: with no code in it, without what was looked for, or where it was raised."""
+    """The files that an error may be due to.
+
+    One with an error of syntax, one that lacks the name that was asked for, and the one that raised it.
+    """
     modules = [getattr(error, "obj", None)]
     if isinstance(error, SyntaxError) and error.filename:
         yield error.filename
