@@ -41,7 +41,7 @@ def session_values(record: SessionRecord) -> tuple[Any, ...]:
 
 def record_of(row: tuple[Any, ...]) -> SessionRecord:
     """The inverse of `session_values`; settings that cannot be read are empty, and so is what a torn file holds."""
-    values: dict[str, Any] = {name: value_of(name, value) for name, value in zip(SESSION_COLUMNS, row, strict=True)}
+    values: dict[str, Any] = {name: _value_of(name, value) for name, value in zip(SESSION_COLUMNS, row, strict=True)}
     try:
         settings = json.loads(values.pop("settings"))
     except (ValueError, TypeError, RecursionError):
@@ -49,7 +49,7 @@ def record_of(row: tuple[Any, ...]) -> SessionRecord:
     return SessionRecord(**values, settings=settings if isinstance(settings, dict) else {})
 
 
-def value_of(column: str, value: Any) -> str | float | None:
+def _value_of(column: str, value: Any) -> str | float | None:
     """The value of a session's column with the type that it should have."""
     if column in ("created", "updated"):
         return value if isinstance(value, float) and isfinite(value) else 0.0
