@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import queue
 import threading
 from contextlib import suppress
 from typing import IO
@@ -14,9 +15,7 @@ class PipeLines(io.RawIOBase):
     """Lines of a pipe, which a thread reads."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
-        import queue
-
-        self._pipe, self._is_at_end, self._empty = pipe, False, queue.Empty
+        self._pipe, self._is_at_end = pipe, False
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -31,7 +30,7 @@ class PipeLines(io.RawIOBase):
         while not self._is_at_end:
             try:
                 line = self._lines.get(timeout=_POLL_SECONDS)
-            except self._empty:
+            except queue.Empty:
                 continue
             self._is_at_end = not line
             return line
