@@ -82,10 +82,8 @@ _mistral_chat_names() {{
 if [ "$funcstack[1]" = "_{program}" ]; then _mistral_chat "$@"; else compdef _mistral_chat {program} {short}; fi
 """
 OFFERS = "offers"  # what the script asks for
-LINE, WORD = (
-    "_MISTRAL_CHAT_LINE",
-    "_MISTRAL_CHAT_WORD",
-)  # arguments would lose quotes, and Windows PowerShell empty ones
+# Variables: arguments would lose quotes, and Windows PowerShell empty ones
+LINE, WORD = "_MISTRAL_CHAT_LINE", "_MISTRAL_CHAT_WORD"
 POWERSHELL = f"""\
 Register-ArgumentCompleter -Native -CommandName {PROGRAM}, {SHORT} -ScriptBlock {{
     param($word, $line, $position)
