@@ -80,9 +80,8 @@ def _files_of(line: bytes) -> list[Any]:
 
 def _is_picture(name: Any) -> bool:
     with suppress(OSError):
-        return (
-            isinstance(name, str) and can_be_read(name) and bool(picture_type(read_beginning(Path(name), HEAD_BYTES)))
-        )
+        if isinstance(name, str) and can_be_read(name):
+            return bool(picture_type(read_beginning(Path(name).resolve(), HEAD_BYTES)))
     return False
 
 

@@ -66,13 +66,13 @@ def answer_batch(words: Sequence[str], resolved: ResolvedSettings, environment: 
     output.note_unnamed_model(resolved)
     for warning in complete.warnings:
         output.note(warning)
-    seen = bool(complete.pictures) or (
+    needs_encoder = bool(complete.pictures) or (
         not settings.remote and settings.mmproj == "auto" and has_pictures(settings.batch or "-")
     )
     with (
         closing(complete),
         open_tools(settings, output) as (tools, loop),
-        open_backend(settings, has_pictures=seen) as backend,
+        open_backend(settings, has_pictures=needs_encoder) as backend,
     ):
         offered = (lambda: tools) if loop is None else loop.toolbox.schemas
         reader = RecordReader(settings, complete, complete.pictures, offered, output.note)

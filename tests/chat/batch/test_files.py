@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from chat.batch import files
-from chat.batch.files import LongLine, open_lines, result_writer
+from chat.batch.files import LongLine, has_pictures, open_lines, result_writer
 from chat.batch.records import RecordReader
 from chat.config.options import Settings
 from chat.errors import DataError, FileError
 from chat.system.environment import Environment
+from tests.chat.seeing import file_of, picture_of_noise
 from tests.environments import pipes
 from tests.program import PROGRAM, run_command
 
@@ -98,3 +99,21 @@ def test_a_line_that_is_too_long_is_an_error_of_its_own(tmp_path: Path, monkeypa
         assert total is None
         with pytest.raises(DataError, match=r"^/dev/zero, line 1: has no end within 4 MiB$"):
             next(lines)
+
+
+@pytest.mark.parametrize("picture", ["photo.png", "link.png"])
+def test_a_line_with_a_picture_is_found_among_odd_ones(
+    picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link was not followed, so that its line was refused where the picture encoder had to be fetched."""
+    monkeypatch.chdir(tmp_path)
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(file_of(picture_of_noise(8, 8, 1)))
+    (tmp_path / "link.png").symlink_to(photo)
+    odd: list[object] = [[1, None, "no\0file", "\ud800", ".", "-", "lines.jsonl"], "photo.png", {"files": 1}]
+    lines = [json.dumps({"prompt": "x", "files": names}) for names in odd] + ['["files"]', '{"files": [', "[" * 10_000]
+    path = tmp_path / "lines.jsonl"
+    path.write_text("\n".join(lines))
+    assert not has_pictures(str(path))
+    path.write_text("\n".join([*lines, json.dumps({"prompt": "x", "files": [picture]})]))
+    assert has_pictures(str(path))
