@@ -52,7 +52,7 @@ def record_of(row: tuple[Any, ...]) -> SessionRecord:
 def _value_of(column: str, value: Any) -> str | float | None:
     """The value of a session's column with the type that it should have."""
     if column in ("created", "updated"):
-        return value if isinstance(value, float) and isfinite(value) else 0.0
+        return time_of(value)
     if value is None:
         return None if column in ("name", "system", "leaf") else ""
     return text_of(value)
@@ -61,6 +61,11 @@ def _value_of(column: str, value: Any) -> str | float | None:
 def text_of(value: Any) -> str:
     """The value of a column as the text that it should be; a damaged row may hold bytes or a number."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def time_of(value: Any) -> float:
+    """The value of a column as the time that it should be; 0 for another one of a damaged row."""
+    return value if isinstance(value, float) and isfinite(value) else 0.0
 
 
 def settings_json(settings: Mapping[str, Any]) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from chat.history.rows import text_of
+from chat.history.rows import text_of, time_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -186,7 +185,7 @@ def _hit(row: tuple[Any, ...]) -> Hit:
         text_of(title),
         None if node_id is None else text_of(node_id),
         text_of(role),
-        created if isinstance(created, float) and isfinite(created) else 0.0,
+        time_of(created),
         snippet,
         tuple(marks),
     )
