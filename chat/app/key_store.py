@@ -73,12 +73,13 @@ def _ask(question: Callable[[Any], Any]) -> Any:
 
 
 def _answer(question: Callable[[], Any]) -> Any:
-    """What a function returns or raises, which runs in a thread: a keyring without a screen may wait forever.
+    """What a function returns or raises; it runs in a thread, as a keyring without a screen may wait forever.
 
     Raises:
         queue.Empty: it takes too long; the thread does not keep the program from ending.
     """
-    answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    # Not a SimpleQueue: in CPython a signal near the end of its timeout makes it wait forever
+    answers: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
 
     def ask() -> None:
         try:

@@ -99,7 +99,7 @@ class StreamingReply:
     shows_reasoning: bool = True
     timing: Timing = field(default_factory=Timing)
     outcome: ReplyOutcome = field(default_factory=ReplyOutcome)
-    # Not a SimpleQueue: in CPython a signal near the end of its timeout makes it wait for ever
+    # Not a SimpleQueue: in CPython a signal near the end of its timeout makes it wait forever
     _events: queue.Queue[Event | Exception | None] = field(default_factory=queue.Queue)
     _stored_at: float = 0.0
     _cancelled_at: float = 0.0
