@@ -16,6 +16,8 @@ def pip_install(arguments: str) -> str:
     Args:
         arguments: of `pip install`, as a shell reads them.
     """
+    if getattr(sys, "frozen", False):  # the program is one file: what it lacks, the Python that builds it needs
+        return f"pip install {arguments}"
     python = platform.quoted(sys.executable)
     if find_spec("pip") is None:  # uv makes environments without it
         return f"uv pip install --python {python} {arguments}"

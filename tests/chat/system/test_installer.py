@@ -29,3 +29,10 @@ def test_an_environment_of_uv_has_no_pip(monkeypatch: pytest.MonkeyPatch) -> Non
     """After `uv tool install`, `doctor` named `pip`, which does not exist there or belongs to another Python."""
     monkeypatch.setattr(installer, "find_spec", lambda _: None)
     assert pip_install("mcp") == f"uv pip install --python {platform.quoted(sys.executable)} mcp"
+
+
+def test_one_file_is_no_python_to_install_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was named as the Python of `uv pip install`."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(installer, "find_spec", lambda _: None)
+    assert pip_install("mcp") == "pip install mcp"
