@@ -35,7 +35,7 @@ class FlagSpec:
 
     Attributes:
         values: the only values that it takes, if they are few.
-        names: the kind of names that it takes, a key of `chat.cli.shell_completion.NAMES`; empty for other values.
+        names: the kind of names that it takes, a key of `chat.cli.offered_names.NAMES`; empty for other values.
     """
 
     spellings: tuple[str, ...]

@@ -181,16 +181,9 @@ def _print_version(environment: Environment) -> int:
 
 def _print_completion(arguments: Sequence[str], environment: Environment) -> int:
     from chat.cli.command_tree import commands, main_flags
-    from chat.cli.powershell_completion import offers
-    from chat.cli.shell_completion import (
-        NAMES,
-        OFFERS,
-        REMOTE_MODELS,
-        SHELLS,
-        USAGE,
-        offered_names,
-        server_model_names,
-    )
+    from chat.cli.offered_names import NAMES, REMOTE_MODELS, offered_names, server_model_names
+    from chat.cli.powershell_completion import OFFERS, offers
+    from chat.cli.shell_completion import SHELLS, USAGE
 
     line = read_command_line(arguments, options=page_spellings("help"))
     wanted = line.words[0] if line.words and line.fault is None else ""
@@ -202,9 +195,8 @@ def _print_completion(arguments: Sequence[str], environment: Environment) -> int
         names = server_model_names(line.words[1:], environment)
         environment.print("".join(f"{name}\n" for name in names if name.isprintable()), end="")
     elif wanted == OFFERS:
-        environment.print(
-            "".join(f"{each}\n" for each in offers(main_flags(), commands(COMMANDS), environment)), end=""
-        )
+        found = offers(main_flags(), commands(COMMANDS), environment)
+        environment.print("".join(f"{each}\n" for each in found), end="")
     elif wanted in SHELLS and len(line.words) == 1:
         environment.print(SHELLS[wanted](main_flags(), commands(COMMANDS)), end="")
     else:

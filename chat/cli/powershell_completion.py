@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from chat.cli.shell_completion import LINE, REMOTE_MODELS, WORD, offered_names, server_model_names
+from chat.cli.offered_names import REMOTE_MODELS, offered_names, server_model_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,9 +13,36 @@ if TYPE_CHECKING:
     from chat.cli.command_tree import CommandSpec, FlagSpec
     from chat.system.environment import Environment
 
+OFFERS = "offers"  # what the script asks for
+# Variables: arguments would lose quotes, and Windows PowerShell empty ones
+LINE, WORD = "_MISTRAL_CHAT_LINE", "_MISTRAL_CHAT_WORD"
+POWERSHELL = f"""\
+Register-ArgumentCompleter -Native -CommandName mistral-chat, mchat -ScriptBlock {{
+    param($word, $line, $position)
+    $encoding = [Console]::OutputEncoding
+    try {{
+        [Console]::OutputEncoding = [Text.UTF8Encoding]::new()
+        $env:{LINE} = $line.ToString()
+        $env:{WORD} = $word
+        & $line.GetCommandName() completion {OFFERS} 2>$null | ForEach-Object {{
+            $text, $title = $_ -split "`t", 2
+            [System.Management.Automation.CompletionResult]::new($text, $text, 'ParameterValue', $title)
+        }}
+    }} finally {{
+        $env:{LINE} = $null
+        $env:{WORD} = $null
+        [Console]::OutputEncoding = $encoding
+    }}
+}}
+"""
 _ONE_WORD = re.compile(r"""(?:'(?:[^']|'')*'?|"[^"]*"?|[^\s'"])+""")
 _PLAIN = re.compile(r"[\w./:\\+=-]+", re.ASCII)
 _QUOTES = re.compile("(['\u2018\u2019\u201a\u201b])")  # all of which end a word in single quotes
+
+
+def powershell(_flags: Sequence[FlagSpec], _commands: Sequence[CommandSpec]) -> str:
+    """A script that asks for what fits a line."""
+    return POWERSHELL
 
 
 def offers(flags: Sequence[FlagSpec], commands: Sequence[CommandSpec], environment: Environment) -> Iterable[str]:
