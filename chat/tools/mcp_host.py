@@ -85,8 +85,8 @@ class _Host:
             import httpx2
 
             hooks = {"response": [self._on_response]}
-            timeout = httpx2.Timeout(30, read=None)
-            http = httpx2.AsyncClient(headers=own["headers"], timeout=timeout, event_hooks=hooks)
+            # The program limits a start and a call
+            http = httpx2.AsyncClient(headers=own["headers"], timeout=None, event_hooks=hooks)
             transport = streamable_http_client(own["url"], http_client=await stack.enter_async_context(http))
         else:
             server = StdioServerParameters(

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -341,6 +341,20 @@ def test_a_server_that_cannot_be_used_says_why(open_source: Open, table: dict[st
     with pytest.raises(EngineError) as caught:
         open_source(**table).tools()
     assert caught.value.message.startswith(message)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="others refuse what does not fit the queue of a listening socket")
+@pytest.mark.skipif(not FULL, reason="it must wait longer than 30 seconds")
+def test_an_address_that_never_connects_has_the_limit_of_a_start(open_source: Open) -> None:
+    """After 30 seconds, whatever the limit, it could not be used: `ConnectTimeout`."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as waiting:
+        for _ in range(4):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        with pytest.raises(EngineError, match=r"^`it` did not start within 35 s, which is its `startup_timeout_sec`$"):
+            open_source(url=f"http://127.0.0.1:{server.getsockname()[1]}/mcp", startup_timeout_sec=35).tools()
 
 
 @pytest.mark.slow
