@@ -29,4 +29,4 @@ def pip_install(arguments: str) -> str:
 
 def install_extra(*extras: str) -> str:
     """The command that installs optional parts of this program, such as `documents`."""
-    return pip_install(f"'mistral-chat[{','.join(extras)}]'")
+    return pip_install(platform.quoted(f"mistral-chat[{','.join(extras)}]"))

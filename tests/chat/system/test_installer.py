@@ -36,3 +36,11 @@ def test_one_file_is_no_python_to_install_for(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(installer, "find_spec", lambda _: None)
     assert pip_install("mcp") == "pip install mcp"
+
+
+def test_extras_are_quoted_for_the_shell_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows `cmd.exe` hands single quotes to pip, which refuses them."""
+    monkeypatch.setattr(installer, "find_spec", lambda _: True)
+    monkeypatch.setattr(installer.shutil, "which", lambda _: str(Path(sys.executable).parent / "pip"))
+    monkeypatch.setattr(platform, "quoted", lambda word: f'"{word}"')
+    assert install_extra("tools") == 'pip install "mistral-chat[tools]"'
