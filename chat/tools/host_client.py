@@ -173,6 +173,8 @@ class HostedTools:
                 self._started()
             except ChatError as error:
                 raise ToolError(error.message) from error
+            if control.stopped.is_set():
+                raise ToolError("stopped")
             reply = self._ask(name, arguments, control)
             if reply is not None:
                 break
