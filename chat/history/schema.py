@@ -217,8 +217,10 @@ def is_damage(error: BaseException) -> bool:
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether SQLite cannot run a statement of ours on the tables that there are."""
-    return isinstance(error, sqlite3.OperationalError) and primary_code(error) == sqlite3.SQLITE_ERROR
+    """Whether SQLite cannot run a statement of ours on the tables that there are, though it has the modules for it."""
+    if not isinstance(error, sqlite3.OperationalError) or primary_code(error) != sqlite3.SQLITE_ERROR:
+        return False
+    return "no such module" not in str(error)
 
 
 def primary_code(error: sqlite3.Error) -> int:

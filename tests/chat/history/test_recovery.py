@@ -374,3 +374,13 @@ def test_a_session_with_damaged_values_of_its_own_is_listed(change: str, tmp_pat
         (record,) = store.list()
         assert (type(record.title), type(record.model), record.name) == (str, str, "bad")
         assert isfinite(record.created) and isfinite(record.updated)
+
+
+def test_an_sqlite_without_a_module_is_no_damage_of_the_file() -> None:
+    """Where Python's SQLite lacks FTS5, a whole history was to be set aside as damaged."""
+    connection = sqlite3.connect(":memory:")
+    with pytest.raises(sqlite3.OperationalError) as lacking:
+        connection.execute("CREATE VIRTUAL TABLE texts USING gone(content)")
+    with pytest.raises(sqlite3.OperationalError) as missing:
+        connection.execute("SELECT content FROM nodes")
+    assert [schema.is_refused(each.value) for each in (lacking, missing)] == [False, True]
