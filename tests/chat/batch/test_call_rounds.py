@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from chat.batch.call_rounds import CallRounds
+from chat.batch.call_rounds import MOST_OPEN, CallRounds
 from chat.batch.records import BatchRecord
 from chat.core.conversation import Message, ToolCall
 from chat.core.events import Completion, Seconds, TokenCounts
@@ -177,36 +177,37 @@ def test_ctrl_c_in_a_call_keeps_what_is_done_and_resume_calls_only_for_the_rest(
     monkeypatch.chdir(tmp_path)
     for name in ("fast", "slow", "last"):
         (tmp_path / f"{name}.py").write_text(COUNTING.replace("0)", f"{1000 * (name != 'fast')})"))
-    sources = ["fast", "fast", "slow", "slow", "fast", "slow", "last"]
+    sources = ["fast", "fast", *["slow"] * (MOST_OPEN - 1), "fast", "last"]
+    fast, slow, last = (0, 1, MOST_OPEN + 1), range(2, MOST_OPEN + 1), MOST_OPEN + 2
     lines = [
         json.dumps({"id": at, "prompt": json.dumps([[[f"{source}_note", {"line": str(at)}]], "="])})
         for at, source in enumerate(sources)
     ]
     (tmp_path / "lines.jsonl").write_text("\n".join(lines))
-    arguments = command(server, "lines.jsonl", "--output", "out.jsonl", "--allow-tool", "*", "--parallel", "4")
+    arguments = command(server, "lines.jsonl", "--output", "out.jsonl", "--allow-tool", "*")
     for name in dict.fromkeys(sources):
         arguments += ["--tools", f"{name}.py"]
     process = Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     until = time.monotonic() + 60
     output, called = tmp_path / "out.jsonl", tmp_path / "calls.txt"
-    # The last line begins when 4 is answered, the only one of four that waits for nothing
-    while not (called.exists() and re.search("^6 ", called.read_text(), re.MULTILINE)):
+    # The last line begins when the third fast one is answered, the only one of those open that waits for nothing
+    while not (called.exists() and re.search(f"^{last} ", called.read_text(), re.MULTILINE)):
         assert time.monotonic() < until
         time.sleep(0.02)
     children = children_of(process.pid)
     process.send_signal(signal.SIGINT)
     assert (process.wait(60), process.communicate()) == (130, (b"", b""))
     assert all(ends(child) for child in children)
-    assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == [0, 1, 4]
+    assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == [*fast]
     for name in ("slow", "last"):
         (tmp_path / f"{name}.py").write_text(COUNTING)
     done = run_command([*arguments, "--resume"], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     results = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [(each["id"], each["text"]) for each in results] == [(at, f"noted {at}") for at in (0, 1, 4, 2, 3, 5, 6)]
+    assert [(each["id"], each["text"]) for each in results] == [(at, f"noted {at}") for at in (*fast, *slow, last)]
     calls = Counter(int(line.split()[0]) for line in called.read_text().splitlines())
-    assert (calls[0], calls[1], calls[4], calls[6]) == (1, 1, 1, 2)
-    assert sorted((calls[2], calls[3], calls[5])) == [1, 1, 2]
+    assert [calls[at] for at in fast] == [1, 1, 1] and calls[last] == 2
+    assert sorted(calls[at] for at in slow) == [*[1] * (len(slow) - 1), 2]
 
 
 def test_a_dry_run_shows_the_functions(tiny_v3_model: Path) -> None:

@@ -144,7 +144,7 @@ def test_the_functions_of_a_python_file(open_source: Open, tmp_path: Path, monke
     assert outcome == ["stopped"]
     assert ends(int(pid.read_text()))
     pid.unlink()
-    with pytest.raises(ToolError, match="^stopped$"):  # a call that waited for that one does not begin after it
+    with pytest.raises(ToolError, match=r"^stopped$"):  # a call that waited for that one does not begin after it
         source.call("hangs", {"file": str(pid)}, stopping)
     assert source.call("add", {"a": 1}, control()) == "3" and not pid.exists()
     with pytest.raises(ToolError, match=r"^it took longer than 0\.2 s and was ended$"):
