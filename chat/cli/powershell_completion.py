@@ -20,13 +20,16 @@ POWERSHELL = f"""\
 Register-ArgumentCompleter -Native -CommandName mistral-chat, mchat -ScriptBlock {{
     param($word, $line, $position)
     $encoding = [Console]::OutputEncoding
+    $text = $line.ToString()
+    $end = $position - $line.Extent.StartOffset
+    if ($end -lt $text.Length) {{ $text = $text.Substring(0, $end) }}
     try {{
         [Console]::OutputEncoding = [Text.UTF8Encoding]::new()
-        $env:{LINE} = $line.ToString()
+        $env:{LINE} = $text
         $env:{WORD} = $word
         & $line.GetCommandName() completion {OFFERS} 2>$null | ForEach-Object {{
-            $text, $title = $_ -split "`t", 2
-            [System.Management.Automation.CompletionResult]::new($text, $text, 'ParameterValue', $title)
+            $offer, $title = $_ -split "`t", 2
+            [System.Management.Automation.CompletionResult]::new($offer, $offer, 'ParameterValue', $title)
         }}
     }} finally {{
         $env:{LINE} = $null
