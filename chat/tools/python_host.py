@@ -132,4 +132,7 @@ def _line_of(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        platform.kill_group(os.getpid())  # also where the program has died, and nobody reads a result any more

@@ -20,6 +20,7 @@ import pytest
 
 from chat.config.tool_table import ToolServer
 from chat.errors import EngineError, FileError
+from chat.system.python_child import python_child
 from chat.tools.built_in import BuiltInTools
 from chat.tools.host_client import HostedTools
 from chat.tools.sources import source_of
@@ -174,6 +175,7 @@ OWNER = """
 import json, sys
 from chat.config.tool_table import ToolServer
 from chat.tools.sources import source_of
+from chat.system.python_child import python_child
 from chat.tools.tool import CallControl, CallLimits
 
 source = source_of(ToolServer("it", "test", **json.loads(sys.argv[1])), None)
@@ -213,6 +215,30 @@ def test_no_process_of_a_source_stays_behind(tmp_path: Path, kind: str, way: str
         os.kill(host, signal.SIGKILL)
     owner.communicate("" if way == "program killed" else "\n")
     assert all(ends(process) for process in members)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no groups of processes")
+def test_a_result_that_nobody_reads_ends_all_that_its_function_started(tmp_path: Path) -> None:
+    """The program is killed: where the result came before the end of stdin was seen, they stayed behind."""
+    (tmp_path / "own.py").write_text("import subprocess\ndef good(): return subprocess.Popen(['sleep', '1000']).pid\n")
+    command = python_child("chat.tools.python_host")
+    host = Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    questions = [
+        {"file": str(tmp_path / "own.py")},
+        *[{"id": 1, "name": "good", "arguments": {}, "characters": 99}] * 2,
+    ]
+    for question in questions[:2]:
+        host.stdin.write(json.dumps(question).encode() + b"\n")
+        host.stdin.flush()
+    _, _, result = (json.loads(host.stdout.readline()) for _ in range(3))
+    host.stdout.close()
+    host.stdin.write(json.dumps(questions[2]).encode() + b"\n")
+    host.stdin.flush()
+    host.wait(60)
+    assert ends(int(result["text"]))
 
 
 @pytest.mark.slow
