@@ -180,7 +180,9 @@ class _Repl:
                 with state.signals.raising_on_ctrl_c():
                     prefill = self._run(line) or ""
             except KeyboardInterrupt:
-                state.report("Stopped.")
+                path = state.session.conversation.path()
+                has_results = bool(path) and path[-1].message.role == "tool"
+                state.report("Stopped. /continue lets the model answer." if has_results else "Stopped.")
                 prefill = ""
             except (ChatError, EOFError):
                 raise

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from chat.tui import exchange
+from chat.tui.state import SessionState
 from tests.chat.tui.pseudo_terminal import CTRL_C, ENTER
 from tests.chat.tui.test_repl import transcript
 
@@ -254,11 +256,26 @@ def test_ctrl_c_in_the_answer_after_a_call_keeps_the_result(start: Any) -> None:
     terminal = start(CALL, [["wait"]], ANSWER, flags=flags)
     terminal.send(f"What?{ENTER}")
     terminal.wait("  42")
+    terminal.wait("Ctrl+C stops")  # the answer has begun
     terminal.send(CTRL_C)
     terminal.wait("Stopped. /continue lets the model answer.")
     terminal.send(f"/continue{ENTER}")
     terminal.wait("It is 42.")
     assert terminal.text().count("tool call 1") == 1
+
+
+def test_ctrl_c_between_the_results_and_the_answer_says_what_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It said no more than `Stopped.`"""
+    answer = exchange._answer
+
+    def interrupted(state: SessionState, continued: str | None = None, *, is_separate: bool = True) -> bool:
+        if not is_separate:
+            raise KeyboardInterrupt
+        return answer(state, continued)
+
+    monkeypatch.setattr(exchange, "_answer", interrupted)
+    shown = session("What?", scripts=[CALL], allow_tool=["*"])
+    assert shown.endswith("  42\n\nStopped. /continue lets the model answer.\n\n> \n")
 
 
 def test_names_and_descriptions_that_lie_do_not_reach_the_screen_as_they_are(tmp_path: Path) -> None:
