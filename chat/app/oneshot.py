@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from chat.tools.runner import CallResult
 
 LARGE_SHARE = 0.25  # of the context, from which the size of attached files is told
+MOST_TOKEN_CHARACTERS = 128  # on the average of a text; the longest pieces of vocabularies have about as many
 
 
 def answer_once(words: Sequence[str], resolved: ResolvedSettings, environment: Environment) -> int:
@@ -235,6 +236,8 @@ def _note_size(backend: ChatBackend, request: Request, info: ModelInfo, output: 
     settings, messages = output.settings, request.prompt.messages
     if not settings.file or settings.remote or settings.quiet or not messages or messages[-1].role != "user":
         return
+    if len(messages[-1].content) > MOST_TOKEN_CHARACTERS * info.context:
+        return  # it does not fit, and is refused without being counted
     (tokens,) = backend.count(tuple(messages[-1:]))
     if LARGE_SHARE <= tokens / info.context < 1:  # what does not fit is an error with both numbers
         share = f"{tokens / info.context:.0%} of the {info.context:,} that the context holds"

@@ -10,13 +10,18 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from chat.app import oneshot
 from chat.cli import main
+from chat.config.options import Settings
+from chat.core.conversation import Message
 from chat.core.events import TokenCounts
+from chat.core.request import Prompt, Request
 from tests.chat.tui.scripted import Scripted
 from tests.folders import CHECKPOINTS
 from tests.processes import children_of, ends
@@ -403,3 +408,21 @@ def test_a_one_shot_answers_whatever_the_folders_are(
         said = capsys.readouterr()
         notes = [] if place != closed or os.access(closed, os.X_OK) else ["note: without settings, because "]
         assert said.out == "Yes.\n" and [line[:32] for line in said.err.splitlines()] in ([], notes), (place, said.err)
+
+
+def test_a_file_that_cannot_fit_is_not_counted_before_it_is_refused() -> None:
+    """10 MB of one letter took seven seconds and 1.6 GB to count, and were refused by a bound of their bytes then."""
+    counted: list[int] = []
+
+    class Backend:
+        def count(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+            counted.append(len(messages[0].content))
+            return (1,)
+
+    output: Any = SimpleNamespace(settings=Settings(file=("a.txt",)))
+    for length in (128_000, 128_001):
+        request = Request(Prompt(messages=(Message("user", "a" * length),)))
+        info: Any = SimpleNamespace(context=1000)
+        backend: Any = Backend()
+        oneshot._note_size(backend, request, info, output)
+    assert counted == [128_000]
